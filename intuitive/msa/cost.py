@@ -1,0 +1,153 @@
+"""What one attention layer costs: pure arithmetic on a configuration and a context length.
+
+FLOPs follow Eq. 12 of the paper: causal, averaged over a whole sequence, two per multiply-add;
+projections, block maxima and top-k are left out. Bytes count each tensor once per pass over
+memory. `context` is a number of tokens throughout.
+
+Source: arXiv:2606.13392v2, Eqs. 12-16.
+"""
+
+from .config import MSAConfig
+
+
+def check_context(context: int) -> None:
+    """Raise ValueError unless `context` is a positive number of tokens."""
+    if context < 1:
+        raise ValueError(f"context={context} must be at least 1 token.")
+
+
+# FLOPs per token (Eq. 12 divided by the context)
+
+
+def dense_flops(config: MSAConfig, context: int) -> int:
+    """FLOPs per token of dense causal GQA: 2·H_q·d_h·N."""
+    check_context(context)
+    return 2 * config.n_q_heads * config.d_head * context
+
+
+def index_flops(config: MSAConfig, context: int) -> int:
+    """FLOPs per token of the Index Branch: H_kv·d_idx·N, still linear in the context."""
+    check_context(context)
+    return config.n_kv_heads * config.d_index * context
+
+
+def main_flops(config: MSAConfig) -> int:
+    """FLOPs per token of the Main Branch: 4·H_q·d_h·k·B_k, whatever the context."""
+    return 4 * config.n_q_heads * config.d_head * config.n_selected_tokens
+
+
+def msa_flops(config: MSAConfig, context: int) -> int:
+    """FLOPs per token of MSA: Index Branch and Main Branch together."""
+    return index_flops(config, context) + main_flops(config)
+
+
+def flop_ratio(config: MSAConfig, context: int) -> float:
+    """Dense FLOPs over MSA FLOPs; below 1 MSA is the dearer one."""
+    return dense_flops(config, context) / msa_flops(config, context)
+
+
+def flop_ceiling(config: MSAConfig) -> float:
+    """The limit of `flop_ratio` at endless context: 2·H_q·d_h / (H_kv·d_idx)."""
+    return 2 * config.n_q_heads * config.d_head / (config.n_kv_heads * config.d_index)
+
+
+def index_flop_share(config: MSAConfig, context: int) -> float:
+    """Share of MSA's FLOPs that the Index Branch takes, in [0, 1]."""
+    return index_flops(config, context) / msa_flops(config, context)
+
+
+def break_even_context(config: MSAConfig) -> float:
+    """Context in tokens where Eq. 12 charges both methods the same; MSA is dearer below it.
+
+    Raises:
+        ValueError: the Index Branch alone costs as much as dense attention, at every length.
+    """
+    saved = 2 * config.n_q_heads * config.d_head - config.n_kv_heads * config.d_index
+    if saved <= 0:
+        raise ValueError(
+            f"d_index={config.d_index} makes the Index Branch as dear as dense attention at every "
+            "context; choose a smaller d_index."
+        )
+    return main_flops(config) / saved
+
+
+# Bytes of the cache: held, and read for one decoded token
+
+
+def kv_memory(config: MSAConfig, context: int, *, element_bytes: int = 2) -> dict[str, int]:
+    """Bytes that one layer's cache holds: `keys`, `values`, and MSA's extra `index_keys`."""
+    check_context(context)
+    main = config.n_kv_heads * config.d_head * context * element_bytes
+    return {"keys": main, "values": main, "index_keys": config.d_index * context * element_bytes}
+
+
+def cache_growth(config: MSAConfig) -> float:
+    """Index keys as a share of keys and values: MSA's cache is larger by this much."""
+    return config.d_index / (2 * config.n_kv_heads * config.d_head)
+
+
+def dense_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Cache bytes that dense attention reads for one new token: all keys and values."""
+    held = kv_memory(config, context, element_bytes=element_bytes)
+    return held["keys"] + held["values"]
+
+
+def index_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Cache bytes that the Index Branch reads for one new token: every index key."""
+    return kv_memory(config, context, element_bytes=element_bytes)["index_keys"]
+
+
+def main_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Cache bytes that the Main Branch reads for one new token: keys and values selected."""
+    tokens = min(context, config.n_selected_tokens)
+    return dense_decode_bytes(config, tokens, element_bytes=element_bytes)
+
+
+def msa_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Cache bytes that MSA reads for one new token: index keys and the selected blocks."""
+    return index_decode_bytes(config, context, element_bytes=element_bytes) + main_decode_bytes(
+        config, context, element_bytes=element_bytes
+    )
+
+
+def decode_byte_ratio(config: MSAConfig, context: int) -> float:
+    """Dense decode bytes over MSA decode bytes."""
+    return dense_decode_bytes(config, context) / msa_decode_bytes(config, context)
+
+
+def decode_byte_ceiling(config: MSAConfig) -> float:
+    """The limit of `decode_byte_ratio` at endless context: 2·H_kv·d_h / d_idx."""
+    return 2 * config.n_kv_heads * config.d_head / config.d_index
+
+
+# Bytes of a prefill's Main Branch under two loop orders (Eqs. 13-16)
+
+
+def query_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Bytes moved when each query gathers its own blocks (Eq. 13).
+
+    Queries are read and outputs written once; every query reads k·B_k keys and values.
+    """
+    check_context(context)
+    queries_and_outputs = 2 * config.n_q_heads * context * config.d_head
+    gathered = 2 * config.n_kv_heads * context * config.n_selected_tokens * config.d_head
+    return element_bytes * (queries_and_outputs + gathered)
+
+
+def kv_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
+    """Bytes moved when each key block gathers the queries that chose it (Eq. 15).
+
+    Keys and values are read once; each query is read, and its partial output written, once per
+    selected block; then the k partial outputs are read and merged into one.
+    """
+    check_context(context)
+    one_pass = config.n_q_heads * context * config.d_head
+    keys_and_values = 2 * config.n_kv_heads * context * config.d_head
+    queries_and_partials = 2 * config.n_selected * one_pass
+    merge = (config.n_selected + 1) * one_pass
+    return element_bytes * (keys_and_values + queries_and_partials + merge)
+
+
+def loop_intensity(config: MSAConfig, context: int, bytes_moved: int) -> float:
+    """FLOPs of the Main Branch per byte moved (Eqs. 14 and 16)."""
+    return main_flops(config) * context / bytes_moved

@@ -1,0 +1,103 @@
+"""The paper's published cost figures, and the tables derived from its formulas."""
+
+import dataclasses
+
+import pytest
+
+from intuitive.msa import cost
+from intuitive.msa.config import MSAConfig
+
+PAPER = MSAConfig.paper()
+K = 1024
+
+
+def test_headline_ratio_at_one_million_tokens():
+    assert cost.flop_ratio(PAPER, 2**20) == pytest.approx(28.44, abs=0.005)
+    assert cost.flop_ratio(PAPER, 10**6) == pytest.approx(28.29, abs=0.005)
+
+
+def test_flops_per_token_at_one_million_tokens():
+    assert cost.dense_flops(PAPER, 2**20) / 1e9 == pytest.approx(17.18, abs=0.005)
+    assert cost.index_flops(PAPER, 2**20) / 1e9 == pytest.approx(0.537, abs=0.0005)
+    assert cost.main_flops(PAPER) / 1e9 == pytest.approx(0.067, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("context", "ratio", "share"),
+    [
+        (8 * K, 1.9, 0.06),
+        (32 * K, 6.4, 0.20),
+        (64 * K, 10.7, 0.33),
+        (128 * K, 16.0, 0.50),
+        (256 * K, 21.3, 0.67),
+        (512 * K, 25.6, 0.80),
+        (1024 * K, 28.4, 0.89),
+    ],
+)
+def test_flop_ratio_and_index_share(context, ratio, share):
+    assert cost.flop_ratio(PAPER, context) == pytest.approx(ratio, abs=0.05)
+    assert cost.index_flop_share(PAPER, context) == pytest.approx(share, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("context", "ratio"),
+    [(32 * K, 5.3), (128 * K, 7.1), (256 * K, 7.5), (512 * K, 7.8), (1024 * K, 7.9)],
+)
+def test_decode_byte_ratio(context, ratio):
+    assert cost.decode_byte_ratio(PAPER, context) == pytest.approx(ratio, abs=0.05)
+
+
+def test_ceilings_are_never_reached_but_approached():
+    assert cost.flop_ceiling(PAPER) == 32
+    assert cost.decode_byte_ceiling(PAPER) == 8
+    for context in (8 * K, 1024 * K, 2**40):
+        assert cost.flop_ratio(PAPER, context) < 32
+        assert cost.decode_byte_ratio(PAPER, context) < 8
+    assert cost.flop_ratio(PAPER, 2**40) == pytest.approx(32, rel=1e-5)
+    assert cost.decode_byte_ratio(PAPER, 2**40) == pytest.approx(8, rel=1e-5)
+
+
+def test_cache_grows_by_an_eighth():
+    held = cost.kv_memory(PAPER, 1)
+    assert held == {"keys": 1024, "values": 1024, "index_keys": 256}
+    assert cost.cache_growth(PAPER) == 0.125
+
+
+def test_decode_bytes_at_32k_and_1m():
+    mib = 2**20
+    assert cost.index_decode_bytes(PAPER, 32 * K) == 8 * mib
+    assert cost.msa_decode_bytes(PAPER, 32 * K) == 12 * mib
+    assert cost.index_decode_bytes(PAPER, 1024 * K) == 256 * mib
+    assert cost.msa_decode_bytes(PAPER, 1024 * K) == 260 * mib
+    main_share = cost.main_decode_bytes(PAPER, 1024 * K) / cost.msa_decode_bytes(PAPER, 1024 * K)
+    assert main_share == pytest.approx(0.015, abs=0.0005)
+
+
+def test_msa_reads_no_more_main_keys_than_there_are():
+    assert cost.main_decode_bytes(PAPER, 100) == cost.dense_decode_bytes(PAPER, 100)
+
+
+def test_break_even_is_about_4200_tokens():
+    even = cost.break_even_context(PAPER)
+    assert even == pytest.approx(4200, rel=0.01)
+    assert cost.flop_ratio(PAPER, int(even)) < 1 < cost.flop_ratio(PAPER, int(even) + 1)
+
+
+def test_loop_orders_move_about_16_and_85_flops_per_byte():
+    context = 128 * K
+    query_outer = cost.query_outer_bytes(PAPER, context)
+    kv_outer = cost.kv_outer_bytes(PAPER, context)
+    assert cost.loop_intensity(PAPER, context, query_outer) == pytest.approx(16, rel=0.02)
+    assert cost.loop_intensity(PAPER, context, kv_outer) == pytest.approx(85, rel=0.03)
+    # Eq. 13: 4·H_q·N·d + 4·H_kv·N·k·B_k·d, at one token
+    assert cost.query_outer_bytes(PAPER, 1) == 4 * 64 * 128 + 4 * 4 * 2048 * 128
+    # Eq. 15: 4·H_kv·N·d + 4·H_q·N·k·d + 2·H_q·N·(k+1)·d, at one token
+    assert cost.kv_outer_bytes(PAPER, 1) == 4 * 4 * 128 + 4 * 64 * 16 * 128 + 2 * 64 * 17 * 128
+
+
+def test_messages():
+    with pytest.raises(ValueError, match="context=0 must be at least 1 token"):
+        cost.flop_ratio(PAPER, 0)
+    wide = dataclasses.replace(PAPER, d_index=64 * 128)
+    with pytest.raises(ValueError, match="choose a smaller d_index"):
+        cost.break_even_context(wide)
