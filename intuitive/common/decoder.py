@@ -448,6 +448,11 @@ class DenseAttention(nn.Module):
         return self.output(self.attend(q, k, v))
 
 
+def _embedding(count: int, size: int) -> nn.Embedding:
+    """An embedding table left for the decoder to fill."""
+    return nn.Embedding.from_pretrained(torch.empty(count, size), freeze=False)
+
+
 class DecoderLayer(nn.Module):
     """hidden += attention(norm(hidden)); hidden += mlp(norm(hidden))."""
 
@@ -491,9 +496,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.embedding = _embedding(config.vocab_size, config.d_model)
         if config.positions == "learned":
-            self.position_embedding = nn.Embedding(config.max_positions, config.d_model)
+            self.position_embedding = _embedding(config.max_positions, config.d_model)
         self.layers = nn.ModuleList(
             DecoderLayer(config, make_attention(config)) for _ in range(config.n_layers)
         )
@@ -506,7 +511,7 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def _draw_weights(self) -> None:
         for name, weight in self.named_parameters():
-            if weight.dim() == 2:
+            if weight.dim() == 2 and not weight.is_meta:
                 into_stream = name.endswith(("w_o.weight", "w_down.weight"))
                 weight.normal_(
                     std=0.02 / (2 * self.config.n_layers) ** 0.5 if into_stream else 0.02

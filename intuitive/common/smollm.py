@@ -217,7 +217,8 @@ def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
         row_shape = gguf.quant_shape_to_byte_shape(shape, kind)  # quantised along the last axis
         first = start + offset
         raw = data[first : first + int(np.prod(row_shape))].reshape(row_shape)
-        tensors[name] = gguf.quants.dequantize(raw, kind).reshape(shape)
+        values = gguf.quants.dequantize(raw, kind).reshape(shape)
+        tensors[name] = values if values.flags.writeable else values.copy()  # free of the file
     return fields, tensors
 
 
@@ -260,13 +261,13 @@ _LAYER_NAMES = {
 def _weights(tensors: dict[str, "np.ndarray"], config: DecoderConfig) -> dict[str, Tensor]:
     heads = {"attn_q": config.n_q_heads, "attn_k": config.n_kv_heads}
     weights = {
-        "embedding.weight": torch.tensor(tensors["token_embd.weight"]),
-        "norm.weight": torch.tensor(tensors["output_norm.weight"]),
+        "embedding.weight": torch.from_numpy(tensors["token_embd.weight"]),
+        "norm.weight": torch.from_numpy(tensors["output_norm.weight"]),
     }
     weights["head.weight"] = weights["embedding.weight"]
     for layer in range(config.n_layers):
         for theirs, ours in _LAYER_NAMES.items():
-            weight = torch.tensor(tensors[f"blk.{layer}.{theirs}.weight"])
+            weight = torch.from_numpy(tensors[f"blk.{layer}.{theirs}.weight"])
             if theirs in heads:
                 weight = _half_split(weight, heads[theirs])
             weights[f"layers.{layer}.{ours}.weight"] = weight
