@@ -1,0 +1,230 @@
+"""The explorer without a kernel: values in, picture, status and summary out."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+import pytest
+
+from intuitive.common.runtime import Cancelled
+from intuitive.widgets.kit import Action, Choice, Explorer, Plot, Predict, Range, Toggle, View
+from intuitive.widgets.kit.controls import ControlError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    power: int
+    sign: str
+    shifted: bool
+    presses: int = 0
+
+
+def compute(params, *, stale, progress):
+    if params.power == 13:
+        raise ValueError("power=13: unlucky; choose another.")
+    if params.power == 14:
+        raise ZeroDivisionError("deep inside")
+    if params.power == 20:
+        for step in range(2000):
+            if stale():
+                raise Cancelled
+            progress(step / 2000, f"step {step}")
+            time.sleep(0.005)
+    value = 2**params.power * (-1 if params.sign == "minus" else 1)
+    return value + params.shifted + params.presses
+
+
+def present(value):
+    return View(
+        summary=f"The value is {value}.",
+        figures={"line": go.Figure(go.Scatter(y=[0, value]))},
+        code=f"compute({value})",
+    )
+
+
+@pytest.fixture
+def explorer(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    made = make()
+    yield made
+    made.close()
+
+
+def make(**changes):
+    settings = {
+        "name": "powers",
+        "title": "Powers",
+        "params": Params,
+        "compute": compute,
+        "present": present,
+        "controls": [
+            Range(name="power", label="Power", min=0, max=20),
+            Choice(name="sign", label="Sign", options={"plus": "+", "minus": "−"}),
+            Toggle(name="shifted", label="Shifted", more=True),
+            Action(name="presses", label="Press"),
+        ],
+        "plots": [
+            Plot(name="line", label="a line", on_click=lambda event: {"power": round(event["x"])})
+        ],
+        "defaults": {"power": 3, "sign": "plus", "shifted": False, "presses": 0},
+    }
+    return Explorer(**(settings | changes))
+
+
+def drawn(explorer):
+    return list(explorer.figure_line["data"][0]["y"])[-1]
+
+
+def test_first_picture_exists_before_any_event(explorer):
+    assert explorer.result == 8 and drawn(explorer) == 8
+    assert explorer.status["state"] == "done"
+    assert explorer.summary == "The value is 8."
+
+
+@pytest.mark.parametrize("from_thread", [False, True], ids=["main thread", "other thread"])
+def test_values_from_the_browser_are_drawn(explorer, from_thread):
+    state = {"values": {**explorer.values, "power": 5}}
+    if from_thread:
+        thread = threading.Thread(target=explorer.set_state, args=(state,))
+        thread.start()
+        thread.join()
+    else:
+        explorer.set_state(state)
+    assert explorer.wait(5)
+    assert drawn(explorer) == 32 and explorer.status["values"]["power"] == 5
+
+
+def test_away_and_back_ends_where_the_slider_is(explorer):
+    for power in (7, 3, 9, 3):
+        explorer.set(power=power)
+    assert explorer.wait(5)
+    assert drawn(explorer) == 8 and explorer.status["values"]["power"] == 3
+
+
+@pytest.mark.parametrize(
+    ("power", "words"),
+    [(13, "power=13: unlucky; choose another."), (14, "ZeroDivisionError: deep inside")],
+)
+def test_a_failing_callback_shows_and_leaves_the_picture(explorer, power, words):
+    explorer.set(power=power)
+    assert explorer.wait(5)
+    assert explorer.status["state"] == "error" and explorer.status["text"] == words
+    assert drawn(explorer) == 8
+    explorer.set(power=4)
+    assert explorer.wait(5)
+    assert explorer.status["state"] == "done" and drawn(explorer) == 16
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"power": "five"}, "Power takes a number, got 'five'"),
+        ({"power": float("nan")}, "Power takes a finite number"),
+        ({"sign": "times"}, "Sign is one of plus, minus, got 'times'"),
+        ({"shifted": 1}, "Shifted is True or False, got 1"),
+        ({"presses": -1}, "Press counts presses from 0, got -1"),
+        ({"depth": 2}, "no control is named depth; there are power, sign"),
+    ],
+)
+def test_bad_values_are_refused_in_words(explorer, values, words):
+    with pytest.raises(ControlError, match="^" + words.replace("(", r"\(")):
+        explorer.set(**values)
+    explorer.set_state({"values": {**explorer.values, **values}})
+    assert explorer.status["state"] == "error" and explorer.status["text"].startswith(words)
+    assert drawn(explorer) == 8
+
+
+def test_missing_values_are_refused(explorer):
+    explorer.set_state({"values": {"power": 2}})
+    assert "presses" in explorer.status["text"] and explorer.status["state"] == "error"
+
+
+def test_slow_work_shows_progress_and_cancel_returns_the_controls(explorer):
+    explorer.set(power=20)
+    deadline = time.monotonic() + 5
+    while explorer.status["state"] != "computing" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert explorer.status["state"] == "computing"
+    explorer._on_message(explorer, {"type": "cancel"}, None)
+    assert explorer.wait(5)
+    assert explorer.status["text"].startswith("Cancelled")
+    assert explorer.values["power"] == 3 and drawn(explorer) == 8
+
+
+def test_clicks_and_buttons_are_control_values(explorer):
+    event = {"curve": 0, "x": 6.2, "y": 1, "point": 0}
+    explorer._on_message(explorer, {"type": "click", "plot": "line", "event": event}, None)
+    explorer.set(presses=1)
+    assert explorer.wait(5)
+    assert drawn(explorer) == 65
+
+
+def test_view_can_correct_values_and_bounds(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+
+    def corrected(value):
+        view = present(value)
+        return View(
+            summary=view.summary,
+            figures=view.figures,
+            bounds={"power": (0, 6)},
+            values={"power": 6} if value > 64 else {},
+        )
+
+    explorer = make(present=corrected)
+    explorer.set(power=9)
+    assert explorer.wait(5)
+    assert explorer.values["power"] == 6 and explorer.bounds == {"power": [0, 6]}
+    assert explorer.status["state"] == "done"
+    explorer.close()
+
+
+def test_first_picture_that_fails_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    explorer = make(defaults={"power": 13, "sign": "plus", "shifted": False, "presses": 0})
+    assert explorer.status["state"] == "error"
+    assert explorer.summary == "power=13: unlucky; choose another."
+    explorer.set(power=1)
+    assert explorer.wait(5) and drawn(explorer) == 2
+    explorer.close()
+
+
+def test_a_prediction_unlocks_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    predict = Predict(question="Bigger?", choices=("yes", "no"))
+    explorer = make(predict=predict)
+    assert explorer.prediction is None
+    with pytest.raises(ControlError, match="one of: yes; no; got 'maybe'"):
+        explorer.predict("maybe")
+    explorer._on_message(explorer, {"type": "predict", "choice": "yes"}, None)
+    assert explorer.prediction == "yes"
+    again = make(predict=predict)
+    assert again.prediction == "yes"
+    again._on_message(again, {"type": "forget"}, None)
+    assert make(predict=predict).prediction is None
+
+
+def test_summary_is_what_a_saved_notebook_shows(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "Powers: The value is 8."
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_declarations_speak_up_early():
+    with pytest.raises(ValueError, match="no default for"):
+        make(defaults={"power": 3})
+    with pytest.raises(ValueError, match=r"names \['power'\] are used twice"):
+        make(plots=[Plot(name="power", label="x")])
+    with pytest.raises(ValueError, match="min may not exceed max"):
+        Range(name="x", label="x", min=2, max=1)
+
+
+def test_answers_file_that_cannot_be_read_is_set_aside(tmp_path, monkeypatch):
+    from intuitive.widgets.kit import answers
+
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    (tmp_path / "answers.json").write_text("{broken")
+    assert answers.recall("x") is None
+    assert answers.remember("x", "y") and answers.recall("x") == "y"
+    assert (tmp_path / "answers.unreadable.json").read_text() == "{broken"

@@ -1,0 +1,253 @@
+"""Declarations of an explorer's controls, plots and questions.
+
+A declaration is data: it says what stands on the page, checks values that arrive, and
+never touches a widget. `name` is always the field of the params that the control sets.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+Number = int | float
+
+
+class ControlError(ValueError):
+    """A value that a control does not take; the message says what it takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What every control has.
+
+    Attributes:
+        name: field of the params.
+        label: short visible name.
+        help: one sentence shown under the control, or empty.
+        more: stands under "More controls" instead of being visible at once.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    label: str
+    help: str = ""
+    more: bool = False
+
+    def spec(self) -> dict[str, Any]:
+        """The declaration as JSON for the browser."""
+        spec = {key: value for key, value in vars(self).items() if not callable(value)}
+        return {"kind": self.kind} | spec
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in the type the params expect, or raise `ControlError`."""
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range(Control):
+    """A slider over numbers, or over the listed `values` when the steps are uneven.
+
+    Attributes:
+        min, max, step: numbers; ignored when `values` is given.
+        values: the admissible numbers in order (block sizes, logarithmic weights).
+        texts: how each of `values` is read out; their `str` by default.
+        unit: read out after the number.
+        live: recompute while dragging; False waits for the release.
+    """
+
+    kind: ClassVar[str] = "range"
+    min: Number = 0
+    max: Number = 1
+    step: Number = 1
+    values: tuple[Number, ...] = ()
+    texts: tuple[str, ...] = ()
+    unit: str = ""
+    live: bool = True
+
+    def __post_init__(self) -> None:
+        if self.values and self.texts and len(self.values) != len(self.texts):
+            raise ValueError(
+                f"{self.name}: {len(self.values)} values and {len(self.texts)} texts; "
+                "give one text per value."
+            )
+        if not self.values and not (self.min <= self.max and self.step > 0):
+            raise ValueError(
+                f"{self.name}: min={self.min}, max={self.max}, step={self.step}; "
+                "min may not exceed max and step must be positive."
+            )
+
+    def check(self, value: Any) -> Number:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ControlError(f"{self.label} takes a number, got {value!r}.")
+        if self.values:
+            if value not in self.values:
+                listed = ", ".join(map(str, self.values))
+                raise ControlError(f"{self.label} is one of {listed}, got {value!r}.")
+            return next(listed for listed in self.values if listed == value)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ControlError(f"{self.label} takes a finite number, got {value!r}.")
+        whole = all(float(number).is_integer() for number in (self.min, self.step))
+        return round(value) if whole else float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Control):
+    """A drop-down list; `options` maps each value to the text shown for it."""
+
+    kind: ClassVar[str] = "choice"
+    options: Mapping[str, str]
+
+    def spec(self) -> dict[str, Any]:
+        return super().spec() | {"options": list(self.options.items())}
+
+    def check(self, value: Any) -> str:
+        if value not in self.options:
+            listed = ", ".join(self.options)
+            raise ControlError(f"{self.label} is one of {listed}, got {value!r}.")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toggle(Control):
+    """A checkbox."""
+
+    kind: ClassVar[str] = "toggle"
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ControlError(f"{self.label} is True or False, got {value!r}.")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Control):
+    """A box for the reader's own text, pasted or read from a file of theirs.
+
+    Attributes:
+        button: what the button that hands the text over says.
+        max_bytes: largest file the browser will send.
+    """
+
+    kind: ClassVar[str] = "text"
+    button: str = "Use this text"
+    max_bytes: int = 200_000
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ControlError(f"{self.label} takes text, got {type(value).__name__}.")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action(Control):
+    """A button; each press adds one to the params field of its name.
+
+    Attributes:
+        disabled: why it cannot be pressed here, or empty when it can.
+    """
+
+    kind: ClassVar[str] = "action"
+    disabled: str = ""
+
+    def check(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ControlError(f"{self.label} counts presses from 0, got {value!r}.")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One plot of an explorer.
+
+    Attributes:
+        name: key in `View.figures`.
+        label: what a screen reader says it is.
+        span: columns of twelve that it takes on a wide page.
+        height: pixels.
+        on_click: maps a click `{"curve", "x", "y", "point"}` to new control values.
+    """
+
+    name: str
+    label: str
+    span: int = 12
+    height: int = 280
+    on_click: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "label": self.label,
+            "span": self.span,
+            "height": self.height,
+            "clickable": self.on_click is not None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A text with marked tokens; a click on a token sets the control `sets`.
+
+    Attributes:
+        label: heading above the text.
+        classes: `(css class, legend)` of each mark; the class names that kit.css styles
+            are "future", "skipped", "read", "local" and "here".
+        sets: name of the control that takes the index of a clicked token, or empty.
+    """
+
+    label: str
+    classes: tuple[tuple[str, str], ...]
+    sets: str = ""
+
+    def spec(self) -> dict[str, Any]:
+        return {"label": self.label, "classes": list(self.classes), "sets": self.sets}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """A question answered before the explorer unlocks: stored, never graded, skippable."""
+
+    question: str
+    choices: tuple[str, ...]
+    after: str = "Now move the sliders and compare."
+
+    def spec(self) -> dict[str, Any]:
+        return {"question": self.question, "choices": list(self.choices), "after": self.after}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """All that stands on an explorer's page."""
+
+    name: str
+    title: str
+    controls: tuple[Control, ...]
+    plots: tuple[Plot, ...]
+    tokens: Tokens | None = None
+    predict: Predict | None = None
+    by_name: dict[str, Control] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        names = [control.name for control in self.controls]
+        names += [plot.name for plot in self.plots]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{self.name}: the names {twice} are used twice; names are unique.")
+        by_name = {control.name: control for control in self.controls}
+        object.__setattr__(self, "by_name", by_name)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "controls": [control.spec() for control in self.controls],
+            "plots": [plot.spec() for plot in self.plots],
+            "tokens": self.tokens.spec() if self.tokens else None,
+            "predict": self.predict.spec() if self.predict else None,
+        }
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check a set of control values; unknown names are refused."""
+        unknown = sorted(set(values) - set(self.by_name))
+        if unknown:
+            known = ", ".join(self.by_name)
+            raise ControlError(f"no control is named {', '.join(unknown)}; there are {known}.")
+        return {name: self.by_name[name].check(value) for name, value in values.items()}

@@ -1,0 +1,195 @@
+// Native, labelled controls. Each maker returns {element, show(value), bound(min, max)}.
+
+function readOut(spec, position) {
+  if (spec.values.length) {
+    const text = spec.texts.length ? spec.texts[position] : String(spec.values[position]);
+    return spec.unit ? `${text} ${spec.unit}` : text;
+  }
+  const decimals = (String(spec.step).split(".")[1] || "").length;
+  const text = Number(position).toFixed(decimals);
+  return spec.unit ? `${text} ${spec.unit}` : text;
+}
+
+function makeRange(spec, change) {
+  const id = freshId("range");
+  const listed = spec.values.length > 0;
+  const output = make("output", { for: id });
+  const input = make("input", {
+    id,
+    type: "range",
+    min: listed ? 0 : spec.min,
+    max: listed ? spec.values.length - 1 : spec.max,
+    step: listed ? 1 : spec.step,
+    "data-control": spec.name,
+    ...KEEP_KEYS,
+  });
+  const read = () => {
+    const text = readOut(spec, Number(input.value));
+    output.textContent = text;
+    input.setAttribute("aria-valuetext", text);
+  };
+  const tell = () => change(listed ? spec.values[Number(input.value)] : Number(input.value));
+  input.addEventListener("input", () => {
+    read();
+    if (spec.live) tell();
+  });
+  if (!spec.live) input.addEventListener("change", tell);
+  return {
+    element: make(
+      "div",
+      { class: "intuitive-control" },
+      make("div", { class: "intuitive-label" }, make("label", { for: id, text: spec.label }), output),
+      input
+    ),
+    focusable: input,
+    show(value) {
+      input.value = listed ? spec.values.indexOf(value) : value;
+      read();
+    },
+    bound(min, max) {
+      if (listed) return;
+      input.min = min;
+      input.max = max;
+    },
+  };
+}
+
+function makeChoice(spec, change) {
+  const id = freshId("choice");
+  const select = make(
+    "select",
+    { id, "data-control": spec.name, ...KEEP_KEYS, onchange: () => change(select.value) },
+    ...spec.options.map(([value, text]) => make("option", { value, text }))
+  );
+  return {
+    element: make(
+      "div",
+      { class: "intuitive-control" },
+      make("div", { class: "intuitive-label" }, make("label", { for: id, text: spec.label })),
+      select
+    ),
+    focusable: select,
+    show: (value) => (select.value = value),
+    bound() {},
+  };
+}
+
+function makeToggle(spec, change) {
+  const id = freshId("toggle");
+  const input = make("input", {
+    id,
+    type: "checkbox",
+    "data-control": spec.name,
+    ...KEEP_KEYS,
+    onchange: () => change(input.checked),
+  });
+  return {
+    element: make(
+      "div",
+      { class: "intuitive-control intuitive-toggle" },
+      input,
+      make("label", { for: id, text: spec.label })
+    ),
+    focusable: input,
+    show: (value) => (input.checked = value),
+    bound() {},
+  };
+}
+
+function makeText(spec, change) {
+  const id = freshId("text");
+  const fileId = freshId("file");
+  const area = make("textarea", { id, rows: 3, "data-control": spec.name, ...KEEP_KEYS });
+  const note = make("span", { class: "intuitive-note", role: "status" });
+  const file = make("input", {
+    id: fileId,
+    type: "file",
+    accept: ".txt,.md,.py,text/*",
+    ...KEEP_KEYS,
+    onchange: async () => {
+      const chosen = file.files[0];
+      if (!chosen) return;
+      if (chosen.size > spec.max_bytes) {
+        note.textContent =
+          `${chosen.name} has ${chosen.size} bytes; at most ${spec.max_bytes} are read here. ` +
+          "Choose a smaller file or paste a part of it.";
+        return;
+      }
+      area.value = await chosen.text();
+      note.textContent = `${chosen.name} is in the box; press “${spec.button}”.`;
+    },
+  });
+  const button = make("button", {
+    type: "button",
+    class: "intuitive-button",
+    text: spec.button,
+    ...KEEP_KEYS,
+    onclick: () => {
+      note.textContent = "";
+      change(area.value);
+    },
+  });
+  return {
+    element: make(
+      "div",
+      { class: "intuitive-control intuitive-wide" },
+      make("div", { class: "intuitive-label" }, make("label", { for: id, text: spec.label })),
+      area,
+      make(
+        "div",
+        { class: "intuitive-row" },
+        button,
+        make("label", { for: fileId, text: "or a file" }),
+        file,
+        note
+      )
+    ),
+    focusable: area,
+    show(value) {
+      if (document.activeElement !== area) area.value = value;
+    },
+    bound() {},
+  };
+}
+
+function makeAction(spec, change) {
+  let count = 0;
+  const button = make("button", {
+    type: "button",
+    class: "intuitive-button",
+    text: spec.label,
+    disabled: Boolean(spec.disabled),
+    "data-control": spec.name,
+    ...KEEP_KEYS,
+    onclick: () => change(count + 1),
+  });
+  return {
+    element: make(
+      "div",
+      { class: "intuitive-control" },
+      button,
+      spec.disabled ? make("span", { class: "intuitive-note", text: spec.disabled }) : null
+    ),
+    focusable: button,
+    show: (value) => (count = value),
+    bound() {},
+  };
+}
+
+const MAKERS = {
+  range: makeRange,
+  choice: makeChoice,
+  toggle: makeToggle,
+  text: makeText,
+  action: makeAction,
+};
+
+function makeControl(spec, change) {
+  const control = MAKERS[spec.kind](spec, change);
+  if (spec.help) {
+    const id = freshId("help");
+    control.element.append(make("p", { id, class: "intuitive-help", text: spec.help }));
+    control.focusable.setAttribute("aria-describedby", id);
+  }
+  return control;
+}

@@ -1,0 +1,21 @@
+// Small helpers shared by every widget of the kit.
+
+let madeIds = 0;
+const freshId = (stem) => `intuitive-${stem}-${++madeIds}`;
+
+// Build an element: make("p", {class: "x", text: "hello"}, child, child).
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "text") element.textContent = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+// JupyterLab takes arrow keys and letters from any focused control unless the element
+// itself says otherwise.
+const KEEP_KEYS = { "data-lm-suppress-shortcuts": "true" };
