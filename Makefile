@@ -1,0 +1,98 @@
+# Python >= 3.11, git and make are enough; everything else goes into .venv.
+#   make lab          open the lessons in JupyterLab
+#   make test         everything that CI runs
+# Another interpreter: make lab PYTHON=python3.12 (after `make clean`, if .venv exists already).
+
+PYTHON ?= python3
+LAB_ARGS ?=
+PYTEST_ARGS ?=
+export OMP_NUM_THREADS ?= 2
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help lab test sweep soak lessons wheel wheel-check constraints clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo "make sweep        the long sweeps that make test leaves out"
+	@echo "make soak         2,000 random control events on every explorer"
+	@echo "make lessons      run the lessons and save their outputs"
+	@echo "make wheel        build the wheel into dist/"
+	@echo "make wheel-check  install that wheel into an empty environment and use it"
+	@echo "make constraints  take the newest versions that fit and pin them"
+	@echo "make clean        remove .venv and everything built"
+
+lab: .venv/.lab
+	@echo "lab: looking for the language model"
+	@$(BIN)/intuitive model || echo "lab: going on without the model; the lessons say what waits for it"
+	@$(BIN)/intuitive lab --folder notebooks $(LAB_ARGS)
+
+test: .venv/.test
+	@echo "test: looking for the language model"
+	@$(BIN)/intuitive model || echo "test: going on without the model; its tests are skipped, or fail where CI is set"
+	@echo "test: ruff, lint and format"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "test: pytest with $(OMP_NUM_THREADS) threads: package, lessons, browser"
+	@$(BIN)/python -m pytest -m "not sweep" --durations=10 $(PYTEST_ARGS)
+
+sweep: .venv/.test
+	@echo "sweep: the tests marked sweep"
+	@$(BIN)/python -m pytest -m sweep $(PYTEST_ARGS)
+
+soak: .venv/.test
+	@echo "soak: 2,000 random control events on every explorer"
+	@SOAK_EVENTS=2000 $(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+lessons: .venv/.test
+	@echo "lessons: running every lesson and saving its outputs"
+	@$(BIN)/python tools/build_lessons.py
+
+wheel: .venv/.test
+	@echo "wheel: building into dist/"
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+wheel-check: wheel
+	@echo "wheel-check: installing the wheel into an empty environment"
+	@rm -rf build/empty && $(PYTHON) -m venv build/empty
+	@build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	@cd build/empty && bin/intuitive doctor
+
+constraints: .venv/.python
+	@echo "constraints: resolving the newest versions in a fresh environment"
+	@rm -rf build/pins && $(PYTHON) -m venv build/pins
+	@build/pins/bin/python -m pip install --quiet --disable-pip-version-check '.[test]' torch==2.13.0
+	@grep '^#' constraints.txt > build/pins/constraints.txt
+	@build/pins/bin/python -m pip freeze --exclude intuitive \
+	  | sed -e '/^nvidia-/d' -e 's/+.*//' >> build/pins/constraints.txt
+	@mv build/pins/constraints.txt constraints.txt
+
+# Stamps: an environment is made once, and installed into again when the dependencies change.
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1 || true). Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	  exit 1; }
+	@echo "setup: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv || { \
+	  echo "$(PYTHON) could not make .venv: on Debian and Ubuntu install the package python3-venv."; \
+	  exit 1; }
+	@touch $@
+
+.venv/.lab: .venv/.python pyproject.toml constraints.txt
+	@echo "setup: installing the pinned dependencies and the package (some minutes the first time)"
+	@$(INSTALL) -e .
+	@touch $@
+
+.venv/.test: .venv/.python pyproject.toml constraints.txt
+	@echo "setup: installing the package, its pinned dependencies and the test tools (some minutes the first time)"
+	@$(INSTALL) -e '.[test]'
+	@touch .venv/.lab $@
+
+clean:
+	@echo "clean: removing .venv and everything built"
+	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .artifacts

@@ -1,0 +1,309 @@
+"""The `intuitive` command.
+
+intuitive lab       copy the lessons to a folder of yours and open JupyterLab there
+intuitive doctor    what is installed, what is missing and what to do about it
+intuitive model     fetch the language model that the lessons look into
+"""
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+FIRST_LESSON = "00_start_here.ipynb"
+MANIFEST = ".intuitive-lessons.json"  # in the learner's folder: lesson name -> hash of our copy
+LAB_EXTENSIONS = {  # JupyterLab's name of the extension: the package that brings it
+    "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets",
+    "anywidget": "anywidget",
+}
+
+
+def lessons_folder() -> Path:
+    """Where the installed package (or the checkout) keeps the lessons."""
+    return Path(str(files("intuitive.notebooks")))
+
+
+# ------------------------------------------------------------------------------------ lab
+
+
+def copy_lessons(source: Path, folder: Path) -> list[str]:
+    """Bring `folder` up to date with the lessons in `source`; no change of the learner's is lost.
+
+    A manifest in `folder` remembers the SHA-256 of every copy made, so that a copy nobody has
+    changed can be replaced by a newer version. A changed lesson stays as it is and the newer
+    version is put beside it as `NAME.new.ipynb`, once per version.
+
+    Args:
+        source: folder that holds `*.ipynb`.
+        folder: the learner's folder; made when missing. If it is `source` itself, as in a
+            checkout, there is nothing to copy.
+
+    Returns:
+        One sentence per lesson about which there is something to say.
+
+    Raises:
+        FileNotFoundError: `source` holds no lessons.
+        ValueError: `folder` lies inside an installed package, or is a file.
+    """
+    lessons = sorted(source.glob("*.ipynb"))
+    if not lessons:
+        raise FileNotFoundError(
+            f"no lessons (*.ipynb) in {source}: the installation is incomplete. "
+            "Install the package again."
+        )
+    folder = folder.expanduser().resolve()
+    if folder == source.resolve():
+        return []
+    if {"site-packages", "dist-packages"} & set(folder.parts):
+        raise ValueError(
+            f"--folder {folder} lies inside an installed package, where an update would "
+            "delete your work. Choose a folder of your own."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--folder {folder} is a file. Name a folder, or one still to be made.")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copied = _read_manifest(folder)
+    said = [
+        sentence
+        for lesson in lessons
+        if (sentence := _copy_lesson(lesson.read_bytes(), folder, lesson.name, copied))
+    ]
+    (folder / MANIFEST).write_text(json.dumps(copied, indent=1) + "\n", encoding="utf-8")
+    return said
+
+
+def _read_manifest(folder: Path) -> dict[str, str]:
+    """Hashes of our copies; a lost or damaged manifest only makes every lesson count as changed."""
+    try:
+        copied = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return copied if isinstance(copied, dict) else {}
+
+
+def _copy_lesson(new: bytes, folder: Path, name: str, copied: dict[str, str]) -> str:
+    """Copy one lesson, or its newer version beside it; the returned sentence may be empty."""
+    placed = _place(new, folder / name, copied)
+    if placed == "updated":
+        return f"{name}: updated; you had not changed it."
+    if placed != "kept":
+        return ""
+    beside = f"{name.removesuffix('.ipynb')}.new.ipynb"
+    if _place(new, folder / beside, copied) == "kept":
+        return f"{beside}: kept as you changed it; remove it to receive the newer version."
+    copied[name] = _sha256(new)  # offered: the next start is silent about this version
+    return f"{name}: kept as you changed it; the newer version lies beside it as {beside}."
+
+
+def _place(
+    new: bytes, target: Path, copied: dict[str, str]
+) -> Literal["copied", "updated", "current", "kept"]:
+    """Write `new` to `target` unless that would lose a change of the learner's ("kept").
+
+    "current" means that this very version was handed out before, changed since or not.
+    """
+    before, new_hash = copied.get(target.name), _sha256(new)
+    here = _sha256(target.read_bytes()) if target.exists() else None
+    if here is not None and new_hash not in (here, before) and here != before:
+        return "kept"
+    copied[target.name] = new_hash
+    if here is not None and new_hash in (here, before):
+        return "current"
+    target.write_bytes(new)
+    return "copied" if here is None else "updated"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def lab(folder: Path, *, browser: bool, jupyter_args: list[str]) -> int:
+    """Copy the lessons and run JupyterLab on the first one until it is stopped."""
+    for sentence in copy_lessons(lessons_folder(), folder):
+        print(sentence)
+    from jupyterlab.labapp import main as run_jupyterlab
+
+    os.chdir(folder.expanduser())
+    print(f"JupyterLab opens {Path.cwd() / FIRST_LESSON}; Ctrl-C stops it.", flush=True)
+    arguments = [FIRST_LESSON, "--LabApp.news_url=None", *jupyter_args]
+    run_jupyterlab(arguments if browser else ["--no-browser", *arguments])
+    return 0
+
+
+# --------------------------------------------------------------------------------- doctor
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report.
+
+    `missing` is what no lesson can do without; `note` is for the rest.
+    """
+
+    state: Literal["ok", "note", "missing"]
+    what: str
+    found: str  # version or place; otherwise what to do
+
+    def __str__(self) -> str:
+        return f"{self.state:8}{self.what:34}{self.found}"
+
+
+def doctor() -> int:
+    """Print what is installed; 1 when something that the lessons need is missing, else 0."""
+    missing = 0
+    for check in (_python, _packages, _torch, _triton, _lab_extensions, _model):
+        for finding in check():
+            print(finding, flush=True)
+            missing += finding.state == "missing"
+    if missing:
+        print(f"\n{missing} missing. Do what the lines above say, then run `intuitive doctor`.")
+        return 1
+    print("\nEverything the lessons need is here.")
+    return 0
+
+
+def _python() -> Iterable[Finding]:
+    yield Finding("ok", "Python", f"{platform.python_version()} at {sys.executable}")
+
+
+def _packages() -> Iterable[Finding]:
+    """Every dependency the package declares, against the version installed."""
+    from packaging.requirements import Requirement
+
+    for line in importlib.metadata.requires("intuitive") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("missing", requirement.name, f"not installed: pip install '{wanted}'")
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            yield Finding("ok", requirement.name, version)
+        else:
+            yield Finding(
+                "missing", requirement.name, f"{version} is too old: pip install '{wanted}'"
+            )
+
+
+def _torch() -> Iterable[Finding]:
+    torch, problem = _import("torch")
+    if torch is None:
+        yield Finding("missing", "torch imports", f"{problem}; reinstall it: pip install -U torch")
+    elif not torch.cuda.is_available():
+        yield Finding("note", "CUDA", "no device: lessons run on the CPU, GPU timings are left out")
+    else:
+        name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        yield Finding(
+            "ok", "CUDA", f"{torch.version.cuda} on {name} (sm_{capability[0]}{capability[1]})"
+        )
+
+
+def _triton() -> Iterable[Finding]:
+    torch, _ = _import("torch")
+    triton, problem = _import("triton")
+    if triton is not None:
+        yield Finding("ok", "Triton imports", triton.__version__)
+    elif torch is not None and torch.cuda.is_available():
+        yield Finding("missing", "Triton imports", f"{problem}; the GPU kernels need it")
+    else:
+        yield Finding("note", "Triton imports", f"{problem}; without CUDA nothing needs it")
+
+
+def _lab_extensions() -> Iterable[Finding]:
+    """The JupyterLab half of the widgets: installed where this JupyterLab looks, and enabled."""
+    try:
+        from jupyter_core.paths import jupyter_path
+        from jupyterlab_server.config import get_federated_extensions, get_page_config
+    except ImportError as error:
+        yield Finding("missing", "JupyterLab extensions", f"{error}; pip install jupyterlab")
+        return
+    places = jupyter_path("labextensions")
+    present = get_federated_extensions(places)
+    disabled = get_page_config(places)["disabledExtensions"]
+    for name, package in LAB_EXTENSIONS.items():
+        if name not in present:
+            yield Finding(
+                "missing", name, f"not found: pip install --force-reinstall --no-deps {package}"
+            )
+        elif any(entry == name or entry.startswith(f"{name}:") for entry in disabled):
+            yield Finding("missing", name, f"disabled: jupyter labextension enable {name}")
+        else:
+            yield Finding("ok", name, f"{present[name]['version']}, enabled")
+
+
+def _model() -> Iterable[Finding]:
+    smollm, problem = _import("intuitive.common.smollm")
+    if smollm is None:
+        yield Finding("missing", "SmolLM2-135M", f"cannot look for it: {problem}")
+    elif (path := smollm.find_model()) is None:
+        yield Finding(
+            "note", "SmolLM2-135M", "not here, some explorers wait for it: intuitive model"
+        )
+    else:
+        yield Finding("ok", "SmolLM2-135M", str(path))
+
+
+def _import(name: str) -> tuple[object | None, str]:
+    """The module, or None and why not; a broken install may raise any kind of error."""
+    try:
+        return importlib.import_module(name), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+# ---------------------------------------------------------------------------------- model
+
+
+def model() -> int:
+    """Fetch SmolLM2-135M, or find that it is here already."""
+    from intuitive.common.smollm import fetch_model
+
+    print(f"The model lies at {fetch_model()}")
+    return 0
+
+
+# ----------------------------------------------------------------------------------- main
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; a mistake of the user's becomes one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="intuitive", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, dest="command", metavar="lab|doctor|model")
+    lab_parser = commands.add_parser(
+        "lab",
+        help="copy the lessons to a folder of yours and open JupyterLab there",
+        description="Further arguments go to JupyterLab, for instance --port 9000.",
+    )
+    lab_parser.add_argument(
+        "--folder", type=Path, default=Path("intuitive-lessons"), help="default: %(default)s"
+    )
+    lab_parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    commands.add_parser("doctor", help="what is installed, what is missing, what to do")
+    commands.add_parser("model", help="fetch the language model the lessons look into")
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command != "lab":
+        parser.error(f"unknown arguments: {' '.join(rest)}. Only `lab` passes arguments on.")
+
+    run: dict[str, Callable[[], int]] = {
+        "lab": lambda: lab(options.folder, browser=not options.no_browser, jupyter_args=rest),
+        "doctor": doctor,
+        "model": model,
+    }
+    try:
+        return run[options.command]()
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"intuitive {options.command}: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,59 @@
+"""What all tests share: the marks that need something this machine may not have.
+
+`gpu` tests are skipped without CUDA. `model` and `browser` tests are skipped where the model file
+or the browser is absent, but fail there when the environment variable CI is set: CI has to see
+everything that it can.
+"""
+
+import functools
+import os
+import shutil
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # read when torch is first imported
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_browser() -> str | None:
+    """The Chromium that the browser tests drive; INTUITIVE_CHROMIUM names another."""
+    named = os.environ.get("INTUITIVE_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@functools.cache
+def _absent(mark: str) -> str | None:
+    """Why tests with this mark cannot run here; None when they can."""
+    if mark == "gpu":
+        import torch
+
+        return None if torch.cuda.is_available() else "no CUDA device"
+    if mark == "model":
+        from intuitive.common.smollm import find_model
+
+        return None if find_model() else "no SmolLM2-135M file: run `intuitive model`"
+    return None if find_browser() else f"no browser: install one of {', '.join(BROWSERS)}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in ("gpu", "model", "browser"):
+        if item.get_closest_marker(mark) is None or (reason := _absent(mark)) is None:
+            continue
+        if mark != "gpu" and os.environ.get("CI"):
+            pytest.fail(f"{reason} (CI is set, so this is a failure)", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser, for tests marked `browser`."""
+    found = find_browser()
+    assert found is not None, "mark this test `browser`"
+    return found
+
+
+@pytest.fixture(scope="session")
+def soak_events() -> int:
+    """Random control events per explorer: 200 by default, SOAK_EVENTS sets another number."""
+    return int(os.environ.get("SOAK_EVENTS", "200"))

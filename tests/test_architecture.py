@@ -1,0 +1,236 @@
+"""Rules of the repository, held by reading its files: imports, lessons, and what is tracked."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Which layer may import which. "front" is intuitive/__init__.py, whose rooms load when asked for.
+PAPERS = {"msa", "lsa", "lclm", "qgf", "trd"}
+MAY_IMPORT = {"front": set(), "common": set(), "kernels": set(), "notebooks": set()}
+MAY_IMPORT |= {paper: {"common", "kernels"} for paper in PAPERS}
+MAY_IMPORT["arena"] = MAY_IMPORT["claims"] = PAPERS | {"common", "kernels"}
+MAY_IMPORT["widgets"] = PAPERS | {"arena", "claims", "common", "kernels"}
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+
+# What each layer may use from outside, beside the standard library.
+MATHEMATICS = {"torch", "jaxtyping"}
+OUTSIDE = {
+    "front": set(),
+    "notebooks": set(),
+    "kernels": MATHEMATICS | {"triton"},
+    "common": MATHEMATICS | {"numpy", "gguf", "tokenizers", "safetensors", "platformdirs"},
+    "widgets": MATHEMATICS
+    | {"numpy", "plotly", "ipywidgets", "anywidget", "traitlets", "IPython", "platformdirs"},
+    "cli": {"torch", "triton", "packaging", "jupyter_core", "jupyterlab", "jupyterlab_server"},
+}
+OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS)
+
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSON_MIB = 3
+TRACKED_MIB = 35
+
+
+# ------------------------------------------------------------------------------- imports
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for folder, name in (
+        ("intuitive", "intuitive"),
+        ("kernels", "intuitive.kernels"),
+        ("widgets", "intuitive.widgets"),
+        ("notebooks", "intuitive.notebooks"),
+    ):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.is_relative_to(ROOT / "intuitive/common/text") or path.name == "conftest.py":
+                continue  # texts for the model to read, of which some are Python; pytest's own
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join([name, *parts]).removesuffix(".__init__")] = path
+    return found
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "front"
+
+
+def imports(module: str, path: Path, source: str) -> Iterator[tuple[str, bool]]:
+    """(absolute name, was it written as a relative import) of everything a module imports."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            # `from intuitive import msa` imports intuitive.msa
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from ((name, False) for name in (names if node.module == "intuitive" else ()))
+            if node.module != "intuitive":
+                yield node.module, False
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            tail = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from ((".".join([*base, name]), True) for name in tail)
+
+
+def faults(module: str, path: Path, source: str) -> list[str]:
+    """What a module's imports do against the table; empty when all is well."""
+    found = []
+    layer = layer_of(module)
+    if layer not in MAY_IMPORT:
+        return [f"{module}: the layer {layer!r} is not in the table of this test"]
+    for name, relative in imports(module, path, source):
+        outside = name.partition(".")[0]
+        if outside == "__future__":
+            found.append(f"{module}: `from __future__` hides the shapes from the checker")
+        elif outside != "intuitive":
+            if outside not in sys.stdlib_module_names and outside not in OUTSIDE[layer]:
+                found.append(f"{module}: {layer} may not import {outside}")
+        elif layer_of(name) != layer:
+            if relative:
+                found.append(f"{module}: import {name} absolutely, it is another layer")
+            if layer_of(name) not in MAY_IMPORT[layer]:
+                found.append(f"{module}: {layer} may not import {name}")
+        elif not relative:
+            found.append(f"{module}: import {name} relatively, it is the same layer")
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_follow_the_table(module):
+    path = modules()[module]
+    assert faults(module, path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("intuitive.kernels.x", "from intuitive.common import runtime", "may not import"),
+        ("intuitive.kernels.x", "import numpy", "kernels may not import numpy"),
+        ("intuitive.common.x", "def f():\n    import plotly", "common may not import plotly"),
+        ("intuitive.msa.x", "from intuitive.lsa import model", "may not import intuitive.lsa"),
+        ("intuitive.msa.x", "from intuitive import widgets", "may not import intuitive.widgets"),
+        ("intuitive.msa.x", "from ..common import runtime", "absolutely"),
+        ("intuitive.msa.x", "from intuitive.msa import config", "relatively"),
+        ("intuitive.msa.x", "from __future__ import annotations", "hides the shapes"),
+        ("intuitive.other.x", "", "not in the table"),
+    ],
+)
+def test_a_wrong_import_is_found(module, source, fault):
+    found = faults(module, Path("x.py"), source)
+    assert len(found) >= 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("intuitive.msa.x", "import math\nimport torch\nfrom .config import MSAConfig"),
+        ("intuitive.msa.x", "from intuitive.kernels import block_scores"),
+        ("intuitive.widgets.panels.x", "from ..kit import explorer\nfrom intuitive import msa"),
+        ("intuitive.cli", "from intuitive.common.smollm import fetch_model"),
+    ],
+)
+def test_a_right_import_passes(module, source):
+    assert faults(module, Path("x.py"), source) == []
+
+
+# ------------------------------------------------------------------------------- lessons
+
+
+def code_cells(lesson: Path) -> list[dict]:
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def definitions(cells: list[dict]) -> list[str]:
+    """Names of functions and classes defined outside cells tagged `exercise`."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [
+        node.name
+        for cell in cells
+        if "exercise" not in cell["metadata"].get("tags", ())
+        for node in ast.walk(ast.parse("".join(cell["source"])))
+        if isinstance(node, kinds)
+    ]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_lesson_defines_nothing_outside_exercises(lesson):
+    assert definitions(code_cells(lesson)) == []
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_lesson_is_saved_clean(lesson):
+    """Run from top to bottom, without errors, widget state, or times of execution."""
+    assert lesson.stat().st_size < LESSON_MIB * 2**20, f"{lesson.name}: rebuild it, make lessons"
+    assert "widgets" not in json.loads(lesson.read_text(encoding="utf-8"))["metadata"]
+    cells = code_cells(lesson)
+    # nbval compares nothing in a cell that was never run
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any("execution" in cell["metadata"] for cell in cells)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output["evalue"] for output in outputs if output["output_type"] == "error"]
+    widget_view = "application/vnd.jupyter.widget-view+json"
+    assert not any(widget_view in output.get("data", {}) for output in outputs)
+
+
+def test_a_definition_in_a_lesson_is_found():
+    plain = {"source": ["x = 1\n", "def f():\n", "    pass"], "metadata": {}}
+    exercise = plain | {"metadata": {"tags": ["exercise"]}}
+    assert definitions([plain, exercise]) == ["f"]
+
+
+# ------------------------------------------------------------------------- tracked files
+
+
+def tracked() -> list[Path]:
+    """Files that git knows or would take up."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# A folder that exists only on somebody's machine, at the start of an absolute path.
+MACHINE_PATH = re.compile(r"(?<![\w.~<>*}-])/(?:work|root|home|opt|Users)/[\w.-]+")
+
+
+def test_no_tracked_file_names_a_path_of_one_machine():
+    found = []
+    for path in tracked():
+        if path.is_relative_to(ROOT / "intuitive/common/text"):
+            continue  # other people's texts
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        found += [f"{path.relative_to(ROOT)}: {hit.group()}" for hit in MACHINE_PATH.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "hit"),
+    [
+        ("see " + "/home" + "/ann/x", True),
+        ('"' + "/opt" + '/tool"', True),
+        ("https://host/work/x", False),
+        ("docs/home/index", False),
+        ("/usr/bin/env", False),
+    ],
+)
+def test_machine_paths_are_recognised(text, hit):
+    assert bool(MACHINE_PATH.search(text)) is hit
+
+
+def test_tracked_tree_is_small():
+    size = sum(path.stat().st_size for path in tracked())
+    assert size < TRACKED_MIB * 2**20, f"{size / 2**20:.1f} MiB are tracked"
