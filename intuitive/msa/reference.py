@@ -243,18 +243,19 @@ def merge_partials(
 
 
 def group_queries(
-    q: Float[Tensor, "*rows h_q d"], n_groups: int
+    per_head: Float[Tensor, "*rows h_q d"], n_groups: int
 ) -> Float[Tensor, "*rows h_kv group d"]:
-    """Split query heads into the GQA groups that share a KV head.
+    """Split query heads, or anything held per query head, into the groups that share a KV head.
 
     Raises:
         ValueError: the heads do not divide into that many groups.
     """
-    if q.shape[-2] % n_groups:
+    if per_head.shape[-2] % n_groups:
         raise ValueError(
-            f"{q.shape[-2]} query heads do not form {n_groups} equal groups, one per KV head."
+            f"{per_head.shape[-2]} query heads do not form {n_groups} equal groups, one per KV "
+            "head."
         )
-    return q.unflatten(-2, (n_groups, -1))
+    return per_head.unflatten(-2, (n_groups, -1))
 
 
 # ------------------------------------------------- what dense attention reads, block by block
@@ -300,7 +301,7 @@ def block_mass(
     for rows, scores in _main_score_chunks(q, k):
         per_head = split_blocks(scores.softmax(-1), block_size, fill=0.0).sum(-1)
         seen = per_head.shape[-1]
-        mass[rows, :, :seen] = per_head.unflatten(1, (k.shape[1], -1)).mean(2)
+        mass[rows, :, :seen] = group_queries(per_head, k.shape[1]).mean(2)
     return mass
 
 
@@ -326,26 +327,28 @@ def _future_blocks(
 def max_pooled_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
-    """Greatest main score of a block over its visible tokens and over the group's heads."""
-    pooled = q.new_full((len(q), k.shape[1], math.ceil(len(k) / block_size)), -math.inf)
-    for rows, scores in _main_score_chunks(q, k):
-        best_head = scores.unflatten(1, (k.shape[1], -1)).amax(2)  # [rows, h_kv, seen]
-        best = block_max(best_head, block_size)
-        pooled[rows, :, : best.shape[-1]] = best
-    return pooled
+    """Greatest main score of a block, over its visible tokens and over the group's heads."""
+    return _pooled_scores(q, k, block_size, block_max)
 
 
 def mean_pooled_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
-    """Mean main score over a block's visible tokens, for the head where it is greatest.
+    """Mean over a block's visible tokens of the greatest main score among the group's heads.
 
-    The group's heads join by max as in `max_pooled_scores`, so that the two differ in nothing but
-    the pooling over tokens. (Joined by mean they would equal `mean_key_scores`.)
+    It differs from `max_pooled_scores` in nothing but the pooling over tokens.
     """
-    group = q.shape[1] // k.shape[1]
-    per_head = mean_key_scores(q, k.repeat_interleave(group, 1), block_size=block_size)
-    return per_head.unflatten(1, (k.shape[1], -1)).amax(2)
+    return _pooled_scores(q, k, block_size, block_mean)
+
+
+def _pooled_scores(
+    q: Tensor, k: Tensor, block_size: int, pool: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    pooled = q.new_full((len(q), k.shape[1], math.ceil(len(k) / block_size)), -math.inf)
+    for rows, scores in _main_score_chunks(q, k):
+        blocks = pool(group_queries(scores, k.shape[1]).amax(2), block_size)
+        pooled[rows, :, : blocks.shape[-1]] = blocks
+    return pooled
 
 
 def mean_key_scores(
