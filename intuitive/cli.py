@@ -155,7 +155,7 @@ class Finding:
     found: str  # version or place; otherwise what to do
 
     def __str__(self) -> str:
-        return f"{self.state:8}{self.what:34}{self.found}"
+        return f"{self.state:8}{self.what:33} {self.found}"
 
 
 def doctor() -> int:
@@ -203,7 +203,7 @@ def _torch() -> Iterable[Finding]:
     if torch is None:
         yield Finding("missing", "torch imports", f"{problem}; reinstall it: pip install -U torch")
     elif not torch.cuda.is_available():
-        yield Finding("note", "CUDA", "no device: lessons run on the CPU, GPU timings are left out")
+        yield Finding("note", "CUDA", "no device: lessons run on the CPU, without GPU timings")
     else:
         name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
         yield Finding(
@@ -228,32 +228,37 @@ def _lab_extensions() -> Iterable[Finding]:
         from jupyter_core.paths import jupyter_path
         from jupyterlab_server.config import get_federated_extensions, get_page_config
     except ImportError as error:
-        yield Finding("missing", "JupyterLab extensions", f"{error}; pip install jupyterlab")
+        yield Finding("missing", "JupyterLab's extensions", f"{error}; pip install jupyterlab")
         return
     places = jupyter_path("labextensions")
     present = get_federated_extensions(places)
     disabled = get_page_config(places)["disabledExtensions"]
     for name, package in LAB_EXTENSIONS.items():
+        what = f"{package} in JupyterLab"
         if name not in present:
             yield Finding(
-                "missing", name, f"not found: pip install --force-reinstall --no-deps {package}"
+                "missing", what, f"not found: pip install --force-reinstall --no-deps {package}"
             )
         elif any(entry == name or entry.startswith(f"{name}:") for entry in disabled):
-            yield Finding("missing", name, f"disabled: jupyter labextension enable {name}")
+            yield Finding("missing", what, f"disabled: jupyter labextension enable {name}")
         else:
-            yield Finding("ok", name, f"{present[name]['version']}, enabled")
+            yield Finding("ok", what, f"{present[name]['version']}, enabled")
 
 
 def _model() -> Iterable[Finding]:
     smollm, problem = _import("intuitive.common.smollm")
     if smollm is None:
         yield Finding("missing", "SmolLM2-135M", f"cannot look for it: {problem}")
-    elif (path := smollm.find_model()) is None:
-        yield Finding(
-            "note", "SmolLM2-135M", "not here, some explorers wait for it: intuitive model"
-        )
-    else:
-        yield Finding("ok", "SmolLM2-135M", str(path))
+        return
+    try:
+        path = smollm.find_model()
+        if path is None:
+            yield Finding("note", "SmolLM2-135M", "not here; fetch it: intuitive model")
+        else:
+            smollm.verify_model(path)
+            yield Finding("ok", "SmolLM2-135M", str(path))
+    except (OSError, ValueError) as error:
+        yield Finding("missing", "SmolLM2-135M", str(error))
 
 
 def _import(name: str) -> tuple[object | None, str]:
@@ -271,7 +276,7 @@ def model() -> int:
     """Fetch SmolLM2-135M, or find that it is here already."""
     from intuitive.common.smollm import fetch_model
 
-    print(f"The model lies at {fetch_model()}")
+    fetch_model()
     return 0
 
 

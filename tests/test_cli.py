@@ -1,0 +1,295 @@
+"""The `intuitive` command: copying lessons loses nothing, the doctor tells, mistakes are lines."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+from intuitive import cli
+from intuitive.common import smollm
+
+# ------------------------------------------------------------------------------- lessons
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """A package with two lessons at their first version."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    for name in ("00_start_here.ipynb", "01_msa.ipynb"):
+        (folder / name).write_text(f"{name} v1")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "learner" / "lessons"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.ipynb")}
+
+
+def test_first_copy_is_complete_and_silent(source, folder):
+    assert cli.copy_lessons(source, folder) == []
+    assert contents(folder) == contents(source)
+
+
+def test_second_copy_changes_nothing(source, folder):
+    cli.copy_lessons(source, folder)
+    (folder / "01_msa.ipynb").write_text("my own")
+    before = contents(folder)
+    assert cli.copy_lessons(source, folder) == []
+    assert contents(folder) == before
+
+
+def test_unchanged_lesson_is_updated_and_changed_one_is_kept(source, folder):
+    cli.copy_lessons(source, folder)
+    (folder / "01_msa.ipynb").write_text("my own")
+    for name in contents(source):
+        (source / name).write_text(f"{name} v2")
+    assert cli.copy_lessons(source, folder) == [
+        "00_start_here.ipynb: updated; you had not changed it.",
+        "01_msa.ipynb: kept as you changed it; "
+        "the newer version lies beside it as 01_msa.new.ipynb.",
+    ]
+    assert contents(folder) == {
+        "00_start_here.ipynb": "00_start_here.ipynb v2",
+        "01_msa.ipynb": "my own",
+        "01_msa.new.ipynb": "01_msa.ipynb v2",
+    }
+    assert cli.copy_lessons(source, folder) == []  # each version is offered once
+
+
+def test_newer_version_beside_is_replaced_by_the_next_unless_changed(source, folder):
+    cli.copy_lessons(source, folder)
+    (folder / "01_msa.ipynb").write_text("my own")
+    beside = folder / "01_msa.new.ipynb"
+    for version in ("v2", "v3"):
+        (source / "01_msa.ipynb").write_text(version)
+        cli.copy_lessons(source, folder)
+        assert beside.read_text() == version
+    beside.write_text("mine too")
+    (source / "01_msa.ipynb").write_text("v4")
+    for _ in range(2):  # said until the way is free
+        (sentence,) = cli.copy_lessons(source, folder)
+        assert "01_msa.new.ipynb: kept as you changed it; remove it" in sentence
+    assert contents(folder)["01_msa.ipynb"] == "my own"
+    assert beside.read_text() == "mine too"
+    beside.unlink()
+    cli.copy_lessons(source, folder)
+    assert beside.read_text() == "v4"
+
+
+def test_removed_lesson_comes_back(source, folder):
+    cli.copy_lessons(source, folder)
+    (folder / "01_msa.ipynb").unlink()
+    assert cli.copy_lessons(source, folder) == []
+    assert contents(folder) == contents(source)
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[]"], ids=["lost", "broken", "another kind"])
+def test_without_its_manifest_nothing_is_overwritten(source, folder, damage):
+    cli.copy_lessons(source, folder)
+    manifest = folder / cli.MANIFEST
+    manifest.unlink() if damage is None else manifest.write_text(damage)
+    (source / "01_msa.ipynb").write_text("v2")
+    cli.copy_lessons(source, folder)
+    assert contents(folder)["01_msa.ipynb"] == "01_msa.ipynb v1"
+    assert contents(folder)["01_msa.new.ipynb"] == "v2"
+
+
+def test_lessons_run_in_place_in_a_checkout(source):
+    assert cli.copy_lessons(source, source) == []
+    assert not (source / cli.MANIFEST).exists()
+
+
+@pytest.mark.parametrize("inside", ["site-packages", "dist-packages"])
+def test_a_folder_of_an_installed_package_is_refused(source, tmp_path, inside):
+    with pytest.raises(ValueError, match=r"inside an installed package.*Choose a folder"):
+        cli.copy_lessons(source, tmp_path / inside / "lessons")
+
+
+def test_a_file_is_refused(source, tmp_path):
+    (tmp_path / "notes").touch()
+    with pytest.raises(ValueError, match=r"notes is a file\. Name a folder"):
+        cli.copy_lessons(source, tmp_path / "notes")
+
+
+def test_a_package_without_lessons_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no lessons .* Install the package again"):
+        cli.copy_lessons(tmp_path, tmp_path / "lessons")
+
+
+# ----------------------------------------------------------------------------------- lab
+
+
+@pytest.fixture
+def jupyterlab(source, monkeypatch) -> list:
+    """Stands in for JupyterLab: records the folder and the arguments it was started with."""
+    started = []
+    monkeypatch.setattr(cli, "lessons_folder", lambda: source)
+    monkeypatch.setattr(
+        "jupyterlab.labapp.main", lambda arguments: started.append((Path.cwd(), arguments))
+    )
+    monkeypatch.chdir(source.parent)  # put back afterwards, wherever lab() went
+    return started
+
+
+def test_lab_starts_on_the_first_lesson_in_a_folder_of_ones_own(jupyterlab, tmp_path):
+    assert cli.main(["lab"]) == 0
+    assert jupyterlab == [
+        (tmp_path / "intuitive-lessons", ["00_start_here.ipynb", "--LabApp.news_url=None"])
+    ]
+
+
+def test_lab_passes_further_arguments_on(jupyterlab, tmp_path):
+    arguments = ["lab", "--folder", str(tmp_path / "here"), "--no-browser", "--port", "9000"]
+    assert cli.main(arguments) == 0
+    ((folder, given),) = jupyterlab
+    assert folder == tmp_path / "here"
+    assert given[0] == "--no-browser"
+    assert given[-2:] == ["--port", "9000"]
+
+
+def test_lab_refuses_in_one_line(jupyterlab, tmp_path, capsys):
+    assert cli.main(["lab", "--folder", str(tmp_path / "site-packages")]) == 1
+    assert capsys.readouterr().err.startswith("intuitive lab: --folder ")
+    assert jupyterlab == []
+
+
+def test_other_commands_take_no_further_arguments(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["doctor", "--port", "9000"])
+    assert "Only `lab` passes arguments on" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not list(cli.lessons_folder().glob("*.ipynb")), reason="the package has no lessons"
+)
+def test_lab_serves_the_lessons(tmp_path):
+    """The real JupyterLab, on a free port, hands out the copy of the first lesson."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("intuitive")), "lab", "--no-browser"]
+    command += ["--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--IdentityProvider.token=word"]
+    isolated = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "RUNTIME")}
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | isolated, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        address = f"http://127.0.0.1:{port}/api/contents/{cli.FIRST_LESSON}?token=word"
+        lesson = json.loads(wait_for(address, server))
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert lesson["type"] == "notebook"
+    assert (tmp_path / "intuitive-lessons" / cli.FIRST_LESSON).exists()
+
+
+def wait_for(address: str, server: subprocess.Popen, seconds: float = 60) -> bytes:
+    """What the server answers, once it does."""
+    deadline = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            return urllib.request.urlopen(address, timeout=10).read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.2)
+    server.kill()
+    raise AssertionError(f"no answer from {address}: {server.communicate()[1][-3000:]}")
+
+
+# -------------------------------------------------------------------------------- doctor
+
+
+def test_doctor_finds_this_environment_in_order(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "missing " not in out
+    for what in ("Python", "torch", "triton", "CUDA", "anywidget in JupyterLab", "SmolLM2-135M"):
+        assert any(f" {what} " in line for line in out.splitlines()), what
+
+
+def test_doctor_fails_on_a_missing_package(monkeypatch, capsys):
+    monkeypatch.setattr(
+        cli.importlib.metadata,
+        "requires",
+        lambda name: ["no-such-package>=2", "numpy>=999", "absent; platform_system == 'Nowhere'"],
+    )
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "not installed: pip install 'no-such-package>=2'" in out
+    assert "is too old: pip install 'numpy>=999'" in out
+    assert "absent" not in out
+    assert "2 missing" in out
+
+
+def test_doctor_fails_on_a_missing_or_disabled_extension(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "LAB_EXTENSIONS", {"no-such-extension": "that_package"})
+    assert cli.main(["doctor"]) == 1
+    assert "not found: pip install --force-reinstall --no-deps that_package" in (
+        capsys.readouterr().out
+    )
+    monkeypatch.setattr(cli, "LAB_EXTENSIONS", {"anywidget": "anywidget"})
+    monkeypatch.setattr(
+        "jupyterlab_server.config.get_page_config",
+        lambda places: {"disabledExtensions": ["anywidget"]},
+    )
+    assert cli.main(["doctor"]) == 1
+    assert "disabled: jupyter labextension enable anywidget" in capsys.readouterr().out
+
+
+def test_doctor_reports_a_torch_that_does_not_import(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert [finding.state for finding in cli._torch()] == ["missing"]
+    assert "reinstall it" in next(iter(cli._torch())).found
+
+
+def test_doctor_needs_triton_only_with_cuda(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for cuda, state in ((False, "note"), (True, "missing")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert [finding.state for finding in cli._triton()] == [state]
+
+
+def test_doctor_does_without_the_model(monkeypatch, capsys):
+    monkeypatch.setattr(smollm, "find_model", lambda: None)
+    assert cli.main(["doctor"]) == 0
+    assert "intuitive model" in capsys.readouterr().out
+
+
+def test_doctor_fails_on_a_damaged_model(monkeypatch, capsys, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"cut off")
+    monkeypatch.setattr(smollm, "find_model", lambda: tmp_path / "model.gguf")
+    assert cli.main(["doctor"]) == 1
+    assert "has 7 bytes" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------- model
+
+
+def test_model_is_fetched(monkeypatch, capsys):
+    monkeypatch.setattr(smollm, "fetch_model", lambda: print("fetched"))
+    assert cli.main(["model"]) == 0
+    assert capsys.readouterr().out == "fetched\n"
+
+
+def test_model_that_cannot_be_fetched_is_one_line(monkeypatch, capsys):
+    def offline():
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(smollm, "fetch_model", offline)
+    assert cli.main(["model"]) == 1
+    assert capsys.readouterr().err == "intuitive model: no network\n"
