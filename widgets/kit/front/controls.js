@@ -21,6 +21,7 @@ function makeRange(spec, change) {
     max: listed ? spec.values.length - 1 : spec.max,
     step: listed ? 1 : spec.step,
     "data-control": spec.name,
+    "data-values": listed ? JSON.stringify(spec.values) : null,
     ...KEEP_KEYS,
   });
   const read = () => {

@@ -1,0 +1,274 @@
+"""A JupyterLab of its own in headless Chromium: for browser tests, frames and measurements.
+
+    with lab_server(folder) as url, browser_page(chromium) as page:
+        notebook = Notebook(page, url, "01_msa.ipynb")
+        notebook.run_all()
+        explorer = notebook.explorer("msa_block_selection")
+        explorer.set("n_selected", 8)
+
+The server listens on the loopback address only, with throw-away folders for its settings.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, sync_playwright
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+)
+
+
+@contextlib.contextmanager
+def lab_server(folder: Path, *, threads: int = 2) -> Iterator[str]:
+    """Serve `folder` with JupyterLab; yields the base URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as scratch:
+        own = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython",
+            "INTUITIVE_HOME": "home",
+        }
+        environment = os.environ | {name: str(Path(scratch, sub)) for name, sub in own.items()}
+        environment |= {"OMP_NUM_THREADS": str(threads)}
+        notices = Path(scratch, "settings", "@jupyterlab", "apputils-extension")
+        notices.mkdir(parents=True)
+        silent = {"fetchNews": "false", "checkForUpdates": False}
+        (notices / "notification.jupyterlab-settings").write_text(json.dumps(silent))
+        command = [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+            *("--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"),
+            *("--LabApp.news_url=", "--LabApp.extension_manager=readonly"),
+            "--LabApp.expose_app_in_browser=True",
+        ]
+        log = Path(scratch, "log")
+        with log.open("w") as sink:
+            server = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(300):
+                if server.poll() is not None:
+                    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{url}/api", timeout=1).read()
+                    break
+                time.sleep(0.1)
+            yield url
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+@contextlib.contextmanager
+def browser_page(chromium: str, *, width: int = 1360, height: int = 1000) -> Iterator[Page]:
+    """A page in headless Chromium that records console errors and foreign requests."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.console_errors, page.foreign_requests = [], []
+
+            def on_console(message: ConsoleMessage) -> None:
+                if message.type == "error":
+                    page.console_errors.append(message.text)
+
+            def on_request(request: Request) -> None:
+                if not request.url.startswith(
+                    ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+                ):
+                    page.foreign_requests.append(request.url)
+
+            page.on("console", on_console)
+            page.on("pageerror", lambda error: page.console_errors.append(str(error)))
+            page.on("request", on_request)
+            yield page
+        finally:
+            browser.close()
+
+
+class ExplorerOnPage:
+    """One explorer as a reader meets it: controls by name, the picture, the status."""
+
+    def __init__(self, page: Page, name: str) -> None:
+        self.page, self.name = page, name
+        self.root: Locator = page.locator(f'[data-explorer="{name}"]').first
+
+    def unlock(self) -> "ExplorerOnPage":
+        """Skip the prediction, where there is one."""
+        self.root.scroll_into_view_if_needed()
+        skip = self.root.locator("[data-skip]")
+        if skip.count() and skip.is_visible():
+            skip.click()
+        self.settled()
+        return self
+
+    def control(self, name: str) -> Locator:
+        """The input, select or button of a control; opens "More controls" when needed."""
+        found = self.root.locator(f'[data-control="{name}"]')
+        if not found.is_visible():
+            self.root.locator("summary", has_text="More controls").click()
+        return found
+
+    def values(self) -> dict:
+        """The control values of the picture on the page."""
+        return json.loads(self.root.get_attribute("data-values") or "{}")
+
+    @property
+    def summary(self) -> str:
+        return self.root.locator(".intuitive-summary").inner_text()
+
+    @property
+    def status(self) -> str:
+        return self.root.locator(".intuitive-status").inner_text()
+
+    @property
+    def error(self) -> str:
+        return self.root.locator(".intuitive-error").inner_text()
+
+    def settled(self, values: dict | None = None, timeout: float = 60) -> None:
+        """Wait until plots and status show `values` (or any finished state)."""
+        self.page.wait_for_function(
+            """([name, wanted]) => {
+                const root = document.querySelector(`[data-explorer="${name}"]`);
+                if (!root || !["done", "error"].includes(root.dataset.state)) return false;
+                if (!root.dataset.settled) return false;
+                const shown = JSON.parse(root.dataset.values ?? "{}");
+                return Object.entries(wanted).every(([key, value]) => shown[key] === value);
+            }""",
+            arg=[self.name, values or {}],
+            timeout=timeout * 1e3,
+        )
+
+    def set(self, name: str, value) -> None:
+        """Set a control as a browser event would, and wait for its picture."""
+        self.put(name, value)
+        self.settled({name: value})
+
+    def put(self, name: str, value) -> None:
+        """Set a control as a browser event would, without waiting."""
+        self.control(name).evaluate(
+            """(element, value) => {
+                if (element.type === "checkbox") {
+                    if (element.checked !== value) element.click();
+                    return;
+                }
+                const spec = element.dataset.values ? JSON.parse(element.dataset.values) : null;
+                element.value = spec ? spec.indexOf(value) : value;
+                element.dispatchEvent(new Event("input", {bubbles: true}));
+                element.dispatchEvent(new Event("change", {bubbles: true}));
+            }""",
+            value,
+        )
+
+    def time_to_settle(self, name: str, value) -> float:
+        """Milliseconds from a control's event to the settled picture, measured in the page."""
+        self.control(name)
+        return self.page.evaluate(
+            """async ([explorer, name, value]) => {
+                const root = document.querySelector(`[data-explorer="${explorer}"]`);
+                const element = root.querySelector(`[data-control="${name}"]`);
+                const spec = element.dataset.values ? JSON.parse(element.dataset.values) : null;
+                const start = performance.now();
+                const done = new Promise((resolve) => {
+                    const watcher = new MutationObserver(() => {
+                        const shown = JSON.parse(root.dataset.values ?? "{}");
+                        if (root.dataset.state === "done" && shown[name] === value) {
+                            watcher.disconnect();
+                            resolve(performance.now() - start);
+                        }
+                    });
+                    watcher.observe(root, {attributes: true});
+                });
+                element.value = spec ? spec.indexOf(value) : value;
+                element.dispatchEvent(new Event("input", {bubbles: true}));
+                element.dispatchEvent(new Event("change", {bubbles: true}));
+                return await done;
+            }""",
+            [self.name, name, value],
+        )
+
+
+class Notebook:
+    """One lesson open in JupyterLab."""
+
+    def __init__(self, page: Page, url: str, name: str) -> None:
+        self.page = page
+        page.goto(f"{url}/lab/tree/{name}?reset")
+        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.content?.model")
+        page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel",
+            timeout=60_000,
+        )
+
+    def run_all(self, *, wait: bool = True, timeout: float = 120) -> float:
+        """Run every cell; returns the seconds until the kernel has done them all."""
+        start = time.perf_counter()
+        finished = self.page.evaluate_handle(
+            """() => {
+                const state = {done: false};
+                window.jupyterapp.commands.execute("notebook:run-all-cells")
+                    .finally(() => { state.done = true; });
+                return state;
+            }"""
+        )
+        if wait:
+            self.page.wait_for_function("state => state.done", arg=finished, timeout=timeout * 1e3)
+        return time.perf_counter() - start
+
+    def scroll_to_cell(self, index: int) -> None:
+        self.page.evaluate(
+            "index => window.jupyterapp.shell.currentWidget.content.scrollToItem(index, 'start')",
+            index,
+        )
+
+    def cells(self) -> int:
+        return self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+        )
+
+    def explorer(self, name: str, *, unlock: bool = True) -> ExplorerOnPage:
+        """Scroll until the explorer is on the page, and skip its prediction."""
+        found = self.page.locator(f'[data-explorer="{name}"]')
+        for index in range(self.cells()):
+            if found.count():
+                break
+            self.scroll_to_cell(index)
+            self.page.wait_for_timeout(60)
+        explorer = ExplorerOnPage(self.page, name)
+        explorer.root.wait_for(state="visible", timeout=60_000)
+        return explorer.unlock() if unlock else explorer
+
+    def theme(self, dark: bool) -> None:
+        name = "JupyterLab Dark" if dark else "JupyterLab Light"
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+        )
+        self.page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === light", arg=str(not dark).lower()
+        )
+        self.page.wait_for_timeout(500)
