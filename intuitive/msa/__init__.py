@@ -1,1 +1,39 @@
-"""Filled in by the next commits."""
+"""MiniMax Sparse Attention: every query reads only the key blocks that a small index picks.
+
+Map of the rooms, in reading order:
+    config.py      every size and choice
+    reference.py   the paper's equations as plain functions, selectors and measures
+    cost.py        FLOPs, bytes and memory as formulas
+    model.py       the attention module that exchanges a decoder's dense one
+    experiment.py  the numbers behind the lesson's explorers
+    exercise.py    checks for the lesson's "your turn"
+
+There is no fast.py: the fast path is `intuitive.kernels`, beside its own references.
+
+Source: Lai et al. 2026, arXiv:2606.13392v2.
+"""
+
+import importlib
+
+_HOME = {
+    "MSAConfig": "config",
+    "MSAAttention": "model",
+    "SELECTORS": "reference",
+    "selector_scores": "reference",
+    "check_select": "exercise",
+    "ExerciseReport": "exercise",
+}
+_ROOMS = ("config", "cost", "exercise", "experiment", "model", "reference")
+__all__ = [*_HOME, *_ROOMS]
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
