@@ -157,6 +157,41 @@ def attention_rows(
     return scores.masked_fill_(~visible, -torch.inf).softmax(-1)
 
 
+def block_mass(
+    q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
+) -> Float[Tensor, "n h_kv n_blk"]:
+    """Share of dense causal attention on each key block, averaged over the heads of a group.
+
+    Queries are taken a few at a time, so memory grows with m, not with n * m.
+
+    Args:
+        q: queries of the last n tokens, positions already applied.
+        k: keys of all m >= n tokens.
+        block_size: tokens per block; the last block may be shorter.
+
+    Returns:
+        Shares in [0, 1]; every row sums to 1 over the blocks.
+
+    Raises:
+        ValueError: `block_size` below 1, or fewer keys than queries.
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size={block_size} must be at least 1 token.")
+    n, m, h_kv = len(q), len(k), k.shape[1]
+    n_blk = -(-m // block_size)
+    mass = q.new_zeros(n, h_kv, n_blk, dtype=torch.promote_types(q.dtype, torch.float32))
+    step = 128
+    for first in range(0, n, step):
+        queries = torch.arange(min(step, n - first), device=q.device)
+        last = min(first + step, n)
+        seen = m - n + last  # keys that these queries can see
+        rows = attention_rows(q[first:last], k[:seen], queries)  # [h_q, r, seen]
+        rows = F.pad(rows.unflatten(0, (h_kv, -1)).mean(1), (0, -seen % block_size))
+        blocks = rows.unflatten(-1, (-1, block_size)).sum(-1)  # [h_kv, r, blocks seen]
+        mass[first:last, :, : blocks.shape[-1]] = blocks.transpose(0, 1)
+    return mass
+
+
 # ---------------------------------------------------------------------------- caches and probes
 
 

@@ -1,0 +1,1 @@
+"""The committed texts, read by `intuitive.common.corpus`; licences are in NOTICE.md."""

@@ -1,0 +1,119 @@
+"""Save and load the records of experiments: the numbers, and how they were made.
+
+A record is a frozen dataclass of plain values. On disk it is one JSON file with the command, the
+commit, the versions, the config and a hash of the config, so that a figure can be traced.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hexadecimal digits that change whenever a value of the config does.
+
+    Raises:
+        ValueError: the config holds something that JSON cannot.
+    """
+    return hashlib.sha256(_json(_plain(config)).encode()).hexdigest()[:12]
+
+
+def save(path: str | Path, record: Any, *, config: Any = None, device: str = "cpu") -> Path:
+    """Write a record and how it was made; an older file of that name is replaced as a whole.
+
+    Args:
+        path: a file ending in .json; its folder is made if needed.
+        record: a dataclass or a dict of plain values.
+        config: the settings that led to it, likewise.
+        device: where it ran, as from `runtime.device_name`.
+
+    Raises:
+        ValueError: another ending, or a value that JSON cannot hold (NaN and tensors included).
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        raise ValueError(f"path={str(path)!r} must end in .json.")
+    made = {
+        "record": type(record).__name__,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": _plain(config),
+        "config_hash": config_hash(config),
+    }
+    text = _json({"made": made, "values": _plain(record)}, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values and making of a saved record.
+
+    Returns:
+        (values, made): the record's fields, lists in the place of tuples; and how it was made.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no saved record, or its config was edited by hand.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run the experiment that writes it.")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        values, made = saved["values"], saved["made"]
+        found, expected = config_hash(made["config"]), made["config_hash"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a saved record ({error}): write it anew.") from error
+    if found != expected:
+        raise ValueError(
+            f"{path}: the config hashes to {found}, the file says {expected}: it was changed "
+            "after the run. Run the experiment again."
+        )
+    return values, made
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return value
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"a record holds plain numbers, strings, lists and dicts only: {error}. "
+            "Convert tensors with .tolist(), and leave out NaN and infinity."
+        ) from error
+
+
+def _commit() -> str | None:
+    """The commit of this source, with a + if files differ from it; None outside its repository."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # not just any repository around it
+        return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "-uno"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
