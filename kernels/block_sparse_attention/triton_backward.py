@@ -1,0 +1,224 @@
+"""Backward pass: dq along each tile's block list, dk and dv along the inverted lists.
+
+Probabilities are recomputed from the log-sum-exp. Every sum is made by one program in a fixed
+order, in float32, so gradients are the same on every run and need no atomics.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .triton_forward import LOG2_E
+from .triton_tiles import Tile, cut, invert, list_blocks
+
+
+@triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
+@no_type_check
+def dq_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    out_ptr,
+    lse_ptr,
+    dout_ptr,
+    dlse_ptr,
+    dq_ptr,
+    delta_ptr,
+    blocks_ptr,
+    members_ptr,
+    ends_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    capacity,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """dq of one tile and group, and delta = rowsum(dout * out) - dlse for `dkv_kernel`."""
+    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    local_row = tl.arange(0, QUERIES * HEADS)
+    local_query, head = local_row // HEADS, local_row % HEADS
+    query = tile * QUERIES + local_query
+    position = m - n + query
+    exists = (query < n) & (head < group_size)
+    row = ((batch * n + query) * h_kv + group) * group_size + head
+    offset = row[:, None] * D + tl.arange(0, D)
+    q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    out = tl.load(out_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
+    dlse = tl.load(dlse_ptr + row, mask=exists, other=0.0)
+    delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) - dlse
+    tl.store(delta_ptr + row, delta, mask=exists)
+
+    list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
+    blocks_ptr += list_id * capacity
+    members_ptr += list_id * capacity
+    n_all = tl.load(ends_ptr + list_id * 2 + 1)
+    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
+    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
+    dq = tl.zeros((QUERIES * HEADS, D), tl.float32)
+    for step in range(0, n_all * PARTS):
+        block = tl.load(blocks_ptr + step // PARTS)
+        members = tl.load(members_ptr + step // PARTS)
+        key = block * BLOCK_SIZE + (step % PARTS) * KEYS + tl.arange(0, KEYS)
+        k_ptrs = k_ptr + key.to(tl.int64)[:, None] * stride_km + tl.arange(0, D)
+        v_ptrs = v_ptr + key.to(tl.int64)[:, None] * stride_vm + tl.arange(0, D)
+        k = tl.load(k_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+        v = tl.load(v_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+        reads = ((members >> local_query) & 1) == 1
+        reads = reads[:, None] & (key[None, :] <= position[:, None])
+        s = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)  # [ROWS, KEYS]
+        p = tl.where(reads, tl.exp2(s - lse[:, None]), 0.0)
+        dp = tl.dot(dout, tl.trans(v), input_precision="ieee")
+        ds = p * (dp - delta[:, None])
+        dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
+    tl.store(dq_ptr + offset, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
+
+
+@triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity", "n_tiles", "n_blk"])
+@no_type_check
+def dkv_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lse_ptr,
+    dout_ptr,
+    delta_ptr,
+    dk_ptr,
+    dv_ptr,
+    members_ptr,
+    entry_ptr,
+    start_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    capacity,
+    n_tiles,
+    n_blk,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """dk and dv of KEYS keys of one group, over the tiles that list their block."""
+    stretch, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    block = stretch // PARTS
+    key = block * BLOCK_SIZE + (stretch % PARTS) * KEYS + tl.arange(0, KEYS)
+    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
+    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
+    k_ptrs = k_ptr + key.to(tl.int64)[:, None] * stride_km + tl.arange(0, D)
+    v_ptrs = v_ptr + key.to(tl.int64)[:, None] * stride_vm + tl.arange(0, D)
+    k = tl.load(k_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+    v = tl.load(v_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+
+    lists = batch * h_kv + group
+    entry_ptr += lists * n_tiles * capacity
+    members_ptr += lists * n_tiles * capacity
+    start_ptr += lists * (n_blk + 1) + block
+    local_row = tl.arange(0, QUERIES * HEADS)
+    local_query, head = local_row // HEADS, local_row % HEADS
+    dk = tl.zeros((KEYS, D), tl.float32)
+    dv = tl.zeros((KEYS, D), tl.float32)
+    for place in range(tl.load(start_ptr), tl.load(start_ptr + 1)):
+        entry = tl.load(entry_ptr + place)
+        members = tl.load(members_ptr + entry)
+        query = (entry // capacity) * QUERIES + local_query
+        position = m - n + query
+        exists = (query < n) & (head < group_size)
+        row = ((batch * n + query) * h_kv + group) * group_size + head
+        offset = row[:, None] * D + tl.arange(0, D)
+        q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+        dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+        lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
+        delta = tl.load(delta_ptr + row, mask=exists, other=0.0)
+        reads = ((members >> local_query) & 1) == 1
+        reads = reads[None, :] & (key[:, None] <= position[None, :])
+        s = tl.dot(k, tl.trans(q), input_precision="ieee") * (scale * LOG2_E)  # [KEYS, ROWS]
+        p = tl.where(reads, tl.exp2(s - lse[None, :]), 0.0)
+        dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
+        dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
+        ds = p * (dp - delta[None, :])
+        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
+    offset = ((batch * m + key) * h_kv + group)[:, None] * D + tl.arange(0, D)
+    tl.store(dk_ptr + offset, (dk * scale).to(dk_ptr.dtype.element_ty), mask=(key < m)[:, None])
+    tl.store(dv_ptr + offset, dv.to(dv_ptr.dtype.element_ty), mask=(key < m)[:, None])
+
+
+def dq_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
+    """Tile of `dq_kernel`."""
+    if dtype == torch.float32:
+        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=1)
+    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
+
+
+def dkv_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
+    """Tile of `dkv_kernel`; as many rows as in `dq_tile`, since both walk the same lists."""
+    if dtype == torch.float32:
+        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=1)
+    return cut(group=group, rows=64, keys=block_size, num_warps=8, num_stages=2)
+
+
+def attend_backward(
+    dout: Tensor,
+    dlse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    block_idx: Tensor,
+    block_size: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Launch: contiguous dq, dk, dv; all inputs but k and v are contiguous."""
+    (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
+    group, n_blk = h_q // h_kv, triton.cdiv(m, block_size)
+    dq, delta = torch.empty_like(q), torch.empty_like(lse)
+    dk, dv = (x.new_empty(x.shape) for x in (k, v))
+    strides = (*k.stride()[:3], *v.stride()[:3])
+
+    tile = dq_tile(group, block_size, q.dtype)
+    lists = list_blocks(block_idx, m, block_size, tile.queries)
+    n_tiles = lists.blocks.shape[2]
+    dq_kernel[(n_tiles, h_kv, b)](
+        q, k, v, out, lse, dout, dlse, dq, delta, lists.blocks, lists.members, lists.ends,
+        n, m, h_kv, group, lists.capacity, scale, *strides,
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+
+    tile = dkv_tile(group, block_size, q.dtype)
+    entry, start = invert(lists, n_blk)
+    dkv_kernel[(n_blk * (block_size // tile.keys), h_kv, b)](
+        q, k, v, lse, dout, delta, dk, dv, lists.members, entry, start,
+        n, m, h_kv, group, lists.capacity, n_tiles, n_blk, scale, *strides,
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    return dq, dk, dv

@@ -1,0 +1,134 @@
+"""Forward pass of a single query: one program per stretch of keys, then a merge.
+
+With one query there is no tile to share blocks with, and 16 blocks are too few programs to fill
+a GPU when walked in turn. Each program attends to a part of one block, and a second kernel merges
+the parts by their log-sum-exps. The number of parts depends on shapes alone.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .triton_forward import LN_2, LOG2_E
+
+MERGED = 16  # parts merged at a time
+
+
+@triton.jit(do_not_specialize=["m", "h_kv", "group_size", "n_blk", "n_selected"])
+@no_type_check
+def attend_part_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    block_idx_ptr,
+    part_out_ptr,
+    part_lse_ptr,
+    m,
+    h_kv,
+    group_size,
+    n_blk,
+    n_selected,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    SLOTS: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Attention of the last position to KEYS keys of one slot; an empty part has lse -inf."""
+    part, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    this_slot = part // PARTS
+    slot = tl.arange(0, SLOTS)
+    block_idx_ptr += (batch * h_kv + group) * n_selected
+    block = tl.load(block_idx_ptr + this_slot)
+    earlier = tl.load(block_idx_ptr + slot, mask=slot < this_slot, other=-1)
+    repeated = tl.max((earlier == block).to(tl.int32)) == 1  # counted at its first slot only
+    readable = (block >= 0) & (block < n_blk) & (repeated == 0)
+
+    head = tl.arange(0, HEADS)
+    row = (batch * h_kv + group) * group_size + head
+    exists = head < group_size
+    q = tl.load(q_ptr + row[:, None] * D + tl.arange(0, D), mask=exists[:, None], other=0.0)
+    key = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
+    visible = readable & (key < m)  # all keys are in the past of the last position
+    key = key.to(tl.int64)[:, None]
+    k_ptrs = k_ptr + batch * stride_kb + group.to(tl.int64) * stride_kh + key * stride_km
+    v_ptrs = v_ptr + batch * stride_vb + group.to(tl.int64) * stride_vh + key * stride_vm
+    k = tl.load(k_ptrs + tl.arange(0, D), mask=visible[:, None], other=0.0)  # [KEYS, D]
+    v = tl.load(v_ptrs + tl.arange(0, D), mask=visible[:, None], other=0.0)  # [KEYS, D]
+
+    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
+    s = tl.where(visible[None, :], s, float("-inf"))
+    top = tl.max(s, axis=1)
+    p = tl.exp2(s - tl.where(top == float("-inf"), 0.0, top)[:, None])
+    total = tl.sum(p, axis=1)
+    safe = tl.where(total > 0, total, 1.0)
+    out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
+    place = row * tl.num_programs(0) + part
+    tl.store(part_out_ptr + place[:, None] * D + tl.arange(0, D), out, mask=exists[:, None])
+    tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
+
+
+@triton.jit(do_not_specialize=["n_parts"])
+@no_type_check
+def merge_kernel(
+    part_out_ptr, part_lse_ptr, out_ptr, lse_ptr, n_parts, MERGED: tl.constexpr, D: tl.constexpr
+):
+    """Weighted mean of the parts of one query head; lse comes in base 2 and leaves in base e."""
+    row = tl.program_id(0).to(tl.int64)
+    dim, within = tl.arange(0, D), tl.arange(0, MERGED)
+    part_out_ptr += row * n_parts * D
+    part_lse_ptr += row * n_parts
+    top = tl.full((), float("-inf"), tl.float32)
+    total = tl.full((), 0.0, tl.float32)
+    acc = tl.zeros((D,), tl.float32)
+    for start in range(0, n_parts, MERGED):
+        part = start + within
+        exists = part < n_parts
+        lse = tl.load(part_lse_ptr + part, mask=exists, other=float("-inf"))
+        o_ptrs = part_out_ptr + part[:, None] * D + dim[None, :]
+        o = tl.load(o_ptrs, mask=exists[:, None], other=0.0)  # [MERGED, D]
+        new_top = tl.maximum(top, tl.max(lse))
+        shift = tl.where(new_top == float("-inf"), 0.0, new_top)
+        weight = tl.exp2(lse - shift)
+        decay = tl.exp2(top - shift)
+        total = total * decay + tl.sum(weight)
+        acc = acc * decay + tl.sum(weight[:, None] * o, axis=0)
+        top = new_top
+    safe = tl.where(total > 0, total, 1.0)
+    tl.store(out_ptr + row * D + dim, (acc / safe).to(out_ptr.dtype.element_ty))
+    tl.store(lse_ptr + row, (top + tl.log2(safe)) * LN_2)
+
+
+def attend_one(
+    q: Tensor, k: Tensor, v: Tensor, block_idx: Tensor, block_size: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Launch for n = 1: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q]."""
+    (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
+    n_selected = block_idx.shape[-1]
+    keys = min(block_size, 32 if q.dtype == torch.float32 else 64)
+    n_parts = n_selected * (block_size // keys)
+    part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
+    part_lse = q.new_empty((b, h_q, n_parts), dtype=torch.float32)
+    attend_part_kernel[(n_parts, h_kv, b)](
+        q, k, v, block_idx, part_out, part_lse,
+        m, h_kv, h_q // h_kv, triton.cdiv(m, block_size), n_selected, scale * LOG2_E.value,
+        *k.stride()[:3], *v.stride()[:3],
+        BLOCK_SIZE=block_size, SLOTS=triton.next_power_of_2(n_selected),
+        HEADS=max(triton.next_power_of_2(h_q // h_kv), 16), KEYS=keys, D=d,
+        num_warps=4,
+    )  # fmt: skip
+    out = torch.empty_like(q)
+    lse = q.new_empty((b, 1, h_q), dtype=torch.float32)
+    merge_kernel[(b * h_q,)](part_out, part_lse, out, lse, n_parts, MERGED=MERGED, D=d, num_warps=4)
+    return out, lse

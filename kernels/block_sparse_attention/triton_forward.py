@@ -1,0 +1,164 @@
+"""Forward pass of a tile of queries over the union of its blocks, by online softmax in base 2."""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .triton_tiles import Tile, cut, list_blocks
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+@no_type_check
+def _step(
+    q,
+    top,
+    total,
+    acc,
+    step,
+    blocks_ptr,
+    members_ptr,
+    k_ptr,
+    v_ptr,
+    stride_km,
+    stride_vm,
+    query,
+    position,
+    m,
+    scale,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    FULL: tl.constexpr,
+):
+    """Add KEYS keys of one listed block to the running maximum, sum and weighted values.
+
+    FULL means that every query which reads the block sees all of it.
+    """
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    block = tl.load(blocks_ptr + step // PARTS)
+    members = tl.load(members_ptr + step // PARTS)
+    first_key = block * BLOCK_SIZE + (step % PARTS) * KEYS
+    within = tl.arange(0, KEYS)
+    k_ptrs = k_ptr + first_key.to(tl.int64) * stride_km + within[:, None] * stride_km
+    v_ptrs = v_ptr + first_key.to(tl.int64) * stride_vm + within[:, None] * stride_vm
+    if FULL:
+        k = tl.load(k_ptrs + tl.arange(0, D))  # [KEYS, D]
+        v = tl.load(v_ptrs + tl.arange(0, D))  # [KEYS, D]
+    else:
+        exists = (first_key + within < m)[:, None]
+        k = tl.load(k_ptrs + tl.arange(0, D), mask=exists, other=0.0)
+        v = tl.load(v_ptrs + tl.arange(0, D), mask=exists, other=0.0)
+
+    reads = ((members >> query) & 1) == 1  # [ROWS]
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
+    s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
+    if not FULL:
+        s = tl.where((first_key + within)[None, :] <= position[:, None], s, float("-inf"))
+    new_top = tl.maximum(top, tl.max(s, axis=1))
+    shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
+    p = tl.exp2(s - shift[:, None])
+    decay = tl.exp2(top - shift)
+    total = total * decay + tl.sum(p, axis=1)
+    acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
+    return new_top, total, acc
+
+
+@triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
+@no_type_check
+def attend_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    out_ptr,
+    lse_ptr,
+    blocks_ptr,
+    members_ptr,
+    ends_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    capacity,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Attention of one tile of queries and one group; q, out and lse are contiguous."""
+    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    local_row = tl.arange(0, QUERIES * HEADS)
+    local_query, head = local_row // HEADS, local_row % HEADS
+    query = tile * QUERIES + local_query
+    position = m - n + query
+    exists = (query < n) & (head < group_size)
+    row = ((batch * n + query) * h_kv + group) * group_size + head  # of q, out and lse
+    q = tl.load(q_ptr + row[:, None] * D + tl.arange(0, D), mask=exists[:, None], other=0.0)
+
+    list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
+    blocks_ptr += list_id * capacity
+    members_ptr += list_id * capacity
+    n_full = tl.load(ends_ptr + list_id * 2)
+    n_all = tl.load(ends_ptr + list_id * 2 + 1)
+    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
+    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
+
+    top = tl.full((QUERIES * HEADS,), float("-inf"), tl.float32)
+    total = tl.zeros((QUERIES * HEADS,), tl.float32)
+    acc = tl.zeros((QUERIES * HEADS, D), tl.float32)
+    for step in range(0, n_full * PARTS):
+        top, total, acc = _step(
+            q, top, total, acc, step, blocks_ptr, members_ptr, k_ptr, v_ptr, stride_km, stride_vm,
+            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, True,
+        )  # fmt: skip
+    for step in range(n_full * PARTS, n_all * PARTS):
+        top, total, acc = _step(
+            q, top, total, acc, step, blocks_ptr, members_ptr, k_ptr, v_ptr, stride_km, stride_vm,
+            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False,
+        )  # fmt: skip
+
+    out = acc / tl.where(total > 0, total, 1.0)[:, None]
+    lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
+    out_ptrs = out_ptr + row[:, None] * D + tl.arange(0, D)
+    tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
+    tl.store(lse_ptr + row, lse, mask=exists)
+
+
+def forward_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
+    """Rows for warpgroup products in half precision, smaller tiles for float32."""
+    if dtype == torch.float32:
+        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=1)
+    return cut(group=group, rows=128, keys=min(block_size, 64), num_warps=8, num_stages=2)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, block_idx: Tensor, block_size: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Launch: output [b, n, h_q, d] and log-sum-exp [b, n, h_q] of contiguous q and block_idx."""
+    (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
+    tile = forward_tile(h_q // h_kv, block_size, q.dtype)
+    lists = list_blocks(block_idx, m, block_size, tile.queries)
+    out = torch.empty_like(q)
+    lse = q.new_empty((b, n, h_q), dtype=torch.float32)
+    attend_kernel[(triton.cdiv(n, tile.queries), h_kv, b)](
+        q, k, v, out, lse, lists.blocks, lists.members, lists.ends,
+        n, m, h_kv, h_q // h_kv, lists.capacity, scale * LOG2_E.value,
+        *k.stride()[:3], *v.stride()[:3],
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    return out, lse

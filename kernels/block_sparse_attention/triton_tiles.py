@@ -1,0 +1,140 @@
+"""Tiles of queries, and the list of distinct key blocks each tile reads.
+
+Neighbouring queries choose mostly the same blocks. A tile of a few queries times the heads of one
+GQA group makes enough rows for the tensor cores; it walks the union of its selections once, and
+one bit per query says who reads the block at hand.
+"""
+
+from dataclasses import dataclass
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """How one kernel cuts its work; rows are queries times heads."""
+
+    queries: int  # a power of two, at most 16
+    heads: int  # of one GQA group, padded to a power of two
+    keys: int  # tokens per step, at most one block
+    num_warps: int
+    num_stages: int
+
+    @property
+    def rows(self) -> int:
+        return self.queries * self.heads
+
+
+def cut(*, group: int, rows: int, keys: int, num_warps: int, num_stages: int) -> Tile:
+    """About `rows` rows: more queries where a group has fewer heads; at least 16 rows."""
+    heads = triton.next_power_of_2(group)
+    queries = min(max(rows // heads, 1), 16)
+    return Tile(
+        queries=queries, heads=max(heads, 16 // queries), keys=keys,
+        num_warps=num_warps, num_stages=num_stages,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BlockLists:
+    """For each tile of queries and each group, the distinct blocks in ascending order.
+
+    blocks: int32 [b, h_kv, n_tiles, capacity]; entries past the end are uninitialised.
+    members: likewise; bit i is set if query i of the tile reads the block.
+    ends: int32 [b, h_kv, n_tiles, 2]; entries before ends[0] are visible to every query of the
+        tile in full, those before ends[1] in part.
+    """
+
+    blocks: Tensor
+    members: Tensor
+    ends: Tensor
+
+    @property
+    def capacity(self) -> int:
+        return self.blocks.shape[-1]
+
+
+@triton.jit(do_not_specialize=["n", "m", "h_kv", "n_blk", "n_selected", "block_size", "capacity"])
+@no_type_check
+def list_blocks_kernel(
+    block_idx_ptr,
+    blocks_ptr,
+    members_ptr,
+    ends_ptr,
+    n,
+    m,
+    h_kv,
+    n_blk,
+    n_selected,
+    block_size,
+    capacity,
+    QUERIES: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """Write one tile's list by taking the smallest id left until none is."""
+    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    query = tile * QUERIES + tl.arange(0, QUERIES)
+    slot = tl.arange(0, SLOTS)
+    row = (batch * n + query) * h_kv + group  # [QUERIES]
+    mask = (query < n)[:, None] & (slot < n_selected)[None, :]
+    ids = tl.load(block_idx_ptr + row[:, None] * n_selected + slot[None, :], mask=mask, other=-1)
+    position = m - n + query
+    readable = (ids >= 0) & (ids < n_blk)
+    readable &= tl.where(readable, ids, 0) * block_size <= position[:, None]
+    ids = tl.where(readable, ids, n_blk)  # [QUERIES, SLOTS]
+
+    list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
+    blocks_ptr += list_id * capacity
+    members_ptr += list_id * capacity
+    first_position = m - n + tile * QUERIES
+    n_full, n_all = 0, 0
+    block = tl.min(ids)
+    while block < n_blk:
+        hit = tl.max((ids == block).to(tl.int32), axis=1)  # [QUERIES]
+        tl.store(blocks_ptr + n_all, block)
+        tl.store(members_ptr + n_all, tl.sum(hit << tl.arange(0, QUERIES)))
+        n_all += 1
+        n_full += ((block + 1) * block_size <= first_position + 1).to(tl.int32)
+        ids = tl.where(ids == block, n_blk, ids)
+        block = tl.min(ids)
+    tl.store(ends_ptr + list_id * 2, n_full)
+    tl.store(ends_ptr + list_id * 2 + 1, n_all)
+
+
+def list_blocks(block_idx: Tensor, m: int, block_size: int, queries: int) -> BlockLists:
+    """Lists of the tiles of `queries` queries each; block_idx is contiguous int32."""
+    b, n, h_kv, n_selected = block_idx.shape
+    n_blk, n_tiles = triton.cdiv(m, block_size), triton.cdiv(n, queries)
+    shape = (b, h_kv, n_tiles)
+    capacity = min(queries * n_selected, n_blk)
+    lists = BlockLists(
+        blocks=block_idx.new_empty((*shape, capacity)),
+        members=block_idx.new_empty((*shape, capacity)),
+        ends=block_idx.new_empty((*shape, 2)),
+    )
+    list_blocks_kernel[(n_tiles, h_kv, b)](
+        block_idx, lists.blocks, lists.members, lists.ends,
+        n, m, h_kv, n_blk, n_selected, block_size, capacity,
+        QUERIES=queries, SLOTS=triton.next_power_of_2(n_selected), num_warps=1,
+    )  # fmt: skip
+    return lists
+
+
+def invert(lists: BlockLists, n_blk: int) -> tuple[Tensor, Tensor]:
+    """For each group and block, the list entries that name it.
+
+    Returns:
+        entry: int64 [b * h_kv, n_tiles * capacity], positions in the flattened lists, ordered by
+            block and then by tile; entry // capacity is the tile.
+        start: int64 [b * h_kv, n_blk + 1], where in `entry` each block's stretch begins. A stable
+            sort fixes the order, so gradients summed along it are the same on every run.
+    """
+    used = torch.arange(lists.capacity, device=lists.blocks.device) < lists.ends[..., 1:]
+    block = torch.where(used, lists.blocks, n_blk).flatten(0, 1).flatten(1)
+    block, entry = block.sort(dim=-1, stable=True)
+    bounds = torch.arange(n_blk + 1, device=block.device, dtype=block.dtype)
+    return entry, torch.searchsorted(block, bounds.expand(block.shape[0], -1).contiguous())

@@ -1,0 +1,145 @@
+"""Argument checks shared by the public functions: value received, rule, next step."""
+
+import torch
+from torch import Tensor
+
+from .dispatch import interpreting
+
+ID_DTYPES = (torch.int32, torch.int64)
+TRITON_BLOCK_SIZES = (16, 32, 64, 128)
+TRITON_HEAD_SIZES = (64, 128)
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+MAX_GROUP = 128  # query heads per key head that fit one tile of the Triton kernels
+
+
+def axes(**named: tuple[Tensor, str]) -> dict[str, int]:
+    """Read axis sizes off tensors, one letter one size.
+
+    Args:
+        named: for each argument its tensor and its axes, such as `q=(q, "b n h_q d")`.
+
+    Returns:
+        The size of every letter.
+
+    Raises:
+        ValueError: a tensor has another number of axes, an empty axis, or a letter whose size
+            differs between two tensors.
+    """
+    sizes: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    for name, (tensor, layout) in named.items():
+        letters = layout.split()
+        shape = tuple(tensor.shape)
+        if len(shape) != len(letters):
+            raise ValueError(
+                f"{name} has shape {shape}, but its axes must be [{', '.join(letters)}]. "
+                "Add, drop or reorder axes to match."
+            )
+        for letter, size in zip(letters, shape, strict=True):
+            if size == 0:
+                raise ValueError(
+                    f"{name} has shape {shape}: axis {letter!r} of [{', '.join(letters)}] is "
+                    "empty. Pass at least one entry along it."
+                )
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(
+                    f"{name} has shape {shape}: axis {letter!r} of [{', '.join(letters)}] is "
+                    f"{size}, but {owner[letter]} has {letter}={sizes[letter]}. Pass tensors "
+                    "that agree on it."
+                )
+            owner.setdefault(letter, name)
+    return sizes
+
+
+def counts(minimum: int = 1, **named: int) -> None:
+    """Raise ValueError unless every argument is an integer of at least `minimum`."""
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+            raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
+        if value < minimum:
+            raise ValueError(f"{name}={value} must be at least {minimum}.")
+
+
+def same_device(**named: Tensor) -> torch.device:
+    """The one device of all tensors; ValueError if there are several."""
+    (first, tensor), *rest = named.items()
+    for name, other in rest:
+        if other.device != tensor.device:
+            raise ValueError(
+                f"{name} is on {str(other.device)!r}, but {first} is on {str(tensor.device)!r}. "
+                f"Move them to one device, for example {name}.to({first}.device)."
+            )
+    return tensor.device
+
+
+def same_float_dtype(**named: Tensor) -> None:
+    """Raise ValueError unless all tensors share one floating-point dtype."""
+    (first, tensor), *rest = named.items()
+    if not tensor.dtype.is_floating_point:
+        raise ValueError(
+            f"{first} has dtype {tensor.dtype}, but must be floating point. Convert it first."
+        )
+    for name, other in rest:
+        if other.dtype != tensor.dtype:
+            raise ValueError(
+                f"{name} has dtype {other.dtype}, but {first} has {tensor.dtype}. Convert one of "
+                f"them, for example {name}.to({first}.dtype)."
+            )
+
+
+def causal(n: int, m: int) -> None:
+    """Raise ValueError if there are more queries than keys."""
+    if n > m:
+        raise ValueError(
+            f"n={n} queries but only m={m} keys: queries are aligned with the last keys, so every "
+            "query needs a key at its own position. Pass the keys of all earlier tokens too."
+        )
+
+
+def wants_values(validate: bool | None, device: torch.device) -> bool:
+    """Whether to look at tensor values: by default on CPU only, where looking is cheap.
+
+    On CUDA a look would wait for the device, and inside torch.compile it would break the graph.
+    """
+    if validate is None:
+        return device.type == "cpu" and not torch.compiler.is_compiling()
+    return validate
+
+
+def finite(**named: Tensor) -> None:
+    """Raise ValueError if a tensor holds NaN or an infinity."""
+    for name, tensor in named.items():
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise ValueError(
+                f"{name} holds {bad} values that are NaN or infinite, of {tensor.numel()}. Find "
+                "where they arise (torch.isfinite shows which), or pass validate=False to go on."
+            )
+
+
+def triton_limits(*, block_size: int, head_size: int, dtype: torch.dtype) -> None:
+    """Raise ValueError for sizes and dtypes that the Triton kernels do not serve."""
+    for name, value, allowed in (
+        ("block_size", block_size, TRITON_BLOCK_SIZES),
+        ("head size", head_size, TRITON_HEAD_SIZES),
+        ("dtype", dtype, TRITON_DTYPES),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"{name}={value} is not served by impl='triton', which takes "
+                f"{', '.join(map(str, allowed))}. Pass impl='reference'."
+            )
+    if dtype == torch.bfloat16 and interpreting():
+        raise ValueError(
+            "dtype=torch.bfloat16 gives wrong products in Triton's CPU interpreter. Use float16 "
+            "or float32 there, or impl='reference'."
+        )
+
+
+def triton_group(group: int) -> None:
+    """Raise ValueError for GQA groups wider than one tile of the Triton kernels."""
+    if group > MAX_GROUP:
+        raise ValueError(
+            f"h_q/h_kv={group} query heads share a key head, but impl='triton' takes at most "
+            f"{MAX_GROUP}. Pass impl='reference'."
+        )

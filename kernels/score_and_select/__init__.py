@@ -1,0 +1,63 @@
+"""Block scores and selection in one pass over the queries, without the full score array."""
+
+from typing import no_type_check
+
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+from .. import checks
+from ..dispatch import Impl, choose
+from ..select_blocks import check_budget
+
+
+@no_type_check  # shapes are checked below, with the same message under pytest and outside it
+def score_and_select(
+    q_idx: Float[Tensor, "b n h_kv d_idx"],
+    k_idx: Float[Tensor, "b m d_idx"],
+    *,
+    n_selected: int,
+    block_size: int,
+    n_local: int = 1,
+    n_init: int = 0,
+    impl: Impl = "auto",
+    validate: bool | None = None,
+) -> Int32[Tensor, "b n h_kv n_selected"]:
+    """`select_blocks(block_scores(q_idx, k_idx))`, in bounded memory.
+
+    All scores of a context of N tokens would take N^2 * h_kv / block_size floats. Queries are
+    taken in chunks instead, so that at most 256 MiB of scores (or those of one query) exist at a
+    time; chunk sizes follow from shapes alone, which suits CUDA graphs.
+
+    Args:
+        q_idx: one index query per GQA group, standing at the last n of the m positions.
+        k_idx: one index key per token, shared by all groups.
+        n_selected: slots per query and group.
+        block_size: tokens per key block; the last block may be shorter.
+        n_local: forced blocks that end with the query's own.
+        n_init: forced blocks at the start of the sequence.
+        impl: which implementation; see `dispatch.choose`.
+        validate: whether to look for NaN and infinities; None looks on CPU only.
+
+    Returns:
+        Block ids, ascending and left-packed, -1 in slots that no block fills.
+
+    Raises:
+        ValueError: as `block_scores` and `select_blocks`.
+        RuntimeError: impl="triton" cannot run here.
+
+    Source: arXiv:2606.13392v2, Eqs. 5-7.
+    """
+    size = checks.axes(q_idx=(q_idx, "b n h_kv d_idx"), k_idx=(k_idx, "b m d_idx"))
+    check_budget(n_selected, block_size, n_local, n_init)
+    checks.causal(size["n"], size["m"])
+    device = checks.same_device(q_idx=q_idx, k_idx=k_idx)
+    checks.same_float_dtype(q_idx=q_idx, k_idx=k_idx)
+    chosen = choose(impl, device)
+    if checks.wants_values(validate, device):
+        checks.finite(q_idx=q_idx, k_idx=k_idx)
+    if chosen == "reference":
+        from .reference import score_and_select as compute
+    else:
+        checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=q_idx.dtype)
+        from .triton_kernel import score_and_select as compute
+    return compute(q_idx, k_idx, n_selected, block_size, n_local, n_init)

@@ -1,0 +1,132 @@
+"""Block selection by repeated maxima over one integer key per block.
+
+Score and id pack into a 64-bit key whose integer order is the order wanted: higher score first,
+then lower id. Keys are unique, so the k-th largest is found by asking k times for the largest key
+below the last one: no sort, no ties to break.
+"""
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+UNREADABLE = tl.constexpr(-(2**63))  # below the key of every readable block
+LOW_WORD = tl.constexpr(2**32 - 1)
+TOP_ID = tl.constexpr(2**31 - 1)  # xor with it reverses the order of ids
+FORCED = tl.constexpr(2**31 - 1)  # above the ordered bits of every finite score
+
+
+@triton.jit
+@no_type_check
+def _load(scores_ptr, block, n_visible):
+    """Scores of the given blocks, and which of them may be selected."""
+    score = tl.load(scores_ptr + block, mask=block < n_visible, other=float("-inf"))
+    return score, tl.abs(score) < float("inf")  # false for NaN too
+
+
+SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def select_blocks_kernel(
+    scores_ptr,
+    out_ptr,
+    n,
+    h_kv,
+    n_blk,
+    block_size,
+    first_visible,
+    n_selected,
+    n_local,
+    n_init,
+    TILE: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """One row of scores -> the ids of its best blocks, ascending.
+
+    Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
+    never read, so it may be uninitialised memory.
+    """
+    row = tl.program_id(0)
+    query = (row // h_kv) % n
+    n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
+    scores_ptr += row.to(tl.int64) * n_blk
+    lane = tl.arange(0, TILE)
+
+    local = -1
+    for start in range(0, n_visible, TILE):
+        _, readable = _load(scores_ptr, start + lane, n_visible)
+        local = tl.maximum(local, tl.max(tl.where(readable, start + lane, -1)))
+
+    slot = tl.arange(0, SLOTS)
+    best = tl.full((SLOTS,), UNREADABLE, tl.int64)  # descending
+    for start in range(0, n_visible, TILE):
+        block = start + lane
+        score, readable = _load(scores_ptr, block, n_visible)
+        bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # -0 becomes +0
+        ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # same order as the floats
+        forced = (block < n_init) | ((block > local - n_local) & (block <= local))
+        ordered = tl.where(forced, FORCED, ordered)
+        key = (ordered.to(tl.int64) << 32) | (block ^ TOP_ID).to(tl.int64)
+        key = tl.where(readable, key, UNREADABLE)  # [TILE]
+        below = tl.full((), 2**63 - 1, tl.int64)
+        merged = best
+        for rank in range(n_selected):
+            here = tl.max(tl.where(key < below, key, UNREADABLE))
+            before = tl.max(tl.where(best < below, best, UNREADABLE))
+            below = tl.maximum(here, before)
+            merged = tl.where(slot == rank, below, merged)
+        best = merged
+
+    valid = best > UNREADABLE
+    n_valid = tl.sum(valid.to(tl.int32))
+    ids = (best & LOW_WORD).to(tl.int32) ^ TOP_ID
+    ids = tl.where(valid, ids, TOP_ID)
+    ascending = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)  # place of each id
+    out_ptr += row.to(tl.int64) * n_selected
+    tl.store(out_ptr + ascending, ids, mask=valid)
+    empty = (slot >= n_valid) & (slot < n_selected)
+    tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=empty)
+
+
+def write_selection(
+    scores: Tensor,
+    out: Tensor,
+    *,
+    block_size: int,
+    n_local: int,
+    n_init: int,
+    first_visible: int,
+) -> None:
+    """Launch: rows of `scores` [b, n, h_kv, n_blk] to `out` [b, n, h_kv, n_selected], contiguous.
+
+    Query i may look at the blocks that start before token `first_visible` + i.
+    """
+    b, n, h_kv, n_blk = scores.shape
+    n_selected = out.shape[-1]
+    tile = min(max(triton.next_power_of_2(n_blk), 256), 8192)
+    with torch.cuda.device_of(scores):
+        select_blocks_kernel[(b * n * h_kv,)](
+            scores, out, n, h_kv, n_blk, block_size, first_visible, n_selected, n_local, n_init,
+            TILE=tile, SLOTS=max(triton.next_power_of_2(n_selected), 16),
+            num_warps=max(tile // 1024, 1),
+        )  # fmt: skip
+
+
+@torch.library.custom_op("intuitive::select_blocks", mutates_args=())
+def select_blocks(scores: Tensor, n_selected: int, n_local: int, n_init: int) -> Tensor:
+    """Custom operator behind the public function: int32 [b, n, h_kv, n_selected]."""
+    scores = scores.contiguous()
+    out = scores.new_empty((*scores.shape[:-1], n_selected), dtype=torch.int32)
+    write_selection(
+        scores, out, block_size=1, n_local=n_local, n_init=n_init, first_visible=scores.shape[-1]
+    )
+    return out
+
+
+@select_blocks.register_fake
+def _(scores, n_selected, n_local, n_init):
+    return scores.new_empty((*scores.shape[:-1], n_selected), dtype=torch.int32)
