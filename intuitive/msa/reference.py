@@ -162,7 +162,7 @@ def msa_attention(
     """The whole method on one page: score tokens, take block maxima, select, attend."""
     scores = block_max(token_scores(q_idx, k_idx), config.block_size)  # [b, n, h_kv, n_blk]
     block_idx = select_blocks(
-        scores,
+        scores.float(),
         n_selected=config.n_selected,
         block_size=config.block_size,
         n_local=config.n_local,

@@ -27,7 +27,8 @@ def draw_qkv(n, m, *, b=2, h_q=4, h_kv=2, d=8, seed=0):
 
 def select(scores, n_selected, block_size, **forced):
     """Select for one sequence, without the batch axis."""
-    return select_blocks(scores[None], n_selected=n_selected, block_size=block_size, **forced)[0]
+    scores = scores[None].float()
+    return select_blocks(scores, n_selected=n_selected, block_size=block_size, **forced)[0]
 
 
 # Index Branch
@@ -145,7 +146,7 @@ def draw_block_idx(b, n, h_kv, n_blk, m, *, n_selected, block_size, seed=7):
     scores = draw(b, n, h_kv, n_blk, seed=seed)
     start = torch.arange(0, m, block_size)
     future = start > torch.arange(m - n, m)[:, None]
-    scores = scores.masked_fill(future[:, None], -INF)
+    scores = scores.masked_fill(future[:, None], -INF).float()
     return select_blocks(scores, n_selected=n_selected, block_size=block_size)
 
 
@@ -184,7 +185,7 @@ def test_the_future_never_leaks():
 
 def test_token_5000_reads_1929_tokens_in_the_papers_sizes():
     paper = MSAConfig.paper()
-    scores = ref.block_max(draw(1, 1, 4, 5001), paper.block_size)
+    scores = ref.block_max(draw(1, 1, 4, 5001, dtype=torch.float32), paper.block_size)
     block_idx = select_blocks(scores, n_selected=paper.n_selected, block_size=paper.block_size)
     mask = ref.block_sparse_mask(block_idx, 5001, paper.block_size)
     assert mask.sum(-1).unique().tolist() == [15 * 128 + 9]
@@ -201,6 +202,23 @@ def test_more_queries_than_keys_are_refused():
         ref.main_scores(draw(5, 4, 8), draw(3, 2, 8))
     with pytest.raises(ValueError, match="3 keys for 5 queries"):
         ref.token_scores(draw(1, 5, 2, 8), draw(1, 3, 8))
+
+
+def test_left_padding_moves_block_boundaries_and_right_padding_does_not():
+    n, block_size, pads = 32, 4, 3
+    scores = draw(n, seed=3, dtype=torch.float32)
+    invisible = torch.full((pads,), -INF)
+
+    def tokens_read(row):
+        blocks = select(ref.block_max(row[None, None], block_size), 3, block_size)
+        mask = ref.block_sparse_mask(blocks[None], len(row), block_size)[0, 0, 0]
+        return mask & (row > -INF)
+
+    alone = tokens_read(scores)
+    right = tokens_read(torch.cat([scores, invisible]))[:n]
+    left = tokens_read(torch.cat([invisible, scores]))[pads:]
+    assert torch.equal(right, alone)
+    assert not torch.equal(left, alone)
 
 
 # Masses and selectors; 300 queries take several chunks, and 16 leaves a ragged last block
@@ -264,7 +282,7 @@ def test_no_selector_captures_more_than_the_oracle(sequence, forced):
         for name in ref.SELECTORS
     }
     for name, share in captured.items():
-        assert (share <= captured["oracle"] + 1e-12).all(), name
+        assert (share <= captured["oracle"] + 1e-6).all(), name  # selection ranks in float32
         assert (share >= 0).all() and (share <= 1 + 1e-12).all()
 
 
