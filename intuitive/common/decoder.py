@@ -23,7 +23,7 @@ arXiv:2305.13245 (GQA).
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ class DecoderConfig:
     d_ff: int = 192
     norm_eps: float = 1e-5
     max_positions: int = 2048
-    positions: Literal["rope", "learned", "none"] = "rope"
+    positions: str = "rope"  # or "learned" or "none"
     rope_base: float = 10_000.0
     tied_embeddings: bool = True
 
@@ -767,7 +767,7 @@ def sample(
         raise ValueError(f"top_p={top_p} must lie in (0, 1], or None to keep all tokens.")
     if temperature == 0:
         return logits.argmax(-1)
-    ranked, ids = (logits.float() / temperature).sort(-1, descending=True, stable=True)
+    ranked, ids = (logits.float() / temperature).sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         ranked[:, top_k:] = -torch.inf
     p = ranked.softmax(-1)  # [b, v]
