@@ -135,7 +135,7 @@ def lab(folder: Path, *, browser: bool, jupyter_args: list[str]) -> int:
 
     os.chdir(folder.expanduser())
     print(f"JupyterLab opens {Path.cwd() / FIRST_LESSON}; Ctrl-C stops it.", flush=True)
-    arguments = [FIRST_LESSON, "--LabApp.news_url=None", *jupyter_args]
+    arguments = [f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}", *jupyter_args]
     run_jupyterlab(arguments if browser else ["--no-browser", *arguments])
     return 0
 

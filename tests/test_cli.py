@@ -147,7 +147,7 @@ def jupyterlab(source, monkeypatch) -> list:
 def test_lab_starts_on_the_first_lesson_in_a_folder_of_ones_own(jupyterlab, tmp_path):
     assert cli.main(["lab"]) == 0
     assert jupyterlab == [
-        (tmp_path / "intuitive-lessons", ["00_start_here.ipynb", "--LabApp.news_url=None"])
+        (tmp_path / "intuitive-lessons", ["--LabApp.default_url=/lab/tree/00_start_here.ipynb"])
     ]
 
 
@@ -188,12 +188,15 @@ def test_lab_serves_the_lessons(tmp_path):
         command, cwd=tmp_path, env=os.environ | isolated, stderr=subprocess.PIPE, text=True
     )
     try:
-        address = f"http://127.0.0.1:{port}/api/contents/{cli.FIRST_LESSON}?token=word"
-        lesson = json.loads(wait_for(address, server))
+        site = f"http://127.0.0.1:{port}"
+        lesson = json.loads(wait_for(f"{site}/api/contents/{cli.FIRST_LESSON}?token=word", server))
+        with urllib.request.urlopen(f"{site}/?token=word") as front:
+            opened = front.geturl()
     finally:
         server.terminate()
         server.communicate(timeout=30)
     assert lesson["type"] == "notebook"
+    assert f"/lab/tree/{cli.FIRST_LESSON}" in opened
     assert (tmp_path / "intuitive-lessons" / cli.FIRST_LESSON).exists()
 
 
