@@ -43,7 +43,7 @@ sweep: .venv/.test
 
 soak: .venv/.test
 	@echo "soak: 2,000 random control events on every explorer"
-	@SOAK_EVENTS=2000 $(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+	@$(BIN)/python -m intuitive.widgets.kit.soak --events 2000
 
 lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"

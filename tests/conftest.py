@@ -51,9 +51,3 @@ def chromium() -> str:
     found = find_browser()
     assert found is not None, "mark this test `browser`"
     return found
-
-
-@pytest.fixture(scope="session")
-def soak_events() -> int:
-    """Random control events per explorer: 200 by default, SOAK_EVENTS sets another number."""
-    return int(os.environ.get("SOAK_EVENTS", "200"))

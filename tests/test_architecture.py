@@ -31,7 +31,7 @@ OUTSIDE = {
     | {"numpy", "plotly", "ipywidgets", "anywidget", "traitlets", "IPython", "platformdirs"},
     "cli": {"torch", "triton", "packaging", "jupyter_core", "jupyterlab", "jupyterlab_server"},
 }
-OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS)
+OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS | {"numpy"})
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSON_MIB = 3

@@ -23,7 +23,7 @@ def run_nbval(lesson: Path, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *command.split(), "--rootdir=.", "-q", "--color=no", lesson.name],
         cwd=folder,
-        env={key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"},
+        env=os.environ | {"PYTEST_ADDOPTS": "", "INTUITIVE_HOME": str(folder / "home")},
         capture_output=True,
         text=True,
         timeout=5 * LIMIT_S,
