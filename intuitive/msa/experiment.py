@@ -17,7 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +26,12 @@ from torch import Tensor
 
 from intuitive.common.decoder import Probe, Seen
 from intuitive.common.runtime import Cancelled, Measurement, check, device_name, measure, never
+from intuitive.common.smollm import SmolLM2
 from intuitive.kernels import block_sparse_attention, score_and_select, select_blocks
 
 from . import cost, reference
 from .config import MSAConfig
 from .reference import SELECTORS
-
-if TYPE_CHECKING:
-    from intuitive.common.smollm import SmolLM2
 
 __all__ = [
     "Cancelled",
@@ -156,7 +154,7 @@ _serial = itertools.count()
 def read_text(
     text: str,
     *,
-    model: "SmolLM2",
+    model: SmolLM2,
     title: str = "Your text",
     max_tokens: int = 1024,
     min_tokens: int = 64,

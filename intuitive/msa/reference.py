@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad, rms_norm
 
-from intuitive.common.decoder import causal_mask, rotate
+from intuitive.common.decoder import block_mass, causal_mask, rotate
 from intuitive.kernels import select_blocks
 
 from .config import MSAConfig
@@ -258,7 +258,7 @@ def group_queries(
     return per_head.unflatten(-2, (n_groups, -1))
 
 
-# ------------------------------------------------- what dense attention reads, block by block
+# -------------------------------------------------------------- selectors without training
 
 
 def main_scores(
@@ -286,26 +286,6 @@ def _main_score_chunks(
     for start in range(0, n, rows):
         end = min(start + rows, n)
         yield slice(start, end), main_scores(q[start:end], k[: m - n + end])
-
-
-def block_mass(
-    q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
-) -> Float[Tensor, "n h_kv n_blk"]:
-    """Share of dense attention that falls on each key block, averaged over a group's heads.
-
-    Probabilities are averaged, never scores, so every row sums to 1.
-
-    Source: arXiv:2606.13392v2, section 3.2 (the teacher), summed over blocks.
-    """
-    mass = q.new_zeros(len(q), k.shape[1], math.ceil(len(k) / block_size))
-    for rows, scores in _main_score_chunks(q, k):
-        per_head = split_blocks(scores.softmax(-1), block_size, fill=0.0).sum(-1)
-        seen = per_head.shape[-1]
-        mass[rows, :, :seen] = group_queries(per_head, k.shape[1]).mean(2)
-    return mass
-
-
-# -------------------------------------------------------------- selectors without training
 
 
 def oracle_scores(
@@ -415,10 +395,14 @@ def selector_scores(
 
 
 def mass_captured(
-    block_mass: Float[Tensor, "*rows n_blk"], block_idx: Int[Tensor, "*rows n_sel"]
+    mass: Float[Tensor, "*rows n_blk"], block_idx: Int[Tensor, "*rows n_sel"]
 ) -> Float[Tensor, "*rows"]:
-    """Share of dense attention that the selected blocks hold, in [0, 1]; -1 slots hold none."""
-    held = block_mass.gather(-1, block_idx.clamp(min=0).long())
+    """Share of dense attention that the selected blocks hold, in [0, 1].
+
+    Args:
+        mass: from `block_mass`; `block_idx`: selected ids, where -1 marks an empty slot.
+    """
+    held = mass.gather(-1, block_idx.clamp(min=0).long())
     return held.masked_fill(block_idx < 0, 0).sum(-1)
 
 
@@ -449,15 +433,17 @@ def block_recall(
 
 
 def score_recall(
-    block_mass: Float[Tensor, "*rows n_blk"],
+    mass: Float[Tensor, "*rows n_blk"],
     selected: Int[Tensor, "*rows n_sel"],
     best: Int[Tensor, "*rows n_best"],
 ) -> Float[Tensor, "*rows"]:
     """Main attention mass on the best blocks that were also selected, in [0, 1].
 
+    Arguments and errors as in `mass_captured` and `block_recall`.
+
     Source: arXiv:2606.13392v2, Fig. 3 ("score recall").
     """
-    return mass_captured(block_mass, best.masked_fill(~_shared(selected, best), -1))
+    return mass_captured(mass, best.masked_fill(~_shared(selected, best), -1))
 
 
 def group_overlap(block_idx: Int[Tensor, "n h_kv n_sel"]) -> Float[Tensor, "n h_kv h_kv"]:

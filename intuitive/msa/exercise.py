@@ -1,0 +1,113 @@
+"""Checks for the lesson's "your turn": the reader writes the block selection themselves.
+
+    def select(scores, n_selected, n_local):
+        '''Ids of at most n_selected blocks, in ascending order.'''
+
+    check_select(select)
+
+`scores` is a list of numbers, one per key block, -inf where a block lies in the future.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from intuitive.kernels import select_blocks
+
+Select = Callable[[list[float], int, int], list[int]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule of the selection, and whether the reader's function keeps it."""
+
+    rule: str
+    passed: bool
+    finding: str  # what was given, expected and returned; empty if passed
+
+
+@dataclass(frozen=True)
+class ExerciseReport:
+    """The outcome of all checks; its text is stable."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def n_passed(self) -> int:
+        return sum(check.passed for check in self.checks)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.n_passed} of {len(self.checks)} checks pass"]
+        for check in self.checks:
+            mark = "pass" if check.passed else "not yet"
+            lines.append(f"  {mark}: {check.rule}" + (f" {check.finding}" if check.finding else ""))
+        return "\n".join(lines)
+
+
+_INF = math.inf
+_CASES = (
+    (
+        "The blocks with the highest scores are chosen, in ascending order.",
+        [0.5, 3.0, -1.0, 2.0, 2.5],
+        3,
+        0,
+    ),
+    (
+        "Blocks in the future, scored -inf, are never chosen.",
+        [1.0, -2.0, 0.5, -_INF, -_INF],
+        2,
+        0,
+    ),
+    (
+        "The local block is always in, and counts as one of the n_selected.",
+        [4.0, 3.0, 2.0, -5.0, -_INF],
+        2,
+        1,
+    ),
+    (
+        "Fewer visible blocks than slots: all visible ones are chosen, and nothing else.",
+        [0.0, -1.0, -_INF, -_INF],
+        4,
+        1,
+    ),
+    (
+        "Equal scores: the lower block goes first.",
+        [1.0, 2.0, 2.0, 2.0, 0.0],
+        3,
+        1,
+    ),
+)
+
+
+def check_select(select: Select) -> ExerciseReport:
+    """Try the reader's `select(scores, n_selected, n_local)` against the real selection.
+
+    Whatever the function does, nothing is raised: what goes wrong stands in the report.
+
+    Args:
+        select: gets a list of block scores, the number of blocks to choose and the number of
+            local blocks to force; returns the chosen ids.
+    """
+    return ExerciseReport(tuple(_check(select, *case) for case in _CASES))
+
+
+def _check(select: Select, rule: str, scores: list[float], n_selected: int, n_local: int) -> Check:
+    expected = select_blocks(
+        torch.tensor(scores)[None, None, None],
+        n_selected=n_selected,
+        block_size=1,
+        n_local=n_local,
+    ).flatten()
+    want = [block for block in expected.tolist() if block >= 0]
+    given = f"select({scores}, {n_selected}, {n_local})"
+    try:
+        got = [int(block) for block in select(list(scores), n_selected, n_local)]
+    except NotImplementedError:
+        return Check(rule, False, "Nothing is written yet.")
+    except Exception as error:  # a reader's function may fail in any way
+        return Check(rule, False, f"{given} raised {type(error).__name__}: {error}")
+    if got == want:
+        return Check(rule, True, "")
+    return Check(rule, False, f"{given} should be {want}, not {got}.")

@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from intuitive.msa.exercise import check_select
+
+
+def solution(scores, n_selected, n_local):
+    visible = [block for block, score in enumerate(scores) if score > -math.inf]
+    forced = visible[len(visible) - n_local :]
+    others = sorted((b for b in visible if b not in forced), key=lambda b: (-scores[b], b))
+    return sorted(forced + others[: n_selected - len(forced)])
+
+
+def test_a_right_solution_passes_every_check():
+    report = check_select(solution)
+    assert report.n_passed == len(report.checks) == 5
+    assert repr(report).startswith("5 of 5 checks pass\n  pass: ")
+
+
+def unordered(scores, n_selected, n_local):
+    return solution(scores, n_selected, n_local)[::-1]
+
+
+def sees_the_future(scores, n_selected, n_local):
+    return sorted(range(len(scores)), key=lambda b: -scores[b])[: n_selected + 2]
+
+
+def local_on_top(scores, n_selected, n_local):
+    return sorted({*solution(scores, n_selected, 0), *solution(scores, n_selected, n_local)})
+
+
+def local_forgotten(scores, n_selected, n_local):
+    return solution(scores, n_selected, 0)
+
+
+def ties_to_the_higher(scores, n_selected, n_local):
+    flipped = solution([s + 1e-9 * b for b, s in enumerate(scores)], n_selected, n_local)
+    return flipped
+
+
+@pytest.mark.parametrize(
+    ("wrong", "failing"),
+    [
+        (unordered, {0, 1, 2, 3, 4}),
+        (sees_the_future, {0, 1, 2, 3, 4}),
+        (local_on_top, {2, 4}),
+        (local_forgotten, {2, 4}),
+        (ties_to_the_higher, {4}),
+    ],
+)
+def test_wrong_solutions_fail_where_they_are_wrong(wrong, failing):
+    report = check_select(wrong)
+    assert {i for i, check in enumerate(report.checks) if not check.passed} == failing
+
+
+def test_unfinished_and_broken_functions_are_reported_not_raised():
+    def unfinished(scores, n_selected, n_local):
+        raise NotImplementedError
+
+    assert repr(check_select(unfinished)).startswith("0 of 5 checks pass\n  not yet: ")
+    assert check_select(lambda *_: None).checks[0].finding.endswith("is not iterable")
+    assert "raised ZeroDivisionError" in check_select(lambda *_: 1 / 0).checks[0].finding
+    assert "should be [1, 3, 4], not []." in check_select(lambda *_: []).checks[0].finding
+
+
+def test_the_reader_cannot_spoil_the_cases():
+    check_select(lambda scores, *_: scores.clear() or [])
+    assert check_select(solution).n_passed == 5
