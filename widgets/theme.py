@@ -16,39 +16,99 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "cross")
 ORDERED = "Cividis"  # ordered data, with a stated range
 SIGNED = "RdBu_r"  # signed data, centred on zero
+AXIS = {"automargin": True, "showline": True, "ticks": "outside", "ticklen": 4}
 
 
 def figure(
-    traces: list[Any],
+    traces: list[dict[str, Any]],
     *,
     x: str = "",
     y: str = "",
-    title: str = "",
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     **layout: Any,
 ) -> go.Figure:
     """A figure with the lessons' common margins and fonts.
 
+    Built and checked by plotly in one pass: a slider waits for it.
+
     Args:
-        traces: plotly traces.
-        x, y: axis titles with units.
-        title: short heading inside the figure.
+        traces: plotly traces as dictionaries with their `type`.
+        x, y: axis titles with units; an empty one is left to `layout`.
         x_range, y_range: fixed limits, so that a moving slider shows change; a logarithmic
             axis takes exponents of ten, as plotly does.
-        layout: anything more for `update_layout`.
+        layout: more of plotly's layout; dictionaries are merged into the common ones.
     """
-    fig = go.Figure(traces)
-    axis = {"automargin": True, "showline": True, "ticks": "outside", "ticklen": 4}
-    fig.update_layout(
-        template="none",
-        title={"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 0.98},
-        margin={"l": 56, "r": 14, "t": 34 if title else 12, "b": 46},
-        font={"size": 13},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        xaxis={"title": {"text": x, "standoff": 6}, "range": x_range, **axis},
-        yaxis={"title": {"text": y, "standoff": 6}, "range": y_range, **axis},
-        showlegend=False,
-        uirevision="kept",
-    )
-    return fig.update_layout(**layout) if layout else fig
+    common = {
+        "template": "none",
+        "margin": {"l": 56, "r": 14, "t": 34, "b": 46},
+        "font": {"size": 13},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": {**AXIS, "title": {"text": x, "standoff": 6}, "range": x_range},
+        "yaxis": {**AXIS, "title": {"text": y, "standoff": 6}, "range": y_range},
+        "showlegend": False,
+        "uirevision": "kept",
+    }
+    for name, value in layout.items():
+        merged = {**common[name], **value} if isinstance(common.get(name), dict) else value
+        common[name] = merged
+    return go.Figure({"data": traces, "layout": common})
+
+
+def columns(
+    headings: list[str], *, x: str, x_range: tuple[float, float], gap: float = 0.03
+) -> dict[str, Any]:
+    """Layout of plots side by side under one y axis.
+
+    Args:
+        headings: one per plot.
+        x: title of every x axis.
+        x_range: limits of every x axis.
+        gap: share of the width between two plots.
+
+    Returns:
+        Keyword arguments for `figure`; a trace picks its plot with `xaxis=x_axis(index)`.
+    """
+    width = (1 - gap * (len(headings) - 1)) / len(headings)
+    layout: dict[str, Any] = {"annotations": []}
+    for index, heading in enumerate(headings):
+        start = index * (width + gap)
+        layout[x_axis(index).replace("x", "xaxis")] = {
+            **AXIS,
+            "domain": [start, min(start + width, 1)],
+            "anchor": "y",
+            "title": {"text": x, "standoff": 6},
+            "range": x_range,
+        }
+        layout["annotations"].append(
+            {
+                "text": heading,
+                "x": start,
+                "xanchor": "left",
+                "xref": "paper",
+                "y": 1.0,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 14},
+            }
+        )
+    return layout
+
+
+def x_axis(index: int) -> str:
+    """Plotly's name for the x axis of a column: x, x2, x3, …"""
+    return "x" if index == 0 else f"x{index + 1}"
+
+
+def line(*, axis: str = "x", **ends: Any) -> dict[str, Any]:
+    """A straight line across a plot: give `x` for a vertical one, `y` for a horizontal one."""
+    colour, dash = ends.pop("colour"), ends.pop("dash", "dot")
+    (name, value), *rest = ends.items()
+    if rest or name not in ("x", "y"):
+        raise ValueError(f"a line takes x or y, got {sorted(ends)}.")
+    shape = {"type": "line", "line": {"color": colour, "width": 1.5, "dash": dash}}
+    if name == "x":
+        return shape | {"xref": axis, "yref": "paper", "x0": value, "x1": value, "y0": 0, "y1": 1}
+    whole = f"{axis} domain"
+    return shape | {"xref": whole, "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value}

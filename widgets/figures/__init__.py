@@ -1,1 +1,1 @@
-"""Filled in by the next commits."""
+"""Records drawn as Plotly figures, one module per method."""

@@ -1,0 +1,357 @@
+"""MSA records as figures. Blocks read are blue, the local block green, the rest grey."""
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+
+from intuitive.msa.experiment import CostResult, Measured, NeedleResult, SelectionResult
+
+from .. import theme
+
+READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "#B8B8B8"
+SELECTOR_NAMES = {
+    "oracle": "oracle (true mass)",
+    "main_max": "main scores, max",
+    "main_mean": "main scores, mean",
+    "block_mean_keys": "block-mean keys",
+    "window_sink": "window + first block",
+}
+LOWEST, HIGHEST = -14.0, 4.0  # of scores below the strongest token, in nats
+MAP_ROWS = 256  # rows of the selected map that are drawn
+
+
+def _block_bars(
+    heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
+) -> dict:
+    """Block values as bars: read blue, local green, not read grey and hatched."""
+    colours = [READ if read else SKIPPED for read in chosen]
+    if chosen[-1]:
+        colours[-1] = LOCAL
+    blocks = np.arange(len(heights))
+    return {
+        "type": "bar",
+        "x": (blocks + 0.5) * size,
+        "y": (heights - floor).astype(np.float32),
+        "base": floor,
+        "width": size * 0.94,
+        "marker": {
+            "color": colours,
+            "pattern": {"shape": ["" if read else "/" for read in chosen], "size": 5},
+        },
+        "xaxis": axis,
+        "customdata": blocks,
+        "hovertemplate": "block %{customdata}<extra></extra>",
+    }
+
+
+def _token_dots(scores: np.ndarray, *, axis: str) -> dict:
+    return {
+        "type": "scatter",
+        "x": np.arange(len(scores)),
+        "y": scores.astype(np.float32),
+        "mode": "markers",
+        "marker": {"size": 3, "color": theme.VERMILION},
+        "xaxis": axis,
+        "hovertemplate": "token %{x}<extra></extra>",
+    }
+
+
+def scores_figure(result: SelectionResult) -> go.Figure:
+    """Token scores of one query, their block values, and the blocks chosen, by group."""
+    seen, blocks = result.n_visible, result.local_block + 1
+    pools_mass = result.params.selector in ("oracle", "window_sink")
+    headings, traces, shapes = [], [], []
+    for group in range(len(result.token_scores)):
+        tokens = result.token_scores[group, :seen]
+        pooled = (result.block_mass if pools_mass else result.block_scores)[group, :blocks]
+        if pools_mass:
+            with np.errstate(divide="ignore"):
+                tokens, pooled = np.log(tokens), np.log(pooled)
+        top = tokens.max()
+        axis = theme.x_axis(group)
+        traces += [
+            _block_bars(
+                np.clip(pooled - top, LOWEST, HIGHEST),
+                result.selected[group, result.query, :blocks],
+                floor=LOWEST,
+                size=result.params.block_size,
+                axis=axis,
+            ),
+            _token_dots(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
+        ]
+        shapes.append(theme.line(x=result.query, axis=axis, colour=theme.PURPLE))
+        followed = " (shown in the text)" if group == result.params.group else ""
+        headings.append(f"group {group}{followed}")
+    return theme.figure(
+        traces,
+        y="score below strongest (nats)",
+        y_range=(LOWEST, HIGHEST),
+        shapes=shapes,
+        **theme.columns(headings, x="token position", x_range=(0, result.n_tokens)),
+    )
+
+
+CLEAR, VISIBLE = "rgba(0,0,0,0)", "rgba(150,150,150,0.28)"
+MAP_COLOURS = [
+    [0, CLEAR],
+    [0.33, CLEAR],
+    [0.34, VISIBLE],
+    [0.66, VISIBLE],
+    [0.67, READ],
+    [1, READ],
+]
+
+
+def map_figure(result: SelectionResult) -> go.Figure:
+    """Which blocks every query of the layer reads, by group; the future is left clear."""
+    step = math.ceil(result.n_tokens / MAP_ROWS)
+    rows = np.arange(step - 1, result.n_tokens, step)
+    visible = np.arange(result.n_blocks) <= rows[:, None] // result.params.block_size
+    traces, shapes = [], []
+    for group in range(len(result.selected)):
+        axis = theme.x_axis(group)
+        traces.append(
+            {
+                "type": "heatmap",
+                "z": visible.astype(np.uint8) + (result.selected[group, rows] & visible),
+                "y0": int(rows[0]),
+                "dy": step,
+                "zmin": 0,
+                "zmax": 2,
+                "colorscale": MAP_COLOURS,
+                "showscale": False,
+                "xaxis": axis,
+                "hovertemplate": "query %{y}, block %{x}<extra></extra>",
+            }
+        )
+        shapes.append(theme.line(y=result.query, axis=axis, colour=theme.PURPLE, dash="solid"))
+    headings = [f"group {group}" for group in range(len(result.selected))]
+    return theme.figure(
+        traces,
+        y="query position",
+        y_range=(result.n_tokens, 0),
+        yaxis={"showgrid": False},
+        shapes=shapes,
+        **theme.columns(headings, x="key block", x_range=(-0.5, result.n_blocks - 0.5)),
+    )
+
+
+def captured_figure(result: SelectionResult) -> go.Figure:
+    """Attention mass captured by every selector at the same budget."""
+    group = result.params.group
+    names = list(result.captured)[::-1]
+    labels = [
+        f"<b>{SELECTOR_NAMES[name]}</b>" if name == result.params.selector else SELECTOR_NAMES[name]
+        for name in names
+    ]
+    mean = [float(result.captured_mean[name][group]) for name in names]
+    traces = [
+        {
+            "type": "bar",
+            "x": mean,
+            "y": labels,
+            "orientation": "h",
+            "marker": {"color": READ},
+            "text": [f"{value:.2f}" for value in mean],
+            "textposition": "inside",
+            "insidetextanchor": "start",
+            "textfont": {"color": "white"},
+            "name": "mean over queries",
+        },
+        {
+            "type": "scatter",
+            "x": [float(result.captured[name][group]) for name in names],
+            "y": labels,
+            "mode": "markers",
+            "marker": {
+                "symbol": "diamond",
+                "size": 12,
+                "color": theme.VERMILION,
+                "line": {"color": "white", "width": 1},
+            },
+            "name": "this query",
+        },
+    ]
+    return theme.figure(traces, x="share of attention mass", x_range=(0, 1.02), showlegend=True)
+
+
+CONTEXT_AXIS = {
+    **theme.AXIS,
+    "type": "log",
+    "tickvals": [4096, 16384, 65536, 262144, 1048576],
+    "ticktext": ["4K", "16K", "64K", "256K", "1M"],
+    "range": [math.log10(3500), math.log10(1.3e6)],
+    "title": {"text": "context (tokens)", "standoff": 6},
+}
+
+
+def _curve(x: np.ndarray, y: np.ndarray, name: str, colour: str, dash: str) -> dict:
+    style = {"color": colour, "dash": dash, "width": 2.5}
+    return {"type": "scatter", "x": x, "y": y, "name": name, "mode": "lines", "line": style}
+
+
+def flops_figure(result: CostResult) -> go.Figure:
+    """FLOPs per token of one layer against the context, both axes logarithmic."""
+    curves = result.curves
+    traces = [
+        _curve(curves.contexts, values, name, colour, dash)
+        for name, values, colour, dash in (
+            ("dense", curves.dense_flops, theme.VERMILION, "solid"),
+            ("MSA", curves.index_flops + curves.main_flops, theme.BLUE, "solid"),
+            ("its index", curves.index_flops, theme.GREEN, "dash"),
+            ("its main branch", curves.main_flops, theme.PURPLE, "dot"),
+        )
+    ]
+    return theme.figure(
+        traces,
+        y="FLOPs per token",
+        y_range=(6.5, 10.5),
+        xaxis=CONTEXT_AXIS,
+        yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
+        showlegend=True,
+        shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
+    )
+
+
+def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.Figure:
+    """How many times less MSA computes and reads, under its ceilings."""
+    curves = result.curves
+    kinds = (
+        ("FLOP", "prefill", curves.flop_ratio, result.flop_ceiling, theme.BLUE, "solid", "circle"),
+        (
+            "byte",
+            "decode",
+            curves.byte_ratio,
+            result.byte_ceiling,
+            theme.VERMILION,
+            "dash",
+            "square",
+        ),
+    )
+    traces, notes = [], []
+    shapes = [theme.line(x=result.params.context, colour=theme.PURPLE)]
+    for unit, phase, ratio, ceiling, colour, dash, symbol in kinds:
+        traces.append(_curve(curves.contexts, ratio, f"{phase} {unit}s", colour, dash))
+        if measured:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [point.context for point in measured],
+                    "y": [getattr(point, f"{phase}_speedup") for point in measured],
+                    "mode": "markers",
+                    "marker": {"size": 11, "color": colour, "symbol": symbol},
+                    "name": f"measured {phase}",
+                }
+            )
+        shapes.append(theme.line(y=ceiling, colour=colour))
+        notes.append(
+            {
+                "text": f"{unit} ceiling {ceiling:.3g}×",
+                "xref": "paper",
+                "x": 0.02,
+                "y": ceiling,
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
+    return theme.figure(
+        traces,
+        y="dense ÷ MSA",
+        y_range=(0, 1.15 * max(40.0, result.flop_ceiling, result.byte_ceiling)),
+        xaxis=CONTEXT_AXIS,
+        showlegend=True,
+        shapes=shapes,
+        annotations=notes,
+    )
+
+
+def _stack(
+    labels: list[str], parts: list[tuple[str, list[float], str, str]], *, texts: bool, **layout
+) -> go.Figure:
+    """Stacked horizontal bars; `parts` are (name, value per label, colour, pattern)."""
+    traces = [
+        {
+            "type": "bar",
+            "x": values,
+            "y": labels,
+            "orientation": "h",
+            "name": name,
+            "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6}},
+            "text": [f"{value:.0%}" if texts else "" for value in values],
+            "textposition": "inside",
+            "insidetextanchor": "middle",
+            "textfont": {"color": "white"},
+        }
+        for name, values, colour, pattern in parts
+    ]
+    return theme.figure(traces, barmode="stack", showlegend=True, **layout)
+
+
+def shares_figure(result: CostResult) -> go.Figure:
+    """Where MSA's own work goes at the chosen context."""
+    here = result.here
+    byte_share = float(here.index_bytes[0] / (here.index_bytes[0] + here.main_bytes[0]))
+    index = [byte_share, float(here.index_share[0])]
+    return _stack(
+        ["decode bytes", "prefill FLOPs"],
+        [
+            ("index", index, theme.GREEN, ""),
+            ("main branch", [1 - share for share in index], "#8A5A78", "/"),
+        ],
+        texts=True,
+        x="share of MSA's own work",
+        x_range=(0, 1),
+    )
+
+
+def memory_figure(result: CostResult) -> go.Figure:
+    """Cache of one layer at the chosen context: MSA holds more, not less."""
+    here = result.here
+    unit, name = (2**30, "GiB") if here.key_memory[0] > 2**29 else (2**20, "MiB")
+    keys, values, index_keys = (
+        float(held[0]) / unit
+        for held in (here.key_memory, here.value_memory, here.index_key_memory)
+    )
+    return _stack(
+        ["dense", "MSA"],
+        [
+            ("keys", [keys, keys], theme.BLUE, ""),
+            ("values", [values, values], "#4C6A7A", "/"),
+            ("index keys", [0.0, index_keys], theme.GREEN, "x"),
+        ],
+        texts=False,
+        x=f"cache of one layer ({name})",
+    )
+
+
+def needle_figure(result: NeedleResult) -> go.Figure:
+    """Token scores, and the same blocks under max- and under mean-pooling."""
+    params, floor, top = result.params, -6.0, 13.0
+    layout = theme.columns(
+        ["max of each block", "mean of each block"], x="token position", x_range=(0, params.n)
+    )
+    traces = []
+    for column, (pooled, selected) in enumerate(
+        ((result.block_max, result.selected_max), (result.block_mean, result.selected_mean))
+    ):
+        axis = theme.x_axis(column)
+        chosen = np.isin(np.arange(len(pooled)), selected)
+        traces += [
+            _block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
+            _token_dots(result.token_scores, axis=axis),
+        ]
+        layout["annotations"].append(
+            {
+                "text": "needle",
+                "xref": axis,
+                "x": params.needle,
+                "yref": "y",
+                "y": float(result.token_scores[params.needle]),
+                "ax": 34,
+                "ay": -14,
+                "arrowwidth": 1.5,
+                "showarrow": True,
+            }
+        )
+    return theme.figure(traces, y="score", y_range=(floor, top), **layout)
