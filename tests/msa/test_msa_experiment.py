@@ -291,6 +291,16 @@ def test_measuring_without_cuda_says_what_to_do():
         ex.measure_here(MSAConfig.paper(), 4096, device="cpu")
 
 
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 9), (1, 9)])
+def test_what_is_timed_against_is_dense_attention(n, m):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(1, n, 4, 8, generator=generator)
+    k, v = (torch.randn(1, m, 2, 8, generator=generator) for _ in range(2))
+    torch.testing.assert_close(
+        ex._dense_call(q, k, v)().transpose(1, 2), reference.dense_attention(q, k, v)
+    )
+
+
 @pytest.mark.gpu
 def test_measuring_on_a_gpu():
     measured = ex.measure_here(MSAConfig.paper(), 8192, max_queries=1024)
