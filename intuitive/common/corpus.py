@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,9 +18,6 @@ from torch import Tensor
 
 from .decoder import Decoder, Probe, Seen, block_mass
 from .runtime import check, never
-
-Split = Literal["train", "heldout"]
-Kind = Literal["prose", "code"]
 
 # ------------------------------------------------------------------------------------- the texts
 
@@ -32,15 +28,19 @@ class Document:
 
     name: str  # its file
     title: str
-    kind: Kind
-    split: Split
+    kind: str  # "prose" or "code"
+    split: str  # "train" or "heldout"
     text: str
     licence: str
     source: str
 
 
-def load(split: Split | None = None, kind: Kind | None = None) -> list[Document]:
+def load(split: str | None = None, kind: str | None = None) -> list[Document]:
     """The documents of one split and kind, or of all, in a fixed order.
+
+    Args:
+        split: "train" or "heldout".
+        kind: "prose" or "code".
 
     Raises:
         ValueError: no such split or kind, or a text differs from its checksum.
@@ -94,8 +94,6 @@ DEFAULT_TITLE = "Lewis Carroll, Alice’s Adventures in Wonderland: A Mad Tea-Pa
 
 # ------------------------------------------------------------------------------------ the harvest
 
-What = Literal["hidden", "queries", "keys", "block_mass"]
-
 
 @dataclass(frozen=True)
 class Harvest:
@@ -119,7 +117,7 @@ def harvest(
     layers: Sequence[int],
     context: int = 1024,
     block_size: int | None = None,
-    what: Sequence[What] = ("hidden", "queries", "keys", "block_mass"),
+    what: Sequence[str] = ("hidden", "queries", "keys", "block_mass"),
     stale: Callable[[], bool] = never,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Harvest]:
@@ -157,8 +155,10 @@ def harvest(
         )
     if "block_mass" in what and block_size is None:
         raise ValueError("block masses need block_size: pass it, or leave 'block_mass' out.")
-    if not layers:
-        raise ValueError("layers=[] is empty: name at least one layer.")
+    if not layers or not 0 <= min(layers) <= max(layers) < decoder.config.n_layers:
+        raise ValueError(
+            f"layers={list(layers)} must name at least one layer in [0, {decoder.config.n_layers})."
+        )
     if not 1 <= context <= decoder.config.max_positions:
         raise ValueError(
             f"context={context} must lie in [1, max_positions={decoder.config.max_positions}]."

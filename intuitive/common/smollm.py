@@ -330,14 +330,27 @@ class Tokenizer:
         return len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; special tokens written out in it count as such."""
+        """Token ids of a text; special tokens written out in it count as such.
+
+        A few control characters have no token in this vocabulary and are left out.
+
+        Raises:
+            ValueError: the text holds half of a surrogate pair, which no UTF-8 can.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"character {error.start} of the text is half of a surrogate pair "
+                f"({text[error.start]!r}): remove it, or copy the text again."
+            ) from None
         return self._backend.encode(text, add_special_tokens=False).ids
 
-    def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
+    def decode(self, ids: Iterable[int] | Tensor, *, skip_special: bool = False) -> str:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
         return self._joined(ids, skip_special).decode(errors="replace")
 
-    def token_strings(self, ids: Iterable[int]) -> list[str]:
+    def token_strings(self, ids: Iterable[int] | Tensor) -> list[str]:
         """One piece of text per token; together they are the whole text.
 
         A character whose bytes are spread over several tokens belongs to the last of them; the
@@ -349,7 +362,7 @@ class Tokenizer:
             pieces[-1] += reader.decode(b"", final=True)
         return pieces
 
-    def _joined(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
+    def _joined(self, ids: Iterable[int] | Tensor, skip_special: bool = False) -> bytes:
         pieces = []
         for index in map(int, ids):
             if not 0 <= index < self.vocab_size:
