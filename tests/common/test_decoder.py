@@ -394,6 +394,7 @@ def test_generation_stops_when_nobody_waits():
         ({"tokens": draw_tokens(1, 0)}, "the prompt is empty"),
         ({"tokens": torch.zeros(1, 3)}, "tokens are torch.float32; token ids must be int64"),
         ({"tokens": torch.zeros(3, dtype=torch.int64)}, r"tokens have shape \(3,\)"),
+        ({"tokens": draw_tokens(1, 3).to("meta")}, "the prompt is on meta, the decoder on cpu"),
         ({"tokens": torch.tensor([[1, 50]])}, r"token ids from 1 to 50 must lie in \[0, 50\)"),
         ({"tokens": torch.tensor([[-1, 4]])}, "token ids from -1 to 4"),
         ({"tokens": torch.zeros(1, 65, dtype=torch.int64)}, "65 tokens are longer than max_posi"),
