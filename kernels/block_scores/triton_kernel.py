@@ -111,13 +111,11 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         q_idx = q_idx.contiguous()
     if k_idx.stride(-1) != 1:
         k_idx = k_idx.contiguous()
-    half = q_idx.dtype != torch.float32
+    exact = q_idx.dtype == torch.float32  # no tensor cores, and wider keys
     if n * h_kv <= 16:  # decoding: bound by reading the keys
-        rows, num_warps, num_stages = 16, 4, 3
-    elif half:
-        rows, num_warps, num_stages = 128, 8, 3
+        rows, num_warps, num_stages = 16, 4, 2 if exact else 3
     else:
-        rows, num_warps, num_stages = 32, 8, 1
+        rows, num_warps, num_stages = (32, 8, 2) if exact else (128, 8, 3)
     row_tiles, key_steps = triton.cdiv(n * h_kv, rows), triton.cdiv(m, KEYS)
     steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
     grid = (row_tiles, triton.cdiv(key_steps, steps), b)

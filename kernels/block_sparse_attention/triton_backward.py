@@ -173,15 +173,15 @@ def dkv_kernel(
 def dq_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
     """Tile of `dq_kernel`."""
     if dtype == torch.float32:
-        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=1)
+        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
     return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
 
 
 def dkv_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
     """Tile of `dkv_kernel`; as many rows as in `dq_tile`, since both walk the same lists."""
     if dtype == torch.float32:
-        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=1)
-    return cut(group=group, rows=64, keys=block_size, num_warps=8, num_stages=2)
+        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
+    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=8, num_stages=2)
 
 
 def attend_backward(
