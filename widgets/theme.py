@@ -16,7 +16,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "cross")
 ORDERED = "Cividis"  # ordered data, with a stated range
 SIGNED = "RdBu_r"  # signed data, centred on zero
-AXIS = {"automargin": True, "showline": True, "ticks": "outside", "ticklen": 4}
+AXIS = {"automargin": False, "showline": True, "ticks": "outside", "ticklen": 4}
 
 
 def figure(

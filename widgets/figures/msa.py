@@ -23,35 +23,41 @@ MAP_ROWS = 256  # rows of the selected map that are drawn
 
 def _block_bars(
     heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
-) -> dict:
-    """Block values as bars: read blue, local green, not read grey and hatched."""
-    colours = [READ if read else SKIPPED for read in chosen]
-    if chosen[-1]:
-        colours[-1] = LOCAL
+) -> list[dict]:
+    """Block values as bars in three traces: not read, read, and the local block if read."""
     blocks = np.arange(len(heights))
-    return {
-        "type": "bar",
-        "x": (blocks + 0.5) * size,
-        "y": (heights - floor).astype(np.float32),
-        "base": floor,
-        "width": size * 0.94,
-        "marker": {
-            "color": colours,
-            "pattern": {"shape": ["" if read else "/" for read in chosen], "size": 5},
-        },
-        "xaxis": axis,
-        "customdata": blocks,
-        "hovertemplate": "block %{customdata}<extra></extra>",
-    }
+    local = blocks == len(blocks) - 1
+    kinds = (
+        (~chosen, SKIPPED, ""),
+        (chosen & ~local, READ, ""),
+        (chosen & local, LOCAL, "x"),
+    )
+    return [
+        {
+            "type": "bar",
+            "x": (blocks[kind] + 0.5) * size,
+            "y": (heights[kind] - floor).astype(np.float32),
+            "base": floor,
+            "width": size * (0.94 if colour != SKIPPED else 0.5),
+            "marker": {
+                "color": colour,
+                "pattern": {"shape": pattern, "size": 6, "fillmode": "overlay", "solidity": 0.2},
+            },
+            "xaxis": axis,
+            "customdata": blocks[kind],
+            "hovertemplate": "block %{customdata}<extra></extra>",
+        }
+        for kind, colour, pattern in kinds
+    ]
 
 
-def _token_dots(scores: np.ndarray, *, axis: str) -> dict:
+def _token_line(scores: np.ndarray, *, axis: str) -> dict:
     return {
         "type": "scatter",
         "x": np.arange(len(scores)),
         "y": scores.astype(np.float32),
-        "mode": "markers",
-        "marker": {"size": 3, "color": theme.VERMILION},
+        "mode": "lines",
+        "line": {"width": 1, "color": theme.VERMILION},
         "xaxis": axis,
         "hovertemplate": "token %{x}<extra></extra>",
     }
@@ -71,20 +77,21 @@ def scores_figure(result: SelectionResult) -> go.Figure:
         top = tokens.max()
         axis = theme.x_axis(group)
         traces += [
-            _block_bars(
+            *_block_bars(
                 np.clip(pooled - top, LOWEST, HIGHEST),
                 result.selected[group, result.query, :blocks],
                 floor=LOWEST,
                 size=result.params.block_size,
                 axis=axis,
             ),
-            _token_dots(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
+            _token_line(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
         ]
         shapes.append(theme.line(x=result.query, axis=axis, colour=theme.PURPLE))
         followed = " (shown in the text)" if group == result.params.group else ""
         headings.append(f"group {group}{followed}")
     return theme.figure(
         traces,
+        barmode="overlay",
         y="score below strongest (nats)",
         y_range=(LOWEST, HIGHEST),
         shapes=shapes,
@@ -155,7 +162,7 @@ def captured_figure(result: SelectionResult) -> go.Figure:
             "marker": {"color": READ},
             "text": [f"{value:.2f}" for value in mean],
             "textposition": "inside",
-            "insidetextanchor": "start",
+            "insidetextanchor": "middle",
             "textfont": {"color": "white"},
             "name": "mean over queries",
         },
@@ -173,7 +180,13 @@ def captured_figure(result: SelectionResult) -> go.Figure:
             "name": "this query",
         },
     ]
-    return theme.figure(traces, x="share of attention mass", x_range=(0, 1.02), showlegend=True)
+    return theme.figure(
+        traces,
+        x="share of attention mass",
+        x_range=(0, 1.02),
+        showlegend=True,
+        margin={"l": 158},
+    )
 
 
 CONTEXT_AXIS = {
@@ -277,7 +290,10 @@ def _stack(
             "y": labels,
             "orientation": "h",
             "name": name,
-            "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6}},
+            "marker": {
+                "color": colour,
+                "pattern": {"shape": pattern, "size": 7, "fillmode": "overlay", "solidity": 0.15},
+            },
             "text": [f"{value:.0%}" if texts else "" for value in values],
             "textposition": "inside",
             "insidetextanchor": "middle",
@@ -285,7 +301,14 @@ def _stack(
         }
         for name, values, colour, pattern in parts
     ]
-    return theme.figure(traces, barmode="stack", showlegend=True, **layout)
+    return theme.figure(
+        traces,
+        barmode="stack",
+        showlegend=True,
+        legend={"traceorder": "normal"},
+        margin={"l": 104},
+        **layout,
+    )
 
 
 def shares_figure(result: CostResult) -> go.Figure:
@@ -338,8 +361,8 @@ def needle_figure(result: NeedleResult) -> go.Figure:
         axis = theme.x_axis(column)
         chosen = np.isin(np.arange(len(pooled)), selected)
         traces += [
-            _block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
-            _token_dots(result.token_scores, axis=axis),
+            *_block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
+            _token_line(result.token_scores, axis=axis),
         ]
         layout["annotations"].append(
             {
@@ -354,4 +377,4 @@ def needle_figure(result: NeedleResult) -> go.Figure:
                 "showarrow": True,
             }
         )
-    return theme.figure(traces, y="score", y_range=(floor, top), **layout)
+    return theme.figure(traces, barmode="overlay", y="score", y_range=(floor, top), **layout)

@@ -161,6 +161,7 @@ class Plot:
     Attributes:
         name: key in `View.figures`.
         label: what a screen reader says it is.
+        caption: how to read it, one or two sentences below the plot.
         span: columns of twelve that it takes on a wide page.
         height: pixels.
         on_click: maps a click `{"curve", "x", "y", "point"}` to new control values.
@@ -168,6 +169,7 @@ class Plot:
 
     name: str
     label: str
+    caption: str = ""
     span: int = 12
     height: int = 280
     on_click: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
@@ -176,6 +178,7 @@ class Plot:
         return {
             "name": self.name,
             "label": self.label,
+            "caption": self.caption,
             "span": self.span,
             "height": self.height,
             "clickable": self.on_click is not None,

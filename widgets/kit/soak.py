@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("names", nargs="*", help="explorers; all of them by default")
     chosen = parser.parse_args()
-    from intuitive.widgets.panels import EXPLORERS
+    from ..panels import EXPLORERS
 
     unknown = sorted(set(chosen.names) - set(EXPLORERS))
     if unknown:

@@ -168,10 +168,6 @@ def _to_query(event: Mapping[str, Any]) -> dict[str, int]:
     return {"query": max(0, round(event["y"]))}
 
 
-def _score_to_query(event: Mapping[str, Any]) -> dict[str, int]:
-    return {"query": max(0, round(event["x"]))}
-
-
 def block_selection(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
     """Which key blocks a real model's queries would read, under five selectors.
 
@@ -186,7 +182,7 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
         Range(name="query", label="Query position", min=0, max=1023),
         Choice(name="selector", label="Selector", options=figures.SELECTOR_NAMES),
         Range(name="layer", label="Layer", min=0, max=29, more=True),
-        Range(name="group", label="Group in the text and readouts", min=0, max=2, more=True),
+        Range(name="group", label="Group shown", min=0, max=2, more=True),
         Range(
             name="block_size",
             label="Block size",
@@ -220,11 +216,16 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
             Plot(
                 name="scores",
                 label="Token scores of one query and the blocks chosen from them, for each group",
+                caption="Orange: the score of every visible token. Bars: what the selector makes "
+                "of each block; blue ones are read, the green one is the local block, narrow grey "
+                "ones are skipped. The dotted line is the query.",
                 height=270,
             ),
             Plot(
                 name="map",
                 label="Blocks read by every query, for each group",
+                caption="Every row is a query: blue blocks are read, grey ones are skipped. Choose "
+                "a row to look at that query.",
                 span=7,
                 height=330,
                 on_click=_to_query,
@@ -232,6 +233,8 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
             Plot(
                 name="captured",
                 label="Attention mass captured by each selector",
+                caption="All selectors read the same number of blocks. Bars average over the "
+                "queries that have to leave some out.",
                 span=5,
                 height=330,
             ),
@@ -413,8 +416,20 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present_costs,
         controls=controls,
         plots=(
-            Plot(name="flops", label="FLOPs per token against context", span=6, height=320),
-            Plot(name="ratio", label="How many times cheaper MSA is", span=6, height=320),
+            Plot(
+                name="flops",
+                label="FLOPs per token against context",
+                caption="Both methods keep growing: the index still looks at every token.",
+                span=6,
+                height=320,
+            ),
+            Plot(
+                name="ratio",
+                label="How many times cheaper MSA is",
+                caption="Dotted: what the ratio can never exceed, however long the context.",
+                span=6,
+                height=320,
+            ),
             Plot(name="shares", label="Where MSA's own work goes", span=6, height=190),
             Plot(name="memory", label="Cache of one layer", span=6, height=190),
         ),
@@ -506,7 +521,15 @@ def needle_pooling(*, predict: Predict | None = None, **values: Any) -> Explorer
         compute=find_needle,
         present=present_needle,
         controls=controls,
-        plots=(Plot(name="pooled", label="Token scores and block values", height=300),),
+        plots=(
+            Plot(
+                name="pooled",
+                label="Token scores and block values",
+                caption="Orange: token scores. Bars: blocks; blue ones are read, the green one is "
+                "the local block, narrow grey ones are skipped.",
+                height=300,
+            ),
+        ),
         predict=predict,
         defaults={**first, **values},
     )

@@ -148,7 +148,7 @@ function render({ model, el }) {
   const tokens = spec.tokens
     ? makeTokens(spec.tokens, (index) => change(spec.tokens.sets)(index))
     : null;
-  const readouts = make("dl", { class: "intuitive-readouts" });
+  const readouts = make("ul", { class: "intuitive-readouts" });
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
   const table = makeTable();
   const code = makeCode();
@@ -187,7 +187,7 @@ function render({ model, el }) {
     const info = model.get("info");
     readouts.replaceChildren(
       ...(info.readouts ?? []).map(([label, value]) =>
-        make("div", {}, make("dt", { text: label }), make("dd", { text: value }))
+        make("li", {}, make("span", { text: label }), make("strong", { text: value }))
       )
     );
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
@@ -243,8 +243,7 @@ function render({ model, el }) {
   showTokens();
   showPrediction();
   for (const plot of plots) plot.start();
-  const themeWatcher = new MutationObserver(() => plots.forEach(redraw));
-  themeWatcher.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  const stopWatchingTheme = watchTheme(root, () => plots.forEach(redraw));
   requestAnimationFrame(() => {
     plots.forEach(redraw);
     showStatus();
@@ -252,7 +251,7 @@ function render({ model, el }) {
 
   return () => {
     for (const [event, listener] of listeners) model.off(event, listener);
-    themeWatcher.disconnect();
+    stopWatchingTheme();
     for (const plot of plots) plot.stop();
   };
 }

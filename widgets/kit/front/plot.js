@@ -28,6 +28,45 @@ function themeOf(element) {
   };
 }
 
+// JupyterLab names the new theme before its colours have arrived: look until they have.
+const THEME_LOOKS = 40;
+const THEME_PAUSE = 100; // milliseconds
+
+function watchTheme(element, changed) {
+  let timer = null;
+  let drawn = JSON.stringify(themeOf(element));
+  const look = (left) => {
+    const now = JSON.stringify(themeOf(element));
+    if (now !== drawn) {
+      drawn = now;
+      changed();
+    }
+    if (left > 0) timer = setTimeout(look, THEME_PAUSE, left - 1);
+  };
+  const watcher = new MutationObserver(() => {
+    clearTimeout(timer);
+    look(THEME_LOOKS);
+  });
+  watcher.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  return () => {
+    watcher.disconnect();
+    clearTimeout(timer);
+  };
+}
+
+// plotly redraws a trace whose arrays are new objects: hand over the old object where nothing
+// in it has changed.
+function makeReuse() {
+  let known = [];
+  return (traces) => {
+    known = traces.map((trace, index) => {
+      const text = JSON.stringify(trace);
+      return known[index]?.text === text ? known[index] : { text, trace };
+    });
+    return known.map(({ trace }) => trace);
+  };
+}
+
 // Python says what is drawn; the page says in which colours axes, grid and text appear.
 function themed(layout, theme) {
   const dressed = { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
@@ -62,21 +101,34 @@ function makePlot(spec, model, send) {
     role: "img",
     "aria-label": spec.label,
     "data-plot": spec.name,
-    style: `grid-column: span ${spec.span}; height: ${spec.height}px`,
+    style: `height: ${spec.height}px`,
   });
+  const frame = make(
+    "div",
+    { class: "intuitive-frame", style: `grid-column: span ${spec.span}` },
+    element,
+    spec.caption ? make("p", { class: "intuitive-help", text: spec.caption }) : null
+  );
   let plotly = null;
   let drawing = Promise.resolve();
   let wired = false;
+  const reuse = makeReuse();
+
+  // What the drawn picture depends on besides the figure itself.
+  const surroundings = () => `${element.clientWidth} ${JSON.stringify(themeOf(element))}`;
+  let drawnIn = "";
 
   const draw = async () => {
     const figure = model.get(`figure_${spec.name}`);
     if (!figure || !figure.data || !element.isConnected || element.clientWidth === 0) return;
     plotly ??= await loadPlotly(model);
+    const around = surroundings();
     const layout = themed(figure.layout || {}, themeOf(element));
     layout.width = element.clientWidth;
     layout.height = spec.height;
     layout.dragmode = false;
-    await plotly.react(element, figure.data, layout, CONFIG);
+    await plotly.react(element, reuse(figure.data), layout, CONFIG);
+    drawnIn = around;
     if (!wired && spec.clickable) {
       wired = true;
       element.on("plotly_click", ({ points: [point] }) => {
@@ -86,22 +138,25 @@ function makePlot(spec, model, send) {
       });
     }
   };
-  const redraw = () => (drawing = drawing.then(draw));
+  const redraw = () => (drawing = drawing.catch(() => {}).then(draw));
+  const redrawIfMoved = () => {
+    if (surroundings() !== drawnIn) redraw().catch(() => {});
+  };
 
-  let width = 0;
-  const watcher = new ResizeObserver(() => {
-    if (element.clientWidth !== width) {
-      width = element.clientWidth;
-      redraw().catch(() => {});
-    }
-  });
+  // Cells out of sight have no width, and may miss a change of theme.
+  const onResize = new ResizeObserver(redrawIfMoved);
+  const onSight = new IntersectionObserver(redrawIfMoved);
   return {
-    element,
+    element: frame,
     redraw,
-    start: () => watcher.observe(element),
+    start() {
+      onResize.observe(element);
+      onSight.observe(element);
+    },
     settled: () => drawing,
     stop() {
-      watcher.disconnect();
+      onResize.disconnect();
+      onSight.disconnect();
       if (plotly) plotly.purge(element);
     },
   };

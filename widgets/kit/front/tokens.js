@@ -41,7 +41,7 @@ function makeTokens(spec, choose) {
         if (name === "here") here = span;
       });
       if (here) {
-        const top = here.offsetTop - text.offsetTop;
+        const top = here.offsetTop;
         if (top < text.scrollTop || top > text.scrollTop + text.clientHeight - 24) {
           text.scrollTop = top - text.clientHeight / 2;
         }
