@@ -113,9 +113,9 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         k_idx = k_idx.contiguous()
     exact = q_idx.dtype == torch.float32  # no tensor cores, and wider keys
     if n * h_kv <= 16:  # decoding: bound by reading the keys
-        rows, num_warps, num_stages = 16, 4, 2 if exact else 3
+        rows, num_warps = 16, 4
     else:
-        rows, num_warps, num_stages = (32, 8, 2) if exact else (128, 8, 3)
+        rows, num_warps = (32, 8) if exact else (128, 4)
     row_tiles, key_steps = triton.cdiv(n * h_kv, rows), triton.cdiv(m, KEYS)
     steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
     grid = (row_tiles, triton.cdiv(key_steps, steps), b)
@@ -124,7 +124,7 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
             q_idx, k_idx, scores, n, m, h_kv, scores.shape[-1], steps,
             q_idx.stride(0), k_idx.stride(0), k_idx.stride(1),
             BLOCK_SIZE=block_size, ROWS=rows, KEYS=KEYS, D=d_idx,
-            num_warps=num_warps, num_stages=num_stages,
+            num_warps=num_warps, num_stages=2,
         )  # fmt: skip
 
 

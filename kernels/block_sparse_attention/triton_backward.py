@@ -48,7 +48,7 @@ def dq_kernel(
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """dq of one tile and group, and delta = rowsum(dout * out) - dlse for `dkv_kernel`."""
+    """dq of one tile and group, and delta = rowsum(dout * out) - dlse for `dkv_part_kernel`."""
     tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     local_row = tl.arange(0, QUERIES * HEADS)
@@ -93,7 +93,7 @@ def dq_kernel(
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity", "n_tiles", "n_blk"])
 @no_type_check
-def dkv_kernel(
+def dkv_part_kernel(
     q_ptr,
     k_ptr,
     v_ptr,
@@ -104,7 +104,8 @@ def dkv_kernel(
     dv_ptr,
     members_ptr,
     entry_ptr,
-    start_ptr,
+    block_ptr,
+    bounds_ptr,
     n,
     m,
     h_kv,
@@ -125,11 +126,19 @@ def dkv_kernel(
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """dk and dv of KEYS keys of one group, over the tiles that list their block."""
-    stretch, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    """Share of dk / scale and dv of KEYS keys that comes from one stretch of their block's tiles.
+
+    dk and dv are float32 [b * h_kv, stretches, BLOCK_SIZE, D].
+    """
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
-    block = stretch // PARTS
-    key = block * BLOCK_SIZE + (stretch % PARTS) * KEYS + tl.arange(0, KEYS)
+    stretch, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
+    group, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    lists = batch * h_kv + group
+    stretch += lists * (tl.num_programs(0) // PARTS)
+    block = tl.load(block_ptr + stretch)
+    if block == n_blk:  # past the last stretch
+        return
+    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
     k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
     v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
     k_ptrs = k_ptr + key.to(tl.int64)[:, None] * stride_km + tl.arange(0, D)
@@ -137,15 +146,14 @@ def dkv_kernel(
     k = tl.load(k_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
     v = tl.load(v_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
 
-    lists = batch * h_kv + group
     entry_ptr += lists * n_tiles * capacity
     members_ptr += lists * n_tiles * capacity
-    start_ptr += lists * (n_blk + 1) + block
+    begin, end = tl.load(bounds_ptr + stretch * 2), tl.load(bounds_ptr + stretch * 2 + 1)
     local_row = tl.arange(0, QUERIES * HEADS)
     local_query, head = local_row // HEADS, local_row % HEADS
     dk = tl.zeros((KEYS, D), tl.float32)
     dv = tl.zeros((KEYS, D), tl.float32)
-    for place in range(tl.load(start_ptr), tl.load(start_ptr + 1)):
+    for place in range(begin, end):
         entry = tl.load(entry_ptr + place)
         members = tl.load(members_ptr + entry)
         query = (entry // capacity) * QUERIES + local_query
@@ -165,6 +173,39 @@ def dkv_kernel(
         dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
+    row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
+    tl.store(dk_ptr + row[:, None] * D + tl.arange(0, D), dk)
+    tl.store(dv_ptr + row[:, None] * D + tl.arange(0, D), dv)
+
+
+@triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "n_stretches"])
+@no_type_check
+def dkv_sum_kernel(
+    dk_part_ptr,
+    dv_part_ptr,
+    first_ptr,
+    dk_ptr,
+    dv_ptr,
+    m,
+    h_kv,
+    n_blk,
+    n_stretches,
+    scale,
+    BLOCK_SIZE: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Add the stretches of one block in order; a block that nobody reads gets zeros."""
+    block, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    lists = batch * h_kv + group
+    first_ptr += lists * (n_blk + 1) + block
+    within = tl.arange(0, BLOCK_SIZE)
+    dk = tl.zeros((BLOCK_SIZE, D), tl.float32)
+    dv = tl.zeros((BLOCK_SIZE, D), tl.float32)
+    for stretch in range(tl.load(first_ptr), tl.load(first_ptr + 1)):
+        row = (lists * n_stretches + stretch) * BLOCK_SIZE + within
+        dk += tl.load(dk_part_ptr + row[:, None] * D + tl.arange(0, D))
+        dv += tl.load(dv_part_ptr + row[:, None] * D + tl.arange(0, D))
+    key = block * BLOCK_SIZE + within
     offset = ((batch * m + key) * h_kv + group)[:, None] * D + tl.arange(0, D)
     tl.store(dk_ptr + offset, (dk * scale).to(dk_ptr.dtype.element_ty), mask=(key < m)[:, None])
     tl.store(dv_ptr + offset, dv.to(dv_ptr.dtype.element_ty), mask=(key < m)[:, None])
@@ -178,10 +219,10 @@ def dq_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
 
 
 def dkv_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
-    """Tile of `dkv_kernel`; as many rows as in `dq_tile`, since both walk the same lists."""
+    """Tile of `dkv_part_kernel`; as many rows as in `dq_tile`, since both walk the same lists."""
     if dtype == torch.float32:
         return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
-    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=8, num_stages=2)
+    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
 
 
 def attend_backward(
@@ -214,11 +255,18 @@ def attend_backward(
     )  # fmt: skip
 
     tile = dkv_tile(group, block_size, q.dtype)
-    entry, start = invert(lists, n_blk)
-    dkv_kernel[(n_blk * (block_size // tile.keys), h_kv, b)](
-        q, k, v, lse, dout, delta, dk, dv, lists.members, entry, start,
+    inverse = invert(lists, n_blk)
+    n_stretches = inverse.block.shape[-1]
+    dk_part, dv_part = q.new_empty((2, b * h_kv, n_stretches, block_size, d), dtype=torch.float32)
+    dkv_part_kernel[(n_stretches * (block_size // tile.keys), h_kv, b)](
+        q, k, v, lse, dout, delta, dk_part, dv_part, lists.members,
+        inverse.entry, inverse.block, inverse.bounds,
         n, m, h_kv, group, lists.capacity, n_tiles, n_blk, scale, *strides,
         BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
+    )  # fmt: skip
+    dkv_sum_kernel[(n_blk, h_kv, b)](
+        dk_part, dv_part, inverse.first, dk, dv, m, h_kv, n_blk, n_stretches, scale,
+        BLOCK_SIZE=block_size, D=d, num_warps=8,
     )  # fmt: skip
     return dq, dk, dv

@@ -142,7 +142,7 @@ def forward_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
     """Rows for warpgroup products in half precision, smaller tiles for float32."""
     if dtype == torch.float32:
         return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
-    return cut(group=group, rows=128, keys=min(block_size, 64), num_warps=8, num_stages=2)
+    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
 
 
 def attend(

@@ -12,6 +12,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional as F
+
+STRETCH = 1024  # list entries that one program of the backward pass walks at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +127,45 @@ def list_blocks(block_idx: Tensor, m: int, block_size: int, queries: int) -> Blo
     return lists
 
 
-def invert(lists: BlockLists, n_blk: int) -> tuple[Tensor, Tensor]:
-    """For each group and block, the list entries that name it.
+@dataclass(frozen=True)
+class Stretches:
+    """For each block the list entries that name it, cut into stretches of at most STRETCH.
 
-    Returns:
-        entry: int64 [b * h_kv, n_tiles * capacity], positions in the flattened lists, ordered by
-            block and then by tile; entry // capacity is the tile.
-        start: int64 [b * h_kv, n_blk + 1], where in `entry` each block's stretch begins. A stable
-            sort fixes the order, so gradients summed along it are the same on every run.
+    Axis g runs over b * h_kv lists, axis p over stretches; p is bounded by shapes alone, and
+    stretches past the last one are empty.
+
+    entry: [g, n_tiles * capacity], positions in the flattened lists, by block and then by tile;
+        entry // capacity is the tile.
+    block: [g, p], the block of each stretch; n_blk past the last stretch.
+    bounds: [g, p, 2], where in `entry` each stretch begins and ends.
+    first: [g, n_blk + 1], each block's first stretch.
+    """
+
+    entry: Tensor
+    block: Tensor
+    bounds: Tensor
+    first: Tensor
+
+
+def invert(lists: BlockLists, n_blk: int) -> Stretches:
+    """Turn lists of blocks per tile into lists of tiles per block.
+
+    A block that every query reads, such as the first of a sequence, would keep one program busy
+    long after the others; stretches bound that. The sort is stable, which fixes the order of
+    every later sum.
     """
     used = torch.arange(lists.capacity, device=lists.blocks.device) < lists.ends[..., 1:]
-    block = torch.where(used, lists.blocks, n_blk).flatten(0, 1).flatten(1)
-    block, entry = block.sort(dim=-1, stable=True)
-    bounds = torch.arange(n_blk + 1, device=block.device, dtype=block.dtype)
-    return entry, torch.searchsorted(block, bounds.expand(block.shape[0], -1).contiguous())
+    listed = torch.where(used, lists.blocks, n_blk).flatten(0, 1).flatten(1)
+    listed, entry = listed.sort(dim=-1, stable=True)
+    groups, entries = listed.shape
+    ids = torch.arange(n_blk + 1, device=listed.device, dtype=listed.dtype)
+    start = torch.searchsorted(listed, ids.expand(groups, -1).contiguous())  # [g, n_blk + 1]
+    per_block = (start.diff() + STRETCH - 1) // STRETCH
+    first = F.pad(per_block.cumsum(-1), (1, 0))
+
+    stretch = torch.arange(entries // STRETCH + n_blk, device=listed.device).expand(groups, -1)
+    block = torch.searchsorted(first[:, 1:].contiguous(), stretch.contiguous(), right=True)
+    known = block.clamp(max=n_blk - 1)
+    begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * STRETCH
+    end = torch.minimum(begin + STRETCH, start.gather(-1, known + 1))
+    return Stretches(entry=entry, block=block, bounds=torch.stack((begin, end), -1), first=first)

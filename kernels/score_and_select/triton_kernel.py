@@ -27,6 +27,7 @@ def score_and_select(
             first_visible=m - n + start + 1,
         )  # fmt: skip
         selected.append(out)
+        del scores  # before the next chunk's, so that one buffer exists at a time
     return torch.cat(selected, dim=1) if len(selected) > 1 else selected[0]
 
 

@@ -1,8 +1,9 @@
-"""Block selection by repeated maxima over one integer key per block.
+"""Block selection by replacement, over one integer key per block.
 
 Score and id pack into a 64-bit key whose integer order is the order wanted: higher score first,
-then lower id. Keys are unique, so the k-th largest is found by asking k times for the largest key
-below the last one: no sort, no ties to break.
+then lower id. The best keys so far stay in registers; while a tile of the row holds a key above
+the least of them, that one is replaced. Keys are unique, so there are no ties to break, and after
+the first tiles few keys pass.
 """
 
 from typing import no_type_check
@@ -62,7 +63,8 @@ def select_blocks_kernel(
         local = tl.maximum(local, tl.max(tl.where(readable, start + lane, -1)))
 
     slot = tl.arange(0, SLOTS)
-    best = tl.full((SLOTS,), UNREADABLE, tl.int64)  # descending
+    empty = UNREADABLE + 1 + slot.to(tl.int64)  # below every key, and unique too
+    best = tl.where(slot < n_selected, empty, tl.full((SLOTS,), 2**63 - 1, tl.int64))
     for start in range(0, n_visible, TILE):
         block = start + lane
         score, readable = _load(scores_ptr, block, n_visible)
@@ -72,24 +74,21 @@ def select_blocks_kernel(
         ordered = tl.where(forced, FORCED, ordered)
         key = (ordered.to(tl.int64) << 32) | (block ^ TOP_ID).to(tl.int64)
         key = tl.where(readable, key, UNREADABLE)  # [TILE]
-        below = tl.full((), 2**63 - 1, tl.int64)
-        merged = best
-        for rank in range(n_selected):
-            here = tl.max(tl.where(key < below, key, UNREADABLE))
-            before = tl.max(tl.where(best < below, best, UNREADABLE))
-            below = tl.maximum(here, before)
-            merged = tl.where(slot == rank, below, merged)
-        best = merged
+        largest, least = tl.max(key), tl.min(best)
+        while largest > least:
+            best = tl.where(best == least, largest, best)
+            key = tl.where(key == largest, UNREADABLE, key)
+            largest, least = tl.max(key), tl.min(best)
 
-    valid = best > UNREADABLE
+    valid = (best > UNREADABLE + SLOTS) & (slot < n_selected)
     n_valid = tl.sum(valid.to(tl.int32))
     ids = (best & LOW_WORD).to(tl.int32) ^ TOP_ID
     ids = tl.where(valid, ids, TOP_ID)
     ascending = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)  # place of each id
     out_ptr += row.to(tl.int64) * n_selected
     tl.store(out_ptr + ascending, ids, mask=valid)
-    empty = (slot >= n_valid) & (slot < n_selected)
-    tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=empty)
+    unused = (slot >= n_valid) & (slot < n_selected)
+    tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
 
 
 def write_selection(
