@@ -1,7 +1,11 @@
 // Small helpers shared by every widget of the kit.
 
-let madeIds = 0;
-const freshId = (stem) => `intuitive-${stem}-${++madeIds}`;
+// Every widget runs its own copy of this module, so the page keeps the count.
+const MADE_IDS = Symbol.for("intuitive.made-ids");
+function freshId(stem) {
+  window[MADE_IDS] = (window[MADE_IDS] ?? 0) + 1;
+  return `intuitive-${stem}-${window[MADE_IDS]}`;
+}
 
 // Build an element: make("p", {class: "x", text: "hello"}, child, child).
 function make(tag, attributes = {}, ...children) {

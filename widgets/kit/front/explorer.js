@@ -27,13 +27,17 @@ function makeCode() {
   return { element: details, show: (text) => ((code.textContent = text), (details.hidden = !text)) };
 }
 
-function makeTable() {
+function makeTable(title) {
   const table = make("table");
   const details = make(
     "details",
     {},
     make("summary", { text: "Values", ...KEEP_KEYS }),
-    make("div", { class: "intuitive-scroll", tabindex: 0, role: "region", "aria-label": "Values" }, table)
+    make(
+      "div",
+      { class: "intuitive-scroll", tabindex: 0, role: "region", "aria-label": `Values: ${title}`, ...KEEP_KEYS },
+      table
+    )
   );
   return {
     element: details,
@@ -150,7 +154,7 @@ function render({ model, el }) {
     : null;
   const readouts = make("ul", { class: "intuitive-readouts" });
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
-  const table = makeTable();
+  const table = makeTable(spec.title);
   const code = makeCode();
   const prediction = makePrediction(spec.predict, send);
   const body = make(
