@@ -113,7 +113,7 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         k_idx = k_idx.contiguous()
     exact = q_idx.dtype == torch.float32  # no tensor cores, and wider keys
     if n * h_kv <= 16:  # decoding: bound by reading the keys
-        rows, num_warps = 16, 4
+        rows, num_warps = 16, 8
     else:
         rows, num_warps = (32, 8) if exact else (128, 4)
     row_tiles, key_steps = triton.cdiv(n * h_kv, rows), triton.cdiv(m, KEYS)

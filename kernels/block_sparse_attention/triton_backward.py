@@ -192,15 +192,18 @@ def dkv_sum_kernel(
     n_stretches,
     scale,
     BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Add the stretches of one block in order; a block that nobody reads gets zeros."""
-    block, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    """Add the stretches of KEYS keys in order; keys that nobody reads get zeros."""
+    PARTS: tl.constexpr = BLOCK_SIZE // KEYS
+    block, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
+    group, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     lists = batch * h_kv + group
     first_ptr += lists * (n_blk + 1) + block
-    within = tl.arange(0, BLOCK_SIZE)
-    dk = tl.zeros((BLOCK_SIZE, D), tl.float32)
-    dv = tl.zeros((BLOCK_SIZE, D), tl.float32)
+    within = part * KEYS + tl.arange(0, KEYS)
+    dk = tl.zeros((KEYS, D), tl.float32)
+    dv = tl.zeros((KEYS, D), tl.float32)
     for stretch in range(tl.load(first_ptr), tl.load(first_ptr + 1)):
         row = (lists * n_stretches + stretch) * BLOCK_SIZE + within
         dk += tl.load(dk_part_ptr + row[:, None] * D + tl.arange(0, D))
@@ -265,8 +268,8 @@ def attend_backward(
         BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
-    dkv_sum_kernel[(n_blk, h_kv, b)](
+    dkv_sum_kernel[(n_blk * (block_size // 16), h_kv, b)](
         dk_part, dv_part, inverse.first, dk, dv, m, h_kv, n_blk, n_stretches, scale,
-        BLOCK_SIZE=block_size, D=d, num_warps=8,
+        BLOCK_SIZE=block_size, KEYS=16, D=d, num_warps=4,
     )  # fmt: skip
     return dq, dk, dv
