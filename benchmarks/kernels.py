@@ -140,7 +140,8 @@ def dense(q: Tensor, k: Tensor, v: Tensor, backend: str, *, causal: bool) -> Ten
     """SDPA with one backend; inputs and output [b, n, h, d]."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     with sdpa_kernel(DENSE[backend]):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+    return out.transpose(1, 2)
 
 
 def fastest(times: dict[str, float]) -> float:

@@ -106,12 +106,14 @@ def write_selection(
     """
     b, n, h_kv, n_blk = scores.shape
     n_selected = out.shape[-1]
-    tile = min(max(triton.next_power_of_2(n_blk), 256), 8192)
+    rows = b * n * h_kv
+    # many rows: one warp each, in short tiles; a few, as in decoding: wide tiles, several warps
+    tile = min(max(triton.next_power_of_2(n_blk), 256), 256 if rows > 1024 else 8192)
     with torch.cuda.device_of(scores):
-        select_blocks_kernel[(b * n * h_kv,)](
+        select_blocks_kernel[(rows,)](
             scores, out, n, h_kv, n_blk, block_size, first_visible, n_selected, n_local, n_init,
             TILE=tile, SLOTS=max(triton.next_power_of_2(n_selected), 16),
-            num_warps=max(tile // 1024, 1),
+            num_warps=min(tile // 256, 8),
         )  # fmt: skip
 
 

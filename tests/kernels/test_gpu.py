@@ -39,7 +39,9 @@ COMBINATIONS = [  # dtype, block_size, head size, GQA ratio, n_selected
     (FLOAT, 16, 64, 2, 6),
 ]
 SHAPES = 25  # run-time shapes per combination
-GRADIENT_ERROR = {FLOAT: 3e-6, HALF: 2e-3, BRAIN: 1.5e-2}  # relative RMS against float64
+# Relative RMS against float64: a few roundings of the dtype, and in float32 the cancellation in
+# dp - delta where a query reads few tokens.
+GRADIENT_ERROR = {FLOAT: 1e-5, HALF: 1e-3, BRAIN: 8e-3}
 
 combinations = pytest.mark.parametrize(
     ("dtype", "block_size", "d", "group", "n_selected"),
@@ -123,8 +125,7 @@ def test_attention_error_is_at_most_twice_that_of_sdpa(dtype, block_size, d, gro
         got, want = got[~idle], want[~idle]
         ours, theirs = error(got, want), error(sdpa, want)
         worst = max(worst, ours / theirs if theirs else float(ours > 0))
-        rounding = torch.finfo(dtype).eps / 4  # what one rounding of the output costs
-        assert ours <= max(2 * theirs, rounding), (b, n, m, h_kv)
+        assert ours <= 2 * theirs, (b, n, m, h_kv)
         squares += torch.stack([(y.double() - z).square().sum().cpu() for y, z in (
             (got, want), (sdpa, want), (want, 0.0))])  # fmt: skip
     ours, theirs = (squares[:2] / squares[2]).sqrt().tolist()
