@@ -63,6 +63,29 @@ def _token_line(scores: np.ndarray, *, axis: str) -> dict:
     }
 
 
+def mass_figure(result: SelectionResult) -> go.Figure:
+    """Share of one query's attention in every key block, by group."""
+    traces, headings = [], []
+    for group, mass in enumerate(result.block_mass):
+        traces.append(
+            {
+                "type": "bar",
+                "x": np.arange(result.n_blocks),
+                "y": mass.astype(np.float32),
+                "marker": {"color": READ if group == result.params.group else theme.GREY},
+                "xaxis": theme.x_axis(group),
+                "hovertemplate": "block %{x}: %{y:.2f}<extra></extra>",
+            }
+        )
+        headings.append(f"group {group}")
+    return theme.figure(
+        traces,
+        y="share of attention",
+        y_range=(0, 1),
+        **theme.columns(headings, x="key block", x_range=(-0.5, result.n_blocks - 0.5)),
+    )
+
+
 def scores_figure(result: SelectionResult) -> go.Figure:
     """Token scores of one query, their block values, and the blocks chosen, by group."""
     seen, blocks = result.n_visible, result.local_block + 1
@@ -182,7 +205,7 @@ def captured_figure(result: SelectionResult) -> go.Figure:
     ]
     return theme.figure(
         traces,
-        x="share of attention mass",
+        x="attention mass",
         x_range=(0, 1.02),
         showlegend=True,
         margin={"l": 158},

@@ -194,14 +194,16 @@ class Tokens:
         classes: `(css class, legend)` of each mark; the class names that kit.css styles
             are "future", "skipped", "read", "local" and "here".
         sets: name of the control that takes the index of a clicked token, or empty.
+        height: pixels; a longer text scrolls.
     """
 
     label: str
     classes: tuple[tuple[str, str], ...]
     sets: str = ""
+    height: int = 240
 
     def spec(self) -> dict[str, Any]:
-        return {"label": self.label, "classes": list(self.classes), "sets": self.sets}
+        return vars(self) | {"classes": list(self.classes)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,7 @@ class Explorer(anywidget.AnyWidget):
     info = traitlets.Dict().tag(sync=True)
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
+    token_focus = traitlets.Int(0).tag(sync=True)
     prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     runtime = traitlets.Unicode().tag(sync=True)
     _worker: LatestWins | None = None
@@ -293,6 +294,7 @@ class Explorer(anywidget.AnyWidget):
             if view.tokens is not None:
                 self.token_texts = list(view.tokens.texts)
                 self.token_marks = view.tokens.marks
+                self.token_focus = view.tokens.focus
             self.bounds = {name: list(bound) for name, bound in view.bounds.items()}
             settled = {**values, **view.values}
             self._applied = settled

@@ -33,10 +33,14 @@ class Table:
 
 @dataclass(frozen=True)
 class TokenMarks:
-    """A text as tokens, each with the number of its class in `Tokens.classes`."""
+    """A text as tokens, each with the number of its class in `Tokens.classes`.
+
+    `focus` is the token that the page keeps in sight.
+    """
 
     texts: tuple[str, ...]
     marks: bytes
+    focus: int = 0
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.marks):

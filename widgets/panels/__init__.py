@@ -1,11 +1,23 @@
-"""The explorers of the lessons, by name."""
+"""The explorers of the lessons, by name, and their check-yourself questions."""
 
-from .msa import block_selection, needle_pooling, what_it_costs
+from .msa import block_selection, needle_pooling, what_it_costs, where_it_looks
+from .msa_checks import decode_ceiling, halving_k, loop_order, weak_needle
 
 EXPLORERS = {
+    "msa_needle": needle_pooling,
+    "msa_where_it_looks": where_it_looks,
     "msa_block_selection": block_selection,
     "msa_what_it_costs": what_it_costs,
-    "msa_needle": needle_pooling,
 }
 
-__all__ = ["EXPLORERS", *sorted(maker.__name__ for maker in EXPLORERS.values())]
+__all__ = [
+    "EXPLORERS",
+    "block_selection",
+    "decode_ceiling",
+    "halving_k",
+    "loop_order",
+    "needle_pooling",
+    "weak_needle",
+    "what_it_costs",
+    "where_it_looks",
+]

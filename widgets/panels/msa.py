@@ -62,8 +62,8 @@ class TextSelection:
     selection: SelectionParams
 
     @classmethod
-    def of(cls, *, text: str, **settings: Any) -> "TextSelection":
-        return cls(text=text, selection=SelectionParams(**settings))
+    def of(cls, *, text: str = "", **settings: Any) -> "TextSelection":
+        return cls(text=text, selection=dataclasses.replace(FIRST_SELECTION, **settings))
 
 
 def select(params: TextSelection, *, stale: Any, progress: Any) -> SelectionResult:
@@ -143,7 +143,7 @@ def present_selection(result: SelectionResult) -> View:
             rows,
         ),
         code=_selection_code(params),
-        tokens=TokenMarks(result.tokens, bytes(marks)),
+        tokens=TokenMarks(result.tokens, bytes(marks), focus=position),
         bounds={
             "layer": (0, result.n_layers - 1),
             "query": (0, result.n_tokens - 1),
@@ -246,6 +246,59 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
         ),
         predict=predict,
         defaults={**first, "text": text, **values},
+    )
+
+
+LOOK_CLASSES = (
+    ("future", "after the query"),
+    ("skipped", "before it"),
+    ("read", "the block with the most attention"),
+    ("here", "the query"),
+)
+
+
+def present_look(result: SelectionResult) -> View:
+    future, skipped, read, here = range(len(LOOK_CLASSES))
+    group, size = result.params.group, result.params.block_size
+    mass = result.block_mass[group]
+    best = int(mass.argmax())
+    marks = bytearray([skipped] * result.query + [here])
+    marks += bytes([future] * (result.n_tokens - len(marks)))
+    for token in range(best * size, min((best + 1) * size, result.query)):
+        marks[token] = read
+    note = f"{result.note} " if result.note else ""
+    return View(
+        summary=(
+            f"{note}At token {result.query} ({result.tokens[result.query].strip()!r}) group "
+            f"{group} of layer {result.params.layer} puts {float(mass[best]):.0%} of its attention "
+            f"on one block of {size} tokens, which begins {result.query - best * size} tokens "
+            "earlier."
+        ),
+        figures={"mass": figures.mass_figure(result)},
+        tokens=TokenMarks(result.tokens, bytes(marks), focus=best * size),
+    )
+
+
+def where_it_looks() -> Explorer:
+    """The lesson's first picture: one query of a real model, and where its attention goes."""
+    return Explorer(
+        name="msa_where_it_looks",
+        title="Where one attention group looks",
+        params=TextSelection.of,
+        compute=select,
+        present=present_look,
+        controls=(Range(name="group", label="Group shown", min=0, max=2),),
+        plots=(
+            Plot(
+                name="mass",
+                label="Attention mass of one query by key block, for each group",
+                height=220,
+            ),
+        ),
+        tokens=Tokens(
+            label="The text: Lewis Carroll, A Mad Tea-Party", classes=LOOK_CLASSES, height=600
+        ),
+        defaults={"group": FIRST_SELECTION.group},
     )
 
 

@@ -199,7 +199,8 @@ function render({ model, el }) {
     code.show(info.code ?? "");
   };
   const showTokens = () => {
-    if (tokens) tokens.show(model.get("token_texts"), model.get("token_marks"));
+    if (!tokens) return;
+    tokens.show(model.get("token_texts"), model.get("token_marks"), model.get("token_focus"));
   };
   const showStatus = async () => {
     const now = model.get("status");
@@ -236,6 +237,7 @@ function render({ model, el }) {
     ["change:info", showInfo],
     ["change:token_texts", showTokens],
     ["change:token_marks", showTokens],
+    ["change:token_focus", showTokens],
     ["change:prediction", showPrediction],
     ...spec.plots.map((plot) => [`change:figure_${plot.name}`, () => redraw(byName[plot.name])]),
     ["change:status", showStatus],
@@ -257,6 +259,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     stopWatchingTheme();
     for (const plot of plots) plot.stop();
+    if (tokens) tokens.stop();
   };
 }
 

@@ -1,5 +1,7 @@
 // A text as tokens: built once per text, afterwards only class names change.
 
+const FOCUS_HEIGHT = 0.25; // where in the box the token in focus comes to stand
+
 function makeTokens(spec, choose) {
   const text = make("div", { class: "intuitive-tokens", tabindex: 0, role: "region", ...KEEP_KEYS });
   const heading = make("div", { class: "intuitive-heading", text: spec.label });
@@ -20,11 +22,22 @@ function makeTokens(spec, choose) {
     const index = event.target.dataset?.index;
     if (spec.sets && index !== undefined) choose(Number(index));
   });
+  text.style.maxHeight = `${spec.height}px`;
   let shownTexts = null;
   let spans = [];
+  let focus = 0;
+  const keepInSight = () => {
+    const token = spans[focus];
+    if (!token || text.clientHeight === 0) return;
+    const top = token.offsetTop;
+    const hidden = top < text.scrollTop || top > text.scrollTop + text.clientHeight - 30;
+    if (hidden) text.scrollTop = top - text.clientHeight * FOCUS_HEIGHT;
+  };
+  const onSight = new IntersectionObserver(keepInSight); // nothing has a place before
+  onSight.observe(text);
   return {
     element: make("div", { class: "intuitive-text" }, heading, legend, text),
-    show(texts, marks) {
+    show(texts, marks, wanted) {
       if (texts !== shownTexts) {
         shownTexts = texts;
         spans = texts.map((piece, index) =>
@@ -33,19 +46,14 @@ function makeTokens(spec, choose) {
         text.replaceChildren(...spans);
       }
       const bytes = new Uint8Array(marks.buffer, marks.byteOffset, marks.byteLength);
-      let here = null;
       spans.forEach((span, index) => {
         const [name] = spec.classes[bytes[index]] ?? ["future"];
         const wanted = `intuitive-token intuitive-${name}`;
         if (span.className !== wanted) span.className = wanted;
-        if (name === "here") here = span;
       });
-      if (here) {
-        const top = here.offsetTop;
-        if (top < text.scrollTop || top > text.scrollTop + text.clientHeight - 24) {
-          text.scrollTop = top - text.clientHeight / 2;
-        }
-      }
+      focus = wanted;
+      keepInSight();
     },
+    stop: () => onSight.disconnect(),
   };
 }

@@ -1,0 +1,131 @@
+"""The MSA lesson's check-yourself questions; every answer is computed when it is asked for."""
+
+from intuitive.msa import MSAConfig, cost
+from intuitive.msa.experiment import NeedleParams, needle
+
+from ..kit import CheckYourself
+
+MILLION = 2**20  # tokens
+
+
+def halving_k() -> CheckYourself:
+    """At a million tokens, what does halving k save?"""
+
+    def answer() -> tuple[int, str]:
+        whole = MSAConfig.paper()
+        half = MSAConfig(
+            n_q_heads=whole.n_q_heads,
+            n_kv_heads=whole.n_kv_heads,
+            d_head=whole.d_head,
+            d_index=whole.d_index,
+            block_size=whole.block_size,
+            n_selected=whole.n_selected // 2,
+        )
+        kept = cost.msa_flops(half, MILLION) / cost.msa_flops(whole, MILLION)
+        share = cost.index_flop_share(whole, MILLION)
+        saved = 1 - kept
+        right = 0 if saved > 0.4 else 1 if saved > 0.15 else 2
+        return right, (
+            f"It saves {saved:.1%} of MSA's FLOPs: {share:.0%} of them belong to the index, which "
+            "scores every visible token whatever k is. To save more, make the index cheaper: a "
+            "smaller index head, fp8 index keys, or one selection shared by neighbouring layers."
+        )
+
+    return CheckYourself(
+        name="msa_halving_k",
+        question=(
+            "The paper's layer, a million tokens of context, k = 16 blocks of 128 tokens. You "
+            "halve k to 8. How much of MSA's own computation goes away?"
+        ),
+        choices=("about half", "about a quarter", "about one twentieth"),
+        answer=answer,
+    )
+
+
+def decode_ceiling() -> CheckYourself:
+    """FLOPs fall 28-fold at a million tokens; why not decoding?"""
+
+    def answer() -> tuple[int, str]:
+        config = MSAConfig.paper()
+        flops = cost.flop_ratio(config, MILLION)
+        read = cost.decode_byte_ratio(config, MILLION)
+        ceiling = cost.decode_byte_ceiling(config)
+        index, main = (
+            part(config, MILLION) for part in (cost.index_decode_bytes, cost.main_decode_bytes)
+        )
+        right = 1 if index > main else 2
+        return right, (
+            f"FLOPs fall {flops:.1f}-fold, but a decoded token has to read every index key: one "
+            f"index key is 1/{ceiling:.0f} of a token's keys and values, so bytes can fall at most "
+            f"{ceiling:.0f}-fold, and at this context they fall {read:.2f}-fold."
+        )
+
+    return CheckYourself(
+        name="msa_decode_ceiling",
+        question=(
+            "At a million tokens MSA computes about 28 times less than dense attention, yet the "
+            "paper measures decoding only 7.6 times faster. What holds it back?"
+        ),
+        choices=(
+            "Top-k over 8,192 blocks is slow",
+            "Reading the index keys of the whole context",
+            "Reading the 16 selected blocks",
+        ),
+        answer=answer,
+    )
+
+
+def loop_order() -> CheckYourself:
+    """Same tokens, same FLOPs: which loop order moves fewer bytes?"""
+
+    def answer() -> tuple[int, str]:
+        config = MSAConfig.paper()
+        per_query = cost.query_outer_bytes(config, MILLION)
+        per_block = cost.kv_outer_bytes(config, MILLION)
+        right = 1 if per_query > 2 * per_block else 2 if per_query > per_block / 2 else 0
+        return right, (
+            f"With queries outside, each query fetches its own 16 blocks; with blocks outside, a "
+            f"block is fetched once for all the queries that chose it. At a million tokens that "
+            f"is {per_query / per_block:.1f} times fewer bytes. The price is an inverted index and "
+            "partial outputs that must be merged; a single decoded query has nobody to share with."
+        )
+
+    return CheckYourself(
+        name="msa_loop_order",
+        question=(
+            "Sparse prefill can loop over queries and fetch each one's blocks, or loop over "
+            "blocks and fetch the queries that chose them. FLOPs are the same. Which moves "
+            "fewer bytes?"
+        ),
+        choices=(
+            "Looping over queries",
+            "Looping over blocks, about five times fewer",
+            "Both the same, since the same tokens are read",
+        ),
+        answer=answer,
+    )
+
+
+def weak_needle() -> CheckYourself:
+    """How weak may a needle be before max pooling loses it?"""
+
+    def answer() -> tuple[int, str]:
+        strong, weak = (needle(NeedleParams(strength=s, n_selected=2)) for s in (8.0, 1.0))
+        found = (strong.found_by_max, weak.found_by_max)
+        right = 1 if found == (True, False) else 0 if found == (True, True) else 2
+        return right, (
+            f"With k = 2 the needle of score 8 has block rank {strong.rank_max}, the needle of "
+            f"score 1 rank {weak.rank_max} of {len(weak.block_max)}: in most blocks some ordinary "
+            "token scores more than 1 by chance, and the needle's neighbours score low. Max "
+            "pooling finds what stands out, not what you planted."
+        )
+
+    return CheckYourself(
+        name="msa_weak_needle",
+        question=(
+            "Read k = 2 blocks with max pooling. Ordinary scores spread by 1. Which needles are "
+            "found: one of score 8, one of score 1?"
+        ),
+        choices=("Both", "Only the one of score 8", "Neither"),
+        answer=answer,
+    )
