@@ -1,0 +1,222 @@
+"""What the pages say is so: examples run, links lead somewhere, named code and commands exist.
+
+A fence that opens with ```python run is executed, all such blocks of a page as one program;
+```python run model needs the model file. A ```text output fence holds what the block before it
+prints.
+"""
+
+import contextlib
+import io
+import pkgutil
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from intuitive import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@dataclass(frozen=True)
+class Fence:
+    info: str  # the words after the opening backticks
+    text: str
+    line: int  # number of its first line
+
+
+def fences(text: str) -> list[Fence]:
+    return [
+        Fence(hit[1], hit[2], text[: hit.start(2)].count("\n") + 1)
+        for hit in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
+    ]
+
+
+def prose(text: str) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*\n(?:.*\n)*?```$", "", text, flags=re.MULTILINE)
+
+
+def code_spans(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", prose(text))
+
+
+# ------------------------------------------------------------------------------ examples
+
+
+def run_page(text: str, *, name: str = "page") -> None:
+    """Execute a page's runnable fences in order; what they print must be what the page says."""
+    namespace: dict = {"__name__": "docs"}
+    printed = ""
+    for fence in fences(text):
+        if fence.info.startswith("python run"):
+            code = compile("\n" * (fence.line - 1) + fence.text, name, "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(code, namespace)
+            printed = out.getvalue()
+        elif fence.info == "text output":
+            assert printed == fence.text, f"{name}, line {fence.line}: it prints\n{printed}"
+
+
+def runnable(page: Path) -> list[str]:
+    return [f.info for f in fences(page.read_text("utf-8")) if f.info.startswith("python run")]
+
+
+RUNNABLE = [
+    pytest.param(
+        page,
+        id=str(page.relative_to(ROOT)),
+        marks=[pytest.mark.model] if "python run model" in runnable(page) else [],
+    )
+    for page in PAGES
+    if runnable(page)
+]
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    run_page(page.read_text("utf-8"), name=str(page))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/explorers.md", "docs/decoder.md"])
+def test_pages_with_examples(name):
+    assert runnable(ROOT / name)
+
+
+def test_a_failing_example_and_a_wrong_output_are_found():
+    right = "```python run\nprint(1 + 1)\n```\n\n```text output\n2\n```\n"
+    run_page(right)
+    with pytest.raises(AssertionError, match="line 6: it prints"):
+        run_page(right.replace("\n2\n", "\n3\n"))
+    with pytest.raises(ZeroDivisionError):
+        run_page("```python run\nx = 1\n```\n\n```python run\nx / 0\n```\n")
+    run_page("```python\nnot for running\n```\n")
+
+
+# --------------------------------------------------------------------------------- links
+
+
+def anchors(text: str) -> set[str]:
+    """The names by which a code host lets links point at a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    found = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+        if re.match(r"\w+:", target):
+            continue  # another host
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        here = file.exists() and file.is_relative_to(ROOT)
+        there = file.read_text("utf-8") if path and anchor and here else text
+        if not here or (anchor and anchor not in anchors(there)):
+            found.append(target)
+    return found
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    assert broken_links(page, page.read_text("utf-8")) == []
+
+
+def test_a_broken_link_is_found():
+    text = "# Two Words!\n[a](README.md) [b](#two-words) [c](no.md) [d](#three) [e](https://x.org)"
+    assert broken_links(ROOT / "README.md", text) == ["no.md", "#three"]
+
+
+@each_page
+def test_every_page_can_be_reached_from_the_index(page):
+    index = ROOT / "docs" / "index.md"
+    if page in (index, ROOT / "README.md"):
+        return
+    assert f"]({page.relative_to(index.parent)})" in index.read_text("utf-8")
+
+
+# ------------------------------------------------------------------------- commands, code
+
+
+def commands(text: str) -> list[str]:
+    """Every `make ...` and `intuitive ...` in a code span or on a line of a shell fence."""
+    shell = [line for f in fences(text) if f.info in ("sh", "text") for line in f.text.split("\n")]
+    return [code for code in (*code_spans(text), *shell) if re.match(r"(make|intuitive) \w", code)]
+
+
+def unknown_command(command: str) -> bool:
+    program, word, *rest = command.split("#")[0].split()
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        return not re.search(rf"^{re.escape(word)}:", makefile, re.MULTILINE)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        try:
+            cli.main([word, "--help"])
+        except SystemExit as stopped:
+            options = [option for option in rest if option.startswith("-")]
+            return stopped.code != 0 or any(option not in out.getvalue() for option in options)
+    return True
+
+
+@each_page
+def test_commands_exist(page):
+    assert [c for c in commands(page.read_text("utf-8")) if unknown_command(c)] == []
+
+
+def test_an_unknown_command_is_found():
+    text = "`make lab` `make tea` `intuitive lab --folder here` `intuitive lab --tea`\n```sh\n"
+    text += "intuitive tea   # no such thing\n```\n"
+    assert [c.split("#")[0].strip() for c in commands(text) if unknown_command(c)] == [
+        "make tea",
+        "intuitive lab --tea",
+        "intuitive tea",
+    ]
+
+
+def missing(span: str) -> bool:
+    """True for a code span that names a module, function, test or file that is not there."""
+    if re.fullmatch(r"intuitive(\.\w+)+", span):
+        try:
+            pkgutil.resolve_name(span)
+        except (ImportError, AttributeError):
+            return True
+    if test := re.fullmatch(r"(tests/[\w/]+\.py)::(test_\w+)", span):
+        file = ROOT / test[1]
+        return not file.exists() or f"def {test[2]}(" not in file.read_text("utf-8")
+    top = {path.name for path in ROOT.iterdir()}
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) and "/" in span and span.split("/")[0] in top:
+        return not (ROOT / span).exists()
+    return False
+
+
+@each_page
+def test_named_code_exists(page):
+    assert [span for span in code_spans(page.read_text("utf-8")) if missing(span)] == []
+
+
+def test_missing_names_are_found():
+    right = ["intuitive.msa.cost.flop_ratio", "tests/test_docs.py", "docs/", "a/b", "kernels"]
+    right += ["tests/test_docs.py::test_missing_names_are_found"]
+    wrong = ["intuitive.msa.cost.tea", "tests/test_tea.py", "tests/test_docs.py::test_tea"]
+    assert [span for span in right + wrong if missing(span)] == wrong
+
+
+def test_the_tree_in_the_readme_is_the_repository():
+    """Every entry of the annotated tree exists, and no folder of the package is left out."""
+    tree = next(f for f in fences((ROOT / "README.md").read_text("utf-8")) if f.info == "text tree")
+    folders, listed = [], set()
+    for line in tree.text.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = [*folders[:depth], line.split()[0]]
+        listed.add("/".join(name.strip("/") for name in folders))
+    assert [entry for entry in sorted(listed) if not (ROOT / entry).exists()] == []
+    packages = {
+        str(init.parent.relative_to(ROOT))
+        for folder in ("intuitive", "kernels", "widgets")
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    assert sorted(packages - listed - {"intuitive/common/text"}) == []
