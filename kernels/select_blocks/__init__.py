@@ -10,6 +10,7 @@ from .. import checks
 from ..dispatch import Impl, choose
 
 
+@no_type_check  # this is the type check
 def check_budget(n_selected: int, block_size: int, n_local: int, n_init: int) -> None:
     """Raise ValueError unless the counts are sensible and the forced blocks fit the budget."""
     checks.counts(n_selected=n_selected, block_size=block_size)
