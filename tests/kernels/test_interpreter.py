@@ -1,0 +1,27 @@
+"""The Triton kernels on the CPU, simulated by Triton's interpreter.
+
+Triton decides at import whether to interpret, so the cases run in a process of their own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).with_name("interpreter_cases.py")
+
+
+@pytest.mark.slow
+def test_kernels_match_their_oracles_under_the_interpreter():
+    pytest.importorskip("triton", reason="Triton is not installed on this platform")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        cwd=CASES.parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
