@@ -54,17 +54,39 @@ function watchTheme(element, changed) {
   };
 }
 
-// plotly redraws a trace whose arrays are new objects: hand over the old object where nothing
-// in it has changed.
+// plotly draws everything anew when an array, or the template, is another object than before,
+// and it unpacks packed arrays into other objects every time. Unpack them here, once, and hand
+// over the old part where nothing in it has changed.
+const NUMBERS = {
+  ...{ i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array },
+  ...{ i4: Int32Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array },
+};
+
+function unpack(value) {
+  if (Array.isArray(value)) return value.map(unpack);
+  if (value === null || typeof value !== "object") return value;
+  if (typeof value.bdata !== "string" || !(value.dtype in NUMBERS)) {
+    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, unpack(part)]));
+  }
+  const bytes = Uint8Array.from(atob(value.bdata), (character) => character.charCodeAt(0));
+  const numbers = new NUMBERS[value.dtype](bytes.buffer);
+  if (value.shape === undefined) return numbers;
+  const [rows, columns] = String(value.shape).split(",").map(Number);
+  const row = (index) => numbers.subarray(index * columns, (index + 1) * columns);
+  return Array.from({ length: rows }, (_, index) => row(index));
+}
+
 function makeReuse() {
-  let known = [];
-  return (traces) => {
-    known = traces.map((trace, index) => {
-      const text = JSON.stringify(trace);
-      return known[index]?.text === text ? known[index] : { text, trace };
-    });
-    return known.map(({ trace }) => trace);
+  const known = new Map();
+  const reuse = (key, part) => {
+    const text = JSON.stringify(part);
+    if (known.get(key)?.text !== text) known.set(key, { text, part: unpack(part) });
+    return known.get(key).part;
   };
+  return ({ data, layout = {} }) => ({
+    data: data.map((trace, index) => reuse(index, trace)),
+    layout: Object.fromEntries(Object.entries(layout).map(([name, part]) => [name, reuse(name, part)])),
+  });
 }
 
 // Python says what is drawn; the page says in which colours axes, grid and text appear.
@@ -123,11 +145,12 @@ function makePlot(spec, model, send) {
     if (!figure || !figure.data || !element.isConnected || element.clientWidth === 0) return;
     plotly ??= await loadPlotly(model);
     const around = surroundings();
-    const layout = themed(figure.layout || {}, themeOf(element));
+    const { data, layout: plain } = reuse(figure);
+    const layout = themed(plain, themeOf(element));
     layout.width = element.clientWidth;
     layout.height = spec.height;
     layout.dragmode = false;
-    await plotly.react(element, reuse(figure.data), layout, CONFIG);
+    await plotly.react(element, data, layout, CONFIG);
     drawnIn = around;
     if (!wired && spec.clickable) {
       wired = true;
