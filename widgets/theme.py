@@ -24,8 +24,8 @@ def figure(
     *,
     x: str = "",
     y: str = "",
-    x_range: tuple[float, float] | None = None,
-    y_range: tuple[float, float] | None = None,
+    x_range: tuple[int | float, int | float] | None = None,
+    y_range: tuple[int | float, int | float] | None = None,
     **layout: Any,
 ) -> go.Figure:
     """A figure with the lessons' common margins and fonts.
@@ -56,7 +56,11 @@ def figure(
 
 
 def columns(
-    headings: list[str], *, x: str, x_range: tuple[float, float], gap: float = 0.03
+    headings: list[str],
+    *,
+    x: str,
+    x_range: tuple[int | float, int | float],
+    gap: int | float = 0.03,
 ) -> dict[str, Any]:
     """Layout of plots side by side under one y axis.
 

@@ -227,27 +227,65 @@ def _curve(x: np.ndarray, y: np.ndarray, name: str, colour: str, dash: str) -> d
     return {"type": "scatter", "x": x, "y": y, "name": name, "mode": "lines", "line": style}
 
 
-def flops_figure(result: CostResult) -> go.Figure:
-    """FLOPs per token of one layer against the context, both axes logarithmic."""
-    curves = result.curves
-    traces = [
-        _curve(curves.contexts, values, name, colour, dash)
-        for name, values, colour, dash in (
-            ("dense", curves.dense_flops, theme.VERMILION, "solid"),
-            ("MSA", curves.index_flops + curves.main_flops, theme.BLUE, "solid"),
-            ("its index", curves.index_flops, theme.GREEN, "dash"),
-            ("its main branch", curves.main_flops, theme.PURPLE, "dot"),
-        )
-    ]
+def _against_context(
+    result: CostResult, parts: dict[str, np.ndarray], *, y: str, exponents: tuple[float, float]
+) -> go.Figure:
+    """Costs against the context, both axes logarithmic; `parts` maps a legend to a curve."""
+    styles = (
+        (theme.VERMILION, "solid"),
+        (theme.BLUE, "solid"),
+        (theme.GREEN, "dash"),
+        (theme.PURPLE, "dot"),
+    )
     return theme.figure(
-        traces,
-        y="FLOPs per token",
-        y_range=(6.5, 10.5),
+        [
+            _curve(result.curves.contexts, values, name, *style)
+            for (name, values), style in zip(parts.items(), styles, strict=False)
+        ],
+        y=y,
+        y_range=exponents,
         xaxis=CONTEXT_AXIS,
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
         showlegend=True,
+        margin={"t": 52, "l": 62},
         shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
     )
+
+
+def flops_figure(result: CostResult) -> go.Figure:
+    """FLOPs per token of one layer."""
+    curves = result.curves
+    parts = {
+        "dense": curves.dense_flops,
+        "MSA": curves.index_flops + curves.main_flops,
+        "its index": curves.index_flops,
+        "its main branch": curves.main_flops,
+    }
+    return _against_context(result, parts, y="FLOPs per token", exponents=(6, 10.8))
+
+
+def bytes_figure(result: CostResult) -> go.Figure:
+    """Bytes of the cache that one decoded token reads in one layer."""
+    curves = result.curves
+    parts = {
+        "dense": curves.dense_bytes,
+        "MSA": curves.index_bytes + curves.main_bytes,
+        "its index": curves.index_bytes,
+        "its main branch": curves.main_bytes,
+    }
+    return _against_context(result, parts, y="bytes read per decoded token", exponents=(5, 10.3))
+
+
+def memory_figure(result: CostResult) -> go.Figure:
+    """Bytes that the cache of one layer holds: MSA holds more, not less."""
+    curves = result.curves
+    dense = curves.key_memory + curves.value_memory
+    parts = {
+        "dense: keys and values": dense,
+        "MSA: and index keys": dense + curves.index_key_memory,
+        "index keys alone": curves.index_key_memory,
+    }
+    return _against_context(result, parts, y="bytes held by the cache", exponents=(5, 10.3))
 
 
 def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.Figure:
@@ -302,72 +340,40 @@ def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.
     )
 
 
-def _stack(
-    labels: list[str], parts: list[tuple[str, list[float], str, str]], *, texts: bool, **layout
-) -> go.Figure:
-    """Stacked horizontal bars; `parts` are (name, value per label, colour, pattern)."""
+def shares_figure(result: CostResult) -> go.Figure:
+    """Where MSA's own work goes at the chosen context."""
+    here = result.here
+    byte_share = float(here.index_bytes[0] / (here.index_bytes[0] + here.main_bytes[0]))
+    index = np.array([byte_share, float(here.index_share[0])])
     traces = [
         {
             "type": "bar",
-            "x": values,
-            "y": labels,
+            "x": shares,
+            "y": ["decode bytes", "prefill FLOPs"],
             "orientation": "h",
             "name": name,
             "marker": {
                 "color": colour,
                 "pattern": {"shape": pattern, "size": 7, "fillmode": "overlay", "solidity": 0.15},
             },
-            "text": [f"{value:.0%}" if texts else "" for value in values],
+            "text": [f"{share:.0%}" for share in shares],
             "textposition": "inside",
             "insidetextanchor": "middle",
             "textfont": {"color": "white"},
         }
-        for name, values, colour, pattern in parts
+        for name, shares, colour, pattern in (
+            ("index", index, "#00795A", ""),
+            ("main branch", 1 - index, "#8A5A78", "/"),
+        )
     ]
     return theme.figure(
         traces,
+        x="share of MSA's own work",
+        x_range=(0, 1),
         barmode="stack",
         showlegend=True,
         legend={"traceorder": "normal"},
         margin={"l": 104},
-        **layout,
-    )
-
-
-def shares_figure(result: CostResult) -> go.Figure:
-    """Where MSA's own work goes at the chosen context."""
-    here = result.here
-    byte_share = float(here.index_bytes[0] / (here.index_bytes[0] + here.main_bytes[0]))
-    index = [byte_share, float(here.index_share[0])]
-    return _stack(
-        ["decode bytes", "prefill FLOPs"],
-        [
-            ("index", index, theme.GREEN, ""),
-            ("main branch", [1 - share for share in index], "#8A5A78", "/"),
-        ],
-        texts=True,
-        x="share of MSA's own work",
-        x_range=(0, 1),
-    )
-
-
-def memory_figure(result: CostResult) -> go.Figure:
-    """Cache of one layer at the chosen context: MSA holds more, not less."""
-    here = result.here
-    unit, name = (2**30, "GiB") if here.key_memory[0] > 2**29 else (2**20, "MiB")
-    keys, values, index_keys = (
-        float(held[0]) / unit
-        for held in (here.key_memory, here.value_memory, here.index_key_memory)
-    )
-    return _stack(
-        ["dense", "MSA"],
-        [
-            ("keys", [keys, keys], theme.BLUE, ""),
-            ("values", [values, values], "#4C6A7A", "/"),
-            ("index keys", [0.0, index_keys], theme.GREEN, "x"),
-        ],
-        texts=False,
-        x=f"cache of one layer ({name})",
     )
 
 

@@ -249,6 +249,7 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
     )
 
 
+LOOK_AROUND = 24  # tokens shown before the block and after the query
 LOOK_CLASSES = (
     ("future", "after the query"),
     ("skipped", "before it"),
@@ -266,6 +267,9 @@ def present_look(result: SelectionResult) -> View:
     marks += bytes([future] * (result.n_tokens - len(marks)))
     for token in range(best * size, min((best + 1) * size, result.query)):
         marks[token] = read
+    shown = slice(max(0, best * size - LOOK_AROUND), result.query + LOOK_AROUND)
+    texts = ["¶ " if token == "\n" else token for token in result.tokens[shown]]
+    texts[0] = f"…{texts[0]}" if shown.start else texts[0]
     note = f"{result.note} " if result.note else ""
     return View(
         summary=(
@@ -275,7 +279,7 @@ def present_look(result: SelectionResult) -> View:
             "earlier."
         ),
         figures={"mass": figures.mass_figure(result)},
-        tokens=TokenMarks(result.tokens, bytes(marks), focus=best * size),
+        tokens=TokenMarks(tuple(texts), bytes(marks[shown])),
     )
 
 
@@ -296,7 +300,7 @@ def where_it_looks() -> Explorer:
             ),
         ),
         tokens=Tokens(
-            label="The text: Lewis Carroll, A Mad Tea-Party", classes=LOOK_CLASSES, height=600
+            label="The text: Lewis Carroll, A Mad Tea-Party", classes=LOOK_CLASSES, height=480
         ),
         defaults={"group": FIRST_SELECTION.group},
     )
@@ -401,9 +405,10 @@ def present_costs(costs: Costs) -> View:
         summary=summary,
         figures={
             "flops": figures.flops_figure(result),
+            "bytes": figures.bytes_figure(result),
+            "memory": figures.memory_figure(result),
             "ratio": figures.ratio_figure(result, costs.measured),
             "shares": figures.shares_figure(result),
-            "memory": figures.memory_figure(result),
         },
         readouts=(
             Readout("FLOPs, dense ÷ MSA", f"{here.flop_ratio[0]:.1f}×"),
@@ -472,19 +477,37 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="flops",
                 label="FLOPs per token against context",
-                caption="Both methods keep growing: the index still looks at every token.",
-                span=6,
-                height=320,
+                caption="Computing a prompt. The index still looks at every token.",
+                span=4,
+                height=300,
+            ),
+            Plot(
+                name="bytes",
+                label="Bytes read per decoded token against context",
+                caption="Writing one token. All index keys are read, few keys and values.",
+                span=4,
+                height=300,
+            ),
+            Plot(
+                name="memory",
+                label="Bytes held by the cache against context",
+                caption="Nothing is thrown away, and the index keys come on top.",
+                span=4,
+                height=300,
             ),
             Plot(
                 name="ratio",
-                label="How many times cheaper MSA is",
-                caption="Dotted: what the ratio can never exceed, however long the context.",
-                span=6,
-                height=320,
+                label="How many times cheaper MSA is, against context",
+                caption="Dotted: what the ratio cannot exceed, however long the context.",
+                span=7,
+                height=300,
             ),
-            Plot(name="shares", label="Where MSA's own work goes", span=6, height=190),
-            Plot(name="memory", label="Cache of one layer", span=6, height=190),
+            Plot(
+                name="shares",
+                label="Where MSA's own work goes at the chosen context",
+                span=5,
+                height=220,
+            ),
         ),
         predict=predict,
         defaults={**first, "measure": 0, **values},
