@@ -1,9 +1,10 @@
 """Times of the MSA kernels beside dense attention, on one CUDA GPU.
 
-    python benchmarks/kernels.py FOLDER [--commit HASH]
+    KERNEL_ERRORS=errors.jsonl pytest tests/kernels/test_gpu.py
+    python benchmarks/kernels.py FOLDER --errors errors.jsonl [--commit HASH]
 
 Checks a sample of outputs against float64 first, then prints a table and writes
-FOLDER/kernels.json. One layer, batch 1, at the paper's sizes (arXiv:2606.13392v2, Fig. 4): 64
+FOLDER/kernels.json, and FOLDER/kernel_errors.json with what the tests measured. One layer, batch 1, at the paper's sizes (arXiv:2606.13392v2, Fig. 4): 64
 query heads, 4 key heads, head size 128, blocks of 128, 16 selected, bfloat16.
 
 Prefill times are medians over CUDA events. Decode times come from a captured graph that walks
@@ -298,6 +299,7 @@ def commit_here() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where kernels.json goes")
+    parser.add_argument("--errors", type=Path, help="JSON lines that the GPU tests wrote")
     parser.add_argument("--commit", help="commit to record where the folder is no git checkout")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -315,9 +317,7 @@ def main() -> None:
     print(table(rows))
 
     config = json.dumps(CONFIG, sort_keys=True)
-    args.folder.mkdir(parents=True, exist_ok=True)
-    result = {
-        "command": f"python benchmarks/{Path(__file__).name} FOLDER",
+    context = {
         "device": torch.cuda.get_device_name(),
         "versions": {
             "python": platform.python_version(),
@@ -327,12 +327,17 @@ def main() -> None:
             "cudnn": torch.backends.cudnn.version(),
         },
         "commit": args.commit or commit_here(),
-        "config": CONFIG,
-        "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
-        "seed": CONFIG["seed"],
-        "rows": rows,
     }
-    (args.folder / "kernels.json").write_text(json.dumps(result, indent=1) + "\n")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    times = {"command": "python benchmarks/kernels.py FOLDER", **context, "config": CONFIG}
+    times["config_sha256"] = hashlib.sha256(config.encode()).hexdigest()
+    times |= {"seed": CONFIG["seed"], "rows": rows}
+    (args.folder / "kernels.json").write_text(json.dumps(times, indent=1) + "\n")
+    if args.errors:
+        measured = sorted(args.errors.read_text().splitlines())
+        errors = {"command": "KERNEL_ERRORS=errors.jsonl pytest tests/kernels/test_gpu.py"}
+        errors |= {**context, "rows": [json.loads(line) for line in measured]}
+        (args.folder / "kernel_errors.json").write_text(json.dumps(errors, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,10 @@ def cut(*, group: int, rows: int, keys: int, num_warps: int, num_stages: int) ->
     """About `rows` rows: more queries where a group has fewer heads; at least 16 rows."""
     heads = triton.next_power_of_2(group)
     queries = min(max(rows // heads, 1), 16)
+    wide = max(heads // rows, 1)  # a group that fills more than one tile gets more warps
     return Tile(
         queries=queries, heads=max(heads, 16 // queries), keys=keys,
-        num_warps=num_warps, num_stages=num_stages,
+        num_warps=min(num_warps * wide, 8), num_stages=num_stages,
     )  # fmt: skip
 
 

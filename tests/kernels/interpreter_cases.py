@@ -24,6 +24,7 @@ SHAPES = [
     (HALF, 2, 19, 40, 2, 2, 64, 16, 3),
     (HALF, 1, 9, 150, 1, 16, 128, 64, 2),
     (HALF, 1, 6, 130, 1, 5, 64, 128, 2),
+    (HALF, 1, 2, 20, 1, 128, 64, 16, 1),  # the widest group
     (FLOAT, 1, 1, 70, 2, 16, 128, 32, 3),  # decode
     (HALF, 2, 1, 300, 1, 5, 64, 128, 4),  # decode, with more slots than blocks
     (FLOAT, 1, 1, 1, 1, 1, 64, 16, 1),
