@@ -4,8 +4,9 @@
     python benchmarks/kernels.py FOLDER --errors errors.jsonl [--commit HASH]
 
 Checks a sample of outputs against float64 first, then prints a table and writes
-FOLDER/kernels.json, and FOLDER/kernel_errors.json with what the tests measured. One layer, batch 1, at the paper's sizes (arXiv:2606.13392v2, Fig. 4): 64
-query heads, 4 key heads, head size 128, blocks of 128, 16 selected, bfloat16.
+FOLDER/kernels.json, and FOLDER/kernel_errors.json with what the tests measured. One layer, batch
+1, at the paper's sizes (arXiv:2606.13392v2, Fig. 4): 64 query heads, 4 key heads, head size 128,
+blocks of 128, 16 selected, bfloat16.
 
 Prefill times are medians over CUDA events. Decode times come from a captured graph that walks
 over several caches, so that they are not served from L2. Dense attention is PyTorch's SDPA with
