@@ -228,7 +228,11 @@ def _curve(x: np.ndarray, y: np.ndarray, name: str, colour: str, dash: str) -> d
 
 
 def _against_context(
-    result: CostResult, parts: dict[str, np.ndarray], *, y: str, exponents: tuple[float, float]
+    result: CostResult,
+    parts: dict[str, np.ndarray],
+    *,
+    y: str,
+    exponents: tuple[int | float, int | float],
 ) -> go.Figure:
     """Costs against the context, both axes logarithmic; `parts` maps a legend to a curve."""
     styles = (
