@@ -20,9 +20,14 @@ function render({ model, el }) {
   );
   el.append(
     make(
-      "fieldset",
-      { class: "intuitive-question", "data-question": spec.name },
-      make("legend", { text: `Check yourself. ${spec.question}` }),
+      "div",
+      {
+        class: "intuitive-question",
+        role: "radiogroup",
+        "aria-labelledby": `${name}-title`,
+        "data-question": spec.name,
+      },
+      make("p", { id: `${name}-title`, text: `Check yourself. ${spec.question}` }),
       ...inputs.map((input, index) =>
         make(
           "div",
