@@ -5,6 +5,7 @@ Map of the rooms, in reading order:
     reference.py   the paper's equations as plain functions, selectors and measures
     cost.py        FLOPs, bytes and memory as formulas
     model.py       the attention module that exchanges a decoder's dense one
+    alignment.py   the KL loss that trains the Index Branch, and measures of its success
     experiment.py  the numbers behind the lesson's explorers
     exercise.py    checks for the lesson's "your turn"
 
@@ -23,7 +24,7 @@ _HOME = {
     "check_select": "exercise",
     "ExerciseReport": "exercise",
 }
-_ROOMS = ("config", "cost", "exercise", "experiment", "model", "reference")
+_ROOMS = ("alignment", "config", "cost", "exercise", "experiment", "model", "reference")
 __all__ = [*_HOME, *_ROOMS]
 
 

@@ -1,0 +1,140 @@
+"""KL alignment: the Index Branch learns to imitate the main attention, and sends nothing back.
+
+    support = causal_support(...)                    # warm-up: the whole causal row
+    support = block_sparse_mask(block_idx, m, size)  # sparse phase: the selected tokens
+    teacher = teacher_probabilities(main_scores, support)
+    loss = index_kl(token_scores(q_idx, k_idx), teacher, support)
+
+Selection passes no gradient, so this loss is all that ever trains the Index Branch. Scores come as
+`[..., h, m]` with the heads before the keys, as from `reference.token_scores` and
+`reference.main_scores`; a `support` is True where its distribution may put probability.
+
+Source: arXiv:2606.13392v2, section 3.2, Eqs. 9-10.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from intuitive.common.decoder import causal_mask
+from intuitive.kernels import select_blocks
+
+from .config import MSAConfig
+from .reference import (
+    _future_blocks,
+    block_recall,
+    group_queries,
+    mass_captured,
+    score_recall,
+    split_blocks,
+)
+
+
+def causal_support(
+    n: int, m: int, n_kv_heads: int, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "n h_kv m"]:
+    """The support of warm-up: every token that the last n of m tokens can see, in every group."""
+    return causal_mask(n, m, device)[:, None].expand(n, n_kv_heads, m)
+
+
+def teacher_probabilities(
+    scores: Float[Tensor, "*rows h_q m"], support: Bool[Tensor, "*rows h_kv m"]
+) -> Float[Tensor, "*rows h_kv m"]:
+    """What the main heads of a group read on average: the target of the index scores.
+
+    Every head's scores become probabilities over the support first and are averaged then. A mean
+    of scores followed by one softmax would be another, usually sharper, distribution.
+
+    Args:
+        scores: scaled scores of the main heads; values outside the support do not matter.
+        support: the whole causal row in warm-up, the selected tokens in the sparse phase.
+
+    Returns:
+        Detached probabilities that sum to 1 over the support and are 0 outside it; a row without
+        support is 0 throughout.
+
+    Raises:
+        ValueError: the query heads form no equal groups.
+
+    Source: arXiv:2606.13392v2, Eq. 9.
+    """
+    grouped = group_queries(scores.detach(), support.shape[-2])  # [..., h_kv, group, m]
+    allowed = support[..., None, :]
+    return _confine(grouped, allowed).softmax(-1).masked_fill(~allowed, 0).mean(-2)
+
+
+def index_kl(
+    index_scores: Float[Tensor, "*rows h_kv m"],
+    teacher: Float[Tensor, "*rows h_kv m"],
+    support: Bool[Tensor, "*rows h_kv m"],
+) -> Float[Tensor, ""]:
+    """KL(teacher‖index) in nats, averaged over queries and groups.
+
+    The gradient on an index score inside the support is (P_idx - P) / (N·H_kv), with N queries in
+    all; outside it is 0, so a token that is never selected is never corrected.
+
+    Args:
+        index_scores: scaled by 1/√d_idx, from `reference.token_scores`.
+        teacher: from `teacher_probabilities` with the same support; it receives no gradient.
+        support: where both distributions live.
+
+    Source: arXiv:2606.13392v2, Eq. 10.
+    """
+    teacher = teacher.detach()
+    log_student = _confine(index_scores, support).log_softmax(-1).masked_fill(~support, 0)
+    return (torch.xlogy(teacher, teacher) - teacher * log_student).sum(-1).mean()
+
+
+def _confine(scores: Tensor, support: Tensor) -> Tensor:
+    """Scores that softmax turns into 0 outside the support, without NaN in rows that have none."""
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return wide.masked_fill(~support, torch.finfo(wide.dtype).min)
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How well selected blocks serve the main attention, per query and group."""
+
+    mass_captured: Float[Tensor, "b n h_kv"]  # share of dense attention on the selected blocks
+    block_recall: Float[Tensor, "b n h_kv"]  # share of the heaviest blocks selected
+    score_recall: Float[Tensor, "b n h_kv"]  # share of dense attention on the blocks in both
+    teacher_entropy: Float[Tensor, "b n h_kv"]  # nats
+
+
+def agreement(
+    teacher: Float[Tensor, "b n h_kv m"], block_idx: Int[Tensor, "b n h_kv n_sel"], msa: MSAConfig
+) -> Agreement:
+    """Compare a selection with the best one at the same budget, forced blocks included.
+
+    Args:
+        teacher: `teacher_probabilities` over the whole causal row.
+        block_idx: selected blocks; -1 marks an empty slot.
+        msa: block size and budget of the selection.
+
+    Source: arXiv:2606.13392v2, Fig. 3, for the two recalls.
+    """
+    n, m = teacher.shape[1], teacher.shape[-1]
+    mass = split_blocks(teacher, msa.block_size, fill=0.0).sum(-1)  # [b, n, h_kv, n_blk]
+    best = select_blocks(
+        mass.float().masked_fill(_future_blocks(n, m, msa.block_size, mass.device), -torch.inf),
+        n_selected=msa.n_selected,
+        block_size=msa.block_size,
+        n_local=msa.n_local,
+        n_init=msa.n_init,
+    )
+    return Agreement(
+        mass_captured=mass_captured(mass, block_idx),
+        block_recall=block_recall(block_idx, best),
+        score_recall=score_recall(mass, block_idx, best),
+        teacher_entropy=-torch.xlogy(teacher, teacher).sum(-1),
+    )
+
+
+def choosing(n: int, m: int, msa: MSAConfig) -> Bool[Tensor, " n"]:
+    """True for those of the last n of m queries that see more blocks than they may read.
+
+    Before them every selection is complete, so measures are averaged over these queries only.
+    """
+    return torch.arange(m - n, m) // msa.block_size >= msa.n_selected
