@@ -140,6 +140,15 @@ def test_strided_keys_and_values():
     assert torch.equal(got, want)
 
 
+def test_selection_passes_no_gradient():
+    q_idx, k_idx = (x.requires_grad_() for x in draw_index(1, 3, 40, 2, 64, seed=0))
+    rule = {"block_size": 16, "impl": "triton"}
+    assert not score_and_select(q_idx, k_idx, n_selected=2, **rule).requires_grad
+    scores = block_scores(q_idx, k_idx, **rule)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        scores.sum().backward()
+
+
 def test_operators_are_registered_soundly():
     q, k, v, blocks = draw_inputs(1, 3, 40, 2, 2, 64, block_size=16, n_selected=2, seed=0)
     q_idx, k_idx = draw_index(1, 3, 40, 2, 64, seed=0)
