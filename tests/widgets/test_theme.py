@@ -1,5 +1,7 @@
 """Colours that can be seen on both pages, and a layout that merges what it is given."""
 
+import itertools
+
 import pytest
 
 from intuitive.msa import experiment
@@ -65,7 +67,7 @@ def test_columns_stand_side_by_side(count):
     figure = theme.figure([], **layout)
     domains = [figure.layout[theme.x_axis(i).replace("x", "xaxis")].domain for i in range(count)]
     assert domains[0][0] == 0 and domains[-1][1] == pytest.approx(1)
-    assert all(left[1] < right[0] for left, right in zip(domains, domains[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(domains))
     assert [note.text for note in figure.layout.annotations] == [f"plot {i}" for i in range(count)]
 
 

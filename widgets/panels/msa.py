@@ -343,11 +343,15 @@ class CostMeter:
         curves = experiment.cost_curves(request.params)
         config = request.params.config
         if request.presses > self._presses:
-            point = experiment.measure_here(
-                config, request.params.context, stale=stale, progress=progress
-            )
+            answered, self._presses = self._presses, request.presses  # answered even by an error
+            try:
+                point = experiment.measure_here(
+                    config, request.params.context, stale=stale, progress=progress
+                )
+            except experiment.Cancelled:
+                self._presses = answered
+                raise
             self._measured.append(point)
-            self._presses = request.presses
         same = tuple(point for point in self._measured if point.config == config)
         return Costs(curves=curves, measured=same)
 
