@@ -27,7 +27,14 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(_json(_plain(config)).encode()).hexdigest()[:12]
 
 
-def save(path: str | Path, record: Any, *, config: Any = None, device: str = "cpu") -> Path:
+def save(
+    path: str | Path,
+    record: Any,
+    *,
+    config: Any = None,
+    device: str = "cpu",
+    commit: str | None = None,
+) -> Path:
     """Write a record and how it was made; an older file of that name is replaced as a whole.
 
     Args:
@@ -35,6 +42,7 @@ def save(path: str | Path, record: Any, *, config: Any = None, device: str = "cp
         record: a dataclass or a dict of plain values.
         config: the settings that led to it, likewise.
         device: where it ran, as from `runtime.device_name`.
+        commit: of the source, where it runs outside its repository; found out if None.
 
     Raises:
         ValueError: another ending, or a value that JSON cannot hold (NaN and tensors included).
@@ -45,7 +53,7 @@ def save(path: str | Path, record: Any, *, config: Any = None, device: str = "cp
     made = {
         "record": type(record).__name__,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _commit(),
+        "commit": commit or _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device,
