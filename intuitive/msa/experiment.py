@@ -26,6 +26,7 @@ from torch import Tensor
 
 from intuitive.common.decoder import Probe, Seen
 from intuitive.common.runtime import Cancelled, Measurement, check, device_name, measure, never
+from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
 from intuitive.kernels import block_sparse_attention, score_and_select, select_blocks
 
@@ -85,38 +86,6 @@ def _array(values: Tensor) -> np.ndarray:
     array = values.numpy(force=True)
     array.setflags(write=False)
     return array
-
-
-class _Settings:
-    """Text form of a parameter record, such as "layer=10 query=700 group=0"."""
-
-    def to_text(self) -> str:
-        """The settings as one line, from which `from_text` makes an equal record."""
-        return " ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self))
-
-    @classmethod
-    def from_text(cls, text: str):
-        """Read `to_text`'s line; settings left out keep their defaults.
-
-        Raises:
-            ValueError: a part is no `name=value`, the name is unknown, or the value does not fit.
-        """
-        types = {f.name: f.type for f in dataclasses.fields(cls)}
-        settings = {}
-        for part in text.split():
-            name, equals, value = part.partition("=")
-            if not equals or name not in types:
-                raise ValueError(
-                    f"{part!r} is no setting: write name=value with one of {', '.join(types)}."
-                )
-            try:
-                settings[name] = types[name](value)
-            except ValueError:
-                raise ValueError(
-                    f"{name}={value} is not of type {types[name].__name__}: write for instance "
-                    f"{name}={getattr(cls(), name)}."
-                ) from None
-        return cls(**settings)
 
 
 # -------------------------------------------------------------------------- a text, read once
@@ -269,7 +238,7 @@ def synthetic_sample(*, n: int = 512, n_layers: int = 2, seed: int = 0) -> TextS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionParams(_Settings):
+class SelectionParams(Settings):
     """The sliders of the block selection explorer.
 
     What depends on the text, such as the last layer and query, is checked by `select_in_text`.
@@ -492,7 +461,7 @@ SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostParams(_Settings):
+class CostParams(Settings):
     """The sliders of the cost explorer: one layer's sizes, the paper's by default."""
 
     context: int = 131_072  # tokens
@@ -715,7 +684,7 @@ def _attending(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeedleParams(_Settings):
+class NeedleParams(Settings):
     """One strong token among ordinary ones; no model needed."""
 
     n: int = 1024  # tokens
