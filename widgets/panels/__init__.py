@@ -2,12 +2,14 @@
 
 from .msa import block_selection, needle_pooling, what_it_costs, where_it_looks
 from .msa_checks import decode_ceiling, halving_k, loop_order, weak_needle
+from .msa_loops import loop_scrubber
 
 EXPLORERS = {
     "msa_needle": needle_pooling,
     "msa_where_it_looks": where_it_looks,
     "msa_block_selection": block_selection,
     "msa_what_it_costs": what_it_costs,
+    "msa_loop_orders": loop_scrubber,
 }
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "decode_ceiling",
     "halving_k",
     "loop_order",
+    "loop_scrubber",
     "needle_pooling",
     "weak_needle",
     "what_it_costs",
