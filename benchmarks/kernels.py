@@ -45,10 +45,10 @@ CONFIG = {
     "n_selected": 16,
     "dtype": "bfloat16",
     "batch": 1,
-    "prefill_tokens": [8192, 32768, 131072],
+    "prefill_tokens": [8192, 16384, 32768, 65536, 131072],
     "tail_queries": 8192,
-    "tail_tokens": 1048576,
-    "decode_tokens": [8192, 32768, 131072, 1048576],
+    "tail_tokens": [262144, 524288, 1048576],
+    "decode_tokens": [8192, 32768, 65536, 131072, 262144, 524288, 1048576],
     "backward_tokens": [8192, 32768],
     "seed": 0,
 }
@@ -126,6 +126,16 @@ def median_ms(run: Callable[[], object], repeats: int = 7) -> float:
     return statistics.median(a.elapsed_time(b) for a, b in pairs)
 
 
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Memory that one call takes beyond its inputs, its output included."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def graph_us(steps: list[Callable[[], object]]) -> float:
     """Median time of one step, when all steps run in one captured graph, at least 16 of them."""
     steps = steps * -(-16 // len(steps))
@@ -182,24 +192,36 @@ def check(q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, out: Tensor) -> float
     return error
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, generator: torch.Generator) -> dict:
+    """Time, sharing, error and peak memory of the attention over both kinds of selection."""
+    row = {}
+    for name, draw in (("near", near_blocks), ("random", random_blocks)):
+        blocks = draw(q.shape[1], k.shape[1], generator)
+
+        def run(blocks: Tensor = blocks) -> Tensor:
+            return block_sparse_attention(q, k, v, blocks, block_size=BLOCK)
+
+        row[f"distinct_{name}"] = sharing(blocks)
+        row[f"error_{name}"] = check(q, k, v, blocks, run())
+        row[f"attend_{name}"] = median_ms(run)
+        row[f"attend_{name}_peak_bytes"] = peak_bytes(run)
+    return row
+
+
 def prefill(n: int, generator: torch.Generator) -> dict:
     """Every query of a context of n tokens."""
     q, k, v = (normal(1, n, h, D, generator=generator) for h in (H_Q, H_KV, H_KV))
     q_idx, k_idx = (normal(1, n, *h, D, generator=generator) for h in ((H_KV,), ()))
     row = {"task": "prefill", "queries": n, "tokens": n}
     row |= over_backends(lambda backend: median_ms(lambda: dense(q, k, v, backend, causal=True)))
+    row["dense_peak_bytes"] = peak_bytes(lambda: dense(q, k, v, "flash", causal=True))
     scores = block_scores(q_idx, k_idx, block_size=BLOCK)
     row["score"] = median_ms(lambda: block_scores(q_idx, k_idx, block_size=BLOCK))
     row["select"] = median_ms(lambda: select_blocks(scores, **RULE))
+    del scores
     row["score_and_select"] = median_ms(lambda: score_and_select(q_idx, k_idx, **RULE))
-    for name, draw in (("near", near_blocks), ("random", random_blocks)):
-        blocks = draw(n, n, generator)
-        row[f"distinct_{name}"] = sharing(blocks)
-        out = block_sparse_attention(q, k, v, blocks, block_size=BLOCK)
-        row[f"error_{name}"] = check(q, k, v, blocks, out)
-        row[f"attend_{name}"] = median_ms(
-            lambda blocks=blocks: block_sparse_attention(q, k, v, blocks, block_size=BLOCK)
-        )
+    row["score_and_select_peak_bytes"] = peak_bytes(lambda: score_and_select(q_idx, k_idx, **RULE))
+    row |= attend(q, k, v, generator)
     row["msa"] = row["score_and_select"] + row["attend_near"]
     return row | {"ratio": fastest(row) / row["msa"], "unit": "ms"}
 
@@ -213,19 +235,10 @@ def tail(n: int, m: int, generator: torch.Generator) -> dict:
     row |= over_backends(
         lambda backend: median_ms(lambda: dense(q, k, v, backend, causal=False), repeats=3)
     )
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    score_and_select(q_idx, k_idx, **RULE)
-    row["score_and_select_peak_bytes"] = torch.cuda.max_memory_allocated() - before
+    row["dense_peak_bytes"] = peak_bytes(lambda: dense(q, k, v, "flash", causal=False))
+    row["score_and_select_peak_bytes"] = peak_bytes(lambda: score_and_select(q_idx, k_idx, **RULE))
     row["score_and_select"] = median_ms(lambda: score_and_select(q_idx, k_idx, **RULE))
-    blocks = near_blocks(n, m, generator)
-    row["distinct_near"] = sharing(blocks)
-    out = block_sparse_attention(q, k, v, blocks, block_size=BLOCK)
-    row["error_near"] = check(q, k, v, blocks, out)
-    row["attend_near"] = median_ms(
-        lambda: block_sparse_attention(q, k, v, blocks, block_size=BLOCK)
-    )
+    row |= attend(q, k, v, generator)
     row["msa"] = row["score_and_select"] + row["attend_near"]
     return row | {"ratio": fastest(row) / row["msa"], "unit": "ms"}
 
@@ -309,7 +322,7 @@ def main() -> None:
 
     generator = torch.Generator("cuda").manual_seed(CONFIG["seed"])
     tasks = [(prefill, n) for n in CONFIG["prefill_tokens"]]
-    tasks += [(tail, CONFIG["tail_queries"], CONFIG["tail_tokens"])]
+    tasks += [(tail, CONFIG["tail_queries"], m) for m in CONFIG["tail_tokens"]]
     tasks += [(decode, m) for m in CONFIG["decode_tokens"]]
     tasks += [(backward, n) for n in CONFIG["backward_tokens"]]
     rows = []
