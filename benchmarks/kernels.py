@@ -218,7 +218,6 @@ def prefill(n: int, generator: torch.Generator) -> dict:
     scores = block_scores(q_idx, k_idx, block_size=BLOCK)
     row["score"] = median_ms(lambda: block_scores(q_idx, k_idx, block_size=BLOCK))
     row["select"] = median_ms(lambda: select_blocks(scores, **RULE))
-    del scores
     row["score_and_select"] = median_ms(lambda: score_and_select(q_idx, k_idx, **RULE))
     row["score_and_select_peak_bytes"] = peak_bytes(lambda: score_and_select(q_idx, k_idx, **RULE))
     row |= attend(q, k, v, generator)
