@@ -18,6 +18,7 @@ FOLDERS = {  # folder of the repository: folder of the wheel
     "kernels": "intuitive/kernels",
     "widgets": "intuitive/widgets",
     "notebooks": "intuitive/notebooks",
+    "benchmarks/results": "intuitive/results",
 }
 
 

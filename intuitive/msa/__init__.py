@@ -7,6 +7,7 @@ Map of the rooms, in reading order:
     model.py       the attention module that exchanges a decoder's dense one
     alignment.py   the KL loss that trains the Index Branch, and measures of its success
     experiment.py  the numbers behind the lesson's explorers
+    measured.py    the committed kernel times
     loops.py       three loop orders, step by step, with the bytes they move
     exercise.py    checks for the lesson's "your turn"
 
@@ -25,7 +26,17 @@ _HOME = {
     "check_select": "exercise",
     "ExerciseReport": "exercise",
 }
-_ROOMS = ("alignment", "config", "cost", "exercise", "experiment", "loops", "model", "reference")
+_ROOMS = (
+    "alignment",
+    "config",
+    "cost",
+    "exercise",
+    "experiment",
+    "loops",
+    "measured",
+    "model",
+    "reference",
+)
 __all__ = [*_HOME, *_ROOMS]
 
 

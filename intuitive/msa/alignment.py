@@ -5,9 +5,10 @@
     teacher = teacher_probabilities(main_scores, support)
     loss = index_kl(token_scores(q_idx, k_idx), teacher, support)
 
-Selection passes no gradient, so this loss is all that ever trains the Index Branch. Scores come as
-`[..., h, m]` with the heads before the keys, as from `reference.token_scores` and
-`reference.main_scores`; a `support` is True where its distribution may put probability.
+`layer_kl` is these lines for one layer of a decoder. Selection passes no gradient, so this loss is
+all that ever trains the Index Branch. Scores come as `[..., h, m]`, as from
+`reference.token_scores` and `reference.main_scores`; a `support` is True where a distribution may
+put probability.
 
 Source: arXiv:2606.13392v2, section 3.2, Eqs. 9-10.
 """
@@ -18,17 +19,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.decoder import causal_mask
+from intuitive.common.decoder import Seen, causal_mask
 from intuitive.kernels import select_blocks
 
 from .config import MSAConfig
+from .model import MSAAttention
 from .reference import (
     _future_blocks,
     block_recall,
+    block_sparse_mask,
     group_queries,
+    main_scores,
     mass_captured,
     score_recall,
     split_blocks,
+    token_scores,
 )
 
 
@@ -40,7 +45,10 @@ def causal_support(
 
 
 def teacher_probabilities(
-    scores: Float[Tensor, "*rows h_q m"], support: Bool[Tensor, "*rows h_kv m"]
+    scores: Float[Tensor, "*rows h_q m"],
+    support: Bool[Tensor, "*rows h_kv m"],
+    *,
+    detach: bool = True,
 ) -> Float[Tensor, "*rows h_kv m"]:
     """What the main heads of a group read on average: the target of the index scores.
 
@@ -50,18 +58,19 @@ def teacher_probabilities(
     Args:
         scores: scaled scores of the main heads; values outside the support do not matter.
         support: the whole causal row in warm-up, the selected tokens in the sparse phase.
+        detach: False lets the KL move the main heads as well, the ablation of App. B.3.
 
     Returns:
-        Detached probabilities that sum to 1 over the support and are 0 outside it; a row without
-        support is 0 throughout.
+        Probabilities that sum to 1 over the support and are 0 outside it; a row without support
+        is 0 throughout.
 
     Raises:
         ValueError: the query heads form no equal groups.
 
     Source: arXiv:2606.13392v2, Eq. 9.
     """
-    grouped = group_queries(scores.detach(), support.shape[-2])  # [..., h_kv, group, m]
-    allowed = support[..., None, :]
+    grouped = group_queries(scores.detach() if detach else scores, support.shape[-2])
+    allowed = support[..., None, :]  # [..., h_kv, group, m], as grouped
     return _confine(grouped, allowed).softmax(-1).masked_fill(~allowed, 0).mean(-2)
 
 
@@ -77,20 +86,49 @@ def index_kl(
 
     Args:
         index_scores: scaled by 1/√d_idx, from `reference.token_scores`.
-        teacher: from `teacher_probabilities` with the same support; it receives no gradient.
+        teacher: from `teacher_probabilities` with the same support.
         support: where both distributions live.
 
     Source: arXiv:2606.13392v2, Eq. 10.
     """
-    teacher = teacher.detach()
     log_student = _confine(index_scores, support).log_softmax(-1).masked_fill(~support, 0)
-    return (torch.xlogy(teacher, teacher) - teacher * log_student).sum(-1).mean()
+    log_teacher = teacher.clamp(min=torch.finfo(teacher.dtype).tiny).log()
+    return (teacher * (log_teacher - log_student)).sum(-1).mean()
 
 
 def _confine(scores: Tensor, support: Tensor) -> Tensor:
     """Scores that softmax turns into 0 outside the support, without NaN in rows that have none."""
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     return wide.masked_fill(~support, torch.finfo(wide.dtype).min)
+
+
+def layer_kl(attention: MSAAttention, seen: Seen, *, detach: bool = True) -> Float[Tensor, ""]:
+    """`index_kl` of one layer on what its attention worked on, over the support of its phase.
+
+    Args:
+        attention: where it is `sparse`, the support is the selected tokens, else the causal row.
+        seen: from a `Probe` on that layer.
+        detach: as in `teacher_probabilities`.
+    """
+    q, k = seen.q, seen.k
+    b, n = q.shape[:2]
+    m, h_kv = k.shape[1:3]
+    positions = torch.arange(m - n, m, device=q.device).expand(b, n)
+    q_idx, k_idx = attention.index(seen.hidden, positions)
+    if attention.sparse:
+        block_idx = attention.select(q_idx, k_idx)
+        support = block_sparse_mask(block_idx, m, attention.msa.block_size)
+    else:
+        support = causal_support(n, m, h_kv, q.device).expand(b, -1, -1, -1)
+    teacher = teacher_probabilities(batch_main_scores(q, k), support, detach=detach)
+    return index_kl(token_scores(q_idx, k_idx), teacher, support)
+
+
+def batch_main_scores(
+    q: Float[Tensor, "b n h_q d"], k: Float[Tensor, "b m h_kv d"]
+) -> Float[Tensor, "b n h_q m"]:
+    """`reference.main_scores` of every sequence of a batch."""
+    return torch.stack([main_scores(*pair) for pair in zip(q, k, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)

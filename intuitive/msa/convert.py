@@ -50,7 +50,7 @@ INDEX_PART = ".index_"  # in the names of an Index Branch's weights, and of no o
 WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-index.safetensors"
 WEIGHTS_COMMAND = "python benchmarks/msa_conversion.py --device cuda"
 
-Documents = Sequence[Sequence[int] | Int[Tensor, " n"]]
+Documents = Sequence[Sequence[int] | Int[Tensor, " _"]]
 
 # --------------------------------------------------------------------------------- the index
 
@@ -317,7 +317,7 @@ class IndexTraining:
     n_warmup: int
 
 
-def pieces_of(documents: Documents, context: int, *, shortest: int) -> list[Int[Tensor, " n"]]:
+def pieces_of(documents: Documents, context: int, *, shortest: int) -> list[Int[Tensor, " _"]]:
     """Every document cut into pieces of `context` tokens; a rest under `shortest` is left out."""
     pieces = []
     for document in documents:

@@ -11,6 +11,7 @@ from intuitive.common import smollm
 from intuitive.common.runtime import Cancelled, Measurement
 from intuitive.msa import experiment
 from intuitive.msa.experiment import CostParams, Measured, NeedleParams, SelectionParams
+from intuitive.msa.measured import kernel_times
 from intuitive.widgets import panels
 from intuitive.widgets.figures import msa as figures
 from intuitive.widgets.kit.soak import soak
@@ -113,7 +114,9 @@ def test_shown_code_makes_the_result_again():
 
 def test_cost_view_says_what_the_result_says():
     view = msa_panels.present_costs(
-        msa_panels.Costs(curves=experiment.cost_curves(CostParams(context=2**20)))
+        msa_panels.Costs(
+            curves=experiment.cost_curves(CostParams(context=2**20)), recorded=kernel_times()
+        )
     )
     said = {readout.label: readout.value for readout in view.readouts}
     assert said["FLOPs, dense ÷ MSA"] == "28.4×"  # the paper's figure at a million tokens
@@ -154,6 +157,7 @@ MOVES = {
     "msa_where_it_looks": ("group", (0, 2)),
     "msa_block_selection": ("query", (10, 200, 471)),
     "msa_what_it_costs": ("context", (4096, 65536)),
+    "msa_loop_orders": ("percent", (0, 63, 100)),
 }
 
 

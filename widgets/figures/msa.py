@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from intuitive.msa.experiment import CostResult, Measured, NeedleResult, SelectionResult
+from intuitive.msa.measured import KernelTime, KernelTimes
 
 from .. import theme
 
@@ -292,8 +293,26 @@ def memory_figure(result: CostResult) -> go.Figure:
     return _against_context(result, parts, y="bytes held by the cache", exponents=(5, 10.3))
 
 
-def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.Figure:
-    """How many times less MSA computes and reads, under its ceilings."""
+def _speedups(rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str) -> dict:
+    return {
+        "type": "scatter",
+        "x": [row.context for row in rows],
+        "y": [row.speedup for row in rows],
+        "mode": "markers",
+        "marker": {"size": 10, "color": colour, "symbol": symbol},
+        "name": name,
+    }
+
+
+def ratio_figure(
+    result: CostResult,
+    measured: tuple[Measured, ...] = (),
+    recorded: KernelTimes | None = None,
+) -> go.Figure:
+    """How many times less MSA computes and reads, under its ceilings, and how much faster it was.
+
+    `measured` was timed on this machine, `recorded` is the committed run of the same layer.
+    """
     curves = result.curves
     kinds = (
         ("FLOP", "prefill", curves.flop_ratio, result.flop_ceiling, theme.BLUE, "solid", "circle"),
@@ -333,6 +352,12 @@ def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.
                 "showarrow": False,
             }
         )
+    if recorded is not None:
+        traces += [
+            _speedups(recorded.of("prefill"), "H100, whole prompt", theme.BLUE, "circle-open"),
+            _speedups(recorded.of("last queries"), "H100, last 8K", theme.BLUE, "diamond-open"),
+            _speedups(recorded.of("decode"), "H100, one token", theme.VERMILION, "square-open"),
+        ]
     return theme.figure(
         traces,
         y="dense ÷ MSA",
@@ -341,6 +366,34 @@ def ratio_figure(result: CostResult, measured: tuple[Measured, ...] = ()) -> go.
         showlegend=True,
         shapes=shapes,
         annotations=notes,
+    )
+
+
+def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> go.Figure:
+    """Measured milliseconds against context: dense, MSA, and MSA's two steps."""
+    rows = recorded.of(task)
+    contexts = np.array([row.context for row in rows])
+    parts = (
+        ("dense", "dense_ms", theme.VERMILION, "solid", "circle"),
+        ("MSA", "msa_ms", theme.BLUE, "solid", "square"),
+        ("select", "select_ms", theme.GREEN, "dash", "diamond"),
+        ("attend", "attend_ms", theme.PURPLE, "dot", "cross"),
+    )
+    traces = []
+    for name, field, colour, dash, symbol in parts:
+        values = np.array([getattr(row, field) for row in rows])
+        marker = {"size": 8, "color": colour, "symbol": symbol}
+        trace = _curve(contexts, values, name, colour, dash)
+        traces.append(trace | {"mode": "lines+markers", "marker": marker})
+    return theme.figure(
+        traces,
+        y=f"{task}, milliseconds",
+        y_range=(-3, 3),
+        xaxis=CONTEXT_AXIS,
+        yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
+        showlegend=True,
+        margin={"t": 52, "l": 62},
+        shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from intuitive.common import corpus, smollm
-from intuitive.msa import experiment
+from intuitive.msa import MSAConfig, experiment
 from intuitive.msa.experiment import (
     CostParams,
     CostResult,
@@ -18,6 +18,7 @@ from intuitive.msa.experiment import (
     SelectionParams,
     SelectionResult,
 )
+from intuitive.msa.measured import KernelTimes, kernel_times
 
 from ..figures import msa as figures
 from ..kit import (
@@ -326,10 +327,16 @@ class CostRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Costs:
-    """The curves, and what was measured on this machine with the same layer."""
+    """The curves, what was measured here with the same layer, and the committed H100 run."""
 
     curves: CostResult
+    recorded: KernelTimes  # of the paper's layer, whatever the sliders say
     measured: tuple[Measured, ...] = ()
+
+    @property
+    def recorded_layer(self) -> bool:
+        """Whether the sliders show the layer of the committed run."""
+        return self.curves.params.config == MSAConfig.paper()
 
 
 class CostMeter:
@@ -353,7 +360,7 @@ class CostMeter:
                 raise
             self._measured.append(point)
         same = tuple(point for point in self._measured if point.config == config)
-        return Costs(curves=curves, measured=same)
+        return Costs(curves=curves, recorded=kernel_times(), measured=same)
 
 
 def present_costs(costs: Costs) -> View:
@@ -383,6 +390,19 @@ def present_costs(costs: Costs) -> View:
         ("cache bytes, keys and values", f"{here.key_memory[0] + here.value_memory[0]:.3g}"),
         ("cache bytes, index keys", f"{here.index_key_memory[0]:.3g}"),
     ]
+    for row in costs.recorded.rows:
+        peak = (
+            ""
+            if row.msa_peak_bytes is None or row.dense_peak_bytes is None
+            else f"; peak MiB beyond inputs {row.dense_peak_bytes / 2**20:.0f}, "
+            f"{row.msa_peak_bytes / 2**20:.0f}"
+        )
+        rows.append(
+            (
+                f"{costs.recorded.device}: {row.task} at {row.context:,}, ms dense, MSA",
+                f"{row.dense_ms:.3g}, {row.msa_ms:.3g}{peak}",
+            )
+        )
     for point in costs.measured:
         select, attend = point.select_prefill, point.attend_prefill
         where = f"at {point.context:,} on {point.device}"
@@ -411,7 +431,11 @@ def present_costs(costs: Costs) -> View:
             "flops": figures.flops_figure(result),
             "bytes": figures.bytes_figure(result),
             "memory": figures.memory_figure(result),
-            "ratio": figures.ratio_figure(result, costs.measured),
+            "ratio": figures.ratio_figure(
+                result, costs.measured, costs.recorded if costs.recorded_layer else None
+            ),
+            "prefill": figures.times_figure(result, costs.recorded, "prefill"),
+            "decode": figures.times_figure(result, costs.recorded, "decode"),
             "shares": figures.shares_figure(result),
         },
         readouts=(
@@ -502,7 +526,8 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="ratio",
                 label="How many times cheaper MSA is, against context",
-                caption="Dotted: what the ratio cannot exceed, however long the context.",
+                caption="Dotted: what the ratio cannot exceed, however long the context. Open "
+                "markers: speed-ups measured on an H100 for the paper's layer.",
                 span=7,
                 height=300,
             ),
@@ -511,6 +536,22 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 label="Where MSA's own work goes at the chosen context",
                 span=5,
                 height=220,
+            ),
+            Plot(
+                name="prefill",
+                label="Measured prefill time against context, dense and MSA",
+                caption="Measured on an H100 with this package's kernels: a whole prompt in one "
+                "layer of the paper's sizes. Select is the index, attend the main branch.",
+                span=6,
+                height=320,
+            ),
+            Plot(
+                name="decode",
+                label="Measured decode time against context, dense and MSA",
+                caption="The same for one decoded token. At short contexts launching kernels "
+                "takes longer than reading.",
+                span=6,
+                height=320,
             ),
         ),
         predict=predict,

@@ -28,29 +28,22 @@ function themeOf(element) {
   };
 }
 
-// JupyterLab names the new theme before its colours have arrived: look until they have.
-const THEME_LOOKS = 40;
-const THEME_PAUSE = 100; // milliseconds
-
+// JupyterLab names the new theme before its colours have arrived: look again with every style
+// sheet that loads.
 function watchTheme(element, changed) {
-  let timer = null;
   let drawn = JSON.stringify(themeOf(element));
-  const look = (left) => {
+  const look = () => {
     const now = JSON.stringify(themeOf(element));
-    if (now !== drawn) {
-      drawn = now;
-      changed();
-    }
-    if (left > 0) timer = setTimeout(look, THEME_PAUSE, left - 1);
+    if (now === drawn) return;
+    drawn = now;
+    changed();
   };
-  const watcher = new MutationObserver(() => {
-    clearTimeout(timer);
-    look(THEME_LOOKS);
-  });
+  const watcher = new MutationObserver(look);
   watcher.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  document.addEventListener("load", look, true); // such events do not bubble
   return () => {
     watcher.disconnect();
-    clearTimeout(timer);
+    document.removeEventListener("load", look, true);
   };
 }
 

@@ -1,0 +1,1 @@
+"""Committed measurements, as package data: `intuitive.results`."""

@@ -1,0 +1,38 @@
+"""The committed kernel times, read as records."""
+
+import json
+from importlib import resources
+
+from intuitive.msa.measured import RESULT, kernel_times
+
+
+def saved():
+    return json.loads(resources.files("intuitive.results").joinpath(RESULT).read_text())
+
+
+def test_every_timed_row_is_read_with_its_unit():
+    rows = {(row["task"], row["tokens"]): row for row in saved()["rows"] if "msa" in row}
+    times = kernel_times()
+    assert len(times.rows) == len(rows) > 0
+    for row in times.rows:
+        file = rows[row.task, row.context]
+        in_file = file["msa"] * (1e-3 if file["unit"] == "us" else 1)
+        assert row.msa_ms == in_file
+        assert row.dense_ms <= min(file[b] for b in ("cudnn", "flash") if b in file)
+
+
+def test_speedup_is_the_ratio_that_the_benchmark_wrote():
+    ratios = {(row["task"], row["tokens"]): row["ratio"] for row in saved()["rows"]}
+    for row in kernel_times().rows:
+        assert abs(row.speedup / ratios[row.task, row.context] - 1) < 1e-9
+
+
+def test_tasks_are_sorted_by_context():
+    for task in ("prefill", "last queries", "decode"):
+        contexts = [row.context for row in kernel_times().of(task)]
+        assert contexts == sorted(contexts) and contexts
+
+
+def test_the_run_names_its_device_and_commit():
+    times = kernel_times()
+    assert "H100" in times.device and len(times.commit) == 40
