@@ -1,0 +1,565 @@
+"""SmolLM2-135M made sparse: what its trained index captures, and what it costs in perplexity.
+
+    python benchmarks/msa_conversion.py --device cuda         all layers, 4,096 tokens, three seeds
+    python benchmarks/msa_conversion.py --device cpu --small  two layers, 1,024 tokens, one seed
+    python benchmarks/msa_conversion.py --slice               rerun a little of both and compare
+
+Trains one Index Branch per layer on the corpus's training texts, with the model frozen, and
+measures everything on held-out texts: mass captured and block recall of the dense model's own
+attention, and the perplexity of the model when all its layers read selected blocks only. The first
+command also times decoding, and writes the index that the package ships. Results go to FOLDER
+(default: benchmarks/results), the index to intuitive/msa/weights.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from intuitive.common import corpus, records
+from intuitive.common.decoder import Decoder, generate
+from intuitive.common.runtime import Cancelled, device_name
+from intuitive.common.smollm import SmolLM2, load_smollm2
+from intuitive.msa.convert import (
+    WEIGHTS,
+    ConversionConfig,
+    TrainedIndex,
+    convert,
+    load_index,
+    save_index,
+    selection_quality,
+    token_losses,
+    train_index,
+)
+from intuitive.msa.reference import SELECTORS
+
+RESULTS = Path(__file__).parent / "results"
+PASSAGE = 512  # tokens of the passage that returns in the recall test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one run trains and measures."""
+
+    training: ConversionConfig = field(default_factory=ConversionConfig)
+    seeds: tuple[int, ...] = (0, 1, 2)  # the first one is shipped
+    budgets: tuple[int, ...] = (2, 4, 8, 16)  # blocks of the training's block size
+    contexts: tuple[int, ...] = (2048, 4096)  # of the measures, in tokens
+    pieces: int = 16  # held-out pieces per context, prose and code as they come
+    other_block_size: int | None = 32  # measured too, at twice the budgets
+    long_context: int | None = 8192  # perplexity of a few selectors beyond the training's context
+    long_pieces: int = 4
+    recall_pieces: int = 6
+    decode_contexts: tuple[int, ...] = (1024, 8064)  # prompt tokens, then 128 are generated
+    slice_layers: tuple[int, ...] = (2, 12)
+    slice_context: int = 1024
+    slice_budget: int = 4
+
+    @classmethod
+    def small(cls) -> "Plan":
+        """A cut that two CPU cores finish in about two minutes."""
+        return cls(
+            training=ConversionConfig(
+                layers=(2, 12), context=1024, n_warmup=24, n_sparse=8, n_ramp=4
+            ),
+            seeds=(0,),
+            budgets=(2, 4),
+            contexts=(1024,),
+            pieces=2,
+            other_block_size=None,
+            long_context=None,
+            recall_pieces=0,
+            decode_contexts=(),
+        )
+
+
+# --------------------------------------------------------------------------------- the texts
+
+
+def training_texts(model: SmolLM2) -> list[list[int]]:
+    """Token ids of every training document, prose and code."""
+    return [model.tokenizer.encode(document.text) for document in corpus.load("train")]
+
+
+def heldout_pieces(model: SmolLM2, context: int, count: int) -> list[tuple[str, Tensor]]:
+    """(kind, tokens) of whole pieces of held-out English prose and code, each within one file.
+
+    Pieces alternate between the kinds as long as both last.
+    """
+    kinds: dict[str, list[Tensor]] = {"prose": [], "code": []}
+    for document in corpus.load("heldout"):
+        if document.name.startswith("human-rights"):  # languages the model hardly knows
+            continue
+        ids = torch.tensor(model.tokenizer.encode(document.text))
+        kinds[document.kind] += [part for part in ids.split(context) if len(part) == context]
+    order = [
+        (kind, pieces[place])
+        for place in range(max(map(len, kinds.values())))
+        for kind, pieces in kinds.items()
+        if place < len(pieces)
+    ]
+    return order[:count]
+
+
+def with_returning_passage(tokens: Tensor) -> Tensor:
+    """The text with its end replaced by a passage from its second quarter: something to recall."""
+    start = len(tokens) // 4
+    return torch.cat([tokens[:-PASSAGE], tokens[start : start + PASSAGE]])
+
+
+# ------------------------------------------------------------------------------ the measures
+
+
+class Bench:
+    """One run: the model, the plan, and the values found so far."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan, self.device = plan, device
+        self.model = load_smollm2(device=device)
+        self.dense = self.model.decoder
+        self.msa = plan.training.msa
+        self.layers = plan.training.layers
+        self.indices: dict[int, TrainedIndex] = {}
+        self.values: dict[str, object] = {"seconds": {}}
+
+    def pieces(self, context: int, count: int) -> list[tuple[str, Tensor]]:
+        found = heldout_pieces(self.model, context, count)
+        return [(kind, tokens.to(self.device)) for kind, tokens in found]
+
+    def contestants(self) -> Iterator[tuple[str, int | None, TrainedIndex | str]]:
+        """(name, seed, what `convert` takes) of every selector."""
+        for seed, index in self.indices.items():
+            yield "trained_index", seed, index
+        for name in SELECTORS:
+            yield name, None, name
+
+    def train(self) -> None:
+        texts = training_texts(self.model)
+        rows = []
+        for seed in self.plan.seeds:
+            started = time.perf_counter()
+            made = train_index(
+                self.dense, texts, self.plan.training, seed=seed, progress=report(f"seed {seed}")
+            )
+            seconds = time.perf_counter() - started
+            # What is measured is what half precision leaves of the index, as in the shipped file.
+            self.indices[seed] = halved(made.index)
+            n_warmup = made.n_warmup
+            rows.append(
+                {
+                    "seed": seed,
+                    "seconds": round(seconds, 1),
+                    "kl": [rounded(statistics.mean(step)) for step in made.kl],
+                    "kl_by_layer_after_warmup": layer_means(made.kl[:n_warmup]),
+                    "kl_by_layer_at_the_end": layer_means(made.kl),
+                    "warmed_up": self.warmed_up_quality(made.warmed_up),
+                }
+            )
+        self.values["training"] = rows
+        self.values["layers"] = list(made.layers)
+
+    def warmed_up_quality(self, index: TrainedIndex) -> dict[str, float]:
+        """Mass captured by the index as warm-up left it, on the longest context."""
+        context = max(self.plan.contexts)
+        rows = self.quality_at(context, self.msa.block_size, self.plan.budgets, {"it": index}, 8)
+        return {
+            str(row["n_selected"]): row["mass_captured"] for row in rows if row["selector"] == "it"
+        }
+
+    def quality(self) -> None:
+        rows = []
+        named = {f"trained_index {seed}": index for seed, index in self.indices.items()}
+        sizes = [(self.msa.block_size, self.plan.budgets)]
+        if self.plan.other_block_size:
+            sizes.append((self.plan.other_block_size, tuple(2 * b for b in self.plan.budgets)))
+        for block_size, budgets in sizes:
+            for context in self.plan.contexts:
+                rows += self.quality_at(context, block_size, budgets, named, self.plan.pieces)
+        for row in rows:
+            name, _, seed = row["selector"].partition(" ")
+            row["selector"], row["seed"] = name, int(seed) if seed else None
+        self.values["quality"] = rows
+
+    def quality_at(
+        self,
+        context: int,
+        block_size: int,
+        budgets: tuple[int, ...],
+        named: dict[str, TrainedIndex],
+        count: int,
+    ) -> list[dict]:
+        """One row per selector and budget, averaged over held-out pieces."""
+        found = [
+            selection_quality(
+                self.dense,
+                tokens,
+                named,
+                msa=dataclasses.replace(self.msa, block_size=block_size),
+                budgets=budgets,
+                layers=self.layers,
+            )
+            for _, tokens in self.pieces(context, count)
+        ]
+        rows = []
+        for name, budget in found[0].mass_captured:
+            row = {"selector": name, "context": context, "block_size": block_size}
+            row |= {"n_selected": budget, "pieces": len(found)}
+            for measure in ("mass_captured", "block_recall", "group_overlap"):
+                parts = [getattr(quality, measure)[name, budget] for quality in found]
+                by_layer = torch.stack(parts).mean(0)
+                row[measure] = rounded(by_layer.mean())
+                if measure == "mass_captured":
+                    row["mass_by_layer"] = [rounded(mass) for mass in by_layer]
+            rows.append(row)
+        return rows
+
+    def perplexity(self) -> None:
+        """Perplexity of the model with all its layers, or all but the first two, sparse."""
+        rows = []
+        for context in self.plan.contexts:
+            pieces = self.pieces(context, self.plan.pieces)
+            rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
+            for budget in self.plan.budgets:
+                for name, seed, index in self.contestants():
+                    about = {"selector": name, "seed": seed, "n_selected": budget}
+                    rows.append(self.sparse_row(index, budget, pieces, about))
+        if self.layers is None:
+            context = max(self.plan.contexts)
+            pieces = self.pieces(context, self.plan.pieces)
+            later = tuple(range(2, self.dense.config.n_layers))
+            for budget in self.plan.budgets:
+                for name in ("trained_index", "window_sink"):
+                    index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
+                    about = {"selector": name, "n_selected": budget, "dense_layers": [0, 1]}
+                    rows.append(self.sparse_row(index, budget, pieces, about, layers=later))
+        if self.plan.long_context:
+            pieces = self.pieces(self.plan.long_context, self.plan.long_pieces)
+            rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
+            for budget in self.plan.budgets[-2:]:
+                for name in ("trained_index", "main_max", "window_sink"):
+                    index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
+                    about = {"selector": name, "n_selected": budget}
+                    rows.append(self.sparse_row(index, budget, pieces, about))
+        self.values["perplexity"] = rows
+
+    def recall(self) -> None:
+        """Perplexity of a passage that returns after more than half the context."""
+        if not self.plan.recall_pieces:
+            return
+        context = max(self.plan.contexts)
+        pieces = [
+            (kind, with_returning_passage(tokens))
+            for kind, tokens in self.pieces(context, self.plan.recall_pieces)
+        ]
+        tail = PASSAGE - 32  # the model needs some tokens to notice that it has read them before
+        rows = [self.perplexity_row(self.dense, pieces, last=tail, selector="dense")]
+        for budget in self.plan.budgets:
+            for name, seed, index in self.contestants():
+                about = {"selector": name, "seed": seed, "n_selected": budget}
+                rows.append(self.sparse_row(index, budget, pieces, about, last=tail))
+        self.values["returning_passage"] = rows
+
+    def sparse_row(
+        self,
+        index: TrainedIndex | str,
+        budget: int,
+        pieces: list[tuple[str, Tensor]],
+        about: dict,
+        *,
+        layers: tuple[int, ...] | None = None,
+        last: int | None = None,
+    ) -> dict:
+        msa = dataclasses.replace(self.msa, n_selected=budget)
+        decoder = convert(self.dense, msa, index, layers=layers or self.layers)
+        return self.perplexity_row(decoder, pieces, last=last, **about)
+
+    def perplexity_row(
+        self,
+        decoder: Decoder,
+        pieces: list[tuple[str, Tensor]],
+        *,
+        last: int | None = None,
+        **about: object,
+    ) -> dict:
+        """Perplexity by kind of text, over the last tokens of every piece.
+
+        By default those for which every budget leaves blocks out. The same tokens count for every
+        selector and budget.
+        """
+        context = len(pieces[0][1])
+        last = last or context - max(self.plan.budgets) * self.msa.block_size
+        losses: dict[str, list[Tensor]] = {}
+        for kind, tokens in pieces:
+            losses.setdefault(kind, []).append(token_losses(decoder, tokens)[-last:])
+        row = {"context": context, "pieces": len(pieces), **about}
+        for kind, parts in losses.items():
+            row[kind] = rounded(torch.cat(parts).mean().exp())
+        parts = [part for of_kind in losses.values() for part in of_kind]
+        row["all"] = rounded(torch.cat(parts).mean().exp())
+        return row
+
+    def slice_values(self) -> dict[str, object]:
+        """What `--slice` computes again on a CPU with the shipped index."""
+        plan, index = self.plan, self.indices[self.plan.seeds[0]]
+        ((_, tokens),) = self.pieces(plan.slice_context, 1)
+        msa = dataclasses.replace(self.msa, n_selected=plan.slice_budget)
+        quality = selection_quality(
+            self.dense, tokens, {"it": index}, msa=msa, budgets=(plan.slice_budget,),
+            layers=plan.slice_layers,
+        )  # fmt: skip
+        last = plan.slice_context - msa.n_selected_tokens
+        sparse = convert(self.dense, msa, index)
+        return {
+            "mass_captured": {
+                name: [rounded(mass) for mass in by_layer]
+                for (name, _), by_layer in quality.mass_captured.items()
+            },
+            "loss_dense": rounded(token_losses(self.dense, tokens)[-last:].mean()),
+            "loss_trained_index": rounded(token_losses(sparse, tokens)[-last:].mean()),
+        }
+
+    def decode(self) -> None:
+        """Tokens per second of the same generation loop, dense and sparse, in bfloat16."""
+        if not self.plan.decode_contexts:
+            return
+        model = load_smollm2(device=self.device, dtype=torch.bfloat16)
+        index = self.indices[self.plan.seeds[0]]
+        document = next(d for d in corpus.load("heldout", "prose") if d.name == "alice.txt")
+        ids = torch.tensor(model.tokenizer.encode(document.text), device=self.device)
+        rows = []
+        for context in self.plan.decode_contexts:
+            for name, budget in (("dense", None), ("trained_index", 8), ("trained_index", 16)):
+                decoder = model.decoder
+                if budget is not None:
+                    msa = dataclasses.replace(self.msa, n_selected=budget)
+                    decoder = convert(decoder, msa, index)
+                row = {"selector": name, "n_selected": budget, "prompt_tokens": context}
+                rows.append(row | timed_generation(decoder, ids[None, :context]))
+        self.values["decode"] = rows
+        self.values["decode_agreement"] = self.decode_agreement(ids[:2048])
+
+    @torch.no_grad()
+    def decode_agreement(self, ids: Tensor) -> dict[str, float]:
+        """How far the converted float32 model's paths lie apart, in logits."""
+        msa = dataclasses.replace(self.msa, n_selected=8)
+        index = self.indices[self.plan.seeds[0]]
+        decoder = convert(self.dense, msa, index)
+        oracle = convert(self.dense, msa, index, impl="reference")
+        whole = decoder(ids[None])[0]
+        cache = decoder.make_cache(1, len(ids))
+        decoder(ids[None, :-32], cache=cache)
+        steps = [decoder(token[None, None], cache=cache)[0] for token in ids[-32:]]
+        apart = (torch.cat(steps) - whole[-32:]).abs()
+        kernels = (oracle(ids[None])[0] - whole).abs()
+        return {
+            "tokens": len(ids),
+            "cached_decode_to_prefill_max": float(apart.max()),
+            "reference_to_kernels_max": float(kernels.max()),
+            "reference_to_kernels_median_of_row_max": float(kernels.amax(-1).median()),
+            "logits_rms": float(whole.square().mean().sqrt()),
+        }
+
+
+def timed_generation(decoder: Decoder, prompt: Tensor, new: int = 128) -> dict[str, float]:
+    """Prefill time, decode speed, and what the GPU did meanwhile."""
+    stamps: list[float] = []
+
+    def stamp(token: Tensor) -> None:
+        token.tolist()  # waits for the device
+        stamps.append(time.perf_counter())
+
+    generate(decoder, prompt, max_new_tokens=8)  # warm up: kernels are compiled on first use
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    generate(decoder, prompt, max_new_tokens=new, on_token=stamp)
+    steps = [1e3 * (b - a) for a, b in itertools.pairwise(stamps)]
+    row = {
+        "prefill_ms": rounded(1e3 * (stamps[0] - started)),
+        "decode_ms_per_token": rounded(statistics.median(steps)),
+        "decode_tokens_per_s": rounded(1e3 / statistics.median(steps)),
+        "peak_bytes": torch.cuda.max_memory_allocated(),
+    }
+    return row | gpu_share(decoder, prompt)
+
+
+@torch.no_grad()
+def gpu_share(decoder: Decoder, prompt: Tensor, steps: int = 8) -> dict[str, float]:
+    """Kernels launched and GPU-busy time per decoded token, from the profiler."""
+    cache = decoder.make_cache(1, prompt.shape[1] + steps)
+    decoder(prompt, cache=cache, last_only=True)
+    torch.cuda.synchronize()
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        for _ in range(steps):
+            decoder(prompt[:, -1:], cache=cache)
+        torch.cuda.synchronize()
+    ran = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    return {
+        "kernels_per_token": rounded(len(ran) / steps),
+        "gpu_busy_ms_per_token": rounded(sum(e.time_range.elapsed_us() for e in ran) / steps / 1e3),
+    }
+
+
+# ---------------------------------------------------------------------------------- helpers
+
+
+def rounded(value: float | Tensor) -> float:
+    """Five significant digits."""
+    return float(f"{float(value):.5g}")
+
+
+def layer_means(kl: list[list[float]], last: int = 20) -> list[float]:
+    """Each layer's KL, averaged over the last steps."""
+    return [rounded(statistics.mean(layer)) for layer in zip(*kl[-last:], strict=True)]
+
+
+def halved(index: TrainedIndex) -> TrainedIndex:
+    """The index after a way through half precision."""
+    weights = {name: weight.half().float() for name, weight in index.weights.items()}
+    return TrainedIndex(weights, index.made)
+
+
+def report(name: str) -> Callable[[int, float], None]:
+    """A progress function that prints every 25th step."""
+
+    def show(step: int, kl: float) -> None:
+        if step == 1 or step % 25 == 0:
+            print(f"{name} step {step}: KL {kl:.3f}", flush=True)
+
+    return show
+
+
+def table(values: dict) -> str:
+    """The main figures as text: the longest context, by selector and budget."""
+    lines = []
+    for kind, measures in (
+        ("quality", ("mass_captured", "block_recall")),
+        ("perplexity", ("all", "prose", "code")),
+        ("returning_passage", ("all",)),
+    ):
+        for row in values.get(kind, ()):
+            seed = "" if row.get("seed") is None else f" seed {row['seed']}"
+            extra = " first two layers dense" if row.get("dense_layers") else ""
+            numbers = "  ".join(f"{m} {row[m]:.4g}" for m in measures if m in row)
+            lines.append(
+                f"{kind:17} n={row['context']} B={row.get('block_size', '-')} "
+                f"k={row.get('n_selected', '-')} {row['selector']}{seed}{extra}: {numbers}"
+            )
+    lines += [str(row) for row in values.get("decode", ())]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------ the runs
+
+
+def run(plan: Plan, device: torch.device, path: Path, weights: Path | None, commit: str) -> None:
+    """Train, measure, and save after every stage."""
+    bench = Bench(plan, device)
+
+    def save() -> None:
+        records.save(
+            path, bench.values, config=plan, device=device_name(device), commit=commit or None
+        )
+
+    stages = [bench.train, bench.quality, bench.perplexity, bench.recall, bench.decode]
+    for stage in stages:
+        started = time.perf_counter()
+        stage()
+        seconds = time.perf_counter() - started
+        bench.values["seconds"][stage.__name__] = round(seconds, 1)
+        print(f"{stage.__name__}: {seconds:.1f} s", flush=True)
+        if stage == bench.train and weights is not None:
+            made = {
+                "command": "python benchmarks/msa_conversion.py --device cuda",
+                "config_hash": records.config_hash(plan),
+                "seed": str(plan.seeds[0]),
+                "device": device_name(device),
+                "commit": commit,
+                "trained_on": "the training split of intuitive.common.corpus",
+            }
+            shipped = bench.indices[plan.seeds[0]]
+            save_index(weights, dataclasses.replace(shipped, made=made))
+            bench.values["slice"] = bench.slice_values()
+        save()
+    print(table(bench.values))
+
+
+def compare_slice(folder: Path) -> list[str]:
+    """Rerun a little of the committed results on the CPU; what differs, in sentences."""
+    faults = []
+
+    def expect(name: str, got: float, committed: float, tolerance: float) -> None:
+        print(f"{name}: {got:.5g}, committed {committed:.5g}, tolerance {tolerance:g}")
+        if not abs(got - committed) <= tolerance:
+            faults.append(f"{name}: {got:.5g} differs from the committed {committed:.5g}")
+
+    values, made = records.load(folder / "msa_conversion_small.json")
+    if made["config_hash"] != records.config_hash(Plan.small()):
+        faults.append("msa_conversion_small.json was made by another plan: run --small again")
+    bench = Bench(Plan.small(), torch.device("cpu"))
+    first: list[float] = []
+    with contextlib.suppress(Cancelled):
+        train_index(
+            bench.dense,
+            training_texts(bench.model),
+            bench.plan.training,
+            seed=bench.plan.seeds[0],
+            stale=lambda: len(first) == 3,
+            progress=lambda step, kl: first.append(kl),
+        )
+    for step, (got, committed) in enumerate(
+        zip(first, values["training"][0]["kl"], strict=False), start=1
+    ):
+        expect(f"KL of training step {step}", got, committed, 2e-3 * committed)
+
+    values, made = records.load(folder / "msa_conversion.json")
+    if made["config_hash"] != records.config_hash(Plan()):
+        faults.append("msa_conversion.json was made by another plan: run it again on a GPU")
+    bench = Bench(Plan(), torch.device("cpu"))
+    bench.indices[bench.plan.seeds[0]] = load_index()
+    again, committed = bench.slice_values(), values["slice"]
+    for name, masses in committed["mass_captured"].items():
+        for layer, got, mass in zip(
+            bench.plan.slice_layers, again["mass_captured"][name], masses, strict=True
+        ):
+            expect(f"mass captured by {name} in layer {layer}", got, mass, 5e-3)
+    expect("loss of the dense model", again["loss_dense"], committed["loss_dense"], 2e-3)
+    name = "loss_trained_index"
+    expect("loss with the trained index", again[name], committed[name], 1e-2)
+    return faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--small", action="store_true", help="the cut for two CPU cores")
+    parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the index goes")
+    parser.add_argument("--commit", default="", help="to record where there is no git checkout")
+    args = parser.parse_args()
+    if args.slice:
+        faults = compare_slice(args.folder)
+        sys.exit("\n".join(faults) if faults else 0)
+    device = torch.device(args.device)
+    if args.small:
+        path = args.folder / "msa_conversion_small.json"
+        run(Plan.small(), device, path, None, args.commit)
+    elif device.type == "cuda":
+        run(Plan(), device, args.folder / "msa_conversion.json", args.weights, args.commit)
+    else:
+        parser.error("all layers at 4,096 tokens take a GPU: pass --device cuda, or --small")
+
+
+if __name__ == "__main__":
+    main()
