@@ -6,6 +6,8 @@ Map of the rooms, in reading order:
     cost.py        FLOPs, bytes and memory as formulas
     model.py       the attention module that exchanges a decoder's dense one
     alignment.py   the KL loss that trains the Index Branch, and measures of its success
+    task.py        associative recall: data, one-layer model, losses
+    recall.py      its five arms: training runs and their records
     experiment.py  the numbers behind the lesson's explorers
     measured.py    the committed kernel times
     loops.py       three loop orders, step by step, with the bytes they move
@@ -35,7 +37,9 @@ _ROOMS = (
     "loops",
     "measured",
     "model",
+    "recall",
     "reference",
+    "task",
 )
 __all__ = [*_HOME, *_ROOMS]
 

@@ -1,0 +1,76 @@
+"""One plain training loop for every method here.
+
+The caller's `gradients(step)` draws a batch and calls `backward`; the loop does the rest.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+
+from torch.optim import Optimizer
+
+from .runtime import check, never
+
+Progress = Callable[[float, str], None]
+
+
+def silent(fraction: float, sentence: str) -> None:
+    """The `progress` of a caller who does not ask."""
+
+
+def train(
+    gradients: Callable[[int], Mapping[str, float]],
+    optimizer: Optimizer,
+    *,
+    n_steps: int,
+    observe: Callable[[int], object] | None = None,
+    observe_at: Collection[int] = (),
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> dict[str, list[float]]:
+    """Take optimiser steps and keep the losses.
+
+    Args:
+        gradients: called with the step's number, from 0; adds gradients to the parameters and
+            returns losses by name. Parameters that it gives no gradient stay as they are.
+        optimizer: holds the parameters to train.
+        n_steps: at least 1.
+        observe: called with the number of steps taken so far.
+        observe_at: the numbers at which it is called: 0 is before training, `n_steps` after it.
+        stale: turns true when nobody waits for the result; asked before every step.
+        progress: called after every step with a share in [0, 1] and a sentence.
+
+    Returns:
+        The losses of every step by name, one value per step that returned it.
+
+    Raises:
+        ValueError: a count is out of range.
+        RuntimeError: a loss is no longer finite.
+        Cancelled: `stale()` became true.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps={n_steps} must be at least 1.")
+    if observe_at and not 0 <= min(observe_at) <= max(observe_at) <= n_steps:
+        raise ValueError(
+            f"observe_at={sorted(observe_at)} must lie in [0, n_steps={n_steps}]: name steps that "
+            "are taken."
+        )
+    losses: dict[str, list[float]] = {}
+    for step in range(n_steps):
+        check(stale)
+        if observe is not None and step in observe_at:
+            observe(step)
+        optimizer.zero_grad()
+        latest = gradients(step)
+        for name, value in latest.items():
+            if not math.isfinite(value):
+                raise RuntimeError(
+                    f"{name} is {value} at step {step}: training diverged. Lower the learning rate."
+                )
+            losses.setdefault(name, []).append(value)
+        optimizer.step()
+        summary = ", ".join(f"{name} {value:.3f}" for name, value in latest.items())
+        progress((step + 1) / n_steps, f"Step {step + 1} of {n_steps}: {summary}")
+    if observe is not None and n_steps in observe_at:
+        check(stale)
+        observe(n_steps)
+    return losses
