@@ -54,12 +54,12 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)  # the first one is shipped
     budgets: tuple[int, ...] = (2, 4, 8, 16)  # blocks of the training's block size
     contexts: tuple[int, ...] = (2048, 4096)  # of the measures, in tokens
-    pieces: int = 16  # held-out pieces per context, prose and code as they come
-    other_block_size: int | None = 32  # measured too, at twice the budgets
+    pieces: int = 8  # held-out pieces per context, half of them prose, half code
+    other_block_size: int | None = 32  # measured too at the longest context, at twice the budgets
     long_context: int | None = 8192  # perplexity of a few selectors beyond the training's context
     long_pieces: int = 4
-    recall_pieces: int = 6
-    decode_contexts: tuple[int, ...] = (1024, 8064)  # prompt tokens, then 128 are generated
+    recall_pieces: int = 4
+    decode_contexts: tuple[int, ...] = (1024, 8128)  # prompt tokens, then 64 are generated
     slice_layers: tuple[int, ...] = (2, 12)
     slice_context: int = 1024
     slice_budget: int = 4
@@ -170,7 +170,7 @@ class Bench:
     def warmed_up_quality(self, index: TrainedIndex) -> dict[str, float]:
         """Mass captured by the index as warm-up left it, on the longest context."""
         context = max(self.plan.contexts)
-        rows = self.quality_at(context, self.msa.block_size, self.plan.budgets, {"it": index}, 8)
+        rows = self.quality_at(context, self.msa.block_size, self.plan.budgets, {"it": index}, 4)
         return {
             str(row["n_selected"]): row["mass_captured"] for row in rows if row["selector"] == "it"
         }
@@ -178,12 +178,15 @@ class Bench:
     def quality(self) -> None:
         rows = []
         named = {f"trained_index {seed}": index for seed, index in self.indices.items()}
-        sizes = [(self.msa.block_size, self.plan.budgets)]
+        for context in self.plan.contexts:
+            rows += self.quality_at(
+                context, self.msa.block_size, self.plan.budgets, named, self.plan.pieces
+            )
         if self.plan.other_block_size:
-            sizes.append((self.plan.other_block_size, tuple(2 * b for b in self.plan.budgets)))
-        for block_size, budgets in sizes:
-            for context in self.plan.contexts:
-                rows += self.quality_at(context, block_size, budgets, named, self.plan.pieces)
+            context, budgets = max(self.plan.contexts), tuple(2 * b for b in self.plan.budgets)
+            rows += self.quality_at(
+                context, self.plan.other_block_size, budgets, named, self.plan.pieces
+            )
         for row in rows:
             name, _, seed = row["selector"].partition(" ")
             row["selector"], row["seed"] = name, int(seed) if seed else None
@@ -369,7 +372,7 @@ class Bench:
         }
 
 
-def timed_generation(decoder: Decoder, prompt: Tensor, new: int = 128) -> dict[str, float]:
+def timed_generation(decoder: Decoder, prompt: Tensor, new: int = 64) -> dict[str, float]:
     """Prefill time, decode speed, and what the GPU did meanwhile."""
     stamps: list[float] = []
 

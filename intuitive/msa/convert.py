@@ -228,7 +228,8 @@ def convert(
                 f"layer {layer} has {type(dense).__name__}: convert the dense decoder instead."
             )
         if isinstance(index, str):
-            module = SelectorAttention(dense.config, msa, index, impl=impl)
+            with torch.device("meta"):  # as the dense layer's weights come next
+                module = SelectorAttention(dense.config, msa, index, impl=impl)
             module.w_q, module.w_k, module.w_v, module.w_o = (
                 dense.w_q, dense.w_k, dense.w_v, dense.w_o
             )  # fmt: skip
@@ -281,10 +282,10 @@ class ConversionConfig:
     msa: MSAConfig = field(default_factory=MSAConfig.smollm)
     layers: tuple[int, ...] | None = None  # None: all
     context: int = 4096  # tokens of a piece of text; one piece per step
-    n_warmup: int = 200  # steps with the KL over the whole causal row
-    n_sparse: int = 100  # then steps with the KL over the selected tokens
+    n_warmup: int = 120  # steps with the KL over the whole causal row
+    n_sparse: int = 60  # then steps with the KL over the selected tokens
     learning_rate: float = 5e-3  # of AdamW, without weight decay
-    n_ramp: int = 20  # steps over which the learning rate rises; it falls as a cosine after them
+    n_ramp: int = 12  # steps over which the learning rate rises; it falls as a cosine after them
     query_chunk: int = 2048  # queries whose scores are in memory at once
 
     def __post_init__(self) -> None:

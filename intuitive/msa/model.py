@@ -76,11 +76,18 @@ class MSAAttention(DenseAttention):
             sparse, impl: as in the class.
             generator: draws the index weights, on the CPU; torch's global one if None.
         """
-        layer = cls(dense.config, msa, sparse=sparse, impl=impl)
-        for projection in (layer.index_w_q, layer.index_w_k):
-            nn.init.normal_(projection.weight, std=0.02, generator=generator)
-        layer.to(dense.w_q.weight)
+        with torch.device("meta"):  # no time spent on weights that are replaced at once
+            layer = cls(dense.config, msa, sparse=sparse, impl=impl)
         layer.w_q, layer.w_k, layer.w_v, layer.w_o = dense.w_q, dense.w_k, dense.w_v, dense.w_o
+        drawn = {}
+        for name in ("index_w_q", "index_w_k"):
+            weight = torch.empty(layer.get_parameter(f"{name}.weight").shape)
+            drawn[f"{name}.weight"] = weight.normal_(std=0.02, generator=generator)
+        for name in ("index_norm_q", "index_norm_k"):
+            drawn[f"{name}.weight"] = torch.ones(msa.d_index)
+        like = dense.w_q.weight
+        drawn = {name: weight.to(like.device, like.dtype) for name, weight in drawn.items()}
+        layer.load_state_dict(drawn, strict=False, assign=True)
         return layer.train(dense.training)
 
     def index(

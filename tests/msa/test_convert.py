@@ -369,7 +369,7 @@ def test_other_messages(decoder, tmp_path):
         selection_quality(decoder, draw_tokens(12), {}, msa=MSA, budgets=(3,))
     with pytest.raises(ValueError, match="n_warmup=0 must be at least 1"):
         ConversionConfig(n_warmup=0)
-    with pytest.raises(ValueError, match="learning_rate=2.0 must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"learning_rate=2\.0 must lie between 0 and 1"):
         ConversionConfig(learning_rate=2.0)
     with pytest.raises(ValueError, match="no part of an Index Branch"):
         load_index(save_index(tmp_path / "w.safetensors", TrainedIndex(decoder.state_dict(), {})))
