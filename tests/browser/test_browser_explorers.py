@@ -1,0 +1,218 @@
+"""What single explorers do in JupyterLab: predictions, refusals, clicks, own text, speed."""
+
+import re
+import statistics
+
+import pytest
+from browsing import open_all_folds, picture, plots_without_drawing, run_cell
+from lab import ExplorerOnPage, Notebook, browser_page
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.model]
+
+NEEDLE_CELL = 1
+PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped it into his tea. "
+
+# Three times what an idle two-core machine has to reach (benchmarks/latency.py), so that a busy
+# one passes too.
+REDRAW_MS = 3 * 150
+RECOMPUTE_MS = 3 * 600
+
+
+@pytest.fixture(scope="module")
+def page(chromium):
+    with browser_page(chromium) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def notebook(page, lab_url):
+    notebook = Notebook(page, lab_url, "explorers.ipynb")
+    notebook.run_all()
+    return notebook
+
+
+@pytest.fixture
+def selection(notebook):
+    explorer = notebook.explorer("msa_block_selection")
+    open_all_folds(notebook.page)
+    return explorer
+
+
+def in_state(explorer: ExplorerOnPage, state: str) -> None:
+    expect(explorer.root).to_have_attribute("data-state", state, timeout=60_000)
+
+
+def test_a_prediction_unlocks_and_is_kept(notebook, page):
+    explorer = notebook.explorer("msa_needle", unlock=False)
+    body = explorer.root.locator(".intuitive-body")
+    expect(explorer.root).to_have_attribute("data-locked", "true")
+    assert not body.is_visible()
+    explorer.root.get_by_role("button", name="mean").focus()
+    page.keyboard.press("Enter")
+    expect(body).to_be_visible()
+    said = "You said: “mean”"
+    expect(explorer.root).to_contain_text(said)
+    explorer.settled()
+    assert plots_without_drawing(explorer) == []
+
+    old = explorer.root.element_handle()
+    run_cell(notebook, NEEDLE_CELL)
+    page.wait_for_function("root => !root.isConnected", arg=old)
+    expect(explorer.root).to_contain_text(said)
+    assert body.is_visible()
+
+    explorer.root.get_by_role("button", name="Predict again").click()
+    expect(body).to_be_hidden()
+    explorer.root.get_by_role("button", name="Skip").click()
+    expect(body).to_be_visible()
+    expect(explorer.root).not_to_contain_text("You said")
+
+
+def test_each_question_keeps_its_own_answer(notebook, page):
+    for index in range(notebook.cells()):
+        notebook.scroll_to_cell(index)
+        page.wait_for_timeout(60)
+    questions = page.locator(".intuitive-question").all()
+    assert len(questions) == 2
+    for choice, question in enumerate(questions):
+        question.locator("input[type=radio]").nth(choice).focus()
+        page.keyboard.press("Space")
+        expect(question.locator(".intuitive-feedback")).to_have_text(
+            re.compile(r"^(Yes\. |No: “)"), timeout=30_000
+        )
+    for choice, question in enumerate(questions):
+        expect(question.locator("input[type=radio]").nth(choice)).to_be_checked()
+
+
+def test_a_label_belongs_to_its_own_slider(notebook, page):
+    """Two explorers on one page name a control alike."""
+    for name in ("msa_needle", "msa_what_it_costs"):
+        explorer = notebook.explorer(name)
+        explorer.root.get_by_text("Blocks read, k", exact=True).click()
+        slider = explorer.root.get_by_label("Blocks read, k", exact=True)
+        assert slider.count() == 1
+        assert explorer.root.evaluate("root => root.contains(document.activeElement)")
+
+
+def test_a_refused_setting_says_why_and_keeps_the_picture(selection):
+    selection.set("n_selected", 2)
+    summary, drawn = selection.summary, picture(selection)
+    selection.set("n_local", 1)
+    selection.put("n_init", 2)
+    in_state(selection, "error")
+    alert = selection.root.get_by_role("alert")
+    expect(alert).to_contain_text("n_selected=2")
+    faded = selection.root.locator(".intuitive-picture")
+    expect(faded).to_have_css("opacity", "0.45")
+    assert (selection.summary, picture(selection)) == (summary, drawn)
+    selection.set("n_init", 0)
+    in_state(selection, "done")
+    expect(alert).to_be_empty()
+    expect(faded).to_have_css("opacity", "1")
+    selection.set("n_selected", 6)
+
+
+def test_a_click_on_the_map_sets_the_query(selection, page):
+    plot = selection.root.locator("[data-plot=map]")
+    plot.scroll_into_view_if_needed()
+    x, y = plot.evaluate(
+        """plot => {
+            const {xaxis, yaxis} = plot._fullLayout;
+            const {x, y} = plot.getBoundingClientRect();
+            return [x + xaxis._offset + xaxis.c2p(2), y + yaxis._offset + yaxis.c2p(500)];
+        }"""
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_function(
+        """root => Math.abs(JSON.parse(root.dataset.values).query - 500) < 8""",
+        arg=selection.root.element_handle(),
+    )
+    query = selection.values()["query"]
+    assert f"token {query} " in selection.summary
+    assert selection.control("query").input_value() == str(query)
+
+
+def test_a_click_on_a_token_sets_the_query(selection):
+    selection.root.locator(".intuitive-tokens [data-index='301']").click()
+    selection.settled({"query": 301})
+    assert "token 301 " in selection.summary
+    here = selection.root.locator(".intuitive-tokens .intuitive-here")
+    expect(here).to_have_attribute("data-index", "301")
+
+
+def use_text(selection: ExplorerOnPage, text: str) -> None:
+    selection.control("text").fill(text)
+    selection.root.get_by_role("button", name="Use this text").click()
+
+
+def test_own_text_shows_progress_and_can_be_cancelled(selection):
+    summary = selection.summary
+    use_text(selection, "Cancelled. " + 200 * PROSE)
+    status = selection.root.locator(".intuitive-status")
+    expect(status).to_contain_text(re.compile(r"Read by layer \d+ of 30"), timeout=30_000)
+    assert status.locator("progress").is_visible()
+    status.get_by_role("button", name="Cancel").click()
+    expect(status).to_contain_text("Cancelled", timeout=30_000)
+    in_state(selection, "done")
+    assert selection.summary == summary and selection.values()["text"] == ""
+    assert not status.get_by_role("button", name="Cancel").is_visible()
+
+
+def test_own_text_is_read_or_refused_in_words(selection):
+    summary = selection.summary
+    use_text(selection, "Too short.")
+    in_state(selection, "error")
+    expect(selection.root.get_by_role("alert")).to_contain_text("at least 64 are needed")
+    assert selection.summary == summary
+    use_text(selection, 6 * PROSE)
+    selection.settled({"text": 6 * PROSE})
+    assert selection.root.locator(".intuitive-tokens").inner_text().startswith("The March Hare")
+    assert int(selection.control("query").get_attribute("max")) < 200
+    use_text(selection, "")
+    selection.settled({"text": ""})
+
+
+def test_own_text_may_come_from_a_file(selection):
+    chooser = selection.root.locator("input[type=file]")
+    note = selection.root.locator(".intuitive-wide .intuitive-note")
+    large = {"name": "large.txt", "mimeType": "text/plain", "buffer": b"x" * 200_001}
+    chooser.set_input_files(large)
+    expect(note).to_contain_text("large.txt has 200001 bytes; at most 200000 are read here")
+    small = {"name": "small.txt", "mimeType": "text/plain", "buffer": (4 * PROSE).encode()}
+    chooser.set_input_files(small)
+    expect(note).to_contain_text("small.txt is in the box")
+    assert selection.control("text").input_value() == 4 * PROSE
+    selection.control("text").fill("")
+
+
+def test_measuring_is_off_without_a_gpu_and_says_why(notebook):
+    costs = notebook.explorer("msa_what_it_costs")
+    button = costs.control("measure")
+    if button.is_enabled():
+        pytest.skip("this machine has a GPU")
+    expect(costs.root).to_contain_text("Needs a CUDA device; this machine has none.")
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "values", "limit_ms"),
+    [
+        ("msa_needle", "strength", range(1, 11), REDRAW_MS),
+        ("msa_block_selection", "query", range(100, 1000, 90), REDRAW_MS),
+        ("msa_block_selection", "layer", range(2, 12), RECOMPUTE_MS),
+        ("msa_what_it_costs", "context", [2**power for power in range(12, 20)], REDRAW_MS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sliders_answer_soon(notebook, name, control, values, limit_ms):
+    explorer = notebook.explorer(name)
+    times = [explorer.time_to_settle(control, value) for value in values]
+    print(f"{name} {control}: median {statistics.median(times):.0f} ms, longest {max(times):.0f}")
+    assert statistics.median(times) < limit_ms
+
+
+def test_page_stayed_quiet(notebook, page):
+    assert page.console_errors == []
+    assert page.foreign_requests == []
