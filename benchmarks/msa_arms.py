@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from intuitive.common import records
 from intuitive.common.runtime import device_name
+from intuitive.common.training import one_thread
 from intuitive.msa.recall import KSweep, Measures, RecallRun, k_sweep, run
 from intuitive.msa.task import ARMS, RecallConfig
 
@@ -169,13 +168,13 @@ def compare_slice(folder: Path) -> list[str]:
     return faults
 
 
+@one_thread()
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slice", action="store_true", help="compare with committed results")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     if options.slice:
         faults = compare_slice(options.folder)
         print("\n".join(faults) or "The slice agrees with the committed results.")

@@ -10,10 +10,13 @@ sequences; no held-out sequence is trained on. A record is plain values and fits
 
 import base64
 import dataclasses
+import functools
+import json
 import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,7 @@ from torch import Tensor
 
 from intuitive.common.decoder import Probe, Seen, causal_mask
 from intuitive.common.runtime import never, seeded
-from intuitive.common.training import Progress, silent, train
+from intuitive.common.training import Progress, one_thread, silent, train
 
 from .alignment import (
     Agreement,
@@ -254,6 +257,7 @@ def sequences_for(config: RecallConfig, seed: int) -> tuple[torch.Generator, Seq
     return training, draw_sequences(config, config.n_heldout, heldout)
 
 
+@one_thread()
 def run(
     config: RecallConfig,
     *,
@@ -262,7 +266,7 @@ def run(
     stale: Callable[[], bool] = never,
     progress: Progress = silent,
 ) -> RecallRun:
-    """Train one arm and measure it on held-out sequences every ten steps.
+    """Train one arm and measure it on held-out sequences every ten steps, on one CPU thread.
 
     Args:
         config: task, model, arm and training.
@@ -334,6 +338,7 @@ class KSweep:
     sparse: tuple[Measures, ...]
 
 
+@one_thread()
 def k_sweep(
     config: RecallConfig,
     *,
@@ -386,3 +391,18 @@ def k_sweep(
         sized = dataclasses.replace(distil, msa=msa)
         sparse.append(measure(look(model, heldout), heldout, sized, step=2 * config.n_steps))
     return KSweep(seed=seed, dense=dense, n_selected=budgets, sparse=tuple(sparse))
+
+
+# --------------------------------------------------------------------------------- committed
+
+
+@functools.cache
+def committed_runs() -> tuple[RecallRun, ...]:
+    """The runs of `benchmarks/msa_arms.py`; snapshots stand with those of the first seed.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    file = resources.files("intuitive.results").joinpath("msa_arms.json")
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(RecallRun.from_values(values) for values in saved["values"]["runs"])
