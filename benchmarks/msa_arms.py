@@ -29,6 +29,7 @@ TABLE_STEPS = (50, 100, 150, 200, 300)
 TABLE = (
     "accuracy",
     "needle_selected",
+    "needle_in_reach",
     "mass_captured",
     "mass_at_queries",
     "block_recall",
@@ -38,6 +39,7 @@ TABLE = (
 VARIANTS = {
     "kl_weight=0.05": RecallConfig(arm="msa", kl_weight=0.05),
     "kl_weight=5": RecallConfig(arm="msa", kl_weight=5.0),
+    "kl_weight=1 without detach": RecallConfig(arm="msa", kl_weight=1.0, detach=False),
     "kl_weight=5 without detach": RecallConfig(arm="msa", kl_weight=5.0, detach=False),
 }
 
@@ -101,9 +103,9 @@ def variants_table(variants: dict[str, Sequence[RecallRun]]) -> str:
 
 def sweep_table(sweeps: Sequence[KSweep]) -> str:
     """A dense model read through an index distilled from it, by blocks read."""
-    rows = [["k", *TABLE[:5]], ["dense", *measured([sweep.dense for sweep in sweeps])[:5]]]
+    rows = [["k", *TABLE[:6]], ["dense", *measured([sweep.dense for sweep in sweeps])[:6]]]
     for place, k in enumerate(sweeps[0].n_selected):
-        rows.append([str(k), *measured([sweep.sparse[place] for sweep in sweeps])[:5]])
+        rows.append([str(k), *measured([sweep.sparse[place] for sweep in sweeps])[:6]])
     return aligned(rows)
 
 
