@@ -1,10 +1,10 @@
 """A dense model made sparse: one Index Branch per layer learns where the frozen layer looks.
 
-    index = train_index(model.decoder, documents, ConversionConfig(), seed=0).index
-    sparse = convert(model.decoder, MSAConfig.smollm(), index)
+    (training,) = train_indices(model.decoder, documents, ConversionConfig(), seeds=[0])
+    sparse = convert(model.decoder, MSAConfig.smollm(), training.index)
     generate(sparse, prompt, max_new_tokens=40)
 
-Nothing of the model itself is trained. `train_index` lets the model read text; every layer shows
+Nothing of the model itself is trained. `train_indices` lets the model read text; every layer shows
 the input, queries and keys of its attention to a probe, and the KL to that attention trains the
 layer's Index Branch. First comes warm-up: the model reads densely, and the KL covers the whole
 causal row. Then the sparse phase: the model reads through its index, and the KL covers the
@@ -12,7 +12,8 @@ selected tokens. `selection_quality` and `token_losses` say what the conversion 
 
 Source: arXiv:2606.13392v2, section 3.2 and 5.1 (MSA-CPT).
 Differs: the paper goes on training the model for 400B tokens, so that it adapts to its index; here
-it stays as it was.
+it stays as it was. And a step compares a stretch of each layer's queries, drawn at random, not all
+of them: neighbours teach much the same, and the average over draws is the paper's loss.
 """
 
 import copy
@@ -286,10 +287,10 @@ class ConversionConfig:
     n_sparse: int = 60  # then steps with the KL over the selected tokens
     learning_rate: float = 5e-3  # of AdamW, without weight decay
     n_ramp: int = 12  # steps over which the learning rate rises; it falls as a cosine after them
-    query_chunk: int = 2048  # queries whose scores are in memory at once
+    n_queries: int = 512  # stretch of queries that one step compares in each layer
 
     def __post_init__(self) -> None:
-        for name in ("context", "n_warmup", "n_ramp", "query_chunk"):
+        for name in ("context", "n_warmup", "n_ramp", "n_queries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.n_sparse < 0:
@@ -327,24 +328,28 @@ def pieces_of(documents: Documents, context: int, *, shortest: int) -> list[Int[
     return pieces
 
 
-def train_index(
+def train_indices(
     decoder: Decoder,
     documents: Documents,
     config: ConversionConfig,
     *,
-    seed: int,
+    seeds: Sequence[int] = (0,),
     stale: Callable[[], bool] = never,
-    progress: Callable[[int, float], None] | None = None,
-) -> IndexTraining:
-    """Train one Index Branch per layer on a frozen model's own attention.
+    progress: Callable[[int, list[float]], None] | None = None,
+) -> list[IndexTraining]:
+    """Train one Index Branch per layer on a frozen model's own attention, once for every seed.
+
+    All seeds see the same pieces of text in the same order, so that in warm-up the model reads
+    each piece once for all of them.
 
     Args:
         decoder: the dense model, which is not changed.
         documents: token ids of the training texts.
         config: sizes and schedule.
-        seed: of the first weights and of the order of the pieces.
+        seeds: of the first weights and of the queries that are compared.
         stale: turns true when nobody waits; asked before every step.
-        progress: called after every step with its number, from 1, and the KL averaged over layers.
+        progress: called after every step with its number, from 1, and the KL of every seed,
+            averaged over layers.
 
     Raises:
         ValueError: no document fills a piece of twice the selection's size, or the layers do not
@@ -360,87 +365,112 @@ def train_index(
             f"none of {len(documents)} documents has {shortest} tokens: give longer texts, so that "
             "the selection has something to leave out."
         )
-    generator = seeded(seed)
-    student = convert(
-        decoder, config.msa, None, layers=config.layers, sparse=False, generator=generator
-    )
     layers = tuple(range(decoder.config.n_layers)) if config.layers is None else config.layers
-    weights = [weight.requires_grad_() for weight in _index_weights(student)]
-    optimizer = torch.optim.AdamW(weights, weight_decay=0.0)
-    device = decoder.embedding.weight.device
+    draws = [seeded(seed) for seed in seeds]
+    students = [
+        convert(decoder, config.msa, None, layers=layers, sparse=False, generator=draw)
+        for draw in draws
+    ]
+    weights = [weight for student in students for weight in _index_weights(student)]
+    optimizer = torch.optim.AdamW([w.requires_grad_() for w in weights], weight_decay=0.0)
+    align = functools.partial(align_indices, layers=layers, n_queries=config.n_queries)
+    order_of_pieces = seeded(0)
     order: list[int] = []
     kl = []
-    warmed_up = None
+    warmed_up: list[TrainedIndex] = []
     for step in range(config.n_steps):
         check(stale)
         if step == config.n_warmup:
-            warmed_up = TrainedIndex.of(student, {})
-            for layer in layers:
-                student.layers[layer].attention.sparse = True
-        order = order or torch.randperm(len(pieces), generator=generator).tolist()
-        tokens = pieces[order.pop()].to(device)
-        losses = align(student, tokens, layers, query_chunk=config.query_chunk)
+            warmed_up = [TrainedIndex.of(student, {}) for student in students]
+            for student in students:
+                for layer in layers:
+                    student.layers[layer].attention.sparse = True
+        order = order or torch.randperm(len(pieces), generator=order_of_pieces).tolist()
+        tokens = pieces[order.pop()].to(decoder.embedding.weight.device)
+        if step < config.n_warmup:
+            losses = align(decoder, students, tokens, draws)
+        else:
+            losses = torch.cat(
+                [
+                    align(student, [student], tokens, [draw])
+                    for student, draw in zip(students, draws, strict=True)
+                ]
+            )
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
         optimizer.step()
         optimizer.zero_grad()
         kl.append(losses)
         if progress is not None:
-            progress(step + 1, float(losses.mean()))
-    index = TrainedIndex.of(student, {})
-    return IndexTraining(
-        index=index,
-        warmed_up=index if warmed_up is None else warmed_up,
-        layers=layers,
-        kl=torch.stack(kl).tolist(),
-        n_warmup=config.n_warmup,
-    )
+            progress(step + 1, losses.mean(-1).tolist())
+    by_seed = torch.stack(kl, 1).tolist()
+    trained = [TrainedIndex.of(student, {}) for student in students]
+    return [
+        IndexTraining(index, early, layers, rows, config.n_warmup)
+        for index, early, rows in zip(trained, warmed_up or trained, by_seed, strict=True)
+    ]
 
 
-def align(
-    decoder: Decoder, tokens: Int[Tensor, " n"], layers: Sequence[int], *, query_chunk: int
-) -> Float[Tensor, " layers"]:
-    """Let a converted decoder read a text; add each layer's KL gradients to its Index Branch.
+def align_indices(
+    reader: Decoder,
+    students: Sequence[Decoder],
+    tokens: Int[Tensor, " n"],
+    draws: Sequence[torch.Generator],
+    *,
+    layers: Sequence[int],
+    n_queries: int,
+) -> Float[Tensor, "students layers"]:
+    """Let one decoder read a text; add the gradients of its layers' KL to every student's index.
 
-    Layers whose attention is `sparse` read, and are compared, on the selected tokens; others on
-    the whole causal row.
+    Args:
+        reader: the dense decoder in warm-up; in the sparse phase the only student itself.
+        students: converted decoders whose Index Branches learn.
+        tokens: the text.
+        draws: one generator per student, for the stretch of queries that each layer compares.
+        layers: which layers learn.
+        n_queries: length of the stretch.
 
     Returns:
-        The KL of each layer, in nats.
+        The KL of each student and layer, in nats.
     """
-    losses = []
+    losses: list[list[Tensor]] = [[] for _ in students]
+    starts = range(0, len(tokens), n_queries)
 
     def receive(seen: Seen) -> None:
-        attention = decoder.layers[seen.layer].attention
-        with torch.enable_grad():
-            loss = layer_kl(attention, seen, query_chunk=query_chunk)
-            loss.backward()
-        losses.append(loss.detach())
+        for student, draw, row in zip(students, draws, losses, strict=True):
+            start = starts[int(torch.randint(len(starts), (), generator=draw))]
+            stretch = slice(start, min(start + n_queries, len(tokens)))
+            with torch.enable_grad():
+                loss = layer_kl(student.layers[seen.layer].attention, seen, stretch)
+                weight = (stretch.stop - stretch.start) / n_queries  # of a shorter last stretch
+                (weight * loss).backward()
+            row.append(loss.detach())
 
     with torch.no_grad():
-        decoder.hidden(
-            tokens[None], probe=Probe(tuple(layers), receive), until_layer=max(layers) + 1
-        )
-    return torch.stack(losses)
+        probe = Probe(tuple(layers), receive)
+        reader.hidden(tokens[None], probe=probe, until_layer=max(layers) + 1)
+    return torch.stack([torch.stack(row) for row in losses])
 
 
-def layer_kl(attention: MSAAttention, seen: Seen, *, query_chunk: int) -> Float[Tensor, ""]:
-    """KL(main attention‖index) of one layer on one text, over its support (Eqs. 9-10)."""
-    n, h_kv = seen.q.shape[1], seen.k.shape[2]
-    q_idx, k_idx = attention.index(seen.hidden, torch.arange(n, device=seen.q.device)[None])
-    block_idx = attention.select(q_idx, k_idx) if attention.sparse else None
-    total = q_idx.new_zeros(())
-    for start in range(0, n, query_chunk):
-        end = min(start + query_chunk, n)
-        if block_idx is None:
-            support = causal_support(end - start, end, h_kv, q_idx.device)[None]
-        else:
-            support = block_sparse_mask(block_idx[:, start:end], end, attention.msa.block_size)
-        main = main_scores(seen.q[0, start:end], seen.k[0, :end])[None]
-        teacher = teacher_probabilities(main, support)
-        index = token_scores(q_idx[:, start:end], k_idx[:, :end])
-        total = total + (end - start) / n * index_kl(index, teacher, support)
-    return total
+def layer_kl(attention: MSAAttention, seen: Seen, stretch: slice) -> Float[Tensor, ""]:
+    """KL(main attention‖index) of one layer, averaged over a stretch of queries (Eqs. 9-10).
+
+    A layer whose attention is `sparse` is compared on the tokens that it selects, another on the
+    whole causal row.
+    """
+    start, end = stretch.start, stretch.stop
+    hidden = seen.hidden[:, :end]  # later tokens are in the future of all these queries
+    positions = torch.arange(end, device=hidden.device).expand(len(hidden), end)
+    q_idx, k_idx = attention.index(hidden, positions)
+    q_idx = q_idx[:, start:]
+    if attention.sparse:
+        block_idx = attention.select(q_idx, k_idx)
+        support = block_sparse_mask(block_idx, end, attention.msa.block_size)
+    else:
+        support = causal_support(end - start, end, q_idx.shape[2], hidden.device)[None]
+    main = main_scores(seen.q[0, start:end], seen.k[0, :end])[None]
+    teacher = teacher_probabilities(main, support)
+    return index_kl(token_scores(q_idx, k_idx), teacher, support)
 
 
 # ------------------------------------------------------------------------------- the measures
