@@ -241,8 +241,10 @@ class Notebook:
         return time.perf_counter() - start
 
     def scroll_to_cell(self, index: int) -> None:
-        self.page.evaluate(
-            "index => window.jupyterapp.shell.currentWidget.content.scrollToItem(index, 'start')",
+        self.page.evaluate(  # its promise is not waited for: it may never be kept
+            """index => {
+                window.jupyterapp.shell.currentWidget.content.scrollToItem(index, "start");
+            }""",
             index,
         )
 

@@ -28,7 +28,7 @@ def page(chromium):
 @pytest.fixture(scope="module")
 def notebook(page, lab_url):
     notebook = Notebook(page, lab_url, "explorers.ipynb")
-    notebook.run_all()
+    notebook.run_all(timeout=240)
     return notebook
 
 

@@ -1,0 +1,199 @@
+"""From a slider's event to the settled picture, in JupyterLab in headless Chromium.
+
+    python benchmarks/latency.py [--moves 30] [--seed 0] [--only msa_block_selection ...]
+
+Opens every lesson, takes the seconds from "Run All Cells" to its first picture, then moves the
+sliders of every explorer one at a time and prints a table. Times run in the page, from the event
+that a slider fires to the end of the last plot's drawing; painting follows with the next frame.
+Writes benchmarks/results/latency_cpu.json. Run it on a machine with nothing else to do.
+
+Moves that redraw need no more than the last cheap step; moves that recompute score every block
+of a layer again. Targets: a 95th percentile of 150 ms for the first, 600 ms for the second.
+"""
+
+import argparse
+import math
+import os
+import platform
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from lab import ExplorerOnPage, Notebook, browser_page, lab_server  # noqa: E402
+
+from intuitive.common import records  # noqa: E402
+from intuitive.widgets import panels  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "latency_cpu.json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TARGETS_MS = {"redraw": 150, "recompute": 600}  # 95th percentile
+FIRST_PICTURE_S = 15
+REST_MS = 60  # between two moves
+RECOMPUTES = {("msa_block_selection", "layer"), ("msa_block_selection", "block_size")}
+PACKAGES = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "plotly", "playwright", "numpy")
+
+
+def processor() -> str:
+    """The CPU's name and how many cores may be used."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def sliders_of(explorer: ExplorerOnPage) -> list[dict]:
+    """The sliders and drop-down lists of an explorer: name, admissible values, value now."""
+    found = explorer.root.evaluate(
+        """root => [...root.querySelectorAll("input[type=range], select")].map(element => ({
+            name: element.dataset.control,
+            listed: element.options
+                ? [...element.options].map(option => option.value)
+                : JSON.parse(element.dataset.values ?? "null"),
+            range: [element.min, element.max, element.step].map(Number),
+        }))"""
+    )
+    for slider in found:
+        low, high, step = slider.pop("range")
+        numbers = slider.pop("listed") or [
+            low + step * position for position in range(round((high - low) / step) + 1)
+        ]
+        slider["values"] = numbers
+        slider["now"] = explorer.values()[slider["name"]]
+    return found
+
+
+def choices(slider: dict, dice: random.Random, moves: int) -> Iterator[int | float | str]:
+    """Random values of a control, never the same twice in a row."""
+    last = slider["now"]
+    for _ in range(moves):
+        last = dice.choice([value for value in slider["values"] if value != last])
+        yield last
+
+
+def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Random) -> list[dict]:
+    """Times of every control of one explorer, one control at a time."""
+    rows = []
+    for slider in sliders_of(explorer):
+        control, times_ms = slider["name"], []
+        kind = "recompute" if (name, control) in RECOMPUTES else "redraw"
+        for value in choices(slider, dice, moves):
+            if (name, control) == ("msa_block_selection", "block_size"):
+                layer = dice.choice([x for x in range(30) if x != explorer.values()["layer"]])
+                explorer.set("layer", layer)  # untimed: another layer's blocks are not known yet
+            times_ms.append(explorer.time_to_settle(control, value))
+            explorer.page.wait_for_timeout(REST_MS)
+        times_ms.sort()
+        rows.append(
+            {
+                "explorer": name,
+                "control": control,
+                "kind": kind,
+                "moves": len(times_ms),
+                "median_ms": round(statistics.median(times_ms), 1),
+                "p95_ms": round(times_ms[math.ceil(0.95 * len(times_ms)) - 1], 1),
+                "longest_ms": round(times_ms[-1], 1),
+            }
+        )
+        explorer.set(control, slider["now"])
+        row = rows[-1]
+        print(
+            f"{name:22s} {control:12s} {kind:9s} median {row['median_ms']:6.1f}  "
+            f"p95 {row['p95_ms']:6.1f}  longest {row['longest_ms']:6.1f} ms",
+            flush=True,
+        )
+    return rows
+
+
+def first_picture_s(notebook: Notebook, name: str) -> float:
+    """Seconds from "run all" until an explorer's picture stands."""
+    started = time.perf_counter()
+    notebook.run_all(wait=False)
+    notebook.explorer(name)
+    return round(time.perf_counter() - started, 2)
+
+
+def explorers_notebook(folder: Path, names: list[str]) -> str:
+    """A notebook with one explorer in each cell."""
+    sources = ["from intuitive.widgets import panels"]
+    sources += [f"panels.{panels.EXPLORERS[name].__name__}()" for name in names]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "explorers.ipynb")
+    return "explorers.ipynb"
+
+
+def first_explorer(lesson: Path) -> str:
+    """The name of the first explorer that a lesson shows."""
+    makers = {maker.__name__: name for name, maker in panels.EXPLORERS.items()}
+    for cell in nbformat.read(lesson, as_version=4).cells:
+        for maker, name in makers.items():
+            if f"panels.{maker}(" in cell.source:
+                return name
+    raise ValueError(f"{lesson.name} shows no explorer of panels.EXPLORERS.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--moves", type=int, default=30, help="per control")
+    parser.add_argument("--seed", type=int, default=0, help="of the values moved to")
+    parser.add_argument("--only", nargs="*", default=list(panels.EXPLORERS), help="explorers")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    chosen = parser.parse_args()
+    browser = os.environ.get("INTUITIVE_CHROMIUM") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if browser is None:
+        parser.error(f"no browser: install one of {', '.join(BROWSERS)}, or set INTUITIVE_CHROMIUM")
+    load_before = os.getloadavg()[0]
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for lesson in lessons:
+            shutil.copy(lesson, folder)
+        own = explorers_notebook(folder, chosen.only)
+        dice = random.Random(chosen.seed)
+        first, rows = {}, []
+        for lesson in lessons:  # each in a fresh JupyterLab, as a reader meets it
+            with lab_server(folder) as url, browser_page(browser) as page:
+                notebook = Notebook(page, url, lesson.name)
+                first[lesson.stem] = first_picture_s(notebook, first_explorer(lesson))
+                print(f"{lesson.stem}: first picture {first[lesson.stem]} s", flush=True)
+        with lab_server(folder) as url, browser_page(browser) as page:
+            notebook = Notebook(page, url, own)
+            notebook.run_all(timeout=300)
+            for name in chosen.only:
+                rows += time_moves(name, notebook.explorer(name), chosen.moves, dice)
+            browser_version = page.context.browser.version
+    kinds = {
+        kind: max((row["p95_ms"] for row in rows if row["kind"] == kind), default=0.0)
+        for kind in TARGETS_MS
+    }
+    record = {
+        "first_picture_s": first,
+        "moves": rows,
+        "largest_p95_ms": kinds,
+        "within_targets": all(kinds[kind] < limit for kind, limit in TARGETS_MS.items())
+        and all(seconds < FIRST_PICTURE_S for seconds in first.values()),
+        "load_before": round(load_before, 2),
+        "versions": {package: version(package) for package in PACKAGES}
+        | {"chromium": browser_version},
+    }
+    config = {"moves": chosen.moves, "seed": chosen.seed, "targets_ms": TARGETS_MS}
+    print(records.save(chosen.out, record, config=config, device=processor()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
