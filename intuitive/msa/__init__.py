@@ -8,6 +8,7 @@ Map of the rooms, in reading order:
     alignment.py   the KL loss that trains the Index Branch, and measures of its success
     task.py        associative recall: data, one-layer model, losses
     recall.py      its five arms: training runs and their records
+    convert.py     a dense model made sparse: its index trained, saved, and measured
     experiment.py  the numbers behind the lesson's explorers
     measured.py    the committed kernel times
     loops.py       three loop orders, step by step, with the bytes they move
@@ -23,6 +24,9 @@ import importlib
 _HOME = {
     "MSAConfig": "config",
     "MSAAttention": "model",
+    "TrainedIndex": "convert",
+    "load_index": "convert",
+    "shipped_index": "convert",
     "SELECTORS": "reference",
     "selector_scores": "reference",
     "check_select": "exercise",
@@ -31,6 +35,7 @@ _HOME = {
 _ROOMS = (
     "alignment",
     "config",
+    "convert",
     "cost",
     "exercise",
     "experiment",

@@ -24,17 +24,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.decoder import Probe, Seen
+from intuitive.common.decoder import Decoder, Probe, Seen
 from intuitive.common.runtime import Cancelled, Measurement, check, device_name, measure, never
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
-from intuitive.kernels import block_sparse_attention, score_and_select, select_blocks
+from intuitive.kernels import (
+    block_scores,
+    block_sparse_attention,
+    score_and_select,
+    select_blocks,
+)
 
 from . import cost, reference
 from .config import MSAConfig
+from .convert import TrainedIndex, convert
 from .reference import SELECTORS
 
 __all__ = [
+    "TRAINED_INDEX",
     "Cancelled",
     "CostParams",
     "CostResult",
@@ -51,6 +58,8 @@ __all__ = [
     "select_in_text",
     "synthetic_sample",
 ]
+
+TRAINED_INDEX = "trained_index"  # the selector of texts that were read with one
 
 Stale = Callable[[], bool]
 Progress = Callable[[float, str], None]
@@ -102,6 +111,13 @@ class TextSample:
     tokens: tuple[str, ...]  # one piece of text per token, together the whole text
     queries: tuple[Float[Tensor, "n h_q d"], ...]  # by layer, positions applied
     keys: tuple[Float[Tensor, "n h_kv d"], ...]
+    index_queries: tuple[Float[Tensor, "n h_kv d_idx"], ...] = ()  # empty without a trained index
+    index_keys: tuple[Float[Tensor, "n d_idx"], ...] = ()
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """Names of the selectors that this text offers."""
+        return (*SELECTORS, TRAINED_INDEX) if self.index_queries else tuple(SELECTORS)
 
     @property
     def n_tokens(self) -> int:
@@ -116,6 +132,7 @@ class TextSample:
         return self.keys[0].shape[1]
 
 
+_KEPT_WITH_INDEX = ("queries", "keys", "index_queries", "index_keys")
 _samples = _Recent(3)  # about 100 MB each at 1,024 tokens
 _serial = itertools.count()
 
@@ -124,6 +141,7 @@ def read_text(
     text: str,
     *,
     model: SmolLM2,
+    index: TrainedIndex | None = None,
     title: str = "Your text",
     max_tokens: int = 1024,
     min_tokens: int = 64,
@@ -135,6 +153,8 @@ def read_text(
     Args:
         text: any text; what exceeds `max_tokens` is cut off, and `note` says so.
         model: the language model.
+        index: Index Branches trained on it, whose queries and keys are kept too; they offer the
+            selector "trained_index".
         title: a name for pictures.
         max_tokens: at most the model's context.
         min_tokens: fewer would not fill enough key blocks to choose among.
@@ -142,7 +162,8 @@ def read_text(
         progress: called with a share in [0, 1] and a sentence.
 
     Raises:
-        ValueError: the text is empty, too short, or holds what is no text.
+        ValueError: the text is empty, too short, or holds what is no text; or the index is not
+            one of this model's.
         Cancelled: `stale()` became true.
     """
     if not text.strip():
@@ -157,6 +178,8 @@ def read_text(
             "character: copy the text again, or save the file as UTF-8."
         ) from None
     n_layers = model.decoder.config.n_layers
+    indexed = None if index is None else _with_index(model, index)
+    kept = ("queries", "keys") if index is None else _KEPT_WITH_INDEX
 
     def run() -> TextSample:
         progress(0.0, "Splitting the text into tokens")
@@ -169,11 +192,15 @@ def read_text(
             )
         cut = len(ids) > max_tokens or len(text) > 32 * max_tokens
         ids = ids[:max_tokens]
-        seen: list[tuple[Tensor, Tensor]] = []
+        seen: list[tuple[Tensor, ...]] = []
 
         def receive(layer: Seen) -> None:
             check(stale)
-            seen.append((layer.q[0].float().cpu(), layer.k[0].float().cpu()))
+            parts = [layer.q, layer.k]
+            if indexed is not None:
+                positions = torch.arange(len(ids), device=layer.q.device)[None]
+                parts += indexed.layers[layer.layer].attention.index(layer.hidden, positions)
+            seen.append(tuple(part[0].float().cpu() for part in parts))
             progress(len(seen) / n_layers, f"Read by layer {len(seen)} of {n_layers}")
 
         check(stale)
@@ -186,14 +213,21 @@ def read_text(
             note=f"Only the first {len(ids):,} tokens of the text are used." if cut else "",
             token_ids=tuple(ids),
             tokens=tuple(model.tokenizer.token_strings(ids)),
-            queries=tuple(q for q, _ in seen),
-            keys=tuple(k for _, k in seen),
+            **dict(zip(kept, zip(*seen, strict=True), strict=True)),
         )
 
-    # The model is kept with its sample: its id stays taken as long as the entry lives.
-    key = (digest, max_tokens, min_tokens, id(model))
-    _, sample = _samples.get(key, lambda: (model, run()))
+    # Model and index are kept with their sample: their ids stay taken as long as the entry lives.
+    key = (digest, max_tokens, min_tokens, id(model), id(index))
+    *_, sample = _samples.get(key, lambda: (model, index, run()))
     return dataclasses.replace(sample, title=title)
+
+
+def _with_index(model: SmolLM2, index: TrainedIndex) -> Decoder:
+    """The model with an index in every layer."""
+    config = model.decoder.config
+    heads = {name: getattr(config, name) for name in ("n_q_heads", "n_kv_heads", "d_head")}
+    msa = MSAConfig(**heads, d_index=index.d_index)
+    return convert(model.decoder, msa, index, layers=range(config.n_layers))
 
 
 def synthetic_sample(*, n: int = 512, n_layers: int = 2, seed: int = 0) -> TextSample:
@@ -254,9 +288,10 @@ class SelectionParams(Settings):
     group: int = 0  # the GQA group that readouts and highlighted text follow
 
     def __post_init__(self) -> None:
-        if self.selector not in SELECTORS:
+        known = (*SELECTORS, TRAINED_INDEX)
+        if self.selector not in known:
             raise ValueError(
-                f"selector={self.selector!r} is unknown; choose one of {', '.join(SELECTORS)}."
+                f"selector={self.selector!r} is unknown; choose one of {', '.join(known)}."
             )
         # The sizes must make a layer; its messages hold for the sliders as well.
         MSAConfig(
@@ -327,6 +362,11 @@ def _table(
             table[name] = reference.selector_scores(
                 name, sample.queries[layer], sample.keys[layer], block_size=block_size
             )
+        if sample.index_queries:
+            check(stale)
+            q_idx, k_idx = sample.index_queries[layer], sample.index_keys[layer]
+            scores = block_scores(q_idx[None], k_idx[None], block_size=block_size)[0]
+            table[TRAINED_INDEX] = scores / math.sqrt(q_idx.shape[-1])
         return table
 
     return _tables.get((sample.key, layer, block_size), make)
@@ -377,6 +417,11 @@ def _check_against(sample: TextSample, params: SelectionParams) -> int:
             )
     if not -n <= params.query < n:
         raise ValueError(f"query={params.query} must lie from 0 to {n - 1}, or be -1 for the last.")
+    if params.selector not in sample.selectors:
+        raise ValueError(
+            f"selector={params.selector!r} needs a trained index, and this text was read without "
+            f"one: pass index=load_index() to read_text, or choose {', '.join(SELECTORS)}."
+        )
     return params.query % n
 
 
@@ -387,8 +432,9 @@ def select_in_text(
     """Select key blocks for every query of one layer, and compare the selectors.
 
     `token_scores` are what the chosen selector pools over tokens: the greatest score among the
-    group's heads (main_max, main_mean), the score of their mean query (block_mean_keys), or the
-    attention probability itself (oracle, and window_sink, which scores no token).
+    group's heads (main_max, main_mean), the score of their mean query (block_mean_keys), the
+    index score (trained_index), or the attention probability itself (oracle, and window_sink,
+    which scores no token).
 
     Args:
         sample: from `read_text`.
@@ -396,7 +442,8 @@ def select_in_text(
         stale: turns true when nobody waits; asked before every selector.
 
     Raises:
-        ValueError: layer, query or group do not exist in this text.
+        ValueError: layer, query or group do not exist in this text, or it was read without the
+            trained index that is asked for.
         Cancelled: `stale()` became true.
     """
     query = _check_against(sample, params)
@@ -413,6 +460,10 @@ def select_in_text(
         token_scores = scores.amax(1)
     elif params.selector == "block_mean_keys":
         token_scores = scores.mean(1)
+    elif params.selector == TRAINED_INDEX:
+        q_idx = sample.index_queries[params.layer][query : query + 1]
+        k_idx = sample.index_keys[params.layer][: query + 1]
+        token_scores = reference.token_scores(q_idx[None], k_idx[None])[0, 0]
     else:
         token_scores = token_mass
     future = (0, n - query - 1)
