@@ -10,6 +10,11 @@ Importing this package loads nothing heavy: each room is imported when first use
 """
 
 import importlib
+import os
+
+# Sliders share the processor with a browser. OpenMP's threads otherwise spin while they wait for
+# each other, and with every core taken that makes torch many times slower. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

@@ -12,6 +12,7 @@ import shutil
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read when torch is first imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `import intuitive` does, if it is first
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
