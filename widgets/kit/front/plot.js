@@ -87,6 +87,9 @@ function themed(layout, theme) {
   const dressed = { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
   dressed.font = { size: 13, ...layout.font, color: theme.text, family: theme.font };
   dressed.hoverlabel = { bgcolor: theme.page, font: { color: theme.text }, ...layout.hoverlabel };
+  if (layout.annotations) {
+    dressed.annotations = layout.annotations.map((note) => ({ arrowcolor: theme.line, ...note }));
+  }
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis\d*$/.test(key)) {
       dressed[key] = {
