@@ -10,7 +10,8 @@ Map of the rooms, in reading order:
     recall.py      its five arms: training runs and their records
     convert.py     a dense model made sparse: its index trained, saved, and measured
     experiment.py  the numbers behind the lesson's explorers
-    measured.py    the committed kernel times
+    continuation.py  dense and sparse model continue one text
+    measured.py    committed results, read as records
     loops.py       three loop orders, step by step, with the bytes they move
     exercise.py    checks for the lesson's "your turn"
 
@@ -35,6 +36,7 @@ _HOME = {
 _ROOMS = (
     "alignment",
     "config",
+    "continuation",
     "convert",
     "cost",
     "exercise",

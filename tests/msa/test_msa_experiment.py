@@ -306,7 +306,13 @@ def test_measuring_on_a_gpu():
     measured = ex.measure_here(MSAConfig.paper(), 8192, max_queries=1024)
     assert measured.n_queries == 1024
     assert measured.prefill_speedup > 0 and measured.decode_speedup > 0
-    assert measured.dense_decode.peak_bytes is not None
+    assert measured.dense_prefill.peak_bytes is not None
+
+
+@pytest.mark.gpu
+def test_decoding_a_long_context_is_faster_than_dense():
+    measured = ex.measure_here(MSAConfig.paper(), 2**19, max_queries=128)
+    assert measured.decode_speedup > 2
 
 
 # The needle

@@ -158,11 +158,12 @@ MOVES = {
     "msa_block_selection": ("query", (10, 200, 471)),
     "msa_what_it_costs": ("context", (4096, 65536)),
     "msa_loop_orders": ("percent", (0, 63, 100)),
+    "msa_training_replay": ("step", (0, 30, 300)),
 }
 
 
 def test_every_explorer_is_moved_here():
-    assert set(MOVES) == set(panels.EXPLORERS)
+    assert {*MOVES, "msa_continuation"} == set(panels.EXPLORERS)  # that one needs the model
 
 
 @pytest.mark.parametrize("from_thread", [False, True], ids=["main thread", "other thread"])

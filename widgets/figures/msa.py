@@ -369,6 +369,9 @@ def ratio_figure(
     )
 
 
+TIME_EXPONENTS = {"prefill": (-1, 3), "decode": (-3, 0.2)}  # limits in powers of ten, ms
+
+
 def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> go.Figure:
     """Measured milliseconds against context: dense, MSA, and MSA's two steps."""
     rows = recorded.of(task)
@@ -388,7 +391,7 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> go.Fig
     return theme.figure(
         traces,
         y=f"{task}, milliseconds",
-        y_range=(-3, 3),
+        y_range=TIME_EXPONENTS[task],
         xaxis=CONTEXT_AXIS,
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
         showlegend=True,

@@ -112,5 +112,5 @@ def traffic_figure(result: LoopResult, share: int | float) -> go.Figure:
         barmode="stack",
         showlegend=True,
         legend={"traceorder": "normal"},
-        margin={"l": 90, "t": 52},
+        margin={"l": 104, "t": 76},
     )

@@ -2,24 +2,30 @@
 
 from .msa import block_selection, needle_pooling, what_it_costs, where_it_looks
 from .msa_checks import decode_ceiling, halving_k, loop_order, weak_needle
+from .msa_continue import continuation
 from .msa_loops import loop_scrubber
+from .msa_training import training_replay
 
 EXPLORERS = {
     "msa_needle": needle_pooling,
     "msa_where_it_looks": where_it_looks,
     "msa_block_selection": block_selection,
     "msa_what_it_costs": what_it_costs,
+    "msa_training_replay": training_replay,
     "msa_loop_orders": loop_scrubber,
+    "msa_continuation": continuation,
 }
 
 __all__ = [
     "EXPLORERS",
     "block_selection",
+    "continuation",
     "decode_ceiling",
     "halving_k",
     "loop_order",
     "loop_scrubber",
     "needle_pooling",
+    "training_replay",
     "weak_needle",
     "what_it_costs",
     "where_it_looks",

@@ -1,0 +1,176 @@
+"""Dense and sparse SmolLM2 continue the same text, token by token.
+
+Greedy decoding, so that every difference comes from what was not read. Two texts that part at one
+token may differ in all that follows; `agreement` therefore also asks the sparse model for its
+next token along the dense model's own text.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from intuitive.common.decoder import Decoder, generate
+from intuitive.common.runtime import check, never
+from intuitive.common.settings import Settings
+from intuitive.common.smollm import SmolLM2
+
+from .config import MSAConfig
+from .convert import convert, shipped_index
+from .reference import SELECTORS
+
+TRAINED, UNTRAINED = "trained_index", "untrained_index"
+ALL_READERS = (TRAINED, UNTRAINED, *SELECTORS)
+
+Stale = Callable[[], bool]
+Progress = Callable[[float, str], None]
+
+
+def readers() -> tuple[str, ...]:
+    """Names of what may choose the blocks here; the trained index needs its weights."""
+    return ALL_READERS if shipped_index() is not None else ALL_READERS[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinueParams(Settings):
+    """How a text is continued."""
+
+    n_selected: int = 4  # blocks that every query of every layer may read
+    block_size: int = 32  # tokens
+    reader: str = TRAINED  # what chooses the blocks
+    n_prompt: int = 256  # tokens of the text that are given
+    n_new: int = 24  # tokens to write
+
+    def __post_init__(self) -> None:
+        if self.reader not in ALL_READERS:
+            raise ValueError(
+                f"reader={self.reader!r} is unknown; choose one of {', '.join(ALL_READERS)}."
+            )
+        if self.n_prompt < 1 or self.n_new < 1:
+            raise ValueError(
+                f"n_prompt={self.n_prompt} and n_new={self.n_new} must be at least 1 token."
+            )
+        _ = self.msa
+
+    @property
+    def msa(self) -> MSAConfig:
+        """The layer, checked: SmolLM2's heads with this budget."""
+        return MSAConfig(
+            n_q_heads=9,
+            n_kv_heads=3,
+            d_head=64,
+            d_index=64,
+            block_size=self.block_size,
+            n_selected=self.n_selected,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """Two continuations of one prompt."""
+
+    params: ContinueParams
+    prompt: tuple[str, ...]  # pieces of text, one per token
+    dense: tuple[str, ...]
+    sparse: tuple[str, ...]
+    dense_ids: tuple[int, ...]
+    sparse_ids: tuple[int, ...]
+    agreement: float  # share of the dense text's tokens that the sparse model would write there
+    read_share: float  # share of the visible tokens that the last query may read at most
+
+    @property
+    def first_difference(self) -> int | None:
+        """Position of the first token that differs; None where all are the same."""
+        pairs = zip(self.dense_ids, self.sparse_ids, strict=False)
+        return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+
+
+def _silent(fraction: float, sentence: str) -> None:
+    """The `progress` of a caller who does not ask."""
+
+
+@functools.lru_cache(maxsize=8)
+def _sparse(model: SmolLM2, params: ContinueParams) -> Decoder:
+    if params.reader == TRAINED:
+        index = shipped_index()
+        if index is None:
+            raise ValueError(
+                "reader='trained_index' needs the weights that this copy of the package lacks; "
+                f"choose one of {', '.join(readers())}."
+            )
+        sizes = MSAConfig(
+            n_q_heads=params.msa.n_q_heads,
+            n_kv_heads=params.msa.n_kv_heads,
+            d_head=params.msa.d_head,
+            d_index=index.d_index,
+            block_size=params.block_size,
+            n_selected=params.n_selected,
+        )
+        return convert(model.decoder, sizes, index)
+    untrained = params.reader == UNTRAINED
+    return convert(
+        model.decoder,
+        params.msa,
+        None if untrained else params.reader,
+        generator=torch.Generator().manual_seed(0) if untrained else None,
+    )
+
+
+@torch.inference_mode()
+def continue_text(
+    text: str,
+    params: ContinueParams,
+    *,
+    model: SmolLM2,
+    stale: Stale = never,
+    progress: Progress = _silent,
+) -> Continuation:
+    """Continue a text with the dense model and with its sparse conversion.
+
+    Args:
+        text: its first `n_prompt` tokens are the prompt.
+        params: budget, reader and lengths.
+        model: SmolLM2, dense.
+        stale: turns true when nobody waits; asked before every token.
+        progress: called with a share in [0, 1] and a sentence.
+
+    Raises:
+        ValueError: the text has fewer than two blocks of tokens, or the reader has no weights.
+        Cancelled: `stale()` became true.
+    """
+    ids = model.tokenizer.encode(text)[: params.n_prompt]
+    if len(ids) < 2 * params.block_size:
+        raise ValueError(
+            f"The text has {len(ids)} tokens; at least two blocks of {params.block_size} are "
+            "needed to leave one out: give a longer text or take smaller blocks."
+        )
+    device = model.decoder.embedding.weight.device
+    prompt = torch.tensor([ids], device=device)
+    sparse_decoder = _sparse(model, params)
+    written: dict[str, tuple[int, ...]] = {}
+    for part, (name, decoder) in enumerate((("dense", model.decoder), ("sparse", sparse_decoder))):
+        done = 0
+
+        def count(_token: object, name: str = name, part: int = part) -> None:
+            nonlocal done
+            done += 1
+            progress((part + done / params.n_new) / 2, f"{name}: token {done} of {params.n_new}")
+
+        new = generate(decoder, prompt, max_new_tokens=params.n_new, on_token=count, stale=stale)
+        written[name] = tuple(new[0].tolist())
+    check(stale)
+    along = torch.tensor([[*ids, *written["dense"]]], device=device)
+    guesses = sparse_decoder(along)[0, len(ids) - 1 : -1].argmax(-1).tolist()
+    agree = [guess == token for guess, token in zip(guesses, written["dense"], strict=True)]
+    pieces = model.tokenizer.token_strings
+    return Continuation(
+        params=params,
+        prompt=tuple(pieces(ids)),
+        dense=tuple(pieces(list(written["dense"]))),
+        sparse=tuple(pieces(list(written["sparse"]))),
+        dense_ids=written["dense"],
+        sparse_ids=written["sparse"],
+        agreement=sum(agree) / len(agree),
+        read_share=min(1.0, params.n_selected * params.block_size / along.shape[1]),
+    )

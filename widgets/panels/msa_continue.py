@@ -1,0 +1,151 @@
+"""The generation explorer of the MSA lesson: dense and sparse SmolLM2 continue one text."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from intuitive.common import corpus, smollm
+from intuitive.msa.continuation import (
+    TRAINED,
+    UNTRAINED,
+    Continuation,
+    ContinueParams,
+    continue_text,
+    readers,
+)
+
+from ..figures.msa import SELECTOR_NAMES
+from ..kit import Choice, Explorer, Predict, Range, Readout, Text, TokenMarks, Tokens, View
+
+READER_NAMES = {
+    TRAINED: "trained index",
+    UNTRAINED: "untrained index",
+    **{name: label for name, label in SELECTOR_NAMES.items() if name != TRAINED},
+}
+PROMPT_SHOWN = 60  # tokens
+PROMPT, SAME, DENSE, SPARSE = range(4)
+CLASSES = (
+    ("skipped", "the end of the prompt"),
+    ("read", "the same in both"),
+    ("local", "dense, once they differ"),
+    ("here", "sparse, once they differ"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continued:
+    """A text and how it is continued; no text means the lesson's own."""
+
+    text: str
+    params: ContinueParams
+
+    @classmethod
+    def of(cls, *, text: str, **settings: Any) -> "Continued":
+        return cls(text=text, params=ContinueParams(**settings))
+
+
+def continue_with(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
+    """`continue_text` on the reader's text or the lesson's."""
+    return continue_text(
+        continued.text or corpus.DEFAULT_TEXT,
+        continued.params,
+        model=smollm.load_smollm2(),
+        stale=stale,
+        progress=progress,
+    )
+
+
+def present_continuation(result: Continuation) -> View:
+    params, parted = result.params, result.first_difference
+    equal = len(result.dense) if parted is None else parted
+    texts, marks = ["…"], [PROMPT]
+    for piece in result.prompt[-PROMPT_SHOWN:]:
+        texts.append(piece)
+        marks.append(PROMPT)
+    for name, pieces, mark in (
+        ("Dense", result.dense, DENSE),
+        ("Sparse", result.sparse, SPARSE),
+    ):
+        texts.append(f"\n\n{name}: ")
+        marks.append(PROMPT)
+        for position, piece in enumerate(pieces):
+            texts.append(piece)
+            marks.append(SAME if position < equal else mark)
+    reader = READER_NAMES[params.reader]
+    where = "all tokens are the same" if parted is None else f"they part at token {parted + 1}"
+    return View(
+        summary=(
+            f"Reading {params.n_selected} blocks of {params.block_size} tokens chosen by {reader}: "
+            f"{where} of {len(result.dense)}; along the dense text the sparse model would write "
+            f"{result.agreement:.0%} of the same tokens."
+        ),
+        readouts=(
+            Readout("tokens read", f"at most {result.read_share:.0%}"),
+            Readout("same tokens in a row", f"{equal} of {len(result.dense)}"),
+            Readout("agreement along the dense text", f"{result.agreement:.0%}"),
+        ),
+        code=(
+            "from intuitive.common import corpus, smollm\n"
+            "from intuitive.msa.continuation import ContinueParams, continue_text\n\n"
+            f'params = ContinueParams.from_text(\n    "{params.to_text()}"\n)\n'
+            "result = continue_text(corpus.DEFAULT_TEXT, params, model=smollm.load_smollm2())\n"
+            '"".join(result.dense), "".join(result.sparse)'
+        ),
+        tokens=TokenMarks(tuple(texts), bytes(marks), focus=len(texts) - 1),
+    )
+
+
+def continuation(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
+    """What the model writes when it may read only a few blocks.
+
+    Args:
+        text: the reader's own text; the lesson's by default.
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `n_selected=8`.
+    """
+    here = readers()
+    first = dataclasses.asdict(ContinueParams(reader=here[0]))
+    controls = (
+        Range(name="n_selected", label="Blocks read, k", min=1, max=16, live=False),
+        Choice(
+            name="reader",
+            label="Blocks chosen by",
+            options={name: READER_NAMES[name] for name in here},
+        ),
+        Range(
+            name="block_size",
+            label="Block size",
+            values=(16, 32, 64),
+            unit="tokens",
+            live=False,
+            more=True,
+        ),
+        Range(
+            name="n_prompt",
+            label="Prompt",
+            min=128,
+            max=896,
+            step=32,
+            unit="tokens",
+            live=False,
+            more=True,
+        ),
+        Range(name="n_new", label="Tokens to write", min=8, max=96, step=8, live=False, more=True),
+        Text(name="text", label="Your own text (empty for the lesson's)", more=True),
+    )
+    return Explorer(
+        name="msa_continuation",
+        title="What the sparse model writes",
+        params=Continued.of,
+        compute=continue_with,
+        present=present_continuation,
+        controls=controls,
+        plots=(),
+        tokens=Tokens(
+            label="The same prompt, continued twice, always with the likeliest token",
+            classes=CLASSES,
+            height=320,
+        ),
+        predict=predict,
+        defaults={**first, "text": text, **values},
+    )
