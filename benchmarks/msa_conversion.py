@@ -14,6 +14,7 @@ command also times decoding, and writes the index that the package ships. Result
 import argparse
 import contextlib
 import dataclasses
+import functools
 import itertools
 import statistics
 import sys
@@ -225,39 +226,40 @@ class Bench:
             rows.append(row)
         return rows
 
-    def perplexity(self) -> None:
-        """Perplexity of the model with all its layers, or all but the first two, sparse."""
-        rows = []
-        for context in self.plan.contexts:
-            pieces = self.pieces(context, self.plan.pieces)
-            rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
-            for budget in self.plan.budgets:
-                for name, seed, index in self.contestants():
-                    about = {"selector": name, "seed": seed, "n_selected": budget}
-                    rows.append(self.sparse_row(index, budget, pieces, about))
-        if self.layers is None:
-            context = max(self.plan.contexts)
-            pieces = self.pieces(context, self.plan.pieces)
-            later = tuple(range(2, self.dense.config.n_layers))
-            for budget in self.plan.budgets:
-                for name in ("trained_index", "window_sink"):
-                    index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
-                    about = {"selector": name, "n_selected": budget, "dense_layers": [0, 1]}
-                    rows.append(self.sparse_row(index, budget, pieces, about, layers=later))
-        if self.plan.long_context:
-            pieces = self.pieces(self.plan.long_context, self.plan.long_pieces)
-            rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
-            for budget in self.plan.budgets[-2:]:
-                for name in ("trained_index", "main_max", "window_sink"):
-                    index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
-                    about = {"selector": name, "n_selected": budget}
-                    rows.append(self.sparse_row(index, budget, pieces, about))
-        self.values["perplexity"] = rows
+    def perplexity(self, context: int) -> None:
+        """Perplexity of the model with all its layers sparse, by selector and budget."""
+        rows = self.values.setdefault("perplexity", [])
+        pieces = self.pieces(context, self.plan.pieces)
+        rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
+        for budget in self.plan.budgets:
+            for name, seed, index in self.contestants():
+                about = {"selector": name, "seed": seed, "n_selected": budget}
+                rows.append(self.sparse_row(index, budget, pieces, about))
+
+    def dense_first_layers(self) -> None:
+        """The same, with the first two layers left dense, since they look almost everywhere."""
+        rows = self.values.setdefault("perplexity", [])
+        pieces = self.pieces(max(self.plan.contexts), self.plan.pieces)
+        later = tuple(range(2, self.dense.config.n_layers))
+        seed = self.plan.seeds[0]
+        for budget in self.plan.budgets:
+            for name, index in (("trained_index", self.indices[seed]), ("window_sink",) * 2):
+                about = {"selector": name, "n_selected": budget, "dense_layers": [0, 1]}
+                rows.append(self.sparse_row(index, budget, pieces, about, layers=later))
+
+    def long_context(self) -> None:
+        """The same for a few selectors, beyond the context that the index was trained on."""
+        rows = self.values.setdefault("perplexity", [])
+        pieces = self.pieces(self.plan.long_context, self.plan.long_pieces)
+        rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
+        for budget in self.plan.budgets[-2:]:
+            for name in ("trained_index", "main_max", "window_sink"):
+                index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
+                about = {"selector": name, "n_selected": budget}
+                rows.append(self.sparse_row(index, budget, pieces, about))
 
     def recall(self) -> None:
         """Perplexity of a passage that returns after more than half the context."""
-        if not self.plan.recall_pieces:
-            return
         context = max(self.plan.contexts)
         pieces = [
             (kind, with_returning_passage(tokens))
@@ -332,8 +334,6 @@ class Bench:
 
     def decode(self) -> None:
         """Tokens per second of the same generation loop, dense and sparse, in bfloat16."""
-        if not self.plan.decode_contexts:
-            return
         model = load_smollm2(device=self.device, dtype=torch.bfloat16)
         index = self.indices[self.plan.seeds[0]]
         document = next(d for d in corpus.load("heldout", "prose") if d.name == "alice.txt")
@@ -464,23 +464,31 @@ def table(values: dict) -> str:
 def run(plan: Plan, device: torch.device, path: Path, weights: Path, commit: str) -> None:
     """Train, measure, and save after every stage."""
     bench = Bench(plan, device)
-    for stage in (
-        bench.train,
-        bench.slice,
-        bench.quality,
-        bench.perplexity,
-        bench.decode,
-        bench.recall,
-    ):
+    first, *others = plan.contexts
+    stages = {
+        "train": bench.train,
+        "slice": bench.slice,
+        "quality": bench.quality,
+        f"perplexity {first}": lambda: bench.perplexity(first),
+    }
+    if plan.decode_contexts:
+        stages["decode"] = bench.decode
+    if plan.recall_pieces:
+        stages["recall"] = bench.recall
+    stages |= {f"perplexity {c}": functools.partial(bench.perplexity, c) for c in others}
+    if plan.long_context:
+        stages["dense first layers"] = bench.dense_first_layers
+        stages["long context"] = bench.long_context
+    for name, stage in stages.items():
         started = time.perf_counter()
         stage()
         seconds = time.perf_counter() - started
-        bench.values["seconds"][stage.__name__] = round(seconds, 1)
-        print(f"{stage.__name__}: {seconds:.1f} s", flush=True)
+        bench.values["seconds"][name] = round(seconds, 1)
+        print(f"{name}: {seconds:.1f} s", flush=True)
         records.save(
             path, bench.values, config=plan, device=device_name(device), commit=commit or None
         )
-        if stage == bench.train:
+        if name == "train":
             _, made = records.load(path)
             about = {name: str(made[name]) for name in ("commit", "config_hash", "device")}
             about["command"] = "python benchmarks/msa_conversion.py " + (
@@ -510,6 +518,8 @@ def compare_slice(folder: Path) -> list[str]:
                 faults.append(f"{name}.json was made by another plan: run it again")
 
     plan = Plan.small()
+    if records.config_hash(plan) not in found:
+        return [*faults, "msa_conversion_small.json is missing: run --small"]
     bench = Bench(plan, torch.device("cpu"))
     first: list[float] = []
     with contextlib.suppress(Cancelled):
