@@ -397,6 +397,7 @@ def k_sweep(
 
 
 @functools.cache
+@functools.cache
 def committed_runs() -> tuple[RecallRun, ...]:
     """The runs of `benchmarks/msa_arms.py`; snapshots stand with those of the first seed.
 

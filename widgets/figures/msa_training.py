@@ -19,7 +19,8 @@ STYLES = {  # one arm, one colour, one dash
 MEASURES = {  # of held-out sequences: label and limits of the axis
     "accuracy": ("accuracy", (0, 1.02)),
     "kl": ("KL to the main attention (nats)", (0, 1.5)),
-    "mass_captured": ("mass captured", (0, 1.02)),
+    "mass_captured": ("mass captured, all tokens", (0, 1.02)),
+    "mass_at_queries": ("mass captured, at questions", (0, 1.02)),
     "block_recall": ("block recall", (0, 1.02)),
     "needle_selected": ("answer's block selected", (0, 1.02)),
     "teacher_entropy": ("entropy of the main attention (nats)", (0, 5)),

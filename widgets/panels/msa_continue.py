@@ -104,7 +104,7 @@ def continuation(text: str = "", *, predict: Predict | None = None, **values: An
         values: first control values, such as `n_selected=8`.
     """
     here = readers()
-    first = dataclasses.asdict(ContinueParams(reader=here[0]))
+    first = dataclasses.asdict(ContinueParams(reader=TRAINED if TRAINED in here else "main_max"))
     controls = (
         Range(name="n_selected", label="Blocks read, k", min=1, max=16, live=False),
         Choice(

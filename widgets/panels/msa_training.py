@@ -20,7 +20,7 @@ class ReplayParams(Settings):
     arm: str = "msa_warmup"
     step: int = 100
     measure: str = "accuracy"
-    beside: str = "mass_captured"
+    beside: str = "mass_at_queries"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +58,15 @@ def present_replay(found: Replay) -> View:
             return "–"
         return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
-    columns = ("accuracy", "mass_captured", "block_recall", "needle_selected", "kl")
+    columns = (
+        "accuracy",
+        "mass_captured",
+        "mass_at_queries",
+        "block_recall",
+        "needle_selected",
+        "kl",
+        "teacher_entropy",
+    )
     rows = tuple((ARMS[arm].title, *(spread(arm, measure) for measure in columns)) for arm in ARMS)
     reads = "everything is read (warm-up)" if shot.reads_all else "only selected blocks are read"
     accuracy = [point.accuracy for point in finals]
