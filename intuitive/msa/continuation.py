@@ -36,7 +36,7 @@ def readers() -> tuple[str, ...]:
 class ContinueParams(Settings):
     """How a text is continued."""
 
-    n_selected: int = 4  # blocks that every query of every layer may read
+    n_selected: int = 3  # blocks that every query of every layer may read
     block_size: int = 32  # tokens
     reader: str = TRAINED  # what chooses the blocks
     n_prompt: int = 256  # tokens of the text that are given

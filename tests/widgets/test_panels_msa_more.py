@@ -88,7 +88,7 @@ def test_tokens_are_marked_from_the_first_difference_on():
 def test_equal_texts_have_no_difference():
     result = continued([1, 2], [1, 2])
     assert result.first_difference is None
-    assert "all tokens are the same" in msa_continue.present_continuation(result).summary
+    assert "all 2 tokens are the same" in msa_continue.present_continuation(result).summary
 
 
 @pytest.mark.model

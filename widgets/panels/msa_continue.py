@@ -72,11 +72,16 @@ def present_continuation(result: Continuation) -> View:
             texts.append(piece)
             marks.append(SAME if position < equal else mark)
     reader = READER_NAMES[params.reader]
-    where = "all tokens are the same" if parted is None else f"they part at token {parted + 1}"
+    n_new = len(result.dense)
+    where = (
+        f"all {n_new} tokens are the same"
+        if parted is None
+        else f"they part at token {parted + 1} of {n_new}"
+    )
     return View(
         summary=(
             f"Reading {params.n_selected} blocks of {params.block_size} tokens chosen by {reader}: "
-            f"{where} of {len(result.dense)}; along the dense text the sparse model would write "
+            f"{where}; along the dense text the sparse model would write "
             f"{result.agreement:.0%} of the same tokens."
         ),
         readouts=(
