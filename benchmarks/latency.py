@@ -66,7 +66,7 @@ def sliders_of(explorer: ExplorerOnPage) -> list[dict]:
     for slider in found:
         low, high, step = slider.pop("range")
         numbers = slider.pop("listed") or [
-            low + step * position for position in range(round((high - low) / step) + 1)
+            round(low + step * position, 9) for position in range(round((high - low) / step) + 1)
         ]
         slider["values"] = numbers
         slider["now"] = explorer.values()[slider["name"]]

@@ -194,7 +194,8 @@ class ExplorerOnPage:
                 const element = root.querySelector(`[data-control="${name}"]`);
                 const spec = element.dataset.values ? JSON.parse(element.dataset.values) : null;
                 const start = performance.now();
-                const done = new Promise((resolve) => {
+                const done = new Promise((resolve, reject) => {
+                    setTimeout(reject, 60_000, new Error(`${name}=${value} never settled`));
                     const watcher = new MutationObserver(() => {
                         const shown = JSON.parse(root.dataset.values ?? "{}");
                         if (root.dataset.state === "done" && shown[name] === value) {
