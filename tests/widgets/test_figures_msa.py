@@ -9,6 +9,7 @@ import pytest
 from intuitive.common.runtime import Measurement
 from intuitive.msa import experiment
 from intuitive.msa.experiment import CostParams, Measured, NeedleParams, SelectionParams
+from intuitive.msa.reference import SELECTORS
 from intuitive.widgets import theme
 from intuitive.widgets.figures import msa as figures
 
@@ -158,7 +159,7 @@ def test_selection_axes_stand_still(draw):
         *({"query": q} for q in (0, 40, 319)),
         *({"n_selected": k} for k in (1, 16)),
         *({"layer": 0}, {"group": 2}, {"n_local": 3}, {"n_init": 1}),
-        *({"selector": name} for name in figures.SELECTOR_NAMES),
+        *({"selector": name} for name in SELECTORS),
     )
     still = ranges(draw(select()))
     for move in moves:

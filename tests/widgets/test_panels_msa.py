@@ -12,6 +12,7 @@ from intuitive.common.runtime import Cancelled, Measurement
 from intuitive.msa import experiment
 from intuitive.msa.experiment import CostParams, Measured, NeedleParams, SelectionParams
 from intuitive.msa.measured import kernel_times
+from intuitive.msa.reference import SELECTORS
 from intuitive.widgets import panels
 from intuitive.widgets.figures import msa as figures
 from intuitive.widgets.kit.soak import soak
@@ -70,7 +71,7 @@ def selection(**changes):
     return experiment.select_in_text(experiment.synthetic_sample(), SelectionParams(**params))
 
 
-@pytest.mark.parametrize("selector", figures.SELECTOR_NAMES)
+@pytest.mark.parametrize("selector", SELECTORS)
 def test_selection_view_says_what_the_result_says(selector):
     result = selection(selector=selector)
     view = msa_panels.present_selection(result)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from intuitive.common import smollm
+from intuitive.msa import shipped_index
 from intuitive.msa.continuation import Continuation, ContinueParams
 from intuitive.msa.loops import LoopParams, loop_orders
 from intuitive.msa.recall import committed_runs
 from intuitive.msa.task import ARMS
+from intuitive.widgets import panels
 from intuitive.widgets.figures import msa_loops as loop_figures
 from intuitive.widgets.figures import msa_training as training_figures
 from intuitive.widgets.panels import msa_continue, msa_loops, msa_training
@@ -109,4 +111,15 @@ def test_without_the_model_the_explorer_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(smollm, "find_model", lambda: None)
     explorer = msa_continue.continuation()
     assert explorer.status["text"] == smollm.MISSING_MODEL_SENTENCE
+    explorer.close()
+
+
+@pytest.mark.model
+def test_block_selection_offers_the_trained_index_that_is_shipped():
+    assert shipped_index() is not None
+    explorer = panels.block_selection(selector="trained_index", layer=10)
+    assert explorer.status["state"] == "done", explorer.status
+    captured = explorer.result.captured_mean
+    assert captured["trained_index"].mean() > captured["window_sink"].mean() + 0.05
+    assert (captured["trained_index"] <= captured["oracle"] + 1e-6).all()
     explorer.close()

@@ -17,6 +17,7 @@ SELECTOR_NAMES = {
     "main_mean": "main scores, mean",
     "block_mean_keys": "block-mean keys",
     "window_sink": "window + first block",
+    "trained_index": "trained index",
 }
 LOWEST, HIGHEST = -14.0, 4.0  # of scores below the strongest token, in nats
 MAP_ROWS = 256  # rows of the selected map that are drawn

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from intuitive.common import corpus, smollm
-from intuitive.msa import MSAConfig, experiment
+from intuitive.msa import MSAConfig, experiment, shipped_index
 from intuitive.msa.experiment import (
     CostParams,
     CostResult,
@@ -78,6 +78,7 @@ def select(params: TextSelection, *, stale: Any, progress: Any) -> SelectionResu
         sample = experiment.read_text(
             params.text or corpus.DEFAULT_TEXT,
             model=smollm.load_smollm2(),
+            index=shipped_index(),
             title="Your text" if params.text else corpus.DEFAULT_TITLE,
             stale=stale,
             progress=progress,
@@ -157,12 +158,19 @@ def present_selection(result: SelectionResult) -> View:
 def _selection_code(params: SelectionParams) -> str:
     return (
         "from intuitive.common import corpus, smollm\n"
-        "from intuitive.msa import experiment\n\n"
-        "sample = experiment.read_text(corpus.DEFAULT_TEXT, model=smollm.load_smollm2())\n"
+        "from intuitive.msa import experiment, shipped_index\n\n"
+        "model = smollm.load_smollm2()\n"
+        "sample = experiment.read_text(corpus.DEFAULT_TEXT, model=model, index=shipped_index())\n"
         f'params = experiment.SelectionParams.from_text(\n    "{params.to_text()}"\n)\n'
         "result = experiment.select_in_text(sample, params)\n"
         "result.captured[params.selector][params.group]"
     )
+
+
+def _selectors() -> dict[str, str]:
+    """Selectors on offer; the trained index needs its weights."""
+    lacking = {experiment.TRAINED_INDEX} if shipped_index() is None else set()
+    return {name: text for name, text in figures.SELECTOR_NAMES.items() if name not in lacking}
 
 
 def _to_query(event: Mapping[str, Any]) -> dict[str, int]:
@@ -181,7 +189,7 @@ def block_selection(text: str = "", *, predict: Predict | None = None, **values:
     controls = (
         Range(name="n_selected", label="Blocks read, k", min=1, max=16),
         Range(name="query", label="Query position", min=0, max=1023),
-        Choice(name="selector", label="Selector", options=figures.SELECTOR_NAMES),
+        Choice(name="selector", label="Selector", options=_selectors()),
         Range(name="layer", label="Layer", min=0, max=29, more=True),
         Range(name="group", label="Group shown", min=0, max=2, more=True),
         Range(
