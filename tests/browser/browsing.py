@@ -10,13 +10,17 @@ AXE = resources.files("axe_core_python").joinpath("axe.min.js")
 
 
 def picture(explorer: ExplorerOnPage) -> str:
-    """All numbers and lines that the explorer's plots show."""
+    """All numbers and lines that the explorer's plots show; without plots, its text."""
     return explorer.root.evaluate(
-        """root => JSON.stringify([...root.querySelectorAll("[data-plot]")].map(plot => [
-            plot.dataset.plot,
-            plot.data.map(({x, y, z, base, marker}) => [x, y, z, base, marker?.color]),
-            [plot.layout.shapes, plot.layout.annotations],
-        ]))"""
+        """root => {
+            const plots = [...root.querySelectorAll("[data-plot]")];
+            if (!plots.length) return root.querySelector(".intuitive-picture").innerHTML;
+            return JSON.stringify(plots.map(plot => [
+                plot.dataset.plot,
+                plot.data.map(({x, y, z, base, marker}) => [x, y, z, base, marker?.color]),
+                [plot.layout.shapes, plot.layout.annotations],
+            ]));
+        }"""
     )
 
 
