@@ -41,6 +41,7 @@ TARGETS_MS = {"redraw": 150, "recompute": 600}  # 95th percentile
 FIRST_PICTURE_S = 15
 REST_MS = 60  # between two moves
 RECOMPUTES = {("msa_block_selection", "layer"), ("msa_block_selection", "block_size")}
+LONG = {"msa_continuation"}  # writes text, with a progress line and Cancel: no target
 PACKAGES = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "plotly", "playwright", "numpy")
 
 
@@ -148,7 +149,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moves", type=int, default=30, help="per control")
     parser.add_argument("--seed", type=int, default=0, help="of the values moved to")
-    parser.add_argument("--only", nargs="*", default=list(panels.EXPLORERS), help="explorers")
+    timed = [name for name in panels.EXPLORERS if name not in LONG]
+    parser.add_argument("--only", nargs="*", default=timed, metavar="NAME", help="explorers")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
     browser = os.environ.get("INTUITIVE_CHROMIUM") or next(
