@@ -476,8 +476,8 @@ def run(plan: Plan, device: torch.device, path: Path, weights: Path, commit: str
     if plan.recall_pieces:
         stages["recall"] = bench.recall
     stages |= {f"perplexity {c}": functools.partial(bench.perplexity, c) for c in others}
+    stages["dense first layers"] = bench.dense_first_layers
     if plan.long_context:
-        stages["dense first layers"] = bench.dense_first_layers
         stages["long context"] = bench.long_context
     for name, stage in stages.items():
         started = time.perf_counter()
