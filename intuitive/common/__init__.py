@@ -6,6 +6,9 @@ Map of the rooms:
     corpus     committed texts, and the harvest of attention over them
     runtime    cancelling, devices, seeds, time and peak memory
     records    save and load the numbers of experiments
+    settings   parameter records as one line of text
+    training   one plain training loop
+    weights    save and load trained weights
     show       show_source for notebooks
 
 Nothing is imported before it is used.
