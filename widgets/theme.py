@@ -83,6 +83,7 @@ def columns(
             "anchor": "y",
             "title": {"text": x, "standoff": 6},
             "range": x_range,
+            "ticklabeloverflow": "hide past domain",
         }
         layout["annotations"].append(
             {

@@ -10,6 +10,7 @@ Work that takes long asks `stale()` between its steps and raises `Cancelled` onc
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import math
@@ -222,8 +223,9 @@ def read_text(
     return dataclasses.replace(sample, title=title)
 
 
+@functools.lru_cache(maxsize=2)
 def _with_index(model: SmolLM2, index: TrainedIndex) -> Decoder:
-    """The model with an index in every layer."""
+    """The model with an index in every layer; kept, since every slider move asks for its text."""
     config = model.decoder.config
     heads = {name: getattr(config, name) for name in ("n_q_heads", "n_kv_heads", "d_head")}
     msa = MSAConfig(**heads, d_index=index.d_index)

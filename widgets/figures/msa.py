@@ -10,7 +10,7 @@ from intuitive.msa.measured import KernelTime, KernelTimes
 
 from .. import theme
 
-READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "#B8B8B8"
+READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "rgba(127,127,127,0.5)"
 SELECTOR_NAMES = {
     "oracle": "oracle (true mass)",
     "main_max": "main scores, max",
@@ -112,7 +112,7 @@ def scores_figure(result: SelectionResult) -> go.Figure:
             _token_line(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
         ]
         shapes.append(theme.line(x=result.query, axis=axis, colour=theme.PURPLE))
-        followed = " (shown in the text)" if group == result.params.group else ""
+        followed = ", in the text" if group == result.params.group else ""
         headings.append(f"group {group}{followed}")
     return theme.figure(
         traces,
