@@ -3,7 +3,8 @@
 An explorer is a compute function, a `present` function and a declaration of controls
 and plots (docs/explorers.md shows one whole). The rooms, in reading order:
 
-    controls.py   declarations: Range, Choice, Toggle, Text, Action, Plot, Tokens, Predict
+    controls.py   declarations: Range, Choice, Toggle, Text, Action, Plot, Handle,
+                  Tokens, Predict
     view.py       what `present` returns: View, Readout, Table, TokenMarks
     latest.py     one worker per explorer; the latest request wins
     explorer.py   the widget that ties them together
@@ -13,7 +14,7 @@ and plots (docs/explorers.md shows one whole). The rooms, in reading order:
     front/        the browser's side, in plain JavaScript and CSS
 """
 
-from .controls import Action, Choice, Plot, Predict, Range, Text, Toggle, Tokens
+from .controls import Action, Choice, Handle, Plot, Predict, Range, Text, Toggle, Tokens
 from .explorer import Explorer
 from .latest import LatestWins
 from .questions import CheckYourself
@@ -24,6 +25,7 @@ __all__ = [
     "CheckYourself",
     "Choice",
     "Explorer",
+    "Handle",
     "LatestWins",
     "Plot",
     "Predict",

@@ -155,6 +155,36 @@ class Action(Control):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Handle:
+    """A point of a plot that can be dragged; it moves sliders and stands where they stand.
+
+    Attributes:
+        x, y: where it stands: the name of a `Range`, which dragging then sets, or a fixed
+            number on that axis. One of them names a control.
+        axes: the plot's axes that x and y count on.
+        label: a word or two written beside the point.
+        colour: of the point.
+    """
+
+    x: str | Number
+    y: str | Number
+    axes: tuple[str, str] = ("x", "y")
+    label: str = ""
+    colour: str
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise ValueError(
+                f"handle at x={self.x!r}, y={self.y!r} sets nothing: name a control on one axis."
+            )
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the controls that dragging sets."""
+        return tuple(place for place in (self.x, self.y) if isinstance(place, str))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plot:
     """One plot of an explorer.
 
@@ -165,6 +195,7 @@ class Plot:
         span: columns of twelve that it takes on a wide page.
         height: pixels.
         on_click: maps a click `{"curve", "x", "y", "point"}` to new control values.
+        drag: points that the reader may drag; the figure fixes the ranges of their axes.
     """
 
     name: str
@@ -173,6 +204,7 @@ class Plot:
     span: int = 12
     height: int = 280
     on_click: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    drag: tuple[Handle, ...] = ()
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -182,6 +214,7 @@ class Plot:
             "span": self.span,
             "height": self.height,
             "clickable": self.on_click is not None,
+            "drag": [{**vars(handle), "sets": handle.sets} for handle in self.drag],
         }
 
 
@@ -238,6 +271,13 @@ class Declaration:
             raise ValueError(f"{self.name}: the names {twice} are used twice; names are unique.")
         by_name = {control.name: control for control in self.controls}
         object.__setattr__(self, "by_name", by_name)
+        for plot in self.plots:
+            for name in (name for handle in plot.drag for name in handle.sets):
+                if not isinstance(by_name.get(name), Range):
+                    raise ValueError(
+                        f"{self.name}: a handle of plot {plot.name!r} sets {name!r}, which is no "
+                        "Range: every point that can be dragged has a slider of the same name."
+                    )
 
     def spec(self) -> dict[str, Any]:
         return {

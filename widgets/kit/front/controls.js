@@ -1,4 +1,5 @@
-// Native, labelled controls. Each maker returns {element, show(value), bound(min, max)}.
+// Native, labelled controls. Each maker returns {element, show(value), bound(min, max)}; a range
+// also says where it stands and lets itself be moved: {value(), moveTo(number), live}.
 
 function readOut(spec, position) {
   if (spec.values.length) {
@@ -29,7 +30,8 @@ function makeRange(spec, change) {
     output.textContent = text;
     input.setAttribute("aria-valuetext", text);
   };
-  const tell = () => change(listed ? spec.values[Number(input.value)] : Number(input.value));
+  const value = () => (listed ? spec.values[Number(input.value)] : Number(input.value));
+  const tell = () => change(value());
   input.addEventListener("input", () => {
     read();
     if (spec.live) tell();
@@ -43,6 +45,14 @@ function makeRange(spec, change) {
       input
     ),
     focusable: input,
+    live: spec.live,
+    value,
+    // The browser keeps a slider within its ends and on its steps.
+    moveTo(number) {
+      const far = spec.values.map((listed) => Math.abs(listed - number));
+      input.value = listed ? far.indexOf(Math.min(...far)) : number;
+      read();
+    },
     show(value) {
       input.value = listed ? spec.values.indexOf(value) : value;
       read();

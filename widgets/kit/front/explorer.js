@@ -114,10 +114,11 @@ function render({ model, el }) {
     "data-explorer": spec.name,
   });
 
-  const change = (name) => (value) => {
-    model.set("values", { ...model.get("values"), [name]: value });
+  const set = (values) => {
+    model.set("values", { ...model.get("values"), ...values });
     model.save_changes();
   };
+  const change = (name) => (value) => set({ [name]: value });
   const controls = Object.fromEntries(
     spec.controls.map((control) => [control.name, makeControl(control, change(control.name))])
   );
@@ -146,7 +147,9 @@ function render({ model, el }) {
   const alert = make("div", { class: "intuitive-error", role: "alert" });
   const status = make("div", { class: "intuitive-status" }, statusText, bar, cancel);
 
-  const plots = spec.plots.map((plot) => makePlot(plot, model, send));
+  const plots = spec.plots.map((plot) =>
+    makePlot(plot, model, send, plot.drag.map((handle) => makeHandle(handle, controls, set)))
+  );
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
   const grid = make("div", { class: "intuitive-plots" }, ...plots.map((plot) => plot.element));
   const tokens = spec.tokens
@@ -180,6 +183,7 @@ function render({ model, el }) {
 
   const showValues = () => {
     for (const [name, value] of Object.entries(model.get("values"))) controls[name]?.show(value);
+    for (const plot of plots) plot.showHandles();
   };
   const showBounds = () => {
     for (const [name, [min, max]] of Object.entries(model.get("bounds"))) {

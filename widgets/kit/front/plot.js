@@ -113,7 +113,7 @@ const CONFIG = {
   doubleClick: false,
 };
 
-function makePlot(spec, model, send) {
+function makePlot(spec, model, send, handles) {
   const element = make("div", {
     class: "intuitive-plot",
     role: "img",
@@ -124,7 +124,7 @@ function makePlot(spec, model, send) {
   const frame = make(
     "div",
     { class: "intuitive-frame", style: `grid-column: span ${spec.span}` },
-    element,
+    make("div", { class: "intuitive-stage" }, element, ...handles.map((handle) => handle.element)),
     spec.caption ? make("p", { class: "intuitive-help", text: spec.caption }) : null
   );
   let plotly = null;
@@ -148,6 +148,7 @@ function makePlot(spec, model, send) {
     layout.dragmode = false;
     await plotly.react(element, data, layout, CONFIG);
     drawnIn = around;
+    for (const handle of handles) handle.show(element);
     if (!wired && spec.clickable) {
       wired = true;
       element.on("plotly_click", ({ points: [point] }) => {
@@ -168,6 +169,7 @@ function makePlot(spec, model, send) {
   return {
     element: frame,
     redraw,
+    showHandles: () => handles.forEach((handle) => handle.show()),
     start() {
       onResize.observe(element);
       onSight.observe(element);
