@@ -11,7 +11,8 @@ Map of the rooms, in reading order:
     convert.py     a dense model made sparse: its index trained, saved, and measured
     experiment.py  the numbers behind the lesson's explorers
     continuation.py  dense and sparse model continue one text
-    measured.py    committed results, read as records
+    converted.py   what that cost, from the committed run
+    measured.py    committed kernel times
     loops.py       three loop orders, step by step, with the bytes they move
     exercise.py    checks for the lesson's "your turn"
 
@@ -38,6 +39,7 @@ _ROOMS = (
     "config",
     "continuation",
     "convert",
+    "converted",
     "cost",
     "exercise",
     "experiment",

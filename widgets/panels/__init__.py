@@ -3,6 +3,7 @@
 from .msa import block_selection, needle_pooling, what_it_costs, where_it_looks
 from .msa_checks import decode_ceiling, halving_k, loop_order, weak_needle
 from .msa_continue import continuation
+from .msa_converted import conversion
 from .msa_loops import loop_scrubber
 from .msa_training import training_replay
 
@@ -14,12 +15,14 @@ EXPLORERS = {
     "msa_training_replay": training_replay,
     "msa_loop_orders": loop_scrubber,
     "msa_continuation": continuation,
+    "msa_conversion": conversion,
 }
 
 __all__ = [
     "EXPLORERS",
     "block_selection",
     "continuation",
+    "conversion",
     "decode_ceiling",
     "halving_k",
     "loop_order",
