@@ -228,3 +228,33 @@ def test_answers_file_that_cannot_be_read_is_set_aside(tmp_path, monkeypatch):
     assert answers.recall("x") is None
     assert answers.remember("x", "y") and answers.recall("x") == "y"
     assert (tmp_path / "answers.unreadable.json").read_text() == "{broken"
+
+
+def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    sign = Choice(
+        name="sign",
+        label="Sign",
+        options={"plus": "+", "minus": "−"},
+        sets={"minus": {"power": 6, "shifted": True}},
+    )
+    controls = [
+        Range(name="power", label="Power", min=0, max=20),
+        sign,
+        Toggle(name="shifted", label="Shifted"),
+    ]
+    defaults = {"power": 3, "sign": "plus", "shifted": False}
+    explorer = make(controls=controls, defaults=defaults)
+    explorer.set(sign="minus").wait(5)
+    assert explorer.values == {"power": 6, "sign": "minus", "shifted": True}
+    assert drawn(explorer) == -63
+    explorer.set(sign="plus").wait(5)
+    explorer.set(sign="minus", power=2).wait(5)  # what is asked for counts for more
+    assert explorer.values == {"power": 2, "sign": "minus", "shifted": True}
+    explorer.close()
+
+
+def test_an_option_sets_what_there_is():
+    sign = Choice(name="sign", label="Sign", options={"plus": "+"}, sets={"plus": {"hue": 6}})
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(controls=[sign], defaults={"sign": "plus"})

@@ -91,10 +91,16 @@ class Range(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Control):
-    """A drop-down list; `options` maps each value to the text shown for it."""
+    """A drop-down list.
+
+    Attributes:
+        options: the text shown for each value.
+        sets: values of other controls that come with an option, for lists of presets.
+    """
 
     kind: ClassVar[str] = "choice"
     options: Mapping[str, str]
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def spec(self) -> dict[str, Any]:
         return super().spec() | {"options": list(self.options.items())}
@@ -271,6 +277,9 @@ class Declaration:
             raise ValueError(f"{self.name}: the names {twice} are used twice; names are unique.")
         by_name = {control.name: control for control in self.controls}
         object.__setattr__(self, "by_name", by_name)
+        for choice in (control for control in self.controls if isinstance(control, Choice)):
+            for brought in choice.sets.values():
+                self.check(brought)
         for plot in self.plots:
             for name in (name for handle in plot.drag for name in handle.sets):
                 if not isinstance(by_name.get(name), Range):
@@ -288,6 +297,14 @@ class Declaration:
             "tokens": self.tokens.spec() if self.tokens else None,
             "predict": self.predict.spec() if self.predict else None,
         }
+
+    def with_presets(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` and what their options bring along; what is given counts for more."""
+        brought: dict[str, Any] = {}
+        for name, value in values.items():
+            if isinstance(self.by_name.get(name), Choice):
+                brought |= self.by_name[name].sets.get(value, {})
+        return brought | values
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Check a set of control values; unknown names are refused."""

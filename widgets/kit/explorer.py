@@ -132,10 +132,12 @@ class Explorer(anywidget.AnyWidget):
     def set(self, **values: Any) -> "Explorer":
         """Move controls from code: `explorer.set(layer=3, n_selected=8)`.
 
+        An option that sets other controls does so here too, save those given beside it.
+
         Raises:
             ControlError: a name or value that no control takes.
         """
-        checked = self.declaration.check(values)
+        checked = self.declaration.check(self.declaration.with_presets(values))
         with self._lock:
             self.values = {**self.values, **checked}
         return self

@@ -65,11 +65,16 @@ function makeRange(spec, change) {
   };
 }
 
-function makeChoice(spec, change) {
+function makeChoice(spec, _change, set) {
   const id = freshId("choice");
   const select = make(
     "select",
-    { id, "data-control": spec.name, ...KEEP_KEYS, onchange: () => change(select.value) },
+    {
+      id,
+      "data-control": spec.name,
+      ...KEEP_KEYS,
+      onchange: () => set({ ...spec.sets[select.value], [spec.name]: select.value }),
+    },
     ...spec.options.map(([value, text]) => make("option", { value, text }))
   );
   return {
@@ -195,8 +200,9 @@ const MAKERS = {
   action: makeAction,
 };
 
-function makeControl(spec, change) {
-  const control = MAKERS[spec.kind](spec, change);
+// `set` takes values by control name.
+function makeControl(spec, set) {
+  const control = MAKERS[spec.kind](spec, (value) => set({ [spec.name]: value }), set);
   if (spec.help) {
     const id = freshId("help");
     control.element.append(make("p", { id, class: "intuitive-help", text: spec.help }));

@@ -118,9 +118,8 @@ function render({ model, el }) {
     model.set("values", { ...model.get("values"), ...values });
     model.save_changes();
   };
-  const change = (name) => (value) => set({ [name]: value });
   const controls = Object.fromEntries(
-    spec.controls.map((control) => [control.name, makeControl(control, change(control.name))])
+    spec.controls.map((control) => [control.name, makeControl(control, set)])
   );
   const group = (more) => {
     const chosen = spec.controls.filter((control) => control.more === more);
@@ -153,7 +152,7 @@ function render({ model, el }) {
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
   const grid = make("div", { class: "intuitive-plots" }, ...plots.map((plot) => plot.element));
   const tokens = spec.tokens
-    ? makeTokens(spec.tokens, (index) => change(spec.tokens.sets)(index))
+    ? makeTokens(spec.tokens, (index) => set({ [spec.tokens.sets]: index }))
     : null;
   const readouts = make("ul", { class: "intuitive-readouts" });
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
