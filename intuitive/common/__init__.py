@@ -10,6 +10,7 @@ Map of the rooms:
     training   one plain training loop
     weights    save and load trained weights
     show       show_source for notebooks
+    exercise   reports of the lessons' exercises
 
 Nothing is imported before it is used.
 """

@@ -32,7 +32,6 @@ _HOME = {
     "SELECTORS": "reference",
     "selector_scores": "reference",
     "check_select": "exercise",
-    "ExerciseReport": "exercise",
 }
 _ROOMS = (
     "alignment",
