@@ -4,6 +4,7 @@ Map of the rooms:
     intuitive.common    decoder with exchangeable attention, SmolLM2, texts
     intuitive.kernels   block-sparse attention kernels beside their oracles
     intuitive.msa       MiniMax Sparse Attention
+    intuitive.trd       Trajectory-Refined Distillation
     intuitive.widgets   explorers for JupyterLab
 
 Importing this package loads nothing heavy: each room is imported when first used.
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-_ROOMS = ("common", "kernels", "msa", "widgets")
+_ROOMS = ("common", "kernels", "msa", "trd", "widgets")
 __all__ = ["__version__", *_ROOMS]
 
 
