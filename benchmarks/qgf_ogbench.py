@@ -27,7 +27,6 @@ from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.weights import load_weights
 from intuitive.qgf.iql import Agent, IQLConfig, load_agent, save_agent, train
-from intuitive.qgf.model import CriticNet
 from intuitive.qgf.ogbench_tasks import (
     RESULT,
     TASKS,
@@ -35,12 +34,13 @@ from intuitive.qgf.ogbench_tasks import (
     Evaluator,
     Recorded,
     chunks_of,
-    critic_values,
     generate,
     guided_policy,
     load_recorded,
+    promised,
     save_recorded,
 )
+from intuitive.qgf.policies import WAYS
 
 RESULTS = Path(__file__).parent / "results"
 NETS = {"width": 512, "depth": 4, "batch_size": 1024, "learning_rate": 3e-4}
@@ -65,9 +65,7 @@ class Plan:
     seed: int = 0  # of data and training
     tuning_seed: int = 0
     scored_seed: int = 1
-    weights: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    guided: tuple[str, ...] = ("qgf", "ood", "grad_step")
-    candidates: tuple[int, ...] = (4, 16)  # of best-of-n
+    ways: tuple[str, ...] = ("bc", "best_of_n_4", "best_of_n_16", "qgf", "ood", "grad_step")
     tasks: dict[str, TaskPlan] = field(
         default_factory=lambda: {
             "pointmaze-medium": TaskPlan(
@@ -141,14 +139,11 @@ def evaluate_agent(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
     _, made = load_weights(agent_path(folder, name, "final"))
     recorded = load_recorded(data_path(folder, name))
     tuning = Bench(plan, name, task_plan.n_tuning, plan.tuning_seed)
-    rows = tuning.sweep(agent, agent.critics)
-    exploited = tuning.sweep(agent, early.critics)
+    rows = tuning.sweep(agent)
+    exploited = tuning.sweep(dataclasses.replace(agent, critics=early.critics))
     tuning.evaluator.close()
     scoring = Bench(plan, name, task_plan.n_scored, plan.scored_seed)
-    scored = [
-        scoring.row(agent, agent.critics, estimator, weight, n_candidates)
-        for estimator, weight, n_candidates in chosen(rows)
-    ]
+    scored = [scoring.row(agent, name, weight) for name, weight in chosen(rows).items()]
     scoring.evaluator.close()
     return {
         "data": {
@@ -178,50 +173,38 @@ class Bench:
         self.gamma = plan.tasks[name].training.gamma
         self.evaluator = Evaluator(name, n_episodes)
 
-    def sweep(self, agent: Agent, critics: CriticNet) -> list[dict[str, Any]]:
-        """Rows for every estimator and weight."""
-        cases = [("bc", 0.0, 1)]
-        cases += [("best_of_n", 1.0, n) for n in self.plan.candidates]
-        cases += [(name, w, 1) for name in self.plan.guided for w in self.plan.weights]
-        return [self.row(agent, critics, *case) for case in cases]
+    def sweep(self, agent: Agent) -> list[dict[str, Any]]:
+        """Rows for every way of acting at all its weights."""
+        ways = self.plan.ways
+        return [self.row(agent, name, weight) for name in ways for weight in WAYS[name].weights]
 
-    def row(
-        self, agent: Agent, critics: CriticNet, estimator: str, weight: float, n_candidates: int
-    ) -> dict[str, Any]:
-        """Success, steps and the critic's promise for one policy."""
-        policy = guided_policy(
-            self.task,
-            agent,
-            estimator=estimator,
-            weight=weight,
-            critics=critics,
-            n_candidates=n_candidates,
-        )
+    def row(self, agent: Agent, name: str, weight: float) -> dict[str, Any]:
+        """Success, steps and the critic's promise for one way of acting."""
         started = time.perf_counter()
+        policy = guided_policy(self.task, agent, WAYS[name], weight)
         episodes = self.evaluator.run(policy, seed=self.seed)
         paid = -(1 - self.gamma**episodes.steps) / (1 - self.gamma)
         row = {
-            "estimator": estimator,
+            "way": name,
             "weight": weight,
-            "n_candidates": n_candidates,
             "episodes": len(episodes.success),
             "success": rounded(episodes.success.float().mean()),
             "steps": rounded(episodes.steps.mean()),
-            "promised": rounded(critic_values(self.task, critics, episodes).mean()),
+            "promised": rounded(promised(self.task, agent, episodes).mean()),
             "discounted_return": rounded(paid.mean()),
         }
         report(self.task.name, 1.0, f"{row} {time.perf_counter() - started:.0f} s")
         return row
 
 
-def chosen(rows: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
-    """The best weight of every estimator: by success, then by speed."""
-    best: dict[tuple[str, int], dict[str, Any]] = {}
+def chosen(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The best weight of every way of acting: by success, then by speed."""
+    best: dict[str, dict[str, Any]] = {}
     for row in rows:
-        key = (row["estimator"], row["n_candidates"])
-        if key not in best or rank(row) > rank(best[key]):
-            best[key] = row
-    return [(row["estimator"], row["weight"], row["n_candidates"]) for row in best.values()]
+        name = row["way"]
+        if name not in best or rank(row) > rank(best[name]):
+            best[name] = row
+    return {name: row["weight"] for name, row in best.items()}
 
 
 def rank(row: dict[str, Any]) -> tuple[float, float]:

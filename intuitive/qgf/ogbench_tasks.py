@@ -28,9 +28,8 @@ from torch import Tensor
 from intuitive.common import records
 from intuitive.common.runtime import check, never, seeded
 
-from .iql import N_CRITICS, Agent, Chunks, IQLConfig, make_chunks
-from .model import BoundCritic, CriticNet, Field
-from .sampling import sample_guided
+from .iql import Agent, Chunks, IQLConfig, make_chunks
+from .policies import Way, critic_at, decide
 
 RESULT = "qgf_ogbench.json"
 TRAJECTORY = 1000  # recorded steps between two resets
@@ -330,49 +329,29 @@ def _relabel(task: OGBenchTask, positions: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def guided_policy(
-    task: OGBenchTask,
-    agent: Agent,
-    *,
-    estimator: str,
-    weight: int | float,
-    critics: CriticNet | None = None,
-    n_steps: int = 10,
-    n_candidates: int = 4,
+    task: OGBenchTask, agent: Agent, way: Way, weight: int | float, *, n_steps: int = 10
 ) -> ChunkPolicy:
-    """The agent's behaviour-cloned flow, guided by its critic.
+    """The agent acting one way in a task.
 
     Args:
         task: where it acts.
         agent: of one seed.
-        estimator: a name that `sample_guided` knows.
+        way: such as one of `intuitive.qgf.policies.WAYS`.
         weight: of the guidance.
-        critics: others than the agent's own, such as earlier ones.
-        n_steps: Euler steps.
-        n_candidates: of best-of-n.
+        n_steps: Euler steps T.
     """
 
     def act(observations: Tensor, generator: torch.Generator) -> Tensor:
         states = task.normalised(observations)[None]
-        sample = sample_guided(
-            Field(agent.policy, states),
-            BoundCritic(critics or agent.critics, states, n_members=N_CRITICS),
-            estimator=estimator,
-            weight=weight,
-            n_steps=n_steps,
-            n_particles=len(observations),
-            generator=generator,
-            clip=(-1.0, 1.0),
-            n_candidates=n_candidates,
-        )
-        return sample.actions
+        return decide(agent, states, way, weight, generator, n_steps=n_steps).actions[0]
 
     return act
 
 
-def critic_values(task: OGBenchTask, critics: CriticNet, episodes: Episodes) -> Float[Tensor, " n"]:
-    """What the critic promises for the first decision of every episode."""
+def promised(task: OGBenchTask, agent: Agent, episodes: Episodes) -> Float[Tensor, " n"]:
+    """The return that the agent's critic expects of the first decision of every episode."""
     states = task.normalised(episodes.first_states)[None]
-    return BoundCritic(critics, states, n_members=N_CRITICS)(episodes.first_chunks)
+    return critic_at(agent, states)(episodes.first_chunks)
 
 
 class Evaluator:

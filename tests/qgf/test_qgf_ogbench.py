@@ -14,14 +14,15 @@ from intuitive.qgf.ogbench_tasks import (
     Evaluator,
     Recorded,
     chunks_of,
-    critic_values,
     generate,
     guided_policy,
     have_ogbench,
     load_recorded,
     ogbench_result,
+    promised,
     save_recorded,
 )
+from intuitive.qgf.policies import WAYS
 
 MAZE = TASKS["pointmaze-medium"]
 needs_ogbench = pytest.mark.skipif(
@@ -91,18 +92,18 @@ def test_missing_data_name_the_stage_that_makes_them(tmp_path):
 # ------------------------------------------------------------------------------- the policy
 
 
-@pytest.mark.parametrize("estimator", ["qgf", "ood", "grad_step"])
-def test_weight_zero_is_behaviour_cloning(agent, estimator):
+@pytest.mark.parametrize("way", ["qgf", "ood", "grad_step"])
+def test_weight_zero_is_behaviour_cloning(agent, way):
     observations = torch.tensor([[0.0, 0.0], [20.0, 20.0]])
-    act = guided_policy(MAZE, agent, estimator=estimator, weight=0.0)
-    cloned = guided_policy(MAZE, agent, estimator="bc", weight=0.0)
+    act = guided_policy(MAZE, agent, WAYS[way], 0.0)
+    cloned = guided_policy(MAZE, agent, WAYS["bc"], 0.0)
     got = act(observations, seeded(3))
     assert got.shape == (2, 10)
     torch.testing.assert_close(got, cloned(observations, seeded(3)), rtol=0, atol=1e-6)
 
 
 def test_actions_stay_in_bounds_under_a_large_weight(agent):
-    act = guided_policy(MAZE, agent, estimator="qgf", weight=1e4)
+    act = guided_policy(MAZE, agent, WAYS["qgf"], 1e4)
     assert act(torch.zeros(4, 2), seeded(0)).abs().max() <= 1
 
 
@@ -115,29 +116,20 @@ def test_committed_result_chooses_weights_on_other_episodes():
     for name, task in values["tasks"].items():
         assert name in TASKS
         for row in task["scored"]:
-            rivals = [
-                other
-                for other in task["tuning"]
-                if (other["estimator"], other["n_candidates"])
-                == (row["estimator"], row["n_candidates"])
-            ]
+            rivals = [other for other in task["tuning"] if other["way"] == row["way"]]
             best = max(rivals, key=lambda other: (other["success"], -other["steps"]))
             assert row["weight"] == best["weight"]
             assert 0 <= row["success"] <= 1
             assert row["steps"] <= TASKS[name].max_steps
 
 
-def test_committed_critics_promise_more_as_the_weight_grows():
+def test_committed_critics_promise_more_for_the_best_of_more():
     """Best-of-16 takes the best of more candidates than best-of-4, and both beat the first one."""
     values, _ = ogbench_result()
     for task in values["tasks"].values():
         for rows in (task["tuning"], task["early_critic"]):
-            promised = {
-                row["n_candidates"]: row["promised"]
-                for row in rows
-                if row["estimator"] in ("bc", "best_of_n")
-            }
-            assert promised[1] < promised[4] < promised[16]
+            said = {row["way"]: row["promised"] for row in rows if row["weight"] <= 1}
+            assert said["bc"] < said["best_of_n_4"] < said["best_of_n_16"]
 
 
 # ------------------------------------------------------------------------------- the errors
@@ -222,4 +214,4 @@ def test_a_path_follower_reaches_the_goal_and_a_sleeper_does_not(agent):
     assert awake.success.all() and (awake.steps < 400).all()
     assert not asleep.success.any() and (asleep.steps == MAZE.max_steps).all()
     assert torch.equal(awake.first_states, asleep.first_states)  # starts depend on the seed alone
-    assert critic_values(MAZE, agent.critics, asleep).shape == (2,)
+    assert promised(MAZE, agent, asleep).shape == (2,)
