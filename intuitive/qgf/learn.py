@@ -23,7 +23,7 @@ LEARNING_RATE = 1e-2  # of Adam, falling to zero as a cosine
 
 
 def fit_velocity(
-    samples: Float[Tensor, "n *a"],
+    samples: Float[Tensor, "n ..."],
     *,
     seed: int,
     n_steps: int = 2500,
@@ -70,7 +70,7 @@ def fit_velocity(
 
 
 def fit_critic(
-    actions: Float[Tensor, "n *a"],
+    actions: Float[Tensor, "n ..."],
     values: Float[Tensor, " m"],
     *,
     seed: int,
@@ -115,7 +115,8 @@ def _checked(data: Tensor, name: str) -> Tensor:
     """A float32 copy that may take part in gradients."""
     if not len(data) or not data.isfinite().all():
         raise ValueError(
-            f"{name} of shape {tuple(data.shape)} must be finite and at least one: clean them first."
+            f"{name} of shape {tuple(data.shape)} must be finite and at least one: clean them "
+            "first."
         )
     return data.detach().to(torch.float32, copy=True)
 

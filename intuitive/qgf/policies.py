@@ -1,0 +1,482 @@
+"""Estimators on the fork world: a trained agent acts, and what it wins is compared.
+
+`evaluate` rolls out one estimator at many weights and for many seeds in one batch; `choose` picks
+its weight on seeds that are not scored. `rollouts` is the explorer's compute function: paths of
+the shipped agent, live. `committed_runs` reads what `benchmarks/qgf_fork.py` measured.
+"""
+
+import functools
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from intuitive.common.runtime import Measurement, check, measure, never, seeded
+from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, one_thread, silent
+
+from .fork import ForkWorld, Rollouts, roll_out, scripted_episodes
+from .iql import N_CRITICS, Agent, Chunks, IQLConfig, load_agent, make_chunks
+from .model import BoundCritic, Field
+from .sampling import GuidedSample, sample_guided
+
+RESULT = "qgf_fork.json"
+WEIGHTS_FILE = "fork.safetensors"
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of acting: an estimator of `sample_guided` and what belongs to it."""
+
+    estimator: str
+    weights: tuple[float, ...] = WEIGHTS  # those that are tried
+    n_candidates: int = 1
+    label: str = ""
+
+
+WAYS = {
+    "bc": Way("bc", (0.0,), label="BC"),
+    "ood": Way("ood", label="OOD"),
+    "qgf": Way("qgf", label="QGF"),
+    "qgf_jacobian": Way("qgf_jacobian", label="QGF-Jacobian"),
+    "chain": Way("chain", label="QGF-chain"),
+    "bptt": Way("bptt", label="BPTT"),
+    "robust_q": Way("robust_q", label="RobustQ"),
+    "grad_step": Way("grad_step", label="GradStep"),
+    "cfgrl": Way("cfgrl", (1.0, 1.5, 2.0, 3.0, 5.0), label="CFGRL"),
+    "best_of_n_4": Way("best_of_n", (1.0,), 4, "best of 4"),
+    "best_of_n_16": Way("best_of_n", (1.0,), 16, "best of 16"),
+}
+
+
+def fork_chunks(world: ForkWorld, config: IQLConfig, n_episodes: int, seed: int) -> Chunks:
+    """The training data of one seed: scripted episodes cut into chunks."""
+    episodes = scripted_episodes(world, n_episodes, seeded(seed))
+    ends = torch.zeros_like(episodes.alive)
+    ends[:, -1] = True
+    return make_chunks(
+        episodes.states[:, :-1].flatten(0, 1),
+        episodes.states[:, 1:].flatten(0, 1),
+        episodes.actions.flatten(0, 1),
+        episodes.rewards.flatten(),
+        episodes.alive.flatten(),
+        ends.flatten(),
+        horizon=config.horizon,
+        gamma=config.gamma,
+    )
+
+
+# ------------------------------------------------------------------------------------ deciding
+
+
+class _TowardsGood(Field):
+    """CFGRL's field v_0 + w (v_+ - v_0), from two nets bound to the same states."""
+
+    def __init__(self, agent: Agent, states: Tensor, weight: Tensor) -> None:
+        super().__init__(agent.policy, states)
+        self.good, self.weight = Field(agent.improved, states), weight
+
+    def velocity(self, x: Tensor, t: int | float) -> Tensor:
+        plain = super().velocity(x, t)
+        return plain + self.weight * (self.good.velocity(x, t) - plain)
+
+
+def critic_at(agent: Agent, states: Float[Tensor, "s *b d"]) -> BoundCritic:
+    """The smaller of the two target critics at some states, for flat chunks [n, a]."""
+    return BoundCritic(agent.critics, states.flatten(1, -2), n_members=N_CRITICS)
+
+
+def decide(
+    agent: Agent,
+    states: Float[Tensor, "s *b d"],
+    way: Way,
+    weight: int | float | Float[Tensor, "*w"],
+    generator: torch.Generator,
+    *,
+    n_steps: int = 10,
+    stale: Callable[[], bool] = never,
+) -> GuidedSample:
+    """One chunk for every state.
+
+    Args:
+        agent: nets of s seeds, on the states' device.
+        states: their states; any further axes.
+        way: what to do.
+        weight: a number, or weights that broadcast against [s, *b].
+        generator: draws the noise, on the states' device.
+        n_steps: Euler steps T.
+        stale: turns true when nobody waits.
+
+    Returns:
+        The sample; its `actions` are [s, *b, chunk_size], clipped to [-1, 1].
+
+    Raises:
+        ValueError: what `sample_guided` refuses.
+        Cancelled: `stale()` became true.
+    """
+    flat = states.flatten(1, -2)
+    estimator, field = way.estimator, Field(agent.policy, flat)
+    if estimator == "cfgrl":  # a matter of two fields: what remains is plain sampling
+        broadcast = torch.as_tensor(weight, dtype=states.dtype, device=states.device)[..., None]
+        estimator, field = "bc", _TowardsGood(agent, flat, broadcast)
+    robust = {"robust_critic": BoundCritic(agent.robust, flat)} if estimator == "robust_q" else {}
+    return sample_guided(
+        field,
+        critic_at(agent, states),
+        estimator=estimator,
+        weight=weight,
+        n_steps=n_steps,
+        n_particles=tuple(states.shape[:-1]),
+        generator=generator,
+        clip=(-1.0, 1.0),
+        n_candidates=way.n_candidates,
+        stale=stale,
+        **robust,
+    )
+
+
+# ----------------------------------------------------------------------------------- measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One way of acting at all its weights and for all seeds; lists are [seed][weight]."""
+
+    way: str
+    weights: tuple[float, ...]
+    seeds: tuple[int, ...]
+    success: tuple[tuple[float, ...], ...]  # share of episodes won
+    returns: tuple[tuple[float, ...], ...]  # mean; minus steps until the goal
+    first_q: tuple[tuple[float, ...], ...]  # what the critic says of the first chunk, mean
+
+    def at(
+        self, weight: int | float, seeds: Sequence[int], measure: str = "success"
+    ) -> list[float]:
+        """One measure at one weight, for some seeds.
+
+        Raises:
+            ValueError: the weight or a seed was not measured.
+        """
+        if weight not in self.weights or not set(seeds) <= set(self.seeds):
+            raise ValueError(
+                f"weight={weight} and seeds={tuple(seeds)} must be among {self.weights} and "
+                f"{self.seeds}: nothing else was measured."
+            )
+        column = self.weights.index(weight)
+        return [getattr(self, measure)[self.seeds.index(seed)][column] for seed in seeds]
+
+    def best_weight(self, seeds: Sequence[int]) -> float:
+        """The weight of the highest mean return over some seeds, which should not be scored."""
+        return max(self.weights, key=lambda w: statistics.mean(self.at(w, seeds, "returns")))
+
+
+def roll_out_way(
+    agent: Agent,
+    world: ForkWorld,
+    way: Way,
+    *,
+    weights: Sequence[int | float],
+    n_episodes: int,
+    seed: int,
+    n_steps: int = 10,
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> tuple[Rollouts, Float[Tensor, "s n_w"]]:
+    """Episodes [s, n_w, n] of one way, and the critic's mean opinion of the first chunks.
+
+    First positions are the same for every weight and every way of one `seed`.
+    """
+    device = agent.value.biases[0].device
+    generator = seeded(seed, device)
+    shape = (len(agent.seeds), len(weights), n_episodes)
+    starts = world.starts(shape[0], 1, n_episodes, generator=generator).expand(*shape, 2)
+    weight = torch.tensor(weights, device=device)[:, None].float()
+    first_q: list[Tensor] = []
+
+    def act(states: Tensor) -> Tensor:
+        chunk = decide(agent, states, way, weight, generator, n_steps=n_steps, stale=stale).actions
+        if not first_q:
+            q = critic_at(agent, states)(chunk.reshape(-1, chunk.shape[-1]))
+            first_q.append(q.reshape(shape).mean(-1))
+        return chunk
+
+    with torch.no_grad():
+        done = roll_out(world, starts.contiguous(), act, stale=stale, progress=progress)
+    return done, first_q[0]
+
+
+def evaluate(
+    agent: Agent,
+    world: ForkWorld,
+    name: str,
+    *,
+    n_episodes: int = 300,
+    seed: int = 0,
+    n_steps: int = 10,
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> Curve:
+    """Roll out one of `WAYS` at all its weights, for all seeds of the agent at once.
+
+    Raises:
+        ValueError: no such way.
+        Cancelled: `stale()` became true.
+    """
+    way = _known(name)
+    done, first_q = roll_out_way(
+        agent,
+        world,
+        way,
+        weights=way.weights,
+        n_episodes=n_episodes,
+        seed=seed,
+        n_steps=n_steps,
+        stale=stale,
+        progress=progress,
+    )
+
+    def rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(row) for row in values.tolist())
+
+    return Curve(
+        way=name,
+        weights=way.weights,
+        seeds=agent.seeds,
+        success=rows(done.won.float().mean(-1)),
+        returns=rows(done.returns.mean(-1)),
+        first_q=rows(first_q),
+    )
+
+
+def decision_time(
+    agent: Agent, name: str, *, n: int = 300, repeats: int = 5, n_steps: int = 10
+) -> Measurement:
+    """Time of deciding for n states at once with one of `WAYS`, for the agent's first seed.
+
+    Raises:
+        ValueError: no such way.
+    """
+    way = _known(name)
+    device = agent.value.biases[0].device
+    one = agent.members(agent.seeds[0]).to(device)
+    states = torch.zeros(1, n, agent.config.state_size, device=device)
+    generator = seeded(0, device)
+    return measure(
+        lambda: decide(one, states, way, 1.0, generator, n_steps=n_steps),
+        device=device,
+        repeats=repeats,
+    )
+
+
+def _known(name: str) -> Way:
+    if name not in WAYS:
+        raise ValueError(f"way {name!r} is unknown: choose among {', '.join(WAYS)}.")
+    return WAYS[name]
+
+
+# ---------------------------------------------------------------------------------- explorer
+
+
+@functools.cache
+def shipped_agent() -> Agent:
+    """Seed 0 of `benchmarks/qgf_fork.py`, as installed with the package.
+
+    Raises:
+        FileNotFoundError: the package was installed without it.
+    """
+    return load_agent(Path(__file__).parent / "weights" / WEIGHTS_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyParams(Settings):
+    """Which ways of acting roll out, and how."""
+
+    ways: str = "bc,qgf,ood,best_of_n_4"  # names of `WAYS`, separated by commas
+    weight: float = 3.0  # of those that take one
+    n_episodes: int = 40
+    n_steps: int = 10  # Euler steps T
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            _known(name)
+        if not 0 <= self.weight <= 1000:
+            raise ValueError(f"weight={self.weight} must lie in [0, 1000]: choose one in there.")
+        for name, most in (("n_episodes", 1000), ("n_steps", 100)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [1, {most}].")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ways' names."""
+        return tuple(self.ways.split(","))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WayRollouts:
+    """Episodes of one way."""
+
+    name: str
+    label: str
+    weight: float  # 0 for BC, 1 for best of N, whatever the slider says
+    paths: Float[np.ndarray, "n t1 2"]
+    won: Bool[np.ndarray, " n"]
+    success: float  # share of episodes won
+    mean_return: float
+    first_q: float  # the critic's mean value of the first chunks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyResult:
+    """Rollouts of several ways from the same first positions."""
+
+    params: PolicyParams
+    goals: Float[np.ndarray, "n_goals 2"]  # the paying one first
+    reach: float
+    ways: tuple[WayRollouts, ...]
+
+
+@one_thread()
+def rollouts(
+    params: PolicyParams,
+    *,
+    agent: Agent | None = None,
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> PolicyResult:
+    """Let an agent act on the fork world in several ways.
+
+    Args:
+        params: the ways, their weight, and sizes.
+        agent: trained nets; the first of its seeds acts. The shipped ones if None.
+        stale: turns true when nobody waits.
+        progress: called after every decision.
+
+    Raises:
+        FileNotFoundError: no agent is given, and none was installed.
+        Cancelled: `stale()` became true.
+    """
+    agent = agent or shipped_agent()
+    agent = agent.members(agent.seeds[0])
+    world, made = ForkWorld(), []
+    for place, name in enumerate(params.names):
+        check(stale)
+        way = WAYS[name]
+        weight = params.weight if len(way.weights) > 1 else way.weights[0]
+        done, first_q = roll_out_way(
+            agent,
+            world,
+            way,
+            weights=(weight,),
+            n_episodes=params.n_episodes,
+            seed=params.seed,
+            n_steps=params.n_steps,
+            stale=stale,
+            progress=lambda share, sentence, place=place, way=way: progress(
+                (place + share) / len(params.names), f"{way.label}: {sentence}"
+            ),
+        )
+        won = done.won[0, 0]
+        made.append(
+            WayRollouts(
+                name=name,
+                label=way.label,
+                weight=weight,
+                paths=_array(done.paths[0, 0]),
+                won=_array(won),
+                success=won.float().mean().item(),
+                mean_return=done.returns.mean().item(),
+                first_q=first_q.item(),
+            )
+        )
+    return PolicyResult(
+        params=params, goals=_array(world.goals()), reach=world.reach, ways=tuple(made)
+    )
+
+
+def _array(values: Tensor) -> np.ndarray:
+    array = values.numpy(force=True)
+    array.setflags(write=False)
+    return array
+
+
+# --------------------------------------------------------------------------------- committed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkRuns:
+    """What `benchmarks/qgf_fork.py` measured, on some device."""
+
+    device: str
+    commit: str | None
+    scored: tuple[int, ...]  # seeds that the results are of
+    tuning: tuple[int, ...]  # seeds that the weights were chosen on
+    n_episodes: int  # per seed and weight
+    curves: tuple[Curve, ...]
+    chosen: dict[str, float]  # way -> its weight, chosen on the tuning seeds
+    decision_ms: dict[str, float]  # way -> median for 300 states, one seed, one CPU thread
+    decision_device: str
+
+    def curve(self, way: str) -> Curve:
+        """One way's curve.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        for curve in self.curves:
+            if curve.way == way:
+                return curve
+        raise ValueError(
+            f"way {way!r} was not measured: choose among {', '.join(c.way for c in self.curves)}."
+        )
+
+    def score(self, way: str, measure: str = "success") -> list[float]:
+        """One measure of a way at its chosen weight, for every scored seed."""
+        return self.curve(way).at(self.chosen[way], self.scored, measure)
+
+    def relative_time(self, way: str) -> float:
+        """Time of a decision over BC's."""
+        return self.decision_ms[way] / self.decision_ms["bc"]
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], made: dict[str, Any]) -> "ForkRuns":
+        """Read a record back from JSON, where tuples have become lists."""
+        curves = tuple(
+            Curve(**{name: _tuples(entry) for name, entry in curve.items()})
+            for curve in values["curves"]
+        )
+        return cls(
+            device=made["device"],
+            commit=made["commit"],
+            curves=curves,
+            **{name: _tuples(values[name]) for name in ("scored", "tuning")},
+            **{
+                name: values[name]
+                for name in ("n_episodes", "chosen", "decision_ms", "decision_device")
+            },
+        )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@functools.cache
+def committed_runs() -> ForkRuns:
+    """The runs of `benchmarks/qgf_fork.py`.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    file = resources.files("intuitive.results").joinpath(RESULT)
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return ForkRuns.from_values(saved["values"], saved["made"])
