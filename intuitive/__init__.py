@@ -4,6 +4,7 @@ Map of the rooms:
     intuitive.common    decoder with exchangeable attention, SmolLM2, texts
     intuitive.kernels   block-sparse attention kernels beside their oracles
     intuitive.msa       MiniMax Sparse Attention
+    intuitive.qgf       Q-Guided Flow
     intuitive.trd       Trajectory-Refined Distillation
     intuitive.widgets   explorers for JupyterLab
 

@@ -1,0 +1,64 @@
+"""Q-Guided Flow: a behaviour-cloned flow policy that follows a critic's gradient as it samples.
+
+Map of the rooms, in reading order:
+    mixture.py     a Gaussian mixture and its flow from noise, in closed form
+    critics.py     critics as formulas, with the curvature that bounds Euler steps
+    tilting.py     the exact optimum p(x) e^{wQ(x)}, distances to it, and its posterior means
+    guidance.py    every estimator as a function of one signature
+    sampling.py    the one Euler loop
+    trimodal.py    presets A, B, C and the numbers behind the 1D explorers
+    model.py       velocity and critic networks
+    learn.py       fitting them to samples, in one and two dimensions
+    ring.py        modes on a ring in two dimensions
+    fork.py        a small control task with four goals
+    iql.py         action chunks, critic, value and policy from offline data
+    policies.py    guided policies in the fork world
+    ogbench_tasks.py  the same on OGBench tasks
+
+There is no fast.py: the closed-form field and the small networks are fast as they stand.
+
+Source: Zhou et al. 2026, arXiv:2606.11087.
+"""
+
+import importlib
+
+_HOME = {
+    "GaussianMixture": "mixture",
+    "GaussianBumps": "critics",
+    "QuadraticCritic": "critics",
+    "tilt": "tilting",
+    "wasserstein1": "tilting",
+    "ESTIMATORS": "guidance",
+    "ESTIMATOR_NAMES": "guidance",
+    "GuidedSample": "sampling",
+    "sample_guided": "sampling",
+    "TrimodalParams": "trimodal",
+}
+_ROOMS = (
+    "critics",
+    "fork",
+    "guidance",
+    "iql",
+    "learn",
+    "mixture",
+    "model",
+    "ogbench_tasks",
+    "policies",
+    "ring",
+    "sampling",
+    "tilting",
+    "trimodal",
+)
+__all__ = [*_HOME, *_ROOMS]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,254 @@
+"""Gaussian mixtures and their flow from noise, all in closed form.
+
+A flow path is x_t = (1 - t) x_0 + t x_1 with x_0 ~ N(0, I) and x_1 from the mixture. A component
+N(μ, σ²I) is seen at time t as N(tμ, cI), c = t²σ² + (1 - t)², and given x_t = x it has
+
+    D = E[x_1 | x] = μ + (tσ²/c) (x - tμ)
+    v = E[x_1 - x_0 | x] = μ + ((tσ² - (1 - t))/c) (x - tμ)
+
+Averaging over the components' responsibilities gives the posterior mean and the velocity. The
+velocity is averaged directly, never divided by 1 - t, so that nothing cancels near t = 1.
+
+Source: Zhou et al. 2026, arXiv:2606.11087, Section 4 (a flow to three modes), in closed form.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+WEIGHT_TOLERANCE = 1e-5  # how far the weights' sum may be from one
+
+
+class GaussianMixture:
+    """A mixture of k Gaussians, in one dimension or isotropic in d, and its flow from noise.
+
+    Positions follow the means: with means [k] they have any shape [...], with means [k, d] shape
+    [..., d]. Results have the dtype and device of the positions. Times t are numbers from 0
+    (noise) to 1 (data).
+
+    Args:
+        means: μ, [k] or [k, d].
+        stds: σ > 0, [k].
+        weights: shares of the components, [k]; they sum to one.
+
+    Raises:
+        ValueError: no component, σ ≤ 0, weights negative or not summing to one, NaN, or shapes
+            that do not fit.
+    """
+
+    def __init__(
+        self,
+        means: Sequence | Tensor,
+        stds: Sequence | Tensor,
+        weights: Sequence | Tensor,
+    ) -> None:
+        given = {"means": means, "stds": stds, "weights": weights}
+        with torch.inference_mode(False):  # autograd refuses tensors born in inference mode
+            self.means, self.stds, self.weights = (
+                torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().clone()
+                for values in given.values()
+            )
+            _check(self.means, self.stds, self.weights)
+            self.weights = self.weights / self.weights.sum()
+        dtypes = {
+            v.dtype for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()
+        }
+        self.dtype = torch.float64 if torch.float64 in dtypes else torch.float32  # of samples
+        self._parameters: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @property
+    def action_size(self) -> int | None:
+        """Dimensions of a position: None for plain numbers, else d."""
+        return None if self.means.ndim == 1 else self.means.shape[1]
+
+    @property
+    def n_components(self) -> int:
+        """Components k."""
+        return len(self.stds)
+
+    def __repr__(self) -> str:
+        parts = (f"{name}={getattr(self, name).tolist()}" for name in ("means", "stds", "weights"))
+        return f"GaussianMixture({', '.join(parts)})"
+
+    def log_prob_t(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+        """log p_t(x), the density of x_t, in nats; finite far into the tails.
+
+        Args:
+            x: positions, [...] or [..., d].
+            t: time in [0, 1].
+
+        Raises:
+            ValueError: t outside [0, 1], or positions that are NaN or of another dimension.
+        """
+        return torch.logsumexp(self._seen(x, t).log_joint, 0)
+
+    def log_prob(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """log p_1(x), the density of the mixture itself, in nats."""
+        return self.log_prob_t(x, 1.0)
+
+    def velocity(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+        """The marginal velocity E[x_1 - x_0 | x_t = x]; shape, arguments and errors as above.
+
+        At t = 1, where x_1 = x, it is its limit x.
+        """
+        seen = self._seen(x, t)
+        return seen.average(seen.means + seen.slope(seen.velocity_slopes) * seen.offset)
+
+    def posterior_mean(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+        """D(x, t) = E[x_1 | x_t = x] = x + (1 - t) velocity(x, t), the one-step estimate of x_1.
+
+        At t = 1 it is x. Shape, arguments and errors as in `log_prob_t`.
+        """
+        seen = self._seen(x, t)
+        return seen.average(seen.means + seen.slope(seen.mean_slopes) * seen.offset)
+
+    def posterior_mean_jacobian(
+        self, x: Float[Tensor, "..."], t: int | float
+    ) -> Float[Tensor, "..."]:
+        """J_1 = ∂D/∂x = t Cov[x_1 | x_t = x] / (1 - t)², positive semidefinite, 0 at t = 0.
+
+        Computed as the components' own slopes plus t times the variance of their velocities,
+        which needs no division by 1 - t.
+
+        Args:
+            x: positions, [...] or [..., d].
+            t: time in [0, 1].
+
+        Returns:
+            [...] in one dimension, else [..., d, d].
+
+        Raises:
+            ValueError: as in `log_prob_t`.
+        """
+        seen = self._seen(x, t)
+        own = (seen.responsibilities * seen.lift(seen.mean_slopes)).sum(0)  # [...]
+        velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
+        spread = velocities - seen.average(velocities)  # [k, ...] or [k, ..., d]
+        if self.action_size is None:
+            return own + t * (seen.responsibilities * spread.square()).sum(0)
+        between = torch.einsum("k...,k...i,k...j->...ij", seen.responsibilities, spread, spread)
+        eye = torch.eye(self.action_size, dtype=x.dtype, device=x.device)
+        return own[..., None, None] * eye + t * between
+
+    def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
+        """Draws from the mixture, [n] or [n, d], on the generator's device, in `self.dtype`.
+
+        Raises:
+            ValueError: n below 1.
+        """
+        if n < 1:
+            raise ValueError(f"n={n}: draw at least one sample.")
+        where = {"device": generator.device}
+        means, stds, weights = self._on(generator.device)
+        which = torch.multinomial(weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, *means.shape[1:], generator=generator, **where)
+        stds = stds[which] if means.ndim == 1 else stds[which, None]
+        return (means[which] + stds * noise).to(self.dtype)
+
+    # ------------------------------------------------------------------------------- insides
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        if device not in self._parameters:
+            with torch.inference_mode(False):
+                self._parameters[device] = tuple(
+                    values.to(device, copy=True) for values in (self.means, self.stds, self.weights)
+                )
+        return self._parameters[device]
+
+    def _seen(self, x: Tensor, t: int | float) -> "_Seen":
+        size = self.action_size
+        if not 0 <= t <= 1:
+            raise ValueError(f"t={t} must lie in [0, 1]: 0 is noise, 1 is data.")
+        if not x.is_floating_point():
+            raise ValueError(f"positions have dtype {x.dtype}: convert them with x.float().")
+        if size is not None and (x.ndim == 0 or x.shape[-1] != size):
+            raise ValueError(
+                f"positions have shape {tuple(x.shape)}, but this mixture has d={size}: "
+                f"the last axis must have size {size}."
+            )
+        if x.isnan().any():
+            raise ValueError(
+                f"{int(x.isnan().sum())} of {x.numel()} positions are NaN, where no density is "
+                "defined: look for the step that made them."
+            )
+        means, stds, weights = self._on(x.device)
+        variance = stds.square()
+        c = t * t * variance + (1 - t) ** 2  # [k]
+        n_axes = x.ndim - (size is not None)
+
+        def lift(values: Tensor) -> Tensor:
+            return values.to(x.dtype).reshape(-1, *[1] * n_axes, *values.shape[1:])
+
+        # Squares of positions beyond this overflow; the answer no longer depends on them.
+        far = 1e-2 * math.sqrt(torch.finfo(x.dtype).max * float(c.min()) / (size or 1))
+        offset = x - lift(t * means)  # [k, ...] or [k, ..., d]
+        square = offset.clamp(-far, far).square()
+        if size is not None:
+            square = square.sum(-1)
+        heights = weights.log() - 0.5 * (size or 1) * torch.log(2 * math.pi * c)
+        log_joint = lift(heights) - square * lift(0.5 / c)  # [k, ...]
+        return _Seen(
+            lift=lift,
+            vector=size is not None,
+            means=lift(means),
+            offset=offset,
+            log_joint=log_joint,
+            mean_slopes=t * variance / c,
+            velocity_slopes=(t * variance - (1 - t)) / c,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """Every component's view of the positions at one time; the component axis stands first."""
+
+    lift: Callable[[Tensor], Tensor]  # [k] -> [k, 1, ...] in the positions' dtype
+    vector: bool  # positions are vectors [..., d]
+    means: Tensor
+    offset: Tensor  # x - tμ
+    log_joint: Tensor  # log weight + log density
+    mean_slopes: Tensor  # [k], of each component's posterior mean
+    velocity_slopes: Tensor  # [k]
+
+    @property
+    def responsibilities(self) -> Tensor:
+        return self.log_joint.softmax(0)
+
+    def slope(self, slopes: Tensor) -> Tensor:
+        lifted = self.lift(slopes)
+        return lifted[..., None] if self.vector else lifted
+
+    def average(self, values: Tensor) -> Tensor:
+        shares = self.responsibilities
+        return ((shares[..., None] if self.vector else shares) * values).sum(0)
+
+
+def _check(means: Tensor, stds: Tensor, weights: Tensor) -> None:
+    named = {"means": means, "stds": stds, "weights": weights}
+    if means.ndim not in (1, 2) or means.numel() == 0:
+        raise ValueError(
+            f"means have shape {tuple(means.shape)}, but must be [k] or [k, d] with at least one "
+            "component: an empty mixture has no density. Give one mean per mode."
+        )
+    k = len(means)
+    for name, values in named.items():
+        if name != "means" and tuple(values.shape) != (k,):
+            raise ValueError(
+                f"{name} have shape {tuple(values.shape)}, but there are {k} means: give one "
+                f"number per component, shape ({k},)."
+            )
+        if not values.isfinite().all():
+            raise ValueError(f"{name}={values.tolist()} must be finite: remove NaN and infinity.")
+    if (stds <= 0).any():
+        raise ValueError(
+            f"stds={stds.tolist()} must all be above 0: give every mode a width σ > 0."
+        )
+    if (weights < 0).any() or abs(float(weights.sum()) - 1) > WEIGHT_TOLERANCE:
+        raise ValueError(
+            f"weights={weights.tolist()} must be at least 0 and sum to one, but sum to "
+            f"{float(weights.sum()):.6g}: divide them by their sum."
+        )

@@ -1,0 +1,272 @@
+"""The one Euler loop that samples a flow under guidance, for every estimator.
+
+x_0 ~ N(0, I); for t = 0, δ, ..., 1 - δ with δ = 1/T: x ← x + δ (v(x, t) + guidance).
+
+Source: Zhou et al. 2026, arXiv:2606.11087, Algorithm 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from intuitive.common.runtime import check, never
+
+from .critics import Critic
+from .guidance import ESTIMATORS, SCHEDULES, Field, Guidance, Oracles, Passes, Step
+from .tilting import check_weight
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GuidedSample:
+    """Samples and the way to them. A position has shape [] or [d], a batch [...] of them is n."""
+
+    actions: Tensor  # [n]
+    trajectory: Tensor  # [T + 1, n], noise first, as left by the flow
+    queries: Tensor  # [T', n] where the critic was asked for gradients or values; T' may be 0
+    times: Tensor  # [T + 1], of the trajectory; query i of T was asked at times[i]
+    guidance: Tensor  # [T, n], added to the velocity
+    passes: Passes  # network passes per action
+
+
+def sample_guided(
+    field: Field,
+    critic: Critic | Sequence[Critic],
+    *,
+    estimator: str,
+    weight: int | float | Tensor,
+    n_steps: int,
+    n_particles: int | Sequence[int],
+    generator: torch.Generator,
+    schedule: str = "constant",
+    clip: tuple[float, float] | None = None,
+    gradient_norm: int | float | None = None,
+    n_candidates: int = 4,
+    ascent_steps: int = 3,
+    step_size: int | float = 0.05,
+    robust_critic: Callable[[Tensor, float], Tensor] | None = None,
+    positive_field: Field | None = None,
+    start: Tensor | None = None,
+    stale: Callable[[], bool] = never,
+) -> GuidedSample:
+    """Sample a flow with one of the `ESTIMATORS`; weight 0 gives the same BC samples by all.
+
+    Args:
+        field: `velocity(x, t)` and `action_size`: a GaussianMixture, or a network with states.
+        critic: differentiable, from actions [N] (or [N, d]) to values [N]; of several critics
+            the least value counts.
+        estimator: a name in `ESTIMATORS`.
+        weight: w at least 0, a number or a tensor that broadcasts against the batch shape.
+            It multiplies gradients; in best_of_n the values; in grad_step the step size.
+        n_steps: Euler steps T.
+        n_particles: samples n, or a batch shape such as (n_weights, n_seeds, n).
+        generator: source of the noise; its device is where the work is done.
+        schedule: "constant", or "score": gradients times (1 - t)/t, none at t = 0. Of flow_dps
+            the factor is part already; exact and cfgrl have no use for it.
+        clip: bounds of actions. Estimates of x_1 are clipped before the critic sees them, with
+            the gradient taken at the clipped point, and so is the result; x_t never is.
+        gradient_norm: longer gradients are shortened to this length.
+        n_candidates: N of best_of_n; the first is the BC sample.
+        ascent_steps: steps of grad_step.
+        step_size: of each, times the weight.
+        robust_critic: Q_r for robust_q, from noisy actions [N] and t to values [N].
+        positive_field: v_+ for cfgrl.
+        start: x_0 in the place of noise, of the batch shape; its dtype is used throughout.
+        stale: turns true when nobody waits for the result any more.
+
+    Returns:
+        Positions in the dtype of `start`, else of the field (float32 if it has none).
+
+    Raises:
+        ValueError: an argument out of range, a critic that returns another shape than [N] or
+            numbers that are not finite, or an estimator that cannot serve this field.
+        Cancelled: `stale()` became true between two steps.
+    """
+    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    check_weight(weight)
+    counts = {"n_candidates": n_candidates, "ascent_steps": ascent_steps}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+    oracles = Oracles(
+        field=field,
+        critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,),
+        robust_critic=robust_critic,
+        positive_field=positive_field,
+    )
+    if not oracles.critics:
+        raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
+    choosing = estimator == "best_of_n"
+    # Autograd refuses tensors of inference mode, in which a caller may be.
+    with torch.inference_mode(False), torch.no_grad():
+        x = _start(field, n_particles, generator, start, n_candidates if choosing else 1)
+        w = torch.as_tensor(weight, dtype=x.dtype, device=x.device).clone()
+        batch = oracles.batch(x)[1:]
+        _check_broadcast(w, batch)
+        if field.action_size is not None and w.ndim:
+            w = w[..., None]
+        x = x if choosing else x[0]
+        times = [i / n_steps for i in range(n_steps + 1)]
+        trajectory, queries, guidance = [x], [], []
+        for i in range(n_steps):
+            check(stale)
+            velocity = oracles.velocity(x, times[i])
+            step = Step(
+                x=x,
+                velocity=velocity,
+                times=times[i:],
+                weight=w,
+                oracles=oracles,
+                schedule=schedule,
+                clip=clip,
+                gradient_norm=gradient_norm,
+            )
+            found: Guidance = ESTIMATORS[estimator](step)
+            x = x + (times[i + 1] - times[i]) * (velocity + found.velocity)
+            trajectory.append(x)
+            guidance.append(found.velocity)
+            if found.queries is not None:
+                queries.append(found.queries)
+        path, push = torch.stack(trajectory), torch.stack(guidance)
+        actions = x if clip is None else x.clamp(*clip)
+        if estimator == "grad_step":
+            for _ in range(ascent_steps):
+                check(stale)
+                queries.append(actions)
+                actions = actions + step_size * w * oracles.gradient(actions)
+                actions = actions if clip is None else actions.clamp(*clip)
+        if choosing:
+            values = oracles.values(actions)  # [N, ...]
+            if field.action_size is not None:
+                values = values[..., None]
+            best = (w * values).argmax(0, keepdim=True)
+            queries = list(actions)
+            actions = actions.take_along_dim(best, 0)[0]
+            path, push = (p.take_along_dim(best[None], 1)[:, 0] for p in (path, push))
+            _multiply(oracles.passes, n_candidates)
+        asked = torch.stack(queries) if queries else path[:0]
+        return GuidedSample(
+            actions=actions,
+            trajectory=path,
+            queries=asked,
+            times=torch.tensor(times, dtype=path.dtype, device=path.device),
+            guidance=push,
+            passes=oracles.passes,
+        )
+
+
+def guided_velocity(
+    field: Field,
+    critic: Critic | Sequence[Critic],
+    x: Tensor,
+    *,
+    estimator: str,
+    weight: int | float,
+    n_steps: int,
+    schedule: str = "constant",
+    clip: tuple[float, float] | None = None,
+    gradient_norm: int | float | None = None,
+    stale: Callable[[], bool] = never,
+) -> tuple[Tensor, Tensor]:
+    """Velocity and guidance that every Euler step would see at the same positions.
+
+    Args:
+        field, critic, estimator, weight, n_steps, schedule, clip, gradient_norm: as in
+            `sample_guided`.
+        x: positions, [...] or [..., d].
+        stale: turns true when nobody waits.
+
+    Returns:
+        The field's velocity [T, ...] and what the estimator adds to it [T, ...], at times i/T.
+
+    Raises:
+        ValueError, Cancelled: as in `sample_guided`.
+    """
+    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    check_weight(weight)
+    oracles = Oracles(
+        field=field, critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,)
+    )
+    velocities, pushes = [], []
+    with torch.inference_mode(False), torch.no_grad():
+        x = x.clone()
+        for i in range(n_steps):
+            check(stale)
+            velocity = oracles.velocity(x, i / n_steps)
+            step = Step(
+                x=x,
+                velocity=velocity,
+                times=[j / n_steps for j in range(i, n_steps + 1)],
+                weight=torch.as_tensor(weight, dtype=x.dtype, device=x.device),
+                oracles=oracles,
+                schedule=schedule,
+                clip=clip,
+                gradient_norm=gradient_norm,
+            )
+            velocities.append(velocity)
+            pushes.append(ESTIMATORS[estimator](step).velocity)
+        return torch.stack(velocities), torch.stack(pushes)
+
+
+def _start(
+    field: Field,
+    n_particles: int | Sequence[int],
+    generator: torch.Generator,
+    start: Tensor | None,
+    n_candidates: int,
+) -> Tensor:
+    """Noise [n_candidates, ...]; the first candidate's is the same whatever their number.
+
+    Drawn in float32 for every dtype, so that precision does not change the sample.
+    """
+    batch = (n_particles,) if isinstance(n_particles, int) else tuple(n_particles)
+    if not batch or min(batch) < 1:
+        raise ValueError(f"n_particles={n_particles} must be at least 1 along every axis.")
+    shape = batch if field.action_size is None else (*batch, field.action_size)
+    if start is not None and tuple(start.shape) != shape:
+        raise ValueError(
+            f"start has shape {tuple(start.shape)}, but n_particles={n_particles} asks for {shape}."
+        )
+    dtype = getattr(field, "dtype", torch.float32) if start is None else start.dtype
+    device = generator.device if start is None else start.device
+    first = start
+    if first is None:
+        first = torch.randn(shape, generator=generator, device=device).to(dtype)
+    if not first.isfinite().all():
+        raise ValueError("start has entries that are not finite: replace NaN and infinity.")
+    more = torch.randn(n_candidates - 1, *shape, generator=generator, device=generator.device)
+    return torch.cat((first.clone()[None], more.to(device, dtype)))
+
+
+def _multiply(passes: Passes, factor: int) -> None:
+    for name in vars(passes):
+        setattr(passes, name, getattr(passes, name) * factor)
+
+
+def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> None:
+    if estimator not in ESTIMATORS:
+        raise ValueError(
+            f"estimator={estimator!r} is unknown; choose one of {', '.join(ESTIMATORS)}."
+        )
+    if not isinstance(n_steps, int) or n_steps < 1:
+        raise ValueError(f"n_steps={n_steps} must be a whole number of at least 1, such as 10.")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {SCHEDULES}.")
+    if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+        raise ValueError(f"clip={clip} must be (low, high) with low < high, or None.")
+    if gradient_norm is not None and not 0 < gradient_norm < math.inf:
+        raise ValueError(f"gradient_norm={gradient_norm} must be above 0 and finite, or None.")
+
+
+def _check_broadcast(weight: Tensor, batch: torch.Size) -> None:
+    try:
+        fits = torch.broadcast_shapes(weight.shape, batch) == batch
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, which does not broadcast against the batch "
+            f"{tuple(batch)}: give one weight per row, such as shape ({batch[0]}, 1)."
+        )
