@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-_ROOMS = ("common", "kernels", "msa", "trd", "widgets")
+_ROOMS = ("common", "kernels", "msa", "qgf", "trd", "widgets")
 __all__ = ["__version__", *_ROOMS]
 
 

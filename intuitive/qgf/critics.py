@@ -27,7 +27,7 @@ class QuadraticCritic:
     def __post_init__(self) -> None:
         _finite(peak=self.peak)
 
-    def __call__(self, actions: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+    def __call__(self, actions: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
         return -_square(actions - self.peak)
 
 
@@ -51,7 +51,7 @@ class GaussianBumps:
             if width <= 0:
                 raise ValueError(f"width={width} must be above 0: choose the bump's spread.")
 
-    def __call__(self, actions: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+    def __call__(self, actions: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
         return sum(
             height * (_square(actions - peak) / (-2 * width * width)).exp()
             for peak, width, height in zip(self.peaks, self.widths, self.heights, strict=True)
@@ -68,7 +68,7 @@ class Sum:
         if not self.parts:
             raise ValueError("parts=() is empty: a sum needs at least one critic.")
 
-    def __call__(self, actions: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+    def __call__(self, actions: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
         return sum(part(actions) for part in self.parts)
 
 
