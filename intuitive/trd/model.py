@@ -1,0 +1,310 @@
+"""Many small decoders that train and generate side by side: teachers, students, whole sweeps.
+
+A `StackedDecoder` holds m decoders of one config and computes what `intuitive.common.decoder`
+computes for each of them, with one matrix product per weight for all m. A sweep over methods,
+seeds and learning rates is then a few hundred models that cost about as much as a large one.
+
+Axes: m models, b batch, n positions, v vocabulary. Every model has its own batch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from intuitive.common.decoder import Decoder, DecoderConfig, causal_mask
+
+
+def decoder_config(*, vocab_size: int, width: int, n_layers: int, max_positions: int):
+    """The config of a teacher or student: two heads, learned positions, tied embeddings."""
+    return DecoderConfig(
+        vocab_size=vocab_size,
+        d_model=width,
+        n_layers=n_layers,
+        n_q_heads=2,
+        n_kv_heads=2,
+        d_head=width // 2,
+        d_ff=3 * width,
+        max_positions=max_positions,
+        positions="learned",
+    )
+
+
+class StackedCache:
+    """Keys and values of m models, [layers, m * b, h, capacity, d], written in place."""
+
+    def __init__(self, stack: "StackedDecoder", batch: int, capacity: int) -> None:
+        config, weight = stack.config, stack.weights
+        shape = (config.n_layers, stack.n_models * batch, config.n_kv_heads, capacity)
+        self.keys = torch.empty(*shape, config.d_head, device=weight.device, dtype=weight.dtype)
+        self.values = torch.empty_like(self.keys)
+        self.length = 0
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add new entries [m * b, h, n, d] to a layer; returns views of all it holds."""
+        end = self.length + k.shape[2]
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class StackedDecoder(nn.Module):
+    """m decoders of one config; `weights` [m, p] holds all of a model's weights in one row.
+
+    Args:
+        config: sizes; as many key/value heads as query heads, learned positions, tied embeddings.
+        weights: [m, p], in the order of `Decoder.named_parameters`.
+
+    Raises:
+        ValueError: another kind of config, or rows of another length.
+    """
+
+    def __init__(self, config: DecoderConfig, weights: Float[Tensor, "m p"]) -> None:
+        super().__init__()
+        if config.group_size > 1 or config.positions != "learned" or not config.tied_embeddings:
+            raise ValueError(
+                f"{config} cannot be stacked: one key/value head per query head, learned "
+                "positions and tied embeddings are needed; use `decoder_config`."
+            )
+        with torch.device("meta"):
+            template = Decoder(config)
+        self._shapes = {name: p.shape for name, p in template.named_parameters()}
+        size = sum(shape.numel() for shape in self._shapes.values())
+        if weights.shape[1] != size:
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}; [m, {size}] is needed for {config}."
+            )
+        self.config = config
+        self.weights = nn.Parameter(weights)
+
+    @classmethod
+    def fresh(cls, config: DecoderConfig, seeds: Sequence[int]) -> "StackedDecoder":
+        """One model per seed, with the first weights that `Decoder` would draw."""
+        rows = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):  # Decoder draws from the global generator
+                torch.manual_seed(seed)
+                rows.append(_row(Decoder(config)))
+        return cls(config, torch.stack(rows))
+
+    @classmethod
+    def of(cls, decoders: Sequence[Decoder]) -> "StackedDecoder":
+        """A stack of existing decoders, copied."""
+        return cls(decoders[0].config, torch.stack([_row(decoder) for decoder in decoders]))
+
+    @property
+    def n_models(self) -> int:
+        return self.weights.shape[0]
+
+    def decoder(self, model: int = 0) -> Decoder:
+        """One of the models as a decoder of its own, copied."""
+        decoder = Decoder(self.config).to(self.weights.device)
+        parts = self._parts(self.weights.detach()[model : model + 1])
+        decoder.load_state_dict({name: part[0] for name, part in parts.items()}, strict=False)
+        return decoder
+
+    def copies(self, models: Sequence[int]) -> "StackedDecoder":
+        """A new stack of copies, `models[i]` being the model that copy i starts from."""
+        return StackedDecoder(self.config, self.weights.detach()[list(models)].clone())
+
+    def _parts(self, weights: Tensor) -> dict[str, Tensor]:
+        pieces = weights.split([shape.numel() for shape in self._shapes.values()], dim=1)
+        return {
+            name: piece.unflatten(1, shape)
+            for piece, (name, shape) in zip(pieces, self._shapes.items(), strict=True)
+        }
+
+    def forward(
+        self, tokens: Int[Tensor, "m b n"], cache: StackedCache | None = None
+    ) -> Float[Tensor, "m b n v"]:
+        """Logits of the next token at every position; with a cache, after the tokens it holds.
+
+        Token ids are not looked at: an id out of range raises IndexError on the CPU only.
+        """
+        config, w = self.config, self._parts(self.weights)
+        m, b, n = tokens.shape
+        start = 0 if cache is None else cache.length
+        first = torch.arange(m, device=tokens.device)[:, None] * config.vocab_size
+        stream = F.embedding(tokens.flatten(1) + first, w["embedding.weight"].flatten(0, 1))
+        places = w["position_embedding.weight"][:, start : start + n]  # [m, n, d_model]
+        stream = (stream.unflatten(1, (b, n)) + places[:, None]).flatten(1, 2)  # [m, b*n, d_model]
+        for layer in range(config.n_layers):
+            part = f"layers.{layer}."
+            hidden = _norm(stream, w[part + "attention_norm.weight"], config.norm_eps)
+            q, k, v = (
+                self._heads(hidden @ w[f"{part}attention.w_{name}.weight"].mT, b, n)
+                for name in "qkv"
+            )  # [m*b, h, n, d]
+            if cache is not None:
+                k, v = cache.append(layer, k, v)
+            scores = q @ k.mT / math.sqrt(config.d_head)  # [m*b, h, n, start + n]
+            if n > 1:
+                scores = scores.masked_fill(~causal_mask(n, start + n, tokens.device), -torch.inf)
+            read = (scores.softmax(-1) @ v).transpose(1, 2).reshape(m, b * n, -1)
+            stream = stream + read @ w[part + "attention.w_o.weight"].mT
+            hidden = _norm(stream, w[part + "mlp_norm.weight"], config.norm_eps)
+            gate, up, down = (w[f"{part}mlp.w_{name}.weight"].mT for name in ("gate", "up", "down"))
+            stream = stream + (F.silu(hidden @ gate) * (hidden @ up)) @ down
+        if cache is not None:
+            cache.length += n
+        hidden = _norm(stream, w["norm.weight"], config.norm_eps)
+        return (hidden @ w["embedding.weight"].mT).unflatten(1, (b, n))
+
+    def _heads(self, x: Tensor, b: int, n: int) -> Tensor:
+        return x.reshape(-1, n, self.config.n_q_heads, self.config.d_head).transpose(1, 2)
+
+
+def _row(decoder: Decoder) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in decoder.parameters()])
+
+
+def _norm(x: Float[Tensor, "m r d"], weight: Float[Tensor, "m d"], eps: float) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight[:, None]
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWSettings:
+    """What the learning rate leaves open."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.005
+    clip: float = 1.0  # largest norm of one model's gradient
+
+
+class StackedAdamW:
+    """AdamW with a learning rate and a gradient clip for every model of a stack.
+
+    Made for `intuitive.common.training.train`. All of a step's work stays on the device.
+
+    Args:
+        stack: its `weights` are trained.
+        lr: [m] learning rates.
+        schedule: factor on them by step; constant if None.
+        settings: the rest.
+
+    Source: Loshchilov and Hutter 2017, arXiv:1711.05101.
+    """
+
+    def __init__(
+        self,
+        stack: StackedDecoder,
+        lr: Float[Tensor, " m"],
+        *,
+        schedule: Float[Tensor, " steps"] | None = None,
+        settings: AdamWSettings | None = None,
+    ) -> None:
+        if lr.shape != (stack.n_models,) or bool((lr <= 0).any()):
+            raise ValueError(
+                f"lr={lr.tolist()} must be {stack.n_models} learning rates above 0, one per model."
+            )
+        self.stack, self.settings = stack, settings or AdamWSettings()
+        weights = stack.weights
+        self._lr = lr.to(weights)[:, None]
+        self._schedule = None if schedule is None else schedule.to(weights)
+        self._first = torch.zeros_like(weights)
+        self._second = torch.zeros_like(weights)
+        self._taken = torch.zeros((), device=weights.device, dtype=torch.int64)
+
+    def zero_grad(self) -> None:
+        self.stack.weights.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        s, weights = self.settings, self.stack.weights
+        grad = weights.grad
+        norm = grad.norm(dim=1, keepdim=True)  # [m, 1]
+        grad = grad * (s.clip / norm.clamp(min=1e-12)).clamp(max=1.0)
+        lr = self._lr
+        if self._schedule is not None:
+            lr = lr * self._schedule[self._taken.clamp(max=len(self._schedule) - 1)]
+        self._taken += 1
+        taken = self._taken.to(weights.dtype)
+        self._first.lerp_(grad, 1 - s.beta_1)
+        self._second.lerp_(grad.square(), 1 - s.beta_2)
+        first = self._first / (1 - s.beta_1**taken)
+        second = self._second / (1 - s.beta_2**taken)
+        weights.mul_(1 - lr * s.weight_decay)
+        weights.sub_(lr * first / (second.sqrt() + s.eps))
+
+
+def cosine(n_steps: int, *, warmup: int | float = 0.1, end: int | float = 0.1) -> Tensor:
+    """Factors [n_steps] that rise to 1 over a share `warmup` and fall to `end` along a cosine."""
+    step = torch.arange(1, n_steps + 1, dtype=torch.float32)
+    rising = (step / max(1.0, warmup * n_steps)).clamp(max=1.0)
+    fallen = ((step - warmup * n_steps) / max(1.0, (1 - warmup) * n_steps)).clamp(0.0, 1.0)
+    return rising * (end + (1 - end) * 0.5 * (1 + (math.pi * fallen).cos()))
+
+
+# ---------------------------------------------------------------------------------- generation
+
+
+@torch.no_grad()
+def generate(
+    stack: StackedDecoder,
+    prompts: Int[Tensor, "m b n"],
+    *,
+    max_new_tokens: int,
+    end: int,
+    pad: int,
+    generators: Sequence[torch.Generator],
+    owners: Sequence[int],
+    temperature: int | float = 1.0,
+) -> Int[Tensor, "m b max_new_tokens"]:
+    """Sample a continuation of every prompt from its model.
+
+    Models with one owner draw with the same random numbers, so that a model's rollouts do not
+    depend on what else stands in the stack, and methods are compared on common noise.
+
+    Args:
+        stack: the models.
+        prompts: token ids of equal length.
+        max_new_tokens: how many at most; what ends earlier is filled up with `pad`.
+        end: the token after which a row stops; it is kept.
+        pad: fills the rest.
+        generators: sources of randomness on the device of the stack.
+        owners: for every model, which of the generators it draws from.
+        temperature: divides the logits; 0 takes the likeliest token.
+
+    Raises:
+        ValueError: the result would be longer than max_positions, or temperature below 0.
+    """
+    m, b, n = prompts.shape
+    if n + max_new_tokens > stack.config.max_positions:
+        raise ValueError(
+            f"{n} prompt tokens and {max_new_tokens} new ones exceed "
+            f"max_positions={stack.config.max_positions}: shorten one of them."
+        )
+    if temperature < 0:
+        raise ValueError(f"temperature={temperature} must not be negative; 0 means greedy.")
+    cache = StackedCache(stack, b, n + max_new_tokens)
+    new = torch.full((m, b, max_new_tokens), pad, dtype=prompts.dtype, device=prompts.device)
+    ended = torch.zeros(m, b, dtype=torch.bool, device=prompts.device)
+    owner = torch.tensor(list(owners), device=prompts.device)
+    latest = prompts
+    for step in range(max_new_tokens):
+        logits = stack(latest, cache)[:, :, -1]  # [m, b, v]
+        if temperature:
+            noise = torch.stack([_gumbel(logits.shape[1:], one) for one in generators])
+            logits = logits / temperature + noise[owner]
+        token = torch.where(ended, pad, logits.argmax(-1))
+        new[:, :, step] = token
+        ended |= token == end
+        if step % 8 == 7 and bool(ended.all()):
+            break
+        latest = token[..., None]
+    return new
+
+
+def _gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Noise that makes argmax(logits + noise) a sample of softmax(logits)."""
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    return -(-uniform.clamp(min=1e-20).log()).log()
