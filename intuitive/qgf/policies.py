@@ -78,18 +78,6 @@ def fork_chunks(world: ForkWorld, config: IQLConfig, n_episodes: int, seed: int)
 # ------------------------------------------------------------------------------------ deciding
 
 
-class _TowardsGood(Field):
-    """CFGRL's field v_0 + w (v_+ - v_0), from two nets bound to the same states."""
-
-    def __init__(self, agent: Agent, states: Tensor, weight: Tensor) -> None:
-        super().__init__(agent.policy, states)
-        self.good, self.weight = Field(agent.improved, states), weight
-
-    def velocity(self, x: Tensor, t: int | float) -> Tensor:
-        plain = super().velocity(x, t)
-        return plain + self.weight * (self.good.velocity(x, t) - plain)
-
-
 def critic_at(agent: Agent, states: Float[Tensor, "s *b d"]) -> BoundCritic:
     """The smaller of the two target critics at some states, for flat chunks [n, a]."""
     return BoundCritic(agent.critics, states.flatten(1, -2), n_members=N_CRITICS)
@@ -124,15 +112,14 @@ def decide(
         Cancelled: `stale()` became true.
     """
     flat = states.flatten(1, -2)
-    estimator, field = way.estimator, Field(agent.policy, flat)
-    if estimator == "cfgrl":  # a matter of two fields: what remains is plain sampling
-        broadcast = torch.as_tensor(weight, dtype=states.dtype, device=states.device)[..., None]
-        estimator, field = "bc", _TowardsGood(agent, flat, broadcast)
-    robust = {"robust_critic": BoundCritic(agent.robust, flat)} if estimator == "robust_q" else {}
+    learned = {
+        "robust_q": {"robust_critic": BoundCritic(agent.robust, flat)},
+        "cfgrl": {"positive_field": Field(agent.improved, flat)},
+    }
     return sample_guided(
-        field,
+        Field(agent.policy, flat),
         critic_at(agent, states),
-        estimator=estimator,
+        estimator=way.estimator,
         weight=weight,
         n_steps=n_steps,
         n_particles=tuple(states.shape[:-1]),
@@ -140,7 +127,7 @@ def decide(
         clip=(-1.0, 1.0),
         n_candidates=way.n_candidates,
         stale=stale,
-        **robust,
+        **learned.get(way.estimator, {}),
     )
 
 

@@ -25,7 +25,7 @@ from intuitive.common.training import Progress, silent
 from .learn import fit_critic, fit_velocity
 from .mixture import GaussianMixture
 from .model import BoundCritic, Field
-from .sampling import sample_guided
+from .sampling import guided_velocity, sample_guided
 
 STD = 0.1  # of every mode
 REWARD_WIDTH = 0.5  # standard deviation of the reward's bump
@@ -120,8 +120,10 @@ class RingResult:
     trajectories: Float[np.ndarray, "t1 n_shown 2"]
     queries: Float[np.ndarray, "n_queried n_shown 2"]  # where the critic was asked
     grid: Float[np.ndarray, " g"]  # positions along either axis
-    velocity: Float[np.ndarray, "g g 2"]  # of the chosen field at time t; [y, x]
-    closed_form: Float[np.ndarray, "g g 2"]  # the closed-form field's
+    arrow_time: float  # the Euler time nearest to `params.t`, of the next three
+    velocity: Float[np.ndarray, "g g 2"]  # of the chosen field; [y, x]
+    guidance: Float[np.ndarray, "g g 2"]  # what the estimator adds to it
+    closed_form: Float[np.ndarray, "g g 2"]  # the closed-form field's velocity
     surface: Float[np.ndarray, " m"]  # positions along either axis
     reward: Float[np.ndarray, "m m"]  # [y, x]
     critic: Float[np.ndarray, "m m"]  # what the estimator sees of it
@@ -131,8 +133,8 @@ class RingResult:
     mean_critic: float
     bc_reward: float  # of the data
     tilt_reward: float  # of the exact tilt ∝ p_1 exp(w R), by weighting samples of p_1
-    field_error: float  # rms of the chosen field's error over x_t at time t, over the field's rms
-    passes: int | float  # network passes per sample, as `sample_guided` counts them
+    field_error: float  # rms of the chosen field's error over x_t at `arrow_time`, over its rms
+    passes: int  # network passes per sample
 
 
 class _Nets:
@@ -237,12 +239,24 @@ def ring(
         generator=seeded(params.seed),
         stale=stale,
     )
+    grid = torch.linspace(-EXTENT, EXTENT, GRID)
+    surface = torch.linspace(-EXTENT, EXTENT, SURFACE)
+    arrows, points = _square(grid), _square(surface)
+    step = min(round(params.t * params.n_steps), params.n_steps - 1)
+    velocity, guidance = guided_velocity(
+        field,
+        critic,
+        arrows,
+        estimator=params.estimator,
+        weight=params.weight,
+        n_steps=params.n_steps,
+        stale=stale,
+    )
     with torch.inference_mode():
+        t = step / params.n_steps
         nearest = torch.cdist(sample.actions, mixture.means.to(sample.actions)).min(1)
         counts: Int[Tensor, " k"] = nearest.indices.bincount(minlength=params.n_modes)
-        grid = torch.linspace(-EXTENT, EXTENT, GRID)
-        arrows, points = _square(grid), _square(surface := torch.linspace(-EXTENT, EXTENT, SURFACE))
-        error = _field_error(field, mixture, params.t) if field is not mixture else 0.0
+        error = _field_error(field, mixture, t) if field is not mixture else 0.0
         bc_reward, tilt_reward = _tilted_reward(params.n_modes, reward, params.weight)
         return RingResult(
             params=params,
@@ -251,8 +265,10 @@ def ring(
             trajectories=_array(sample.trajectory[:, :N_SHOWN]),
             queries=_array(sample.queries[:, :N_SHOWN]),
             grid=_array(grid),
-            velocity=_array(field.velocity(arrows, params.t).reshape(GRID, GRID, 2)),
-            closed_form=_array(mixture.velocity(arrows, params.t).reshape(GRID, GRID, 2)),
+            arrow_time=t,
+            velocity=_array(velocity[step].reshape(GRID, GRID, 2)),
+            guidance=_array(guidance[step].reshape(GRID, GRID, 2)),
+            closed_form=_array(mixture.velocity(arrows, t).reshape(GRID, GRID, 2)),
             surface=_array(surface),
             reward=_array(reward(points).reshape(SURFACE, SURFACE)),
             critic=_array(critic(points).reshape(SURFACE, SURFACE)),
@@ -263,7 +279,7 @@ def ring(
             bc_reward=bc_reward,
             tilt_reward=tilt_reward,
             field_error=error,
-            passes=sample.passes,
+            passes=sample.passes.total,
         )
 
 
