@@ -5,6 +5,7 @@ colour alone. Text, grid and background colours are left to the page, which take
 from JupyterLab's light or dark theme.
 """
 
+from collections.abc import Hashable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -30,7 +31,8 @@ def figure(
 ) -> go.Figure:
     """A figure with the lessons' common margins and fonts.
 
-    Built and checked by plotly in one pass: a slider waits for it.
+    Plotly checks it the first time that one of its make is built, by the names in it. A slider
+    waits for the next ones, and plotly's check takes most of their time.
 
     Args:
         traces: plotly traces as dictionaries with their `type`.
@@ -38,6 +40,9 @@ def figure(
         x_range, y_range: fixed limits, so that a moving slider shows change; a logarithmic
             axis takes exponents of ten, as plotly does.
         layout: more of plotly's layout; dictionaries are merged into the common ones.
+
+    Raises:
+        ValueError: plotly does not know a name, or refuses a value the first time.
     """
     common = {
         "template": "none",
@@ -52,7 +57,33 @@ def figure(
     for name, value in layout.items():
         merged = {**common[name], **value} if isinstance(common.get(name), dict) else value
         common[name] = merged
-    return go.Figure({"data": traces, "layout": common})
+    whole = {"data": traces, "layout": _lists(common)}
+    make = _names(whole)
+    if make in _checked:
+        return go.Figure(whole, _validate=False)  # plotly's own figures are built so, too
+    figure = go.Figure(whole)
+    _checked.add(make)
+    return figure
+
+
+_checked: set[Hashable] = set()
+
+
+def _names(part: Any) -> Hashable:
+    """The names in a figure, nested as in it; values are left out, but for types of traces."""
+    if isinstance(part, dict):
+        kind = part.get("type")
+        return kind, tuple((name, _names(value)) for name, value in part.items())
+    if isinstance(part, list | tuple) and part and isinstance(part[0], dict):
+        return tuple(map(_names, part))
+    return None
+
+
+def _lists(part: Any) -> Any:
+    """Tuples as lists, as plotly's check would leave them."""
+    if isinstance(part, dict):
+        return {name: _lists(value) for name, value in part.items()}
+    return [_lists(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def columns(
@@ -109,9 +140,12 @@ def x_axis(index: int) -> str:
 def line(*, axis: str = "x", **ends: Any) -> dict[str, Any]:
     """A straight line across a plot: give `x` for a vertical one, `y` for a horizontal one."""
     colour, dash = ends.pop("colour"), ends.pop("dash", "dot")
-    (name, value), *rest = ends.items()
-    if rest or name not in ("x", "y"):
-        raise ValueError(f"a line takes x or y, got {sorted(ends)}.")
+    if len(ends) != 1 or not {"x", "y"}.issuperset(ends):
+        given = ", ".join(f"{name}={value}" for name, value in ends.items()) or "neither"
+        raise ValueError(
+            f"a line takes x or y, got {given}: give x for a vertical line, y for a horizontal one."
+        )
+    ((name, value),) = ends.items()
     shape = {"type": "line", "line": {"color": colour, "width": 1.5, "dash": dash}}
     if name == "x":
         return shape | {"xref": axis, "yref": "paper", "x0": value, "x1": value, "y0": 0, "y1": 1}

@@ -44,13 +44,10 @@ def ranges(figure):
 
 def bars(figure, group):
     """{block: (colour, height of its top)} of the bars in one group's plot."""
-    found = {}
-    for trace in on_axis(figure, group):
-        if trace.type == "bar":
-            for block, height in zip(trace.customdata, trace.y, strict=True):
-                assert block not in found, "a block is drawn twice"
-                found[int(block)] = (trace.marker.color, trace.base + float(height))
-    return found
+    (trace,) = (trace for trace in on_axis(figure, group) if trace.type == "bar")
+    tops = [trace.base + float(height) for height in trace.y]
+    drawn = zip(trace.customdata.tolist(), trace.marker.color, tops, strict=True)
+    return {block: (colour, top) for block, colour, top in drawn}
 
 
 # ------------------------------------------------------------------------------ block selection

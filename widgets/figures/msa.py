@@ -25,32 +25,30 @@ MAP_ROWS = 256  # rows of the selected map that are drawn
 
 def _block_bars(
     heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
-) -> list[dict]:
-    """Block values as bars in three traces: not read, read, and the local block if read."""
+) -> dict:
+    """Block values as bars: read, not read, and the last as the local block if read."""
     blocks = np.arange(len(heights))
-    local = blocks == len(blocks) - 1
-    kinds = (
-        (~chosen, SKIPPED, ""),
-        (chosen & ~local, READ, ""),
-        (chosen & local, LOCAL, "x"),
-    )
-    return [
-        {
-            "type": "bar",
-            "x": (blocks[kind] + 0.5) * size,
-            "y": (heights[kind] - floor).astype(np.float32),
-            "base": floor,
-            "width": size * (0.94 if colour != SKIPPED else 0.5),
-            "marker": {
-                "color": colour,
-                "pattern": {"shape": pattern, "size": 6, "fillmode": "overlay", "solidity": 0.2},
+    colours = np.where(chosen, READ, SKIPPED)
+    local = chosen & (blocks == len(blocks) - 1)
+    return {
+        "type": "bar",
+        "x": (blocks + 0.5) * size,
+        "y": (heights - floor).astype(np.float32),
+        "base": floor,
+        "width": size * np.where(chosen, 0.94, 0.5),
+        "marker": {
+            "color": np.where(local, LOCAL, colours).tolist(),
+            "pattern": {
+                "shape": np.where(local, "x", "").tolist(),
+                "size": 6,
+                "fillmode": "overlay",
+                "solidity": 0.2,
             },
-            "xaxis": axis,
-            "customdata": blocks[kind],
-            "hovertemplate": "block %{customdata}<extra></extra>",
-        }
-        for kind, colour, pattern in kinds
-    ]
+        },
+        "xaxis": axis,
+        "customdata": blocks,
+        "hovertemplate": "block %{customdata}<extra></extra>",
+    }
 
 
 def _token_line(scores: np.ndarray, *, axis: str) -> dict:
@@ -102,7 +100,7 @@ def scores_figure(result: SelectionResult) -> go.Figure:
         top = tokens.max()
         axis = theme.x_axis(group)
         traces += [
-            *_block_bars(
+            _block_bars(
                 np.clip(pooled - top, LOWEST, HIGHEST),
                 result.selected[group, result.query, :blocks],
                 floor=LOWEST,
@@ -451,7 +449,7 @@ def needle_figure(result: NeedleResult) -> go.Figure:
         axis = theme.x_axis(column)
         chosen = np.isin(np.arange(len(pooled)), selected)
         traces += [
-            *_block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
+            _block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
             _token_line(result.token_scores, axis=axis),
         ]
         layout["annotations"].append(
