@@ -412,6 +412,7 @@ class ForkRuns:
     chosen: dict[str, float]  # way -> its weight, chosen on the tuning seeds
     decision_ms: dict[str, float]  # way -> median for 300 states, one seed, one CPU thread
     decision_device: str
+    decision_cuda_ms: dict[str, float] | None  # likewise on the GPU; None where there was none
 
     def curve(self, way: str) -> Curve:
         """One way's curve.
@@ -429,6 +430,11 @@ class ForkRuns:
     def score(self, way: str, measure: str = "success") -> list[float]:
         """One measure of a way at its chosen weight, for every scored seed."""
         return self.curve(way).at(self.chosen[way], self.scored, measure)
+
+    def count_better(self, one: str, other: str) -> int:
+        """In how many scored seeds one way returns more than another, at their chosen weights."""
+        pairs = zip(self.score(one, "returns"), self.score(other, "returns"), strict=True)
+        return sum(mine > theirs for mine, theirs in pairs)
 
     def relative_time(self, way: str) -> float:
         """Time of a decision over BC's."""
@@ -448,7 +454,13 @@ class ForkRuns:
             **{name: _tuples(values[name]) for name in ("scored", "tuning")},
             **{
                 name: values[name]
-                for name in ("n_episodes", "chosen", "decision_ms", "decision_device")
+                for name in (
+                    "n_episodes",
+                    "chosen",
+                    "decision_ms",
+                    "decision_device",
+                    "decision_cuda_ms",
+                )
             },
         )
 

@@ -1,0 +1,276 @@
+"""Every way of acting on the fork world: trained once per seed, rolled out at many weights.
+
+    python benchmarks/qgf_fork.py --device cuda    five scored seeds, three for the weights
+    python benchmarks/qgf_fork.py --small          one of each on the CPU; some ten minutes
+    python benchmarks/qgf_fork.py --slice          rollouts of the shipped nets, compared
+
+Prints the table and writes FOLDER/qgf_fork.json (default: benchmarks/results) and seed 0's nets,
+WEIGHTS/fork.safetensors (default: intuitive/qgf/weights), from which lesson and explorer roll out
+live. Weights are chosen on seeds that are not scored; the whole curves are kept. Times of a
+decision are of one CPU thread, whatever device trained.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from intuitive.common import records
+from intuitive.common.runtime import device_name
+from intuitive.common.training import one_thread
+from intuitive.qgf.fork import ForkWorld
+from intuitive.qgf.iql import IQLConfig, load_agent, save_agent, stack, train
+from intuitive.qgf.policies import (
+    RESULT,
+    WAYS,
+    WEIGHTS_FILE,
+    ForkRuns,
+    PolicyParams,
+    decision_time,
+    evaluate,
+    fork_chunks,
+    rollouts,
+)
+
+ROOT = Path(__file__).parents[1]
+SCORED, TUNING = (0, 1, 2, 3, 4), (5, 6, 7)
+SMALL = {"scored": (0,), "tuning": (5,), "n_episodes": 100}
+N_DATA = 2000  # scripted episodes per seed
+N_EPISODES = 300  # rolled out per seed, way and weight
+EVALUATION_SEED = 1000
+N_PATHS = 8  # episodes kept per way
+
+# Orderings that are counted over seeds, by return at the chosen weights.
+PAIRS = (
+    ("qgf", "qgf_jacobian"),
+    ("qgf_jacobian", "chain"),
+    ("chain", "bptt"),
+    ("bptt", "bc"),
+    ("qgf", "ood"),
+    ("qgf", "grad_step"),
+    ("qgf", "cfgrl"),
+    ("qgf", "robust_q"),
+    ("qgf", "best_of_n_4"),
+    ("qgf", "best_of_n_16"),
+)
+
+# Paths of another processor part after many decisions: a few episodes may end otherwise.
+SLICE_SUCCESS = 0.15  # absolute
+SLICE_Q = 0.02  # relative, of the critic's value of the first chunks, before any path parts
+SLICE_WAYS = "bc,qgf,best_of_n_4"
+
+
+def plan(scored: Sequence[int], tuning: Sequence[int], n_episodes: int) -> dict[str, Any]:
+    """Everything that decides the numbers, for the record."""
+    return {
+        "world": dataclasses.asdict(ForkWorld()),
+        "training": dataclasses.asdict(IQLConfig()),
+        "data_episodes": N_DATA,
+        "ways": {name: dataclasses.asdict(way) for name, way in WAYS.items()},
+        "scored": list(scored),
+        "tuning": list(tuning),
+        "n_episodes": n_episodes,
+    }
+
+
+def rounded(values: Any, digits: int = 4) -> Any:
+    """Numbers of nested lists, shortened."""
+    if isinstance(values, list | tuple):
+        return [rounded(value, digits) for value in values]
+    return round(values, digits) if isinstance(values, float) else values
+
+
+def live_rollouts(params: PolicyParams) -> dict[str, Any]:
+    """What the shipped nets do on this processor: summary of every way, and some paths."""
+    ways = {}
+    for way in rollouts(params).ways:
+        ways[way.name] = {
+            "weight": way.weight,
+            "success": round(way.success, 4),
+            "mean_return": round(way.mean_return, 4),
+            "first_q": round(way.first_q, 4),
+            "paths": rounded(way.paths[:N_PATHS].tolist(), 3),
+        }
+    return {"params": params.to_text(), "ways": ways}
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, roll out, choose, time, and write the shipped nets."""
+    world, config = ForkWorld(), IQLConfig()
+    seeds = (*options.scored, *options.tuning)
+    started = time.perf_counter()
+    chunks = stack([fork_chunks(world, config, N_DATA, seed) for seed in seeds])
+    agent = train(
+        config,
+        chunks,
+        seeds=seeds,
+        device=options.device,
+        progress=lambda share, sentence: print(f"\r{sentence}", end="", flush=True),
+    )
+    training_s = time.perf_counter() - started
+    print(f"\nTrained {len(seeds)} seeds in {training_s:.0f} s")
+
+    curves = []
+    for name in WAYS:
+        started = time.perf_counter()
+        curves.append(
+            evaluate(agent, world, name, n_episodes=options.n_episodes, seed=EVALUATION_SEED)
+        )
+        print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
+    chosen = {curve.way: curve.best_weight(options.tuning) for curve in curves}
+
+    cuda_ms = None
+    if torch.device(options.device).type == "cuda":
+        cuda_ms = {name: round(decision_time(agent, name).median_ms, 3) for name in WAYS}
+    made = {"command": "benchmarks/qgf_fork.py", "commit": options.commit or commit()}
+    nets = save_agent(options.weights / WEIGHTS_FILE, agent.members(0).to("cpu"), made)
+    print(f"Written to {nets}, {nets.stat().st_size / 1e3:.0f} kB")
+    shipped = load_agent(nets)
+    cpu_ms = {name: round(decision_time(shipped, name).median_ms, 3) for name in WAYS}
+    params = PolicyParams(ways=",".join(WAYS), weight=chosen["qgf"])
+    return {
+        "scored": list(options.scored),
+        "tuning": list(options.tuning),
+        "n_episodes": options.n_episodes,
+        "training_s": round(training_s, 1),
+        "curves": [
+            {name: rounded(entry) for name, entry in dataclasses.asdict(curve).items()}
+            for curve in curves
+        ],
+        "chosen": chosen,
+        "decision_ms": cpu_ms,
+        "decision_device": device_name("cpu"),
+        "decision_cuda_ms": cuda_ms,
+        "live": live_rollouts(params),
+    }
+
+
+def commit() -> str:
+    """The commit of this source; "unknown" outside its repository."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+# ------------------------------------------------------------------------------------ tables
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def table(runs: ForkRuns) -> str:
+    """Every way at its chosen weight: mean and range over the scored seeds."""
+    rows = [["way", "w", "won", "return", "Q of the first chunk", "time / BC"]]
+    for curve in runs.curves:
+        rows.append(
+            [
+                WAYS[curve.way].label,
+                f"{runs.chosen[curve.way]:g}" if len(curve.weights) > 1 else "",
+                spread(runs.score(curve.way), ".2f"),
+                spread(runs.score(curve.way, "returns"), ".1f"),
+                spread(runs.score(curve.way, "first_q"), ".1f"),
+                f"{runs.relative_time(curve.way):.1f}",
+            ]
+        )
+    return aligned(rows)
+
+
+def curve_table(runs: ForkRuns, measure: str) -> str:
+    """One measure at every weight, mean over the scored seeds."""
+    guided = [curve for curve in runs.curves if len(curve.weights) > 1]
+    rows = [["way", "weight: mean over scored seeds"]]
+    for curve in guided:
+        cells = [
+            f"{w:g}: {statistics.mean(curve.at(w, runs.scored, measure)):.2f}"
+            for w in curve.weights
+        ]
+        rows.append([WAYS[curve.way].label, "   ".join(cells)])
+    return aligned(rows)
+
+
+def orderings(runs: ForkRuns) -> str:
+    """In how many scored seeds one way returns more than another."""
+    lines = []
+    for one, other in PAIRS:
+        count = runs.count_better(one, other)
+        lines.append(
+            f"{WAYS[one].label} > {WAYS[other].label}: {count} of {len(runs.scored)} seeds"
+        )
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+# ------------------------------------------------------------------------------------- slice
+
+
+def compare_slice(folder: Path) -> list[str]:
+    """Roll out the shipped nets again; what differs from the committed numbers."""
+    values, made = records.load(folder / RESULT)
+    faults = []
+    sizes = (values["scored"], values["tuning"], values["n_episodes"])
+    if made["config_hash"] != records.config_hash(plan(*sizes)):
+        faults.append(f"{RESULT} was made with other settings: run the benchmark again")
+    params = PolicyParams.from_text(values["live"]["params"])
+    again = live_rollouts(dataclasses.replace(params, ways=SLICE_WAYS))
+    for name, now in again["ways"].items():
+        then = values["live"]["ways"][name]
+        won = abs(now["success"] - then["success"])
+        q = abs(now["first_q"] / then["first_q"] - 1)
+        print(f"{name}: success differs by {won:.2f}, the first chunks' Q by {q:.1e} (relative)")
+        if won > SLICE_SUCCESS or q > SLICE_Q:
+            faults.append(f"{name}: success differs by {won:.2f}, Q by {q:.1e}")
+    return faults
+
+
+@one_thread()
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    parser.add_argument("--small", action="store_true", help="few seeds and episodes")
+    parser.add_argument("--device", default="cpu", help="where to train and roll out")
+    parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--weights", type=Path, default=ROOT / "intuitive/qgf/weights")
+    parser.add_argument("--commit", help="of the source, where git cannot tell")
+    parser.set_defaults(scored=SCORED, tuning=TUNING, n_episodes=N_EPISODES)
+    options = parser.parse_args(arguments)
+    if options.slice:
+        faults = compare_slice(options.folder)
+        print("\n".join(faults) or "The slice agrees with the committed results.")
+        return 1 if faults else 0
+    if options.small:
+        vars(options).update(SMALL)
+
+    path = records.save(
+        options.folder / RESULT,
+        run(options),
+        config=plan(options.scored, options.tuning, options.n_episodes),
+        device=device_name(options.device),
+        commit=options.commit,
+    )
+    runs = ForkRuns.from_values(*records.load(path))
+    print(f"\nMean (range) over seeds {runs.scored}; weights chosen on seeds {runs.tuning}\n")
+    parts = (table(runs), curve_table(runs, "success"), curve_table(runs, "returns"))
+    print("\n\n".join((*parts, orderings(runs))))
+    print(f"\nWritten to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
