@@ -71,14 +71,14 @@ class Plan:
             "pointmaze-medium": TaskPlan(
                 n_transitions=100_000,
                 training=IQLConfig(
-                    state_size=2, action_size=2, gamma=0.995, n_steps=100_000, **NETS
+                    state_size=2, action_size=2, gamma=0.995, n_steps=60_000, **NETS
                 ),
                 early=3_000,
             ),
             "cube-single": TaskPlan(
                 n_transitions=200_000,
                 training=IQLConfig(
-                    state_size=28, action_size=5, gamma=0.99, n_steps=100_000, **NETS
+                    state_size=28, action_size=5, gamma=0.99, n_steps=120_000, **NETS
                 ),
                 early=3_000,
             ),
@@ -109,13 +109,14 @@ def generate_data(plan: Plan, name: str, folder: Path) -> None:
 
 def train_agent(plan: Plan, name: str, folder: Path, *, device: str, commit: str | None) -> None:
     task_plan, task = plan.tasks[name], TASKS[name]
+    n_steps = task_plan.training.n_steps
     chunks = chunks_of(load_recorded(data_path(folder, name)), task, task_plan.training)
     started = time.perf_counter()
     made = {"device": device_name(device), "torch": torch.__version__, "commit": commit or ""}
 
     def keep(step: int, agent: Agent) -> None:
         words = {"steps": str(step), "seconds": f"{time.perf_counter() - started:.1f}"}
-        stage = "final" if step == task_plan.training.n_steps else "early"
+        stage = "early" if step == task_plan.early else "final"  # halfway too, if cut short
         save_agent(agent_path(folder, name, stage), agent, made | words)
 
     train(
@@ -124,7 +125,7 @@ def train_agent(plan: Plan, name: str, folder: Path, *, device: str, commit: str
         seeds=(plan.seed,),
         device=device,
         observe=keep,
-        observe_at={task_plan.early, task_plan.training.n_steps},
+        observe_at={task_plan.early, n_steps // 2, n_steps},
         progress=lambda share, words: report(
             name, share, f"{words}, {time.perf_counter() - started:.0f} s"
         ),
