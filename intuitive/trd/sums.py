@@ -26,7 +26,6 @@ vocabulary: P numbers, K indices, BOS, =, WAIT, ANS, EOS, REV, PAD.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Int
@@ -54,12 +53,12 @@ class SumsConfig:
             )
 
     @classmethod
-    def large(cls) -> Self:
+    def large(cls) -> "SumsConfig":
         """Eight digits modulo 23: guessing the answer hardly helps."""
         return cls(n_digits=8, modulus=23)
 
     @classmethod
-    def late(cls) -> Self:
+    def late(cls) -> "SumsConfig":
         """The large setting with a plan: errors that show only at the end."""
         return cls(n_digits=8, modulus=23, plan=True)
 
@@ -245,7 +244,7 @@ def prompts(config: SumsConfig, digits: Int[Tensor, "b n_digits"]) -> Int[Tensor
 
 
 def refine_prompts(
-    config: SumsConfig, digits: Int[Tensor, "b n_digits"], drafts: Int[Tensor, "b n"]
+    config: SumsConfig, digits: Int[Tensor, "b n_digits"], drafts: Int[Tensor, "n_drafts n"]
 ) -> Int[Tensor, "b m"]:
     """Prompt, draft filled up with PAD to `trace_length`, REV; m is `refine_length`.
 
@@ -259,7 +258,7 @@ def refine_prompts(
 
 
 def fit_drafts(
-    config: SumsConfig, digits: Int[Tensor, "b n_digits"], drafts: Int[Tensor, "b n"]
+    config: SumsConfig, digits: Int[Tensor, "b n_digits"], drafts: Int[Tensor, "n_drafts n"]
 ) -> Int[Tensor, "b trace_length"]:
     """Drafts with exactly `trace_length` columns; errors as in `refine_prompts`."""
     config.check_tokens(drafts)
@@ -473,7 +472,7 @@ class Trace:
     reason: str | None  # why it is malformed
 
 
-def parse_trace(tokens: Tensor | Sequence[int], problem: Problem) -> Trace:
+def parse_trace(tokens: Tensor | Sequence, problem: Problem) -> Trace:
     """Read one trace, without its prompt; PAD after EOS is skipped.
 
     A total is wrong if it is not the previous written one plus the digit, so what follows an
@@ -740,7 +739,7 @@ def advance(config: SumsConfig, state: TraceState, token: Int[Tensor, " b"]) -> 
     )
 
 
-def read(config: SumsConfig, state: TraceState, tokens: Int[Tensor, "b n"]) -> TraceState:
+def read(config: SumsConfig, state: TraceState, tokens: Int[Tensor, "n_traces n"]) -> TraceState:
     """The state after all tokens of [b, n].
 
     Raises:
@@ -773,7 +772,7 @@ class Verdict:
 
 
 def verify(
-    config: SumsConfig, digits: Int[Tensor, "b n_digits"], tokens: Int[Tensor, "b n"]
+    config: SumsConfig, digits: Int[Tensor, "b n_digits"], tokens: Int[Tensor, "n_traces n"]
 ) -> Verdict:
     """Grade a batch of traces as `parse_trace` does; errors as in `read`."""
     state = read(config, start(config, digits), tokens)

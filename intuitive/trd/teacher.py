@@ -68,8 +68,8 @@ class ExactTeacher:
         self,
         digits: Int[Tensor, "b n_digits"],
         *,
-        drafts: Int[Tensor, "b n"] | None = None,
-        solutions: Int[Tensor, "b m"] | None = None,
+        drafts: Int[Tensor, "n_drafts n_draft"] | None = None,
+        solutions: Int[Tensor, "n_solutions n_solution"] | None = None,
         keep_order: bool = True,
     ) -> TraceState:
         """Where the teacher stands before the first token of a trace.
@@ -95,12 +95,12 @@ class ExactTeacher:
     def logits(
         self,
         digits: Int[Tensor, "b n_digits"],
-        tokens: Int[Tensor, "b n"],
+        tokens: Int[Tensor, "n_traces n"],
         *,
-        drafts: Int[Tensor, "b n_draft"] | None = None,
-        solutions: Int[Tensor, "b n_solution"] | None = None,
+        drafts: Int[Tensor, "n_drafts n_draft"] | None = None,
+        solutions: Int[Tensor, "n_solutions n_solution"] | None = None,
         keep_order: bool = True,
-    ) -> Float[Tensor, "b n v"]:
+    ) -> Float[Tensor, "n_traces n v"]:
         """Log-probabilities of every token of a trace, given those before it.
 
         Row i speaks about `tokens[:, i]` itself: it has seen `tokens[:, :i]`.
@@ -183,8 +183,8 @@ class ExactTeacher:
         digits: Int[Tensor, "b n_digits"],
         *,
         generator: torch.Generator,
-        drafts: Int[Tensor, "b n_draft"] | None = None,
-        solutions: Int[Tensor, "b n_solution"] | None = None,
+        drafts: Int[Tensor, "n_drafts n_draft"] | None = None,
+        solutions: Int[Tensor, "n_solutions n_solution"] | None = None,
         keep_order: bool = True,
         stale: Callable[[], bool] = never,
     ) -> Int[Tensor, "b n"]:
