@@ -7,7 +7,13 @@ memory. `context` is a number of tokens throughout.
 Source: arXiv:2606.13392v2, Eqs. 12-16.
 """
 
+from typing import Literal
+
+from intuitive.kernels.score_and_select.chunks import SCORE_BYTES
+
 from .config import MSAConfig
+
+PAPER_D_MODEL = 3072  # channels of the 109B model (section 5.1)
 
 
 def check_context(context: int) -> None:
@@ -118,6 +124,106 @@ def decode_byte_ratio(config: MSAConfig, context: int) -> float:
 def decode_byte_ceiling(config: MSAConfig) -> float:
     """The limit of `decode_byte_ratio` at endless context: 2·H_kv·d_h / d_idx."""
     return 2 * config.n_kv_heads * config.d_head / config.d_index
+
+
+# Bytes held by one layer while it prefills, by category
+
+Category = Literal["weights", "keys_values", "index_keys", "scratch"]
+
+
+def attention_weights(config: MSAConfig, d_model: int) -> dict[str, int]:
+    """Numbers in one layer's projections: `main` (q, k, v, o) and MSA's extra `index` (q, k).
+
+    Raises:
+        ValueError: `d_model` is not positive.
+    """
+    if d_model < 1:
+        raise ValueError(f"d_model={d_model} must be at least 1 channel.")
+    rows = 2 * (config.n_q_heads + config.n_kv_heads) * config.d_head
+    return {"main": rows * d_model, "index": (config.n_kv_heads + 1) * config.d_index * d_model}
+
+
+def dense_scratch(config: MSAConfig, n_queries: int, *, element_bytes: int = 2) -> int:
+    """Bytes that fused dense attention needs beyond its inputs.
+
+    The output, and a log-sum-exp in float32 for every query and head; no scores are kept.
+    """
+    outputs = n_queries * config.n_q_heads * config.d_head * element_bytes
+    return outputs + 4 * n_queries * config.n_q_heads
+
+
+def selection_scratch(config: MSAConfig, context: int, n_queries: int) -> int:
+    """Bytes that scoring and selecting need beyond their inputs, at the most.
+
+    Block scores in float32, of as many queries at a time as `SCORE_BYTES` hold, and the block ids
+    of all queries in 32 bits.
+    """
+    check_context(context)
+    per_query = 4 * config.n_kv_heads * -(-context // config.block_size)
+    at_a_time = min(n_queries, max(1, SCORE_BYTES // per_query))
+    return at_a_time * per_query + _block_ids(config, n_queries)
+
+
+def attend_scratch(config: MSAConfig, n_queries: int, *, element_bytes: int = 2) -> int:
+    """Bytes that attending to selected blocks needs beyond queries, keys and values.
+
+    What dense attention needs, the block ids, and these sorted by block with their queries.
+    """
+    dense = dense_scratch(config, n_queries, element_bytes=element_bytes)
+    return dense + 3 * _block_ids(config, n_queries)
+
+
+def _block_ids(config: MSAConfig, n_queries: int) -> int:
+    return 4 * n_queries * config.n_kv_heads * config.n_selected
+
+
+def prefill_memory(
+    config: MSAConfig,
+    context: int,
+    n_queries: int,
+    *,
+    d_model: int = PAPER_D_MODEL,
+    element_bytes: int = 2,
+) -> dict[Literal["dense", "msa"], dict[Category, int]]:
+    """Bytes that one layer's attention holds while the last queries of a context are prefilled.
+
+    Weights, keys and values, and index keys stay; scratch is the most that a step takes besides.
+    MSA selects first and attends then, so its scratch is the larger of the two.
+
+    Args:
+        config: the layer.
+        context: tokens in the cache, these queries among them.
+        n_queries: tokens prefilled at once, at most `context`.
+        d_model: channels of the model around the layer.
+        element_bytes: of weights, cache and outputs.
+
+    Raises:
+        ValueError: more queries than the context has, or none.
+    """
+    if not 1 <= n_queries <= context:
+        raise ValueError(
+            f"n_queries={n_queries} must lie from 1 to {context}: they are the last of the context."
+        )
+    weights = attention_weights(config, d_model)
+    held = kv_memory(config, context, element_bytes=element_bytes)
+    keys_values = held["keys"] + held["values"]
+    return {
+        "dense": {
+            "weights": element_bytes * weights["main"],
+            "keys_values": keys_values,
+            "index_keys": 0,
+            "scratch": dense_scratch(config, n_queries, element_bytes=element_bytes),
+        },
+        "msa": {
+            "weights": element_bytes * (weights["main"] + weights["index"]),
+            "keys_values": keys_values,
+            "index_keys": held["index_keys"],
+            "scratch": max(
+                selection_scratch(config, context, n_queries),
+                attend_scratch(config, n_queries, element_bytes=element_bytes),
+            ),
+        },
+    }
 
 
 # Bytes of a prefill's Main Branch under two loop orders (Eqs. 13-16)

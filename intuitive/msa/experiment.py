@@ -511,6 +511,7 @@ def select_in_text(
 # ------------------------------------------------------------------- explorer 2: what it costs
 
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
+PREFILLED = 8192  # queries at a time, when a prompt is taken in pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,7 +544,7 @@ class CostParams(Settings):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostCurves:
-    """Costs of one layer at several contexts; FLOPs per token, bytes per decoded token or held."""
+    """Costs of one layer at several contexts; FLOPs per token, bytes per decoded token."""
 
     contexts: Int[np.ndarray, " points"]  # tokens
     dense_flops: Float[np.ndarray, " points"]
@@ -555,9 +556,6 @@ class CostCurves:
     index_bytes: Float[np.ndarray, " points"]
     main_bytes: Float[np.ndarray, " points"]
     byte_ratio: Float[np.ndarray, " points"]  # dense over MSA
-    key_memory: Float[np.ndarray, " points"]  # bytes held
-    value_memory: Float[np.ndarray, " points"]
-    index_key_memory: Float[np.ndarray, " points"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -570,6 +568,9 @@ class CostResult:
     flop_ceiling: float
     byte_ceiling: float
     cache_growth: float  # index keys over keys and values
+    n_prefilled: int  # queries at a time, in `memory`
+    memory: dict[str, dict[str, int]]  # bytes of "dense" and "msa" by category, see `cost`
+    largest_memory: int  # bytes of the dearer one at the longest context, with the most blocks
     break_even: float | None  # tokens; None where MSA never costs less
 
 
@@ -582,6 +583,10 @@ def cost_curves(params: CostParams) -> CostResult:
         break_even = cost.break_even_context(config)
     except ValueError:
         break_even = None
+    n_prefilled = min(params.context, PREFILLED)
+    size = {"element_bytes": params.element_bytes}
+    most = dataclasses.replace(config, n_selected=max(64, config.n_selected))
+    largest = cost.prefill_memory(most, max(LONGEST, params.context), PREFILLED, **size)
     return CostResult(
         params=params,
         curves=_costs_at(contexts, config, params.element_bytes),
@@ -590,6 +595,9 @@ def cost_curves(params: CostParams) -> CostResult:
         byte_ceiling=cost.decode_byte_ceiling(config),
         cache_growth=cost.cache_growth(config),
         break_even=break_even,
+        n_prefilled=n_prefilled,
+        memory=cost.prefill_memory(config, params.context, n_prefilled, **size),
+        largest_memory=max(sum(parts.values()) for parts in largest.values()),
     )
 
 
@@ -597,7 +605,6 @@ def _costs_at(contexts: list[int], config: MSAConfig, element_bytes: int) -> Cos
     size = {"element_bytes": element_bytes}
     rows = []
     for n in contexts:
-        held = cost.kv_memory(config, n, **size)
         rows.append(
             {
                 "dense_flops": cost.dense_flops(config, n),
@@ -609,9 +616,6 @@ def _costs_at(contexts: list[int], config: MSAConfig, element_bytes: int) -> Cos
                 "index_bytes": cost.index_decode_bytes(config, n, **size),
                 "main_bytes": cost.main_decode_bytes(config, n, **size),
                 "byte_ratio": cost.decode_byte_ratio(config, n),
-                "key_memory": held["keys"],
-                "value_memory": held["values"],
-                "index_key_memory": held["index_keys"],
             }
         )
     columns = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
@@ -651,7 +655,7 @@ def measure_here(
     context: int,
     *,
     device: torch.device | str = "cuda",
-    max_queries: int = 8192,
+    max_queries: int = PREFILLED,
     stale: Stale = never,
     progress: Progress = _silent,
 ) -> Measured:
@@ -670,14 +674,13 @@ def measure_here(
         progress: called with a share in [0, 1] and a sentence.
 
     Raises:
-        RuntimeError: there is no CUDA device.
-        ValueError: the context is not positive.
+        ValueError: there is no CUDA device, or the context is not positive.
         Cancelled: `stale()` became true.
     """
     cost.check_context(context)
     device = torch.device(device)
     if device.type != "cuda" or not torch.cuda.is_available():
-        raise RuntimeError(
+        raise ValueError(
             f"Measuring needs a CUDA device, and device={str(device)!r} is none that works here: "
             "run this lesson on a machine with an NVIDIA GPU, or read the committed results."
         )

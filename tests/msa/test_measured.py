@@ -3,6 +3,10 @@
 import json
 from importlib import resources
 
+import pytest
+
+from intuitive.msa import cost
+from intuitive.msa.config import MSAConfig
 from intuitive.msa.measured import RESULT, kernel_times
 
 
@@ -36,3 +40,21 @@ def test_tasks_are_sorted_by_context():
 def test_the_run_names_its_device_and_commit():
     times = kernel_times()
     assert "H100" in times.device and len(times.commit) == 40
+
+
+def test_the_memory_model_meets_every_measured_peak():
+    paper, checked = MSAConfig.paper(), 0
+    for row in saved()["rows"]:
+        if "dense_peak_bytes" not in row:
+            continue
+        n, context = row["queries"], row["tokens"]
+        block_ids = 4 * n * paper.n_kv_heads * paper.n_selected  # an input, where it was measured
+        modelled = {
+            "dense_peak_bytes": cost.dense_scratch(paper, n),
+            "score_and_select_peak_bytes": cost.selection_scratch(paper, context, n),
+            "attend_near_peak_bytes": cost.attend_scratch(paper, n) - block_ids,
+        }
+        for name, peak in modelled.items():
+            assert peak == pytest.approx(row[name], rel=0.01), (name, n, context)
+        checked += 1
+    assert checked == len(kernel_times().of("prefill")) + len(kernel_times().of("last queries"))

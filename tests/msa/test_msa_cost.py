@@ -83,6 +83,36 @@ def test_break_even_is_about_4200_tokens():
     assert cost.flop_ratio(PAPER, int(even)) < 1 < cost.flop_ratio(PAPER, int(even) + 1)
 
 
+def test_the_index_adds_two_million_weights_to_a_layer():
+    weights = cost.attention_weights(PAPER, cost.PAPER_D_MODEL)
+    assert weights["index"] == pytest.approx(1.97e6, rel=0.005)
+    assert weights["index"] / weights["main"] == pytest.approx(0.037, abs=0.0005)
+    assert cost.attention_weights(PAPER, 1) == {"main": 2 * (64 + 4) * 128, "index": 5 * 128}
+
+
+@pytest.mark.parametrize("context", [8 * K, 128 * K, 1024 * K])
+@pytest.mark.parametrize("n_selected", [4, 64])
+def test_msa_holds_more_by_its_index(context, n_selected):
+    config = dataclasses.replace(PAPER, n_selected=n_selected)
+    held = cost.prefill_memory(config, context, 8 * K)
+    dense, msa = held["dense"], held["msa"]
+    assert msa["keys_values"] == dense["keys_values"] == 2048 * context
+    assert msa["index_keys"] == 256 * context and dense["index_keys"] == 0
+    assert msa["weights"] - dense["weights"] == 2 * 5 * 128 * cost.PAPER_D_MODEL
+    assert all(msa[category] >= dense[category] for category in dense)
+
+
+def test_scratch_keeps_no_score_per_token():
+    mib = 2**20
+    assert cost.dense_scratch(PAPER, 8 * K) == 130 * mib  # outputs and log-sum-exps
+    more = cost.attend_scratch(PAPER, 8 * K) - cost.dense_scratch(PAPER, 8 * K)
+    assert more == 3 * 8 * K * 4 * 16 * 4  # three lists of 32-bit numbers
+    assert cost.selection_scratch(PAPER, 8 * K, 8 * K) == (8 + 2) * mib  # scores, ids
+    for context in (256 * K, 1024 * K):  # scores stop growing
+        assert cost.selection_scratch(PAPER, context, 8 * K) == (256 + 2) * mib
+    assert cost.selection_scratch(PAPER, 2**30, 1) == 2**27 + 256  # one query has to fit
+
+
 def test_loop_orders_move_about_16_and_85_flops_per_byte():
     context = 128 * K
     query_outer = cost.query_outer_bytes(PAPER, context)
@@ -98,6 +128,11 @@ def test_loop_orders_move_about_16_and_85_flops_per_byte():
 def test_messages():
     with pytest.raises(ValueError, match="context=0 must be at least 1 token"):
         cost.flop_ratio(PAPER, 0)
+    with pytest.raises(ValueError, match="d_model=0 must be at least 1 channel"):
+        cost.attention_weights(PAPER, 0)
+    for n_queries in (0, 101):
+        with pytest.raises(ValueError, match=f"n_queries={n_queries} must lie from 1 to 100"):
+            cost.prefill_memory(PAPER, 100, n_queries)
     wide = dataclasses.replace(PAPER, d_index=64 * 128)
     with pytest.raises(ValueError, match="choose a smaller d_index"):
         cost.break_even_context(wide)

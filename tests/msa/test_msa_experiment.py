@@ -272,6 +272,22 @@ def test_cost_here_lies_on_the_curves():
     assert result.break_even == pytest.approx(4228, abs=1)
 
 
+@pytest.mark.parametrize("context", [1000, 2**13, 2**20])
+def test_memory_is_that_of_the_last_queries_at_most_8192(context):
+    params = CostParams(context=context, n_selected=8, element_bytes=4)
+    result = ex.cost_curves(params)
+    assert result.n_prefilled == min(context, 8192)
+    want = cost.prefill_memory(params.config, context, result.n_prefilled, element_bytes=4)
+    assert result.memory == want
+    assert result.largest_memory >= max(sum(parts.values()) for parts in want.values())
+
+
+def test_the_largest_memory_depends_on_the_layer_alone():
+    moves = ({"context": 4096}, {"n_selected": 2}, {"n_selected": 64, "context": 2**20})
+    found = {ex.cost_curves(CostParams(**move)).largest_memory for move in moves}
+    assert len(found) == 1
+
+
 def test_cost_without_break_even():
     dear = ex.cost_curves(CostParams(d_index=4096))
     assert dear.break_even is None and (dear.curves.flop_ratio < 1).all()
@@ -287,7 +303,7 @@ def test_cost_messages():
 
 
 def test_measuring_without_cuda_says_what_to_do():
-    with pytest.raises(RuntimeError, match=r"needs a CUDA device, and device='cpu'.*NVIDIA GPU"):
+    with pytest.raises(ValueError, match=r"needs a CUDA device, and device='cpu'.*NVIDIA GPU"):
         ex.measure_here(MSAConfig.paper(), 4096, device="cpu")
 
 

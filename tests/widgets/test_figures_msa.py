@@ -9,6 +9,7 @@ import pytest
 from intuitive.common.runtime import Measurement
 from intuitive.msa import experiment
 from intuitive.msa.experiment import CostParams, Measured, NeedleParams, SelectionParams
+from intuitive.msa.measured import kernel_times
 from intuitive.msa.reference import SELECTORS
 from intuitive.widgets import theme
 from intuitive.widgets.figures import msa as figures
@@ -177,25 +178,49 @@ def test_flop_curves_follow_equation_12():
     contexts, dense = drawn["dense"]
     assert contexts[0] == 4096 and contexts[-1] == 2**20
     np.testing.assert_allclose(dense, 2 * 64 * 128 * contexts)
-    np.testing.assert_allclose(drawn["its index"][1], 4 * 128 * contexts)
-    np.testing.assert_allclose(drawn["its main branch"][1], 4 * 64 * 128 * 16 * 128)
-    parts = drawn["its index"][1] + drawn["its main branch"][1]
+    np.testing.assert_allclose(drawn["index"][1], 4 * 128 * contexts)
+    np.testing.assert_allclose(drawn["main branch"][1], 4 * 64 * 128 * 16 * 128)
+    parts = drawn["index"][1] + drawn["main branch"][1]
     np.testing.assert_allclose(drawn["MSA"][1], parts)
 
 
-def test_byte_and_memory_curves_add_up():
-    result = experiment.cost_curves(CostParams())
-    read = curves_of(figures.bytes_figure(result))
-    held = curves_of(figures.memory_figure(result))
-    assert len(read) == 4 and len(held) == 3
+def test_byte_curves_add_up():
+    read = curves_of(figures.bytes_figure(experiment.cost_curves(CostParams())))
+    assert len(read) == 4
     contexts, dense = read["dense"]
     np.testing.assert_allclose(dense, 2 * 4 * 128 * 2 * contexts)  # keys and values, bf16
     np.testing.assert_allclose(
-        read["MSA"][1], read["its index"][1] + read["its main branch"][1], rtol=1e-12
+        read["MSA"][1], read["index"][1] + read["main branch"][1], rtol=1e-12
     )
-    whole, more, index = (y for _, y in held.values())
-    np.testing.assert_allclose(more, whole + index)
-    np.testing.assert_allclose(more / whole, 1 + result.cache_growth)
+
+
+@pytest.mark.parametrize("context", [4096, 2**20])
+def test_memory_bars_are_the_categories_stacked(context):
+    result = experiment.cost_curves(CostParams(context=context))
+    figure = figures.memory_figure(result)
+    assert figure.layout.barmode == "stack"
+    assert [trace.name for trace in figure.data] == [
+        "weights",
+        "keys, values",
+        "index keys",
+        "scratch",
+    ]
+    for place, method in enumerate(("dense", "msa")):
+        drawn = [trace.x[place] * 2**30 for trace in figure.data]
+        assert drawn == pytest.approx(list(result.memory[method].values()))
+        assert sum(drawn) <= figure.layout.xaxis.range[1] * 2**30
+
+
+def test_measured_memory_stands_where_the_model_ends():
+    times = kernel_times()
+    for context, measured_here in ((8192, True), (2**17, False), (2**20, True)):
+        result = experiment.cost_curves(CostParams(context=context))
+        drawn = figures.memory_figure(result, times).data
+        diamonds = [trace for trace in drawn if trace.type == "scatter"]
+        assert len(diamonds) == measured_here  # at 131,072 whole prompts were measured
+        for trace in diamonds:
+            ends = [sum(result.memory[method].values()) / 2**30 for method in ("dense", "msa")]
+            assert list(trace.x) == pytest.approx(ends, rel=0.01)
 
 
 def test_ratios_stay_below_the_ceilings_that_are_drawn():
@@ -219,6 +244,18 @@ def test_shares_add_up_to_one():
     where = list(index.y).index("prefill FLOPs")
     assert index.x[where] == pytest.approx(8 / 9)  # 2^29 of 2^29 + 2^26 FLOPs per token
     assert index.text[where] == "89%"
+    assert index.textangle == 0
+
+
+def test_narrow_shares_have_no_number_written_on_them():
+    result = experiment.cost_curves(CostParams(context=4096, d_index=16))
+    index, main = figures.shares_figure(result).data
+    assert index.x.min() < figures.NARROWEST and "" in index.text
+    for share, text in [
+        *zip(index.x, index.text, strict=True),
+        *zip(main.x, main.text, strict=True),
+    ]:
+        assert text == (f"{share:.0%}" if share >= figures.NARROWEST else "")
 
 
 def measured(context, config, dense_ms=12.0):
@@ -262,9 +299,7 @@ def test_cost_axes_stand_still(draw):
         assert ranges(draw(result)) == still, move
 
 
-@pytest.mark.parametrize(
-    "draw", [figures.flops_figure, figures.bytes_figure, figures.memory_figure]
-)
+@pytest.mark.parametrize("draw", [figures.flops_figure, figures.bytes_figure])
 def test_no_slider_moves_a_curve_out_of_sight(draw):
     smallest = {"n_q_heads": 16, "n_kv_heads": 1, "d_head": 64, "element_bytes": 1}
     largest = {"n_q_heads": 64, "n_kv_heads": 8, "d_head": 128, "element_bytes": 4}

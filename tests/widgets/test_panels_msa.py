@@ -158,6 +158,7 @@ MOVES = {
     "msa_where_it_looks": ("group", (0, 2)),
     "msa_block_selection": ("query", (10, 200, 471)),
     "msa_what_it_costs": ("context", (4096, 65536)),
+    "msa_conversion": ("n_selected", (2, 16)),
     "msa_loop_orders": ("percent", (0, 63, 100)),
     "msa_training_replay": ("step", (0, 30, 300)),
 }

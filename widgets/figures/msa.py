@@ -251,7 +251,7 @@ def _against_context(
         xaxis=CONTEXT_AXIS,
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
         showlegend=True,
-        margin={"t": 52, "l": 62},
+        margin={"l": 62},
         shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
     )
 
@@ -262,8 +262,8 @@ def flops_figure(result: CostResult) -> go.Figure:
     parts = {
         "dense": curves.dense_flops,
         "MSA": curves.index_flops + curves.main_flops,
-        "its index": curves.index_flops,
-        "its main branch": curves.main_flops,
+        "index": curves.index_flops,
+        "main branch": curves.main_flops,
     }
     return _against_context(result, parts, y="FLOPs per token", exponents=(6, 10.8))
 
@@ -274,22 +274,74 @@ def bytes_figure(result: CostResult) -> go.Figure:
     parts = {
         "dense": curves.dense_bytes,
         "MSA": curves.index_bytes + curves.main_bytes,
-        "its index": curves.index_bytes,
-        "its main branch": curves.main_bytes,
+        "index": curves.index_bytes,
+        "main branch": curves.main_bytes,
     }
-    return _against_context(result, parts, y="bytes read per decoded token", exponents=(5, 10.3))
+    return _against_context(result, parts, y="bytes per decoded token", exponents=(5, 10.3))
 
 
-def memory_figure(result: CostResult) -> go.Figure:
-    """Bytes that the cache of one layer holds: MSA holds more, not less."""
-    curves = result.curves
-    dense = curves.key_memory + curves.value_memory
-    parts = {
-        "dense: keys and values": dense,
-        "MSA: and index keys": dense + curves.index_key_memory,
-        "index keys alone": curves.index_key_memory,
-    }
-    return _against_context(result, parts, y="bytes held by the cache", exponents=(5, 10.3))
+MEMORY_PARTS = {  # category: legend, colour, pattern
+    "weights": ("weights", theme.GREY, ""),
+    "keys_values": ("keys, values", theme.BLUE, ""),
+    "index_keys": ("index keys", theme.GREEN, "x"),
+    "scratch": ("scratch", theme.VERMILION, "/"),
+}
+
+
+def memory_figure(result: CostResult, recorded: KernelTimes | None = None) -> go.Figure:
+    """Bytes that one layer holds while it prefills, by category: MSA holds more, not less.
+
+    Diamonds stand where the bars would end with the scratch that `recorded`, the committed run of
+    the same layer, measured for as many queries at this context.
+    """
+    methods = {"dense": "dense", "MSA": "msa"}
+    traces = [
+        {
+            "type": "bar",
+            "x": [result.memory[method][category] / 2**30 for method in methods.values()],
+            "y": list(methods),
+            "orientation": "h",
+            "name": name,
+            "marker": {
+                "color": colour,
+                "pattern": {"shape": pattern, "size": 6, "fillmode": "overlay", "solidity": 0.2},
+            },
+            "hovertemplate": "%{x:.3f} GiB",
+        }
+        for category, (name, colour, pattern) in MEMORY_PARTS.items()
+    ]
+    for row in recorded.rows if recorded else ():
+        peaks = (row.dense_peak_bytes, row.msa_peak_bytes)
+        here = (row.context, row.queries) == (result.params.context, result.n_prefilled)
+        if here and None not in peaks:
+            held = (sum(result.memory[method].values()) for method in methods.values())
+            scratch = (result.memory[method]["scratch"] for method in methods.values())
+            ends = zip(held, scratch, peaks, strict=True)
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [(whole - modelled + peak) / 2**30 for whole, modelled, peak in ends],
+                    "y": list(methods),
+                    "mode": "markers",
+                    "marker": {
+                        "symbol": "diamond-open",
+                        "size": 13,
+                        "color": theme.PURPLE,
+                        "line": {"width": 2},
+                    },
+                    "name": "H100",
+                    "hovertemplate": "%{x:.3f} GiB",
+                }
+            )
+    return theme.figure(
+        traces,
+        x="GiB in one layer",
+        x_range=(0, 1.05 * result.largest_memory / 2**30),
+        yaxis={"autorange": "reversed"},
+        barmode="stack",
+        showlegend=True,
+        legend={"traceorder": "normal"},
+    )
 
 
 def _speedups(rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str) -> dict:
@@ -394,9 +446,12 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> go.Fig
         xaxis=CONTEXT_AXIS,
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
         showlegend=True,
-        margin={"t": 52, "l": 62},
+        margin={"l": 62},
         shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
     )
+
+
+NARROWEST = 0.05  # share of a bar that has room for a number
 
 
 def shares_figure(result: CostResult) -> go.Figure:
@@ -415,8 +470,9 @@ def shares_figure(result: CostResult) -> go.Figure:
                 "color": colour,
                 "pattern": {"shape": pattern, "size": 7, "fillmode": "overlay", "solidity": 0.15},
             },
-            "text": [f"{share:.0%}" for share in shares],
+            "text": [f"{share:.0%}" if share >= NARROWEST else "" for share in shares],
             "textposition": "inside",
+            "textangle": 0,
             "insidetextanchor": "middle",
             "textfont": {"color": "white"},
         }

@@ -92,6 +92,12 @@ def select(params: TextSelection, *, stale: Any, progress: Any) -> SelectionResu
     return experiment.select_in_text(sample, fitting, stale=stale)
 
 
+def token_name(text: str) -> str:
+    """A token as a sentence shows it; white space in words."""
+    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+    return repr(text.strip()) if text.strip() else names.get(text, "white space")
+
+
 def present_selection(result: SelectionResult) -> View:
     params, group = result.params, result.params.group
     position, read = result.query, result.tokens_read[group]
@@ -105,7 +111,7 @@ def present_selection(result: SelectionResult) -> View:
     name = figures.SELECTOR_NAMES[params.selector]
     note = f"{result.note} " if result.note else ""
     summary = (
-        f"{note}Layer {params.layer}, token {position} ({result.tokens[position].strip()!r}), "
+        f"{note}Layer {params.layer}, token {position} ({token_name(result.tokens[position])}), "
         f"group {group}: {name} reads {result.n_read[group]} of {result.n_visible} visible tokens "
         f"and captures {captured:.2f} of the attention mass; the best possible choice of blocks "
         f"captures {best:.2f}, the window {float(result.captured['window_sink'][group]):.2f}."
@@ -282,7 +288,7 @@ def present_look(result: SelectionResult) -> View:
     note = f"{result.note} " if result.note else ""
     return View(
         summary=(
-            f"{note}At token {result.query} ({result.tokens[result.query].strip()!r}) group "
+            f"{note}At token {result.query} ({token_name(result.tokens[result.query])}) group "
             f"{group} of layer {result.params.layer} puts {float(mass[best]):.0%} of its attention "
             f"on one block of {size} tokens, which begins {result.query - best * size} tokens "
             "earlier."
@@ -395,9 +401,15 @@ def present_costs(costs: Costs) -> View:
         ("bytes per decoded token, dense", f"{here.dense_bytes[0]:.3g}"),
         ("bytes per decoded token, MSA index", f"{here.index_bytes[0]:.3g}"),
         ("bytes per decoded token, MSA main", f"{here.main_bytes[0]:.3g}"),
-        ("cache bytes, keys and values", f"{here.key_memory[0] + here.value_memory[0]:.3g}"),
-        ("cache bytes, index keys", f"{here.index_key_memory[0]:.3g}"),
     ]
+    rows += [
+        (
+            f"MiB held, {name}, dense and MSA",
+            ", ".join(f"{result.memory[method][part] / 2**20:,.0f}" for method in ("dense", "msa")),
+        )
+        for part, (name, *_) in figures.MEMORY_PARTS.items()
+    ]
+    recorded = costs.recorded if costs.recorded_layer else None
     for row in costs.recorded.rows:
         peak = (
             ""
@@ -438,10 +450,8 @@ def present_costs(costs: Costs) -> View:
         figures={
             "flops": figures.flops_figure(result),
             "bytes": figures.bytes_figure(result),
-            "memory": figures.memory_figure(result),
-            "ratio": figures.ratio_figure(
-                result, costs.measured, costs.recorded if costs.recorded_layer else None
-            ),
+            "memory": figures.memory_figure(result, recorded),
+            "ratio": figures.ratio_figure(result, costs.measured, recorded),
             "prefill": figures.times_figure(result, costs.recorded, "prefill"),
             "decode": figures.times_figure(result, costs.recorded, "decode"),
             "shares": figures.shares_figure(result),
@@ -464,7 +474,7 @@ def present_costs(costs: Costs) -> View:
 
 
 def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """FLOPs, bytes and cache of one layer against the context, dense and MSA.
+    """FLOPs, bytes and memory of one layer against the context, dense and MSA.
 
     Args:
         predict: a question asked before the sliders unlock.
@@ -526,8 +536,10 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Plot(
                 name="memory",
-                label="Bytes held by the cache against context",
-                caption="Nothing is thrown away, and the index keys come on top.",
+                label="Memory by category while a prompt is read, dense and MSA",
+                caption="Nothing is thrown away, and the index keys come on top. Scratch: the last "
+                "8,192 tokens are read at once. Weights: attention of a model 3,072 wide. "
+                "Diamonds: with the scratch measured on an H100.",
                 span=4,
                 height=300,
             ),
@@ -583,10 +595,11 @@ def present_needle(result: NeedleResult) -> View:
         return f"{'found' if found else 'lost'} (rank {rank})"
 
     summary = (
-        f"Reading {params.n_selected} blocks of {params.block_size} tokens, max pooling "
-        f"{'finds' if result.found_by_max else 'loses'} the needle (its block ranks "
-        f"{result.rank_max}) and mean pooling {'finds' if result.found_by_mean else 'loses'} it "
-        f"(rank {result.rank_mean} of {len(result.block_max)})."
+        f"A needle of score {params.strength:g}: reading {params.n_selected} blocks of "
+        f"{params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} it "
+        f"(its block ranks {result.rank_max}) and mean pooling "
+        f"{'finds' if result.found_by_mean else 'loses'} it (rank {result.rank_mean} of "
+        f"{len(result.block_max)})."
     )
     return View(
         summary=summary,
