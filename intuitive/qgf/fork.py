@@ -30,7 +30,6 @@ class ForkWorld:
     reach: float = 0.12  # within this distance of the goal the episode is won
     stride: float = 0.08  # way of one step at action length 1
     start_spread: float = 0.1  # standard deviation of the first position
-    wall: float = 1.0  # positions stay in [-wall, wall] along both axes
     n_steps: int = 50  # per episode
     bend: float = 0.6  # sideways share of the scripted action, far from the goal
     noise: float = 0.2  # standard deviation of the scripted action's noise
@@ -61,8 +60,8 @@ class ForkWorld:
     def step(
         self, states: Float[Tensor, "*b 2"], actions: Float[Tensor, "*b 2"]
     ) -> Float[Tensor, "*b 2"]:
-        """The next positions; actions are clipped to [-1, 1], and walls stop the point."""
-        return (states + self.stride * actions.clamp(-1, 1)).clamp(-self.wall, self.wall)
+        """The next positions; actions are clipped to [-1, 1]."""
+        return states + self.stride * actions.clamp(-1, 1)
 
     def won(self, states: Float[Tensor, "*b 2"]) -> Bool[Tensor, "*b"]:
         """Whether a position is within reach of the paying goal."""
