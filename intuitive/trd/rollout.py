@@ -87,7 +87,7 @@ def sample_rollouts(
         decoder,
         prompts.repeat_interleave(n_samples, dim=0),
         max_new_tokens=sums.trace_length,
-        temperature=temperature,
+        temperature=float(temperature),
         generator=generator,
         stop_tokens=(sums.eos,),
         stale=stale,
