@@ -237,27 +237,6 @@ def test_ratios_stay_below_the_ceilings_that_are_drawn():
         assert ceiling < figure.layout.yaxis.range[1]
 
 
-def test_shares_add_up_to_one():
-    result = experiment.cost_curves(CostParams(context=2**20))
-    index, main = figures.shares_figure(result).data
-    np.testing.assert_allclose(np.add(index.x, main.x), 1)
-    where = list(index.y).index("prefill FLOPs")
-    assert index.x[where] == pytest.approx(8 / 9)  # 2^29 of 2^29 + 2^26 FLOPs per token
-    assert index.text[where] == "89%"
-    assert index.textangle == 0
-
-
-def test_narrow_shares_have_no_number_written_on_them():
-    result = experiment.cost_curves(CostParams(context=4096, d_index=16))
-    index, main = figures.shares_figure(result).data
-    assert index.x.min() < figures.NARROWEST and "" in index.text
-    for share, text in [
-        *zip(index.x, index.text, strict=True),
-        *zip(main.x, main.text, strict=True),
-    ]:
-        assert text == (f"{share:.0%}" if share >= figures.NARROWEST else "")
-
-
 def measured(context, config, dense_ms=12.0):
     once = partial(
         Measurement, fastest_ms=1.0, slowest_ms=1.0, repeats=1, peak_bytes=2**20, device="a GPU"
@@ -287,7 +266,6 @@ def test_measured_points_are_drawn_where_they_were_measured():
         figures.bytes_figure,
         figures.memory_figure,
         figures.ratio_figure,
-        figures.shares_figure,
     ],
 )
 def test_cost_axes_stand_still(draw):

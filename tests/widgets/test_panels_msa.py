@@ -132,8 +132,17 @@ def test_needle_view_says_what_the_result_says(strength, word):
     result = experiment.needle(NeedleParams(strength=strength))
     assert result.found_by_max == (word == "finds") and not result.found_by_mean
     view = msa_panels.present_needle(result)
-    assert f"max pooling {word} the needle (its block ranks {result.rank_max})" in view.summary
+    assert view.summary.startswith(f"A needle of score {strength:g}: reading 4 blocks of 32")
+    assert f"max pooling {word} it (its block ranks {result.rank_max})" in view.summary
     assert f"mean pooling loses it (rank {result.rank_mean} of 32)" in view.summary
+
+
+@pytest.mark.parametrize(
+    ("token", "name"),
+    [(" Alice", "'Alice'"), ("\n", "a line break"), (" ", "a space"), ("\n\n ", "white space")],
+)
+def test_white_space_has_a_name_in_sentences(token, name):
+    assert msa_panels.token_name(token) == name
 
 
 def test_first_picture_names_the_block_with_most_attention():
@@ -340,7 +349,7 @@ def test_measuring_needs_cuda_and_says_so(opened, monkeypatch):
     summary = explorer.summary
     settle(explorer, measure=1)  # from code the button can be pressed all the same
     assert explorer.status["state"] == "error"
-    assert "Measuring needs a CUDA device" in explorer.status["text"]
+    assert explorer.status["text"].startswith("Measuring needs a CUDA device")
     assert explorer.summary == summary
     settle(explorer, context=8192)  # the press has been answered: sliders work again
     assert explorer.status["state"] == "done"

@@ -344,7 +344,9 @@ def memory_figure(result: CostResult, recorded: KernelTimes | None = None) -> go
     )
 
 
-def _speedups(rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str) -> dict:
+def _speedups(
+    rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str | list[str]
+) -> dict:
     return {
         "type": "scatter",
         "x": [row.context for row in rows],
@@ -404,10 +406,11 @@ def ratio_figure(
             }
         )
     if recorded is not None:
+        whole, last = recorded.of("prefill"), recorded.of("last queries")
+        symbols = ["circle-open"] * len(whole) + ["diamond-open"] * len(last)
         traces += [
-            _speedups(recorded.of("prefill"), "H100, whole prompt", theme.BLUE, "circle-open"),
-            _speedups(recorded.of("last queries"), "H100, last 8K", theme.BLUE, "diamond-open"),
-            _speedups(recorded.of("decode"), "H100, one token", theme.VERMILION, "square-open"),
+            _speedups(whole + last, "H100 prefill", theme.BLUE, symbols),
+            _speedups(recorded.of("decode"), "H100 decode", theme.VERMILION, "square-open"),
         ]
     return theme.figure(
         traces,
@@ -448,47 +451,6 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> go.Fig
         showlegend=True,
         margin={"l": 62},
         shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
-    )
-
-
-NARROWEST = 0.05  # share of a bar that has room for a number
-
-
-def shares_figure(result: CostResult) -> go.Figure:
-    """Where MSA's own work goes at the chosen context."""
-    here = result.here
-    byte_share = float(here.index_bytes[0] / (here.index_bytes[0] + here.main_bytes[0]))
-    index = np.array([byte_share, float(here.index_share[0])])
-    traces = [
-        {
-            "type": "bar",
-            "x": shares,
-            "y": ["decode bytes", "prefill FLOPs"],
-            "orientation": "h",
-            "name": name,
-            "marker": {
-                "color": colour,
-                "pattern": {"shape": pattern, "size": 7, "fillmode": "overlay", "solidity": 0.15},
-            },
-            "text": [f"{share:.0%}" if share >= NARROWEST else "" for share in shares],
-            "textposition": "inside",
-            "textangle": 0,
-            "insidetextanchor": "middle",
-            "textfont": {"color": "white"},
-        }
-        for name, shares, colour, pattern in (
-            ("index", index, "#00795A", ""),
-            ("main branch", 1 - index, "#8A5A78", "/"),
-        )
-    ]
-    return theme.figure(
-        traces,
-        x="share of MSA's own work",
-        x_range=(0, 1),
-        barmode="stack",
-        showlegend=True,
-        legend={"traceorder": "normal"},
-        margin={"l": 104},
     )
 
 

@@ -454,7 +454,6 @@ def present_costs(costs: Costs) -> View:
             "ratio": figures.ratio_figure(result, costs.measured, recorded),
             "prefill": figures.times_figure(result, costs.recorded, "prefill"),
             "decode": figures.times_figure(result, costs.recorded, "decode"),
-            "shares": figures.shares_figure(result),
         },
         readouts=(
             Readout("FLOPs, dense ÷ MSA", f"{here.flop_ratio[0]:.1f}×"),
@@ -524,38 +523,33 @@ def what_it_costs(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="flops",
                 label="FLOPs per token against context",
                 caption="Computing a prompt. The index still looks at every token.",
-                span=4,
-                height=300,
+                span=6,
+                height=280,
             ),
             Plot(
                 name="bytes",
                 label="Bytes read per decoded token against context",
                 caption="Writing one token. All index keys are read, few keys and values.",
-                span=4,
-                height=300,
-            ),
-            Plot(
-                name="memory",
-                label="Memory by category while a prompt is read, dense and MSA",
-                caption="Nothing is thrown away, and the index keys come on top. Scratch: the last "
-                "8,192 tokens are read at once. Weights: attention of a model 3,072 wide. "
-                "Diamonds: with the scratch measured on an H100.",
-                span=4,
-                height=300,
+                span=6,
+                height=280,
             ),
             Plot(
                 name="ratio",
                 label="How many times cheaper MSA is, against context",
                 caption="Dotted: what the ratio cannot exceed, however long the context. Open "
-                "markers: speed-ups measured on an H100 for the paper's layer.",
-                span=7,
+                "markers: speed-ups measured on an H100 for the paper's layer; diamonds are the "
+                "last 8,192 tokens of a prompt.",
+                span=6,
                 height=300,
             ),
             Plot(
-                name="shares",
-                label="Where MSA's own work goes at the chosen context",
-                span=5,
-                height=220,
+                name="memory",
+                label="Memory by category while a prompt is read, dense and MSA",
+                caption="Nothing is thrown away, and the index keys come on top. Scratch is what "
+                "the last 8,192 tokens need at once, weights are the attention's in a model 3,072 "
+                "wide. Diamonds: with the scratch measured on an H100.",
+                span=6,
+                height=300,
             ),
             Plot(
                 name="prefill",
