@@ -73,7 +73,7 @@ def test_learned_nets_come_near_what_they_learn(monkeypatch):
 
     def quick_velocity(*arguments, **options):
         fits.append("velocity")
-        return fit_velocity(*arguments, n_steps=800, **options)
+        return fit_velocity(*arguments, n_steps=500, **options)
 
     def counted_critic(*arguments, **options):
         fits.append("critic")
