@@ -8,7 +8,7 @@ Axes: m models, b batch, n positions, v vocabulary. Every model has its own batc
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from intuitive.common.decoder import Decoder, DecoderConfig, causal_mask
+from intuitive.common.runtime import check, never
 
 
 def decoder_config(*, vocab_size: int, width: int, n_layers: int, max_positions: int):
@@ -225,7 +226,9 @@ class StackedAdamW:
         grad = grad * (s.clip / norm.clamp(min=1e-12)).clamp(max=1.0)
         lr = self._lr
         if self._schedule is not None:
-            lr = lr * self._schedule[self._taken.clamp(max=len(self._schedule) - 1)]
+            lr = lr * self._schedule.index_select(
+                0, self._taken.clamp(max=len(self._schedule) - 1)[None]
+            )
         self._taken += 1
         taken = self._taken.to(weights.dtype)
         self._first.lerp_(grad, 1 - s.beta_1)
@@ -244,6 +247,43 @@ def cosine(n_steps: int, *, warmup: int | float = 0.1, end: int | float = 0.1) -
     return rising * (end + (1 - end) * 0.5 * (1 + (math.pi * fallen).cos()))
 
 
+class GraphedStep:
+    """A training step that a CUDA device replays as one graph, without waiting for Python.
+
+    On the CPU the step just runs. On CUDA so do the first three calls; the fourth records.
+
+    Args:
+        step: takes tensors, trains, returns a tensor; it must not wait for the device, and every
+            call must bring tensors of the same shapes.
+        device: where the tensors are.
+    """
+
+    def __init__(self, step: Callable[..., Tensor], device: torch.device) -> None:
+        self._step, self._device, self._calls = step, device, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return self._step(*tensors)
+        self._calls += 1
+        if self._calls <= 3:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                out = self._step(*tensors)
+            torch.cuda.current_stream().wait_stream(stream)
+            return out
+        if self._graph is None:
+            self._held = [tensor.clone() for tensor in tensors]
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._out = self._step(*self._held)
+        for held, tensor in zip(self._held, tensors, strict=True):
+            held.copy_(tensor)
+        self._graph.replay()
+        return self._out
+
+
 # ---------------------------------------------------------------------------------- generation
 
 
@@ -258,6 +298,7 @@ def generate(
     generators: Sequence[torch.Generator],
     owners: Sequence[int],
     temperature: int | float = 1.0,
+    stale: Callable[[], bool] = never,
 ) -> Int[Tensor, "m b max_new_tokens"]:
     """Sample a continuation of every prompt from its model.
 
@@ -273,9 +314,11 @@ def generate(
         generators: sources of randomness on the device of the stack.
         owners: for every model, which of the generators it draws from.
         temperature: divides the logits; 0 takes the likeliest token.
+        stale: turns true when nobody waits any more.
 
     Raises:
         ValueError: the result would be longer than max_positions, or temperature below 0.
+        Cancelled: `stale()` became true between two tokens.
     """
     m, b, n = prompts.shape
     if n + max_new_tokens > stack.config.max_positions:
@@ -291,6 +334,7 @@ def generate(
     owner = torch.tensor(list(owners), device=prompts.device)
     latest = prompts
     for step in range(max_new_tokens):
+        check(stale)
         logits = stack(latest, cache)[:, :, -1]  # [m, b, v]
         if temperature:
             noise = torch.stack([_gumbel(logits.shape[1:], one) for one in generators])

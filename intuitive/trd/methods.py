@@ -1,0 +1,547 @@
+"""Ways to teach a student, as data, and one training loop for all of them.
+
+A method says which trajectory the student is trained along (its own rollout y_o, the teacher's
+rewrite y_r, the teacher's own solution y_T), what the teacher sees when it scores, and what the
+difference costs. `distil` trains any number of students at once: several methods, teachers,
+learning rates and seeds in one stack, each on its own data.
+
+Source: arXiv:2606.08432, sections 2 to 5. Differs: OPSD's teacher there is the first student
+itself with a solution in its context; here it is the teacher of the setting with that context.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from intuitive.common.runtime import check, never, seeded
+from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, silent
+
+from . import divergences
+from .model import StackedAdamW, StackedDecoder, cosine, generate
+from .rollout import Tokens, count_tokens
+from .sums import SumsConfig, Verdict, prompts, refine_prompts, verify, write_traces
+
+TRAJECTORIES = ("y_o", "y_r", "y_T")
+CONTEXTS = ("x", "refine")
+SUBSETS = ("all", "wrong", "right", "fail_pass")
+ROWS_AT_ONCE = {"cpu": 256, "cuda": 16_384}  # that a teacher reads; few on the CPU, to stop soon
+ROLLOUTS_AT_ONCE = 200_000  # on CUDA, over all models of a stack
+
+LossFn = Callable[["Method", Tensor, Tensor, Tensor], Tensor]
+LOSSES: dict[str, LossFn] = {  # (method, teacher logits, student logits, tokens) -> nats
+    "forward": lambda m, t, s, y: divergences.forward_kl(t, s, check=False),
+    "reverse": lambda m, t, s, y: divergences.reverse_kl(t, s, check=False),
+    "jensen_shannon": lambda m, t, s, y: divergences.jensen_shannon(t, s, m.beta, check=False),
+    "forward_clip": lambda m, t, s, y: divergences.clipped_forward_kl(t, s, m.cap, check=False),
+    "forward_entropy": lambda m, t, s, y: divergences.entropy_weighted_forward_kl(
+        t, s, check=False
+    ),
+    "reverse_topk": lambda m, t, s, y: divergences.topk_reverse_kl(
+        t, s, m.top_k, m.tail, check=False
+    ),
+    "policy_gradient": lambda m, t, s, y: divergences.policy_gradient_loss(t, s, y, check=False),
+    "monte_carlo_forward": lambda m, t, s, y: divergences.monte_carlo_forward_kl(
+        t, s, y, check=False
+    ),
+    "sft": lambda m, t, s, y: F.cross_entropy(s.flatten(0, -2), y.flatten(), reduction="none").view(
+        y.shape
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Settings):
+    """One way to teach."""
+
+    trajectory: str = "y_r"  # y_o, y_r or y_T
+    context: str = "refine"  # what the teacher sees as it scores: x, or refine: x and y_o
+    privileged: bool = False  # and a reference solution, whenever it reads or writes (OPSD)
+    loss: str = "forward"  # a name in LOSSES; "sft" takes the tokens as labels, nothing is scored
+    cap: float = 0.1  # nats, of forward_clip
+    beta: float = 0.5  # of jensen_shannon
+    top_k: int = 4  # of reverse_topk
+    tail: bool = False  # likewise
+    subset: str = "all"  # rollouts trained on: all, wrong, right, fail_pass (wrong y_o, right y_r)
+    first_tokens: int = 0  # train on so many tokens of a trajectory only; 0 is all
+    rollouts: int = 1  # per problem and round
+    keep_order: bool = True  # the rewrite keeps the draft's order; False for the exact teacher only
+    corrupted: float = 0.0  # share of trajectories with one number changed
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("trajectory", TRAJECTORIES),
+            ("context", CONTEXTS),
+            ("loss", tuple(LOSSES)),
+            ("subset", SUBSETS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
+                )
+        if self.rollouts < 1 or self.first_tokens < 0 or not 0 <= self.corrupted <= 1:
+            raise ValueError(
+                f"rollouts={self.rollouts} must be at least 1, first_tokens={self.first_tokens} "
+                f"at least 0 and corrupted={self.corrupted} a share in [0, 1]."
+            )
+
+
+def _opd(**settings: object) -> Method:
+    return Method(trajectory="y_o", context="x", **settings)
+
+
+METHODS: dict[str, Method] = {
+    "opd_forward": _opd(),
+    "opd_forward_entropy": _opd(loss="forward_entropy"),
+    "opd_forward_clip": _opd(loss="forward_clip"),
+    "opd_jensen_shannon": _opd(loss="jensen_shannon"),
+    "opd_reverse": _opd(loss="reverse"),
+    "opd_reverse_topk": _opd(loss="reverse_topk"),
+    "opd_reverse_topk_tail": _opd(loss="reverse_topk", tail=True),
+    "opd_policy_gradient": _opd(loss="policy_gradient"),
+    "opsd_forward": _opd(privileged=True),
+    "opsd_reverse": _opd(privileged=True, loss="reverse"),
+    "sft_teacher": Method(trajectory="y_T", context="x", loss="sft"),
+    "sft_refined": Method(loss="sft"),
+    "trd": Method(),
+    "trd_from_x": Method(context="x"),
+    "trd_reverse": Method(loss="reverse"),
+    "trd_opsd": Method(privileged=True),
+}
+ABLATIONS: dict[str, Method] = {
+    "opd_forward_x3": _opd(rollouts=3),
+    "opd_reverse_x3": _opd(rollouts=3, loss="reverse"),
+    "opd_forward_first_6": _opd(first_tokens=6),
+    "opd_monte_carlo_forward": _opd(loss="monte_carlo_forward"),
+    "trd_wrong_only": Method(subset="wrong"),
+    "trd_right_only": Method(subset="right"),
+    "trd_fail_pass": Method(subset="fail_pass"),
+    "trd_corrupted_30": Method(corrupted=0.3),
+    "trd_any_order": Method(keep_order=False),
+}
+
+
+class Teacher(Protocol):
+    """What `ExactTeacher` and `LearnedTeacher` share."""
+
+    sums: SumsConfig
+
+    def logits(self, digits: Tensor, tokens: Tensor, **context: Tensor) -> Tensor: ...
+
+    def sample(
+        self, digits: Tensor, *, generator: torch.Generator, **context: Tensor
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and on what students are trained; the same for all of a stack."""
+
+    n_problems: int = 1536
+    n_steps: int = 240
+    batch: int = 96
+    rounds: int = 1  # rollouts are drawn anew so often
+    observe_every: int = 0  # steps; 0 is never
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.n_steps % self.rounds:
+            raise ValueError(
+                f"n_steps={self.n_steps} must be a multiple of rounds={self.rounds}, at least 1: "
+                "every round takes as many steps."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One student to be trained."""
+
+    name: str  # of the method, for tables
+    method: Method
+    teacher: str  # a key of the teachers
+    seed: int  # which of the first students, and its random numbers
+    lr: float = 1e-3
+
+
+# ---------------------------------------------------------------------------------- evaluation
+
+
+@torch.no_grad()
+def roll(
+    sums: SumsConfig,
+    stack: StackedDecoder,
+    digits: Int[Tensor, "p n_digits"],
+    *,
+    seeds: Sequence[int],
+    n_samples: int = 1,
+    salt: int = 0,
+    temperature: int | float = 1.0,
+    stale: Callable[[], bool] = never,
+) -> Int[Tensor, "m rows n"]:
+    """Rollouts of every model on the same problems; rows are sample-major: all problems, again.
+
+    Models of one seed draw the same random numbers. The traces are cut at `trace_length`.
+    """
+    device = stack.weights.device
+    given = prompts(sums, digits).repeat(n_samples, 1)  # [rows, n_prompt]
+    at_once = max(1, ROLLOUTS_AT_ONCE // len(given))
+    unique = sorted(set(seeds))
+    parts = []
+    for first in range(0, stack.n_models, at_once):
+        check(stale)
+        chosen = range(first, min(first + at_once, stack.n_models))
+        parts.append(
+            generate(
+                stack if len(chosen) == stack.n_models else stack.copies(chosen),
+                given.expand(len(chosen), -1, -1),
+                max_new_tokens=sums.trace_length,
+                end=sums.eos,
+                pad=sums.pad,
+                generators=[seeded(1000 * salt + seed, device) for seed in unique],
+                owners=[unique.index(seeds[model]) for model in chosen],
+                temperature=temperature,
+                stale=stale,
+            )
+        )
+    return torch.cat(parts)
+
+
+def grade(
+    sums: SumsConfig, digits: Int[Tensor, "p n_digits"], rollouts: Int[Tensor, "m rows n"]
+) -> list[Verdict]:
+    """A verdict on the rollouts of each model, as `roll` returns them."""
+    rows = digits.repeat(rollouts.shape[1] // len(digits), 1)
+    return [verify(sums, rows, own) for own in rollouts]
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """What one student, or several with the same rollouts, are trained on in one round."""
+
+    prompts: Int[Tensor, "n_rows n_prompt"]
+    tokens: Int[Tensor, "n_rows n"]
+    counted: Bool[Tensor, "n_rows n"]
+    teacher_logits: Tensor | None  # [n_rows, n, v]
+    allowed: Int[Tensor, " n_allowed"]  # rows of the subset
+    cost: Tokens
+    drafts: Int[Tensor, "n_rows n"]
+    verdict: Verdict | None  # on the rewrites, where there are any
+
+
+def trajectories(
+    method: Method,
+    teacher: Teacher,
+    digits: Int[Tensor, "n_rows n_digits"],
+    y_o: Int[Tensor, "n_rows n"],
+    *,
+    generator: torch.Generator,
+    stale: Callable[[], bool] = never,
+) -> Trajectories:
+    """Rewrites, solutions and scores for one student's rollouts.
+
+    The three counts of `cost`: a teacher that rewrites reads prompt and draft once and then writes;
+    scoring reads the trajectory too, and the prompt unless it was read to write.
+    """
+    sums, parts = teacher.sums, []
+    for rows in torch.arange(len(digits), device=digits.device).split(
+        ROWS_AT_ONCE[digits.device.type]
+    ):
+        check(stale)
+        parts.append(_teach(method, teacher, digits[rows], y_o[rows], generator))
+    tokens = torch.cat([part[0] for part in parts])
+    scored = method.loss != "sft"
+    logits = torch.cat([part[1] for part in parts]) if scored else None
+    if method.corrupted:
+        tokens = _corrupt(sums, tokens, method.corrupted, generator)
+    counted = tokens != sums.pad
+    if method.first_tokens:
+        counted &= torch.arange(tokens.shape[1], device=tokens.device) < method.first_tokens
+
+    writes, from_x = method.trajectory != "y_o", prompts(sums, digits)
+    seen = refine_prompts(sums, digits, y_o) if method.trajectory == "y_r" else from_x
+    cost = Tokens(student_generated=count_tokens(sums, y_o) if method.trajectory != "y_T" else 0)
+    if writes:
+        cost += Tokens(
+            teacher_generated=count_tokens(sums, tokens), teacher_scored=count_tokens(sums, seen)
+        )
+    if scored:
+        read_before = writes and (method.context == "refine") == (method.trajectory == "y_r")
+        again = 0 if read_before else count_tokens(sums, from_x)
+        cost += Tokens(teacher_scored=again + count_tokens(sums, tokens))
+
+    drafted = verify(sums, digits, y_o)
+    written = verify(sums, digits, tokens) if writes else None
+    keep = {
+        "all": torch.ones_like(drafted.correct),
+        "wrong": ~drafted.correct,
+        "right": drafted.correct,
+        "fail_pass": ~drafted.correct & (drafted if written is None else written).correct,
+    }[method.subset]
+    if not keep.any():
+        raise ValueError(
+            f"subset={method.subset!r} leaves none of {len(keep)} rollouts: take more problems, "
+            "or subset='all'."
+        )
+    return Trajectories(from_x, tokens, counted, logits, keep.nonzero()[:, 0], cost, y_o, written)
+
+
+def _teach(
+    method: Method, teacher: Teacher, digits: Tensor, y_o: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """The trajectory and the teacher's logits on it, of some rows."""
+    known = {"solutions": reference_solutions(teacher.sums, digits)} if method.privileged else {}
+    rewriting = known | {"drafts": y_o} | ({} if method.keep_order else {"keep_order": False})
+    tokens = y_o
+    if method.trajectory != "y_o":
+        given = rewriting if method.trajectory == "y_r" else known
+        tokens = teacher.sample(digits, generator=generator, **given)
+    if method.loss == "sft":
+        return tokens, None
+    given = rewriting if method.context == "refine" else known
+    return tokens, teacher.logits(digits, tokens, **given)
+
+
+def reference_solutions(sums: SumsConfig, digits: Int[Tensor, "b n_digits"]) -> Tensor:
+    """y*: the right trace from left to right, [b, trace_length]."""
+    orders = torch.arange(sums.n_digits, device=digits.device).expand(len(digits), -1)
+    return write_traces(sums, digits, orders).tokens
+
+
+def _corrupt(sums: SumsConfig, tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Traces of which a share has one of its numbers changed."""
+    b, device = len(tokens), tokens.device
+    draw = torch.rand(tokens.shape, generator=generator, device=device)
+    at = draw.masked_fill(tokens >= sums.modulus, -1.0).argmax(-1, keepdim=True)
+    by = torch.randint(1, sums.modulus, (b, 1), generator=generator, device=device)
+    hit = torch.rand(b, 1, generator=generator, device=device) < share
+    old = tokens.gather(1, at)
+    new = torch.where(hit & (old < sums.modulus), (old + by) % sums.modulus, old)
+    return tokens.scatter(1, at, new)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Neighbouring arms with one method and one teacher."""
+
+    arms: slice
+    method: Method
+    teacher: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Distilled:
+    """Trained students, in the order of the arms, and what they cost."""
+
+    stack: StackedDecoder
+    arms: tuple[Arm, ...]
+    cost: list[Tokens]
+    first: list[Trajectories]  # of every arm's first round
+    losses: list[list[float]] = field(default_factory=list)  # by observation, one per arm
+
+
+def distil(
+    first_students: StackedDecoder,
+    arms: Sequence[Arm],
+    teachers: Mapping[str, Teacher],
+    digits: Int[Tensor, "n_problems n_digits"],
+    plan: Plan,
+    *,
+    observe: Callable[[int, StackedDecoder, list[Tokens]], object] | None = None,
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
+) -> Distilled:
+    """Train one student per arm, all at once.
+
+    The loss of an arm is the sum over the counted tokens of its batch divided by their number.
+    Arms of one seed start from one student, draw the same rollouts in the first round, and take
+    the same rows of their data at every step.
+
+    Args:
+        first_students: arm.seed names one of them.
+        arms: those with one method and teacher next to each other.
+        teachers: by the names in the arms.
+        digits: the training problems.
+        plan: steps, batch and rounds.
+        observe: called with the steps taken, the students and their costs so far, every
+            `plan.observe_every` steps and before the first one.
+        stale: turns true when nobody waits any more.
+        progress: called after every step.
+
+    Raises:
+        ValueError: no arms, a seed without a student, an unknown teacher.
+        Cancelled: `stale()` became true.
+    """
+    _check_arms(arms, teachers, first_students)
+    device = digits.device
+    stack = first_students.copies([arm.seed for arm in arms])
+    lr = torch.tensor([arm.lr for arm in arms], device=device)
+    optimizer = StackedAdamW(stack, lr, schedule=cosine(plan.n_steps))
+    done = Distilled(stack, tuple(arms), [Tokens() for _ in arms], [])
+    groups = _groups(arms)
+    steps_per_round = plan.n_steps // plan.rounds
+    for step in range(plan.n_steps):
+        check(stale)
+        if step % steps_per_round == 0:
+            number = step // steps_per_round
+            progress(step / plan.n_steps, f"Round {number + 1} of {plan.rounds}: drawing rollouts")
+            banks = [
+                _bank(done, group, teachers[group.teacher], digits, number, stale)
+                for group in groups
+            ]
+            picks = {
+                seed: torch.rand(
+                    steps_per_round, plan.batch, generator=seeded(7919 * seed + number)
+                ).to(device)
+                for seed in {arm.seed for arm in arms}
+            }
+            longest = max(int(bank.counted.any(0).any(0).any(0).sum()) for bank in banks)
+        if observe and plan.observe_every and step % plan.observe_every == 0:
+            observe(step, stack, done.cost)
+        batches = [bank.batch(picks, step % steps_per_round, longest) for bank in banks]
+        given = torch.cat([batch[0] for batch in batches])
+        tokens = torch.cat([batch[1] for batch in batches])
+        logits = stack(torch.cat([given, tokens[..., :-1]], -1))[:, :, given.shape[-1] - 1 :]
+        each = torch.cat(
+            [
+                _arm_losses(group.method, batch, logits[group.arms])
+                for group, batch in zip(groups, batches, strict=True)
+            ]
+        )
+        optimizer.zero_grad()
+        each.sum().backward()
+        optimizer.step()
+        if step % 10 == 0 or step == plan.n_steps - 1:
+            done.losses.append(each.tolist())
+        progress((step + 1) / plan.n_steps, f"Step {step + 1} of {plan.n_steps}")
+    if observe and plan.observe_every:
+        observe(plan.n_steps, stack, done.cost)
+    return done
+
+
+def _check_arms(
+    arms: Sequence[Arm], teachers: Mapping[str, Teacher], students: StackedDecoder
+) -> None:
+    if not arms:
+        raise ValueError("arms is empty: name at least one student to train.")
+    for arm in arms:
+        if not 0 <= arm.seed < students.n_models:
+            raise ValueError(
+                f"seed={arm.seed} of {arm.name} must lie in [0, {students.n_models}), the first "
+                "students there are."
+            )
+        if arm.teacher not in teachers:
+            raise ValueError(
+                f"teacher={arm.teacher!r} of {arm.name} must be one of {', '.join(teachers)}."
+            )
+
+
+def _groups(arms: Sequence[Arm]) -> list[_Group]:
+    groups: list[_Group] = []
+    for place, arm in enumerate(arms):
+        last = groups[-1] if groups else None
+        if last and (last.method, last.teacher) == (arm.method, arm.teacher):
+            groups[-1] = _Group(
+                slice(last.arms.start, place + 1), arm.method, arm.teacher, (*last.seeds, arm.seed)
+            )
+        else:
+            groups.append(_Group(slice(place, place + 1), arm.method, arm.teacher, (arm.seed,)))
+    return groups
+
+
+@dataclass(frozen=True, eq=False)
+class _Bank:
+    """The trajectories of a group's arms; `source` says whose rows each arm reads."""
+
+    group: _Group
+    source: Int[Tensor, " g"]
+    prompts: Int[Tensor, "n_rows n_prompt"]
+    tokens: Int[Tensor, "s n_rows n"]
+    counted: Bool[Tensor, "s n_rows n"]
+    teacher_logits: Tensor | None  # [s, n_rows, n, v]
+    allowed: Int[Tensor, "s n_rows"]  # rows of the subset first
+    n_allowed: Int[Tensor, " s"]
+
+    def batch(
+        self, picks: Mapping[int, Tensor], step: int, longest: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Prompts, tokens, counted [g, b, ...] and teacher logits of one step."""
+        draw = torch.stack([picks[seed][step] for seed in self.group.seeds])  # [g, b]
+        place = (draw * self.n_allowed[self.source, None]).long()
+        source = self.source[:, None]
+        rows = self.allowed[source, place]
+        scores = self.teacher_logits
+        return (
+            self.prompts[rows],
+            self.tokens[source, rows, :longest],
+            self.counted[source, rows, :longest],
+            None if scores is None else scores[source, rows, :longest],
+        )
+
+
+def _bank(
+    done: Distilled,
+    group: _Group,
+    teacher: Teacher,
+    digits: Tensor,
+    number: int,
+    stale: Callable[[], bool],
+) -> _Bank:
+    """New rollouts of a group's students and what its teacher makes of them."""
+    # In the first round all arms of a seed are the same student: one of them stands for all.
+    seeds, first = group.seeds, number == 0
+    source = [seeds.index(seed) for seed in seeds] if first else list(range(len(seeds)))
+    kept = sorted(set(source))
+    students = done.stack.copies([group.arms.start + place for place in kept])
+    y_o = roll(
+        teacher.sums,
+        students,
+        digits,
+        seeds=[seeds[place] for place in kept],
+        n_samples=group.method.rollouts,
+        salt=number + 1,
+        stale=stale,
+    )
+    rows = digits.repeat(group.method.rollouts, 1)
+    found = [
+        trajectories(
+            group.method,
+            teacher,
+            rows,
+            own,
+            generator=seeded(100 * number + seeds[place], digits.device),
+            stale=stale,
+        )
+        for place, own in zip(kept, y_o, strict=True)
+    ]
+    source = [kept.index(place) for place in source]
+    for arm, whose in zip(range(group.arms.start, group.arms.stop), source, strict=True):
+        done.cost[arm] += found[whose].cost
+        if first:
+            done.first.append(found[whose])
+    scores = [one.teacher_logits for one in found]
+    return _Bank(
+        group,
+        torch.tensor(source, device=digits.device),
+        found[0].prompts,
+        torch.stack([one.tokens for one in found]),
+        torch.stack([one.counted for one in found]),
+        None if scores[0] is None else torch.stack(scores),
+        torch.stack([F.pad(one.allowed, (0, len(rows) - len(one.allowed))) for one in found]),
+        torch.tensor([len(one.allowed) for one in found], device=digits.device),
+    )
+
+
+def _arm_losses(method: Method, batch: tuple, student_logits: Tensor) -> Tensor:
+    """Mean nats per counted token of each arm, [g]."""
+    _, tokens, counted, teacher_logits = batch
+    nats = LOSSES[method.loss](method, teacher_logits, student_logits, tokens)  # [g, b, n]
+    nats = torch.where(counted, nats, 0.0)
+    return nats.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
