@@ -108,6 +108,12 @@ def _kl_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).masked_fill(in_p & ~in_q, torch.inf)
 
 
+def _total(terms: Tensor) -> Tensor:
+    """The sum over tokens, [...], of which rounding shall not make anything below 0."""
+    total = terms.sum(-1)
+    return total + (-total).clamp(min=0).detach()  # a plain clamp would cut the gradient
+
+
 # ------------------------------------------------------------------- over the whole vocabulary
 
 
@@ -117,7 +123,7 @@ def forward_kl(teacher_logits: Tensor, student_logits: Tensor, *, check: bool = 
     Logits [..., v]; returns nats [...]. Errors as in this file's opening lines.
     """
     log_t, log_s = log_distributions(teacher_logits, student_logits, check=check)
-    return _kl_terms(log_t, log_s).sum(-1)
+    return _total(_kl_terms(log_t, log_s))
 
 
 def reverse_kl(teacher_logits: Tensor, student_logits: Tensor, *, check: bool = True) -> Tensor:
@@ -126,7 +132,7 @@ def reverse_kl(teacher_logits: Tensor, student_logits: Tensor, *, check: bool = 
     Logits [..., v]; returns nats [...]. Errors as in this file's opening lines.
     """
     log_t, log_s = log_distributions(teacher_logits, student_logits, check=check)
-    return _kl_terms(log_s, log_t).sum(-1)
+    return _total(_kl_terms(log_s, log_t))
 
 
 def jensen_shannon(
@@ -163,7 +169,7 @@ def jensen_shannon(
         torch.where(neither, 0.0, log_s) + math.log1p(-beta),
     )
     terms = beta * _kl_terms(log_t, log_mix) + (1 - beta) * _kl_terms(log_s, log_mix)
-    return terms.sum(-1)
+    return _total(terms)
 
 
 def clipped_forward_kl(
@@ -221,7 +227,7 @@ def entropy_weighted_forward_kl(
     entropy = -(log_t.exp() * log_t.masked_fill(log_t == -torch.inf, 0.0)).sum(-1)
     v = log_t.shape[-1]
     weight = 1 - entropy / math.log(v) if v > 1 else torch.ones_like(entropy)
-    kl = _kl_terms(log_t, log_s).sum(-1)
+    kl = _total(_kl_terms(log_t, log_s))
     return torch.where(weight > 0, weight.clamp(min=0) * kl, 0.0)
 
 
@@ -264,10 +270,10 @@ def topk_reverse_kl(
         rest = torch.ones_like(log_t, dtype=torch.bool).scatter(-1, best, False)
         top_t = torch.cat((top_t, _log_mass(log_t, rest)[..., None]), dim=-1)
         top_s = torch.cat((top_s, _log_mass(log_s, rest)[..., None]), dim=-1)
-        return _kl_terms(top_s, top_t).sum(-1)
+        return _total(_kl_terms(top_s, top_t))
     lost = (top_s == -torch.inf).all(-1)
     top_s = torch.where(lost[..., None], 0.0, top_s)
-    kl = _kl_terms(top_s.log_softmax(-1), top_t.log_softmax(-1)).sum(-1)
+    kl = _total(_kl_terms(top_s.log_softmax(-1), top_t.log_softmax(-1)))
     return kl.masked_fill(lost, torch.inf)
 
 
