@@ -30,7 +30,7 @@ from .sampling import GuidedSample, sample_guided
 
 RESULT = "qgf_fork.json"
 WEIGHTS_FILE = "fork.safetensors"
-WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ WAYS = {
     "bptt": Way("bptt", label="BPTT"),
     "robust_q": Way("robust_q", label="RobustQ"),
     "grad_step": Way("grad_step", label="GradStep"),
-    "cfgrl": Way("cfgrl", (1.0, 1.5, 2.0, 3.0, 5.0), label="CFGRL"),
+    "cfgrl": Way("cfgrl", (0.3, 0.6, 1.0, 1.5, 2.0, 3.0), label="CFGRL"),
     "best_of_n_4": Way("best_of_n", (1.0,), 4, "best of 4"),
     "best_of_n_16": Way("best_of_n", (1.0,), 16, "best of 16"),
 }

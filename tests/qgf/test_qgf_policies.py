@@ -12,6 +12,7 @@ from intuitive.qgf.fork import ForkWorld
 from intuitive.qgf.iql import IQLConfig, make_agent, train
 from intuitive.qgf.policies import (
     WAYS,
+    WEIGHTS,
     Curve,
     PolicyParams,
     Way,
@@ -92,7 +93,7 @@ def test_seeds_and_weights_are_evaluated_together():
         seeds=(4,),
     )
     curve = evaluate(agent, ForkWorld(), "qgf", n_episodes=5, n_steps=2)
-    assert (curve.seeds, len(curve.success), len(curve.success[0])) == ((4,), 1, 6)
+    assert (curve.seeds, len(curve.success), len(curve.success[0])) == ((4,), 1, len(WEIGHTS))
     assert all(-50 <= value <= 0 for value in curve.returns[0])
     with pytest.raises(ValueError, match="way 'dsrl' is unknown: choose among bc, ood"):
         evaluate(agent, ForkWorld(), "dsrl")
