@@ -45,7 +45,7 @@ SMALL = {"scored": (0,), "tuning": (5,), "n_episodes": 100}
 N_DATA = 2000  # scripted episodes per seed
 N_EPISODES = 300  # rolled out per seed, way and weight
 EVALUATION_SEED = 1000
-N_PATHS = 8  # episodes kept per way
+N_PATHS = 4  # episodes kept per way
 
 # Orderings that are counted over seeds, by return at the chosen weights.
 PAIRS = (
