@@ -402,7 +402,7 @@ def distil(
                 ).to(device)
                 for seed in {arm.seed for arm in arms}
             }
-            longest = max(int(bank.counted.any(0).any(0).any(0).sum()) for bank in banks)
+            longest = max(int(bank.counted.flatten(0, 1).any(0).sum()) for bank in banks)
         if observe and plan.observe_every and step % plan.observe_every == 0:
             observe(step, stack, done.cost)
         batches = [bank.batch(picks, step % steps_per_round, longest) for bank in banks]
