@@ -6,9 +6,10 @@
     python benchmarks/qgf_ogbench.py --slice                          needs OGBench; some seconds
 
 `pip install 'intuitive[ogbench]'` brings OGBench. The stages hand on files in FOLDER: data sets as
-npz, then agents as safetensors, one from the end of training and one from its beginning. Weights
-are chosen on some episodes and scored on others. The early critic guides the final policy too: how
-far it rises with the weight while success does not is what exploiting a critic looks like.
+npz, then agents as safetensors, one from the end of training and some from its beginning. Weights
+are chosen on some episodes and scored on others. Early critics guide the final policy too, at
+weights far above those: what a critic promises then rises while success does not, which is what
+exploiting a critic looks like.
 `--task NAME` restricts a stage to one task, and `--slice` recomputes the first trajectory of every
 task and compares it with what the result file says of it.
 """
@@ -53,7 +54,7 @@ class TaskPlan:
 
     n_transitions: int
     training: IQLConfig
-    early: int  # training step whose critic shows exploitation
+    early: tuple[int, ...] = (4_000, 12_000)  # training steps whose critics are kept
     n_tuning: int = 30  # episodes that choose the weights
     n_scored: int = 60  # other episodes
 
@@ -66,6 +67,8 @@ class Plan:
     tuning_seed: int = 0
     scored_seed: int = 1
     ways: tuple[str, ...] = ("bc", "best_of_n_4", "best_of_n_16", "qgf", "ood", "grad_step")
+    exploiting: tuple[str, ...] = ("qgf", "ood")
+    large_weights: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)  # of these
     tasks: dict[str, TaskPlan] = field(
         default_factory=lambda: {
             "pointmaze-medium": TaskPlan(
@@ -73,14 +76,12 @@ class Plan:
                 training=IQLConfig(
                     state_size=2, action_size=2, gamma=0.995, n_steps=60_000, **NETS
                 ),
-                early=3_000,
             ),
             "cube-single": TaskPlan(
                 n_transitions=200_000,
                 training=IQLConfig(
                     state_size=28, action_size=5, gamma=0.99, n_steps=120_000, **NETS
                 ),
-                early=3_000,
             ),
         }
     )
@@ -116,7 +117,7 @@ def train_agent(plan: Plan, name: str, folder: Path, *, device: str, commit: str
 
     def keep(step: int, agent: Agent) -> None:
         words = {"steps": str(step), "seconds": f"{time.perf_counter() - started:.1f}"}
-        stage = "early" if step == task_plan.early else "final"  # halfway too, if cut short
+        stage = str(step) if step in task_plan.early else "final"  # halfway too, if cut short
         save_agent(agent_path(folder, name, stage), agent, made | words)
 
     train(
@@ -125,7 +126,7 @@ def train_agent(plan: Plan, name: str, folder: Path, *, device: str, commit: str
         seeds=(plan.seed,),
         device=device,
         observe=keep,
-        observe_at={task_plan.early, n_steps // 2, n_steps},
+        observe_at={*task_plan.early, n_steps // 2, n_steps},
         progress=lambda share, words: report(
             name, share, f"{words}, {time.perf_counter() - started:.0f} s"
         ),
@@ -136,12 +137,15 @@ def evaluate_agent(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
     """Everything the result file says of one task."""
     task_plan = plan.tasks[name]
     agent = load_agent(agent_path(folder, name, "final"))
-    early = load_agent(agent_path(folder, name, "early"))
     _, made = load_weights(agent_path(folder, name, "final"))
     recorded = load_recorded(data_path(folder, name))
     tuning = Bench(plan, name, task_plan.n_tuning, plan.tuning_seed)
     rows = tuning.sweep(agent)
-    exploited = tuning.sweep(dataclasses.replace(agent, critics=early.critics))
+    exploitation = []
+    for stage in (*map(str, task_plan.early), "final"):
+        critics = load_agent(agent_path(folder, name, stage)).critics
+        exploited = tuning.exploit(dataclasses.replace(agent, critics=critics))
+        exploitation += [{"critic": stage, **row} for row in exploited]
     tuning.evaluator.close()
     scoring = Bench(plan, name, task_plan.n_scored, plan.scored_seed)
     scored = [scoring.row(agent, name, weight) for name, weight in chosen(rows).items()]
@@ -154,14 +158,13 @@ def evaluate_agent(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
         },
         "training": {
             "steps": int(made["steps"]),
-            "early_steps": task_plan.early,
             "seconds": float(made["seconds"]),
             "device": made["device"],
             "torch": made["torch"],
             "commit": made["commit"],
         },
         "tuning": rows,
-        "early_critic": exploited,
+        "exploitation": exploitation,  # "critic": the training step that it is from
         "scored": scored,
     }
 
@@ -178,6 +181,12 @@ class Bench:
         """Rows for every way of acting at all its weights."""
         ways = self.plan.ways
         return [self.row(agent, name, weight) for name in ways for weight in WAYS[name].weights]
+
+    def exploit(self, agent: Agent) -> list[dict[str, Any]]:
+        """Rows for what follows the critic as far as it can, beginning with what does not."""
+        plan = self.plan
+        rows = [self.row(agent, name, 1.0) for name in ("bc", "best_of_n_4", "best_of_n_16")]
+        return rows + [self.row(agent, n, w) for n in plan.exploiting for w in plan.large_weights]
 
     def row(self, agent: Agent, name: str, weight: float) -> dict[str, Any]:
         """Success, steps and the critic's promise for one way of acting."""
@@ -268,7 +277,7 @@ def small(plan: Plan) -> Plan:
     nets = {"width": 128, "depth": 3, "batch_size": 256, "n_steps": 10_000, "polyak": 0.02}
     tasks = {
         name: dataclasses.replace(
-            task, training=dataclasses.replace(task.training, **nets), early=1000, n_tuning=20
+            task, training=dataclasses.replace(task.training, **nets), early=(1000,), n_tuning=20
         )
         for name, task in plan.tasks.items()
     }
