@@ -5,18 +5,22 @@ colour alone. Text, grid and background colours are left to the page, which take
 from JupyterLab's light or dark theme.
 """
 
+import json
 from collections.abc import Hashable
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io
+from plotly.colors import get_colorscale
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#7F7F7F"  # 4:1 on white, 4.7:1 on Lab's dark page
 SEQUENCE = (BLUE, VERMILION, GREEN, PURPLE)
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "cross")
-ORDERED = "Cividis"  # ordered data, with a stated range
-SIGNED = "RdBu_r"  # signed data, centred on zero
+ORDERED = get_colorscale("Cividis")  # ordered data, with a stated range
+SIGNED = get_colorscale("RdBu_r")  # signed data, centred on zero
+NO_TEMPLATE = plotly.io.templates["none"].to_plotly_json()
 AXIS = {"automargin": False, "showline": True, "ticks": "outside", "ticklen": 4}
 
 
@@ -31,8 +35,8 @@ def figure(
 ) -> go.Figure:
     """A figure with the lessons' common margins and fonts.
 
-    Plotly checks it the first time that one of its make is built, by the names in it. A slider
-    waits for the next ones, and plotly's check takes most of their time.
+    Plotly checks it, which takes most of the time that a slider waits for a figure. Where the check
+    changed nothing, the next figures of the same make, the same names in it, do without.
 
     Args:
         traces: plotly traces as dictionaries with their `type`.
@@ -45,7 +49,7 @@ def figure(
         ValueError: plotly does not know a name, or refuses a value the first time.
     """
     common = {
-        "template": "none",
+        "template": NO_TEMPLATE,
         "margin": {"l": 56, "r": 14, "t": 34, "b": 46},
         "font": {"size": 13},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -57,16 +61,18 @@ def figure(
     for name, value in layout.items():
         merged = {**common[name], **value} if isinstance(common.get(name), dict) else value
         common[name] = merged
-    whole = {"data": traces, "layout": _lists(common)}
+    whole = {"data": traces, "layout": _plain(common)}
     make = _names(whole)
-    if make in _checked:
-        return go.Figure(whole, _validate=False)  # plotly's own figures are built so, too
+    if _unchanged.get(make):
+        return go.Figure(whole, _validate=False)  # plotly builds its own figures so
     figure = go.Figure(whole)
-    _checked.add(make)
+    if make not in _unchanged:
+        unchecked = go.Figure(whole, _validate=False)
+        _unchanged[make] = json.loads(figure.to_json()) == json.loads(unchecked.to_json())
     return figure
 
 
-_checked: set[Hashable] = set()
+_unchanged: dict[Hashable, bool] = {}  # by make, whether plotly's check leaves a figure as it is
 
 
 def _names(part: Any) -> Hashable:
@@ -79,11 +85,11 @@ def _names(part: Any) -> Hashable:
     return None
 
 
-def _lists(part: Any) -> Any:
-    """Tuples as lists, as plotly's check would leave them."""
+def _plain(part: Any) -> Any:
+    """As plotly's check would leave it: tuples are lists, and what is None is absent."""
     if isinstance(part, dict):
-        return {name: _lists(value) for name, value in part.items()}
-    return [_lists(value) for value in part] if isinstance(part, list | tuple) else part
+        return {name: _plain(value) for name, value in part.items() if value is not None}
+    return [_plain(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def columns(

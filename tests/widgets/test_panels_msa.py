@@ -1,10 +1,12 @@
 """The MSA explorers without a browser: they say what their results say, and last values win."""
 
+import json
 import threading
 import time
 from functools import partial
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from intuitive.common import smollm
@@ -209,6 +211,15 @@ def test_first_settings_are_admissible_and_stable(name, opened, no_model):
     one, other = opened(panels.EXPLORERS[name]), opened(panels.EXPLORERS[name])
     assert one.status["state"] == "done"
     assert one.summary == other.summary  # nbval compares it
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_plotly_would_leave_every_figure_as_it_is(name, opened, no_model):
+    """So figures of a make seen before go without plotly's check."""
+    explorer = opened(panels.EXPLORERS[name])
+    for figure in explorer._present(explorer.result).figures.values():
+        sent = json.loads(figure.to_json())
+        assert json.loads(go.Figure(sent).to_json()) == sent
 
 
 @pytest.mark.parametrize(

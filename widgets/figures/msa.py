@@ -277,7 +277,7 @@ def bytes_figure(result: CostResult) -> go.Figure:
         "index": curves.index_bytes,
         "main branch": curves.main_bytes,
     }
-    return _against_context(result, parts, y="bytes per decoded token", exponents=(5, 10.3))
+    return _against_context(result, parts, y="bytes per token", exponents=(5, 10.3))
 
 
 MEMORY_PARTS = {  # category: legend, colour, pattern
@@ -329,7 +329,7 @@ def memory_figure(result: CostResult, recorded: KernelTimes | None = None) -> go
                         "color": theme.PURPLE,
                         "line": {"width": 2},
                     },
-                    "name": "H100",
+                    "showlegend": False,
                     "hovertemplate": "%{x:.3f} GiB",
                 }
             )
