@@ -26,7 +26,7 @@ CONTEXTS = (8192, 131_072, 524_288)  # tokens, at which "measure" is pressed
 
 IN_THE_KERNEL = f"""
 import json
-from intuitive.widgets.kit import Explorer
+from intuitive.widgets.kit import Action, Explorer
 
 found = {{}}
 for shown in list(Out.values()):
@@ -34,7 +34,7 @@ for shown in list(Out.values()):
         continue
     entry = found[shown.name] = {{"summary": shown.summary, "status": shown.status["state"]}}
     button = shown.declaration.by_name.get("measure")
-    if button is None or button.disabled:
+    if not isinstance(button, Action) or button.disabled:
         continue
     shown.predict(None)
     measured = entry["measured"] = []
