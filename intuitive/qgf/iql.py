@@ -168,6 +168,7 @@ class Agent:
         names = ("policy", "improved", "critics", "robust", "value")
         return {name: getattr(self, name) for name in names}
 
+    @torch.inference_mode(False)  # nets made inside it could take no part in gradients
     def members(self, *seeds: int) -> "Agent":
         """The agent of some of the seeds alone; a copy.
 
@@ -193,24 +194,24 @@ class Agent:
         return self
 
 
+@torch.inference_mode(False)  # nets made inside it could take no part in gradients
 def make_agent(config: IQLConfig, seeds: Sequence[int]) -> Agent:
     """Untrained nets, whose weights are drawn from the seeds and take no gradient."""
-    with torch.inference_mode(False):
-        sizes = {"width": config.width, "depth": config.depth, "layer_norm": True}
-        state = {"state_size": config.state_size}
-        # Five nets per seed, each with first weights of its own.
-        own = [[10 * seed + place for seed in seeds] for place in range(6)]
-        agent = Agent(
-            config,
-            tuple(seeds),
-            policy=VelocityNet(config.chunk_size, seeds=own[0], **state, **sizes),
-            improved=VelocityNet(config.chunk_size, seeds=own[1], **state, **sizes),
-            critics=CriticNet(config.chunk_size, seeds=own[2] + own[3], **state, **sizes),
-            robust=CriticNet(config.chunk_size, timed=True, seeds=own[4], **state, **sizes),
-            value=StackedMLP(config.state_size, 1, seeds=own[5], **sizes),
-        )
-        for net in agent.nets.values():
-            net.requires_grad_(False)
+    sizes = {"width": config.width, "depth": config.depth, "layer_norm": True}
+    state = {"state_size": config.state_size}
+    # Every net of a seed has first weights of its own; the critics are two.
+    own = [[10 * seed + place for seed in seeds] for place in range(6)]
+    agent = Agent(
+        config,
+        tuple(seeds),
+        policy=VelocityNet(config.chunk_size, seeds=own[0], **state, **sizes),
+        improved=VelocityNet(config.chunk_size, seeds=own[1], **state, **sizes),
+        critics=CriticNet(config.chunk_size, seeds=own[2] + own[3], **state, **sizes),
+        robust=CriticNet(config.chunk_size, timed=True, seeds=own[4], **state, **sizes),
+        value=StackedMLP(config.state_size, 1, seeds=own[5], **sizes),
+    )
+    for net in agent.nets.values():
+        net.requires_grad_(False)
     return agent
 
 
@@ -225,6 +226,7 @@ def save_agent(path: str | Path, agent: Agent, made: dict[str, str]) -> Path:
     return save_weights(path, held, made | config | {"seeds": json.dumps(agent.seeds)})
 
 
+@torch.inference_mode(False)  # nets made inside it could take no part in gradients
 def load_agent(path: str | Path) -> Agent:
     """Read `save_agent`'s file, as float32 on the CPU.
 
@@ -232,14 +234,13 @@ def load_agent(path: str | Path) -> Agent:
         FileNotFoundError: no such file.
         ValueError: the file holds something else.
     """
-    with torch.inference_mode(False):  # weights made inside it could take no part in gradients
-        held, made = load_weights(path)
-        if "config" not in made:
-            raise ValueError(f"{path} holds no trained policy: write it with save_agent.")
-        agent = make_agent(IQLConfig(**json.loads(made["config"])), json.loads(made["seeds"]))
-        for name, net in agent.nets.items():
-            keys = [key for key in held if key.startswith(f"{name}.")]
-            net.load_state_dict({key.removeprefix(f"{name}."): held[key].float() for key in keys})
+    held, made = load_weights(path)
+    if "config" not in made:
+        raise ValueError(f"{path} holds no trained policy: write it with save_agent.")
+    agent = make_agent(IQLConfig(**json.loads(made["config"])), json.loads(made["seeds"]))
+    for name, net in agent.nets.items():
+        keys = [key for key in held if key.startswith(f"{name}.")]
+        net.load_state_dict({key.removeprefix(f"{name}."): held[key].float() for key in keys})
     return agent
 
 

@@ -111,7 +111,8 @@ def decide(
         ValueError: what `sample_guided` refuses.
         Cancelled: `stale()` became true.
     """
-    flat = states.flatten(1, -2)
+    with torch.inference_mode(False):  # what the nets are bound to takes part in gradients
+        flat = states.flatten(1, -2).clone()
     learned = {
         "robust_q": {"robust_critic": BoundCritic(agent.robust, flat)},
         "cfgrl": {"positive_field": Field(agent.improved, flat)},
@@ -166,6 +167,8 @@ class Curve:
         return max(self.weights, key=lambda w: statistics.mean(self.at(w, seeds, "returns")))
 
 
+@torch.inference_mode(False)  # gradients want ordinary tensors
+@torch.no_grad()
 def roll_out_way(
     agent: Agent,
     world: ForkWorld,
@@ -196,8 +199,7 @@ def roll_out_way(
             first_q.append(q.reshape(shape).mean(-1))
         return chunk
 
-    with torch.no_grad():
-        done = roll_out(world, starts.contiguous(), act, stale=stale, progress=progress)
+    done = roll_out(world, starts.contiguous(), act, stale=stale, progress=progress)
     return done, first_q[0]
 
 
