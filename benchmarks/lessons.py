@@ -5,7 +5,7 @@
 Executes each lesson in a fresh kernel, then presses every "measure" button that works here, at the
 contexts below, and records: seconds, cells whose text differs from the saved lesson's, what every
 explorer says, and what was measured. Written for a machine with an NVIDIA GPU; without one the
-buttons are disabled and only the rest is recorded. Results go to benchmarks/results/lessons.json.
+buttons are disabled and only the rest is recorded. Writes benchmarks/results/lessons_h100.json.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from intuitive.common import records
 from intuitive.common.runtime import best_device, device_name
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "lessons.json"
+RESULT = ROOT / "benchmarks" / "results" / "lessons_h100.json"
 CONTEXTS = (8192, 131_072, 524_288)  # tokens, at which "measure" is pressed
 
 IN_THE_KERNEL = f"""
