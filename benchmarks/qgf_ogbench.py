@@ -10,8 +10,8 @@ npz, then agents as safetensors, one from the end of training and some from its 
 are chosen on some episodes and scored on others. Early critics guide the final policy too, at
 weights far above those: what a critic promises then rises while success does not, which is what
 exploiting a critic looks like.
-`--task NAME` restricts a stage to one task, and `--slice` recomputes the first trajectory of every
-task and compares it with what the result file says of it.
+`--task NAME` restricts a stage to one task (two may be evaluated side by side), and `--slice`
+recomputes the first trajectory of every task and compares it with what the result file says of it.
 """
 
 import argparse
@@ -264,6 +264,14 @@ def compare_slice(path: Path) -> list[str]:
 # ----------------------------------------------------------------------------------- the run
 
 
+def already_evaluated(path: Path, plan: Plan) -> dict[str, Any]:
+    """Tasks that an earlier or parallel run of the same plan has written."""
+    if not path.is_file():
+        return {}
+    values, made = records.load(path)
+    return values["tasks"] if made["config_hash"] == records.config_hash(plan) else {}
+
+
 def rounded(value: Any) -> float:
     return round(float(value), 4)
 
@@ -313,7 +321,6 @@ def main() -> int:
     folder = options.generate or options.train or options.evaluate
     folder.mkdir(parents=True, exist_ok=True)
     names = options.task or list(plan.tasks)
-    values: dict[str, Any] = {"tasks": {}}
     for name in names:
         if options.generate:
             generate_data(plan, name, folder)
@@ -321,14 +328,10 @@ def main() -> int:
             torch.set_float32_matmul_precision("high")  # TF32 where there is one
             train_agent(plan, name, folder, device=options.device, commit=options.commit)
         else:
-            values["tasks"][name] = evaluate_agent(plan, name, folder)
-            records.save(
-                options.output,
-                values,
-                config=plan,
-                device=device_name("cpu"),
-                commit=options.commit,
-            )
+            found = evaluate_agent(plan, name, folder)
+            tasks = already_evaluated(options.output, plan) | {name: found}
+            made = {"device": device_name("cpu"), "commit": options.commit}
+            records.save(options.output, {"tasks": tasks}, config=plan, **made)
     return 0
 
 

@@ -244,11 +244,16 @@ def _make(identifier: str, *, cube_collects: bool = False) -> Any:
 
 @contextlib.contextmanager
 def _numpy_seed(seed: int) -> Iterator[int]:
-    """NumPy's global generator, which OGBench draws from, seeded here and restored afterwards."""
+    """NumPy's global generator, which OGBench draws from, seeded here and restored afterwards.
+
+    Warnings are held back: the cube's action space casts its bounds whenever it is looked at.
+    """
     state = np.random.get_state()
     np.random.seed(seed)
     try:
-        yield seed
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield seed
     finally:
         np.random.set_state(state)
 
