@@ -21,6 +21,7 @@ arXiv:2209.14687 (DPS); Frans et al. 2025, arXiv:2505.23458 (CFGRL).
 Differs: the released code of BPTT and RobustQ does not run; these follow the equations.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -312,7 +313,7 @@ def _one_step_gradient(step: Step) -> tuple[Tensor, Tensor]:
 
 def _endpoint(step: Step, x: Tensor, velocity: Tensor) -> Tensor:
     """Where the unguided Euler steps that remain lead."""
-    for t, later in zip(step.times[:-1], step.times[1:], strict=True):
+    for t, later in itertools.pairwise(step.times):
         if t != step.t:
             velocity = step.oracles.velocity(x, t)
         x = x + (later - t) * velocity

@@ -168,18 +168,20 @@ def guided_velocity(
     schedule: str = "constant",
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
+    steps: Sequence[int] | None = None,
     stale: Callable[[], bool] = never,
 ) -> tuple[Tensor, Tensor]:
-    """Velocity and guidance that every Euler step would see at the same positions.
+    """Velocity and guidance that Euler steps would see at the same positions.
 
     Args:
         field, critic, estimator, weight, n_steps, schedule, clip, gradient_norm: as in
             `sample_guided`.
         x: positions, [...] or [..., d].
+        steps: which of the T steps, counted from 0; all if None.
         stale: turns true when nobody waits.
 
     Returns:
-        The field's velocity [T, ...] and what the estimator adds to it [T, ...], at times i/T.
+        The field's velocity [n_steps asked, ...] and what the estimator adds to it, likewise.
 
     Raises:
         ValueError, Cancelled: as in `sample_guided`.
@@ -192,7 +194,7 @@ def guided_velocity(
     velocities, pushes = [], []
     with torch.inference_mode(False), torch.no_grad():
         x = x.clone()
-        for i in range(n_steps):
+        for i in range(n_steps) if steps is None else steps:
             check(stale)
             velocity = oracles.velocity(x, i / n_steps)
             step = Step(

@@ -30,7 +30,7 @@ Q_BEND = 2e-3  # the same for a function that is averaged, as a share of its ran
 FINEST = 1e-6  # narrowest cell, as a share of all nodes' range
 NEGLIGIBLE = 200.0  # nats below the maximum: nodes left out
 MAX_CELLS = 10_000  # where the kernel needs more, nodes around each position serve instead
-N_KNOTS = 513  # positions computed; the others are interpolated between their neighbours
+N_KNOTS = 257  # positions computed; the others are interpolated between their neighbours
 CHUNK = 1 << 21  # numbers held at once
 
 
