@@ -17,7 +17,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +26,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder, Probe, Seen
-from intuitive.common.runtime import Cancelled, Measurement, check, device_name, measure, never
+from intuitive.common.runtime import (
+    Cancelled,
+    Measurement,
+    check,
+    device_name,
+    measure,
+    never,
+    seeded,
+)
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
 from intuitive.kernels import (
@@ -43,6 +51,7 @@ from .reference import SELECTORS
 
 __all__ = [
     "TRAINED_INDEX",
+    "UNTRAINED_INDEX",
     "Cancelled",
     "CostParams",
     "CostResult",
@@ -60,7 +69,9 @@ __all__ = [
     "synthetic_sample",
 ]
 
-TRAINED_INDEX = "trained_index"  # the selector of texts that were read with one
+# Selectors of texts that were read with an index: that one, and one as it was drawn.
+TRAINED_INDEX, UNTRAINED_INDEX = "trained_index", "untrained_index"
+INDEXES = (TRAINED_INDEX, UNTRAINED_INDEX)
 
 Stale = Callable[[], bool]
 Progress = Callable[[float, str], None]
@@ -112,13 +123,16 @@ class TextSample:
     tokens: tuple[str, ...]  # one piece of text per token, together the whole text
     queries: tuple[Float[Tensor, "n h_q d"], ...]  # by layer, positions applied
     keys: tuple[Float[Tensor, "n h_kv d"], ...]
-    index_queries: tuple[Float[Tensor, "n h_kv d_idx"], ...] = ()  # empty without a trained index
-    index_keys: tuple[Float[Tensor, "n d_idx"], ...] = ()
+    # By selector, then by layer; empty where the text was read without a trained index.
+    index_queries: dict[str, tuple[Float[Tensor, "n h_kv d_idx"], ...]] = field(
+        default_factory=dict
+    )
+    index_keys: dict[str, tuple[Float[Tensor, "n d_idx"], ...]] = field(default_factory=dict)
 
     @property
     def selectors(self) -> tuple[str, ...]:
         """Names of the selectors that this text offers."""
-        return (*SELECTORS, TRAINED_INDEX) if self.index_queries else tuple(SELECTORS)
+        return (*SELECTORS, *self.index_queries)
 
     @property
     def n_tokens(self) -> int:
@@ -133,7 +147,6 @@ class TextSample:
         return self.keys[0].shape[1]
 
 
-_KEPT_WITH_INDEX = ("queries", "keys", "index_queries", "index_keys")
 _samples = _Recent(3)  # about 100 MB each at 1,024 tokens
 _serial = itertools.count()
 
@@ -154,8 +167,9 @@ def read_text(
     Args:
         text: any text; what exceeds `max_tokens` is cut off, and `note` says so.
         model: the language model.
-        index: Index Branches trained on it, whose queries and keys are kept too; they offer the
-            selector "trained_index".
+        index: Index Branches trained on it, whose queries and keys are kept too, and those of
+            untrained ones beside them; they offer the selectors "trained_index" and
+            "untrained_index".
         title: a name for pictures.
         max_tokens: at most the model's context.
         min_tokens: fewer would not fill enough key blocks to choose among.
@@ -179,8 +193,7 @@ def read_text(
             "character: copy the text again, or save the file as UTF-8."
         ) from None
     n_layers = model.decoder.config.n_layers
-    indexed = None if index is None else _with_index(model, index)
-    kept = ("queries", "keys") if index is None else _KEPT_WITH_INDEX
+    branches = {} if index is None else _index_branches(model, index)
 
     def run() -> TextSample:
         progress(0.0, "Splitting the text into tokens")
@@ -193,28 +206,36 @@ def read_text(
             )
         cut = len(ids) > max_tokens or len(text) > 32 * max_tokens
         ids = ids[:max_tokens]
-        seen: list[tuple[Tensor, ...]] = []
+        seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in ("main", *branches)}
+
+        def keep(name: str, *queries_and_keys: Tensor) -> None:
+            seen[name].append(tuple(part[0].float().cpu() for part in queries_and_keys))
 
         def receive(layer: Seen) -> None:
             check(stale)
-            parts = [layer.q, layer.k]
-            if indexed is not None:
-                positions = torch.arange(len(ids), device=layer.q.device)[None]
-                parts += indexed.layers[layer.layer].attention.index(layer.hidden, positions)
-            seen.append(tuple(part[0].float().cpu() for part in parts))
-            progress(len(seen) / n_layers, f"Read by layer {len(seen)} of {n_layers}")
+            keep("main", layer.q, layer.k)
+            positions = torch.arange(len(ids), device=layer.q.device)[None]
+            for name, decoder in branches.items():
+                keep(name, *decoder.layers[layer.layer].attention.index(layer.hidden, positions))
+            done = layer.layer + 1
+            progress(done / n_layers, f"Read by layer {done} of {n_layers}")
 
         check(stale)
         with torch.inference_mode():
             tokens = torch.tensor([ids], device=model.decoder.embedding.weight.device)
             model.decoder.hidden(tokens, probe=Probe(tuple(range(n_layers)), receive))
+        by_layer = {name: tuple(zip(*layers, strict=True)) for name, layers in seen.items()}
+        queries, keys = by_layer.pop("main")
         return TextSample(
             key=f"text {next(_serial)}",
             title=title,
             note=f"Only the first {len(ids):,} tokens of the text are used." if cut else "",
             token_ids=tuple(ids),
             tokens=tuple(model.tokenizer.token_strings(ids)),
-            **dict(zip(kept, zip(*seen, strict=True), strict=True)),
+            queries=queries,
+            keys=keys,
+            index_queries={name: pair[0] for name, pair in by_layer.items()},
+            index_keys={name: pair[1] for name, pair in by_layer.items()},
         )
 
     # Model and index are kept with their sample: their ids stay taken as long as the entry lives.
@@ -224,12 +245,18 @@ def read_text(
 
 
 @functools.lru_cache(maxsize=2)
-def _with_index(model: SmolLM2, index: TrainedIndex) -> Decoder:
-    """The model with an index in every layer; kept, since every slider move asks for its text."""
+def _index_branches(model: SmolLM2, index: TrainedIndex) -> dict[str, Decoder]:
+    """The model with an index in every layer, trained and untrained.
+
+    Kept, since every slider move asks for its text.
+    """
     config = model.decoder.config
     heads = {name: getattr(config, name) for name in ("n_q_heads", "n_kv_heads", "d_head")}
-    msa = MSAConfig(**heads, d_index=index.d_index)
-    return convert(model.decoder, msa, index, layers=range(config.n_layers))
+    msa, layers = MSAConfig(**heads, d_index=index.d_index), range(config.n_layers)
+    return {
+        TRAINED_INDEX: convert(model.decoder, msa, index, layers=layers),
+        UNTRAINED_INDEX: convert(model.decoder, msa, None, layers=layers, generator=seeded(0)),
+    }
 
 
 def synthetic_sample(*, n: int = 512, n_layers: int = 2, seed: int = 0) -> TextSample:
@@ -290,7 +317,7 @@ class SelectionParams(Settings):
     group: int = 0  # the GQA group that readouts and highlighted text follow
 
     def __post_init__(self) -> None:
-        known = (*SELECTORS, TRAINED_INDEX)
+        known = (*SELECTORS, *INDEXES)
         if self.selector not in known:
             raise ValueError(
                 f"selector={self.selector!r} is unknown; choose one of {', '.join(known)}."
@@ -364,11 +391,12 @@ def _table(
             table[name] = reference.selector_scores(
                 name, sample.queries[layer], sample.keys[layer], block_size=block_size
             )
-        if sample.index_queries:
+        for name, q_idx in sample.index_queries.items():
             check(stale)
-            q_idx, k_idx = sample.index_queries[layer], sample.index_keys[layer]
-            scores = block_scores(q_idx[None], k_idx[None], block_size=block_size)[0]
-            table[TRAINED_INDEX] = scores / math.sqrt(q_idx.shape[-1])
+            scores = block_scores(
+                q_idx[layer][None], sample.index_keys[name][layer][None], block_size=block_size
+            )
+            table[name] = scores[0] / math.sqrt(q_idx[layer].shape[-1])
         return table
 
     return _tables.get((sample.key, layer, block_size), make)
@@ -421,7 +449,7 @@ def _check_against(sample: TextSample, params: SelectionParams) -> int:
         raise ValueError(f"query={params.query} must lie from 0 to {n - 1}, or be -1 for the last.")
     if params.selector not in sample.selectors:
         raise ValueError(
-            f"selector={params.selector!r} needs a trained index, and this text was read without "
+            f"selector={params.selector!r} needs an index, and this text was read without "
             f"one: pass index=load_index() to read_text, or choose {', '.join(SELECTORS)}."
         )
     return params.query % n
@@ -435,8 +463,8 @@ def select_in_text(
 
     `token_scores` are what the chosen selector pools over tokens: the greatest score among the
     group's heads (main_max, main_mean), the score of their mean query (block_mean_keys), the
-    index score (trained_index), or the attention probability itself (oracle, and window_sink,
-    which scores no token).
+    index score (trained_index, untrained_index), or the attention probability itself (oracle, and
+    window_sink, which scores no token).
 
     Args:
         sample: from `read_text`.
@@ -462,9 +490,9 @@ def select_in_text(
         token_scores = scores.amax(1)
     elif params.selector == "block_mean_keys":
         token_scores = scores.mean(1)
-    elif params.selector == TRAINED_INDEX:
-        q_idx = sample.index_queries[params.layer][query : query + 1]
-        k_idx = sample.index_keys[params.layer][: query + 1]
+    elif params.selector in INDEXES:
+        q_idx = sample.index_queries[params.selector][params.layer][query : query + 1]
+        k_idx = sample.index_keys[params.selector][params.layer][: query + 1]
         token_scores = reference.token_scores(q_idx[None], k_idx[None])[0, 0]
     else:
         token_scores = token_mass

@@ -13,7 +13,7 @@ from intuitive.kernels import score_and_select
 from intuitive.msa import experiment as ex
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.convert import TrainedIndex, convert, shipped_index
-from intuitive.msa.experiment import TRAINED_INDEX, SelectionParams
+from intuitive.msa.experiment import INDEXES, TRAINED_INDEX, UNTRAINED_INDEX, SelectionParams
 from intuitive.msa.reference import SELECTORS
 
 TEXT = "It was much pleasanter at home, thought poor Alice. " * 4
@@ -43,10 +43,11 @@ def sample(model, index):
 def test_only_a_text_read_with_an_index_offers_it(model, sample):
     plain = ex.read_text(TEXT, model=model)
     assert plain.selectors == tuple(SELECTORS)
-    assert sample.selectors == (*SELECTORS, TRAINED_INDEX)
+    assert sample.selectors == (*SELECTORS, TRAINED_INDEX, UNTRAINED_INDEX)
     assert set(ex.select_in_text(sample, PARAMS).captured) == set(sample.selectors)
-    with pytest.raises(ValueError, match="read without one: pass index=load_index"):
-        ex.select_in_text(plain, PARAMS)
+    for name in INDEXES:
+        with pytest.raises(ValueError, match="read without one: pass index=load_index"):
+            ex.select_in_text(plain, dataclasses.replace(PARAMS, selector=name))
     for ours, theirs in zip(sample.queries, plain.queries, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -63,9 +64,28 @@ def test_it_selects_what_the_converted_model_reads(model, index, sample):
     np.testing.assert_array_equal(result.block_idx, want.numpy())
 
 
+def test_the_untrained_index_is_as_drawn_from_its_seed(model, index, sample):
+    again = ex.read_text(TEXT + " ", model=model, index=index, max_tokens=sample.n_tokens)
+    assert again is not sample and again.token_ids == sample.token_ids
+    for ours, theirs in zip(
+        *(s.index_queries[UNTRAINED_INDEX] for s in (sample, again)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    draw = torch.Generator().manual_seed(0)
+    attention = convert(model.decoder, MSAConfig(), None, generator=draw).layers[1].attention
+    seen = []
+    model.decoder.hidden(torch.tensor([sample.token_ids]), probe=Probe((1,), seen.append))
+    q_idx, k_idx = attention.index(seen[0].hidden, torch.arange(sample.n_tokens)[None])
+    want = score_and_select(q_idx.detach(), k_idx.detach(), n_selected=4, block_size=16)[0]
+    result = ex.select_in_text(sample, dataclasses.replace(PARAMS, selector=UNTRAINED_INDEX))
+    np.testing.assert_array_equal(result.block_idx, want.numpy())
+
+
+@pytest.mark.parametrize("selector", INDEXES)
 @pytest.mark.parametrize("query", [0, 77, -1])
-def test_block_scores_are_the_maxima_of_the_token_scores(sample, query):
-    result = ex.select_in_text(sample, dataclasses.replace(PARAMS, query=query))
+def test_block_scores_are_the_maxima_of_the_token_scores(sample, query, selector):
+    params = dataclasses.replace(PARAMS, query=query, selector=selector)
+    result = ex.select_in_text(sample, params)
     tokens = result.token_scores
     assert np.isneginf(tokens[:, result.query + 1 :]).all()
     for block in range(result.local_block + 1):
@@ -82,13 +102,17 @@ def test_an_index_of_other_layers_is_refused(model, index):
 @pytest.mark.model
 @pytest.mark.slow
 def test_the_shipped_index_serves_the_shipped_text():
-    """Over the layers it keeps more of the model's attention than an untrained index would."""
+    """It keeps more of the model's attention than an untrained one: what the KL has taught it."""
     index = shipped_index()
     if index is None:
         pytest.skip("this copy has no trained index")
     from intuitive.common.corpus import DEFAULT_TEXT
 
     sample = ex.read_text(DEFAULT_TEXT, model=smollm.load_smollm2(), index=index)
-    params = SelectionParams(layer=10, block_size=32, n_selected=6, selector=TRAINED_INDEX)
-    captured = ex.select_in_text(sample, params).captured_mean
-    assert captured[TRAINED_INDEX].mean() > captured["block_mean_keys"].mean()
+    for layer in (2, 10, 17, 24):
+        params = SelectionParams(layer=layer, block_size=32, n_selected=6)
+        captured = ex.select_in_text(sample, params).captured_mean
+        trained, untrained = captured[TRAINED_INDEX].mean(), captured[UNTRAINED_INDEX].mean()
+        assert trained > untrained + 0.1, layer
+        if layer == 10:
+            assert trained > captured["block_mean_keys"].mean()

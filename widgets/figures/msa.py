@@ -18,6 +18,7 @@ SELECTOR_NAMES = {
     "block_mean_keys": "block-mean keys",
     "window_sink": "window + first block",
     "trained_index": "trained index",
+    "untrained_index": "untrained index",
 }
 LOWEST, HIGHEST = -14.0, 4.0  # of scores below the strongest token, in nats
 MAP_ROWS = 256  # rows of the selected map that are drawn

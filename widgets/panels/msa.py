@@ -174,8 +174,8 @@ def _selection_code(params: SelectionParams) -> str:
 
 
 def _selectors() -> dict[str, str]:
-    """Selectors on offer; the trained index needs its weights."""
-    lacking = {experiment.TRAINED_INDEX} if shipped_index() is None else set()
+    """Selectors on offer; both indexes need the trained one's weights."""
+    lacking = set(experiment.INDEXES) if shipped_index() is None else set()
     return {name: text for name, text in figures.SELECTOR_NAMES.items() if name not in lacking}
 
 
@@ -184,7 +184,7 @@ def _to_query(event: Mapping[str, Any]) -> dict[str, int]:
 
 
 def block_selection(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
-    """Which key blocks a real model's queries would read, under five selectors.
+    """Which key blocks a real model's queries would read, under every selector.
 
     Args:
         text: the reader's own text; the lesson's by default.

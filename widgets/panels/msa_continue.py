@@ -6,8 +6,8 @@ from typing import Any
 
 from intuitive.common import corpus, smollm
 from intuitive.msa.continuation import (
+    ALL_READERS,
     TRAINED,
-    UNTRAINED,
     Continuation,
     ContinueParams,
     continue_text,
@@ -17,11 +17,7 @@ from intuitive.msa.continuation import (
 from ..figures.msa import SELECTOR_NAMES
 from ..kit import Choice, Explorer, Predict, Range, Readout, Text, TokenMarks, Tokens, View
 
-READER_NAMES = {
-    TRAINED: "trained index",
-    UNTRAINED: "untrained index",
-    **{name: label for name, label in SELECTOR_NAMES.items() if name != TRAINED},
-}
+READER_NAMES = {name: SELECTOR_NAMES[name] for name in ALL_READERS}
 PROMPT_SHOWN = 60  # tokens
 PROMPT, SAME, DENSE, SPARSE = range(4)
 CLASSES = (
