@@ -9,10 +9,14 @@ import plotly.graph_objects as go
 
 @dataclass(frozen=True)
 class Readout:
-    """One number beside the plots, already formatted with its unit."""
+    """One number beside the plots, already formatted with its unit.
+
+    `alarm` marks it red; its text says what is wrong as well.
+    """
 
     label: str
     value: str
+    alarm: bool = False
 
 
 @dataclass(frozen=True)

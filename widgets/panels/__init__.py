@@ -6,6 +6,7 @@ from .msa_continue import continuation
 from .msa_converted import conversion
 from .msa_loops import loop_scrubber
 from .msa_training import training_replay
+from .qgf import trimodal_flow
 
 EXPLORERS = {
     "msa_needle": needle_pooling,
@@ -16,6 +17,7 @@ EXPLORERS = {
     "msa_loop_orders": loop_scrubber,
     "msa_continuation": continuation,
     "msa_conversion": conversion,
+    "qgf_trimodal": trimodal_flow,
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "loop_scrubber",
     "needle_pooling",
     "training_replay",
+    "trimodal_flow",
     "weak_needle",
     "what_it_costs",
     "where_it_looks",

@@ -193,8 +193,13 @@ function render({ model, el }) {
   const showInfo = () => {
     const info = model.get("info");
     readouts.replaceChildren(
-      ...(info.readouts ?? []).map(([label, value]) =>
-        make("li", {}, make("span", { text: label }), make("strong", { text: value }))
+      ...(info.readouts ?? []).map(([label, value, alarm]) =>
+        make(
+          "li",
+          { class: alarm ? "intuitive-alarm" : null },
+          make("span", { text: label }),
+          make("strong", { text: value })
+        )
       )
     );
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";

@@ -1,0 +1,356 @@
+"""The tri-modal flow as figures.
+
+Particles take the colour of the mode in which they end; the exact answer is green, the unguided
+flow grey, and all that concerns the critic is golden: its curve, its peak, and the points where
+it is asked. An estimator set beside another takes a column of its own in every figure.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from intuitive.qgf.guidance import ESTIMATOR_NAMES
+from intuitive.qgf.trimodal import Run, Sweep, TrimodalResult
+
+from .. import theme
+
+CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
+EXACT, UNGUIDED = theme.GREEN, theme.GREY
+PARTICLES = "rgba(127,127,127,0.45)"
+MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
+EXPLOITED = "rgba(213,94,0,0.22)"
+
+N_POINTS = 4_000  # points of all paths; fewer paths when there are many Euler steps
+N_PATHS = 160
+N_ASKED = 50  # particles whose queries are drawn
+DASH = 0.012  # length of a query's mark in time
+TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
+SHADES = 254
+CRITIC_SHARE = 0.17  # of the width, at the right end
+GAP = 0.05
+RETURN = {"color": CRITIC, "dash": "dot"}
+WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
+DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+# ------------------------------------------------------------------------------------ columns
+
+
+def _domains(n: int, *, right: float = 1.0) -> list[tuple[float, float]]:
+    """Shares of the width for `n` plots side by side, up to `right`."""
+    width = (right - GAP * (n - 1)) / n
+    return [(i * (width + GAP), i * (width + GAP) + width) for i in range(n)]
+
+
+def _heading(text: str, domain: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "text": text,
+        "x": domain[0],
+        "xanchor": "left",
+        "xref": "paper",
+        "y": 1.0,
+        "yanchor": "bottom",
+        "yref": "paper",
+        "showarrow": False,
+        "font": {"size": 14},
+    }
+
+
+def _x_axis(
+    title: str, ends: Sequence[int | float], domain: tuple[float, float], **more: Any
+) -> dict[str, Any]:
+    return {
+        **theme.AXIS,
+        "title": {"text": title, "standoff": 6},
+        "range": tuple(ends),
+        "domain": domain,
+        "anchor": "y",
+        "ticklabeloverflow": "hide past domain",
+        **more,
+    }
+
+
+def _columns(
+    result: TrimodalResult,
+    title: str,
+    ends: Sequence[int | float],
+    *,
+    first: int = 0,
+    right: float = 1.0,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Axes of one column per run, and their headings; axes count from `first`."""
+    layout, headings = {}, []
+    for column, (run, domain) in enumerate(
+        zip(result.runs, _domains(len(result.runs), right=right), strict=True), start=first
+    ):
+        layout[theme.x_axis(column).replace("x", "xaxis")] = _x_axis(title, ends, domain)
+        headings.append(_heading(ESTIMATOR_NAMES[run.estimator], domain))
+    return layout, headings
+
+
+def _line(x: Any, y: Any, name: str, line: dict[str, Any], **more: Any) -> dict[str, Any]:
+    kind = {"type": "scatter", "mode": "lines", "name": name, "hoverinfo": "skip"}
+    return {**kind, "x": _short(x), "y": _short(y), "line": line, **more}
+
+
+def _short(numbers: Any) -> np.ndarray:
+    return np.asarray(numbers, dtype=np.float32)
+
+
+# ------------------------------------------------------------------------------------ through time
+
+
+def flow_figure(result: TrimodalResult) -> go.Figure:
+    """Particles from noise to action, where the critic was asked, and the critic beside them."""
+    traces = _critic(result)
+    for column, run in enumerate(result.runs, start=1):
+        traces += _paths(result, run, axis=theme.x_axis(column))
+    layout, headings = _columns(
+        result, "time t: noise → action", (-0.02, 1.02), first=1, right=1 - CRITIC_SHARE - 0.03
+    )
+    side = (1 - CRITIC_SHARE, 1.0)
+    headings.append(_heading("critic and data", side))
+    looked = result.frame_times[result.frame(result.params.time)]
+    axes = [theme.x_axis(column) for column in range(1, len(result.runs) + 1)]
+    return theme.figure(
+        traces,
+        y="position x",
+        y_range=result.view,
+        annotations=headings,
+        shapes=[theme.line(x=looked, axis=axis, colour=theme.GREY) for axis in axes],
+        margin={"t": 54},
+        showlegend=True,
+        legend={"y": 1.07},
+        xaxis=_x_axis("height, scaled", (0, 1.2), side, showticklabels=False),
+        yaxis={"anchor": "x2"},
+        **layout,
+    )
+
+
+def _paths(result: TrimodalResult, run: Run, *, axis: str) -> list[dict[str, Any]]:
+    n_times, n_shown = run.trajectory.shape
+    shown = slice(min(N_PATHS, N_POINTS // n_times, n_shown))
+    paths, ends = run.trajectory[:, shown], run.final_mode[shown]
+    traces = []
+    for mode, colour in ((-1, theme.GREY), *enumerate(MODES)):
+        x, y = _joined(result.times, paths[:, ends == mode])
+        line = {"color": colour, "width": 1, "dash": "solid" if mode >= 0 else "dot"}
+        traces.append(_line(x, y, "", line, xaxis=axis, opacity=0.6, showlegend=False))
+    times = run.query_times
+    asked = run.queries[:, :N_ASKED]
+    marks = np.stack((times - DASH / 2, times + DASH / 2, np.full_like(times, np.nan)))
+    line = {"color": CRITIC, "width": 3}
+    x = np.repeat(marks.T[:, None], asked.shape[1], axis=1).ravel()
+    traces.append(
+        _line(
+            x, np.repeat(asked, 3), "critic asked here", line, xaxis=axis, showlegend=axis == "x2"
+        )
+    )
+    return traces
+
+
+def _joined(times: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Paths [n_times, n] as one line that is lifted between two of them."""
+    gap = np.full((1, paths.shape[1]), np.nan)
+    x = np.tile(np.append(times, np.nan), paths.shape[1])
+    return x, np.concatenate((paths, gap)).T.ravel()
+
+
+def _critic(result: TrimodalResult) -> list[dict[str, Any]]:
+    """Density, return and critic over the positions, upright, each as a share of its height."""
+    inside = (result.fine >= result.view[0]) & (result.fine <= result.view[1])
+    at = result.fine[inside]
+    density, value, paid = (
+        part[inside] for part in (result.fine_density, result.fine_critic, result.fine_return)
+    )
+    low, high = value.min(), value.max()
+    scale = max(high - low, 1e-9)
+    filled = {"fill": "tozerox", "fillcolor": PARTICLES}
+    return [
+        _line(density / density.max(), at, "data", {"color": UNGUIDED, "width": 1}, **filled),
+        _line((paid - low) / scale, at, "return", {**RETURN, "width": 2}),
+        _line((value - low) / scale, at, "critic Q", {"color": CRITIC, "width": 2.5}),
+    ]
+
+
+def velocity_figure(result: TrimodalResult) -> go.Figure:
+    """The guided velocity at every position and time; red moves up, blue moves down."""
+    top = TOP_SPEED[result.params.preset]
+    layout, headings = _columns(result, "time t", (0, 1), right=0.92)
+    step = result.map_times[1] - result.map_times[0] if len(result.map_times) > 1 else 1.0
+    traces = [
+        {
+            "type": "heatmap",
+            "x": _short(result.map_times + step / 2),
+            "y": _short(result.map_x),
+            "z": _shades(run.velocity, top),
+            "zmin": 0,
+            "zmax": SHADES,
+            "colorscale": theme.SIGNED,
+            "showscale": column == 0,
+            "colorbar": {
+                "thickness": 12,
+                "x": 0.95,
+                "xanchor": "left",
+                "tickvals": [0, SHADES / 2, SHADES],
+                "ticktext": [f"−{top:g}", "0", f"+{top:g}"],
+                "title": {"text": "dx/dt", "side": "top"},
+            },
+            "xaxis": theme.x_axis(column),
+            "hoverinfo": "skip",
+        }
+        for column, run in enumerate(result.runs)
+    ]
+    return theme.figure(traces, y="position x", y_range=result.view, annotations=headings, **layout)
+
+
+def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
+    """Velocities as shades of one byte each."""
+    share = np.clip(velocity / top, -1, 1)
+    return np.rint((share + 1) / 2 * SHADES).astype(np.uint8)
+
+
+# ------------------------------------------------------------------------------------ densities
+
+
+def marginal_figure(result: TrimodalResult) -> go.Figure:
+    """All particles at the chosen time, beside the unguided and the exact tilted density."""
+    frame = result.frame(result.params.time)
+    lines = [
+        ("unguided, exact", result.density[frame], {"color": UNGUIDED, "width": 2, "dash": "dot"}),
+        ("exact tilt", result.tilted[frame], {"color": EXACT, "width": 2.5}),
+    ]
+    bars = [(run.marginals[frame], PARTICLES) for run in result.runs]
+    return _densities(result, bars, result.bin_edges, result.x, lines)
+
+
+def final_figure(result: TrimodalResult) -> go.Figure:
+    """The sampled actions, in the colours of their modes, beside the exact tilt."""
+    middles = (result.final_edges[:-1] + result.final_edges[1:]) / 2
+    colours = [_mode_colour(result, middle) for middle in middles]
+    lines = [
+        ("data", result.fine_density, {"color": UNGUIDED, "width": 2, "dash": "dot"}),
+        ("exact tilt", result.fine_tilted, {"color": EXACT, "width": 2.5}),
+    ]
+    bars = [(run.histogram, colours) for run in result.runs]
+    return _densities(result, bars, result.final_edges, result.fine, lines)
+
+
+def _mode_colour(result: TrimodalResult, position: float) -> str:
+    offsets = np.abs(np.asarray(result.means) - position)
+    nearest = int(offsets.argmin())
+    return MODES[nearest] if offsets[nearest] <= 3 * result.std else theme.GREY
+
+
+def _densities(
+    result: TrimodalResult,
+    bars: list[tuple[np.ndarray, Any]],
+    edges: np.ndarray,
+    at: np.ndarray,
+    lines: list[tuple[str, np.ndarray, dict[str, Any]]],
+) -> go.Figure:
+    layout, headings = _columns(result, "position x", result.view)
+    traces: list[dict[str, Any]] = []
+    for column, (heights, colour) in enumerate(bars):
+        axis = {"xaxis": theme.x_axis(column), "showlegend": column == 0}
+        traces.append(
+            {
+                "type": "bar",
+                "x": _short((edges[:-1] + edges[1:]) / 2),
+                "y": _short(heights),
+                "width": float(edges[1] - edges[0]),
+                "marker": {"color": colour, "line": {"width": 0}},
+                "hoverinfo": "skip",
+                "name": "particles",
+                **axis,
+                "showlegend": False,
+            }
+        )
+        traces += [_line(at, values, name, line, **axis) for name, values, line in lines]
+    tallest = max(float(values.max()) for _, values, _ in lines)
+    top = next((top for top in DENSITY_TOPS if top > 1.1 * tallest), 1.1 * tallest)
+    return theme.figure(
+        traces,
+        y="density",
+        y_range=(0, top),
+        annotations=headings,
+        bargap=0,
+        margin={"t": 54},
+        showlegend=True,
+        legend={"y": 1.09},
+        **layout,
+    )
+
+
+# ------------------------------------------------------------------------------ over the weight
+
+
+def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
+    """What the critic says of the actions and what they earn, over the weight if it was swept."""
+    layout, headings = _columns(result, "weight w", WEIGHT_ENDS)
+    for axis in layout.values():
+        axis["type"] = "log"
+    at = max(result.params.weight, 10 ** WEIGHT_ENDS[0])
+    traces: list[dict[str, Any]] = []
+    for column, run in enumerate(result.runs):
+        axis = {"xaxis": theme.x_axis(column), "showlegend": column == 0}
+        if sweep is not None:
+            curve = next(curve for curve in sweep.curves if curve.estimator == run.estimator)
+            gap = {"fill": "tonexty", "fillcolor": EXPLOITED}
+            exact = {"color": EXACT, "width": 1.5, "dash": "dash"}
+            w = sweep.weights
+            traces += [
+                _line(w, sweep.by_critic.true_return, "return of the exact tilt", exact, **axis),
+                _line(w, curve.true_return, "true return", {**RETURN, "width": 2}, **axis),
+                _line(w, curve.critic, "critic Q", {"color": CRITIC, "width": 2.5}, **axis, **gap),
+            ]
+        else:
+            axis["showlegend"] = False
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [at, at],
+                "y": [run.return_mean, run.critic_mean],
+                "mode": "lines+markers",
+                "line": {"color": theme.VERMILION, "width": 3},
+                "marker": {
+                    "color": [CRITIC, CRITIC],
+                    "size": 10,
+                    "symbol": ["circle-open", "circle"],
+                    "line": {"width": 2, "color": CRITIC},
+                },
+                "hoverinfo": "skip",
+                **axis,
+                "showlegend": False,
+            }
+        )
+        headings.append(_gap_note(run, at, axis["xaxis"]))
+    top = max(float(result.fine_critic.max()), float(result.fine_return.max()))
+    low = result.bc_return - 0.3 * (top - result.bc_return)
+    return theme.figure(
+        traces,
+        y="mean over the actions",
+        y_range=(low, top + 0.05 * (top - low)),
+        annotations=headings,
+        margin={"t": 54},
+        showlegend=True,
+        legend={"y": 1.09},
+        **layout,
+    )
+
+
+def _gap_note(run: Run, at: float, axis: str) -> dict[str, Any]:
+    left, right = WEIGHT_ENDS
+    exponent = float(np.log10(at))
+    late = exponent > (left + right) / 2
+    return {
+        "text": f"exploitation {run.critic_mean - run.return_mean:+.2f}",
+        "x": exponent,
+        "xref": axis,
+        "xanchor": "right" if late else "left",
+        "xshift": -10 if late else 10,
+        "y": (run.critic_mean + run.return_mean) / 2,
+        "showarrow": False,
+    }
