@@ -7,6 +7,10 @@ from .msa_converted import conversion
 from .msa_loops import loop_scrubber
 from .msa_training import training_replay
 from .qgf import trimodal_flow
+from .qgf_backprop import shaking_gradients
+from .qgf_frontier import optimiser_or_sampler
+from .qgf_policies import guided_policies
+from .qgf_ring import guided_ring
 
 EXPLORERS = {
     "msa_needle": needle_pooling,
@@ -18,6 +22,10 @@ EXPLORERS = {
     "msa_continuation": continuation,
     "msa_conversion": conversion,
     "qgf_trimodal": trimodal_flow,
+    "qgf_frontier": optimiser_or_sampler,
+    "qgf_backprop": shaking_gradients,
+    "qgf_ring": guided_ring,
+    "qgf_policies": guided_policies,
 }
 
 __all__ = [
@@ -26,10 +34,14 @@ __all__ = [
     "continuation",
     "conversion",
     "decode_ceiling",
+    "guided_policies",
+    "guided_ring",
     "halving_k",
     "loop_order",
     "loop_scrubber",
     "needle_pooling",
+    "optimiser_or_sampler",
+    "shaking_gradients",
     "training_replay",
     "trimodal_flow",
     "weak_needle",
