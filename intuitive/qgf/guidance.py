@@ -24,7 +24,7 @@ Differs: the released code of BPTT and RobustQ does not run; these follow the eq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from .tilting import Posterior, critic_values
 SCHEDULES = ("constant", "score")  # factor 1, or (1 - t)/t and 0 at t = 0
 
 
+@runtime_checkable
 class Field(Protocol):
     """A velocity field: a closed form, or a network bound to its states."""
 
