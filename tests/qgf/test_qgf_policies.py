@@ -105,7 +105,7 @@ def test_settings_survive_as_text_and_refuse_what_is_out_of_range():
     with pytest.raises(ValueError, match="way '' is unknown"):
         PolicyParams(ways="bc,")
     with pytest.raises(ValueError, match="weight=-1"):
-        PolicyParams(weight=-1)
+        PolicyParams(weight=-1.0)
     with pytest.raises(ValueError, match=r"n_episodes=0 must lie in \[1, 1000\]"):
         PolicyParams(n_episodes=0)
 
