@@ -1,6 +1,9 @@
 """Data, evaluation and committed result of the OGBench tasks; most need no OGBench."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +219,11 @@ def test_a_path_follower_reaches_the_goal_and_a_sleeper_does_not(agent):
     assert not asleep.success.any() and (asleep.steps == MAZE.max_steps).all()
     assert torch.equal(awake.first_states, asleep.first_states)  # starts depend on the seed alone
     assert promised(MAZE, agent, asleep).shape == (2,)
+
+
+@needs_ogbench
+@pytest.mark.slow
+def test_the_committed_result_is_of_data_that_can_be_made_again():
+    script = Path(__file__).parents[2] / "benchmarks/qgf_ogbench.py"
+    done = subprocess.run([sys.executable, script, "--slice"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
