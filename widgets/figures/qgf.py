@@ -23,14 +23,15 @@ MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
 EXPLOITED = "rgba(213,94,0,0.22)"
 
 N_POINTS = 4_000  # points of all paths; fewer paths when there are many Euler steps
-N_PATHS = 160
+N_PATHS = 120
 N_ASKED = 50  # particles whose queries are drawn
 DASH = 0.012  # length of a query's mark in time
 TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
 SHADES = 254
 CRITIC_SHARE = 0.17  # of the width, at the right end
 GAP = 0.05
-RETURN = {"color": CRITIC, "dash": "dot"}
+Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
+STABILITY_LIMIT = 2
 WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
 DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -67,7 +68,6 @@ def _x_axis(
         "range": tuple(ends),
         "domain": domain,
         "anchor": "y",
-        "ticklabeloverflow": "hide past domain",
         **more,
     }
 
@@ -171,7 +171,7 @@ def _critic(result: TrimodalResult) -> list[dict[str, Any]]:
     return [
         _line(density / density.max(), at, "data", {"color": UNGUIDED, "width": 1}, **filled),
         _line((paid - low) / scale, at, "return", {**RETURN, "width": 2}),
-        _line((value - low) / scale, at, "critic Q", {"color": CRITIC, "width": 2.5}),
+        _line((value - low) / scale, at, "critic Q", {**Q_LINE, "width": 2.5}),
     ]
 
 
@@ -223,7 +223,7 @@ def marginal_figure(result: TrimodalResult) -> go.Figure:
         ("exact tilt", result.tilted[frame], {"color": EXACT, "width": 2.5}),
     ]
     bars = [(run.marginals[frame], PARTICLES) for run in result.runs]
-    return _densities(result, bars, result.bin_edges, result.x, lines)
+    return _densities(result, bars, result.bin_edges, result.x, lines, result.view)
 
 
 def final_figure(result: TrimodalResult) -> go.Figure:
@@ -235,7 +235,8 @@ def final_figure(result: TrimodalResult) -> go.Figure:
         ("exact tilt", result.fine_tilted, {"color": EXACT, "width": 2.5}),
     ]
     bars = [(run.histogram, colours) for run in result.runs]
-    return _densities(result, bars, result.final_edges, result.fine, lines)
+    ends = (0.75 * result.view[0], 0.75 * result.view[1])
+    return _densities(result, bars, result.final_edges, result.fine, lines, ends)
 
 
 def _mode_colour(result: TrimodalResult, position: float) -> str:
@@ -250,8 +251,9 @@ def _densities(
     edges: np.ndarray,
     at: np.ndarray,
     lines: list[tuple[str, np.ndarray, dict[str, Any]]],
+    ends: tuple[float, float],
 ) -> go.Figure:
-    layout, headings = _columns(result, "position x", result.view)
+    layout, headings = _columns(result, "position x", ends)
     traces: list[dict[str, Any]] = []
     for column, (heights, colour) in enumerate(bars):
         axis = {"xaxis": theme.x_axis(column), "showlegend": column == 0}
@@ -269,7 +271,8 @@ def _densities(
             }
         )
         traces += [_line(at, values, name, line, **axis) for name, values, line in lines]
-    tallest = max(float(values.max()) for _, values, _ in lines)
+    exact = max(float(values.max()) for _, values, _ in lines)
+    tallest = max(exact, min(2 * exact, max(float(heights.max()) for heights, _ in bars)))
     top = next((top for top in DENSITY_TOPS if top > 1.1 * tallest), 1.1 * tallest)
     return theme.figure(
         traces,
@@ -289,51 +292,59 @@ def _densities(
 
 def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
     """What the critic says of the actions and what they earn, over the weight if it was swept."""
-    layout, headings = _columns(result, "weight w", WEIGHT_ENDS)
-    for axis in layout.values():
-        axis["type"] = "log"
+    layout, _ = _columns(result, "weight w", WEIGHT_ENDS)
+    top = max(float(result.fine_critic.max()), float(result.fine_return.max()))
+    low = result.bc_return - 0.3 * (top - result.bc_return)
     at = max(result.params.weight, 10 ** WEIGHT_ENDS[0])
     traces: list[dict[str, Any]] = []
-    for column, run in enumerate(result.runs):
-        axis = {"xaxis": theme.x_axis(column), "showlegend": column == 0}
+    shapes: list[dict[str, Any]] = []
+    headings: list[dict[str, Any]] = []
+    for column, (run, drawn) in enumerate(zip(result.runs, layout.values(), strict=True)):
+        drawn["type"] = "log"
+        axis = {"xaxis": theme.x_axis(column)}
         if sweep is not None:
-            curve = next(curve for curve in sweep.curves if curve.estimator == run.estimator)
-            gap = {"fill": "tonexty", "fillcolor": EXPLOITED}
-            exact = {"color": EXACT, "width": 1.5, "dash": "dash"}
-            w = sweep.weights
-            traces += [
-                _line(w, sweep.by_critic.true_return, "return of the exact tilt", exact, **axis),
-                _line(w, curve.true_return, "true return", {**RETURN, "width": 2}, **axis),
-                _line(w, curve.critic, "critic Q", {"color": CRITIC, "width": 2.5}, **axis, **gap),
-            ]
-        else:
-            axis["showlegend"] = False
+            traces += _swept(sweep, run.estimator, showlegend=column == 0, **axis)
+        ends = np.array((run.return_mean, run.critic_mean))
+        seen = ends.clip(min=low)
         traces.append(
             {
                 "type": "scatter",
                 "x": [at, at],
-                "y": [run.return_mean, run.critic_mean],
+                "y": _short(seen),
                 "mode": "lines+markers",
                 "line": {"color": theme.VERMILION, "width": 3},
                 "marker": {
-                    "color": [CRITIC, CRITIC],
-                    "size": 10,
-                    "symbol": ["circle-open", "circle"],
+                    "color": CRITIC,
+                    "size": 11,
+                    "symbol": [
+                        "triangle-down" if end < low else symbol
+                        for end, symbol in zip(ends, ("circle-open", "circle"), strict=True)
+                    ],
                     "line": {"width": 2, "color": CRITIC},
                 },
                 "hoverinfo": "skip",
-                **axis,
                 "showlegend": False,
+                **axis,
             }
         )
-        headings.append(_gap_note(run, at, axis["xaxis"]))
-    top = max(float(result.fine_critic.max()), float(result.fine_return.max()))
-    low = result.bc_return - 0.3 * (top - result.bc_return)
+        shapes += [
+            theme.line(y=result.bc_return, axis=axis["xaxis"], colour=UNGUIDED),
+            theme.line(y=result.tilt_return, axis=axis["xaxis"], colour=EXACT),
+        ]
+        if result.stability > 0:
+            limit = STABILITY_LIMIT * result.params.weight / result.stability
+            if np.log10(limit) < WEIGHT_ENDS[1]:
+                red = {"colour": theme.VERMILION, "dash": "dash"}
+                shapes.append(theme.line(x=limit, axis=axis["xaxis"], **red))
+        gap = run.critic_mean - run.return_mean
+        said = f"{ESTIMATOR_NAMES[run.estimator]}: exploitation {minus(f'{gap:+.2f}')}"
+        headings.append(_heading(said, drawn["domain"]) | {"font": {"size": 13}})
     return theme.figure(
         traces,
         y="mean over the actions",
         y_range=(low, top + 0.05 * (top - low)),
         annotations=headings,
+        shapes=shapes,
         margin={"t": 54},
         showlegend=True,
         legend={"y": 1.09},
@@ -341,16 +352,17 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
     )
 
 
-def _gap_note(run: Run, at: float, axis: str) -> dict[str, Any]:
-    left, right = WEIGHT_ENDS
-    exponent = float(np.log10(at))
-    late = exponent > (left + right) / 2
-    return {
-        "text": f"exploitation {run.critic_mean - run.return_mean:+.2f}",
-        "x": exponent,
-        "xref": axis,
-        "xanchor": "right" if late else "left",
-        "xshift": -10 if late else 10,
-        "y": (run.critic_mean + run.return_mean) / 2,
-        "showarrow": False,
-    }
+def _swept(sweep: Sweep, estimator: str, **where: Any) -> list[dict[str, Any]]:
+    curve = next(curve for curve in sweep.curves if curve.estimator == estimator)
+    exact = {"color": EXACT, "width": 1.5, "dash": "dash"}
+    gap = {"fill": "tonexty", "fillcolor": EXPLOITED}
+    return [
+        _line(sweep.weights, sweep.by_critic.true_return, "exact tilt", exact, **where),
+        _line(sweep.weights, curve.true_return, "return", {**RETURN, "width": 2}, **where),
+        _line(sweep.weights, curve.critic, "critic Q", {**Q_LINE, "width": 2.5}, **where, **gap),
+    ]
+
+
+def minus(number: str) -> str:
+    """A formatted number with a minus sign in the place of its hyphen."""
+    return number.replace("-", "−")

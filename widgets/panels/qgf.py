@@ -31,7 +31,6 @@ from ..kit import (
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 SWEPT_PARTICLES = 1_000
-STABILITY_LIMIT = 2
 PRESET_NAMES = {
     "A": "A: perfect critic, wide modes",
     "B": "B: bump outside the data",
@@ -93,8 +92,8 @@ def present_flow(flow: Flow) -> View:
         ]
     overshoots = (
         f" Steps overshoot: the stability number {result.stability:.2f} is above "
-        f"{STABILITY_LIMIT}; raise T before blaming the guidance."
-        if result.stability > STABILITY_LIMIT
+        f"{figures.STABILITY_LIMIT}; raise T before blaming the guidance."
+        if result.stability > figures.STABILITY_LIMIT
         else ""
     )
     summary = (
@@ -130,13 +129,13 @@ def _sentence(result: TrimodalResult, run: Run) -> str:
 
 def _stability(result: TrimodalResult) -> Readout:
     label = "stability number, w/T · largest curvature"
-    if result.stability > STABILITY_LIMIT:
+    if result.stability > figures.STABILITY_LIMIT:
         return Readout(label, f"{result.stability:.2f} ▲ steps overshoot", alarm=True)
-    return Readout(label, f"{result.stability:.2f}, below {STABILITY_LIMIT}")
+    return Readout(label, f"{result.stability:.2f}, below {figures.STABILITY_LIMIT}")
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+    return figures.minus(f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}")
 
 
 def _table(result: TrimodalResult) -> Table:
@@ -205,6 +204,15 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
             texts=tuple(f"{weight:g}" for weight in WEIGHTS),
         ),
         Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES),
+        Range(
+            name="time",
+            label="Look at time t",
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            help="0 is noise, 1 the action; the nearest Euler step is shown.",
+            more=True,
+        ),
         Choice(
             name="preset",
             label="Preset",
@@ -217,15 +225,6 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
             name="second",
             label="Beside it",
             options={"none": "no other estimator", **ESTIMATOR_NAMES},
-            more=True,
-        ),
-        Range(
-            name="time",
-            label="Look at time t",
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            help="0 is noise, 1 the action; the nearest Euler step is shown.",
             more=True,
         ),
         Range(
@@ -310,7 +309,9 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
                 name="gap",
                 label="Critic's opinion and true return of the actions over the weight",
                 caption="Full point: what the critic says of the actions; open point: what they "
-                "earn. The gap between them is exploitation.",
+                "earn; the gap is exploitation. Dotted: what the data (grey) and the exact tilt "
+                "(green) earn. Right of the red line Euler steps overshoot. Sweep over the weight, "
+                "under More controls, for the whole curves.",
                 span=6,
                 height=320,
             ),
