@@ -2,12 +2,14 @@
 
     python benchmarks/qgf_fork.py --device cuda    five scored seeds, three for the weights
     python benchmarks/qgf_fork.py --small          one of each on the CPU; some ten minutes
-    python benchmarks/qgf_fork.py --slice          rollouts of the shipped nets, compared
+    python benchmarks/qgf_fork.py --paths          rollouts of the trained nets alone, seconds
+    python benchmarks/qgf_fork.py --slice          the same, compared with the committed ones
 
 Prints the table and writes FOLDER/qgf_fork.json (default: benchmarks/results) and seed 0's nets,
 WEIGHTS/fork.safetensors (default: intuitive/qgf/weights), from which lesson and explorer roll out
 live. Weights are chosen on seeds that are not scored; the whole curves are kept. Times of a
-decision are of one CPU thread, whatever device trained.
+decision are of one CPU thread, whatever device trained. FOLDER/qgf_fork_paths.json holds what the
+nets so written do on the CPU, every way at its chosen weight, and some paths.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.training import one_thread
 from intuitive.qgf.fork import ForkWorld
-from intuitive.qgf.iql import IQLConfig, load_agent, save_agent, stack, train
+from intuitive.qgf.iql import Agent, IQLConfig, load_agent, save_agent, stack, train
 from intuitive.qgf.policies import (
     RESULT,
     WAYS,
@@ -45,6 +47,7 @@ SMALL = {"scored": (0,), "tuning": (5,), "n_episodes": 100}
 N_DATA = 2000  # scripted episodes per seed
 N_EPISODES = 300  # rolled out per seed, way and weight
 EVALUATION_SEED = 1000
+PATHS = "qgf_fork_paths.json"
 N_PATHS = 4  # episodes kept per way
 
 # Orderings that are counted over seeds, by return at the chosen weights.
@@ -63,8 +66,8 @@ PAIRS = (
 
 # Paths of another processor part after many decisions: a few episodes may end otherwise.
 SLICE_SUCCESS = 0.15  # absolute
-SLICE_Q = 0.02  # relative, of the critic's value of the first chunks, before any path parts
-SLICE_WAYS = "bc,qgf,best_of_n_4"
+SLICE_Q = 0.005  # relative, of the critic's value of the first chunks, before any path parts
+SLICE_WAYS = ("bc", "qgf", "best_of_n_4")
 
 
 def plan(scored: Sequence[int], tuning: Sequence[int], n_episodes: int) -> dict[str, Any]:
@@ -87,18 +90,37 @@ def rounded(values: Any, digits: int = 4) -> Any:
     return round(values, digits) if isinstance(values, float) else values
 
 
-def live_rollouts(params: PolicyParams) -> dict[str, Any]:
-    """What the shipped nets do on this processor: summary of every way, and some paths."""
-    ways = {}
-    for way in rollouts(params).ways:
-        ways[way.name] = {
+def path_plan(chosen: dict[str, float]) -> dict[str, str]:
+    """Settings of every way's rollouts."""
+    return {name: PolicyParams(ways=name, weight=w).to_text() for name, w in chosen.items()}
+
+
+def paths(agent: Agent, settings: dict[str, str]) -> dict[str, Any]:
+    """What an agent does on this processor: summary of every way, and some paths."""
+    found = {}
+    for name, text in settings.items():
+        (way,) = rollouts(PolicyParams.from_text(text), agent=agent).ways
+        found[name] = {
             "weight": way.weight,
             "success": round(way.success, 4),
             "mean_return": round(way.mean_return, 4),
             "first_q": round(way.first_q, 4),
             "paths": rounded(way.paths[:N_PATHS].tolist(), 3),
         }
-    return {"params": params.to_text(), "ways": ways}
+    return found
+
+
+def save_paths(options: argparse.Namespace) -> Path:
+    """Roll out the nets that were written, at the weights that were chosen."""
+    values, _ = records.load(options.folder / RESULT)
+    settings = path_plan(values["chosen"])
+    return records.save(
+        options.folder / PATHS,
+        paths(load_agent(options.weights / WEIGHTS_FILE), settings),
+        config=settings,
+        device=device_name("cpu"),
+        commit=options.commit,
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +156,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     print(f"Written to {nets}, {nets.stat().st_size / 1e3:.0f} kB")
     shipped = load_agent(nets)
     cpu_ms = {name: round(decision_time(shipped, name).median_ms, 3) for name in WAYS}
-    params = PolicyParams(ways=",".join(WAYS), weight=chosen["qgf"])
     return {
         "scored": list(options.scored),
         "tuning": list(options.tuning),
@@ -148,7 +169,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "decision_ms": cpu_ms,
         "decision_device": device_name("cpu"),
         "decision_cuda_ms": cuda_ms,
-        "live": live_rollouts(params),
     }
 
 
@@ -220,19 +240,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 # ------------------------------------------------------------------------------------- slice
 
 
-def compare_slice(folder: Path) -> list[str]:
-    """Roll out the shipped nets again; what differs from the committed numbers."""
-    values, made = records.load(folder / RESULT)
+def compare_slice(options: argparse.Namespace) -> list[str]:
+    """Roll out the trained nets again; what differs from the committed numbers."""
+    values, made = records.load(options.folder / RESULT)
+    known, settings = records.load(options.folder / PATHS)
     faults = []
     sizes = (values["scored"], values["tuning"], values["n_episodes"])
     if made["config_hash"] != records.config_hash(plan(*sizes)):
         faults.append(f"{RESULT} was made with other settings: run the benchmark again")
-    params = PolicyParams.from_text(values["live"]["params"])
-    again = live_rollouts(dataclasses.replace(params, ways=SLICE_WAYS))
-    for name, now in again["ways"].items():
-        then = values["live"]["ways"][name]
-        won = abs(now["success"] - then["success"])
-        q = abs(now["first_q"] / then["first_q"] - 1)
+    if settings["config_hash"] != records.config_hash(path_plan(values["chosen"])):
+        faults.append(f"{PATHS} was made with other settings: run the benchmark with --paths")
+    wanted = {name: settings["config"][name] for name in SLICE_WAYS}
+    for name, now in paths(load_agent(options.weights / WEIGHTS_FILE), wanted).items():
+        won = abs(now["success"] - known[name]["success"])
+        q = abs(now["first_q"] / known[name]["first_q"] - 1)
         print(f"{name}: success differs by {won:.2f}, the first chunks' Q by {q:.1e} (relative)")
         if won > SLICE_SUCCESS or q > SLICE_Q:
             faults.append(f"{name}: success differs by {won:.2f}, Q by {q:.1e}")
@@ -243,6 +264,7 @@ def compare_slice(folder: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    parser.add_argument("--paths", action="store_true", help="roll out the trained nets only")
     parser.add_argument("--small", action="store_true", help="few seeds and episodes")
     parser.add_argument("--device", default="cpu", help="where to train and roll out")
     parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks/results")
@@ -251,9 +273,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.set_defaults(scored=SCORED, tuning=TUNING, n_episodes=N_EPISODES)
     options = parser.parse_args(arguments)
     if options.slice:
-        faults = compare_slice(options.folder)
+        faults = compare_slice(options)
         print("\n".join(faults) or "The slice agrees with the committed results.")
         return 1 if faults else 0
+    if options.paths:
+        print(f"Written to {save_paths(options)}")
+        return 0
     if options.small:
         vars(options).update(SMALL)
 
@@ -268,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nMean (range) over seeds {runs.scored}; weights chosen on seeds {runs.tuning}\n")
     parts = (table(runs), curve_table(runs, "success"), curve_table(runs, "returns"))
     print("\n\n".join((*parts, orderings(runs))))
-    print(f"\nWritten to {path}")
+    print(f"\nWritten to {path} and {save_paths(options)}")
     return 0
 
 
