@@ -10,7 +10,7 @@ itself with a solution in its context; here it is the teacher of the setting wit
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import torch
@@ -24,14 +24,14 @@ from intuitive.common.training import Progress, silent
 
 from . import divergences
 from .model import StackedAdamW, StackedDecoder, cosine, generate
-from .rollout import Tokens, count_tokens
+from .rollout import Tokens
 from .sums import SumsConfig, Verdict, prompts, refine_prompts, verify, write_traces
 
 TRAJECTORIES = ("y_o", "y_r", "y_T")
 CONTEXTS = ("x", "refine")
 SUBSETS = ("all", "wrong", "right", "fail_pass")
 ROWS_AT_ONCE = {"cpu": 256, "cuda": 16_384}  # that a teacher reads; few on the CPU, to stop soon
-ROLLOUTS_AT_ONCE = 200_000  # on CUDA, over all models of a stack
+ROLLOUTS_AT_ONCE = 400_000  # on CUDA, over all models of a stack
 
 LossFn = Callable[["Method", Tensor, Tensor, Tensor], Tensor]
 LOSSES: dict[str, LossFn] = {  # (method, teacher logits, student logits, tokens) -> nats
@@ -214,8 +214,15 @@ def grade(
     sums: SumsConfig, digits: Int[Tensor, "p n_digits"], rollouts: Int[Tensor, "m rows n"]
 ) -> list[Verdict]:
     """A verdict on the rollouts of each model, as `roll` returns them."""
-    rows = digits.repeat(rollouts.shape[1] // len(digits), 1)
-    return [verify(sums, rows, own) for own in rollouts]
+    m, n_rows, _ = rollouts.shape
+    verdict = verify(sums, digits.repeat(m * n_rows // len(digits), 1), rollouts.flatten(0, 1))
+    apart = [
+        {f.name: part for f, part in zip(fields(Verdict), parts, strict=True)}
+        for parts in zip(
+            *(getattr(verdict, f.name).split(n_rows) for f in fields(Verdict)), strict=True
+        )
+    ]
+    return [Verdict(**one) for one in apart]
 
 
 # ------------------------------------------------------------------------------------- training
@@ -223,16 +230,29 @@ def grade(
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """What one student, or several with the same rollouts, are trained on in one round."""
+    """What students are trained on in one round; the rows of several students may be joined.
+
+    The counts are tokens per row, in the sense of `rollout.Tokens`: a teacher that rewrites reads
+    prompt and draft once and then writes; scoring reads the trajectory too, and the prompt unless
+    it was read to write.
+    """
 
     prompts: Int[Tensor, "n_rows n_prompt"]
     tokens: Int[Tensor, "n_rows n"]
     counted: Bool[Tensor, "n_rows n"]
     teacher_logits: Tensor | None  # [n_rows, n, v]
-    allowed: Int[Tensor, " n_allowed"]  # rows of the subset
-    cost: Tokens
-    drafts: Int[Tensor, "n_rows n"]
-    verdict: Verdict | None  # on the rewrites, where there are any
+    in_subset: Bool[Tensor, " n_rows"]
+    teacher_generated: Int[Tensor, " n_rows"]
+    teacher_scored: Int[Tensor, " n_rows"]
+    student_generated: Int[Tensor, " n_rows"]
+
+    def cost(self, rows: slice) -> Tokens:
+        """Tokens of some of the rows."""
+        return Tokens(
+            teacher_generated=int(self.teacher_generated[rows].sum()),
+            teacher_scored=int(self.teacher_scored[rows].sum()),
+            student_generated=int(self.student_generated[rows].sum()),
+        )
 
 
 def trajectories(
@@ -244,52 +264,48 @@ def trajectories(
     generator: torch.Generator,
     stale: Callable[[], bool] = never,
 ) -> Trajectories:
-    """Rewrites, solutions and scores for one student's rollouts.
+    """Rewrites, solutions and scores for students' rollouts.
 
-    The three counts of `cost`: a teacher that rewrites reads prompt and draft once and then writes;
-    scoring reads the trajectory too, and the prompt unless it was read to write.
+    Raises:
+        Cancelled: `stale()` became true.
     """
     sums, parts = teacher.sums, []
-    for rows in torch.arange(len(digits), device=digits.device).split(
-        ROWS_AT_ONCE[digits.device.type]
-    ):
+    at_once = ROWS_AT_ONCE[digits.device.type]
+    for pair in zip(digits.split(at_once), y_o.split(at_once), strict=True):
         check(stale)
-        parts.append(_teach(method, teacher, digits[rows], y_o[rows], generator))
+        parts.append(_teach(method, teacher, *pair, generator))
     tokens = torch.cat([part[0] for part in parts])
     scored = method.loss != "sft"
-    logits = torch.cat([part[1] for part in parts]) if scored else None
     if method.corrupted:
         tokens = _corrupt(sums, tokens, method.corrupted, generator)
     counted = tokens != sums.pad
     if method.first_tokens:
         counted &= torch.arange(tokens.shape[1], device=tokens.device) < method.first_tokens
 
-    writes, from_x = method.trajectory != "y_o", prompts(sums, digits)
+    from_x, writes = prompts(sums, digits), method.trajectory != "y_o"
     seen = refine_prompts(sums, digits, y_o) if method.trajectory == "y_r" else from_x
-    cost = Tokens(student_generated=count_tokens(sums, y_o) if method.trajectory != "y_T" else 0)
-    if writes:
-        cost += Tokens(
-            teacher_generated=count_tokens(sums, tokens), teacher_scored=count_tokens(sums, seen)
-        )
-    if scored:
-        read_before = writes and (method.context == "refine") == (method.trajectory == "y_r")
-        again = 0 if read_before else count_tokens(sums, from_x)
-        cost += Tokens(teacher_scored=again + count_tokens(sums, tokens))
-
-    drafted = verify(sums, digits, y_o)
-    written = verify(sums, digits, tokens) if writes else None
-    keep = {
-        "all": torch.ones_like(drafted.correct),
-        "wrong": ~drafted.correct,
-        "right": drafted.correct,
-        "fail_pass": ~drafted.correct & (drafted if written is None else written).correct,
-    }[method.subset]
-    if not keep.any():
-        raise ValueError(
-            f"subset={method.subset!r} leaves none of {len(keep)} rollouts: take more problems, "
-            "or subset='all'."
-        )
-    return Trajectories(from_x, tokens, counted, logits, keep.nonzero()[:, 0], cost, y_o, written)
+    n_prompt, n_seen, n_drafted, n_tokens = (
+        (one != sums.pad).sum(-1) for one in (from_x, seen, y_o, tokens)
+    )
+    nothing = torch.zeros_like(n_tokens)
+    read_before = writes and (method.context == "refine") == (method.trajectory == "y_r")
+    score_cost = n_tokens + (nothing if read_before else n_prompt)
+    drafted = verify(sums, digits, y_o).correct
+    return Trajectories(
+        prompts=from_x,
+        tokens=tokens,
+        counted=counted,
+        teacher_logits=torch.cat([part[1] for part in parts]) if scored else None,
+        in_subset={
+            "all": lambda: torch.ones_like(drafted),
+            "wrong": lambda: ~drafted,
+            "right": lambda: drafted,
+            "fail_pass": lambda: ~drafted & verify(sums, digits, tokens).correct,
+        }[method.subset](),
+        teacher_generated=n_tokens if writes else nothing,
+        teacher_scored=(n_seen if writes else nothing) + (score_cost if scored else nothing),
+        student_generated=nothing if method.trajectory == "y_T" else n_drafted,
+    )
 
 
 def _teach(
@@ -343,7 +359,6 @@ class Distilled:
     stack: StackedDecoder
     arms: tuple[Arm, ...]
     cost: list[Tokens]
-    first: list[Trajectories]  # of every arm's first round
     losses: list[list[float]] = field(default_factory=list)  # by observation, one per arm
 
 
@@ -384,7 +399,7 @@ def distil(
     stack = first_students.copies([arm.seed for arm in arms])
     lr = torch.tensor([arm.lr for arm in arms], device=device)
     optimizer = StackedAdamW(stack, lr, schedule=cosine(plan.n_steps))
-    done = Distilled(stack, tuple(arms), [Tokens() for _ in arms], [])
+    done = Distilled(stack, tuple(arms), [Tokens() for _ in arms])
     groups = _groups(arms)
     steps_per_round = plan.n_steps // plan.rounds
     for step in range(plan.n_steps):
@@ -509,33 +524,35 @@ def _bank(
         salt=number + 1,
         stale=stale,
     )
-    rows = digits.repeat(group.method.rollouts, 1)
-    found = [
-        trajectories(
-            group.method,
-            teacher,
-            rows,
-            own,
-            generator=seeded(100 * number + seeds[place], digits.device),
-            stale=stale,
+    n_rows = y_o.shape[1]
+    found = trajectories(
+        group.method,
+        teacher,
+        digits.repeat(len(kept) * group.method.rollouts, 1),
+        y_o.flatten(0, 1),
+        generator=seeded(100 * number + seeds[0], digits.device),
+        stale=stale,
+    )
+    for arm, place in zip(range(group.arms.start, group.arms.stop), source, strict=True):
+        whose = kept.index(place)
+        done.cost[arm] += found.cost(slice(whose * n_rows, (whose + 1) * n_rows))
+    apart = (len(kept), n_rows)
+    in_subset = found.in_subset.view(apart)
+    if not bool(in_subset.any(-1).all()):
+        raise ValueError(
+            f"subset={group.method.subset!r} leaves a student none of its {n_rows} rollouts: take "
+            "more problems, or subset='all'."
         )
-        for place, own in zip(kept, y_o, strict=True)
-    ]
-    source = [kept.index(place) for place in source]
-    for arm, whose in zip(range(group.arms.start, group.arms.stop), source, strict=True):
-        done.cost[arm] += found[whose].cost
-        if first:
-            done.first.append(found[whose])
-    scores = [one.teacher_logits for one in found]
+    scores = found.teacher_logits
     return _Bank(
         group,
-        torch.tensor(source, device=digits.device),
-        found[0].prompts,
-        torch.stack([one.tokens for one in found]),
-        torch.stack([one.counted for one in found]),
-        None if scores[0] is None else torch.stack(scores),
-        torch.stack([F.pad(one.allowed, (0, len(rows) - len(one.allowed))) for one in found]),
-        torch.tensor([len(one.allowed) for one in found], device=digits.device),
+        torch.tensor([kept.index(place) for place in source], device=digits.device),
+        found.prompts[:n_rows],
+        found.tokens.unflatten(0, apart),
+        found.counted.unflatten(0, apart),
+        None if scores is None else scores.unflatten(0, apart),
+        (~in_subset).int().argsort(dim=-1, stable=True),
+        in_subset.sum(-1),
     )
 
 

@@ -124,13 +124,15 @@ class StackedDecoder(nn.Module):
     ) -> Float[Tensor, "m b n v"]:
         """Logits of the next token at every position; with a cache, after the tokens it holds.
 
-        Token ids are not looked at: an id out of range raises IndexError on the CPU only.
+        Token ids are not looked at, so as not to wait for a GPU; one out of range has no embedding.
         """
         config, w = self.config, self._parts(self.weights)
         m, b, n = tokens.shape
         start = 0 if cache is None else cache.length
-        first = torch.arange(m, device=tokens.device)[:, None] * config.vocab_size
-        stream = F.embedding(tokens.flatten(1) + first, w["embedding.weight"].flatten(0, 1))
+        # A product rather than a look-up: its gradient needs no sorting of token ids.
+        vocabulary = torch.arange(config.vocab_size, device=tokens.device)
+        stream = (tokens.flatten(1)[..., None] == vocabulary).to(self.weights.dtype)
+        stream = stream @ w["embedding.weight"]
         places = w["position_embedding.weight"][:, start : start + n]  # [m, n, d_model]
         stream = (stream.unflatten(1, (b, n)) + places[:, None]).flatten(1, 2)  # [m, b*n, d_model]
         for layer in range(config.n_layers):

@@ -88,7 +88,7 @@ class SettingConfig:
         return cls(
             sums=SumsConfig.late(),
             student=StudentConfig(wrong_total=0.03, n_steps=3000),
-            teacher=LearnedTeacherConfig(n_steps=12_000, batch=160),
+            teacher=LearnedTeacherConfig(width=96, n_steps=20_000, batch=160),
         )
 
 
