@@ -77,9 +77,7 @@ def cosine_figure(whole: Jitter, t: float) -> go.Figure:
             {
                 "type": "scatter",
                 "x": whole.times,
-                "y": [
-                    float(c) if g else None for c, g in zip(cosine.round(4), guided, strict=True)
-                ],
+                "y": [value if some else None for value, some in guided],
                 "mode": "lines+markers",
                 "line": look.line(2.5),
                 "marker": look.marker(7),

@@ -8,6 +8,7 @@ from .msa_loops import loop_scrubber
 from .msa_training import training_replay
 from .qgf import trimodal_flow
 from .qgf_backprop import shaking_gradients
+from .qgf_checks import missing_peak, optimiser, worse_than_nothing
 from .qgf_frontier import optimiser_or_sampler
 from .qgf_policies import guided_policies
 from .qgf_ring import guided_ring
@@ -39,7 +40,9 @@ __all__ = [
     "halving_k",
     "loop_order",
     "loop_scrubber",
+    "missing_peak",
     "needle_pooling",
+    "optimiser",
     "optimiser_or_sampler",
     "shaking_gradients",
     "training_replay",
@@ -47,4 +50,5 @@ __all__ = [
     "weak_needle",
     "what_it_costs",
     "where_it_looks",
+    "worse_than_nothing",
 ]

@@ -21,8 +21,9 @@ from intuitive.qgf.trimodal import (
 )
 
 from ..figures import qgf_frontier as figures
+from ..figures.qgf import STABILITY_LIMIT
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
-from .qgf import PRESET_NAMES, STABILITY_LIMIT
+from .qgf import PRESET_NAMES
 
 SWEPT = WEIGHTS[::2]
 

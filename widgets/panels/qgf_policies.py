@@ -81,8 +81,7 @@ def present_policies(found: Policies) -> View:
         summary=(
             f"At w = {params.weight:g}, of {params.n_episodes} episodes are won: {won}. Over "
             f"{_seeds(len(runs.scored))}, with weights chosen on {_seeds(len(runs.tuning))} not "
-            "scored, "
-            f"{WAYS[best].label} has the highest return of these, "
+            f"scored, {WAYS[best].label} has the highest return of these, "
             f"{_number(statistics.mean(runs.score(best, 'returns')))}."
         ),
         figures={
@@ -139,7 +138,7 @@ def guided_policies(*, predict: Predict | None = None, **values: object) -> Expl
             Plot(
                 name="paths",
                 label="Paths of the same agent acting in several ways, from the same starts",
-                caption="Only the filled goal pays. Coloured paths won, grey ones did not. BC "
+                caption="Only the filled goal pays. Strong lines won, faint ones did not. BC "
                 "imitates the data, which goes to every goal equally often.",
                 height=290,
             ),
