@@ -5,7 +5,13 @@ Map of the rooms, in reading order:
     sums.py         running sums with WAIT: problems, traces, their reading and grading
     teacher.py      the exact teacher: a program that says WAIT with a known probability
     rollout.py      batched generation and scoring, and what they cost in tokens
+    model.py        several decoders trained side by side as one
+    task.py         the learned teacher, the first students and their training
+    methods.py      OPD, OPSD, TRD and SFT as data
     metrics.py      pass@k, Avg@n, orders, transitions, intervals
+    experiment.py   the numbers behind the lesson's explorers
+    real_text.py    SmolLM2 along right and wrong solutions
+    committed.py    weights and results that ship with the package
 
 Source: Jiang et al. 2026, arXiv:2606.08432v1.
 """
@@ -35,7 +41,19 @@ _HOME = {
     "TeacherConfig": "teacher",
     "sample_rollouts": "rollout",
 }
-_ROOMS = ("divergences", "metrics", "rollout", "sums", "teacher")
+_ROOMS = (
+    "committed",
+    "divergences",
+    "experiment",
+    "methods",
+    "metrics",
+    "model",
+    "real_text",
+    "rollout",
+    "sums",
+    "task",
+    "teacher",
+)
 __all__ = [*_HOME, *_ROOMS]
 
 
