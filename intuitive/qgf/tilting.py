@@ -196,26 +196,26 @@ class Posterior:
         nodes = (mixture.means[:, None] + mixture.stds[:, None] * reach).flatten()
         nodes = torch.unique(nodes.to(device))
         finest = FINEST * float(nodes[-1] - nodes[0])
-        while True:
-            log_density = self._log_density(nodes)
-            top = log_density.max()
-            if top == -math.inf:
-                raise ValueError(
-                    "the factor is zero at every node, so nothing is left of the mixture: "
-                    "choose a critic that favours some actions of the data."
-                )
-            kept = log_density > top - NEGLIGIBLE
-            kept = kept | torch.roll(kept, 1) | torch.roll(kept, -1)
-            nodes, log_density = nodes[kept], log_density[kept].clamp(min=top - 2 * NEGLIGIBLE)
+        log_density = self._log_density(nodes)
+        if log_density.max() == -math.inf:
+            raise ValueError(
+                "the factor is zero at every node, so nothing is left of the mixture: "
+                "choose a critic that favours some actions of the data."
+            )
+        kept = log_density > log_density.max() - NEGLIGIBLE
+        nodes = nodes[kept | torch.roll(kept, 1) | torch.roll(kept, -1)]
+        split = torch.ones(1, dtype=torch.bool, device=nodes.device)
+        while split.any():
             middle = (nodes[:-1] + nodes[1:]) / 2
-            log_middle = self._log_density(middle).clamp(min=top - 2 * NEGLIGIBLE)
-            split = _bend(log_density, log_middle) > BEND
+            ends, inner = self._log_density(nodes), self._log_density(middle)
+            top = torch.maximum(ends.max(), inner.max())
+            ends, inner = (part.clamp(min=top - 2 * NEGLIGIBLE) for part in (ends, inner))
+            split = _bend(ends, inner) > BEND
             if function is not None:
-                ends, inner = function(nodes), function(middle)
-                split |= _bend(ends, inner) > Q_BEND * (ends.max() - ends.min())
+                values, between = function(nodes), function(middle)
+                split |= _bend(values, between) > Q_BEND * (values.max() - values.min())
+            split &= torch.maximum(torch.maximum(ends[1:], ends[:-1]), inner) > top - NEGLIGIBLE
             split &= nodes.diff() > finest
-            if not split.any():
-                break
             nodes = torch.cat((nodes, middle[split])).sort().values
         self._edges = nodes
         nodes, log_steps = _simpson(nodes)
