@@ -21,6 +21,8 @@ panels.block_selection()
 #
 panels.what_it_costs()
 #
+panels.trimodal_flow()
+#
 panels.weak_needle()
 #
 panels.halving_k()

@@ -4,7 +4,7 @@ import re
 import statistics
 
 import pytest
-from browsing import open_all_folds, picture, plots_without_drawing, run_cell
+from browsing import open_all_folds, picture, plots_without_drawing, run_cell, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import expect
 
@@ -143,6 +143,40 @@ def test_a_click_on_a_token_sets_the_query(selection):
     expect(here).to_have_attribute("data-index", "301")
 
 
+def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
+    flow = notebook.explorer("qgf_trimodal")
+    handle = flow.root.locator("[data-handle=peak]")
+    handle.scroll_into_view_if_needed()
+    start = handle.bounding_box()
+    x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    higher = flow.root.locator("[data-plot=flow]").evaluate(
+        "plot => plot._fullLayout.yaxis.d2p(-1.2) - plot._fullLayout.yaxis.d2p(0.3)"
+    )
+    page.mouse.move(x + 3, y - 2)  # beside the middle: the point keeps its place in the hand
+    page.mouse.down()
+    for share in range(1, 11):
+        page.mouse.move(x + 40, y - 2 + higher * share / 10)  # sideways it cannot go
+    slider = flow.control("peak")
+    assert value_of(slider) == -1.2  # the slider follows before any answer
+    page.mouse.up()
+    flow.settled({"peak": -1.2})
+    end = handle.bounding_box()
+    assert abs(end["y"] - start["y"] - higher) < 2 and abs(end["x"] - start["x"]) < 0.5
+
+    page.keyboard.press("ArrowRight")  # the slider has the focus
+    flow.settled({"peak": -1.15})
+    assert handle.bounding_box()["y"] < end["y"]
+    flow.set("peak", 0.3)
+    assert abs(handle.bounding_box()["y"] - start["y"]) < 0.5
+
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 5_000)
+    page.mouse.up()
+    flow.settled({"peak": -2.5})  # as far as the slider goes
+    flow.set("peak", 0.3)
+
+
 def use_text(selection: ExplorerOnPage, text: str) -> None:
     selection.control("text").fill(text)
     selection.root.get_by_role("button", name="Use this text").click()
@@ -202,6 +236,7 @@ def test_measuring_is_off_without_a_gpu_and_says_why(notebook):
         ("msa_needle", "strength", range(1, 11), REDRAW_MS),
         ("msa_block_selection", "query", range(100, 1000, 90), REDRAW_MS),
         ("msa_block_selection", "layer", range(2, 12), RECOMPUTE_MS),
+        ("qgf_trimodal", "peak", [round(0.05 * step, 2) for step in range(10)], REDRAW_MS),
         ("msa_what_it_costs", "context", [2**power for power in range(12, 20)], REDRAW_MS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -218,12 +218,15 @@ def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
 def marginal_figure(result: TrimodalResult) -> go.Figure:
     """All particles at the chosen time, beside the unguided and the exact tilted density."""
     frame = result.frame(result.params.time)
+    at, unguided, tilted = result.x, result.density[frame], result.tilted[frame]
+    if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
+        at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
     lines = [
-        ("unguided, exact", result.density[frame], {"color": UNGUIDED, "width": 2, "dash": "dot"}),
-        ("exact tilt", result.tilted[frame], {"color": EXACT, "width": 2.5}),
+        ("unguided, exact", unguided, {"color": UNGUIDED, "width": 2, "dash": "dot"}),
+        ("exact tilt", tilted, {"color": EXACT, "width": 2.5}),
     ]
     bars = [(run.marginals[frame], PARTICLES) for run in result.runs]
-    return _densities(result, bars, result.bin_edges, result.x, lines, result.view)
+    return _densities(result, bars, result.bin_edges, at, lines, result.view)
 
 
 def final_figure(result: TrimodalResult) -> go.Figure:

@@ -36,8 +36,9 @@ PRESET_NAMES = {
     "B": "B: bump outside the data",
     "C": "C: deceptive mean",
 }
-_SWEEPS: dict[TrimodalParams, Sweep] = {}  # the last one: moving w or t needs no other
+STEERED = {"ood", "qgf", "qgf_jacobian", "flow_dps", "chain", "bptt", "robust_q"}  # step by w∇Q
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
+_SWEEPS: dict[TrimodalParams, Sweep] = {}  # the last one: moving w or t needs no other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,9 @@ def present_flow(flow: Flow) -> View:
             Readout(f"{of}true return", _number(run.return_mean)),
         ]
     overshoots = (
-        f" Steps overshoot: the stability number {result.stability:.2f} is above "
-        f"{figures.STABILITY_LIMIT}; raise T before blaming the guidance."
-        if result.stability > figures.STABILITY_LIMIT
+        f" The stability number {result.stability:.2f} is above {figures.STABILITY_LIMIT}: near "
+        "the critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
+        if _overshoots(result)
         else ""
     )
     summary = (
@@ -121,17 +122,28 @@ def _sentence(result: TrimodalResult, run: Run) -> str:
     most = max(range(len(result.means)), key=lambda k: run.mode_masses[k])
     return (
         f"{ESTIMATOR_NAMES[run.estimator]}: {run.mode_masses[most]:.0%} of the particles end in "
-        f"the mode at {result.means[most]:g} and {run.off_mode:.0%} in none; the critic reads "
-        f"{_number(run.critic_mean)}, the true return is {_number(run.return_mean)}, and the "
-        f"exact tilt is {_number(run.w1)} away in W1."
+        f"the mode at {_plain(result.means[most])} and {run.off_mode:.0%} in none; the critic "
+        f"reads {_number(run.critic_mean)}, the true return is {_number(run.return_mean)}, and "
+        f"the exact tilt is {_number(run.w1)} away in W1."
     )
 
 
+def _overshoots(result: TrimodalResult) -> bool:
+    steered = any(run.estimator in STEERED for run in result.runs)
+    return steered and result.stability > figures.STABILITY_LIMIT
+
+
 def _stability(result: TrimodalResult) -> Readout:
-    label = "stability number, w/T · largest curvature"
+    label, number = "stability number, w/T · sharpest bend", f"{result.stability:.2f}"
+    if _overshoots(result):
+        return Readout(label, f"{number} ▲ above {figures.STABILITY_LIMIT}", alarm=True)
     if result.stability > figures.STABILITY_LIMIT:
-        return Readout(label, f"{result.stability:.2f} ▲ steps overshoot", alarm=True)
-    return Readout(label, f"{result.stability:.2f}, below {figures.STABILITY_LIMIT}")
+        return Readout(label, f"{number}, no gradient steps")
+    return Readout(label, f"{number}, below {figures.STABILITY_LIMIT}")
+
+
+def _plain(value: float) -> str:
+    return figures.minus(f"{value:g}")
 
 
 def _number(value: float) -> str:
@@ -139,7 +151,7 @@ def _number(value: float) -> str:
 
 
 def _table(result: TrimodalResult) -> Table:
-    modes = tuple(f"mode at {mean:g}" for mean in result.means)
+    modes = tuple(f"mode at {_plain(mean)}" for mean in result.means)
     header = ("", "true return", "critic Q", "W1 to tilt", "KL to tilt", "KL to data")
     rows = [
         (
@@ -261,7 +273,6 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
         Toggle(
             name="sweep",
             label="Sweep over the weight (slower)",
-            help="Draws the last plot over all weights.",
             more=True,
         ),
     )
