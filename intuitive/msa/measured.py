@@ -1,6 +1,7 @@
-"""What the MSA kernels took on a data-centre GPU, from the committed benchmark.
+"""What the MSA kernels took on a data-centre GPU, from the committed benchmarks.
 
-`benchmarks/kernels.py` writes the file; its command, commit and versions stand in it.
+`benchmarks/kernels.py` and `benchmarks/msa_memory.py` write the files; command, commit and
+versions stand in them.
 """
 
 import functools
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 RESULT = "kernels_h100.json"
+MEMORY_RESULT = "msa_memory_h100.json"
 DENSE_BACKENDS = ("cudnn", "flash")
 MS_PER_UNIT = {"ms": 1.0, "us": 1e-3}
 
@@ -44,6 +46,32 @@ class KernelTimes:
     def of(self, task: str) -> tuple[KernelTime, ...]:
         """The rows of one task, by context."""
         return tuple(sorted((r for r in self.rows if r.task == task), key=lambda r: r.context))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Bytes held, by category, at one context; dense where `n_selected` is None."""
+
+    what: str  # "layer" of the paper's sizes, or "SmolLM2" whole
+    context: int  # tokens
+    n_selected: int | None  # blocks
+    weights: int | None  # None for a layer's attention without projections
+    keys_values: int
+    index_keys: int
+    prefill_scratch: int  # most held besides while the context, or its last queries, are prefilled
+    decode_scratch: int  # the same for one decoded token
+
+
+@functools.cache
+def memory_use() -> tuple[MemoryUse, ...]:
+    """The committed rows of `benchmarks/msa_memory.py`.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    file = resources.files("intuitive.results").joinpath(MEMORY_RESULT)
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(MemoryUse(**{"weights": None, **row}) for row in saved["values"]["rows"])
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """The committed kernel times, read as records."""
 
+import dataclasses
 import json
 from importlib import resources
 
 import pytest
 
-from intuitive.msa import cost
+from intuitive.msa import MSAConfig, cost
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.measured import RESULT, kernel_times
+from intuitive.msa.measured import RESULT, kernel_times, memory_use
 
 
 def saved():
@@ -58,3 +59,21 @@ def test_the_memory_model_meets_every_measured_peak():
             assert peak == pytest.approx(row[name], rel=0.01), (name, n, context)
         checked += 1
     assert checked == len(kernel_times().of("prefill")) + len(kernel_times().of("last queries"))
+
+
+@pytest.mark.parametrize("use", [u for u in memory_use() if u.what == "layer"], ids=str)
+def test_memory_formulas_meet_what_was_measured(use):
+    paper = MSAConfig.paper()
+    config = dataclasses.replace(paper, n_selected=use.n_selected or paper.n_selected)
+    model = cost.prefill_memory(config, use.context, 8192)
+    model = model["dense" if use.n_selected is None else "msa"]
+    assert (use.keys_values, use.index_keys) == (model["keys_values"], model["index_keys"])
+    assert use.prefill_scratch == pytest.approx(model["scratch"], rel=0.05)
+
+
+def test_the_whole_model_holds_index_keys_and_index_weights_on_top():
+    uses = {(u.context, u.n_selected): u for u in memory_use() if u.what == "SmolLM2"}
+    for (context, n_selected), use in uses.items():
+        dense = uses[context, None]
+        assert use.keys_values == dense.keys_values
+        assert (use.index_keys > 0) == (use.weights > dense.weights) == (n_selected is not None)

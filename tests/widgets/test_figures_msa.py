@@ -9,7 +9,6 @@ import pytest
 from intuitive.common.runtime import Measurement
 from intuitive.msa import experiment
 from intuitive.msa.experiment import CostParams, Measured, NeedleParams, SelectionParams
-from intuitive.msa.measured import kernel_times
 from intuitive.msa.reference import SELECTORS
 from intuitive.widgets import theme
 from intuitive.widgets.figures import msa as figures
@@ -199,28 +198,32 @@ def test_memory_bars_are_the_categories_stacked(context):
     result = experiment.cost_curves(CostParams(context=context))
     figure = figures.memory_figure(result)
     assert figure.layout.barmode == "stack"
-    assert [trace.name for trace in figure.data] == [
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [trace.name for trace in bars] == [
         "weights",
         "keys, values",
         "index keys",
         "scratch",
     ]
     for place, method in enumerate(("dense", "msa")):
-        drawn = [trace.x[place] * 2**30 for trace in figure.data]
+        drawn = [trace.x[place] * 2**30 for trace in bars]
         assert drawn == pytest.approx(list(result.memory[method].values()))
         assert sum(drawn) <= figure.layout.xaxis.range[1] * 2**30
 
 
-def test_measured_memory_stands_where_the_model_ends():
-    times = kernel_times()
-    for context, measured_here in ((8192, True), (2**17, False), (2**20, True)):
-        result = experiment.cost_curves(CostParams(context=context))
-        drawn = figures.memory_figure(result, times).data
-        diamonds = [trace for trace in drawn if trace.type == "scatter"]
-        assert len(diamonds) == measured_here  # at 131,072 whole prompts were measured
-        for trace in diamonds:
-            ends = [sum(result.memory[method].values()) / 2**30 for method in ("dense", "msa")]
-            assert list(trace.x) == pytest.approx(ends, rel=0.01)
+@pytest.mark.parametrize("n_selected", [4, 16, 64])
+@pytest.mark.parametrize("context", [2**15, 2**17, 2**20])
+def test_measured_memory_stands_where_the_model_ends(context, n_selected):
+    result = experiment.cost_curves(CostParams(context=context, n_selected=n_selected))
+    (diamonds,) = [t for t in figures.memory_figure(result).data if t.type == "scatter"]
+    ends = [sum(result.memory[method].values()) / 2**30 for method in ("dense", "msa")]
+    assert list(diamonds.x) == pytest.approx(ends, rel=0.03)
+
+
+@pytest.mark.parametrize("other", [{"n_selected": 8}, {"d_index": 64}, {"context": 8192}])
+def test_memory_that_was_not_measured_has_no_diamonds(other):
+    figure = figures.memory_figure(experiment.cost_curves(CostParams(**other)))
+    assert all(trace.type == "bar" for trace in figure.data)
 
 
 def test_ratios_stay_below_the_ceilings_that_are_drawn():

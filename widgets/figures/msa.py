@@ -1,12 +1,14 @@
 """MSA records as figures. Blocks read are blue, the local block green, the rest grey."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 
+from intuitive.msa.config import MSAConfig
 from intuitive.msa.experiment import CostResult, Measured, NeedleResult, SelectionResult
-from intuitive.msa.measured import KernelTime, KernelTimes
+from intuitive.msa.measured import KernelTime, KernelTimes, MemoryUse, memory_use
 
 from .. import theme
 
@@ -289,11 +291,30 @@ MEMORY_PARTS = {  # category: legend, colour, pattern
 }
 
 
-def memory_figure(result: CostResult, recorded: KernelTimes | None = None) -> go.Figure:
+def measured_memory(result: CostResult) -> dict[str, MemoryUse]:
+    """What was measured of "dense" and "msa" at the context and k of the sliders, if both were.
+
+    Only the paper's layer was measured, with several k.
+    """
+    paper, params = MSAConfig.paper(), result.params
+    if replace(params.config, n_selected=paper.n_selected) != paper:
+        return {}
+    at_context = [u for u in memory_use() if (u.what, u.context) == ("layer", params.context)]
+    wanted = {"dense": None, "msa": params.config.n_selected}
+    found = {
+        method: use
+        for method, n_selected in wanted.items()
+        for use in at_context
+        if use.n_selected == n_selected
+    }
+    return found if len(found) == len(wanted) else {}
+
+
+def memory_figure(result: CostResult) -> go.Figure:
     """Bytes that one layer holds while it prefills, by category: MSA holds more, not less.
 
-    Diamonds stand where the bars would end with the scratch that `recorded`, the committed run of
-    the same layer, measured for as many queries at this context.
+    Diamonds stand where the bars end by what was measured at this context and k, with the
+    weights of the model.
     """
     methods = {"dense": "dense", "MSA": "msa"}
     traces = [
@@ -311,29 +332,31 @@ def memory_figure(result: CostResult, recorded: KernelTimes | None = None) -> go
         }
         for category, (name, colour, pattern) in MEMORY_PARTS.items()
     ]
-    for row in recorded.rows if recorded else ():
-        peaks = (row.dense_peak_bytes, row.msa_peak_bytes)
-        here = (row.context, row.queries) == (result.params.context, result.n_prefilled)
-        if here and None not in peaks:
-            held = (sum(result.memory[method].values()) for method in methods.values())
-            scratch = (result.memory[method]["scratch"] for method in methods.values())
-            ends = zip(held, scratch, peaks, strict=True)
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": [(whole - modelled + peak) / 2**30 for whole, modelled, peak in ends],
-                    "y": list(methods),
-                    "mode": "markers",
-                    "marker": {
-                        "symbol": "diamond-open",
-                        "size": 13,
-                        "color": theme.PURPLE,
-                        "line": {"width": 2},
-                    },
-                    "showlegend": False,
-                    "hovertemplate": "%{x:.3f} GiB",
-                }
-            )
+    measured = measured_memory(result)
+    if measured:
+        ends = [
+            result.memory[method]["weights"]
+            + measured[method].keys_values
+            + measured[method].index_keys
+            + measured[method].prefill_scratch
+            for method in methods.values()
+        ]
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [end / 2**30 for end in ends],
+                "y": list(methods),
+                "mode": "markers",
+                "marker": {
+                    "symbol": "diamond-open",
+                    "size": 13,
+                    "color": theme.PURPLE,
+                    "line": {"width": 2},
+                },
+                "showlegend": False,
+                "hovertemplate": "measured: %{x:.3f} GiB",
+            }
+        )
     return theme.figure(
         traces,
         x="GiB in one layer",
