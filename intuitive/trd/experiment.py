@@ -184,7 +184,7 @@ def two_modes(params: TwoModesParams) -> TwoModesResult:
         logits = student_logits.clone().requires_grad_()
         loss = charge(teacher_logits, logits, params)
         (gradient,) = torch.autograd.grad(loss, logits)
-        charges.append(Charge(name=name, loss=float(loss), gradient=tuple(gradient.tolist())))
+        charges.append(Charge(name=name, loss=loss.item(), gradient=tuple(gradient.tolist())))
     humps = ((1 - params.repair, 0.0, 1.0), (params.repair, params.distance, 0.6))
     return TwoModesResult(
         params=params,

@@ -11,7 +11,7 @@ itself with a solution in its context; here it is the teacher of the setting wit
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,7 @@ ABLATIONS: dict[str, Method] = {
 }
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """What `ExactTeacher` and `LearnedTeacher` share."""
 

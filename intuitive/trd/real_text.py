@@ -44,10 +44,10 @@ class RealTextParams(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_items < 2 or self.n_steps < 2 or not 0 <= self.n_kept <= self.n_items:
+        if self.n_items < 2 or self.n_steps < 3 or not 0 <= self.n_kept <= self.n_items:
             raise ValueError(
-                f"n_items={self.n_items} and n_steps={self.n_steps} must be at least 2, and "
-                f"n_kept={self.n_kept} at most n_items."
+                f"n_items={self.n_items} must be at least 2, n_steps={self.n_steps} at least 3 and "
+                f"n_kept={self.n_kept} at most n_items: after an error two lines follow."
             )
 
 
@@ -72,14 +72,14 @@ def make_items(params: RealTextParams) -> tuple[Item, ...]:
     items = []
     for number in range(params.n_items):
         kind = KINDS[number % 2]
-        start, total, changes = draw(20, 60), 0, []
+        start, changes = draw(20, 60), []
         total = start
         for _ in range(params.n_steps):
             size = draw(3, 16)
             change = size if total < 30 or draw(0, 2) else -size
             changes.append(change)
             total += change
-        error_line = draw(0, params.n_steps - 2)  # something follows it
+        error_line = draw(0, params.n_steps - 2)  # lines follow it
         shift = (1, -1, 2, -2, 10, -10)[draw(0, 6)]
         name, thing = NAMES[draw(0, len(NAMES))], THINGS[draw(0, len(THINGS))]
         events = [
