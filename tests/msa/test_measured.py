@@ -7,7 +7,6 @@ from importlib import resources
 import pytest
 
 from intuitive.msa import MSAConfig, cost
-from intuitive.msa.config import MSAConfig
 from intuitive.msa.measured import RESULT, kernel_times, memory_use
 
 
