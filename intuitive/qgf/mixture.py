@@ -16,10 +16,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Scalar = int | float | Tensor  # a number, or a tensor of shape []
 WEIGHT_TOLERANCE = 1e-5  # how far the weights' sum may be from one
 
 
@@ -42,9 +44,9 @@ class GaussianMixture:
 
     def __init__(
         self,
-        means: Sequence | Tensor,
-        stds: Sequence | Tensor,
-        weights: Sequence | Tensor,
+        means: Sequence | np.ndarray | Tensor,
+        stds: Sequence | np.ndarray | Tensor,
+        weights: Sequence | np.ndarray | Tensor,
     ) -> None:
         given = {"means": means, "stds": stds, "weights": weights}
         with torch.inference_mode(False):  # autograd refuses tensors born in inference mode
@@ -74,7 +76,7 @@ class GaussianMixture:
         parts = (f"{name}={getattr(self, name).tolist()}" for name in ("means", "stds", "weights"))
         return f"GaussianMixture({', '.join(parts)})"
 
-    def log_prob_t(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+    def log_prob_t(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """log p_t(x), the density of x_t, in nats; finite far into the tails.
 
         Args:
@@ -90,7 +92,7 @@ class GaussianMixture:
         """log p_1(x), the density of the mixture itself, in nats."""
         return self.log_prob_t(x, 1.0)
 
-    def velocity(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+    def velocity(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """The marginal velocity E[x_1 - x_0 | x_t = x]; shape, arguments and errors as above.
 
         At t = 1, where x_1 = x, it is its limit x.
@@ -98,7 +100,7 @@ class GaussianMixture:
         seen = self._seen(x, t)
         return seen.average(seen.means + seen.slope(seen.velocity_slopes) * seen.offset)
 
-    def posterior_mean(self, x: Float[Tensor, "..."], t: int | float) -> Float[Tensor, "..."]:
+    def posterior_mean(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """D(x, t) = E[x_1 | x_t = x] = x + (1 - t) velocity(x, t), the one-step estimate of x_1.
 
         At t = 1 it is x. Shape, arguments and errors as in `log_prob_t`.
@@ -106,9 +108,7 @@ class GaussianMixture:
         seen = self._seen(x, t)
         return seen.average(seen.means + seen.slope(seen.mean_slopes) * seen.offset)
 
-    def posterior_mean_jacobian(
-        self, x: Float[Tensor, "..."], t: int | float
-    ) -> Float[Tensor, "..."]:
+    def posterior_mean_jacobian(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """J_1 = ∂D/∂x = t Cov[x_1 | x_t = x] / (1 - t)², positive semidefinite, 0 at t = 0.
 
         Computed as the components' own slopes plus t times the variance of their velocities,
@@ -124,7 +124,7 @@ class GaussianMixture:
         Raises:
             ValueError: as in `log_prob_t`.
         """
-        seen = self._seen(x, t)
+        seen, t = self._seen(x, t), float(t)
         own = (seen.responsibilities * seen.lift(seen.mean_slopes)).sum(0)  # [...]
         velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
         spread = velocities - seen.average(velocities)  # [k, ...] or [k, ..., d]
@@ -159,8 +159,8 @@ class GaussianMixture:
                 )
         return self._parameters[device]
 
-    def _seen(self, x: Tensor, t: int | float) -> "_Seen":
-        size = self.action_size
+    def _seen(self, x: Tensor, t: Scalar) -> "_Seen":
+        size, t = self.action_size, float(t)
         if not 0 <= t <= 1:
             raise ValueError(f"t={t} must lie in [0, 1]: 0 is noise, 1 is data.")
         if not x.is_floating_point():

@@ -8,6 +8,7 @@ Source: Zhou et al. 2026, arXiv:2606.11087, Algorithm 1.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,63 +99,74 @@ def sample_guided(
     )
     if not oracles.critics:
         raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
-    choosing = estimator == "best_of_n"
     # Autograd refuses tensors of inference mode, in which a caller may be.
     with torch.inference_mode(False), torch.no_grad():
-        x = _start(field, n_particles, generator, start, n_candidates if choosing else 1)
-        w = torch.as_tensor(weight, dtype=x.dtype, device=x.device).clone()
-        batch = oracles.batch(x)[1:]
-        _check_broadcast(w, batch)
+        starts = _starts(
+            field, n_particles, generator, start, n_candidates if estimator == "best_of_n" else 1
+        )
+        w = torch.as_tensor(weight, dtype=starts.dtype, device=starts.device).clone()
+        _check_broadcast(w, oracles.batch(starts[0]))
         if field.action_size is not None and w.ndim:
             w = w[..., None]
-        x = x if choosing else x[0]
-        times = [i / n_steps for i in range(n_steps + 1)]
-        trajectory, queries, guidance = [x], [], []
-        for i in range(n_steps):
-            check(stale)
-            velocity = oracles.velocity(x, times[i])
-            step = Step(
-                x=x,
-                velocity=velocity,
-                times=times[i:],
-                weight=w,
-                oracles=oracles,
-                schedule=schedule,
-                clip=clip,
-                gradient_norm=gradient_norm,
-            )
-            found: Guidance = ESTIMATORS[estimator](step)
-            x = x + (times[i + 1] - times[i]) * (velocity + found.velocity)
-            trajectory.append(x)
-            guidance.append(found.velocity)
-            if found.queries is not None:
-                queries.append(found.queries)
-        path, push = torch.stack(trajectory), torch.stack(guidance)
-        actions = x if clip is None else x.clamp(*clip)
+        options = {"schedule": schedule, "clip": clip, "gradient_norm": gradient_norm}
+        # Candidates flow one by one: the first is the BC sample to the last bit.
+        flows = [_flow(x, w, n_steps, estimator, oracles, options, stale) for x in starts]
+        path, push, queries = flows[0]
+        actions = path[-1] if clip is None else path[-1].clamp(*clip)
         if estimator == "grad_step":
+            queries = []
             for _ in range(ascent_steps):
                 check(stale)
                 queries.append(actions)
                 actions = actions + step_size * w * oracles.gradient(actions)
                 actions = actions if clip is None else actions.clamp(*clip)
-        if choosing:
-            values = oracles.values(actions)  # [N, ...]
+        if estimator == "best_of_n":
+            ends = torch.stack([flow[0][-1] for flow in flows])
+            queries = list(ends if clip is None else ends.clamp(*clip))
+            values = torch.stack([oracles.values(candidate) for candidate in queries])
             if field.action_size is not None:
                 values = values[..., None]
-            best = (w * values).argmax(0, keepdim=True)
-            queries = list(actions)
-            actions = actions.take_along_dim(best, 0)[0]
-            path, push = (p.take_along_dim(best[None], 1)[:, 0] for p in (path, push))
-            _multiply(oracles.passes, n_candidates)
-        asked = torch.stack(queries) if queries else path[:0]
+            best = (w * values).argmax(0)[None]  # the first of equals
+            actions = torch.stack(queries).take_along_dim(best, 0)[0]
+            path, push = (
+                torch.stack([flow[i] for flow in flows]).take_along_dim(best[None], 0)[0]
+                for i in (0, 1)
+            )
         return GuidedSample(
             actions=actions,
             trajectory=path,
-            queries=asked,
-            times=torch.tensor(times, dtype=path.dtype, device=path.device),
+            queries=torch.stack(queries) if queries else path[:0],
+            times=torch.arange(n_steps + 1, dtype=path.dtype, device=path.device) / n_steps,
             guidance=push,
             passes=oracles.passes,
         )
+
+
+def _flow(
+    x: Tensor,
+    weight: Tensor,
+    n_steps: int,
+    estimator: str,
+    oracles: Oracles,
+    options: dict[str, Any],
+    stale: Callable[[], bool],
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Euler's steps from noise: the path [T + 1, ...], the guidance [T, ...], the queries."""
+    times = [i / n_steps for i in range(n_steps + 1)]
+    path, push, queries = [x], [], []
+    for i in range(n_steps):
+        check(stale)
+        velocity = oracles.velocity(x, times[i])
+        step = Step(
+            x=x, velocity=velocity, times=times[i:], weight=weight, oracles=oracles, **options
+        )
+        found: Guidance = ESTIMATORS[estimator](step)
+        x = x + (times[i + 1] - times[i]) * (velocity + found.velocity)
+        path.append(x)
+        push.append(found.velocity)
+        if found.queries is not None:
+            queries.append(found.queries)
+    return torch.stack(path), torch.stack(push), queries
 
 
 def guided_velocity(
@@ -212,7 +224,7 @@ def guided_velocity(
         return torch.stack(velocities), torch.stack(pushes)
 
 
-def _start(
+def _starts(
     field: Field,
     n_particles: int | Sequence[int],
     generator: torch.Generator,
@@ -240,11 +252,6 @@ def _start(
         raise ValueError("start has entries that are not finite: replace NaN and infinity.")
     more = torch.randn(n_candidates - 1, *shape, generator=generator, device=generator.device)
     return torch.cat((first.clone()[None], more.to(device, dtype)))
-
-
-def _multiply(passes: Passes, factor: int) -> None:
-    for name in vars(passes):
-        setattr(passes, name, getattr(passes, name) * factor)
 
 
 def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> None:

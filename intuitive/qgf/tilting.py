@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .critics import Critic
-from .mixture import GaussianMixture
+from .mixture import GaussianMixture, Scalar
 
 LogFactor = Callable[[Tensor], Tensor]
 
@@ -38,10 +38,7 @@ CHUNK = 1 << 21  # numbers held at once
 
 
 def tilt(
-    mixture: GaussianMixture,
-    critic: Critic,
-    weight: int | float,
-    grid: Float[Tensor, " m"],
+    mixture: GaussianMixture, critic: Critic, weight: Scalar, grid: Tensor
 ) -> Float[Tensor, " m"]:
     """Density of p*(a) ∝ p_1(a) e^{wQ(a)} on a grid, normalised by the trapezoid rule.
 
@@ -51,7 +48,7 @@ def tilt(
         mixture: p_1, in one dimension.
         critic: Q, from actions [m] to values [m].
         weight: w = 1/β, at least 0.
-        grid: increasing positions that hold the mass of p*; unequal steps are welcome.
+        grid: [m], increasing positions that hold the mass of p*; unequal steps are welcome.
 
     Returns:
         Densities in the grid's dtype.
@@ -63,6 +60,7 @@ def tilt(
     check_weight(weight)
     check_grid(grid)
     one_dimension(mixture)
+    weight = float(weight)
     with torch.no_grad():
         wide = grid.double()
         log_p = mixture.log_prob(wide) + weight * critic_values(critic, grid).double()
@@ -70,18 +68,16 @@ def tilt(
         return (p / torch.trapezoid(p, wide)).to(grid.dtype)
 
 
-def wasserstein1(
-    samples: Float[Tensor, " n"], density: Float[Tensor, " m"], grid: Float[Tensor, " m"]
-) -> float:
+def wasserstein1(samples: Tensor, density: Tensor, grid: Tensor) -> float:
     """W1 between samples and a density on a grid: the area between their distribution functions.
 
     Exact for the density that is linear between grid points and zero outside. Even perfect
     samples are at a distance of about the spread over √n.
 
     Args:
-        samples: finite positions, inside the grid or out of it.
-        density: not negative, with integral one (1% is forgiven and divided out).
-        grid: increasing positions.
+        samples: [n], finite positions, inside the grid or out of it.
+        density: [m], not negative, with integral one (1% is forgiven and divided out).
+        grid: [m], increasing positions.
 
     Returns:
         A distance in the unit of the positions.
@@ -111,10 +107,8 @@ def wasserstein1(
     return float((area * knots.diff()).sum())
 
 
-def kl_divergence(
-    p: Float[Tensor, " m"], q: Float[Tensor, " m"], grid: Float[Tensor, " m"]
-) -> float:
-    """KL(p || q) in nats of two densities on one grid, by the trapezoid rule.
+def kl_divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
+    """KL(p || q) in nats of two densities [m] on one grid [m], by the trapezoid rule.
 
     Raises:
         ValueError: shapes that differ, NaN, or densities that do not integrate to one.
@@ -127,7 +121,7 @@ def kl_divergence(
 
 
 def sample_kl(
-    samples: Float[Tensor, " n"],
+    samples: Tensor,
     log_prob: Callable[[Tensor], Tensor],
     *,
     bin_width: int | float,
@@ -140,7 +134,7 @@ def sample_kl(
     into one bin read no more than minus the logarithm of that bin's mass.
 
     Args:
-        samples: finite positions.
+        samples: [n], finite positions.
         log_prob: log-density at positions [m], normalised.
         bin_width: of the histogram, about a third of the narrowest mode.
 

@@ -588,7 +588,7 @@ def jitter(
 
 
 def flow_endpoint(
-    mixture: GaussianMixture, x: Float[Tensor, "..."], t: int | float, n_steps: int = 200
+    mixture: GaussianMixture, x: Float[Tensor, "..."], t: int | float, n_steps: int = 100
 ) -> Float[Tensor, "..."]:
     """Where the unguided flow takes positions from time t to 1, by Runge and Kutta's fourth order.
 
