@@ -12,6 +12,7 @@ in, record out, the shipped weights of `committed` apart. Work that takes long a
 Source: arXiv:2606.08432, sections 4 and 6.4.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.decoder import Decoder
 from intuitive.common.runtime import Cancelled, check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
@@ -34,8 +36,10 @@ from .rollout import response_logits
 from .sums import (
     Problem,
     SumsConfig,
+    advance,
     parse_trace,
     prompts,
+    read,
     sample_digits,
     sample_orders,
     verify,
@@ -542,10 +546,15 @@ def along(params: AlongParams, *, stale: Stale = never) -> AlongResult:
         FileNotFoundError: the setting's weights are not there.
         Cancelled: `stale()` became true.
     """
-    models = shipped(params.setting)
-    sums, student = models.config.sums, _one(models, params.seed)
+    sums = setting_config(params.setting).sums
+    student, digits, y_o = _failures(params.setting, params.seed)
+    if params.item >= len(digits):
+        raise ValueError(
+            f"item={params.item} must be below {len(digits)}, the failed rollouts among 256."
+        )
+    digits, y_o = digits[params.item][None], y_o[params.item][None]
+    check(stale)
     teacher = _teacher(params.teacher, params.setting, params.repair)
-    digits, y_o = _failed(params, sums, student, stale)
     generator = seeded(params.seed + 1)
     y_r = teacher.sample(digits, generator=generator, drafts=y_o)
     y_t = teacher.sample(digits, generator=generator)
@@ -576,28 +585,27 @@ def _one(models: Shipped, seed: int) -> StackedDecoder:
     return models.students.copies([seed])
 
 
-def _failed(
-    params: AlongParams, sums: SumsConfig, student: StackedDecoder, stale: Stale
-) -> tuple[Tensor, Tensor]:
-    """Digits and rollout of the chosen failure: well formed, without WAIT, one error or more."""
-    digits = sample_digits(sums, 256, generator=seeded(params.seed))
-    y_o = roll(sums, student, digits, seeds=[params.seed], stale=stale)[0]
+@functools.lru_cache(maxsize=8)
+@torch.no_grad()
+def _failures(setting: str, seed: int) -> tuple[Decoder, Tensor, Tensor]:
+    """A first student with digits and rollouts of its failures among 256 problems.
+
+    They are well formed, without WAIT, and not wrong in the answer alone.
+    """
+    models = shipped(setting)
+    sums, student = models.config.sums, _one(models, seed)
+    digits = sample_digits(sums, 256, generator=seeded(seed))
+    y_o = roll(sums, student, digits, seeds=[seed])[0]
     found = verify(sums, digits, y_o)
-    in_step = found.first_error < sums.clean_length - 2  # not in the answer alone
-    wanted = found.well_formed & ~found.correct & (found.n_waits == 0) & in_step
-    rows = (wanted & (found.first_error >= 0)).nonzero()[:, 0]
-    if params.item >= len(rows):
-        raise ValueError(
-            f"item={params.item} must be below {len(rows)}, the failed rollouts among 256."
-        )
-    row = rows[params.item]
-    return digits[row][None], y_o[row][None]
+    in_step = (found.first_error >= 0) & (found.first_error < sums.clean_length - 2)
+    rows = found.well_formed & ~found.correct & (found.n_waits == 0) & in_step
+    return student.decoder(), digits[rows], y_o[rows]
 
 
 def _path(
     name: str,
     params: AlongParams,
-    student: StackedDecoder,
+    student: Decoder,
     digits: Tensor,
     tokens: Tensor,
     teacher_logits: Tensor | None,
@@ -606,7 +614,7 @@ def _path(
 ) -> Path:
     sums = problem.config
     n = int((tokens != sums.pad).sum())
-    logits = response_logits(student.decoder(), prompts(sums, digits), tokens)[0, :n]
+    logits = response_logits(student, prompts(sums, digits), tokens)[0, :n]
     nll = F.cross_entropy(logits, tokens[0, :n], reduction="none")
     settings = TwoModesParams(beta=params.beta, cap=params.cap, top_k=params.top_k)
     nats: Tensor = torch.zeros(0)
@@ -665,7 +673,7 @@ def _marks(name: str, tokens: list[int], y_o: list[int], problem: Problem) -> tu
 
 def _onset_at(sums: SumsConfig, first_error: int | None) -> int:
     """Position of the boundary where an error can first be answered by WAIT."""
-    assert first_error is not None  # `_failed` picks rollouts with an error
+    assert first_error is not None  # `_failures` picks rollouts with an error
     off = int(sums.plan)
     return off + 2 * sums.n_digits if first_error < off else first_error + 1
 
@@ -675,25 +683,24 @@ def _ladder(
 ) -> tuple[Rung, ...]:
     """The exact teacher's repair after WAIT, beside what the frozen rollout has there."""
     ideal = ExactTeacher(sums=sums, config=TeacherConfig(repair=1.0, smoothing=0.0))
-    repair = torch.cat([y_o[:, :onset_at], torch.tensor([[sums.wait]])], dim=1)
-    while repair.shape[1] < sums.trace_length and int(repair[0, -1]) != sums.eos:
-        asked = torch.cat([repair, repair[:, :1]], dim=1)  # the last token is not looked at
-        best = ideal.logits(digits, asked)[:, -1].argmax(-1)
-        repair = torch.cat([repair, best[:, None]], dim=1)
+    repair = [*y_o[0, :onset_at].tolist(), sums.wait]
+    state = read(sums, ideal.context(digits), torch.tensor([repair]))
+    while len(repair) < sums.trace_length and repair[-1] != sums.eos:
+        best = ideal.distribution(state).argmax(-1)
+        repair.append(int(best))
+        state = advance(sums, state, best)
     p = teacher_logits[0].softmax(-1)
-    written = y_o[0][y_o[0] != sums.pad]
+    written = y_o[0][y_o[0] != sums.pad].tolist()
     rungs = []
-    for place in range(onset_at, repair.shape[1]):
-        if place >= len(written):
-            break
-        needed, given = repair[0, onset_at:place], written[onset_at:place]
+    for place in range(onset_at, min(len(repair), len(written))):
+        needed, given = repair[onset_at:place], written[onset_at:place]
         rungs.append(
             Rung(
-                context=tuple(sums.name(t) for t in needed.tolist()),
-                target=sums.name(int(repair[0, place])),
-                opd_context=tuple(sums.name(t) for t in given.tolist()),
+                context=tuple(map(sums.name, needed)),
+                target=sums.name(repair[place]),
+                opd_context=tuple(map(sums.name, given)),
                 opd_target=sums.name(int(p[place].argmax())),
-                shared=torch.equal(needed, given),
+                shared=needed == given,
                 onset_mass=float(p[place, sums.wait]),
             )
         )
