@@ -59,11 +59,11 @@ class LearnedTeacherConfig:
     planted: float = 0.3  # of solutions with one planted wrong total
     revise: float = 0.3  # of drafts that are rewritten
     repair: float = 0.3  # chance of WAIT at a boundary after an error: the ideal λ
-    always_repair: float = 0.55  # first share of the steps, with WAIT at once after an error
+    always_repair: float = 0.55  # first share of the steps, in which every error is repaired
     left_to_right: float = 0.5  # orders of its own; the others are uniform
     wrong_plan: float = 0.4  # how often it guesses a wrong plan from x
-    n_steps: int = 5500
-    batch: int = 80
+    n_steps: int = 10_000
+    batch: int = 128
     lr: float = 1.5e-3
 
     def __post_init__(self) -> None:
@@ -125,12 +125,26 @@ def student_examples(config: SettingConfig, b: int, *, generator: torch.Generato
 
 
 def solve_examples(
-    config: SettingConfig, b: int, *, repair: int | float, generator: torch.Generator
+    config: SettingConfig,
+    b: int,
+    *,
+    repair: int | float,
+    spread: bool = False,
+    generator: torch.Generator,
 ) -> Examples:
     """Solutions from x for the learned teacher: right ones, and ones with a planted wrong total.
 
     The planted total is masked from the loss, or the teacher would learn to err; a wrong plan is
     not, since from x the plan is a guess.
+
+    Args:
+        config: the setting.
+        b: rows.
+        repair: chance of WAIT at every boundary where the error can be seen.
+        spread: instead, every error is repaired, at one of those boundaries chosen evenly, and the
+            boundaries passed by are masked: the first lesson is what an error looks like, however
+            long ago it was.
+        generator: the source of randomness.
     """
     sums, habits = config.sums, config.teacher
     k, device = sums.n_digits, generator.device
@@ -146,18 +160,22 @@ def solve_examples(
     if plan_shifts is not None:
         plan_shifts = plan_shifts * ~errs  # one error at a time
         first_seen = torch.where(plan_shifts > 0, k, first_seen)
+    if spread:
+        among = (k + 1 - first_seen) * torch.rand(b, generator=generator, device=device)
+        wait_after = torch.where(first_seen > 0, first_seen + among.long(), 0)
+    else:
+        wait_after = sample_repair_steps(sums, first_seen, repair=repair, generator=generator)
     traces = write_traces(
-        sums,
-        digits,
-        orders,
-        shifts=shifts,
-        plan_shifts=plan_shifts,
-        wait_after=sample_repair_steps(sums, first_seen, repair=repair, generator=generator),
+        sums, digits, orders, shifts=shifts, plan_shifts=plan_shifts, wait_after=wait_after
     )
-    planted = traces.planted.clone()
+    masked = traces.planted.clone()
     if sums.plan:
-        planted[:, 0] = False
-    counted = (traces.tokens != sums.pad) & ~planted
+        masked[:, 0] = False
+    if spread:
+        place = torch.arange(sums.trace_length, device=device) - int(sums.plan)
+        passed = (place >= 2 * first_seen[:, None]) & (place < 2 * wait_after[:, None])
+        masked |= passed & (place % 2 == 0)
+    counted = (traces.tokens != sums.pad) & ~masked
     return Examples(prompts(sums, digits), traces.tokens, counted)
 
 
@@ -313,9 +331,14 @@ def learned_teacher(
     n_revise = round(habits.revise * habits.batch)
 
     def draw(first: int, steps: int) -> list[Examples]:
-        repair = 1.0 if first < habits.always_repair * habits.n_steps else habits.repair
         n_solve = habits.batch - n_revise
-        solve = solve_examples(config, steps * n_solve, repair=repair, generator=generator)
+        solve = solve_examples(
+            config,
+            steps * n_solve,
+            repair=habits.repair,
+            spread=first < habits.always_repair * habits.n_steps,
+            generator=generator,
+        )
         revise = revise_examples(config, steps * n_revise, generator=generator)
         return [_by_step([solve], steps), _by_step([revise], steps)]
 

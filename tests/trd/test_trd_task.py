@@ -64,6 +64,26 @@ def test_without_repair_nobody_waits():
     assert not bool((made.responses == SMALL.sums.wait).any())
 
 
+@pytest.mark.parametrize("config", [SMALL, LATE], ids=["small", "late"])
+def test_spread_repairs_come_at_every_delay_and_mask_what_they_pass(config):
+    made = solve_examples(config, B, repair=0.0, spread=True, generator=seeded(0))
+    sums, off = config.sums, int(config.sums.plan)
+    verdict = verify(sums, digits_of(config, made.prompts), made.responses)
+    assert bool(verdict.correct.all())
+    delays = set()
+    for row in (verdict.first_error >= 0).nonzero()[:, 0].tolist():
+        error, tokens = int(verdict.first_error[row]), made.responses[row].tolist()
+        wait = tokens.index(sums.wait)
+        if error == 0 and sums.plan:
+            assert wait == off + 2 * sums.n_digits and bool(made.counted[row, 0])
+            continue
+        hidden = [place for place in range(wait) if not made.counted[row, place]]
+        assert hidden == [error, *range(error + 1, wait, 2)]
+        assert bool(made.counted[row, wait])
+        delays.add((wait - error - 1) // 2)
+    assert delays == set(range(sums.n_digits))
+
+
 def test_a_wrong_plan_is_learned_and_repaired_at_the_end_alone():
     made = solve_examples(LATE, B, repair=1.0, generator=seeded(0))
     sums = LATE.sums
