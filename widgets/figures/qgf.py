@@ -22,10 +22,12 @@ PARTICLES = "rgba(127,127,127,0.45)"
 MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
 EXPLOITED = "rgba(213,94,0,0.22)"
 
-N_POINTS = 4_000  # points of all paths; fewer paths when there are many Euler steps
-N_PATHS = 120
-N_ASKED = 50  # particles whose queries are drawn
-DASH = 0.012  # length of a query's mark in time
+N_POINTS = 3_000  # points of all paths; fewer paths when there are many Euler steps
+N_PATHS = 100
+N_ASKED = 30  # particles whose queries are drawn
+MARK = 0.012  # length of a query's mark in time
+COARSER = 3  # every third of the fine positions is drawn beside the paths
+FAR = 50.0  # particles farther out of sight are drawn this far
 TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
 SHADES = 254
 CRITIC_SHARE = 0.17  # of the width, at the right end
@@ -103,67 +105,82 @@ def _short(numbers: Any) -> np.ndarray:
 
 
 def flow_figure(result: TrimodalResult) -> go.Figure:
-    """Particles from noise to action, where the critic was asked, and the critic beside them."""
-    traces = _critic(result)
-    for column, run in enumerate(result.runs, start=1):
-        traces += _paths(result, run, axis=theme.x_axis(column))
+    """Particles from noise to action, where the critic was asked, and the critic beside them.
+
+    Paths and marks are shapes: plotly makes an element of the page for every particle of a
+    trace, and one for all of them here.
+    """
     layout, headings = _columns(
         result, "time t: noise → action", (-0.02, 1.02), first=1, right=1 - CRITIC_SHARE - 0.03
     )
     side = (1 - CRITIC_SHARE, 1.0)
     headings.append(_heading("critic and data", side))
     looked = result.frame_times[result.frame(result.params.time)]
-    axes = [theme.x_axis(column) for column in range(1, len(result.runs) + 1)]
+    shapes: list[dict[str, Any]] = []
+    for column, run in enumerate(result.runs, start=1):
+        axis = theme.x_axis(column)
+        shapes += [*_paths(result, run, axis), *_asked(result, run, axis)]
+        shapes.append(theme.line(x=looked, axis=axis, colour=theme.GREY))
     return theme.figure(
-        traces,
+        _critic(result),
         y="position x",
         y_range=result.view,
         annotations=headings,
-        shapes=[theme.line(x=looked, axis=axis, colour=theme.GREY) for axis in axes],
-        margin={"t": 54},
-        showlegend=True,
-        legend={"y": 1.07},
+        shapes=shapes,
         xaxis=_x_axis("height, scaled", (0, 1.2), side, showticklabels=False),
         yaxis={"anchor": "x2"},
         **layout,
     )
 
 
-def _paths(result: TrimodalResult, run: Run, *, axis: str) -> list[dict[str, Any]]:
+def _paths(result: TrimodalResult, run: Run, axis: str) -> list[dict[str, Any]]:
+    """The first particles through time, one shape for each final mode."""
     n_times, n_shown = run.trajectory.shape
     shown = slice(min(N_PATHS, N_POINTS // n_times, n_shown))
-    paths, ends = run.trajectory[:, shown], run.final_mode[shown]
-    traces = []
+    paths, ends = _in_reach(result, run.trajectory[:, shown]), run.final_mode[shown]
+    times = result.times.tolist()
+    shapes = []
     for mode, colour in ((-1, theme.GREY), *enumerate(MODES)):
-        x, y = _joined(result.times, paths[:, ends == mode])
+        drawn = "".join(_path(times, path) for path in paths[:, ends == mode].T.tolist())
         line = {"color": colour, "width": 1, "dash": "solid" if mode >= 0 else "dot"}
-        traces.append(_line(x, y, "", line, xaxis=axis, opacity=0.6, showlegend=False))
-    times = run.query_times
-    asked = run.queries[:, :N_ASKED]
-    marks = np.stack((times - DASH / 2, times + DASH / 2, np.full_like(times, np.nan)))
-    line = {"color": CRITIC, "width": 3}
-    x = np.repeat(marks.T[:, None], asked.shape[1], axis=1).ravel()
-    traces.append(
-        _line(
-            x, np.repeat(asked, 3), "critic asked here", line, xaxis=axis, showlegend=axis == "x2"
-        )
+        shapes += _shape(drawn, axis, line, opacity=0.6, layer="below")
+    return shapes
+
+
+def _asked(result: TrimodalResult, run: Run, axis: str) -> list[dict[str, Any]]:
+    """A mark at every point where the critic was asked for some of the particles."""
+    asked = _in_reach(result, run.queries[:, :N_ASKED]).tolist()
+    marks = "".join(
+        _path((time - MARK / 2, time + MARK / 2), (at, at))
+        for time, row in zip(run.query_times.tolist(), asked, strict=True)
+        for at in row
     )
-    return traces
+    return _shape(marks, axis, {"color": CRITIC, "width": 3})
 
 
-def _joined(times: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Paths [n_times, n] as one line that is lifted between two of them."""
-    gap = np.full((1, paths.shape[1]), np.nan)
-    x = np.tile(np.append(times, np.nan), paths.shape[1])
-    return x, np.concatenate((paths, gap)).T.ravel()
+def _in_reach(result: TrimodalResult, positions: np.ndarray) -> np.ndarray:
+    """Positions far out of sight brought nearer, which keeps the page's numbers short."""
+    low, high = result.view
+    return positions.clip(low - FAR, high + FAR)
+
+
+def _path(times: Sequence[float], positions: Sequence[float]) -> str:
+    points = [f"{time:.4g},{at:.3f}" for time, at in zip(times, positions, strict=True)]
+    return "M" + "L".join(points)
+
+
+def _shape(path: str, axis: str, line: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    if not path:
+        return []
+    return [{"type": "path", "path": path, "xref": axis, "yref": "y", "line": line, **more}]
 
 
 def _critic(result: TrimodalResult) -> list[dict[str, Any]]:
     """Density, return and critic over the positions, upright, each as a share of its height."""
-    inside = (result.fine >= result.view[0]) & (result.fine <= result.view[1])
-    at = result.fine[inside]
+    at = result.fine[::COARSER]
     density, value, paid = (
-        part[inside] for part in (result.fine_density, result.fine_critic, result.fine_return)
+        values[::COARSER]
+        for values in (result.fine_density, result.fine_critic, result.fine_return)
     )
     low, high = value.min(), value.max()
     scale = max(high - low, 1e-9)
@@ -221,73 +238,64 @@ def marginal_figure(result: TrimodalResult) -> go.Figure:
     at, unguided, tilted = result.x, result.density[frame], result.tilted[frame]
     if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
         at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
-    lines = [
-        ("unguided, exact", unguided, {"color": UNGUIDED, "width": 2, "dash": "dot"}),
-        ("exact tilt", tilted, {"color": EXACT, "width": 2.5}),
-    ]
-    bars = [(run.marginals[frame], PARTICLES) for run in result.runs]
-    return _densities(result, bars, result.bin_edges, at, lines, result.view)
+    blocks = [[(theme.GREY, run.marginals[frame])] for run in result.runs]
+    return _densities(result, blocks, result.bin_edges, at, unguided, tilted, result.view)
 
 
 def final_figure(result: TrimodalResult) -> go.Figure:
     """The sampled actions, in the colours of their modes, beside the exact tilt."""
     middles = (result.final_edges[:-1] + result.final_edges[1:]) / 2
-    colours = [_mode_colour(result, middle) for middle in middles]
-    lines = [
-        ("data", result.fine_density, {"color": UNGUIDED, "width": 2, "dash": "dot"}),
-        ("exact tilt", result.fine_tilted, {"color": EXACT, "width": 2.5}),
+    offsets = np.abs(middles[:, None] - np.asarray(result.means))
+    mode = np.where(offsets.min(1) <= 3 * result.std, offsets.argmin(1), -1)
+    blocks = [
+        [
+            (colour, np.where(mode == number, run.histogram, 0.0))
+            for number, colour in ((-1, theme.GREY), *enumerate(MODES))
+        ]
+        for run in result.runs
     ]
-    bars = [(run.histogram, colours) for run in result.runs]
     ends = (0.75 * result.view[0], 0.75 * result.view[1])
-    return _densities(result, bars, result.final_edges, result.fine, lines, ends)
-
-
-def _mode_colour(result: TrimodalResult, position: float) -> str:
-    offsets = np.abs(np.asarray(result.means) - position)
-    nearest = int(offsets.argmin())
-    return MODES[nearest] if offsets[nearest] <= 3 * result.std else theme.GREY
+    fine = result.fine, result.fine_density, result.fine_tilted
+    return _densities(result, blocks, result.final_edges, *fine, ends)
 
 
 def _densities(
     result: TrimodalResult,
-    bars: list[tuple[np.ndarray, Any]],
+    blocks: list[list[tuple[str, np.ndarray]]],
     edges: np.ndarray,
     at: np.ndarray,
-    lines: list[tuple[str, np.ndarray, dict[str, Any]]],
+    unguided: np.ndarray,
+    tilted: np.ndarray,
     ends: tuple[float, float],
 ) -> go.Figure:
+    """One column per run: histograms in their colours, and the two exact densities over them."""
     layout, headings = _columns(result, "position x", ends)
     traces: list[dict[str, Any]] = []
-    for column, (heights, colour) in enumerate(bars):
-        axis = {"xaxis": theme.x_axis(column), "showlegend": column == 0}
-        traces.append(
-            {
-                "type": "bar",
-                "x": _short((edges[:-1] + edges[1:]) / 2),
-                "y": _short(heights),
-                "width": float(edges[1] - edges[0]),
-                "marker": {"color": colour, "line": {"width": 0}},
-                "hoverinfo": "skip",
-                "name": "particles",
-                **axis,
-                "showlegend": False,
-            }
-        )
-        traces += [_line(at, values, name, line, **axis) for name, values, line in lines]
-    exact = max(float(values.max()) for _, values, _ in lines)
-    tallest = max(exact, min(2 * exact, max(float(heights.max()) for heights, _ in bars)))
+    for column, parts in enumerate(blocks):
+        axis = {"xaxis": theme.x_axis(column)}
+        traces += [_steps(edges, heights, colour, **axis) for colour, heights in parts]
+        dotted = {"color": UNGUIDED, "width": 2, "dash": "dot"}
+        traces.append(_line(at, unguided, "unguided, exact", dotted, **axis))
+        traces.append(_line(at, tilted, "exact tilt", {"color": EXACT, "width": 2.5}, **axis))
+    exact = float(max(unguided.max(), tilted.max()))
+    reached = max(float(heights.max()) for parts in blocks for _, heights in parts)
+    tallest = max(exact, min(2 * exact, reached))  # a collapsed sample may leave the plot
     top = next((top for top in DENSITY_TOPS if top > 1.1 * tallest), 1.1 * tallest)
     return theme.figure(
         traces,
         y="density",
         y_range=(0, top),
         annotations=headings,
-        bargap=0,
-        margin={"t": 54},
-        showlegend=True,
-        legend={"y": 1.09},
         **layout,
     )
+
+
+def _steps(edges: np.ndarray, heights: np.ndarray, colour: str, **where: Any) -> dict[str, Any]:
+    """A histogram as one filled outline."""
+    outline = np.concatenate(([0.0], np.repeat(heights, 2), [0.0]))
+    line = {"color": colour, "width": 0}
+    filled = {"fill": "tozeroy", "fillcolor": colour, "opacity": 0.55, "showlegend": False}
+    return _line(np.repeat(edges, 2), outline, "particles", line, **filled, **where)
 
 
 # ------------------------------------------------------------------------------ over the weight
@@ -303,7 +311,7 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
     shapes: list[dict[str, Any]] = []
     headings: list[dict[str, Any]] = []
     for column, (run, drawn) in enumerate(zip(result.runs, layout.values(), strict=True)):
-        drawn["type"] = "log"
+        drawn |= {"type": "log", "dtick": 1}
         axis = {"xaxis": theme.x_axis(column)}
         if sweep is not None:
             traces += _swept(sweep, run.estimator, showlegend=column == 0, **axis)
@@ -348,8 +356,8 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
         y_range=(low, top + 0.05 * (top - low)),
         annotations=headings,
         shapes=shapes,
-        margin={"t": 54},
-        showlegend=True,
+        margin={"t": 54 if sweep else 34},
+        showlegend=sweep is not None,
         legend={"y": 1.09},
         **layout,
     )

@@ -289,7 +289,9 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
                 label="Particles from noise to action over time, with the critic beside them",
                 caption="Drag the golden point to move the critic's peak. Lines have the colour "
                 "of the mode in which they end (dotted grey: none); golden dashes are the points "
-                "where the estimator asks the critic. The dotted line is the time looked at.",
+                "where the estimator asks the critic. The dotted upright is the time looked at. "
+                "On the right: what the critic says (golden), what actions earn (golden, dotted) "
+                "and where the data are (grey).",
                 height=400,
                 drag=(Handle(x=1.1, y="peak", label="a*", colour=figures.CRITIC),),
             ),
@@ -303,7 +305,7 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
             Plot(
                 name="marginal",
                 label="Density of the particles at the time looked at",
-                caption="Grey bars: all particles at that time. Green: where an exact sampler of "
+                caption="Grey: all particles at that time. Green line: where an exact sampler of "
                 "the tilt would have them. Dotted: without guidance.",
                 span=6,
                 height=320,
@@ -311,8 +313,8 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
             Plot(
                 name="final",
                 label="Density of the sampled actions beside the exact tilt",
-                caption="Bars inside the green line would mean that the estimator samples "
-                "p e^(wQ). One tall bar is an optimiser at work.",
+                caption="Coloured as the paths. An estimator that samples p e^(wQ) fills the green "
+                "line; one tall bar is an optimiser at work. Dotted: the data.",
                 span=6,
                 height=320,
             ),
