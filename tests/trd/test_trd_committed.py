@@ -70,7 +70,8 @@ def test_the_benchmark_writes_what_the_package_reads(untrained, monkeypatch):
     bench = script("trd_methods")
     tiny = dataclasses.replace(
         bench.Sweep.small("small"),
-        plan=bench.Plan(n_problems=16, n_steps=4, batch=4),
+        lrs=(1e-3,),
+        plan=bench.Plan(n_problems=8, n_steps=2, batch=4),
         rounds=(1,),
         methods=("trd",),
         ablations=("opd_forward_x3",),

@@ -68,8 +68,9 @@ def taught(method: Method, drafts, seed: int = 0):
 
 def test_every_method_trains_on_the_trajectory_it_names(drafts):
     digits, y_o = drafts
-    for name, method in (METHODS | ABLATIONS).items():
-        found = taught(dataclasses.replace(method, corrupted=0.0), drafts)
+    for name in ("opd_reverse", "trd", "sft_refined", "sft_teacher", "trd_any_order"):
+        method = (METHODS | ABLATIONS)[name]
+        found = taught(method, drafts)
         verdict = verify(SUMS, digits, found.tokens)
         if method.trajectory == "y_o":
             assert torch.equal(found.tokens, y_o), name
