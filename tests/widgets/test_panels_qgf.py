@@ -56,39 +56,58 @@ def traces(figure, **wanted):
 # ----------------------------------------------------------------------------------- figures
 
 
-def test_every_shown_particle_is_one_line_in_the_colour_of_its_mode(pinned):
+def paths(figure, axis, colour):
+    """Points [n, 2] of every stroke of the shape in one colour."""
+    found = [
+        shape["path"]
+        for shape in figure.to_dict()["layout"]["shapes"]
+        if shape["type"] == "path" and (shape["xref"], shape["line"]["color"]) == (axis, colour)
+    ]
+    strokes = [stroke for path in found for stroke in path.split("M")[1:]]
+    return [np.array([point.split(",") for point in s.split("L")], float) for s in strokes]
+
+
+def test_every_shown_particle_is_one_stroke_in_the_colour_of_its_mode(pinned):
     run = pinned.runs[0]
     drawn = min(figures.N_PATHS, run.trajectory.shape[1])
     ends = run.final_mode[:drawn]
-    for mode, colour in ((-1, figures.theme.GREY), *enumerate(figures.MODES)):
-        lines = [
-            trace
-            for trace in traces(figures.flow_figure(pinned), xaxis="x2", name="")
-            if trace["line"]["color"] == colour
-        ]
-        (line,) = lines
-        paths = line["y"].reshape(-1, len(pinned.times) + 1)
-        assert np.isnan(paths[:, -1]).all()  # the pen is lifted
+    figure = figures.flow_figure(pinned)
+    for mode, colour in ((-1, "#7F7F7F"), *enumerate(figures.MODES)):
         want = run.trajectory[:, :drawn][:, ends == mode].T
-        np.testing.assert_allclose(paths[:, :-1], want, rtol=1e-6)
+        strokes = paths(figure, "x2", colour)
+        assert len(strokes) == len(want)
+        for stroke, path in zip(strokes, want, strict=True):
+            np.testing.assert_allclose(stroke, np.stack((pinned.times, path), 1), atol=6e-4)
     assert len(set(ends.tolist())) > 2  # a picture of one mode would prove little
 
 
 def test_marks_stand_where_the_critic_was_asked(pinned):
     for axis, run in zip(("x2", "x3"), pinned.runs, strict=True):
-        (marks,) = traces(figures.flow_figure(pinned), name="critic asked here", xaxis=axis)
-        at = marks["y"].reshape(-1, 3)
-        asked = run.queries[:, : figures.N_ASKED].ravel()
-        np.testing.assert_allclose(at, np.repeat(asked[:, None], 3, 1), rtol=1e-6)
-        middle = np.nanmean(marks["x"].reshape(-1, 3), axis=1)
-        repeated = np.repeat(run.query_times, min(figures.N_ASKED, run.queries.shape[1]))
-        np.testing.assert_allclose(middle, repeated, atol=1e-6)
+        marks = np.array(paths(figures.flow_figure(pinned), axis, figures.CRITIC)).mean(1)
+        asked = run.queries[:, : figures.N_ASKED]
+        times = np.repeat(run.query_times, asked.shape[1])
+        np.testing.assert_allclose(marks, np.stack((times, asked.ravel()), 1), atol=6e-4)
+
+
+def test_particles_far_away_keep_the_page_small():
+    result = trimodal(
+        dataclasses.replace(PRESETS["A"], estimator="ood", weight=32.0, n_particles=FEW)
+    )
+    assert np.abs(result.runs[0].trajectory).max() > 1e6
+    shapes = figures.flow_figure(result).to_dict()["layout"]["shapes"]
+    points = [shape["path"].count(",") for shape in shapes if shape["type"] == "path"]
+    assert sum(len(shape.get("path", "")) for shape in shapes) < 14 * sum(points)
 
 
 def test_many_steps_draw_fewer_paths():
     result = result_of(n_steps=100)
-    points = sum(len(trace["x"]) for trace in traces(figures.flow_figure(result), name=""))
-    assert points <= figures.N_POINTS + figures.N_PATHS
+    strokes = [
+        stroke
+        for colour in (*figures.MODES, figures.theme.GREY)
+        for stroke in paths(figures.flow_figure(result), "x2", colour)
+    ]
+    assert 20 < len(strokes) < 50
+    assert sum(map(len, strokes)) <= figures.N_POINTS
 
 
 def test_the_handle_stands_on_axes_of_fixed_range(explorer):
@@ -114,40 +133,44 @@ def test_the_critics_curve_is_highest_at_its_peak():
 
 def test_the_velocity_map_is_centred_on_rest(pinned):
     top = figures.TOP_SPEED["B"]
-    for run, map_ in zip(
-        pinned.runs, traces(figures.velocity_figure(pinned), type="heatmap"), strict=True
-    ):
-        assert map_["z"].dtype == np.uint8 and map_["zmin"] == 0
-        middle = (map_["zmin"] + map_["zmax"]) / 2
-        shown = (map_["z"].astype(float) - middle) / middle * top
-        step = top / middle
-        np.testing.assert_allclose(shown, run.velocity.clip(-top, top), atol=0.51 * step)
+    maps = traces(figures.flow_figure(pinned), type="heatmap")
+    for run, drawn in zip(pinned.runs, maps, strict=True):
+        assert drawn["z"].dtype == np.uint8 and drawn["zmin"] == 0
+        middle = drawn["zmax"] / 2
+        velocity = (drawn["z"].astype(float) - middle) / middle * top
+        rounding = 0.51 * top / middle
+        np.testing.assert_allclose(velocity, run.velocity.clip(-top, top), atol=rounding)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
-def test_the_marginal_is_that_of_the_time_looked_at(t):
+def test_the_upper_density_is_that_of_the_time_looked_at(t):
     result = result_of(time=t)
-    (bars,) = traces(figures.marginal_figure(result), type="bar")
-    frame = result.frame(t)
+    figure, frame = figures.density_figure(result), result.frame(t)
     assert result.frame_times[frame] == pytest.approx(t)
-    np.testing.assert_allclose(bars["y"], result.runs[0].marginals[frame], rtol=1e-6)
-    (exact,) = traces(figures.marginal_figure(result), name="exact tilt")
+    assert figure.layout.yaxis.title.text == f"density at t = {t:g}"
+    (particles,) = traces(figure, name="particles", yaxis="y")
+    heights = particles["y"][1:-1:2]
+    np.testing.assert_allclose(heights, result.runs[0].marginals[frame], rtol=1e-6)
+    (exact,) = traces(figure, name="exact tilt", yaxis="y")
     drawn = np.interp(result.x, exact["x"], exact["y"])  # at t = 1 on another grid
     np.testing.assert_allclose(drawn, result.tilted[frame], atol=3e-3)
 
 
-def test_final_bars_have_the_colours_of_the_paths(pinned):
-    bars = traces(figures.final_figure(pinned), type="bar")[0]
-    for mean, colour in zip(pinned.means, figures.MODES, strict=True):
-        nearest = np.abs(bars["x"] - mean).argmin()
-        assert bars["marker"]["color"][nearest] == colour
-    assert bars["marker"]["color"][0] == figures.theme.GREY
+def test_the_parts_of_the_final_histogram_have_the_colours_of_the_paths(pinned):
+    run = pinned.runs[0]
+    parts = traces(figures.density_figure(pinned), name="particles", yaxis="y2", xaxis="x")
+    heights = {part["fillcolor"]: part["y"][1:-1:2] for part in parts}
+    width = np.diff(pinned.final_edges)
+    for colour, mass in zip(figures.MODES, run.mode_masses, strict=True):
+        assert heights.pop(colour) @ width == pytest.approx(mass, abs=0.02)  # bins cross 3σ
+    (off,) = heights.values()
+    assert off @ width == pytest.approx(run.off_mode - run.outside, abs=0.02)
+    assert run.off_mode > 0.1
 
 
 def test_densities_keep_the_tilt_in_sight_when_particles_collapse():
     result = result_of(weight=2.0)
-    layout = figures.final_figure(result).to_dict()["layout"]
-    top = layout["yaxis"]["range"][1]
+    top = figures.density_figure(result).layout.yaxis2.range[1]
     assert result.fine_tilted.max() < top < 5 * result.fine_tilted.max()
     assert result.runs[0].histogram.max() > result.fine_tilted.max()
 

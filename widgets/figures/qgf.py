@@ -32,6 +32,8 @@ TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as
 SHADES = 254
 CRITIC_SHARE = 0.17  # of the width, at the right end
 GAP = 0.05
+UPPER, LOWER = (0.42, 1.0), (0.0, 0.38)  # shares of the height: paths, velocities
+UPPER_HALF, LOWER_HALF = (0.54, 1.0), (0.0, 0.46)
 Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
 STABILITY_LIMIT = 2
 WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
@@ -61,7 +63,7 @@ def _heading(text: str, domain: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _x_axis(
+def _axis(
     title: str, ends: Sequence[int | float], domain: tuple[float, float], **more: Any
 ) -> dict[str, Any]:
     return {
@@ -69,7 +71,6 @@ def _x_axis(
         "title": {"text": title, "standoff": 6},
         "range": tuple(ends),
         "domain": domain,
-        "anchor": "y",
         **more,
     }
 
@@ -81,13 +82,15 @@ def _columns(
     *,
     first: int = 0,
     right: float = 1.0,
+    anchor: str = "y2",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Axes of one column per run, and their headings; axes count from `first`."""
     layout, headings = {}, []
     for column, (run, domain) in enumerate(
         zip(result.runs, _domains(len(result.runs), right=right), strict=True), start=first
     ):
-        layout[theme.x_axis(column).replace("x", "xaxis")] = _x_axis(title, ends, domain)
+        name = theme.x_axis(column).replace("x", "xaxis")
+        layout[name] = _axis(title, ends, domain, anchor=anchor)
         headings.append(_heading(ESTIMATOR_NAMES[run.estimator], domain))
     return layout, headings
 
@@ -105,30 +108,30 @@ def _short(numbers: Any) -> np.ndarray:
 
 
 def flow_figure(result: TrimodalResult) -> go.Figure:
-    """Particles from noise to action, where the critic was asked, and the critic beside them.
+    """Particles from noise to action beside the critic; below them, the velocity that moves them.
 
     Paths and marks are shapes: plotly makes an element of the page for every particle of a
     trace, and one for all of them here.
     """
     layout, headings = _columns(
-        result, "time t: noise → action", (-0.02, 1.02), first=1, right=1 - CRITIC_SHARE - 0.03
+        result, "time t: noise → action", (0, 1), first=1, right=1 - CRITIC_SHARE - 0.03
     )
     side = (1 - CRITIC_SHARE, 1.0)
     headings.append(_heading("critic and data", side))
     looked = result.frame_times[result.frame(result.params.time)]
-    shapes: list[dict[str, Any]] = []
+    traces, shapes = _critic(result), []
     for column, run in enumerate(result.runs, start=1):
         axis = theme.x_axis(column)
+        traces += [_velocity(result, run, axis), _line([np.nan], [np.nan], "", {}, xaxis=axis)]
         shapes += [*_paths(result, run, axis), *_asked(result, run, axis)]
         shapes.append(theme.line(x=looked, axis=axis, colour=theme.GREY))
     return theme.figure(
-        _critic(result),
-        y="position x",
-        y_range=result.view,
+        traces,
         annotations=headings,
         shapes=shapes,
-        xaxis=_x_axis("height, scaled", (0, 1.2), side, showticklabels=False),
-        yaxis={"anchor": "x2"},
+        xaxis=_axis("", (0, 1.2), side, showticklabels=False, anchor="y"),
+        yaxis=_axis("position x", result.view, UPPER, anchor="x2"),
+        yaxis2=_axis("position x", result.view, LOWER, anchor="x2"),
         **layout,
     )
 
@@ -192,35 +195,33 @@ def _critic(result: TrimodalResult) -> list[dict[str, Any]]:
     ]
 
 
-def velocity_figure(result: TrimodalResult) -> go.Figure:
+def _velocity(result: TrimodalResult, run: Run, axis: str) -> dict[str, Any]:
     """The guided velocity at every position and time; red moves up, blue moves down."""
     top = TOP_SPEED[result.params.preset]
-    layout, headings = _columns(result, "time t", (0, 1), right=0.92)
     step = result.map_times[1] - result.map_times[0] if len(result.map_times) > 1 else 1.0
-    traces = [
-        {
-            "type": "heatmap",
-            "x": _short(result.map_times + step / 2),
-            "y": _short(result.map_x),
-            "z": _shades(run.velocity, top),
-            "zmin": 0,
-            "zmax": SHADES,
-            "colorscale": theme.SIGNED,
-            "showscale": column == 0,
-            "colorbar": {
-                "thickness": 12,
-                "x": 0.95,
-                "xanchor": "left",
-                "tickvals": [0, SHADES / 2, SHADES],
-                "ticktext": [f"−{top:g}", "0", f"+{top:g}"],
-                "title": {"text": "dx/dt", "side": "top"},
-            },
-            "xaxis": theme.x_axis(column),
-            "hoverinfo": "skip",
-        }
-        for column, run in enumerate(result.runs)
-    ]
-    return theme.figure(traces, y="position x", y_range=result.view, annotations=headings, **layout)
+    return {
+        "type": "heatmap",
+        "x": _short(result.map_times + step / 2),
+        "y": _short(result.map_x),
+        "z": _shades(run.velocity, top),
+        "zmin": 0,
+        "zmax": SHADES,
+        "colorscale": theme.SIGNED,
+        "showscale": axis == "x2",
+        "colorbar": {
+            "thickness": 12,
+            "x": 1 - CRITIC_SHARE,
+            "xanchor": "left",
+            "y": sum(LOWER) / 2,
+            "len": LOWER[1] - LOWER[0],
+            "tickvals": [0, SHADES / 2, SHADES],
+            "ticktext": [f"−{top:g} down", "0", f"+{top:g} up"],
+            "title": {"text": "velocity", "side": "top"},
+        },
+        "xaxis": axis,
+        "yaxis": "y2",
+        "hoverinfo": "skip",
+    }
 
 
 def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
@@ -232,69 +233,70 @@ def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
 # ------------------------------------------------------------------------------------ densities
 
 
-def marginal_figure(result: TrimodalResult) -> go.Figure:
-    """All particles at the chosen time, beside the unguided and the exact tilted density."""
+def density_figure(result: TrimodalResult) -> go.Figure:
+    """All particles at the chosen time, and as actions, over the unguided and the exact density."""
     frame = result.frame(result.params.time)
     at, unguided, tilted = result.x, result.density[frame], result.tilted[frame]
     if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
         at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
-    blocks = [[(theme.GREY, run.marginals[frame])] for run in result.runs]
-    return _densities(result, blocks, result.bin_edges, at, unguided, tilted, result.view)
+    layout, headings = _columns(result, "position x", [0.75 * end for end in result.view])
+    traces: list[dict[str, Any]] = []
+    for column, run in enumerate(result.runs):
+        upper = {"xaxis": theme.x_axis(column), "yaxis": "y"}
+        lower = upper | {"yaxis": "y2"}
+        traces.append(_steps(result.bin_edges, run.marginals[frame], PARTICLES, **upper))
+        traces += _exact(at, unguided, tilted, **upper)
+        for colour, heights in _by_mode(result, run):
+            traces.append(_steps(result.final_edges, heights, colour, **lower))
+        traces += _exact(result.fine, result.fine_density, result.fine_tilted, **lower)
+    now = [run.marginals[frame] for run in result.runs]
+    final = [run.histogram for run in result.runs]
+    said = f"density at t = {result.frame_times[frame]:.3g}"
+    upper_ends = _heights(now, unguided, tilted)
+    lower_ends = _heights(final, result.fine_density, result.fine_tilted)
+    return theme.figure(
+        traces,
+        annotations=headings,
+        yaxis=_axis(said, upper_ends, UPPER_HALF, anchor="x"),
+        yaxis2=_axis("density of actions", lower_ends, LOWER_HALF, anchor="x"),
+        **layout,
+    )
 
 
-def final_figure(result: TrimodalResult) -> go.Figure:
-    """The sampled actions, in the colours of their modes, beside the exact tilt."""
+def _by_mode(result: TrimodalResult, run: Run) -> list[tuple[str, np.ndarray]]:
+    """The histogram of the actions in parts: off every mode, and in each of them."""
     middles = (result.final_edges[:-1] + result.final_edges[1:]) / 2
     offsets = np.abs(middles[:, None] - np.asarray(result.means))
     mode = np.where(offsets.min(1) <= 3 * result.std, offsets.argmin(1), -1)
-    blocks = [
-        [
-            (colour, np.where(mode == number, run.histogram, 0.0))
-            for number, colour in ((-1, theme.GREY), *enumerate(MODES))
-        ]
-        for run in result.runs
+    return [
+        (colour, np.where(mode == number, run.histogram, 0.0))
+        for number, colour in ((-1, PARTICLES), *enumerate(MODES))
     ]
-    ends = (0.75 * result.view[0], 0.75 * result.view[1])
-    fine = result.fine, result.fine_density, result.fine_tilted
-    return _densities(result, blocks, result.final_edges, *fine, ends)
 
 
-def _densities(
-    result: TrimodalResult,
-    blocks: list[list[tuple[str, np.ndarray]]],
-    edges: np.ndarray,
-    at: np.ndarray,
-    unguided: np.ndarray,
-    tilted: np.ndarray,
-    ends: tuple[float, float],
-) -> go.Figure:
-    """One column per run: histograms in their colours, and the two exact densities over them."""
-    layout, headings = _columns(result, "position x", ends)
-    traces: list[dict[str, Any]] = []
-    for column, parts in enumerate(blocks):
-        axis = {"xaxis": theme.x_axis(column)}
-        traces += [_steps(edges, heights, colour, **axis) for colour, heights in parts]
-        dotted = {"color": UNGUIDED, "width": 2, "dash": "dot"}
-        traces.append(_line(at, unguided, "unguided, exact", dotted, **axis))
-        traces.append(_line(at, tilted, "exact tilt", {"color": EXACT, "width": 2.5}, **axis))
+def _exact(at: np.ndarray, unguided: np.ndarray, tilted: np.ndarray, **where: Any) -> list[dict]:
+    dotted = {"color": UNGUIDED, "width": 2, "dash": "dot"}
+    return [
+        _line(at, unguided, "unguided, exact", dotted, **where),
+        _line(at, tilted, "exact tilt", {"color": EXACT, "width": 2.5}, **where),
+    ]
+
+
+def _heights(
+    histograms: list[np.ndarray], unguided: np.ndarray, tilted: np.ndarray
+) -> tuple[float, float]:
+    """Ends of an axis of densities, which jump seldom; a collapsed sample may leave the plot."""
     exact = float(max(unguided.max(), tilted.max()))
-    reached = max(float(heights.max()) for parts in blocks for _, heights in parts)
-    tallest = max(exact, min(2 * exact, reached))  # a collapsed sample may leave the plot
-    top = next((top for top in DENSITY_TOPS if top > 1.1 * tallest), 1.1 * tallest)
-    return theme.figure(
-        traces,
-        y="density",
-        y_range=(0, top),
-        annotations=headings,
-        **layout,
-    )
+    reached = max(float(histogram.max()) for histogram in histograms)
+    tallest = max(exact, min(2 * exact, reached))
+    return 0.0, next((top for top in DENSITY_TOPS if top > 1.1 * tallest), 1.1 * tallest)
 
 
 def _steps(edges: np.ndarray, heights: np.ndarray, colour: str, **where: Any) -> dict[str, Any]:
     """A histogram as one filled outline."""
     outline = np.concatenate(([0.0], np.repeat(heights, 2), [0.0]))
     line = {"color": colour, "width": 0}
-    filled = {"fill": "tozeroy", "fillcolor": colour, "opacity": 0.55, "showlegend": False}
+    filled = {"fill": "tozeroy", "fillcolor": colour}
     return _line(np.repeat(edges, 2), outline, "particles", line, **filled, **where)
 
 
@@ -303,7 +305,7 @@ def _steps(edges: np.ndarray, heights: np.ndarray, colour: str, **where: Any) ->
 
 def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
     """What the critic says of the actions and what they earn, over the weight if it was swept."""
-    layout, _ = _columns(result, "weight w", WEIGHT_ENDS)
+    layout, _ = _columns(result, "weight w", WEIGHT_ENDS, anchor="y")
     top = max(float(result.fine_critic.max()), float(result.fine_return.max()))
     low = result.bc_return - 0.3 * (top - result.bc_return)
     at = max(result.params.weight, 10 ** WEIGHT_ENDS[0])

@@ -107,9 +107,7 @@ def present_flow(flow: Flow) -> View:
         summary=summary,
         figures={
             "flow": figures.flow_figure(result),
-            "velocity": figures.velocity_figure(result),
-            "marginal": figures.marginal_figure(result),
-            "final": figures.final_figure(result),
+            "densities": figures.density_figure(result),
             "gap": figures.weight_figure(result, flow.over_weights),
         },
         readouts=tuple(readouts),
@@ -286,37 +284,25 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
         plots=(
             Plot(
                 name="flow",
-                label="Particles from noise to action over time, with the critic beside them",
+                label="Particles from noise to action over time with the critic beside them, and "
+                "below them the guided velocity over time and position",
                 caption="Drag the golden point to move the critic's peak. Lines have the colour "
                 "of the mode in which they end (dotted grey: none); golden dashes are the points "
                 "where the estimator asks the critic. The dotted upright is the time looked at. "
                 "On the right: what the critic says (golden), what actions earn (golden, dotted) "
-                "and where the data are (grey).",
-                height=400,
+                "and where the data are (grey). Below: red pushes particles up, blue down.",
+                height=580,
                 drag=(Handle(x=1.1, y="peak", label="a*", colour=figures.CRITIC),),
             ),
             Plot(
-                name="velocity",
-                label="Guided velocity over time and position",
-                caption="Red pushes particles up, blue pushes them down.",
+                name="densities",
+                label="Densities of the particles at the time looked at and of the actions, "
+                "beside the exact tilt",
+                caption="Above: all particles at the time looked at. Below: the actions, coloured "
+                "as the paths. Green line: an exact sampler of the tilt p e^(wQ); dotted: without "
+                "guidance. One tall bar is an optimiser at work, not a sampler.",
                 span=6,
-                height=320,
-            ),
-            Plot(
-                name="marginal",
-                label="Density of the particles at the time looked at",
-                caption="Grey: all particles at that time. Green line: where an exact sampler of "
-                "the tilt would have them. Dotted: without guidance.",
-                span=6,
-                height=320,
-            ),
-            Plot(
-                name="final",
-                label="Density of the sampled actions beside the exact tilt",
-                caption="Coloured as the paths. An estimator that samples p e^(wQ) fills the green "
-                "line; one tall bar is an optimiser at work. Dotted: the data.",
-                span=6,
-                height=320,
+                height=400,
             ),
             Plot(
                 name="gap",
@@ -326,7 +312,7 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
                 "(green) earn. Right of the red line Euler steps overshoot. Sweep over the weight, "
                 "under More controls, for the whole curves.",
                 span=6,
-                height=320,
+                height=400,
             ),
         ),
         defaults={**first, **values},
