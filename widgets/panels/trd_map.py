@@ -1,0 +1,126 @@
+"""The mode map: when does a teacher stop to repair?"""
+
+from statistics import fmean
+from typing import Any
+
+from intuitive.trd.committed import WaitMap
+from intuitive.trd.experiment import ModeMapParams, ModeMapResult, mode_map
+
+from ..figures import trd_map as figures
+from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
+from .trd_shipped import told, trained_settings
+
+REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def map_modes(params: ModeMapParams, *, stale: Any, progress: Any) -> ModeMapResult:
+    """`mode_map`."""
+    with told("weights"):
+        return mode_map(params, stale=stale)
+
+
+def after_errors(found: WaitMap) -> float:
+    """Mean WAIT mass over every error position and delay of the map."""
+    return fmean(mass for masses in found.by_error.values() for mass in masses)
+
+
+def present_map(result: ModeMapResult) -> View:
+    params, maps = result.params, {"exact": result.exact, "learned": result.learned}
+    rows = []
+    for name, found in maps.items():
+        for error, masses in found.by_error.items():
+            for steps, mass in enumerate(masses):
+                where = f"error at {figures.error_name(error)}, {steps} steps later"
+                rows.append((figures.TEACHER_NAMES[name], where, f"{mass:.4f}"))
+        for steps, mass in enumerate(found.clean, start=1):
+            rows.append((figures.TEACHER_NAMES[name], f"{steps} right steps", f"{mass:.4f}"))
+    exact, learned = maps.values()
+    readouts = []
+    for name, found in maps.items():
+        of = figures.TEACHER_NAMES[name]
+        high = found.worst_clean > figures.LIMIT
+        readouts += [
+            Readout(f"{of}: WAIT after an error", f"{after_errors(found):.2f}"),
+            Readout(
+                f"{of}: worst false alarm",
+                f"{found.worst_clean:.3f}" + (f" ▲ above {figures.LIMIT}" if high else ""),
+                alarm=high,
+            ),
+            Readout(
+                f"{of}: next total, from the error / repaired silently",
+                f"{found.consistent:.2f} / {found.repaired:.2f}",
+            ),
+        ]
+    return View(
+        summary=(
+            f"With λ = {params.repair:g} the program says WAIT with {after_errors(exact):.2f} "
+            f"after an error and with at most {exact.worst_clean:.3f} after right steps; the "
+            f"trained network with {after_errors(learned):.2f} and at most "
+            f"{learned.worst_clean:.3f}."
+        ),
+        figures={"maps": figures.map_figure(maps), "clean": figures.clean_figure(maps)},
+        readouts=tuple(readouts),
+        table=Table(("teacher", "prefix", "WAIT mass"), tuple(rows)),
+        code=(
+            "from intuitive.trd.experiment import ModeMapParams, mode_map\n\n"
+            f'result = mode_map(ModeMapParams.from_text("{params.to_text()}"))\n'
+            "result.exact.by_error, result.learned.by_error, result.learned.clean"
+        ),
+    )
+
+
+def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """WAIT mass by the place of an error and the steps since, with false alarms.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `repair=0.6`.
+    """
+    first = ModeMapParams()
+    controls = (
+        Range(
+            name="repair",
+            label="The program's λ",
+            values=REPAIRS,
+            texts=tuple(f"{value:g}" for value in REPAIRS),
+        ),
+        Range(name="seed", label="Seed of the traces", min=0, max=20),
+        Range(
+            name="n_traces", label="Traces per error position", values=(16, 32, 64, 256), more=True
+        ),
+        Choice(name="setting", label="Task", options=trained_settings(), more=True),
+    )
+    return Explorer(
+        name="trd_mode_map",
+        title="When does the teacher stop to repair?",
+        params=ModeMapParams,
+        compute=map_modes,
+        present=present_map,
+        controls=controls,
+        plots=(
+            Plot(
+                name="maps",
+                label="Probability of WAIT by place of the error and steps since, for two teachers",
+                caption="A row is where the error stands, a column how many steps were written "
+                "since. The program's mass is λ everywhere; the network learned its own from "
+                "traces and does not move with the slider.",
+                span=8,
+                height=320,
+            ),
+            Plot(
+                name="clean",
+                label="Probability of WAIT after right steps alone, for two teachers",
+                caption="Nothing is wrong here: every WAIT is a false alarm. Dotted: 2 %.",
+                span=4,
+                height=320,
+            ),
+        ),
+        defaults={
+            "repair": first.repair,
+            "seed": first.seed,
+            "n_traces": 32,
+            "setting": first.setting,
+            **values,
+        },
+        predict=predict,
+    )

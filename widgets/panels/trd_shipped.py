@@ -1,0 +1,47 @@
+"""What the TRD panels need from files: which settings have their models or their results."""
+
+import contextlib
+from collections.abc import Iterator
+from importlib import resources
+
+from intuitive.trd.committed import SETTINGS, WEIGHTS, methods_file
+
+SETTING_NAMES = {
+    "small": "4 digits modulo 7",
+    "late": "8 digits modulo 23, with a plan",
+}
+MAKE = {
+    "weights": "python benchmarks/trd_methods.py --stage train",
+    "methods": "python benchmarks/trd_methods.py",
+    "real_text": "python benchmarks/trd_real_text.py",
+}
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say which command makes a file that is missing: "weights", "methods" or "real_text"."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"The {what.replace('_', ' ')} of this lesson are not there: run `{MAKE[what]}`."
+        ) from error
+
+
+def trained_settings() -> dict[str, str]:
+    """Names of the settings whose models are there; the small one in any case."""
+    return {
+        name: SETTING_NAMES[name]
+        for name in SETTINGS
+        if name == "small" or (WEIGHTS / f"{name}.safetensors").is_file()
+    }
+
+
+def measured_settings() -> dict[str, str]:
+    """Names of the settings whose results are there; the small one in any case."""
+    folder = resources.files("intuitive.results")
+    return {
+        name: SETTING_NAMES[name]
+        for name in SETTINGS
+        if name == "small" or folder.joinpath(methods_file(name)).is_file()
+    }
