@@ -277,7 +277,8 @@ def train(sweep: Sweep, device: torch.device, weights: Path, commit: str | None)
     teacher = learned_teacher(
         config, 0, device=device, progress=report("teacher", 1000, config.teacher.n_steps)
     )
-    made = {"command": " ".join(sys.argv), "device": device_name(device), "commit": commit or ""}
+    command = f"{Path(__file__).name} --setting {sweep.setting} --stage train"
+    made = {"command": command, "device": device_name(device), "commit": commit or ""}
     path = save_shipped(weights, sweep.setting, teacher, students, made)
     print(f"Written to {path}", flush=True)
 
