@@ -185,6 +185,8 @@ def test_the_gap_is_named_and_the_limit_of_steps_drawn(pinned):
     assert len(red) == 2 and len(limit) == 1
     at_limit = dataclasses.replace(pinned.params, weight=limit.pop())
     assert at_limit.stability == pytest.approx(figures.STABILITY_LIMIT)
+    chosen = figures.weight_figure(result_of(estimator="best_of_n"), None).layout.shapes
+    assert all(shape.line.color != figures.theme.VERMILION for shape in chosen)  # no such steps
 
 
 def test_a_mean_below_the_plot_is_drawn_at_its_edge():

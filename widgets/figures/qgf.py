@@ -36,6 +36,7 @@ UPPER, LOWER = (0.42, 1.0), (0.0, 0.38)  # shares of the height: paths, velociti
 UPPER_HALF, LOWER_HALF = (0.54, 1.0), (0.0, 0.46)
 Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
 STABILITY_LIMIT = 2
+STEERED = {"ood", "qgf", "qgf_jacobian", "flow_dps", "chain", "bptt", "robust_q"}  # step by w∇Q
 WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
 DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -146,7 +147,7 @@ def _paths(result: TrimodalResult, run: Run, axis: str) -> list[dict[str, Any]]:
     for mode, colour in ((-1, theme.GREY), *enumerate(MODES)):
         drawn = "".join(_path(times, path) for path in paths[:, ends == mode].T.tolist())
         line = {"color": colour, "width": 1, "dash": "solid" if mode >= 0 else "dot"}
-        shapes += _shape(drawn, axis, line, opacity=0.6, layer="below")
+        shapes += _shape(drawn, axis, line, layer="below")
     return shapes
 
 
@@ -344,7 +345,7 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
             theme.line(y=result.bc_return, axis=axis["xaxis"], colour=UNGUIDED),
             theme.line(y=result.tilt_return, axis=axis["xaxis"], colour=EXACT),
         ]
-        if result.stability > 0:
+        if result.stability > 0 and run.estimator in STEERED:
             limit = STABILITY_LIMIT * result.params.weight / result.stability
             if np.log10(limit) < WEIGHT_ENDS[1]:
                 red = {"colour": theme.VERMILION, "dash": "dash"}

@@ -36,7 +36,6 @@ PRESET_NAMES = {
     "B": "B: bump outside the data",
     "C": "C: deceptive mean",
 }
-STEERED = {"ood", "qgf", "qgf_jacobian", "flow_dps", "chain", "bptt", "robust_q"}  # step by w∇Q
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
 _SWEEPS: dict[TrimodalParams, Sweep] = {}  # the last one: moving w or t needs no other
 
@@ -127,7 +126,7 @@ def _sentence(result: TrimodalResult, run: Run) -> str:
 
 
 def _overshoots(result: TrimodalResult) -> bool:
-    steered = any(run.estimator in STEERED for run in result.runs)
+    steered = any(run.estimator in figures.STEERED for run in result.runs)
     return steered and result.stability > figures.STABILITY_LIMIT
 
 
