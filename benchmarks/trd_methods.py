@@ -72,7 +72,7 @@ class Sweep:
     setting: str
     seeds: int = 5
     tuning_seeds: int = 2  # of these, for the choice of learning rates
-    lrs: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    lrs: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 6e-3)
     plan: Plan = field(default_factory=Plan)
     rounds: tuple[int, ...] = (1, 8)
     repair: float = 0.3  # λ of the exact teacher
@@ -415,8 +415,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if faults else 0
 
     begun, device = time.monotonic(), torch.device(options.device)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
     sweep = (Sweep.small if options.small else Sweep)(setting=options.setting)
     path = options.folder / methods_file(options.setting)
 

@@ -44,7 +44,7 @@ class StudentConfig:
     right_to_left: float = 0.8  # share of traces in this order; the others are in any
     wrong_total: float = 0.15  # chance that a total is wrong, in what it learns from
     wrong_plan: float = 0.4  # likewise for the plan, where there is one
-    n_steps: int = 1500
+    n_steps: int = 6000
     batch: int = 96
     lr: float = 3e-3
 
@@ -59,10 +59,11 @@ class LearnedTeacherConfig:
     planted: float = 0.3  # of solutions with one planted wrong total
     revise: float = 0.3  # of drafts that are rewritten
     repair: float = 0.3  # chance of WAIT at a boundary after an error: the ideal λ
-    always_repair: float = 0.55  # first share of the steps, in which every error is repaired
+    at_once: float = 0.35  # first share of the steps: every error is repaired at once
+    spread: float = 0.4  # next share: at any later boundary; then with `repair` as its chance
     left_to_right: float = 0.5  # orders of its own; the others are uniform
     wrong_plan: float = 0.4  # how often it guesses a wrong plan from x
-    n_steps: int = 10_000
+    n_steps: int = 16_000
     batch: int = 128
     lr: float = 1.5e-3
 
@@ -87,8 +88,8 @@ class SettingConfig:
         """Eight digits, errors that show late: the student errs in the plan, rarely in a total."""
         return cls(
             sums=SumsConfig.late(),
-            student=StudentConfig(wrong_total=0.03, n_steps=3000),
-            teacher=LearnedTeacherConfig(width=96, n_steps=20_000, batch=160),
+            student=StudentConfig(wrong_total=0.03, n_steps=12_000),
+            teacher=LearnedTeacherConfig(width=96, n_steps=32_000, batch=160),
         )
 
 
@@ -142,8 +143,8 @@ def solve_examples(
         b: rows.
         repair: chance of WAIT at every boundary where the error can be seen.
         spread: instead, every error is repaired, at one of those boundaries chosen evenly, and the
-            boundaries passed by are masked: the first lesson is what an error looks like, however
-            long ago it was.
+            boundaries passed by are masked: this teaches what an error looks like, however long
+            ago it was.
         generator: the source of randomness.
     """
     sums, habits = config.sums, config.teacher
@@ -331,12 +332,12 @@ def learned_teacher(
     n_revise = round(habits.revise * habits.batch)
 
     def draw(first: int, steps: int) -> list[Examples]:
-        n_solve = habits.batch - n_revise
+        n_solve, gone = habits.batch - n_revise, first / habits.n_steps
         solve = solve_examples(
             config,
             steps * n_solve,
-            repair=habits.repair,
-            spread=first < habits.always_repair * habits.n_steps,
+            repair=1.0 if gone < habits.at_once else habits.repair,
+            spread=habits.at_once <= gone < habits.at_once + habits.spread,
             generator=generator,
         )
         revise = revise_examples(config, steps * n_revise, generator=generator)

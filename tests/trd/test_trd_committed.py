@@ -127,7 +127,7 @@ def test_every_method_was_run_with_both_teachers_and_both_numbers_of_rounds(foun
             for rounds in (1, 8):
                 row = found.row(name, teacher=teacher, rounds=rounds)
                 assert len(row.accuracy_by_seed) == found.seeds == 5
-                assert len(row.validation) == 3
+                assert len(row.validation) == 4
 
 
 def test_forward_opd_falls_with_the_repair_weight(small):
