@@ -18,6 +18,7 @@ MARKS = {  # colour and how the token is written, so that colour alone tells not
 }
 MARK_NAMES = {"kept": "kept", "wrong": "wrong (struck)", "fixed": "fixed (bold)",
               "moved": "in another place (italic)"}  # fmt: skip
+LEAST_ONSET = 0.02  # mass on WAIT from which a rung names it
 CONTEXT_SHOWN = 5  # tokens of a rung's context that are written out
 
 
@@ -43,7 +44,7 @@ def loss_figure(result: AlongResult, place: int, divergence: str) -> go.Figure:
                 "y": list(path.nats),
                 "marker": {
                     "color": [
-                        fade(colour, 0.45 if faded and i < error else 1)
+                        fade(colour, 0.45 if faded and i <= error else 1)
                         for i in range(len(path.nats))
                     ]
                 },
@@ -59,6 +60,7 @@ def loss_figure(result: AlongResult, place: int, divergence: str) -> go.Figure:
             "tickangle": 0 if longest <= 13 else -60,
             "ticklabeloverflow": "allow",
             "showgrid": False,
+            "zeroline": False,
         }
     shapes = [theme.line(x=place, colour=STUDENT, dash="dash")]
     if result.y_o.first_error is not None:
@@ -68,7 +70,7 @@ def loss_figure(result: AlongResult, place: int, divergence: str) -> go.Figure:
                 "text": "first error",
                 "x": result.y_o.first_error,
                 "xref": "x",
-                "xanchor": "right",
+                "xanchor": "right" if result.y_o.first_error > 1 else "left",
                 "y": 0.98,
                 "yref": "paper",
                 "yanchor": "top",
@@ -89,7 +91,10 @@ def ladder_figure(result: AlongResult, place: int) -> go.Figure:
     """What a repair needs and what OPD supplies, one rung under the other; shared ones are lit."""
     rungs = result.ladder
     shapes, notes = [], []
-    headings = ("the repair needs: context → next token", "OPD supplies: context → likeliest token")
+    headings = (
+        "the repair needs: context → next token",
+        "OPD supplies: context → the teacher's next token",
+    )
     for row, rung in enumerate(rungs):
         for column, (context, target) in enumerate(
             ((rung.context, rung.target), (rung.opd_context, rung.opd_target))
@@ -112,8 +117,9 @@ def ladder_figure(result: AlongResult, place: int) -> go.Figure:
                 }
             )
             text = f"{_context(context)} → <b>{target}</b>"
-            if column == 1:
-                text += f"  <i>(WAIT {rung.onset_mass:.2f})</i>"
+            if column == 1 and rung.onset_mass >= LEAST_ONSET:
+                text = f"{_context(context)} → <b>WAIT</b> {rung.onset_mass:.2f}"
+                text += "" if target == "WAIT" else f", else {target}"
             notes.append(_text(text, column + 0.04, row, xanchor="left"))
         notes.append(_text("=" if rung.shared else "≠", 0.97, row, xanchor="center"))
     notes += [
@@ -188,6 +194,7 @@ def diff_figure(result: AlongResult) -> go.Figure:
             "ticktext": [_row(path) for path in paths],
             "showgrid": False,
             "showline": False,
+            "zeroline": False,
             "ticks": "",
         },
     )

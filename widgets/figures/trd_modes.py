@@ -77,7 +77,12 @@ def bars_figure(result: TwoModesResult, divergence: str) -> go.Figure:
         legend={"y": 1.03, "traceorder": "reversed"},
         margin={"t": 40, "b": 62 if not few else 30},
         annotations=notes,
-        xaxis={"tickvals": places, "ticktext": list(result.tokens), "tickangle": 0 if few else -60},
+        xaxis={
+            "tickvals": places,
+            "ticktext": list(result.tokens),
+            "tickangle": 0 if few else -60,
+            "zeroline": False,
+        },
         yaxis={"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]},
     )
 
@@ -139,7 +144,12 @@ def pushes_figure(result: TwoModesResult, divergence: str) -> go.Figure:
         annotations=notes,
         margin={"l": 210, "t": 10},
         shapes=[theme.line(x=0, colour=theme.GREY)],
-        yaxis={"tickvals": list(range(len(names))), "ticktext": labels},
+        yaxis={
+            "tickvals": list(range(len(names))),
+            "ticktext": labels,
+            "zeroline": False,
+            "showgrid": False,
+        },
         xaxis={"tickvals": [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1]},
     )  # fmt: skip
 
@@ -183,6 +193,7 @@ def gaussian_figure(result: TwoModesResult, divergence: str) -> go.Figure:
         y="density",
         x_range=DENSITY_ENDS,
         y_range=(0, DENSITY_TOP),
+        xaxis={"zeroline": False},
         showlegend=True,
         margin={"t": 40},
         legend={"y": 1.03},

@@ -60,7 +60,10 @@ def along_figure(kept: KeptItem, measure: str) -> go.Figure:
     )
     longest = max(len(kept.right.tokens), len(wrong.tokens))
     if logarithmic:
-        y = {"y_range": (-8.2, 0.1), "yaxis": {"type": "log", "dtick": 2}}
+        y = {
+            "y_range": (-8.2, 0.1),
+            "yaxis": {"type": "log", "dtick": 2, "exponentformat": "power"},
+        }
     else:
         most = max(max(getattr(getattr(kept, name), measure)) for name in LOOKS)
         y = {"y_range": (-0.2, next((t for t in (2, 5, 10, 15, 20) if t > most), most) * 1.03)}
@@ -69,6 +72,7 @@ def along_figure(kept: KeptItem, measure: str) -> go.Figure:
         x="token of the solution",
         y=label,
         x_range=(-1, longest),
+        xaxis={"zeroline": False},
         shapes=shapes,
         showlegend=True,
         **y,
@@ -109,6 +113,7 @@ def delay_figure(found: RealText, kind: str) -> go.Figure:
         xaxis={
             "tickvals": delays,
             "ticktext": ["before" if delay < 0 else f"{delay}" for delay in delays],
+            "zeroline": False,
         },
         yaxis={"rangemode": "tozero", "exponentformat": "power", "nticks": 6},
         margin={"l": 70},
@@ -147,7 +152,7 @@ def prompts_figure(found: RealText) -> go.Figure:
         x="what the model sees before it",
         y="surprise, nats per token",
         x_range=(-0.5, 1.5),
-        xaxis={"tickvals": [0, 1], "ticktext": list(contexts.values())},
+        xaxis={"tickvals": [0, 1], "ticktext": list(contexts.values()), "zeroline": False},
         yaxis={"rangemode": "tozero"},
         showlegend=True,
     )

@@ -12,6 +12,7 @@ from .trd_styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, fade
 
 MAIN = ("opd_forward", "opd_forward_clip", "opd_reverse", "sft_teacher", "sft_refined", "trd")
 MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
+LEAST_WAIT = 0.02  # share of rollouts from which it is marked how many of them end right
 COLUMNS = (  # of the table's picture
     ("accuracy", "accuracy, Avg@16"),
     ("wait", "says WAIT → right after it"),
@@ -32,7 +33,8 @@ def table_figure(
     layout = theme.columns([title for _, title in COLUMNS], x="", x_range=(-0.02, 1.04), gap=0.04)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
-            axis |= {"tickformat": ".0%", "dtick": 0.25}
+            axis |= {"tickformat": ".0%", "dtick": 0.25, "ticklabeloverflow": "allow"}
+            axis["zeroline"] = False
     labels = [METHOD_STYLES[name].name for name in names]
     return theme.figure(
         traces,
@@ -48,6 +50,7 @@ def table_figure(
                 f"<b>{label}</b>" if name == chosen else label
                 for name, label in zip(names, labels, strict=True)
             ],
+            "zeroline": False,
         },
         **layout,
     )
@@ -89,10 +92,10 @@ def _line(row: MethodRow, y: float, *, filled: bool) -> list[dict[str, Any]]:
         {
             **points([0.0, row.wait], "x2"),
             "mode": "lines",
-            "line": {"color": fade(colour, 0.6), "width": 5},
+            "line": {"color": fade(colour, 0.7 if filled else 0.35), "width": 5},
         },
     ]
-    if row.correct_after_wait is not None and row.wait > 0.005:
+    if row.correct_after_wait is not None and row.wait >= LEAST_WAIT:
         right = points([row.wait * row.correct_after_wait], "x2")
         right["marker"] = {
             "color": REPAIR,
@@ -113,7 +116,7 @@ def curves_figure(
     for row in rows:
         style = METHOD_STYLES[row.name]
         bold = row.name == chosen
-        tokens = [point.teacher_tokens / 1e6 for point in row.curve]
+        tokens = [point.teacher_tokens / 1e3 for point in row.curve]
         heights = [getattr(point, measure) for point in row.curve]
         traces.append(
             {
@@ -125,7 +128,7 @@ def curves_figure(
                 "marker": {**style.marker(5), "opacity": 0.6},
                 "xaxis": theme.x_axis(rounds.index(row.rounds)),
                 "showlegend": False,
-                "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}} M<extra></extra>",
+                "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}}k<extra></extra>",
             }
         )
         final = row.accuracy.estimate if measure == "accuracy" else row.pass_at["4"]
@@ -138,7 +141,7 @@ def curves_figure(
             "xaxis": theme.x_axis(rounds.index(row.rounds)),
             "name": style.name,
             "showlegend": row.rounds == rounds[0],
-            "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}} M<extra></extra>",
+            "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}}k<extra></extra>",
         }
         if measure == "accuracy":
             last["error_y"] = {
@@ -150,9 +153,9 @@ def curves_figure(
             }
         traces.append(last)
     headings = [f"{n} round{'s' if n > 1 else ''}" for n in rounds]
-    layout = theme.columns(headings, x="teacher tokens per student, millions", x_range=(0, 1))
+    layout = theme.columns(headings, x="teacher tokens per student, thousands", x_range=(0, 1))
     most = [
-        max(p.teacher_tokens for row in rows if row.rounds == n for p in row.curve) / 1e6
+        max(p.teacher_tokens for row in rows if row.rounds == n for p in row.curve) / 1e3
         for n in rounds
     ]
     for place, top in enumerate(most):

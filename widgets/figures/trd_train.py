@@ -11,7 +11,7 @@ from intuitive.trd.experiment import LiveRun
 from .. import theme
 from .trd_styles import METHOD_STYLES, fade
 
-ENDS = ("right", "says WAIT", "keeps the student's order")
+ENDS = ("right", "says WAIT", "keeps its order")
 
 
 def course_figure(
@@ -58,7 +58,7 @@ def course_figure(
         yaxis={"tickformat": ".0%"},
         showlegend=True,
         legend={"y": -0.2, "yanchor": "top"},
-        margin={"b": 100},
+        margin={"l": 66, "b": 100},
     )
 
 
@@ -116,6 +116,8 @@ def ends_figure(
                 "tickvals": places,
                 "ticktext": [METHOD_STYLES[key].name for key in names],
                 "tickangle": -30,
+                "ticklabeloverflow": "allow",
+                "zeroline": False,
             }
     return theme.figure(
         traces,

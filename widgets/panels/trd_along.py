@@ -58,7 +58,7 @@ def follow(setting: AlongSetting, *, stale: Any, progress: Any) -> Followed:
     """`along` the chosen rollout; the nearest error is taken where none is at the wanted step."""
     check(stale)
     params, sums = setting.params, setting_config(setting.params.setting).sums
-    with told("weights"):
+    with told("models"):
         _, digits, y_o = experiment._failures(params.setting, params.seed)
         steps = error_steps(sums, verify(sums, digits, y_o).first_error.tolist())
         if not steps:
@@ -97,6 +97,8 @@ def present_along(found: Followed) -> View:
     label = DIVERGENCE_NAMES[params.divergence]
     charges = f"{label[0].upper()}{label[1:]} charges"
     where = "the plan" if setting.error == 0 else f"step {setting.error}"
+    steps = f"{setting.delay} step{'s' if setting.delay > 1 else ''}"
+    later = f"{steps} after it" if setting.delay else "Right after it"
     paths = (result.y_o, result.y_r, result.y_t)
     rows = tuple(
         (
@@ -115,7 +117,7 @@ def present_along(found: Followed) -> View:
         summary=(
             f"The rollout goes wrong at {where}. {charges} {means['before']} nats a token "
             f"before the error, {means['at']} at it and {means['after']} after it, and "
-            f"{fmean(y_r.nats):.2f} along the rewrite. {setting.delay} steps after the error the "
+            f"{fmean(y_r.nats):.2f} along the rewrite. {later} the "
             f"teacher says WAIT with {y_o.wait_mass[place]:.2f}. OPD supplies {shared} of the "
             f"{len(result.ladder)} pairs that the repair needs. Student NLL per token: y_o "
             f"{y_o.mean_nll:.2f}, y_r {y_r.mean_nll:.2f}, y_T {result.y_t.mean_nll:.2f}."
@@ -158,10 +160,14 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
         predict: a question asked before the sliders unlock.
         values: first control values, such as `divergence="reverse_kl"`.
     """
-    first = AlongParams()
+    first, settings = AlongParams(), trained_settings()
     controls = (
         Range(
-            name="error", label="First error at step", min=0, max=8, help="0 stands for the plan."
+            name="error",
+            label="First error at step",
+            min=0,
+            max=8,
+            help="0 is the plan." if "late" in settings else "",
         ),
         Range(name="delay", label="Look so many steps after it", min=0, max=7),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES),
@@ -180,7 +186,7 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
         Range(name="beta", label="Jensen–Shannon: β", min=0.05, max=0.95, step=0.05, more=True),
         Range(name="top_k", label="Top-k: tokens kept, k", min=1, max=16, more=True),
         Range(name="seed", label="Student, seed", min=0, max=4, more=True),
-        Choice(name="setting", label="Task", options=trained_settings(), more=True),
+        Choice(name="setting", label="Task", options=settings, more=True),
     )  # fmt: skip
     return Explorer(
         name="trd_trajectory",
@@ -193,16 +199,16 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
             Plot(
                 name="loss",
                 label="Loss of every token along the rollout and along its rewrite",
-                caption="What the student pays at every token. Full vermilion: from the first "
-                "error on, where every context is wrong. Dashed purple: the place looked at.",
+                caption="What the student pays at every token. Full vermilion: after the first "
+                "error, where every context is wrong. Dashed purple: the place looked at.",
                 height=300,
             ),
             Plot(
                 name="ladder",
                 label="Pairs that a repair needs beside those that the frozen rollout supplies",
-                caption="c is the failed prefix. Lit rungs stand in both columns. Below the first "
-                "one the repair's contexts hold a WAIT; OPD's contexts never do, and where they "
-                "could, the teacher offers the onset again.",
+                caption="c is the failed prefix. Lit: the context stands in both columns. Below, "
+                "the repair's contexts hold a WAIT; OPD's never do, and at later boundaries the "
+                "teacher only offers the onset again.",
                 height=330,
             ),
             Plot(

@@ -18,7 +18,7 @@ def says_wait_and_fails() -> CheckYourself:
     """A perfect teacher says WAIT: what is the student never taught?"""
 
     def answer() -> tuple[int, str]:
-        with told("weights"):
+        with told("models"):
             found = along(AlongParams(item=7, repair=0.5))
         first, ladder = found.ladder[0], found.ladder
         with_wait = sum("WAIT" in rung.opd_context for rung in ladder)
@@ -99,7 +99,7 @@ def just_sft() -> CheckYourself:
     shares = (1.0, 0.5, 0.0)
 
     def answer() -> tuple[int, str]:
-        with told("weights"):
+        with told("models"):
             found = [canonical_order(CanonicalParams(left_to_right=share)) for share in shares]
         right = max(range(len(found)), key=lambda place: found[place].gradient_cosine)
         listed = "; ".join(

@@ -15,7 +15,7 @@ REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 def map_modes(params: ModeMapParams, *, stale: Any, progress: Any) -> ModeMapResult:
     """`mode_map`."""
-    with told("weights"):
+    with told("models"):
         return mode_map(params, stale=stale)
 
 
@@ -28,12 +28,15 @@ def present_map(result: ModeMapResult) -> View:
     params, maps = result.params, {"exact": result.exact, "learned": result.learned}
     rows = []
     for name, found in maps.items():
+        of = figures.TEACHER_NAMES[name]
         for error, masses in found.by_error.items():
             for steps, mass in enumerate(masses):
                 where = f"error at {figures.error_name(error)}, {steps} steps later"
-                rows.append((figures.TEACHER_NAMES[name], where, f"{mass:.4f}"))
+                rows.append((of, where, f"{mass:.4f}"))
         for steps, mass in enumerate(found.clean, start=1):
-            rows.append((figures.TEACHER_NAMES[name], f"{steps} right steps", f"{mass:.4f}"))
+            rows.append((of, f"{steps} right steps", f"{mass:.4f}"))
+        rows.append((of, "the next total goes on from the error", f"{found.consistent:.4f}"))
+        rows.append((of, "the next total is silently repaired", f"{found.repaired:.4f}"))
     exact, learned = maps.values()
     readouts = []
     for name, found in maps.items():
@@ -46,10 +49,6 @@ def present_map(result: ModeMapResult) -> View:
                 f"{found.worst_clean:.3f}" + (f" ▲ above {figures.LIMIT}" if high else ""),
                 alarm=high,
             ),
-            Readout(
-                f"{of}: next total, from the error / repaired silently",
-                f"{found.consistent:.2f} / {found.repaired:.2f}",
-            ),
         ]
     return View(
         summary=(
@@ -60,7 +59,7 @@ def present_map(result: ModeMapResult) -> View:
         ),
         figures={"maps": figures.map_figure(maps), "clean": figures.clean_figure(maps)},
         readouts=tuple(readouts),
-        table=Table(("teacher", "prefix", "WAIT mass"), tuple(rows)),
+        table=Table(("teacher", "where", "probability of WAIT, or as said"), tuple(rows)),
         code=(
             "from intuitive.trd.experiment import ModeMapParams, mode_map\n\n"
             f'result = mode_map(ModeMapParams.from_text("{params.to_text()}"))\n'
@@ -84,7 +83,7 @@ def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:
             values=REPAIRS,
             texts=tuple(f"{value:g}" for value in REPAIRS),
         ),
-        Range(name="seed", label="Seed of the traces", min=0, max=20),
+        Range(name="seed", label="Seed of the traces", min=0, max=20, more=True),
         Range(
             name="n_traces", label="Traces per error position", values=(16, 32, 64, 256), more=True
         ),

@@ -79,7 +79,7 @@ def present_modes(charged: Charged) -> View:
         readouts=(
             Readout("loss", f"{minus(f'{chosen.loss:.3g}')} nats"),
             Readout("push on WAIT", figures.push_text(push)),
-            Readout("forward push by reverse push", minus(ratio)),
+            Readout("forward push ÷ reverse push", minus(ratio)),
         ),
         table=Table(
             ("divergence", "loss, nats", "push on WAIT", "least push elsewhere"), tuple(rows)

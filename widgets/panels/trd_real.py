@@ -53,7 +53,7 @@ class Read:
 def read_real(params: RealParams, *, stale: Any, progress: Any) -> Read:
     """One kept item of `real_text()`."""
     check(stale)
-    with told("real_text"):
+    with told("measurements of SmolLM2"):
         found = real_text()
     if not 1 <= params.item <= len(found.kept):
         raise ValueError(f"item={params.item} must lie in [1, {len(found.kept)}].")
@@ -65,6 +65,7 @@ def present_real(read: Read) -> View:
     difference = found.onset_difference[params.kind]
     gap = found.perplexity_gap
     n = found.params.n_items
+    mended, copied = (found.surprise[f"{name}|refine"].mean for name in ("right", "wrong"))
     second = (
         "larger than on right solutions"
         if difference.low > 0
@@ -74,10 +75,11 @@ def present_real(read: Read) -> View:
     )
     return View(
         summary=(
-            f"Over {n} problems SmolLM2 puts at most {found.largest_onset:.1e} on repair words at "
+            f"Over {n} problems SmolLM2 puts at most {found.largest_onset:.2g} on repair words at "
             f"a line's start after an error; the mean after errors is {second} "
-            f"({_estimate(difference, '.1e')}). Showing it the attempt lowers perplexity by "
-            f"{gap['right'].mean:.2f} on right solutions and {gap['wrong'].mean:.2f} on wrong ones."
+            f"({_estimate(difference, '.1e')}). Shown the wrong attempt to rewrite, it finds "
+            f"{'the wrong' if copied < mended else 'the right'} solution likelier: "
+            f"{mended:.2f} nats per token for the right one, {copied:.2f} for the wrong one."
         ),
         figures={
             "along": figures.along_figure(kept, params.measure),

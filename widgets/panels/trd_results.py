@@ -44,7 +44,7 @@ class Results:
 def look_up(params: ResultParams, *, stale: Any, progress: Any) -> Results:
     """Rows of `methods(setting)`."""
     check(stale)
-    with told("methods"):
+    with told("results"):
         found = methods(params.setting)
     names = (*GROUPS[params.group][1], params.method)
     rows = figures.chosen_rows(found, params.teacher, names)
@@ -63,14 +63,15 @@ def present_results(results: Results) -> View:
     own = next((row for row in rows if row.name == params.method), rows[0])
     style = METHOD_STYLES[own.name]
     best = max((row for row in rows if row.rounds == own.rounds), key=_accuracy)
-    after = "–" if own.correct_after_wait is None else f"{own.correct_after_wait:.0%}"
+    waits = "none says WAIT"
+    if own.correct_after_wait is not None:
+        waits = f"{own.wait:.1%} say WAIT, of which {own.correct_after_wait:.0%} end right"
     return View(
         summary=(
             f"{style.name}, {TEACHERS[params.teacher]}, {own.rounds} round: "
             f"{_interval(own)} of the rollouts right (first student {first:.0%}); "
-            f"{own.wait:.0%} say WAIT, of which {after} end right; {own.order_kept:.0%} keep the "
-            f"student's order. Of the methods shown {METHOD_STYLES[best.name].name} is best with "
-            f"{_interval(best)}."
+            f"{waits}; {own.order_kept:.0%} keep the student's order. Of the methods shown "
+            f"{METHOD_STYLES[best.name].name} is best with {_interval(best)}."
         ),
         figures={
             "methods": figures.table_figure(rows, rounds, first, found.first_order, params.method),
@@ -87,7 +88,7 @@ def present_results(results: Results) -> View:
             ),
             Readout(
                 f"{style.name}: teacher tokens written + scored",
-                f"{own.teacher_generated / 1e6:.2f} + {own.teacher_scored / 1e6:.2f} M",
+                f"{own.teacher_generated / 1e3:.0f} + {own.teacher_scored / 1e3:.0f} thousand",
             ),
             Readout(f"{style.name}: learning rate chosen", f"{own.lr:g}"),
         ),
@@ -113,7 +114,7 @@ def _interval(row: MethodRow) -> str:
 def _table(rows: tuple[MethodRow, ...]) -> Table:
     header = (
         "method", "rounds", "accuracy (95 %)", "pass@4", "pass@16", "says WAIT", "right after WAIT",
-        "order kept", "correct orders of 16", "right plan", "teacher tokens, M", "learning rate",
+        "order kept", "correct orders of 16", "right plan", "teacher tokens, k", "learning rate",
     )  # fmt: skip
 
     def share(value: float | None) -> str:
@@ -133,7 +134,7 @@ def _table(rows: tuple[MethodRow, ...]) -> Table:
                 share(row.order_kept),
                 f"{row.distinct_orders:.2f}",
                 share(row.plan_right),
-                f"{(row.teacher_generated + row.teacher_scored) / 1e6:.3f}",
+                f"{(row.teacher_generated + row.teacher_scored) / 1e3:.1f}",
                 f"{row.lr:g}",
             )
             for row in rows
@@ -185,7 +186,7 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
                 name="funnel",
                 label="Share of rollouts that say WAIT and that end right, against the teacher's λ",
                 caption="The dose: the more a perfect teacher says WAIT, the more the student "
-                "says it. Right: what that does to accuracy (one round).",
+                "says it. Right: what that does to accuracy. One round, the program as teacher.",
                 span=8,
                 height=380,
             ),

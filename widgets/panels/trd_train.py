@@ -152,7 +152,7 @@ def present_training(trained: Trained) -> View:
             for name, row in shipped.items()
         ]
     else:
-        readouts.append(Readout("shipped results", f"none with this setting: {MAKE['methods']}"))
+        readouts.append(Readout("shipped results", f"none with this setting: {MAKE['results']}"))
     shown = params if live is None else live.params
     return View(
         summary=summary,
@@ -225,7 +225,7 @@ def train_students(*, predict: Predict | None = None, **values: Any) -> Explorer
         Action(
             name="train",
             label="Train these students",
-            disabled="" if there else f"The models are not there: run {MAKE['weights']}.",
+            disabled="" if there else f"The models are not there: run {MAKE['models']}.",
             help="Some seconds on a processor; every press draws other problems.",
         ),
         Choice(
