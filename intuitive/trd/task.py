@@ -59,11 +59,11 @@ class LearnedTeacherConfig:
     planted: float = 0.3  # of solutions with one planted wrong total
     revise: float = 0.3  # of drafts that are rewritten
     repair: float = 0.3  # chance of WAIT at a boundary after an error: the ideal λ
-    at_once: float = 0.35  # first share of the steps: every error is repaired at once
-    spread: float = 0.4  # next share: at any later boundary; then with `repair` as its chance
+    at_once: float = 0.0  # first share of the steps: every error is repaired at once
+    spread: float = 0.55  # next share: at any later boundary; then with `repair` as its chance
     left_to_right: float = 0.5  # orders of its own; the others are uniform
     wrong_plan: float = 0.4  # how often it guesses a wrong plan from x
-    n_steps: int = 16_000
+    n_steps: int = 10_000
     batch: int = 128
     lr: float = 1.5e-3
 
@@ -89,7 +89,7 @@ class SettingConfig:
         return cls(
             sums=SumsConfig.late(),
             student=StudentConfig(wrong_total=0.03, n_steps=12_000),
-            teacher=LearnedTeacherConfig(width=96, n_steps=32_000, batch=160),
+            teacher=LearnedTeacherConfig(width=96, n_steps=20_000, batch=160),
         )
 
 
