@@ -147,7 +147,7 @@ def _context(tokens: tuple[str, ...]) -> str:
     return " ".join(("c", *tokens))
 
 
-def _text(text: str, x: float, y: float, **where: Any) -> dict[str, Any]:
+def _text(text: str, x: int | float, y: int | float, **where: Any) -> dict[str, Any]:
     return {
         "text": text,
         "x": x,

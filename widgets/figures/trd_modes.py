@@ -18,7 +18,7 @@ GRID = np.linspace(*DENSITY_ENDS, 321)
 FIT_DASHES = {"forward_kl": "solid", "reverse_kl": "dash"}
 
 
-def push_text(push: float) -> str:
+def push_text(push: int | float) -> str:
     """A push with its sign, in three digits or as a power of ten."""
     if abs(push) < 1e-12:
         return "0"
@@ -91,7 +91,7 @@ def _note(text: str, **where: Any) -> dict[str, Any]:
     return {"text": text, "showarrow": False, "font": {"size": 13}, **where}
 
 
-def _arrow(place: int, start: float, end: float) -> dict[str, Any]:
+def _arrow(place: int, start: int | float, end: int | float) -> dict[str, Any]:
     """Beside the bar's middle, so that bars stay in sight."""
     x = place + 0.26
     return {

@@ -21,7 +21,11 @@ COLUMNS = (  # of the table's picture
 
 
 def table_figure(
-    rows: Sequence[MethodRow], rounds: Sequence[int], first: float, order: float, chosen: str
+    rows: Sequence[MethodRow],
+    rounds: Sequence[int],
+    first: int | float,
+    order: int | float,
+    chosen: str,
 ) -> go.Figure:
     """Every method in a line of its own: accuracy, WAIT and order; open marks: many rounds."""
     names = list(dict.fromkeys(row.name for row in rows))[::-1]
@@ -56,7 +60,7 @@ def table_figure(
     )
 
 
-def _line(row: MethodRow, y: float, *, filled: bool) -> list[dict[str, Any]]:
+def _line(row: MethodRow, y: int | float, *, filled: bool) -> list[dict[str, Any]]:
     colour = METHOD_STYLES[row.name].colour
     said = f"{METHOD_STYLES[row.name].name}, {row.rounds} rounds"
 
