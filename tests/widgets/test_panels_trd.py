@@ -196,7 +196,7 @@ def test_every_method_has_a_look_of_its_own():
 
 
 def arrows(figure):
-    return [note for note in figure.layout.annotations if note.showarrow]
+    return [note for note in figure.layout.annotations if note.showarrow and note.visible]
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["two tokens", "all tokens"])

@@ -12,9 +12,8 @@ from .. import theme
 from .trd_styles import CONTINUE, DIVERGENCE_NAMES, REPAIR, STUDENT, fade, minus
 
 LEAST_ARROW = 0.004  # pushes below this are smaller than an arrow's head
-SHOWN_MASS = 0.01  # of a token whose push is written above it
 DENSITY_ENDS, DENSITY_TOP = (-4.0, 12.0), 0.7
-GRID = np.linspace(*DENSITY_ENDS, 321)
+GRID = np.linspace(*DENSITY_ENDS, 161)
 FIT_DASHES = {"forward_kl": "solid", "reverse_kl": "dash"}
 
 
@@ -34,10 +33,9 @@ def bars_figure(result: TwoModesResult, divergence: str) -> go.Figure:
     notes = []
     for place, push in zip(places, pushes, strict=True):
         start = result.student[place]
-        if abs(push) >= LEAST_ARROW:
-            notes.append(_arrow(place, start, start + push))
-        tallest = max(result.teacher[place], start, start + push)
-        if tallest > SHOWN_MASS and (few or place == result.onset_token):
+        notes.append(_arrow(place + 0.26, start, start + push))  # beside the bar's middle
+        if few or place == result.onset_token:
+            tallest = max(result.teacher[place], start, start + push)
             text = f"push {push_text(push)}"
             notes.append(_note(text, x=place, y=tallest + 0.02, yanchor="bottom"))
     return theme.figure(
@@ -91,10 +89,10 @@ def _note(text: str, **where: Any) -> dict[str, Any]:
     return {"text": text, "showarrow": False, "font": {"size": 13}, **where}
 
 
-def _arrow(place: int, start: int | float, end: int | float) -> dict[str, Any]:
-    """Beside the bar's middle, so that bars stay in sight."""
-    x = place + 0.26
+def _arrow(x: int | float, start: int | float, end: int | float) -> dict[str, Any]:
+    """An upright arrow; one that is too short to draw is kept, unseen, for quick figures."""
     return {
+        "visible": abs(end - start) >= LEAST_ARROW,
         "text": "",
         "showarrow": True,
         "axref": "x",
@@ -118,11 +116,10 @@ def pushes_figure(result: TwoModesResult, divergence: str) -> go.Figure:
     notes = []
     for row, (name, push) in enumerate(zip(names, pushes, strict=True)):
         colour = STUDENT if name == divergence else fade(STUDENT, 0.45)
-        if abs(push) >= LEAST_ARROW:
-            notes.append(
-                _arrow(row, 0.0, push)
-                | {"x": push, "ax": 0.0, "y": row, "ay": row, "arrowcolor": colour}
-            )
+        notes.append(
+            _arrow(row, 0.0, push)
+            | {"x": push, "ax": 0.0, "y": row, "ay": row, "arrowcolor": colour}
+        )
         loss = result.charge(name).loss
         text = f"{push_text(push)}  (loss {minus(f'{loss:.3f}')} nats)"
         notes.append(

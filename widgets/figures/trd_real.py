@@ -75,6 +75,7 @@ def along_figure(kept: KeptItem, measure: str) -> go.Figure:
         xaxis={"zeroline": False},
         shapes=shapes,
         showlegend=True,
+        margin={"l": 76},
         **y,
     )
 

@@ -31,6 +31,7 @@ def course_figure(
                     "line": style.line(2) | {"color": fade(style.colour, 0.55)},
                     "marker": style.marker(6) | {"color": fade(style.colour, 0.55)},
                     "name": f"{style.name}, shipped",
+                    "showlegend": not runs,
                     "hovertemplate": f"{style.name}, shipped: %{{y:.1%}}<extra></extra>",
                 }
             )
@@ -88,6 +89,8 @@ def ends_figure(
                 "xaxis": axis,
                 "text": ["" if height is None else f"{height:.0%}" for height in heights],
                 "textposition": "outside",
+                "textangle": 0,
+                "constraintext": "none",
                 "cliponaxis": False,
                 "showlegend": column == 0,
                 "hoverinfo": "skip",
@@ -124,6 +127,6 @@ def ends_figure(
         y_range=(0, 1.12),
         yaxis={"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]},
         showlegend=False,
-        margin={"b": 100, "r": 24},
+        margin={"l": 90, "b": 100, "r": 24},
         **layout,
     )

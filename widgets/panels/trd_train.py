@@ -264,8 +264,8 @@ def train_students(*, predict: Predict | None = None, **values: Any) -> Explorer
             Plot(
                 name="course",
                 label="Share of right rollouts over training steps, live and shipped",
-                caption="Thick: your students, on 48 problems with 4 rollouts each. Faded: the "
-                "mean of the shipped ones, five seeds and tuned learning rates.",
+                caption=f"Thick: your students, on {first.n_test} problems with 4 rollouts each. "
+                "Faded: the mean of the shipped ones, with tuned learning rates.",
                 span=6,
                 height=380,
             ),
