@@ -147,25 +147,41 @@ class Cell:
     repair: float
 
 
-def measure_rows(
+def choose_rates(
     bench: Bench, cells: Sequence[Cell], teachers: Mapping[str, Teacher], rounds: int
-) -> list[MethodRow]:
-    """Choose each cell's learning rate, train its students on all seeds, score them."""
+) -> list[dict[float, float]]:
+    """Accuracy on the validation problems by learning rate, for every cell."""
     sweep = bench.sweep
-    plan = dataclasses.replace(
-        sweep.plan, rounds=rounds, observe_every=max(1, sweep.plan.n_steps // 4)
-    )
-    blind = dataclasses.replace(plan, observe_every=0)
+    plan = dataclasses.replace(sweep.plan, rounds=rounds, observe_every=0)
     tuning = [
         Arm(name=cell.name, method=cell.method, teacher=cell.teacher, seed=seed, lr=lr)
         for cell in cells
         for lr in sweep.lrs
         for seed in range(sweep.tuning_seeds)
     ]
-    done = distil(bench.models.students, tuning, teachers, bench.train, blind)
+    done = distil(bench.models.students, tuning, teachers, bench.train, plan)
     found = [v.correct.float().mean().item() for v in bench.grade(done, bench.validation, 4, 50)]
     by_lr = torch.tensor(found).view(len(cells), len(sweep.lrs), -1).mean(-1)  # [cells, lrs]
-    chosen = [sweep.lrs[place] for place in by_lr.argmax(-1).tolist()]
+    return [dict(zip(sweep.lrs, scores, strict=True)) for scores in by_lr.tolist()]
+
+
+def measure_rows(
+    bench: Bench,
+    cells: Sequence[Cell],
+    teachers: Mapping[str, Teacher],
+    rounds: int,
+    validation: Sequence[dict[float, float]] | None = None,
+) -> list[MethodRow]:
+    """Choose each cell's learning rate, train its students on all seeds, score them.
+
+    `validation` holds accuracies by learning rate where they are known already.
+    """
+    sweep = bench.sweep
+    plan = dataclasses.replace(
+        sweep.plan, rounds=rounds, observe_every=max(1, sweep.plan.n_steps // 4)
+    )
+    validation = validation or choose_rates(bench, cells, teachers, rounds)
+    chosen = [max(scores, key=scores.__getitem__) for scores in validation]
     arms = [
         Arm(name=cell.name, method=cell.method, teacher=cell.teacher, seed=seed, lr=lr)
         for cell, lr in zip(cells, chosen, strict=True)
@@ -181,9 +197,9 @@ def measure_rows(
     done = distil(bench.models.students, arms, teachers, bench.train, plan, observe=observe)
     verdicts = bench.grade(done, bench.test, sweep.n_samples, 70)
     return [
-        _row(bench, cell, rounds, lr, dict(zip(sweep.lrs, scores, strict=True)), done, verdicts,
+        _row(bench, cell, rounds, lr, scores, done, verdicts,
              seen, slice(place * sweep.seeds, (place + 1) * sweep.seeds))
-        for place, (cell, lr, scores) in enumerate(zip(cells, chosen, by_lr.tolist(), strict=True))
+        for place, (cell, lr, scores) in enumerate(zip(cells, chosen, validation, strict=True))
     ]  # fmt: skip
 
 
@@ -325,20 +341,28 @@ def ablations_part(bench: Bench) -> Iterator[dict[str, Any]]:
         yield {"ablations": rows}
 
 
-def dose_part(bench: Bench) -> Iterator[dict[str, Any]]:
-    """The exact teacher at several λ, one round."""
+def dose_part(bench: Bench, table: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The exact teacher at several λ, one round, with the learning rates of the table."""
     names = {f"exact {repair:g}": repair for repair in bench.sweep.doses}
-    cells = [Cell(m, METHODS[m], t, r) for m in DOSE_METHODS for t, r in names.items()]
     teachers = {name: bench.teacher("exact", repair) for name, repair in names.items()}
-    rows = measure_rows(bench, cells, teachers, 1)
-    show(rows)
-    yield {"dose": rows}
+    known = {
+        row["name"]: {float(lr): accuracy for lr, accuracy in row["validation"].items()}
+        for row in table
+        if (row["teacher"], row["rounds"]) == ("exact", 1)
+    }
+    rows = []
+    for method in DOSE_METHODS:
+        cells = [Cell(method, METHODS[method], name, repair) for name, repair in names.items()]
+        rates = [known[method]] * len(cells) if method in known else None
+        rows += measure_rows(bench, cells, teachers, 1, rates)
+        show(rows[-len(cells) :])
+        yield {"dose": rows}
 
 
 PARTS = {
-    "teachers": teachers_part,
-    "methods": methods_part,
-    "ablations": ablations_part,
+    "teachers": lambda bench, table: teachers_part(bench),
+    "methods": lambda bench, table: methods_part(bench),
+    "ablations": lambda bench, table: ablations_part(bench),
     "dose": dose_part,
 }
 
@@ -434,13 +458,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stage in STAGES[1:]:
         if stage not in options.stage:
             continue
-        for part in PARTS[stage](bench):
+        for part in PARTS[stage](bench, values.get("rows", ())):
             values |= plain(part)
+            values["devices"] = values.get("devices", {}) | {stage: device_name(device)}
             records.save(
                 path,
                 values,
                 config=plan_of(sweep),
-                device=device_name(device),
+                device="; ".join(sorted(set(values["devices"].values()))),
                 commit=options.commit,
             )
             print(f"{stage}: {minutes():.1f} minutes so far", flush=True)
