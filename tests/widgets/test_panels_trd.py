@@ -390,6 +390,11 @@ def test_the_funnel_narrows_and_follows_the_dose(results):
     assert list(line.x) == [0, 0.3, 0.6]
 
 
+def test_a_task_without_doses_says_so():
+    (note,) = result_figures.funnel_figure((), "trd").layout.annotations
+    assert note.text == "not measured for this task"
+
+
 def test_transitions_stand_in_their_cells(results):
     (table,) = result_figures.transitions_figure(results.rewrites[0]).data
     assert [list(line) for line in table.z] == [[0.25, 0.4], [0.01, 0.25]]

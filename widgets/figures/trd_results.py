@@ -204,7 +204,15 @@ def transitions_figure(found: Rewrites) -> go.Figure:
 
 
 def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> go.Figure:
-    """Rollouts → with WAIT → right after it, against λ; accuracy of all methods beside it."""
+    """Rollouts → with WAIT → right after it, against λ; accuracy of all methods beside it.
+
+    No doses, as in a setting where they were not measured, leave the plot empty and say so.
+    """
+    if not dose:
+        said = {"text": "not measured for this task", "x": 0.5, "y": 0.5, "showarrow": False}
+        place = {"xref": "paper", "yref": "paper", "font": {"size": 15}}
+        hidden = {"visible": False}
+        return theme.figure([], annotations=[{**said, **place}], xaxis=hidden, yaxis=hidden)
     doses = sorted({row.repair for row in dose})
     own = {row.repair: row for row in dose if row.name == chosen}
     waits = [own[repair].wait if repair in own else None for repair in doses]

@@ -101,10 +101,10 @@ def just_sft() -> CheckYourself:
     def answer() -> tuple[int, str]:
         with told("models"):
             found = [canonical_order(CanonicalParams(left_to_right=share)) for share in shares]
-        right = max(range(len(found)), key=lambda place: found[place].gradient_cosine)
+        right = min(range(len(found)), key=lambda place: found[place].gradient_difference)
         listed = "; ".join(
             f"{share:.0%} from left to right: {one.same_trace:.0%} of the rewrites equal y_T, "
-            f"cosine of the gradients {one.gradient_cosine:.2f}"
+            f"the gradients differ by {one.gradient_difference:.1%}"
             for share, one in zip(shares, found, strict=True)
         )
         return right, (

@@ -53,8 +53,9 @@ def present_map(result: ModeMapResult) -> View:
     return View(
         summary=(
             f"With λ = {params.repair:g} the program says WAIT with {after_errors(exact):.2f} "
-            f"after an error and with at most {exact.worst_clean:.3f} after right steps; the "
-            f"trained network with {after_errors(learned):.2f} and at most "
+            "on average after an error and with at most "
+            f"{exact.worst_clean:.3f} after right steps; the trained network with "
+            f"{after_errors(learned):.2f} and at most "
             f"{learned.worst_clean:.3f}."
         ),
         figures={"maps": figures.map_figure(maps), "clean": figures.clean_figure(maps)},
@@ -101,8 +102,8 @@ def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="maps",
                 label="Probability of WAIT by place of the error and steps since, for two teachers",
                 caption="A row is where the error stands, a column how many steps were written "
-                "since. The program's mass is λ everywhere; the network learned its own from "
-                "traces and does not move with the slider.",
+                "since. The program's mass is λ wherever the error can be seen, a wrong plan "
+                "only at the end; the network learned its own from traces and stays as it is.",
                 span=8,
                 height=320,
             ),

@@ -63,8 +63,8 @@ def present_results(results: Results) -> View:
     own = next((row for row in rows if row.name == params.method), rows[0])
     style = METHOD_STYLES[own.name]
     best = max((row for row in rows if row.rounds == own.rounds), key=_accuracy)
-    waits = "none says WAIT"
-    if own.correct_after_wait is not None:
+    waits = "hardly one says WAIT"
+    if own.wait >= 0.001:
         waits = f"{own.wait:.1%} say WAIT, of which {own.correct_after_wait:.0%} end right"
     return View(
         summary=(
