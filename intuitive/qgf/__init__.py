@@ -14,6 +14,7 @@ Map of the rooms, in reading order:
     iql.py         action chunks, critic, value and policy from offline data
     policies.py    guided policies in the fork world
     ogbench_tasks.py  the same on OGBench tasks
+    exercise.py    checks for the lesson's "your turn"
 
 There is no fast.py: the closed-form field and the small networks are fast as they stand.
 
@@ -36,6 +37,7 @@ _HOME = {
 }
 _ROOMS = (
     "critics",
+    "exercise",
     "fork",
     "guidance",
     "iql",

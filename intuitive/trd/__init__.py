@@ -12,6 +12,7 @@ Map of the rooms, in reading order:
     experiment.py   the numbers behind the lesson's explorers
     real_text.py    SmolLM2 along right and wrong solutions
     committed.py    weights and results that ship with the package
+    exercise.py     checks for the lesson's "your turn"
 
 Source: Jiang et al. 2026, arXiv:2606.08432v1.
 """
@@ -44,6 +45,7 @@ _HOME = {
 _ROOMS = (
     "committed",
     "divergences",
+    "exercise",
     "experiment",
     "methods",
     "metrics",
