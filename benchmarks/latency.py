@@ -7,8 +7,9 @@ sliders of every explorer one at a time and prints a table. Times run in the pag
 that a slider fires to the end of the last plot's drawing; painting follows with the next frame.
 Writes benchmarks/results/latency_cpu.json. Run it on a machine with nothing else to do.
 
-Moves that redraw need no more than the last cheap step; moves that recompute score every block
-of a layer again. Targets: a 95th percentile of 150 ms for the first, 600 ms for the second.
+Moves that redraw need no more than the last cheap step; moves that recompute, such as scoring every
+block of a layer again, need more. Targets: a 95th percentile of 150 ms for the first, 600 ms for
+the second; long ones show their progress and have none.
 """
 
 import argparse
@@ -40,8 +41,20 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TARGETS_MS = {"redraw": 150, "recompute": 600}  # 95th percentile
 FIRST_PICTURE_S = 15
 REST_MS = 60  # between two moves
-RECOMPUTES = {("msa_block_selection", "layer"), ("msa_block_selection", "block_size")}
+RECOMPUTES = {
+    ("msa_block_selection", "layer"),
+    ("msa_block_selection", "block_size"),
+    ("qgf_trimodal", "second"),  # two estimators
+    ("qgf_trimodal", "n_steps"),  # up to 100
+    ("trd_mode_map", "n_traces"),
+}
 LONG = {"msa_continuation"}  # writes text, with a progress line and Cancel: no target
+LONG_CONTROLS = {  # likewise: they sweep, train, or roll out episodes
+    "qgf_frontier": {"preset", "peak", "bump_height", "n_steps", "seed"},
+    "qgf_backprop": {"distance", "preset", "n_steps", "seed"},
+    "qgf_ring": {"critic", "field"},
+    "qgf_policies": {"ways", "weight", "n_episodes", "n_steps", "seed"},
+}
 PACKAGES = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "plotly", "playwright", "numpy")
 
 
@@ -88,6 +101,9 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
     for slider in sliders_of(explorer):
         control, times_ms = slider["name"], []
         kind = "recompute" if (name, control) in RECOMPUTES else "redraw"
+        kind = "long" if control in LONG_CONTROLS.get(name, ()) else kind
+        if len(slider["values"]) < 2:
+            continue
         for value in choices(slider, dice, moves):
             if (name, control) == ("msa_block_selection", "block_size"):
                 layer = dice.choice([x for x in range(30) if x != explorer.values()["layer"]])
