@@ -85,6 +85,12 @@ def _saved() -> tuple[dict, dict]:
         return records.load(path)
 
 
+def measured_contexts(measure: str) -> tuple[int, ...]:
+    """Contexts at which a measure was taken, in tokens."""
+    part, _ = PERPLEXITIES.get(measure, ("quality", measure))
+    return tuple(sorted({row["context"] for row in _saved()[0][part]}))
+
+
 def converted(params: ConvertedParams) -> Converted:
     """The committed conversion of SmolLM2, as curves.
 
@@ -99,7 +105,7 @@ def converted(params: ConvertedParams) -> Converted:
     whole = [row for row in whole if row.get("block_size", size) == size]
     rows = [row for row in whole if row["context"] == params.context]
     if not rows:
-        contexts = ", ".join(str(c) for c in sorted({row["context"] for row in whole}))
+        contexts = ", ".join(map(str, measured_contexts(params.measure)))
         raise ValueError(
             f"context={params.context}: {params.measure} was measured at {contexts} tokens; "
             "choose one of these."

@@ -94,9 +94,11 @@ def test_keyboard_alone_moves_every_slider(lesson, page):
         explorer = lesson.notebook.explorer(name)
         summaries = {explorer.summary}
         place = None
-        for slider in explorer.root.locator("input[type=range]").all():
-            if not slider.is_visible():
-                continue
+        sliders = explorer.root.locator("input[type=range]").all()
+        sliders = [slider for slider in sliders if slider.is_visible()]
+        if not sliders:  # lists alone
+            continue
+        for slider in sliders:
             label = explorer.root.locator(f"label[for={slider.get_attribute('id')}]").inner_text()
             labelled = explorer.root.get_by_label(label, exact=True)
             labelled.focus()

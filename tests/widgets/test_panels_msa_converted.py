@@ -26,14 +26,15 @@ def test_curves_bars_and_the_dense_level_are_the_records():
     assert tuple(oracle.y) == found.mass_by_layer["oracle"] and len(oracle.y) == 30
 
 
-def test_moving_to_a_context_that_was_not_measured_keeps_the_picture():
+def test_a_context_that_was_not_measured_becomes_the_nearest_one():
     explorer = panels.conversion(measure="block_recall")
-    before = explorer.summary
     explorer.set(context=8192).wait()
-    assert explorer.status["state"] == "error" and "2048, 4096" in explorer.status["text"]
-    assert explorer.summary == before
-    explorer.set(context=2048).wait()
-    assert explorer.status["state"] == "done" and "2,048" in explorer.summary
+    assert explorer.status["state"] == "done"
+    assert explorer.values["context"] == 4096 and "4,096" in explorer.summary
+    explorer.set(measure="perplexity", context=8192).wait()
+    assert explorer.values["context"] == 8192 and "8,192" in explorer.summary
+    explorer.set(measure="returning_passage").wait()
+    assert explorer.values["context"] == 4096
     explorer.close()
 
 

@@ -3,7 +3,12 @@
 import dataclasses
 from typing import Any
 
-from intuitive.msa.converted import Converted, ConvertedParams, converted
+from intuitive.msa.converted import (
+    Converted,
+    ConvertedParams,
+    converted,
+    measured_contexts,
+)
 
 from ..figures import msa_converted as figures
 from ..figures.msa import SELECTOR_NAMES
@@ -11,8 +16,9 @@ from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
 
 
 def look_up(params: ConvertedParams, *, stale: Any, progress: Any) -> Converted:
-    """`converted`, in an explorer's signature; it is too quick to be cancelled."""
-    return converted(params)
+    """`converted` at the nearest context at which the measure was taken."""
+    nearest = min(measured_contexts(params.measure), key=lambda c: abs(c - params.context))
+    return converted(dataclasses.replace(params, context=nearest))
 
 
 def present_converted(found: Converted) -> View:
@@ -83,6 +89,7 @@ def present_converted(found: Converted) -> View:
             f'result = converted(ConvertedParams.from_text(\n    "{params.to_text()}"\n))\n'
             "{name: [point.mean for point in points] for name, points in result.curves.items()}"
         ),
+        values={"context": params.context},
     )
 
 

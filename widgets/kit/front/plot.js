@@ -104,6 +104,8 @@ function themed(layout, theme) {
   return dressed;
 }
 
+const PATIENCE_MS = 5000;
+
 const CONFIG = {
   displayModeBar: false,
   displaylogo: false,
@@ -158,7 +160,9 @@ function makePlot(spec, model, send, handles) {
       });
     }
   };
-  const redraw = () => (drawing = drawing.catch(() => {}).then(draw));
+  // A drawing that never ends may hold up neither the next one nor the status line.
+  const patience = () => new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+  const redraw = () => (drawing = Promise.race([drawing, patience()]).catch(() => {}).then(draw));
   const redrawIfMoved = () => {
     if (surroundings() !== drawnIn) redraw().catch(() => {});
   };
@@ -174,7 +178,7 @@ function makePlot(spec, model, send, handles) {
       onResize.observe(element);
       onSight.observe(element);
     },
-    settled: () => drawing,
+    settled: () => Promise.race([drawing, patience()]),
     stop() {
       onResize.disconnect();
       onSight.disconnect();
