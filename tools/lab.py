@@ -124,6 +124,7 @@ class ExplorerOnPage:
         skip = self.root.locator("[data-skip]")
         if skip.count() and skip.is_visible():
             skip.click()
+        self.root.locator(".intuitive-body").wait_for(state="visible")
         self.settled()
         return self
 

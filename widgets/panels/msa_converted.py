@@ -89,7 +89,6 @@ def present_converted(found: Converted) -> View:
             f'result = converted(ConvertedParams.from_text(\n    "{params.to_text()}"\n))\n'
             "{name: [point.mean for point in points] for name, points in result.curves.items()}"
         ),
-        values={"context": params.context},
     )
 
 

@@ -75,7 +75,7 @@ def present_real(read: Read) -> View:
     )
     return View(
         summary=(
-            f"Over {n} problems SmolLM2 puts at most {found.largest_onset:.2g} on repair words at "
+            f"Problem {params.item}: {kept.item.problem} Over {n} such problems SmolLM2 puts at most {found.largest_onset:.2g} on repair words at "
             f"a line's start after an error; the mean after errors is {second} "
             f"({_estimate(difference, '.1e')}). Shown the wrong attempt to rewrite, it finds "
             f"{'the wrong' if copied < mended else 'the right'} solution likelier: "
