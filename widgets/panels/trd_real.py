@@ -75,9 +75,10 @@ def present_real(read: Read) -> View:
     )
     return View(
         summary=(
-            f"Problem {params.item}: {kept.item.problem} Over {n} such problems SmolLM2 puts at most {found.largest_onset:.2g} on repair words at "
-            f"a line's start after an error; the mean after errors is {second} "
-            f"({_estimate(difference, '.1e')}). Shown the wrong attempt to rewrite, it finds "
+            f"Problem {params.item}: {kept.item.problem} Over {n} such problems SmolLM2 puts at "
+            f"most {found.largest_onset:.2g} on repair words at a line's start after an error; the "
+            f"mean after errors is {second} ({_estimate(difference, '.1e')}). Shown the wrong "
+            f"attempt to rewrite, it finds "
             f"{'the wrong' if copied < mended else 'the right'} solution likelier: "
             f"{mended:.2f} nats per token for the right one, {copied:.2f} for the wrong one."
         ),

@@ -123,7 +123,10 @@ def present_training(trained: Trained) -> View:
     listed = ", ".join(METHOD_STYLES[name].name for name in names)
     readouts = []
     if live is None:
-        summary = f"Nothing trained yet. Press the button to train {listed} side by side."
+        summary = (
+            f"Nothing trained yet. Press the button to train {listed} side by side, with a "
+            f"teacher whose λ is {params.repair:g}."
+        )
     else:
         ends = "; ".join(
             f"{METHOD_STYLES[run.name].name} {run.points[-1].accuracy:.0%} right, "
