@@ -15,6 +15,7 @@ from intuitive.common.decoder import Decoder, generate
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
+from intuitive.common.training import Progress, silent
 
 from .config import MSAConfig
 from .convert import convert, shipped_index
@@ -24,7 +25,6 @@ TRAINED, UNTRAINED = "trained_index", "untrained_index"
 ALL_READERS = (TRAINED, UNTRAINED, *SELECTORS)
 
 Stale = Callable[[], bool]
-Progress = Callable[[float, str], None]
 
 
 def readers() -> tuple[str, ...]:
@@ -86,10 +86,6 @@ class Continuation:
         return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
 
 
-def _silent(fraction: float, sentence: str) -> None:
-    """The `progress` of a caller who does not ask."""
-
-
 @functools.lru_cache(maxsize=8)
 def _sparse(model: SmolLM2, params: ContinueParams) -> Decoder:
     if params.reader == TRAINED:
@@ -124,7 +120,7 @@ def continue_text(
     *,
     model: SmolLM2,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Continuation:
     """Continue a text with the dense model and with its sparse conversion.
 

@@ -37,6 +37,7 @@ from intuitive.common.runtime import (
 )
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
+from intuitive.common.training import Progress, silent
 from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
@@ -74,12 +75,7 @@ TRAINED_INDEX, UNTRAINED_INDEX = "trained_index", "untrained_index"
 INDEXES = (TRAINED_INDEX, UNTRAINED_INDEX)
 
 Stale = Callable[[], bool]
-Progress = Callable[[float, str], None]
 T = TypeVar("T")
-
-
-def _silent(fraction: float, sentence: str) -> None:
-    """The `progress` of a caller who does not ask."""
 
 
 class _Recent:
@@ -160,7 +156,7 @@ def read_text(
     max_tokens: int = 1024,
     min_tokens: int = 64,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> TextSample:
     """Run the model over a text and keep the queries and keys of all layers.
 
@@ -685,7 +681,7 @@ def measure_here(
     device: torch.device | str = "cuda",
     max_queries: int = PREFILLED,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Measured:
     """Time dense attention and the MSA kernels in bfloat16 on random inputs, batch 1.
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, silent
 
 from .critics import (
     Critic,
@@ -42,7 +43,6 @@ from .sampling import GuidedSample, guided_velocity, sample_guided
 from .tilting import Posterior, kl_divergence, sample_kl, tilt, wasserstein1
 
 Stale = Callable[[], bool]
-Progress = Callable[[float, str], None]
 
 MEANS = {"A": (-2.0, 0.8, 2.0), "B": (-0.8, 0.3, 0.8), "C": (-0.8, 0.3, 0.8)}
 STDS = {"A": 0.15, "B": 0.06, "C": 0.06}
@@ -63,10 +63,6 @@ OFF_MODE = 3.0  # standard deviations from every mean
 
 _recent: dict["TrimodalParams", "TrimodalResult"] = {}
 _lock = threading.Lock()
-
-
-def _silent(fraction: float, sentence: str) -> None:
-    """The `progress` of a caller who does not ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +224,7 @@ class TrimodalResult:
 
 
 def trimodal(
-    params: TrimodalParams, *, stale: Stale = never, progress: Progress = _silent
+    params: TrimodalParams, *, stale: Stale = never, progress: Progress = silent
 ) -> TrimodalResult:
     """Sample with the chosen estimators and set the exact answer beside them.
 
@@ -418,7 +414,7 @@ def sweep_weights(
     estimators: Sequence[str] = ("ood", "qgf"),
     *,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Sweep:
     """Critic, true return and KL to BC of some estimators over the weight, all else as in params.
 
@@ -491,7 +487,7 @@ def frontier(
     estimators: Sequence[str] = COMPARED,
     *,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Sweep:
     """Return against KL(π || π̂): the provable front `by_return`, and each estimator's curve.
 
@@ -527,7 +523,7 @@ def jitter(
     *,
     distance: int | float = 0.02,
     stale: Stale = never,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Jitter:
     """Jacobians at time params.time, and the agreement of guidance at x_t and x_t ± ε.
 
