@@ -14,7 +14,7 @@ from intuitive.trd.sums import SumsConfig, verify
 from ..figures import trd_along as figures
 from ..figures.trd_styles import DIVERGENCE_NAMES, TRAJECTORY_NAMES
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
-from .trd_shipped import told, trained_settings
+from .trd_shipped import SETTING_NAMES, told
 
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 TEACHERS = {"exact": "the program", "learned": "the trained network"}
@@ -160,14 +160,14 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
         predict: a question asked before the sliders unlock.
         values: first control values, such as `divergence="reverse_kl"`.
     """
-    first, settings = AlongParams(), trained_settings()
+    first = AlongParams()
     controls = (
         Range(
             name="error",
             label="First error at step",
             min=0,
             max=8,
-            help="0 is the plan." if "late" in settings else "",
+            help="0 is the plan, in the task that has one.",
         ),
         Range(name="delay", label="Look so many steps after it", min=0, max=7),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES),
@@ -186,7 +186,7 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
         Range(name="beta", label="Jensen–Shannon: β", min=0.05, max=0.95, step=0.05, more=True),
         Range(name="top_k", label="Top-k: tokens kept, k", min=1, max=16, more=True),
         Range(name="seed", label="Student, seed", min=0, max=4, more=True),
-        Choice(name="setting", label="Task", options=settings, more=True),
+        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
     )  # fmt: skip
     return Explorer(
         name="trd_trajectory",

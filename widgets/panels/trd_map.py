@@ -8,7 +8,7 @@ from intuitive.trd.experiment import ModeMapParams, ModeMapResult, mode_map
 
 from ..figures import trd_map as figures
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
-from .trd_shipped import told, trained_settings
+from .trd_shipped import SETTING_NAMES, told
 
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -88,7 +88,7 @@ def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Range(
             name="n_traces", label="Traces per error position", values=(16, 32, 64, 256), more=True
         ),
-        Choice(name="setting", label="Task", options=trained_settings(), more=True),
+        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
     )
     return Explorer(
         name="trd_mode_map",

@@ -11,7 +11,7 @@ from intuitive.trd.methods import ABLATIONS, METHODS
 from ..figures import trd_results as figures
 from ..figures.trd_styles import METHOD_STYLES
 from ..kit import Choice, Explorer, Plot, Predict, Readout, Table, View
-from .trd_shipped import measured_settings, told
+from .trd_shipped import SETTING_NAMES, told
 
 TEACHERS = {"exact": "the program", "learned": "the trained network"}
 GROUPS = {
@@ -163,7 +163,7 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
             options={name: label for name, (label, _) in GROUPS.items()},
         ),
         Choice(name="measure", label="Curves show", options=figures.MEASURES, more=True),
-        Choice(name="setting", label="Task", options=measured_settings(), more=True),
+        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
     )
     return Explorer(
         name="trd_results",

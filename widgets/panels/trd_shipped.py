@@ -1,10 +1,7 @@
-"""What the TRD panels need from files: which settings have their models or their results."""
+"""What the TRD panels share: names of the settings, and what to do where a file is missing."""
 
 import contextlib
 from collections.abc import Iterator
-from importlib import resources
-
-from intuitive.trd.committed import SETTINGS, WEIGHTS, methods_file
 
 SETTING_NAMES = {
     "small": "4 digits modulo 7",
@@ -26,22 +23,3 @@ def told(what: str) -> Iterator[None]:
         raise FileNotFoundError(
             f"The {what} of this lesson are not there: run `{MAKE[what]}`."
         ) from error
-
-
-def trained_settings() -> dict[str, str]:
-    """Names of the settings whose models are there; the small one in any case."""
-    return {
-        name: SETTING_NAMES[name]
-        for name in SETTINGS
-        if name == "small" or (WEIGHTS / f"{name}.safetensors").is_file()
-    }
-
-
-def measured_settings() -> dict[str, str]:
-    """Names of the settings whose results are there; the small one in any case."""
-    folder = resources.files("intuitive.results")
-    return {
-        name: SETTING_NAMES[name]
-        for name in SETTINGS
-        if name == "small" or folder.joinpath(methods_file(name)).is_file()
-    }
