@@ -10,14 +10,15 @@ Map of the rooms:
     training   one plain training loop
     weights    save and load trained weights
     show       show_source for notebooks
+    lazy       front doors that load a room when asked
     exercise   reports of the lessons' exercises
 
 Nothing is imported before it is used.
 """
 
-import importlib
+from .lazy import front_door
 
-_ROOM_OF = {
+_HOME = {
     "Decoder": "decoder",
     "DecoderConfig": "decoder",
     "DenseAttention": "decoder",
@@ -34,16 +35,5 @@ _ROOM_OF = {
     "show_source": "show",
 }
 _ROOMS = ("corpus", "decoder", "records", "runtime", "show", "smollm")
-__all__ = [*_ROOMS, *_ROOM_OF]
-
-
-def __getattr__(name: str):
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    if name in _ROOM_OF:
-        return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [*_ROOMS, *_HOME]
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

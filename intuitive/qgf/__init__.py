@@ -21,7 +21,7 @@ There is no fast.py: the closed-form field and the small networks are fast as th
 Source: Zhou et al. 2026, arXiv:2606.11087.
 """
 
-import importlib
+from intuitive.common.lazy import front_door
 
 _HOME = {
     "GaussianMixture": "mixture",
@@ -52,15 +52,4 @@ _ROOMS = (
     "trimodal",
 )
 __all__ = [*_HOME, *_ROOMS]
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)
