@@ -39,7 +39,7 @@ from intuitive.trd.committed import (
     save_shipped,
     setting_config,
 )
-from intuitive.trd.experiment import rewrites, right_to_left, wait_map
+from intuitive.trd.live import right_to_left
 from intuitive.trd.methods import (
     ABLATIONS,
     METHODS,
@@ -54,6 +54,7 @@ from intuitive.trd.methods import (
 )
 from intuitive.trd.metrics import bootstrap_mean, distinct_correct_orders, pass_at_k
 from intuitive.trd.rollout import Tokens
+from intuitive.trd.signals import rewrites, wait_map
 from intuitive.trd.sums import Verdict, plans, sample_digits
 from intuitive.trd.task import first_students, learned_teacher
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig

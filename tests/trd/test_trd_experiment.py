@@ -17,11 +17,10 @@ from intuitive.trd.experiment import (
     along,
     canonical_order,
     mode_map,
-    rewrites,
     train_live,
     two_modes,
-    wait_map,
 )
+from intuitive.trd.signals import rewrites, wait_map
 from intuitive.trd.sums import SumsConfig
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
 

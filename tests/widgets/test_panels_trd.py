@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from intuitive.common.runtime import never
-from intuitive.trd import committed, experiment
+from intuitive.trd import along, canonical, committed, experiment, live, signals
+from intuitive.trd.along import FailedRollouts
 from intuitive.trd.committed import MethodRow, Methods, Point, Rewrites, WaitMap
 from intuitive.trd.experiment import LiveParams, TwoModesParams, two_modes
 from intuitive.trd.methods import ABLATIONS, METHODS
@@ -74,17 +75,20 @@ def failures(models):
     shifts = torch.zeros_like(digits)
     for row, step in enumerate((1, 3, 1, 3, 1)):
         shifts[row, step] = 2
-    return (
+    return FailedRollouts(
         models.students.copies([0]).decoder(),
         digits,
         write_traces(sums, digits, order, shifts=shifts).tokens[:, : sums.clean_length],
+        2 * shifts.argmax(-1) + 1,
     )
 
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch, models, failures, results):
-    monkeypatch.setattr(experiment, "shipped", lambda name: models)
-    monkeypatch.setattr(experiment, "_failures", lambda setting, seed: failures)
+    for room in (along, canonical, live, signals):
+        monkeypatch.setattr(room, "shipped", lambda name: models)
+    for room in (along, trd_along):
+        monkeypatch.setattr(room, "failed_rollouts", lambda setting, seed: failures)
     for panel in (trd_results, trd_train):
         monkeypatch.setattr(panel, "methods", lambda setting: results)
     monkeypatch.setattr(trd_real, "real_text", real)
@@ -475,26 +479,24 @@ def test_training_shows_progress_is_cancelled_within_a_second_and_ends():
     assert explorer.values["train"] == 0 and explorer.result.live is None
     explorer.set(train=1)
     assert explorer.wait(60) and explorer.status["state"] == "done", explorer.status
-    live = explorer.result.live
-    assert [run.name for run in live.runs] == ["opd_forward", "trd"]
+    found = explorer.result.live
+    assert [run.name for run in found.runs] == ["opd_forward", "trd"]
     course = explorer.view.figures["course"]
     drawn = named(course, "TRD, yours")
-    assert list(drawn.y) == [point.accuracy for point in live.runs[1].points]
+    assert list(drawn.y) == [point.accuracy for point in found.runs[1].points]
     assert f"After {BRIEF['n_steps']} steps" in explorer.summary
     explorer.set(repair=0.6)
     assert explorer.wait() and "controls have moved since" in explorer.summary
-    assert explorer.result.live is live
+    assert explorer.result.live is found
     explorer.close()
 
 
 def test_every_wait_in_the_rollouts_is_marked():
-    point = experiment.LivePoint(step=40, teacher_tokens=1, accuracy=0.5, pass_at_4=0.5, wait=0.5,
+    point = live.LivePoint(step=40, teacher_tokens=1, accuracy=0.5, pass_at_4=0.5, wait=0.5,
                                  correct_after_wait=None, order_kept=0.1)  # fmt: skip
-    run = experiment.LiveRun(
-        name="trd", points=(point,), rollouts=(("#1", "4", "WAIT", "#1"), ("WAIT",))
-    )
-    live = experiment.LiveResult(params=LiveParams(), runs=(run,))
-    tokens = trd_train._rollouts(live)
+    run = live.LiveRun(name="trd", points=(point,), rollouts=(("#1", "4", "WAIT", "#1"), ("WAIT",)))
+    found = live.LiveResult(params=LiveParams(), runs=(run,))
+    tokens = trd_train._rollouts(found)
     marked = [t for t, m in zip(tokens.texts, tokens.marks, strict=True) if m == trd_train.WAIT]
     assert marked == ["WAIT ", "WAIT "]
 
@@ -590,8 +592,11 @@ def test_events_from_another_thread_change_the_picture(name):
     ids=["says WAIT", "opposite", "just SFT"],
 )
 def test_questions_are_answered_by_computing(make, right, words, failures, monkeypatch):
-    more = tuple(part.repeat(2, 1) for part in failures[1:])
-    monkeypatch.setattr(experiment, "_failures", lambda setting, seed: (failures[0], *more))
+    twice = {
+        name: torch.cat([getattr(failures, name)] * 2) for name in ("digits", "y_o", "first_error")
+    }
+    more = dataclasses.replace(failures, **twice)
+    monkeypatch.setattr(along, "failed_rollouts", lambda setting, seed: more)
     question = make()
     feedback = question.choose(right)
     assert feedback["verdict"] == "right" and words in feedback["text"], feedback

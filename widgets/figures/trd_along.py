@@ -4,7 +4,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from intuitive.trd.experiment import AlongResult, Path, Rung
+from intuitive.trd.along import AlongResult, Path, Rung
 
 from .. import theme
 from .trd_styles import CONTINUE, REPAIR, STUDENT, TEACHER, TRAJECTORY_NAMES, fade

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from intuitive.trd.experiment import TwoModesResult
+from intuitive.trd.two_modes import TwoModesResult
 
 from .. import theme
 from .trd_styles import CONTINUE, DIVERGENCE_NAMES, REPAIR, STUDENT, fade, minus

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from intuitive.trd.committed import MethodRow
-from intuitive.trd.experiment import LiveRun
+from intuitive.trd.live import LiveRun
 
 from .. import theme
 from .trd_styles import METHOD_STYLES, fade

@@ -6,10 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from intuitive.common.runtime import check
-from intuitive.trd import experiment
+from intuitive.trd.along import AlongParams, AlongResult, along, failed_rollouts
 from intuitive.trd.committed import setting_config
-from intuitive.trd.experiment import AlongParams, AlongResult, along
-from intuitive.trd.sums import SumsConfig, verify
+from intuitive.trd.sums import SumsConfig
 
 from ..figures import trd_along as figures
 from ..figures.trd_styles import DIVERGENCE_NAMES, TRAJECTORY_NAMES
@@ -59,8 +58,8 @@ def follow(setting: AlongSetting, *, stale: Any, progress: Any) -> Followed:
     check(stale)
     params, sums = setting.params, setting_config(setting.params.setting).sums
     with told("models"):
-        _, digits, y_o = experiment._failures(params.setting, params.seed)
-        steps = error_steps(sums, verify(sums, digits, y_o).first_error.tolist())
+        failed = failed_rollouts(params.setting, params.seed)
+        steps = error_steps(sums, failed.first_error.tolist())
         if not steps:
             raise ValueError(f"seed={params.seed}: this student has no failed rollout here.")
         error = min(set(steps), key=lambda step: (abs(step - setting.error), step))

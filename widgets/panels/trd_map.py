@@ -4,7 +4,7 @@ from statistics import fmean
 from typing import Any
 
 from intuitive.trd.committed import WaitMap
-from intuitive.trd.experiment import ModeMapParams, ModeMapResult, mode_map
+from intuitive.trd.signals import ModeMapParams, ModeMapResult, mode_map
 
 from ..figures import trd_map as figures
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View

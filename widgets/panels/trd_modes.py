@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intuitive.common.runtime import check
-from intuitive.trd.experiment import TwoModesParams, TwoModesResult, two_modes
+from intuitive.trd.two_modes import TwoModesParams, TwoModesResult, two_modes
 
 from ..figures import trd_modes as figures
 from ..figures.trd_styles import DIVERGENCE_NAMES, minus

@@ -7,7 +7,7 @@ from typing import Any
 
 from intuitive.common.runtime import check
 from intuitive.trd.committed import WEIGHTS, MethodRow, methods
-from intuitive.trd.experiment import LiveParams, LiveResult, train_live
+from intuitive.trd.live import LiveParams, LiveResult, train_live
 
 from ..figures import trd_train as figures
 from ..figures.trd_styles import METHOD_STYLES
