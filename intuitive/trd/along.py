@@ -8,7 +8,8 @@ Source: arXiv:2606.08432, sections 3, 4 and 6.4.
 """
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,21 @@ from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 
 from .committed import setting_config, shipped
-from .methods import roll
+from .methods import Teacher, roll
 from .rollout import response_logits
 from .signals import Stale, check_teacher, named_teacher
-from .sums import Problem, SumsConfig, advance, parse_trace, prompts, read, sample_digits, verify
+from .sums import (
+    Problem,
+    SumsConfig,
+    TraceState,
+    advance,
+    fit_drafts,
+    parse_trace,
+    prompts,
+    read,
+    sample_digits,
+    verify,
+)
 from .teacher import ExactTeacher, TeacherConfig
 from .two_modes import DIVERGENCES, TwoModesParams
 
@@ -98,7 +110,6 @@ class AlongResult:
     ladder: tuple[Rung, ...]
 
 
-@torch.no_grad()
 def along(params: AlongParams, *, stale: Stale = never) -> AlongResult:
     """Follow one failed rollout and what the teacher makes of it.
 
@@ -110,36 +121,21 @@ def along(params: AlongParams, *, stale: Stale = never) -> AlongResult:
         FileNotFoundError: the setting's weights are not there.
         Cancelled: `stale()` became true.
     """
-    sums = setting_config(params.setting).sums
-    failed = failed_rollouts(params.setting, params.seed)
-    n_failed = len(failed.digits)
-    if params.item >= n_failed:
-        raise ValueError(
-            f"item={params.item} must be below {n_failed}, the failed rollouts among "
-            f"{N_PROBLEMS}: take a smaller one, or another seed."
+    check(stale)
+    seen = _seen(params.setting, params.teacher, params.repair, params.item, params.seed)
+    check(stale)
+    settings = TwoModesParams(beta=params.beta, cap=params.cap, top_k=params.top_k)
+    wait = setting_config(params.setting).sums.wait
+    paths = {"y_t": seen.paths["y_t"]}
+    for name, context in (("y_o", "x"), ("y_r", params.context)):
+        teacher, student = seen.teacher_logits[name, context], seen.student_logits[name]
+        nats = DIVERGENCES[params.divergence](teacher, student, settings)
+        waits = teacher.softmax(-1)[:, wait]
+        paths[name] = replace(
+            seen.paths[name], nats=tuple(nats.tolist()), wait_mass=tuple(waits.tolist())
         )
-    student = failed.student
-    digits, y_o = failed.digits[params.item][None], failed.y_o[params.item][None]
-    check(stale)
-    teacher = named_teacher(params.teacher, params.setting, params.repair)
-    generator = seeded(params.seed + 1)
-    y_r = teacher.sample(digits, generator=generator, drafts=y_o)
-    y_t = teacher.sample(digits, generator=generator)
-    check(stale)
-    problem = Problem(digits=tuple(digits[0].tolist()), config=sums)
-    drafts = {"drafts": y_o} if params.context == "refine" else {}
-    scores = {"y_o": teacher.logits(digits, y_o), "y_r": teacher.logits(digits, y_r, **drafts)}
-    paths = {
-        name: _path(name, params, student, digits, tokens, scores.get(name), problem, y_o)
-        for name, tokens in (("y_o", y_o), ("y_r", y_r), ("y_t", y_t))
-    }
-    onset_at = _onset_at(sums, paths["y_o"].first_error)
     return AlongResult(
-        params=params,
-        digits=problem.digits,
-        **paths,
-        onset_at=onset_at,
-        ladder=_ladder(sums, digits, y_o, onset_at, scores["y_o"]),
+        params=params, digits=seen.digits, **paths, onset_at=seen.onset_at, ladder=seen.ladder
     )
 
 
@@ -183,33 +179,99 @@ def failed_rollouts(setting: str, seed: int) -> FailedRollouts:
     return FailedRollouts(student.decoder(), digits[rows], y_o[rows], found.first_error[rows])
 
 
-def _path(
-    name: str,
-    params: AlongParams,
-    student: Decoder,
-    digits: Tensor,
-    tokens: Tensor,
-    teacher_logits: Tensor | None,
-    problem: Problem,
-    y_o: Tensor,
-) -> Path:
-    sums = problem.config
-    n = int((tokens != sums.pad).sum())
-    logits = response_logits(student, prompts(sums, digits), tokens)[0, :n]
-    nll = F.cross_entropy(logits, tokens[0, :n], reduction="none")
-    settings = TwoModesParams(beta=params.beta, cap=params.cap, top_k=params.top_k)
-    nats: Tensor = torch.zeros(0)
-    waits: Tensor = torch.zeros(0)
-    if teacher_logits is not None:
-        nats = DIVERGENCES[params.divergence](teacher_logits[0, :n], logits, settings)
-        waits = teacher_logits[0, :n].softmax(-1)[:, sums.wait]
-    trace = parse_trace(tokens[0], problem)
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """All of `along` that no divergence changes."""
+
+    digits: tuple[int, ...]
+    paths: dict[str, Path]  # without `nats` and `wait_mass`
+    student_logits: dict[str, Tensor]  # [n, v] along each path
+    teacher_logits: dict[tuple[str, str], Tensor]  # [n, v] by path and context
+    onset_at: int
+    ladder: tuple[Rung, ...]
+
+
+@functools.lru_cache(maxsize=64)
+@torch.no_grad()
+def _seen(setting: str, teacher_name: str, repair: int | float, item: int, seed: int) -> _Seen:
+    sums, failed = setting_config(setting).sums, failed_rollouts(setting, seed)
+    n_failed = len(failed.digits)
+    if item >= n_failed:
+        raise ValueError(
+            f"item={item} must be below {n_failed}, the failed rollouts among {N_PROBLEMS}: take "
+            "a smaller one, or another seed."
+        )
+    digits = failed.digits[item][None]
+    y_o = fit_drafts(sums, digits, failed.y_o[item][None])
+    teacher = named_teacher(teacher_name, setting, repair)
+    y_r, refined, y_t = _refine(teacher, digits, y_o, seeded(seed + 1))
+    traces = {"y_o": y_o, "y_r": y_r, "y_t": y_t}
+    lengths = {name: int((tokens != sums.pad).sum()) for name, tokens in traces.items()}
+    tokens = torch.cat([fit_drafts(sums, digits, trace) for trace in traces.values()])
+    tokens = tokens[:, : max(lengths.values())]
+    found = response_logits(failed.student, prompts(sums, digits.expand(3, -1)), tokens)
+    student = {name: logits[:n] for (name, n), logits in zip(lengths.items(), found, strict=True)}
+    from_x = teacher.logits(digits.expand(2, -1), tokens[:2])
+    asked = {("y_o", "x"): from_x[0], ("y_r", "x"): from_x[1], ("y_r", "refine"): refined[0]}
+    problem = Problem(digits=tuple(digits[0].tolist()), config=sums)
+    paths = {
+        name: _path(name, row[: lengths[name]], student[name], problem, y_o[0])
+        for name, row in zip(traces, tokens, strict=True)
+    }
+    onset_at = _onset_at(sums, paths["y_o"].first_error)
+    return _Seen(
+        digits=problem.digits,
+        paths=paths,
+        student_logits=student,
+        teacher_logits={key: logits[: lengths[key[0]]] for key, logits in asked.items()},
+        onset_at=onset_at,
+        ladder=_ladder(sums, digits, y_o[0, : lengths["y_o"]], onset_at, asked["y_o", "x"]),
+    )
+
+
+def _refine(
+    teacher: Teacher, digits: Tensor, y_o: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rewrite y_r [1, n], its logits [1, n, v] in the refine context, the own solution y_T."""
+    if isinstance(teacher, ExactTeacher):  # one batch for both: a draft of PAD tells it nothing
+        drafts = torch.cat([y_o, torch.full_like(y_o, teacher.sums.pad)])
+        state = teacher.context(digits.expand(2, -1), drafts=drafts)
+        tokens, p = _write(
+            teacher, state, y_o.shape[1], lambda p: p.multinomial(1, generator=generator)[:, 0]
+        )
+        return tokens[:1], p[:1].log(), tokens[1:]
+    y_r = teacher.sample(digits, generator=generator, drafts=y_o)
+    y_t = teacher.sample(digits, generator=generator)
+    return y_r, teacher.logits(digits, y_r, drafts=y_o), y_t
+
+
+def _write(
+    teacher: ExactTeacher, state: TraceState, n: int, pick: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Up to n tokens from `state` on, [b, n], and the probabilities [b, n, v] picked from.
+
+    It ends where every row has; `ExactTeacher.sample` goes on to `trace_length`.
+    """
+    sums, tokens, seen = teacher.sums, [], []
+    ended = torch.zeros_like(state.mode, dtype=torch.bool)
+    while len(tokens) < n and not ended.all():
+        seen.append(teacher.distribution(state))
+        tokens.append(torch.where(ended, sums.pad, pick(seen[-1])))
+        ended = ended | (tokens[-1] == sums.eos)
+        state = advance(sums, state, tokens[-1])
+    return torch.stack(tokens, dim=1), torch.stack(seen, dim=1)
+
+
+def _path(name: str, tokens: Tensor, logits: Tensor, problem: Problem, y_o: Tensor) -> Path:
+    """A path [n] by the student's logits [n, v], without what the teacher says."""
+    nll = F.cross_entropy(logits, tokens, reduction="none")
+    trace, ids = parse_trace(tokens, problem), tokens.tolist()
     return Path(
         name=name,
-        tokens=tuple(sums.name(t) for t in tokens[0, :n].tolist()),
-        marks=_marks(name, tokens[0, :n].tolist(), y_o[0].tolist(), problem),
-        nats=tuple(nats.tolist()),
-        wait_mass=tuple(waits.tolist()),
+        tokens=tuple(map(problem.config.name, ids)),
+        marks=_marks(name, ids, y_o.tolist(), problem),
+        nats=(),
+        wait_mass=(),
         nll=tuple(nll.tolist()),
         mean_nll=float(nll.mean()),
         first_error=trace.first_error,
@@ -262,16 +324,14 @@ def _onset_at(sums: SumsConfig, first_error: int | None) -> int:
 def _ladder(
     sums: SumsConfig, digits: Tensor, y_o: Tensor, onset_at: int, teacher_logits: Tensor
 ) -> tuple[Rung, ...]:
-    """The exact teacher's repair after WAIT, beside what the frozen rollout has there."""
+    """The exact teacher's repair after WAIT, beside what the frozen rollout [n] has there."""
     ideal = ExactTeacher(sums=sums, config=TeacherConfig(repair=1.0, smoothing=0.0))
-    repair = [*y_o[0, :onset_at].tolist(), sums.wait]
+    written = y_o.tolist()
+    repair = [*written[:onset_at], sums.wait]
     state = read(sums, ideal.context(digits), torch.tensor([repair]))
-    while len(repair) < sums.trace_length and repair[-1] != sums.eos:
-        best = ideal.distribution(state).argmax(-1)
-        repair.append(int(best))
-        state = advance(sums, state, best)
-    p = teacher_logits[0].softmax(-1)
-    written = y_o[0][y_o[0] != sums.pad].tolist()
+    n_left = len(written) - len(repair)
+    repair += _write(ideal, state, n_left, lambda p: p.argmax(-1))[0][0].tolist()
+    p = teacher_logits.softmax(-1)
     rungs = []
     for place in range(onset_at, min(len(repair), len(written))):
         needed, given = repair[onset_at:place], written[onset_at:place]
