@@ -17,6 +17,7 @@ arXiv:2306.13649 (generalised Jensen-Shannon).
 """
 
 import math
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -30,8 +31,10 @@ def check_distribution(p: Tensor, *, name: str = "p") -> None:
     """Do nothing if p [..., v] holds probabilities that sum to one over its last axis.
 
     Raises:
-        ValueError: not floating, empty, NaN, below 0, or a sum further than 1e-4 from 1.
+        ValueError: no tensor, not floating, empty, NaN, below 0, or a sum further from 1 than 1e-4
+            or the dtype's rounding.
     """
+    _check_tensor(name, p)
     if not p.is_floating_point() or p.dim() == 0 or p.shape[-1] == 0:
         raise ValueError(
             f"{name} is {p.dtype} of shape {tuple(p.shape)}: floating probabilities [..., v] with "
@@ -42,11 +45,16 @@ def check_distribution(p: Tensor, *, name: str = "p") -> None:
     if (p < 0).any():
         raise ValueError(f"{name} holds {float(p.min()):g}: probabilities are not negative.")
     off = (p.double().sum(-1) - 1).abs()
-    if (off > 1e-4).any():
+    if (off > max(1e-4, torch.finfo(p.dtype).eps)).any():
         worst = float(p.double().sum(-1).flatten()[off.argmax()])
         raise ValueError(
             f"{name} sums to {worst:g} over its last axis, not to 1: divide it by its sum."
         )
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}: pass torch.tensor(...) instead.")
 
 
 def as_logits(p: Tensor) -> Tensor:
@@ -66,6 +74,8 @@ def log_distributions(
 
     Errors as in this file's opening lines.
     """
+    _check_tensor("teacher_logits", teacher_logits)
+    _check_tensor("student_logits", student_logits)
     if teacher_logits.shape != student_logits.shape:
         raise ValueError(
             f"teacher_logits have shape {tuple(teacher_logits.shape)} and student_logits "
@@ -237,7 +247,7 @@ def entropy_weighted_forward_kl(
 def topk_reverse_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
-    k: int,
+    k: SupportsIndex | float,
     tail: bool = False,
     *,
     check: bool = True,
@@ -250,7 +260,7 @@ def topk_reverse_kl(
     Args:
         teacher_logits: [..., v].
         student_logits: [..., v].
-        k: tokens kept, in [1, v]; at v this is `reverse_kl`.
+        k: tokens kept, a whole number in [1, v]; at v this is `reverse_kl`.
         tail: keep the rest as one bucket.
         check: as in this file's opening lines.
 
@@ -258,12 +268,12 @@ def topk_reverse_kl(
         Nats, [...]; +inf where the student gives all k tokens probability zero.
 
     Raises:
-        ValueError: `k` out of range, or as in this file's opening lines.
+        ValueError: `k` not whole or out of range, or as in this file's opening lines.
     """
     log_t, log_s = log_distributions(teacher_logits, student_logits, check=check)
     v = log_t.shape[-1]
-    if not 1 <= k <= v:
-        raise ValueError(f"k={k} must lie in [1, {v}], the size of the vocabulary.")
+    if not (hasattr(k, "__index__") and 1 <= k <= v) or isinstance(k, bool):
+        raise ValueError(f"k={k} must lie in [1, {v}], a whole number of the {v} tokens there are.")
     best = log_t.sort(dim=-1, descending=True, stable=True).indices[..., :k]
     top_t, top_s = log_t.gather(-1, best), log_s.gather(-1, best)  # [..., k]
     if tail:

@@ -1,7 +1,9 @@
 """Divergences against sums written out, against their analytic gradients, and at their edges."""
 
+import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -228,6 +230,13 @@ def test_topk_with_the_whole_vocabulary_is_reverse_kl(tail):
     )
 
 
+def test_topk_takes_whole_numbers_of_any_kind():
+    teacher, student = draw(5, seed=17)
+    want = d.topk_reverse_kl(teacher, student, 2)
+    for k in (np.int64(2), torch.tensor(2)):
+        assert torch.equal(d.topk_reverse_kl(teacher, student, k), want)
+
+
 def test_mass_outside_the_top_k_is_free_without_a_tail():
     teacher = torch.tensor([3.0, 2.0, -4.0, -5.0])
     inside = torch.tensor([3.0, 2.0, -9.0, -9.0])
@@ -299,6 +308,8 @@ def test_bad_logits(f, teacher, student, says):
     [
         (lambda: d.topk_reverse_kl(OK, OK, 0), r"k=0 must lie in \[1, 3\]"),
         (lambda: d.topk_reverse_kl(OK, OK, 4, True), r"k=4 must lie in \[1, 3\]"),
+        (lambda: d.topk_reverse_kl(OK, OK, 2.0), r"k=2.0 must lie in \[1, 3\], a whole number"),
+        (lambda: d.topk_reverse_kl(OK, OK, True), "k=True must lie in"),
         (lambda: d.clipped_forward_kl(OK, OK, 0), "cap=0 must be above 0"),
         (lambda: d.entrywise_clipped_forward_kl(OK, OK, -0.1), "cap=-0.1 must be above 0"),
         (lambda: d.clipped_forward_kl(OK, OK, math.nan), "cap=nan must be above 0"),
@@ -334,3 +345,28 @@ def test_as_logits_and_what_is_no_distribution():
     ):
         with pytest.raises(ValueError, match=says):
             d.check_distribution(torch.tensor(bad))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rounded_distributions_are_distributions(dtype):
+    """A sum may miss 1 by what rounding to the dtype can do, not by more."""
+    for v in (2, 9, 1000):
+        p = (3 * torch.randn(200, v, generator=seeded(18))).softmax(-1).to(dtype)
+        d.check_distribution(p)
+        off = p.clone()
+        off[7] *= 1.02
+        with pytest.raises(ValueError, match=r"sums to 1\.0.* divide it by its sum"):
+            d.as_logits(off)
+
+
+@pytest.mark.parametrize("value", [[0.5, 0.5], np.zeros(2), None], ids=["list", "array", "None"])
+def test_what_is_no_tensor(value):
+    """Outside pytest nothing but the functions themselves looks at types."""
+    says = f"is a {type(value).__name__}: pass torch.tensor"
+    for call in (
+        lambda: inspect.unwrap(d.check_distribution)(value),
+        lambda: inspect.unwrap(d.log_distributions)(value, OK),
+        lambda: inspect.unwrap(d.log_distributions)(OK, value),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
