@@ -3,10 +3,8 @@
 `correct` is always [problems, n]: n rollouts of each problem, graded.
 """
 
-import contextlib
 import functools
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -53,13 +51,15 @@ def pass_at_k(n: Count, c: Count, k: Count) -> float | Tensor:
 
 
 def _counts(name: str, count: Count) -> Tensor:
-    if not isinstance(count, Tensor):
-        with contextlib.suppress(TypeError):  # a list, or not whole
-            count = operator.index(count)
-    count = torch.as_tensor(count)
-    if count.is_floating_point() or count.is_complex() or count.dtype == torch.bool:
-        raise ValueError(f"{name} is {count.dtype}: whole numbers are needed.")
-    return count.cpu()
+    try:
+        counts = torch.as_tensor(count)
+    except (TypeError, ValueError, RuntimeError):  # no numbers, ragged, beyond 64 bits
+        counts = torch.tensor(torch.nan)
+    if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
+        raise ValueError(
+            f"{name}={count!r} must be a whole number, or a list or tensor of them: pass integers."
+        )
+    return counts.cpu()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -70,6 +70,7 @@ def _pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(f"c={c} must lie in [0, n={n}]: of n rollouts c are correct.")
     if not 1 <= k <= n:
         raise ValueError(f"k={k} must lie in [1, n={n}]: draw more rollouts for a larger k.")
+    c, k = max(c, k), min(c, k)  # C(n − c, k) / C(n, k) is the same for both ways: take the short
     total = math.comb(n, k)
     return (total - math.comb(n - c, k)) / total
 
@@ -159,14 +160,15 @@ def bootstrap_mean(
     interval covers another set of problems and another set of seeds.
 
     Raises:
-        ValueError: no values, NaN among them, `n_resamples` below 1, `level` outside (0, 1).
+        ValueError: no values, NaN or infinite ones among them, `n_resamples` below 1, `level`
+            outside (0, 1).
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
-    if values.numel() == 0 or values.isnan().any():
+    if values.numel() == 0 or not values.isfinite().all():
         raise ValueError(
-            f"values of shape {tuple(values.shape)} are empty or hold NaN: "
-            "there has to be one number per problem."
+            f"values of shape {tuple(values.shape)} are empty or hold NaN or infinity: "
+            "there has to be one finite number per problem."
         )
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples} must be at least 1.")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ def test_pass_at_k_is_exact_for_large_counts():
     assert pass_at_k(10_000, 1, 5_000) == 0.5
     assert pass_at_k(5_000, 4_999, 2) == 1.0
     assert pass_at_k(16, 0, 16) == 0.0
+    started = time.perf_counter()
+    assert pass_at_k(1_000_000, 1, 500_000) == 0.5
+    assert time.perf_counter() - started < 1  # by C(1,000,000, 500,000) it would be 16 seconds
 
 
 def test_pass_at_k_is_unbiased():
@@ -63,7 +67,12 @@ def test_pass_at_k_takes_tensors_lists_and_arrays():
         (4, 2, 5, r"k=5 must lie in \[1, n=4\]"),
         (4, 2, 0, r"k=0 must lie in \[1, n=4\]"),
         (4, torch.tensor([1, 9]), 2, "c=9"),
-        (4, 2.5, 1, "c is torch.float32: whole numbers are needed"),
+        (4, 2.5, 1, "c=2.5 must be a whole number"),
+        (4, [1.5], 1, r"c=\[1.5\] must be a whole number"),
+        (4, 2, True, "k=True must be a whole number"),
+        ("4", 2, 1, "n='4' must be a whole number"),
+        ([[4], [5, 6]], 2, 1, r"n=\[\[4\], \[5, 6\]\] must be a whole number"),
+        (2**70, 2, 1, f"n={2**70} must be a whole number"),
         (torch.tensor([4, 4]), torch.tensor([1, 2, 3]), 1, "do not fit together"),
     ],
 )
@@ -120,8 +129,9 @@ def test_bootstrap_over_seeds_counts_how_they_differ():
         (lambda: wilson(3, 2), r"successes=3 must lie in \[0, n=2\]"),
         (lambda: wilson(0, 0), "n be at least 1"),
         (lambda: wilson(1, 2, level=1.0), r"level=1.0 must lie in \(0, 1\)"),
-        (lambda: bootstrap_mean(torch.zeros(0)), "one number per problem"),
+        (lambda: bootstrap_mean(torch.zeros(0)), "one finite number per problem"),
         (lambda: bootstrap_mean(torch.tensor([math.nan])), "hold NaN"),
+        (lambda: bootstrap_mean(torch.tensor([1.0, math.inf])), "infinity"),
         (lambda: bootstrap_mean(torch.zeros(2), n_resamples=0), "n_resamples=0"),
     ],
 )
