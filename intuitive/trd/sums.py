@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -143,9 +144,10 @@ class SumsConfig:
             raise ValueError(
                 f"the rollout is empty (shape {tuple(tokens.shape)}): give at least one token."
             )
-        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        if not _are_integers(tokens):
             raise ValueError(f"tokens are {tokens.dtype}: token ids are integers.")
-        low, high = int(tokens.min()), int(tokens.max())
+        ids = tokens.long()  # unsigned types have no min
+        low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
             raise ValueError(
                 f"token ids from {low} to {high} must lie in [0, {self.vocab_size}): were they "
@@ -158,7 +160,7 @@ class SumsConfig:
         Raises:
             ValueError: another shape, not integers, or a digit out of range.
         """
-        if digits.dim() != 2 or digits.shape[1] != self.n_digits or digits.is_floating_point():
+        if digits.dim() != 2 or digits.shape[1] != self.n_digits or not _are_integers(digits):
             raise ValueError(
                 f"digits are {digits.dtype} of shape {tuple(digits.shape)}: integers "
                 f"[b, n_digits={self.n_digits}] are needed."
@@ -168,6 +170,17 @@ class SumsConfig:
                 f"digits from {int(digits.min())} to {int(digits.max())} must lie in "
                 f"[0, modulus={self.modulus})."
             )
+
+
+def _as_tensor(name: str, values: object) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):  # no numbers, ragged, beyond 64 bits
+        raise ValueError(f"{name}={values!r} must be one row of integers: pass a list.") from None
+
+
+def _are_integers(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
 
 # ------------------------------------------------------------------------------------ problems
@@ -181,7 +194,9 @@ class Problem:
     config: SumsConfig
 
     def __post_init__(self) -> None:
-        self.config.check_digits(torch.tensor([self.digits], dtype=torch.int64))
+        digits = _as_tensor("digits", self.digits)
+        self.config.check_digits(digits[None])
+        object.__setattr__(self, "digits", tuple(digits.tolist()))  # whatever kind of integers
 
     @property
     def plan(self) -> int:
@@ -257,13 +272,29 @@ def refine_prompts(
     return torch.cat([prompts(config, digits), drafts, rev], dim=1)
 
 
+def check_rows(
+    config: SumsConfig, digits: Int[Tensor, "b n_digits"], tokens: Tensor, *, name: str = "traces"
+) -> None:
+    """Do nothing if these are token ids [b, n], one row per problem.
+
+    Raises:
+        ValueError: as `SumsConfig.check_tokens`; another number of axes, or of rows.
+    """
+    config.check_tokens(tokens)
+    if tokens.dim() != 2:
+        raise ValueError(f"{name} have shape {tuple(tokens.shape)}: [b, n] is needed.")
+    if len(tokens) != len(digits):
+        raise ValueError(
+            f"{len(tokens)} {name} for {len(digits)} problems: one each is needed, so repeat the "
+            "digits where a problem has several."
+        )
+
+
 def fit_drafts(
     config: SumsConfig, digits: Int[Tensor, "b n_digits"], drafts: Int[Tensor, "n_drafts n"]
 ) -> Int[Tensor, "b trace_length"]:
     """Drafts with exactly `trace_length` columns; errors as in `refine_prompts`."""
-    config.check_tokens(drafts)
-    if len(drafts) != len(digits):
-        raise ValueError(f"{len(drafts)} drafts for {len(digits)} problems: one each is needed.")
+    check_rows(config, digits, drafts, name="drafts")
     limit = config.trace_length
     columns = torch.arange(1, drafts.shape[1] + 1, device=drafts.device)
     used = int(((drafts != config.pad) * columns).max())
@@ -396,7 +427,7 @@ def write_traces(
     waits = wait_after > 0
     redo_step = first_bad < wait_after
     redo_plan = waits & ~redo_step & (plan_shifts != 0) & (wait_after == k)
-    if (waits & ~redo_step & ~redo_plan).any() or int(wait_after.max()) > k:
+    if (waits & ~redo_step & ~redo_plan | (wait_after > k)).any():
         row = int((waits & ~redo_step & ~redo_plan | (wait_after > k)).int().argmax())
         raise ValueError(
             f"row {row} says WAIT after {int(wait_after[row])} of {k} steps, where no error can "
@@ -472,7 +503,7 @@ class Trace:
     reason: str | None  # why it is malformed
 
 
-def parse_trace(tokens: Tensor | Sequence, problem: Problem) -> Trace:
+def parse_trace(tokens: Tensor | np.ndarray | Sequence, problem: Problem) -> Trace:
     """Read one trace, without its prompt; PAD after EOS is skipped.
 
     A total is wrong if it is not the previous written one plus the digit, so what follows an
@@ -483,10 +514,13 @@ def parse_trace(tokens: Tensor | Sequence, problem: Problem) -> Trace:
         problem: what the trace is about.
 
     Raises:
-        ValueError: no tokens, more than one axis, not integers, or an id out of range.
+        ValueError: no `Problem`; no tokens, more than one axis, not integers, or an id out of
+            range.
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem={problem!r} must be a Problem(digits=..., config=...).")
     config = problem.config
-    tokens = torch.as_tensor(tokens)
+    tokens = _as_tensor("tokens", tokens)
     config.check_tokens(tokens)
     if tokens.dim() != 1:
         raise ValueError(
@@ -661,6 +695,7 @@ class TraceState:
 def start(config: SumsConfig, digits: Int[Tensor, "b n_digits"]) -> TraceState:
     """Before the first token of a trace."""
     config.check_digits(digits)
+    digits = digits.long()
     b, k = digits.shape
     zeros = digits.new_zeros(b)
     return TraceState(
@@ -745,13 +780,8 @@ def read(config: SumsConfig, state: TraceState, tokens: Int[Tensor, "n_traces n"
     Raises:
         ValueError: no tokens, not integers, an id out of range, or another number of traces.
     """
-    config.check_tokens(tokens)
-    if len(tokens) != len(state.digits):
-        raise ValueError(
-            f"{len(tokens)} traces for {len(state.digits)} problems: repeat the digits, one row "
-            "per trace."
-        )
-    for token in tokens.unbind(1):
+    check_rows(config, state.digits, tokens)
+    for token in tokens.long().unbind(1):
         state = advance(config, state, token)
     return state
 

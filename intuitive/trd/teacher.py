@@ -31,7 +31,7 @@ from torch import Tensor
 
 from intuitive.common.runtime import check, never
 
-from .sums import Mode, SumsConfig, TraceState, advance, fit_drafts, read, start
+from .sums import Mode, SumsConfig, TraceState, advance, check_rows, fit_drafts, read, start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +109,9 @@ class ExactTeacher:
             ValueError: as in `context`; tokens empty or out of range; not one trace per problem.
         """
         state = self.context(digits, drafts=drafts, solutions=solutions, keep_order=keep_order)
-        self.sums.check_tokens(tokens)
-        if len(tokens) != len(digits):
-            raise ValueError(f"{len(tokens)} traces for {len(digits)} problems: give one each.")
+        check_rows(self.sums, digits, tokens)
         states = [state]
-        for token in tokens[:, :-1].unbind(1):
+        for token in tokens[:, :-1].long().unbind(1):
             states.append(advance(self.sums, states[-1], token))
         return self.distribution(_stack(states)).log()
 

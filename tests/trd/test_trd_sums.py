@@ -1,7 +1,9 @@
 """Running sums: traces written by hand, every malformed kind, and the batch against the reader."""
 
+import inspect
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from intuitive.trd.sums import (
     SumsConfig,
     Wait,
     answers,
+    check_rows,
     parse_trace,
     plans,
     prompts,
@@ -157,11 +160,47 @@ def test_malformed_with_a_plan():
         ([-1, 3], r"token ids from -1 to 3"),
         ([0.5], "token ids are integers"),
         (torch.zeros(2, 3, dtype=torch.int64), r"one trace \[n\] is needed"),
+        (RIGHT.split(), r"tokens=\['#2', .* must be one row of integers: pass a list"),
+        ([[1], [2, 3]], r"tokens=\[\[1\], \[2, 3\]\] must be one row"),
+        ([2**63], f"tokens=.{2**63}. must be one row"),
     ],
 )
 def test_parse_trace_refuses(bad, says):
     with pytest.raises(ValueError, match=says):
         parse_trace(bad, PROBLEM)
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor], ids=["tuple", "array", "tensor"])
+def test_a_row_of_integers_of_any_kind(kind):
+    want = parse_trace(tokens(RIGHT), PROBLEM)
+    assert parse_trace(kind(tokens(RIGHT)), PROBLEM) == want
+    small = torch.tensor(tokens(RIGHT), dtype=torch.uint16)
+    assert parse_trace(small, PROBLEM) == want
+    verdict = verify(SMALL, DIGITS.to(torch.int16), small.to(torch.int8)[None])
+    assert verdict.correct.item() and verdict.order.tolist() == [list(want.order)]
+
+
+@pytest.mark.parametrize(
+    ("digits", "says"),
+    [
+        ((1.5, 2, 3, 4), "digits are torch.float32"),
+        ((True, False, True, True), "digits are torch.bool"),
+        (("a", 1, 2, 3), r"digits=\('a', 1, 2, 3\) must be one row of integers"),
+        (None, "digits=None must be one row of integers"),
+    ],
+)
+def test_problems_of_integers_alone(digits, says):
+    """Past the type checks of pytest, which learners do without."""
+    problem = object.__new__(Problem)
+    object.__setattr__(problem, "config", SMALL)
+    object.__setattr__(problem, "digits", digits)
+    with pytest.raises(ValueError, match=says):
+        problem.__post_init__()
+
+
+def test_a_problem_is_needed():
+    with pytest.raises(ValueError, match=r"problem=\(3, 5, 6, 1\) must be a Problem\(digits="):
+        inspect.unwrap(parse_trace)(tokens(RIGHT), PROBLEM.digits)
 
 
 def assert_same(config, digits, rows):
@@ -308,6 +347,11 @@ def test_shares_of_the_samplers():
     assert (sample_repair_steps(SMALL, 0 * seen, repair=1, generator=seeded(3)) == 0).all()
 
 
+def test_no_problems_no_traces():
+    none = torch.zeros(0, SMALL.n_digits, dtype=torch.int64)
+    assert write_traces(SMALL, none, none).tokens.shape == (0, SMALL.trace_length)
+
+
 def test_refine_prompts():
     draft = torch.tensor([tokens(WRONG)])
     prompt = refine_prompts(SMALL, torch.tensor([PROBLEM.digits]), draft)
@@ -338,6 +382,7 @@ ORDER = torch.tensor([[0, 1, 2, 3]])
         ),
         (lambda: verify(SMALL, DIGITS, torch.full((1, 3), 99)), "token ids from 99 to 99"),
         (lambda: verify(SMALL, DIGITS, torch.ones(2, 3, dtype=torch.int64)), "2 traces for 1"),
+        (lambda: check_rows(SMALL, DIGITS, torch.ones(3).long()), r"shape \(3,\): \[b, n\]"),
         (lambda: verify(SMALL, DIGITS, torch.ones(1, 0, dtype=torch.int64)), "rollout is empty"),
         (lambda: write_traces(SMALL, DIGITS, 0 * ORDER), "must be permutations"),
         (

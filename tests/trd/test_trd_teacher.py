@@ -240,6 +240,13 @@ def test_prefix_failure_in_the_loss():
     assert (kl[:, others].abs() < 1e-5).all()
 
 
+def test_whole_numbers_of_any_size():
+    tokens = teacher().sample(DIGITS, generator=seeded(7))
+    want = teacher().logits(DIGITS, tokens, drafts=tokens)
+    got = teacher().logits(DIGITS.int(), tokens.to(torch.int16), drafts=tokens.int())
+    assert torch.equal(got, want)
+
+
 def test_reproducible_and_cancelled():
     digits = sample_digits(SMALL, 8, generator=seeded(0))
     first, second = (teacher().sample(digits, generator=seeded(1)) for _ in range(2))
@@ -263,6 +270,7 @@ DIGITS = torch.tensor([[3, 5, 6, 1]])
         ),
         (lambda: teacher().logits(DIGITS, torch.zeros(1, 0).long()), "the rollout is empty"),
         (lambda: teacher().logits(DIGITS, torch.zeros(2, 3).long()), "2 traces for 1 problems"),
+        (lambda: teacher().context(DIGITS, drafts=DIGITS.tile(2, 1)), "2 drafts for 1 problems"),
         (lambda: teacher().context(DIGITS + 9), r"must lie in \[0, modulus=7\)"),
         (
             lambda: teacher().sample(DIGITS, drafts=torch.zeros(1, 30).long(), generator=seeded(0)),
