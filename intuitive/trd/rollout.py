@@ -4,6 +4,7 @@ Prompts of one call have equal length, so a batch needs no padding on the left: 
 `refine_prompts` of `sums` see to it. A trace ends with EOS; the rest of its row is PAD.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,12 +69,17 @@ def sample_rollouts(
         Traces of `trace_length` tokens: those without EOS by then are cut.
 
     Raises:
-        ValueError: `n_samples` below 1; no generator for a temperature above 0; another
-            vocabulary; prompt and trace are longer than the decoder's `max_positions`.
+        ValueError: `n_samples` below 1; a temperature below 0 or not finite; no generator for one
+            above 0; another vocabulary; prompt and trace are longer than the decoder's
+            `max_positions`.
         Cancelled: `stale()` became true between two tokens.
     """
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} must be at least 1.")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"temperature={temperature} must be finite and at least 0, which is greedy."
+        )
     if temperature > 0 and generator is None:
         raise ValueError(
             f"temperature={temperature} draws at random: pass generator=seeded(seed), or 0."
@@ -125,7 +131,7 @@ def pad_after_eos(sums: SumsConfig, tokens: Int[Tensor, "b n"]) -> Int[Tensor, "
 
 
 def response_logits(
-    decoder: Decoder, prompts: Int[Tensor, "b m"], responses: Int[Tensor, "b n"]
+    decoder: Decoder, prompts: Int[Tensor, "b m"], responses: Int[Tensor, "n_responses n"]
 ) -> Float[Tensor, "b n v"]:
     """Logits of every response token, given the prompt and the tokens before it.
 
@@ -133,7 +139,16 @@ def response_logits(
     their prompts are. Gradients flow unless the caller turns them off.
 
     Raises:
-        ValueError: as in `Decoder.hidden`.
+        ValueError: prompts or responses without tokens, another number of responses than prompts,
+            a token out of range, or as in `Decoder.hidden`.
     """
+    if not prompts.numel() or not responses.numel() or len(prompts) != len(responses):
+        raise ValueError(
+            f"prompts have shape {tuple(prompts.shape)} and responses {tuple(responses.shape)}: "
+            "both need tokens, and one row each per rollout."
+        )
+    low, high, v = int(responses.min()), int(responses.max()), decoder.config.vocab_size
+    if low < 0 or high >= v:  # the decoder never reads the last token
+        raise ValueError(f"response tokens from {low} to {high} must lie in [0, {v}).")
     tokens = torch.cat([prompts, responses[:, :-1]], dim=1)
     return decoder.logits(decoder.hidden(tokens)[:, prompts.shape[1] - 1 :])

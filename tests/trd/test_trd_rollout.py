@@ -1,5 +1,6 @@
 """Batched rollouts against single ones, and scores against plain forward passes."""
 
+import math
 import time
 
 import pytest
@@ -127,6 +128,8 @@ def test_cancelling(decoder):
     [
         ({"n_samples": 0, "temperature": 0}, "n_samples=0 must be at least 1"),
         ({}, r"temperature=1.0 draws at random: pass generator=seeded\(seed\)"),
+        ({"temperature": -1}, "temperature=-1 must be finite and at least 0"),
+        ({"temperature": math.nan}, "temperature=nan must be finite and at least 0"),
         ({"sums": SumsConfig.large(), "temperature": 0}, "vocab_size=18, the setting 38"),
     ],
 )
@@ -134,6 +137,23 @@ def test_bad_settings(decoder, settings, says):
     sums = settings.pop("sums", SUMS)
     with pytest.raises(ValueError, match=says):
         sample_rollouts(decoder, sums, prompts(SUMS, problems(2)), **settings)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_prompt", "response", "says"),
+    [
+        (1, 6, [[]], r"responses \(1, 0\): both need tokens"),
+        (1, 0, [[1]], r"prompts have shape \(1, 0\)"),
+        (1, 6, [[1], [2]], r"shape \(1, 6\) and responses \(2, 1\): .* one row each"),
+        (1, 6, [[1, 18]], r"response tokens from 1 to 18 must lie in \[0, 18\)"),
+        (1, 6, [[-1, 1]], "response tokens from -1 to 1"),
+        (1, 6, [[1] * 60], "65 tokens are longer than max_positions=64"),
+    ],
+)
+def test_response_logits_refuses(decoder, n_rows, n_prompt, response, says):
+    prompt = prompts(SUMS, problems(n_rows))[:, :n_prompt]
+    with pytest.raises(ValueError, match=says):
+        response_logits(decoder, prompt, torch.tensor(response, dtype=torch.int64))
 
 
 def test_a_context_that_is_too_short(decoder):
