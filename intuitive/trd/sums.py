@@ -146,7 +146,7 @@ class SumsConfig:
             )
         if not _are_integers(tokens):
             raise ValueError(f"tokens are {tokens.dtype}: token ids are integers.")
-        ids = tokens.long()  # unsigned types have no min
+        ids = tokens.long()  # uint16 and wider have no min
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:
             raise ValueError(
