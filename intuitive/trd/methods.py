@@ -89,6 +89,11 @@ class Method(Settings):
                 f"rollouts={self.rollouts} must be at least 1, first_tokens={self.first_tokens} "
                 f"at least 0 and corrupted={self.corrupted} a share in [0, 1]."
             )
+        if self.cap <= 0 or not 0 <= self.beta <= 1 or self.top_k < 1:
+            raise ValueError(
+                f"cap={self.cap} must be above 0, beta={self.beta} lie in [0, 1] and "
+                f"top_k={self.top_k} be at least 1."
+            )
 
 
 def _opd(**settings: object) -> Method:

@@ -268,6 +268,9 @@ def test_roll_and_grade_repeat_the_problems_sample_by_sample(students):
         ({"subset": "some"}, "subset='some' must be one of all"),
         ({"rollouts": 0}, "rollouts=0 must be at least 1"),
         ({"corrupted": 2.0}, r"corrupted=2\.0 a share"),
+        ({"cap": 0.0}, r"cap=0\.0 must be above 0"),
+        ({"beta": 1.5}, r"beta=1\.5 lie in"),
+        ({"top_k": 0}, r"top_k=0 be at least 1"),
     ],
 )
 def test_methods_refuse_what_they_do_not_know(settings, message):
