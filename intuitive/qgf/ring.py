@@ -250,13 +250,14 @@ def ring(
         estimator=params.estimator,
         weight=params.weight,
         n_steps=params.n_steps,
+        steps=[step],
         stale=stale,
     )
     with torch.inference_mode():
         t = step / params.n_steps
         nearest = torch.cdist(sample.actions, mixture.means.to(sample.actions)).min(1)
         counts: Int[Tensor, " k"] = nearest.indices.bincount(minlength=params.n_modes)
-        error = _field_error(field, mixture, t) if field is not mixture else 0.0
+        error = _field_error(field, params.n_modes, t) if field is not mixture else 0.0
         bc_reward, tilt_reward = _tilted_reward(params.n_modes, reward, params.weight)
         return RingResult(
             params=params,
@@ -266,8 +267,8 @@ def ring(
             queries=_array(sample.queries[:, :N_SHOWN]),
             grid=_array(grid),
             arrow_time=t,
-            velocity=_array(velocity[step].reshape(GRID, GRID, 2)),
-            guidance=_array(guidance[step].reshape(GRID, GRID, 2)),
+            velocity=_array(velocity[0].reshape(GRID, GRID, 2)),
+            guidance=_array(guidance[0].reshape(GRID, GRID, 2)),
             closed_form=_array(mixture.velocity(arrows, t).reshape(GRID, GRID, 2)),
             surface=_array(surface),
             reward=_array(reward(points).reshape(SURFACE, SURFACE)),
@@ -289,8 +290,9 @@ def _square(axis: Tensor) -> Float[Tensor, "n 2"]:
     return torch.stack([x, y], -1).reshape(-1, 2)
 
 
-def _field_error(field: Field, mixture: GaussianMixture, t: float) -> float:
-    generator = seeded(0)
+@functools.lru_cache(maxsize=32)
+def _field_error(field: Field, n_modes: int, t: float) -> float:
+    mixture, generator = ring_mixture(n_modes), seeded(0)
     x_1 = mixture.sample(N_DATA, generator)
     x = (1 - t) * torch.randn(x_1.shape, generator=generator) + t * x_1
     want = mixture.velocity(x, t)

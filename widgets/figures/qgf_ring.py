@@ -16,7 +16,7 @@ LEVELS = {"start": 0.2, "end": 0.8, "size": 0.2}  # of the critic, whose reward 
 SPEED = 2.0  # at which an arrow has three quarters of its greatest length
 N_PATHS = 40  # trajectories drawn
 N_ASKED = 80  # particles drawn with their queries
-N_SAMPLES = 600  # drawn
+N_SAMPLES = 400  # drawn
 THIN = 2  # every second arrow along either axis is drawn
 OFF_MODE = 3 * STD
 
@@ -37,14 +37,14 @@ def _plane(traces: list[dict[str, Any]], **layout: Any) -> go.Figure:
     )
 
 
-def _critic(result: RingResult) -> dict[str, Any]:
+def _critic(result: RingResult, *, labels: bool) -> dict[str, Any]:
     return {
         "type": "contour",
         "x": result.surface,
         "y": result.surface,
         "z": result.critic.round(3),
-        "contours": {"coloring": "none", "showlabels": True, **LEVELS},
-        "line": {"color": CRITIC, "width": 1},
+        "contours": {"coloring": "none", "showlabels": labels, **LEVELS},
+        "line": {"color": CRITIC, "width": 1, "smoothing": 0},  # quicker to label
         "hoverinfo": "skip",
         "name": "critic",
         "showlegend": True,
@@ -104,7 +104,7 @@ def field_figure(result: RingResult) -> go.Figure:
     step = round(result.arrow_time * params.n_steps)
     look = ESTIMATOR_STYLES[params.estimator]
     traces = [
-        _critic(result),
+        _critic(result, labels=True),
         _arrows(result, result.velocity, theme.GREY, "flow"),
         _arrows(result, result.guidance, look.colour, "guidance"),
         _points(
@@ -130,15 +130,15 @@ def field_figure(result: RingResult) -> go.Figure:
 def samples_figure(result: RingResult) -> go.Figure:
     """Where samples end, and the way of some of them."""
     look = ESTIMATOR_STYLES[result.params.estimator]
-    paths = result.trajectories[:, :N_PATHS].round(3)  # [t1, n, 2]
-    gaps = np.full((1, paths.shape[1], 2), None, dtype=object)
-    joined = np.concatenate([paths.astype(object), gaps]).transpose(1, 0, 2).reshape(-1, 2)
+    paths = result.trajectories[:, :N_PATHS]  # [t1, n, 2]
+    gaps = np.full((1, paths.shape[1], 2), np.nan, dtype=paths.dtype)
+    joined = np.concatenate([paths, gaps]).transpose(1, 0, 2).reshape(-1, 2)
     traces = [
-        _critic(result),
+        _critic(result, labels=False),  # as beside it, where labels stand
         {
             "type": "scatter",
-            "x": joined[:, 0].tolist(),
-            "y": joined[:, 1].tolist(),
+            "x": joined[:, 0],
+            "y": joined[:, 1],
             "mode": "lines",
             "line": {"color": theme.GREY, "width": 0.7},
             "opacity": 0.6,
