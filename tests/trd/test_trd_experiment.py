@@ -5,9 +5,11 @@ import math
 import time
 
 import pytest
+import torch
 
-from intuitive.common.runtime import Cancelled
-from intuitive.trd.committed import WEIGHTS
+from intuitive.common.runtime import Cancelled, seeded
+from intuitive.trd.along import _write, failed_rollouts
+from intuitive.trd.committed import WEIGHTS, setting_config
 from intuitive.trd.experiment import (
     AlongParams,
     CanonicalParams,
@@ -21,7 +23,7 @@ from intuitive.trd.experiment import (
     two_modes,
 )
 from intuitive.trd.signals import rewrites, wait_map
-from intuitive.trd.sums import SumsConfig
+from intuitive.trd.sums import SumsConfig, sample_digits, sample_orders, verify, write_traces
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
 
 needs_weights = pytest.mark.skipif(
@@ -126,6 +128,8 @@ def test_mode_map_reads_both_teachers_on_one_setting():
     assert found.exact.by_error["0"] == pytest.approx((0.6,) * 4, abs=2e-3)
     assert found.learned.by_error.keys() == found.exact.by_error.keys()
     assert len(found.learned.clean) == 4
+    again = mode_map(ModeMapParams(repair=0.2, n_traces=16))
+    assert again.learned is found.learned and again.exact.by_error["0"][0] < 0.21
     with pytest.raises(ValueError, match="setting='huge' must be one of small, late"):
         ModeMapParams(setting="huge")
     with pytest.raises(Cancelled):
@@ -163,6 +167,65 @@ def test_along_a_failed_rollout():
         assert path.mean_nll == pytest.approx(sum(path.nll) / len(path.nll), rel=1e-4)
     assert len(found.y_o.nats) == len(found.y_o.tokens)
     assert "fixed" in found.y_r.marks and "moved" not in found.y_r.marks  # the order is kept
+
+
+@pytest.mark.parametrize("setting", ["small", "late"])
+def test_the_program_draws_along_what_it_draws_as_a_sampler(setting):
+    """`_write` stops early; with one seed, 3, tokens are those of `sample`, and p is `logits`."""
+    sums = setting_config(setting).sums
+    teacher = ExactTeacher(sums=sums, config=TeacherConfig(repair=0.5, smoothing=0.01))
+    digits = sample_digits(sums, 16, generator=seeded(0))
+    orders = sample_orders(sums, 16, right_to_left=1.0, generator=seeded(1))
+    shifts = torch.zeros_like(digits).index_fill(1, torch.tensor([1]), 2)
+    drafts = write_traces(sums, digits, orders, shifts=shifts).tokens
+    generator = seeded(3)
+    found, p = _write(
+        teacher,
+        teacher.context(digits, drafts=drafts),
+        sums.trace_length,
+        lambda p: p.multinomial(1, generator=generator)[:, 0],
+    )
+    n = found.shape[1]
+    want = teacher.sample(digits, generator=seeded(3), drafts=drafts)
+    assert torch.equal(found, want[:, :n]) and (want[:, n:] == sums.pad).all()
+    torch.testing.assert_close(p.log(), teacher.logits(digits, found, drafts=drafts))
+
+
+@pytest.mark.parametrize("setting", ["small", "late"])
+def test_a_draft_of_padding_tells_the_program_nothing(setting):
+    sums = setting_config(setting).sums
+    teacher = ExactTeacher(sums=sums)
+    digits = sample_digits(sums, 8, generator=seeded(0))
+    tokens = teacher.sample(digits, generator=seeded(1))
+    padding = torch.full_like(tokens, sums.pad)
+    want = teacher.logits(digits, tokens)
+    assert torch.equal(teacher.logits(digits, tokens, drafts=padding), want)
+
+
+@pytest.mark.skipif(
+    not (WEIGHTS / "late.safetensors").is_file(), reason="no weights of the late setting"
+)
+def test_an_error_in_the_plan_is_answered_before_the_answer_alone():
+    """In the late setting no total shows a wrong plan, so the teacher waits until all stand."""
+    failed = failed_rollouts("late", 0)
+    item = int((failed.first_error == 0).nonzero()[0])
+    found = along(AlongParams(setting="late", item=item, repair=0.5))
+    assert found.y_o.marks[0] == "wrong" and found.onset_at == 1 + 2 * 8
+    assert max(found.y_o.wait_mass[: found.onset_at]) < 1e-3
+    assert found.y_o.wait_mass[found.onset_at] == pytest.approx(0.5, abs=2e-3)
+    assert [rung.target for rung in found.ladder[:1]] == ["WAIT"] and found.ladder[0].shared
+
+
+@needs_weights
+def test_failed_rollouts_are_failures_that_can_be_followed():
+    failed = failed_rollouts("small", 1)
+    sums = setting_config("small").sums
+    found = verify(sums, failed.digits, failed.y_o)
+    assert found.well_formed.all() and not found.correct.any() and not found.n_waits.any()
+    assert torch.equal(found.first_error, failed.first_error) and len(failed.y_o) > 1
+    assert (failed.first_error >= 0).all()
+    with pytest.raises(ValueError, match=r"seed=99 must lie in \[0, \d+\): so many first"):
+        failed_rollouts("small", 99)
 
 
 @needs_weights

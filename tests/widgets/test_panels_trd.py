@@ -92,8 +92,15 @@ def stand_ins(monkeypatch, models, failures, results):
     for panel in (trd_results, trd_train):
         monkeypatch.setattr(panel, "methods", lambda setting: results)
     monkeypatch.setattr(trd_real, "real_text", real)
+    forget()
     yield
-    trd_along._along.cache_clear()
+    forget()
+
+
+def forget():
+    """What is kept belongs to other models."""
+    for kept in (along._seen, signals._learned_map):
+        kept.cache_clear()
 
 
 def row(name, *, rounds=1, teacher="exact", repair=0.3, **changed):
@@ -338,14 +345,25 @@ def test_every_token_stands_once_in_the_comparison_under_its_mark():
         assert f"NLL {path.mean_nll:.2f}" in label
 
 
-def test_looking_at_another_delay_computes_nothing_again(monkeypatch):
-    trd_along._along.cache_clear()
+def test_another_delay_charge_or_context_draws_and_scores_nothing_again(monkeypatch):
     explorer = panels.along_a_rollout()
-    first = explorer.summary
-    monkeypatch.setattr(trd_along, "along", None)
-    explorer.set(delay=1)
+    monkeypatch.setattr(along, "response_logits", None)
+    monkeypatch.setattr(along, "named_teacher", None)
+    for move in ({"delay": 1}, {"divergence": "jensen_shannon"}, {"beta": 0.2}, {"context": "x"}):
+        before = explorer.summary
+        explorer.set(**move)
+        assert explorer.wait() and explorer.status["state"] == "done", explorer.status
+        assert explorer.summary != before
+    explorer.close()
+
+
+def test_another_lambda_asks_the_network_nothing_again(monkeypatch):
+    explorer = panels.wait_maps(n_traces=16)
+    learned = explorer.result.learned
+    monkeypatch.setattr(signals, "shipped", None)
+    explorer.set(repair=0.6)
     assert explorer.wait() and explorer.status["state"] == "done", explorer.status
-    assert explorer.summary != first
+    assert explorer.result.learned is learned and "λ = 0.6" in explorer.summary
     explorer.close()
 
 
@@ -361,15 +379,20 @@ def test_the_table_draws_estimates_intervals_and_who_is_right_after_wait(results
     figure = result_figures.table_figure(found.rows, (1, 8), 0.55, 0.8, "trd")
     want = results.row("trd")
     points = [
-        trace
+        (trace, place)
         for trace in figure.data
-        if trace.xaxis == "x" and math.isclose(trace.x[0], want.accuracy.estimate)
+        for place, x in enumerate(trace.x)
+        if trace.xaxis == "x" and math.isclose(x, want.accuracy.estimate)
     ]
-    assert len(points) == 2  # one round and eight
-    assert points[0].error_x.array[0] == pytest.approx(want.accuracy.high - want.accuracy.estimate)
-    ticks = {t.x[0] for t in figure.data if t.xaxis == "x2" and t.mode == "markers"}
+    assert [trace.text[place] for trace, place in points] == ["TRD, 1 round", "TRD, 8 rounds"]
+    trace, place = points[0]
+    above = want.accuracy.high - want.accuracy.estimate
+    assert trace.error_x.array[place] == pytest.approx(above)
+    assert figure.layout.yaxis.ticktext[round(trace.y[place])] == "<b>TRD</b>"
+    ticks = {x for t in figure.data if t.xaxis == "x2" and t.mode == "markers" for x in t.x}
     assert list(ticks) == pytest.approx([want.wait * want.correct_after_wait])
-    assert "<b>TRD</b>" in figure.layout.yaxis.ticktext
+    drawn = sum(len(t.x) for t in figure.data if t.xaxis == "x")
+    assert drawn == len(found.rows)  # nobody is left out
 
 
 def test_curves_end_at_the_cost_of_their_students(results):

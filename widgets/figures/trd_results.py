@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from intuitive.trd.committed import MethodRow, Methods, Rewrites
 
 from .. import theme
-from .trd_styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, fade
+from .trd_styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade
 
 MAIN = ("opd_forward", "opd_forward_clip", "opd_reverse", "sft_teacher", "sft_refined", "trd")
 MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
@@ -27,13 +27,21 @@ def table_figure(
     order: int | float,
     chosen: str,
 ) -> go.Figure:
-    """Every method in a line of its own: accuracy, WAIT and order; open marks: many rounds."""
+    """Every method in a line of its own: accuracy, WAIT and order; open marks: many rounds.
+
+    Methods of one colour share their traces: plotly looks at each trace of a new figure in turn.
+    """
     names = list(dict.fromkeys(row.name for row in rows))[::-1]
     traces: list[dict[str, Any]] = []
     for number, n_rounds in enumerate(sorted(rounds)):
         offset = 0.14 * (1 - 2 * number) if len(rounds) > 1 else 0.0
-        for row in (row for row in rows if row.rounds == n_rounds):
-            traces += _line(row, names.index(row.name) + offset, filled=number == 0)
+        for colour in (CONTINUE, TEACHER, REPAIR):
+            of = [
+                (row, names.index(row.name) + offset)
+                for row in rows
+                if row.rounds == n_rounds and METHOD_STYLES[row.name].colour == colour
+            ]
+            traces += _marks(of, colour, filled=number == 0)
     layout = theme.columns([title for _, title in COLUMNS], x="", x_range=(-0.02, 1.04), gap=0.04)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
@@ -60,15 +68,22 @@ def table_figure(
     )
 
 
-def _line(row: MethodRow, y: int | float, *, filled: bool) -> list[dict[str, Any]]:
-    colour = METHOD_STYLES[row.name].colour
-    said = f"{METHOD_STYLES[row.name].name}, {row.rounds} rounds"
+def _marks(
+    rows: Sequence[tuple[MethodRow, int | float]], colour: str, *, filled: bool
+) -> list[dict[str, Any]]:
+    """Rows of one colour with their heights: accuracy, order, WAIT, and right after it."""
 
-    def points(x: list[float], axis: str, **more: Any) -> dict[str, Any]:
+    def points(
+        found: Sequence[tuple[MethodRow, int | float]],
+        x: list[float | None],
+        axis: str,
+        **more: Any,
+    ) -> dict[str, Any]:
         return {
             "type": "scatter",
             "x": x,
-            "y": [y] * len(x),
+            "y": [y for _, y in found],
+            "text": [_said(row) for row, _ in found],
             "mode": "markers",
             "marker": {
                 "color": colour,
@@ -77,38 +92,45 @@ def _line(row: MethodRow, y: int | float, *, filled: bool) -> list[dict[str, Any
                 "line": {"width": 2, "color": colour},
             },
             "xaxis": axis,
-            "hovertemplate": f"{said}: %{{x:.1%}}<extra></extra>",
+            "hovertemplate": "%{text}: %{x:.1%}<extra></extra>",
             **more,
         }
 
+    waits = [(row, y) for row, y in rows for _ in range(3)]  # from 0 to its share, and a gap
+    after = [
+        (row, y) for row, y in rows if row.correct_after_wait is not None and row.wait >= LEAST_WAIT
+    ]
     interval = {
         "type": "data",
         "symmetric": False,
-        "array": [row.accuracy.high - row.accuracy.estimate],
-        "arrayminus": [row.accuracy.estimate - row.accuracy.low],
+        "array": [row.accuracy.high - row.accuracy.estimate for row, _ in rows],
+        "arrayminus": [row.accuracy.estimate - row.accuracy.low for row, _ in rows],
         "thickness": 2,
         "width": 3,
         "color": colour,
     }
-    lines = [
-        points([row.accuracy.estimate], "x", error_x=interval),
-        points([row.order_kept], "x3"),
-        {
-            **points([0.0, row.wait], "x2"),
-            "mode": "lines",
-            "line": {"color": fade(colour, 0.7 if filled else 0.35), "width": 5},
-        },
+    tick = {
+        "color": REPAIR,
+        "size": 12,
+        "symbol": "line-ns-open",
+        "line": {"width": 3, "color": REPAIR},
+    }
+    return [
+        points(rows, [row.accuracy.estimate for row, _ in rows], "x", error_x=interval),
+        points(rows, [row.order_kept for row, _ in rows], "x3"),
+        points(
+            waits,
+            [share for row, _ in rows for share in (0.0, row.wait, None)],
+            "x2",
+            mode="lines",
+            line={"color": fade(colour, 0.7 if filled else 0.35), "width": 5},
+        ),
+        points(after, [row.wait * row.correct_after_wait for row, _ in after], "x2", marker=tick),
     ]
-    if row.correct_after_wait is not None and row.wait >= LEAST_WAIT:
-        right = points([row.wait * row.correct_after_wait], "x2")
-        right["marker"] = {
-            "color": REPAIR,
-            "size": 12,
-            "symbol": "line-ns-open",
-            "line": {"width": 3, "color": REPAIR},
-        }
-        lines.append(right)
-    return lines
+
+
+def _said(row: MethodRow) -> str:
+    return f"{METHOD_STYLES[row.name].name}, {row.rounds} round{'s' if row.rounds > 1 else ''}"
 
 
 def curves_figure(

@@ -1,6 +1,5 @@
 """Along one failed rollout: loss by token, the pair ladder, and what the rewrite keeps."""
 
-import functools
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -66,7 +65,7 @@ def follow(setting: AlongSetting, *, stale: Any, progress: Any) -> Followed:
         alike = [item for item, step in enumerate(steps) if step == error][:LAST]
         which = min(setting.which, len(alike))
         chosen = replace(params, item=alike[which - 1])
-        result = _along(chosen)
+        result = along(chosen, stale=stale)
     n_tokens = len(result.y_o.tokens)
     n_delays = len(range(result.onset_at, n_tokens - 2, 2))  # boundaries up to the answer
     delay = min(setting.delay, n_delays - 1)
@@ -78,11 +77,6 @@ def follow(setting: AlongSetting, *, stale: Any, progress: Any) -> Followed:
         place=result.onset_at + 2 * delay,
         result=result,
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _along(params: AlongParams) -> AlongResult:
-    return along(params)  # the delay looks at another place of the same
 
 
 def present_along(found: Followed) -> View:

@@ -86,7 +86,7 @@ def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         Range(name="seed", label="Seed of the traces", min=0, max=20, more=True),
         Range(
-            name="n_traces", label="Traces per error position", values=(16, 32, 64, 256), more=True
+            name="n_traces", label="Traces per error position", values=(16, 32, 64, 128), more=True
         ),
         Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
     )
