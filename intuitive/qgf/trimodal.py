@@ -1,8 +1,8 @@
 """Three modes in one dimension: presets A, B, C and the numbers behind the explorers.
 
 `trimodal` follows particles through the flow under one or two estimators, beside the exact
-answer; `sweep_weights` and `frontier` compare estimators over the guidance weight; `jitter` asks
-how much their gradients change from a point to its neighbour, and what they cost.
+answer; `sweep_weights` and `frontier` compare estimators over the guidance weight; `jacobians` and
+`jitter` ask how much the flow and the estimators' gradients change from a point to its neighbour.
 
 A: the critic is perfect, and only the scale of noisy actions misleads. B: a bump of the critic,
 outside the data but inside the noise, that no return pays. C: the mean of the data deceives QGF.
@@ -14,6 +14,7 @@ guidance beyond the stability limit stays finite.
 Source: Zhou et al. 2026, arXiv:2606.11087, Section 4 (a flow to three modes).
 """
 
+import functools
 import itertools
 import threading
 import time
@@ -500,15 +501,49 @@ def frontier(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Jacobians:
+    """How far one Euler step, and the exact flow, move their estimate of x_1 with x."""
+
+    t: float
+    x: Float[np.ndarray, " n_grid"]
+    density: Float[np.ndarray, " n_grid"]  # p_t(x)
+    one_step: Float[np.ndarray, " n_grid"]  # J_1
+    chain: Float[np.ndarray, " n_grid"]  # p_t(x)/p_1(ODE(x)), Jacobian of the exact flow
+    endpoint: Float[np.ndarray, " n_grid"]  # ODE(x)
+
+
+@functools.lru_cache(maxsize=64)
+def jacobians(preset: str, t: int | float) -> Jacobians:
+    """Jacobians of the unguided flow of a preset at one time.
+
+    Args:
+        preset: decides the mixture.
+        t: in [0, 1]; later than 0.999 counts as that.
+
+    Raises:
+        ValueError: an unknown preset, or a time outside [0, 1].
+    """
+    mixture, t = TrimodalParams(preset=preset, time=t).mixture, min(t, 0.999)
+    with torch.inference_mode(False), torch.no_grad():
+        x = torch.linspace(*VIEWS[preset], 4 * N_GRID, dtype=torch.float64)
+        end = flow_endpoint(mixture, x, t)
+        log_density = mixture.log_prob_t(x, t)
+        return Jacobians(
+            t=t,
+            x=_array(x),
+            density=_array(log_density.exp()),
+            one_step=_array(mixture.posterior_mean_jacobian(x, t)),
+            chain=_array((log_density - mixture.log_prob(end)).exp()),
+            endpoint=_array(end),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Jitter:
     """How estimators' guidance changes over a small distance, and what it costs."""
 
     params: TrimodalParams
     distance: float  # ε between neighbours
-    x: Float[np.ndarray, " n_grid"]
-    one_step: Float[np.ndarray, " n_grid"]  # J_1 at params.time
-    chain: Float[np.ndarray, " n_grid"]  # p_t(x)/p_1(ODE(x)), Jacobian of the exact flow
-    endpoint: Float[np.ndarray, " n_grid"]  # ODE(x)
     times: Float[np.ndarray, " n_steps"]
     estimators: tuple[str, ...]
     cosine: Float[np.ndarray, "n_estimators n_steps"]  # of all particles' guidance as one vector
@@ -525,7 +560,7 @@ def jitter(
     stale: Stale = never,
     progress: Progress = silent,
 ) -> Jitter:
-    """Jacobians at time params.time, and the agreement of guidance at x_t and x_t ± ε.
+    """The agreement of guidance at x_t and x_t ± ε, at every Euler step.
 
     Particles stand on unguided paths, so that every estimator is asked at the same points. Where
     both guidances vanish they agree in no direction: cosine and share are then 0.
@@ -543,12 +578,7 @@ def jitter(
     """
     if not distance > 0:
         raise ValueError(f"distance={distance} must be above 0: neighbours stand apart.")
-    mixture, t = params.mixture, min(params.time, 0.999)
     with torch.inference_mode(False), torch.no_grad():
-        low, high = VIEWS[params.preset]
-        x = torch.linspace(low, high, 4 * N_GRID, dtype=torch.float64)
-        end = flow_endpoint(mixture, x, t)
-        chain = (mixture.log_prob_t(x, t) - mixture.log_prob(end)).exp()
         base = _sample(params, "bc", 0.0, params.n_particles, stale)
         side = torch.randint(0, 2, base.actions.shape, generator=seeded(params.seed + 1)) * 2 - 1
         cosine, same, passes, ms = [], [], [], []
@@ -570,10 +600,6 @@ def jitter(
     return Jitter(
         params=params,
         distance=distance,
-        x=_array(x),
-        one_step=_array(mixture.posterior_mean_jacobian(x, t)),
-        chain=_array(chain),
-        endpoint=_array(end),
         times=_array(base.times[:-1]),
         estimators=tuple(estimators),
         cosine=_array(torch.stack(cosine)),

@@ -7,14 +7,13 @@ import threading
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-import torch
 
 from intuitive.common.runtime import never
 from intuitive.qgf import policies as fork
 from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
 from intuitive.qgf.iql import IQLConfig, make_agent
 from intuitive.qgf.ring import RingParams, ring
-from intuitive.qgf.trimodal import PRESETS, frontier, jitter
+from intuitive.qgf.trimodal import PRESETS, frontier, jacobians, jitter
 from intuitive.widgets import panels
 from intuitive.widgets.figures import qgf_backprop as backprop_figures
 from intuitive.widgets.figures import qgf_frontier as frontier_figures
@@ -119,13 +118,11 @@ def test_looking_at_another_weight_does_not_sweep_again(monkeypatch):
 @pytest.fixture(scope="module")
 def shaken():
     params = dataclasses.replace(PRESETS["B"], time=0.5, weight=1.0, **SMALL)
-    whole = jitter(params)
-    density = params.mixture.log_prob_t(torch.tensor(whole.x), 0.5).exp().numpy()
-    return qgf_backprop.Shaken(whole=whole, here=whole, density=density)
+    return qgf_backprop.Shaken(params=params, whole=jitter(params), here=jacobians("B", 0.5))
 
 
 def test_jacobians_are_drawn_as_computed(shaken):
-    figure = backprop_figures.jacobians_figure(shaken.here, shaken.density)
+    figure = backprop_figures.jacobians_figure(shaken.here)
     drawn = named(figure, "pₜ/p₁, whole chain")
     np.testing.assert_allclose(drawn.y, shaken.here.chain, rtol=1e-3)
     view = qgf_backprop.present_jitter(shaken)

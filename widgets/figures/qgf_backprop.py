@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
-from intuitive.qgf.trimodal import Jitter
+from intuitive.qgf.trimodal import Jacobians, Jitter
 
 from .. import theme
 from .qgf_styles import ESTIMATOR_STYLES
@@ -15,14 +15,10 @@ DECADES = (-2.5, 3.0)  # of the Jacobians' axis
 STEEP = 0.4  # largest height of the drawn density, in decades
 
 
-def jacobians_figure(here: Jitter, density: np.ndarray) -> go.Figure:
-    """J_1 and p_t/p_1 over x on a logarithmic axis, above the density of the particles.
-
-    Args:
-        here: with the Jacobians of the time looked at.
-        density: p_t at `here.x`.
-    """
-    hill = 10 ** (DECADES[0] + STEEP * density / density.max())
+def jacobians_figure(here: Jacobians) -> go.Figure:
+    """J_1 and p_t/p_1 over x on a logarithmic axis, above the density of the particles."""
+    x = here.x.astype(np.float32)
+    hill = 10 ** (DECADES[0] + STEEP * here.density / here.density.max())
     jacobians = (
         ("J₁, one Euler step", here.one_step, ESTIMATOR_STYLES["qgf_jacobian"]),
         ("pₜ/p₁, whole chain", here.chain, ESTIMATOR_STYLES["bptt"]),
@@ -30,8 +26,8 @@ def jacobians_figure(here: Jitter, density: np.ndarray) -> go.Figure:
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
-            "x": here.x.round(3),
-            "y": hill,
+            "x": x,
+            "y": hill.astype(np.float32),
             "mode": "lines",
             "line": {"color": theme.GREY, "width": 1},
             "hoverinfo": "skip",
@@ -42,8 +38,8 @@ def jacobians_figure(here: Jitter, density: np.ndarray) -> go.Figure:
         traces.append(
             {
                 "type": "scatter",
-                "x": here.x.round(3),
-                "y": [float(f"{v:.4g}") if v > 0 else None for v in values],
+                "x": x,
+                "y": np.where(values > 0, values, np.nan).astype(np.float32),
                 "mode": "lines",
                 "line": look.line(2.5),
                 "name": name,

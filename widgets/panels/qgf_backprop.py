@@ -4,13 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
-
 from intuitive.common.runtime import never
 from intuitive.common.training import Progress, silent
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
-from intuitive.qgf.trimodal import PRESETS, Jitter, TrimodalParams, jitter
+from intuitive.qgf.trimodal import PRESETS, Jacobians, Jitter, TrimodalParams, jacobians, jitter
 
 from ..figures import qgf_backprop as figures
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
@@ -37,14 +34,14 @@ class JitterSettings:
 class Shaken:
     """Neighbours at all times, and the Jacobians at one."""
 
+    params: TrimodalParams
     whole: Jitter
-    here: Jitter
-    density: np.ndarray  # p_t at `here.x`
+    here: Jacobians
 
 
 def present_jitter(found: Shaken) -> View:
     whole, here = found.whole, found.here
-    params, t = here.params, here.params.time
+    params, t = found.params, found.params.time
     names = whole.estimators
     mean = {  # over the times at which there is guidance
         name: float(cosine[same > 0].mean())
@@ -60,7 +57,7 @@ def present_jitter(found: Shaken) -> View:
             f"{whole.passes[bptt] / whole.passes[qgf]:.1f} times the network passes."
         ),
         figures={
-            "jacobians": figures.jacobians_figure(here, found.density),
+            "jacobians": figures.jacobians_figure(here),
             "cosine": figures.cosine_figure(whole, t),
             "cost": figures.cost_figure(whole),
         },
@@ -86,10 +83,11 @@ def present_jitter(found: Shaken) -> View:
             ),
         ),
         code=(
-            "from intuitive.qgf.trimodal import TrimodalParams, jitter\n\n"
+            "from intuitive.qgf.trimodal import TrimodalParams, jacobians, jitter\n\n"
+            f'here = jacobians("{params.preset}", {params.time})\n'
             f'result = jitter(TrimodalParams.from_text(\n    "{params.to_text()}"\n), '
             f"distance={whole.distance})\n"
-            "dict(zip(result.estimators, result.cosine))"
+            "here.one_step.max(), here.chain.max(), dict(zip(result.estimators, result.cosine))"
         ),
     )
 
@@ -110,15 +108,14 @@ def shaking_gradients(*, predict: Predict | None = None, **values: Any) -> Explo
         progress: Progress = silent,
     ) -> Shaken:
         params, distance = settings.params, settings.distance
-        here = jitter(params, ("ood",), stale=stale)  # first: it warms up what is timed next
         timeless = replace(params, time=1.0)
-        whole = last.get(
-            (timeless, distance),
-            lambda: jitter(timeless, distance=distance, stale=stale, progress=progress),
-        )
-        x = torch.tensor(here.x)
-        density = params.mixture.log_prob_t(x, params.time).exp().numpy()
-        return Shaken(whole=whole, here=here, density=density)
+
+        def measure() -> Jitter:
+            jitter(timeless, ("ood",), stale=stale)  # warms up what is timed next
+            return jitter(timeless, distance=distance, stale=stale, progress=progress)
+
+        whole = last.get((timeless, distance), measure)
+        return Shaken(params=params, whole=whole, here=jacobians(params.preset, params.time))
 
     controls = (
         Range(name="time", label="Time t", min=0.05, max=0.95, step=0.05),
