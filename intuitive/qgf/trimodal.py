@@ -203,8 +203,8 @@ class TrimodalResult:
     stability: float  # (w/T) λ_max(-Q''); above 2 steps overshoot
     frame_times: Float[np.ndarray, " n_frames"]
     x: Float[np.ndarray, " n_grid"]
-    density: Float[np.ndarray, "n_frames n_grid"]  # p_t of the unguided flow
-    tilted: Float[np.ndarray, "n_frames n_grid"]  # p*_t, whose end is the exact tilt
+    density: Float[np.ndarray, " n_grid"]  # p_t of the unguided flow, at the frame looked at
+    tilted: Float[np.ndarray, " n_grid"]  # p*_t, whose end is the exact tilt, likewise
     bin_edges: Float[np.ndarray, " n_edges"]
     final_edges: Float[np.ndarray, " n_final_edges"]
     map_x: Float[np.ndarray, " n_map"]
@@ -219,9 +219,10 @@ class TrimodalResult:
     bc_critic: float  # means under the data
     bc_return: float
 
-    def frame(self, t: int | float) -> int:
-        """The frame nearest to a time."""
-        return int(np.abs(self.frame_times - t).argmin())
+    @property
+    def frame(self) -> int:
+        """The frame looked at, nearest to `params.time`."""
+        return _nearest(self.frame_times, self.params.time)
 
 
 def trimodal(
@@ -229,7 +230,8 @@ def trimodal(
 ) -> TrimodalResult:
     """Sample with the chosen estimators and set the exact answer beside them.
 
-    Settings that differ in `time` alone share one computation.
+    Settings that differ in `time` alone share one sample; only the exact densities at that time
+    are computed anew.
 
     Args:
         params: the setting.
@@ -240,16 +242,37 @@ def trimodal(
         Cancelled: `stale()` became true.
     """
     timeless = replace(params, time=1.0)
-    with _lock:
-        found = _recent.get(timeless)
-    if found is None:
-        with torch.inference_mode(False), torch.no_grad():
-            found = _trimodal(timeless, stale, progress)
+    with torch.inference_mode(False), torch.no_grad():
         with _lock:
-            _recent[timeless] = found
-            while len(_recent) > 8:
-                _recent.pop(next(iter(_recent)))
-    return replace(found, params=params)
+            found = _recent.get(timeless)
+        if found is None:
+            found = _trimodal(timeless, stale, progress)
+            with _lock:
+                _recent[timeless] = found
+                while len(_recent) > 8:
+                    _recent.pop(next(iter(_recent)))
+        return replace(found, params=params, **_densities(params, found.frame_times))
+
+
+def _densities(params: TrimodalParams, frame_times: np.ndarray) -> dict[str, np.ndarray]:
+    """What of `TrimodalResult` depends on the time looked at."""
+    t = float(frame_times[_nearest(frame_times, params.time)])
+    x = torch.linspace(*VIEWS[params.preset], N_GRID, dtype=torch.float64)
+    exact = _exact(replace(params, time=1.0))
+    return {
+        "density": _array(params.mixture.log_prob_t(x, t).exp()),
+        "tilted": _array(exact.log_prob_t(x, t).exp()),
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _exact(params: TrimodalParams) -> Posterior:
+    """The exact tilt as a flow."""
+    return Posterior(params.mixture, lambda a: params.weight * params.q(a))
+
+
+def _nearest(times: np.ndarray, t: int | float) -> int:
+    return int(np.abs(times - t).argmin())
 
 
 def _trimodal(params: TrimodalParams, stale: Stale, progress: Progress) -> TrimodalResult:
@@ -258,8 +281,8 @@ def _trimodal(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimo
     x = torch.linspace(low, high, N_GRID, dtype=torch.float64)
     fine = torch.linspace(low, high, N_FINE, dtype=torch.float64)
     frames = _spread(params.n_steps + 1, N_FRAMES)
-    frame_times = torch.tensor(frames, dtype=torch.float64) / params.n_steps
-    exact = Posterior(mixture, lambda a: params.weight * q(a))
+    frame_times = np.array(frames) / params.n_steps
+    exact = _exact(params)
     tilted, density = tilt(mixture, q, params.weight, fine), mixture.log_prob(fine).exp()
     names = [params.estimator] + [params.second] * (params.second != "none")
     runs = []
@@ -276,10 +299,9 @@ def _trimodal(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimo
         std=STDS[params.preset],
         times=_array(torch.arange(params.n_steps + 1) / params.n_steps),
         stability=params.stability,
-        frame_times=_array(frame_times),
+        frame_times=frame_times,
         x=_array(x),
-        density=_array(torch.stack([mixture.log_prob_t(x, float(t)).exp() for t in frame_times])),
-        tilted=_array(torch.stack([exact.log_prob_t(x, float(t)).exp() for t in frame_times])),
+        **_densities(params, frame_times),
         bin_edges=_array(torch.linspace(low, high, N_BINS + 1, dtype=torch.float64)),
         final_edges=_array(torch.linspace(low, high, 2 * N_BINS + 1, dtype=torch.float64)),
         map_x=_array(_map_x(params)),

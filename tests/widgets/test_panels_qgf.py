@@ -145,7 +145,7 @@ def test_the_velocity_map_is_centred_on_rest(pinned):
 @pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
 def test_the_upper_density_is_that_of_the_time_looked_at(t):
     result = result_of(time=t)
-    figure, frame = figures.density_figure(result), result.frame(t)
+    figure, frame = figures.density_figure(result), result.frame
     assert result.frame_times[frame] == pytest.approx(t)
     assert figure.layout.yaxis.title.text == f"density at t = {t:g}"
     (particles,) = traces(figure, name="particles", yaxis="y")
@@ -153,7 +153,7 @@ def test_the_upper_density_is_that_of_the_time_looked_at(t):
     np.testing.assert_allclose(heights, result.runs[0].marginals[frame], rtol=1e-6)
     (exact,) = traces(figure, name="exact tilt", yaxis="y")
     drawn = np.interp(result.x, exact["x"], exact["y"])  # at t = 1 on another grid
-    np.testing.assert_allclose(drawn, result.tilted[frame], atol=3e-3)
+    np.testing.assert_allclose(drawn, result.tilted, atol=3e-3)
 
 
 def test_the_parts_of_the_final_histogram_have_the_colours_of_the_paths(pinned):

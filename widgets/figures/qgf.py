@@ -119,7 +119,7 @@ def flow_figure(result: TrimodalResult) -> go.Figure:
     )
     side = (1 - CRITIC_SHARE, 1.0)
     headings.append(_heading("critic and data", side))
-    looked = result.frame_times[result.frame(result.params.time)]
+    looked = result.frame_times[result.frame]
     traces, shapes = _critic(result), []
     for column, run in enumerate(result.runs, start=1):
         axis = theme.x_axis(column)
@@ -236,8 +236,8 @@ def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
 
 def density_figure(result: TrimodalResult) -> go.Figure:
     """All particles at the chosen time, and as actions, over the unguided and the exact density."""
-    frame = result.frame(result.params.time)
-    at, unguided, tilted = result.x, result.density[frame], result.tilted[frame]
+    frame = result.frame
+    at, unguided, tilted = result.x, result.density, result.tilted
     if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
         at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
     layout, headings = _columns(result, "position x", [0.75 * end for end in result.view])
