@@ -56,14 +56,39 @@ def readouts(view):
 
 
 @pytest.fixture(scope="module")
-def models():
-    """Untrained models of the small setting."""
-    config = committed.setting_config("small")
+def both_models():
+    """Untrained models of either setting."""
+    return {name: untrained(name) for name in committed.SETTINGS}
+
+
+def untrained(name):
+    config = committed.setting_config(name)
     teacher = StackedDecoder.fresh(teacher_decoder(config), [0]).decoder()
     students = StackedDecoder.fresh(student_decoder(config), range(2))
     for module in (teacher, students):
         module.requires_grad_(False)
-    return committed.Shipped("small", config, LearnedTeacher(config.sums, teacher), students, {})
+    return committed.Shipped(name, config, LearnedTeacher(config.sums, teacher), students, {})
+
+
+@pytest.fixture(scope="module")
+def models(both_models):
+    return both_models["small"]
+
+
+@pytest.fixture(scope="module")
+def late_failures(both_models):
+    """Rollouts from right to left: a wrong plan, and a wrong total at step 2."""
+    models = both_models["late"]
+    sums = models.config.sums
+    digits = sample_digits(sums, 2, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(sums.n_digits).flip(0).expand(2, -1)
+    shifts = torch.zeros_like(digits)
+    shifts[1, 1] = 5
+    plan_shifts = torch.tensor([1, 0])
+    traces = write_traces(sums, digits, order, shifts=shifts, plan_shifts=plan_shifts)
+    return FailedRollouts(
+        models.students.copies([0]).decoder(), digits, traces.tokens, torch.tensor([0, 4])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +109,12 @@ def failures(models):
 
 
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch, models, failures, results):
+def stand_ins(monkeypatch, both_models, failures, late_failures, results):
+    failed = {"small": failures, "late": late_failures}
     for room in (along, canonical, live, signals):
-        monkeypatch.setattr(room, "shipped", lambda name: models)
+        monkeypatch.setattr(room, "shipped", both_models.__getitem__)
     for room in (along, trd_along):
-        monkeypatch.setattr(room, "failed_rollouts", lambda setting, seed: failures)
+        monkeypatch.setattr(room, "failed_rollouts", lambda setting, seed: failed[setting])
     for panel in (trd_results, trd_train):
         monkeypatch.setattr(panel, "methods", lambda setting: results)
     monkeypatch.setattr(trd_real, "real_text", real)
@@ -290,6 +316,22 @@ def test_the_program_says_wait_with_the_sliders_mass():
     explorer.close()
 
 
+def test_a_wrong_plan_is_a_row_of_its_own():
+    """In the late setting: 8 totals and the plan by 8 delays; the program sees the plan last."""
+    explorer = panels.wait_maps(setting="late", repair=0.6, n_traces=16)
+    assert explorer.status["state"] == "done", explorer.status
+    figure = explorer.view.figures["maps"]
+    drawn = np.array(figure.data[0].z, dtype=float)
+    assert drawn.shape == (9, 8) and figure.layout.yaxis.ticktext[-1] == "plan"
+    assert drawn[-1] == pytest.approx([0.0] * 7 + [0.6], abs=0.002)
+    assert np.nanmin(drawn[:-1]) == pytest.approx(0.6, abs=0.002) == np.nanmax(drawn[:-1])
+    assert readouts(explorer.view)["the program: WAIT after a wrong total"].value == "0.60"
+    assert "A wrong plan shows when all steps stand: there they say it with 0.60" in (
+        explorer.summary
+    )
+    explorer.close()
+
+
 # --------------------------------------------------------------------------- along one trajectory
 
 
@@ -308,6 +350,19 @@ def test_a_rollout_is_found_by_the_place_of_its_error():
     assert follow(error=1).setting.error == 2  # no rollout fails at step 1: the nearest
     assert follow(error=2, delay=1).place == follow(error=2).place + 2
     assert follow(error=4, delay=7).setting.delay == 0  # no boundary is left
+
+
+def test_a_wrong_plan_is_looked_at_where_it_shows():
+    found = follow(setting="late", error=0)
+    view = trd_along.present_along(found)
+    assert found.place == found.result.onset_at == 1 + 2 * 8 and found.n_delays == 1
+    assert "goes wrong at the plan" in view.summary and "–" not in view.summary
+    assert "Once all steps stand the teacher says WAIT with 0.30" in view.summary
+    assert view.bounds["error"] == (0, 2) and view.bounds["delay"] == (0, 0)
+    wrong = named(view.figures["diff"], "wrong (struck)")
+    assert list(wrong.x) == [0] and list(wrong.y) == [0]
+    rest = follow(setting="late", error=2)
+    assert rest.place == 5 and "Right after it" in trd_along.present_along(rest).summary
 
 
 def test_losses_are_drawn_at_their_tokens_with_the_error_marked():
@@ -435,6 +490,13 @@ def test_summary_names_the_method_and_the_best_of_those_shown(results):
     assert f"{want.accuracy.estimate:.0%}" in view.summary
     assert "TRD is best" in view.summary  # the last of the six in the made-up order
     assert len(view.table.rows) == 2 * len(result_figures.MAIN)
+
+
+def test_a_method_that_was_not_measured_is_named_as_such():
+    view = trd_results.present_results(looked(method="trd_corrupted_30", teacher="learned"))
+    assert view.summary.startswith(
+        "TRD, 30 % of y_r corrupted was not measured with the trained network. OPD forward, "
+    )
 
 
 def test_missing_results_are_told_with_the_command_that_makes_them(monkeypatch):

@@ -24,7 +24,6 @@ def map_figure(maps: Mapping[str, WaitMap]) -> go.Figure:
     """WAIT mass by the place of the error and the steps since, one map per teacher."""
     rows = list(next(iter(maps.values())).by_error)
     width = max(len(masses) for found in maps.values() for masses in found.by_error.values())
-    roomy = width <= 5
     traces = []
     for place, found in enumerate(maps.values()):
         table = [[*found.by_error[row], *[None] * width][:width] for row in rows]
@@ -39,7 +38,8 @@ def map_figure(maps: Mapping[str, WaitMap]) -> go.Figure:
                 "colorbar": {"thickness": 12, "title": {"text": "WAIT", "side": "top"}},
                 "xgap": 2,
                 "ygap": 2,
-                "texttemplate": "%{z:.2f}" if roomy else "",
+                "texttemplate": "%{z:.2f}",
+                "textfont": {"size": 13 if width <= 5 else 11},
                 "hovertemplate": "%{y}, %{x} steps later: %{z:.3f}<extra></extra>",
                 "hoverongaps": False,
                 "xaxis": theme.x_axis(place),
@@ -49,7 +49,7 @@ def map_figure(maps: Mapping[str, WaitMap]) -> go.Figure:
     layout = theme.columns(headings, x="steps since the error", x_range=(-0.5, width - 0.5))
     for name, axis in layout.items():
         if name.startswith("xaxis"):
-            axis["dtick"] = 1
+            axis |= {"dtick": 1, "showgrid": False, "zeroline": False}
     return theme.figure(
         traces,
         y_range=(len(rows) - 0.5, -0.5),
@@ -58,6 +58,7 @@ def map_figure(maps: Mapping[str, WaitMap]) -> go.Figure:
             "tickvals": list(range(len(rows))),
             "ticktext": [error_name(row) for row in rows],
             "showgrid": False,
+            "zeroline": False,
         },
         **layout,
     )

@@ -92,6 +92,14 @@ def present_along(found: Followed) -> View:
     where = "the plan" if setting.error == 0 else f"step {setting.error}"
     steps = f"{setting.delay} step{'s' if setting.delay > 1 else ''}"
     later = f"{steps} after it" if setting.delay else "Right after it"
+    if setting.error == 0:
+        later = "Once all steps stand"  # no total shows a wrong plan
+    charged = f"{means['at']} nats at the error and {means['after']} a token after it"
+    if spans["before"]:
+        charged = (
+            f"{means['before']} nats a token before the error, {means['at']} at it and "
+            f"{means['after']} after it"
+        )
     paths = (result.y_o, result.y_r, result.y_t)
     rows = tuple(
         (
@@ -108,8 +116,7 @@ def present_along(found: Followed) -> View:
     )
     return View(
         summary=(
-            f"The rollout goes wrong at {where}. {charges} {means['before']} nats a token "
-            f"before the error, {means['at']} at it and {means['after']} after it, and "
+            f"The rollout goes wrong at {where}. {charges} {charged}, and "
             f"{fmean(y_r.nats):.2f} along the rewrite. {later} the "
             f"teacher says WAIT with {y_o.wait_mass[place]:.2f}. OPD supplies {shared} of the "
             f"{len(result.ladder)} pairs that the repair needs. Student NLL per token: y_o "

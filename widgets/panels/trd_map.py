@@ -20,8 +20,9 @@ def map_modes(params: ModeMapParams, *, stale: Any, progress: Any) -> ModeMapRes
 
 
 def after_errors(found: WaitMap) -> float:
-    """Mean WAIT mass over every error position and delay of the map."""
-    return fmean(mass for masses in found.by_error.values() for mass in masses)
+    """Mean WAIT mass over all delays after all wrong totals; not a wrong plan, which shows late."""
+    totals = (masses for error, masses in found.by_error.items() if error != "plan")
+    return fmean(mass for masses in totals for mass in masses)
 
 
 def present_map(result: ModeMapResult) -> View:
@@ -31,10 +32,10 @@ def present_map(result: ModeMapResult) -> View:
         of = figures.TEACHER_NAMES[name]
         for error, masses in found.by_error.items():
             for steps, mass in enumerate(masses):
-                where = f"error at {figures.error_name(error)}, {steps} steps later"
+                where = f"error at {figures.error_name(error)}, {_steps(steps)} later"
                 rows.append((of, where, f"{mass:.4f}"))
         for steps, mass in enumerate(found.clean, start=1):
-            rows.append((of, f"{steps} right steps", f"{mass:.4f}"))
+            rows.append((of, f"{_steps(steps, 'right ')} so far", f"{mass:.4f}"))
         rows.append((of, "the next total goes on from the error", f"{found.consistent:.4f}"))
         rows.append((of, "the next total is silently repaired", f"{found.repaired:.4f}"))
     exact, learned = maps.values()
@@ -43,20 +44,24 @@ def present_map(result: ModeMapResult) -> View:
         of = figures.TEACHER_NAMES[name]
         high = found.worst_clean > figures.LIMIT
         readouts += [
-            Readout(f"{of}: WAIT after an error", f"{after_errors(found):.2f}"),
+            Readout(f"{of}: WAIT after a wrong total", f"{after_errors(found):.2f}"),
             Readout(
                 f"{of}: worst false alarm",
                 f"{found.worst_clean:.3f}" + (f" ▲ above {figures.LIMIT}" if high else ""),
                 alarm=high,
             ),
         ]
+    plan = ""
+    if "plan" in exact.by_error:
+        last = " and ".join(f"{found.by_error['plan'][-1]:.2f}" for found in maps.values())
+        plan = f" A wrong plan shows when all steps stand: there they say it with {last}."
     return View(
         summary=(
             f"With λ = {params.repair:g} the program says WAIT with {after_errors(exact):.2f} "
-            "on average after an error and with at most "
+            "on average after a wrong total and with at most "
             f"{exact.worst_clean:.3f} after right steps; the trained network with "
             f"{after_errors(learned):.2f} and at most "
-            f"{learned.worst_clean:.3f}."
+            f"{learned.worst_clean:.3f}.{plan}"
         ),
         figures={"maps": figures.map_figure(maps), "clean": figures.clean_figure(maps)},
         readouts=tuple(readouts),
@@ -67,6 +72,10 @@ def present_map(result: ModeMapResult) -> View:
             "result.exact.by_error, result.learned.by_error, result.learned.clean"
         ),
     )
+
+
+def _steps(n: int, kind: str = "") -> str:
+    return f"{n} {kind}step{'s' if n != 1 else ''}"
 
 
 def wait_maps(*, predict: Predict | None = None, **values: Any) -> Explorer:

@@ -60,7 +60,11 @@ def present_results(results: Results) -> View:
     rewrites = next(one for one in found.rewrites if one.teacher == params.teacher)
     doses = {row.name for row in found.dose}
     funnel = params.method if params.method in doses else "opd_forward"
-    own = next((row for row in rows if row.name == params.method), rows[0])
+    own, absent = next((row for row in rows if row.name == params.method), None), ""
+    if own is None:
+        own = rows[0]
+        wanted = METHOD_STYLES[params.method].name
+        absent = f"{wanted} was not measured with {TEACHERS[params.teacher]}. "
     style = METHOD_STYLES[own.name]
     best = max((row for row in rows if row.rounds == own.rounds), key=_accuracy)
     waits = "hardly one says WAIT"
@@ -68,7 +72,7 @@ def present_results(results: Results) -> View:
         waits = f"{own.wait:.1%} say WAIT, of which {own.correct_after_wait:.0%} end right"
     return View(
         summary=(
-            f"{style.name}, {TEACHERS[params.teacher]}, {own.rounds} round: "
+            f"{absent}{style.name}, {TEACHERS[params.teacher]}, {own.rounds} round: "
             f"{_interval(own)} of the rollouts right (first student {first:.0%}); "
             f"{waits}; {own.order_kept:.0%} keep the student's order. Of the methods shown "
             f"{METHOD_STYLES[best.name].name} is best with {_interval(best)}."
