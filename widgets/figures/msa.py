@@ -29,7 +29,7 @@ MAP_ROWS = 256  # rows of the selected map that are drawn
 def _block_bars(
     heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
 ) -> dict:
-    """Block values as bars: read, not read, and the last as the local block if read."""
+    """Block values as bars: read, not read, and the last, outlined, as the local block if read."""
     blocks = np.arange(len(heights))
     colours = np.where(chosen, READ, SKIPPED)
     local = chosen & (blocks == len(blocks) - 1)
@@ -41,12 +41,7 @@ def _block_bars(
         "width": size * np.where(chosen, 0.94, 0.5),
         "marker": {
             "color": np.where(local, LOCAL, colours).tolist(),
-            "pattern": {
-                "shape": np.where(local, "x", "").tolist(),
-                "size": 6,
-                "fillmode": "overlay",
-                "solidity": 0.2,
-            },
+            "line": {"color": theme.PURPLE, "width": np.where(local, 2, 0)},
         },
         "xaxis": axis,
         "customdata": blocks,
