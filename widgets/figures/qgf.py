@@ -123,7 +123,8 @@ def flow_figure(result: TrimodalResult) -> go.Figure:
     traces, shapes = _critic(result), []
     for column, run in enumerate(result.runs, start=1):
         axis = theme.x_axis(column)
-        traces += [_velocity(result, run, axis), _line([np.nan], [np.nan], "", {"width": 1}, xaxis=axis)]
+        nothing = _line([np.nan], [np.nan], "", {"width": 1}, xaxis=axis)  # shapes need its axes
+        traces += [_velocity(result, run, axis), nothing]
         shapes += [*_paths(result, run, axis), *_asked(result, run, axis)]
         shapes.append(theme.line(x=looked, axis=axis, colour=theme.GREY))
     return theme.figure(
