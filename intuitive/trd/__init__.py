@@ -9,7 +9,12 @@ Map of the rooms, in reading order:
     task.py         the learned teacher, the first students and their training
     methods.py      OPD, OPSD, TRD and SFT as data
     metrics.py      pass@k, Avg@n, orders, transitions, intervals
-    experiment.py   the numbers behind the lesson's explorers
+    two_modes.py    one target with two modes, under every divergence
+    signals.py      where teachers say WAIT, and what their rewrites make of rollouts
+    along.py        one failed rollout, its rewrite and the ladder
+    live.py         students trained while one watches
+    canonical.py    when TRD is SFT
+    experiment.py   the names of these five, as the lesson calls them
     real_text.py    SmolLM2 along right and wrong solutions
     committed.py    weights and results that ship with the package
     exercise.py     checks for the lesson's "your turn"
@@ -17,7 +22,7 @@ Map of the rooms, in reading order:
 Source: Jiang et al. 2026, arXiv:2606.08432v1.
 """
 
-import importlib
+from intuitive.common.lazy import front_door
 
 _HOME = {
     "forward_kl": "divergences",
@@ -43,29 +48,23 @@ _HOME = {
     "sample_rollouts": "rollout",
 }
 _ROOMS = (
+    "along",
+    "canonical",
     "committed",
     "divergences",
     "exercise",
     "experiment",
+    "live",
     "methods",
     "metrics",
     "model",
     "real_text",
     "rollout",
+    "signals",
     "sums",
     "task",
     "teacher",
+    "two_modes",
 )
 __all__ = [*_HOME, *_ROOMS]
-
-
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(set(__all__))
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

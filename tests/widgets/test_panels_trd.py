@@ -492,6 +492,23 @@ def test_summary_names_the_method_and_the_best_of_those_shown(results):
     assert len(view.table.rows) == 2 * len(result_figures.MAIN)
 
 
+def test_right_plans_have_a_column_where_there_is_a_plan():
+    small = trd_results.present_results(looked(group="seen", method="trd"))
+    results = looked(setting="late", group="seen", method="trd")
+    late = trd_results.present_results(results)
+    assert {trace.xaxis for trace in small.figures["methods"].data} == {"x", "x2", "x3"}
+    shown = {
+        round(share, 6)
+        for trace in late.figures["methods"].data
+        if trace.xaxis == "x4"
+        for share in trace.x
+    }
+    names = trd_results.GROUPS["seen"][1]
+    rows = [results.found.row(name, rounds=rounds) for name in names for rounds in (1, 8)]
+    assert shown == {round(row.plan_right, 6) for row in rows}
+    assert "end with the right plan" in late.summary and "plan" not in small.summary
+
+
 def test_a_method_that_was_not_measured_is_named_as_such():
     view = trd_results.present_results(looked(method="trd_corrupted_30", teacher="learned"))
     assert view.summary.startswith(
@@ -631,6 +648,7 @@ MOVES = {
     "trd_mode_map": ("repair", (0.5, 0.8)),
     "trd_trajectory": ("error", (3, 4)),
     "trd_results": ("method", ("opd_reverse", "trd")),
+    "trd_results_late": ("method", ("opd_reverse", "opsd_reverse")),
     "trd_train": ("methods", ("trd,trd_from_x,trd_reverse", "sft_teacher,sft_refined,trd")),
     "trd_real_text": ("measure", ("nll", "entropy")),
 }

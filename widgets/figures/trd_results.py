@@ -17,6 +17,7 @@ COLUMNS = (  # of the table's picture
     ("accuracy", "accuracy, Avg@16"),
     ("wait", "says WAIT → right after it"),
     ("order_kept", "keeps the student's order"),
+    ("plan_right", "right plan at the end"),  # only in the task that has a plan
 )
 
 
@@ -27,7 +28,7 @@ def table_figure(
     order: int | float,
     chosen: str,
 ) -> go.Figure:
-    """Every method in a line of its own: accuracy, WAIT and order; open marks: many rounds.
+    """Every method in a line of its own: accuracy, WAIT, order, plan; open marks: many rounds.
 
     Methods of one colour share their traces: plotly looks at each trace of a new figure in turn.
     """
@@ -42,7 +43,8 @@ def table_figure(
                 if row.rounds == n_rounds and METHOD_STYLES[row.name].colour == colour
             ]
             traces += _marks(of, colour, filled=number == 0)
-    layout = theme.columns([title for _, title in COLUMNS], x="", x_range=(-0.02, 1.04), gap=0.04)
+    titles = [title for name, title in COLUMNS if getattr(rows[0], name) is not None]
+    layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=0.04)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
             axis |= {"tickformat": ".0%", "dtick": 0.25, "ticklabeloverflow": "allow"}
@@ -109,6 +111,8 @@ def _marks(
         "width": 3,
         "color": colour,
     }
+    planned = [(row, y) for row, y in rows if row.plan_right is not None]
+    plans = [points(planned, [row.plan_right for row, _ in planned], "x4")] if planned else []
     tick = {
         "color": REPAIR,
         "size": 12,
@@ -118,6 +122,7 @@ def _marks(
     return [
         points(rows, [row.accuracy.estimate for row, _ in rows], "x", error_x=interval),
         points(rows, [row.order_kept for row, _ in rows], "x3"),
+        *plans,
         points(
             waits,
             [share for row, _ in rows for share in (0.0, row.wait, None)],

@@ -17,7 +17,7 @@ from .trd_checks import just_sft, opposite_failures, says_wait_and_fails
 from .trd_map import wait_maps
 from .trd_modes import two_mode_teacher
 from .trd_real import real_model
-from .trd_results import method_results
+from .trd_results import late_results, method_results
 from .trd_train import train_students
 
 EXPLORERS = {
@@ -38,6 +38,7 @@ EXPLORERS = {
     "trd_mode_map": wait_maps,
     "trd_trajectory": along_a_rollout,
     "trd_results": method_results,
+    "trd_results_late": late_results,
     "trd_train": train_students,
     "trd_real_text": real_model,
 }
@@ -53,6 +54,7 @@ __all__ = [
     "guided_ring",
     "halving_k",
     "just_sft",
+    "late_results",
     "loop_order",
     "loop_scrubber",
     "method_results",

@@ -17,6 +17,10 @@ TEACHERS = {"exact": "the program", "learned": "the trained network"}
 GROUPS = {
     "main": ("six methods", figures.MAIN),
     "methods": ("all methods", tuple(METHODS)),
+    "seen": (
+        "six, by what the teacher sees",
+        ("opd_reverse", "opsd_reverse", "sft_teacher", "sft_refined", "trd", "trd_from_x"),
+    ),
     "ablations": ("variations", ("opd_forward", "opd_reverse", "trd", *ABLATIONS)),
 }
 
@@ -70,11 +74,12 @@ def present_results(results: Results) -> View:
     waits = "hardly one says WAIT"
     if own.wait >= 0.001:
         waits = f"{own.wait:.1%} say WAIT, of which {own.correct_after_wait:.0%} end right"
+    plan = "" if own.plan_right is None else f"; {own.plan_right:.0%} end with the right plan"
     return View(
         summary=(
             f"{absent}{style.name}, {TEACHERS[params.teacher]}, {own.rounds} round: "
             f"{_interval(own)} of the rollouts right (first student {first:.0%}); "
-            f"{waits}; {own.order_kept:.0%} keep the student's order. Of the methods shown "
+            f"{waits}; {own.order_kept:.0%} keep the student's order{plan}. Of the methods shown "
             f"{METHOD_STYLES[best.name].name} is best with {_interval(best)}."
         ),
         figures={
@@ -153,7 +158,20 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
         predict: a question asked before the controls unlock.
         values: first control values, such as `teacher="learned"`.
     """
-    first = ResultParams()
+    title = "What every method made of the same students"
+    return _results("trd_results", title, ResultParams(), predict, values)
+
+
+def late_results(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """The same where errors show late, by what the teacher sees; arguments as there."""
+    first = ResultParams(setting="late", group="seen", method="trd")
+    title = "The same methods where errors show late"
+    return _results("trd_results_late", title, first, predict, values)
+
+
+def _results(
+    name: str, title: str, first: ResultParams, predict: Predict | None, values: dict[str, Any]
+) -> Explorer:
     controls = (
         Choice(
             name="method",
@@ -170,8 +188,8 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
         Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
     )
     return Explorer(
-        name="trd_results",
-        title="What every method made of the same students",
+        name=name,
+        title=title,
         params=ResultParams,
         compute=look_up,
         present=present_results,
@@ -179,9 +197,9 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
         plots=(
             Plot(
                 name="methods",
-                label="Accuracy, WAIT and order of every method, after one round and after many",
+                label="Accuracy, WAIT, order and plan of every method, after one round and many",
                 caption="Full: rollouts drawn once. Open: drawn anew eight times. Bars: 95 % over "
-                "problems and seeds. Middle: how many rollouts say WAIT; the green tick marks how "
+                "problems and seeds. Second: how many rollouts say WAIT; the green tick marks how "
                 "many of all say it and end right. Dotted: before training. Vermilion trains on "
                 "y_o, green on y_r, blue on y_T.",
                 height=420,
