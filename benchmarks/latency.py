@@ -47,6 +47,8 @@ RECOMPUTES = {
     ("qgf_trimodal", "second"),  # two estimators
     ("qgf_trimodal", "n_steps"),  # up to 100
     ("trd_mode_map", "n_traces"),
+    ("trd_mode_map", "seed"),  # a network reads other traces
+    ("trd_trajectory", "seed"),  # a network writes 256 rollouts
 }
 LONG = {"msa_continuation"}  # writes text, with a progress line and Cancel: no target
 LONG_CONTROLS = {  # likewise: they sweep, train, or roll out episodes
