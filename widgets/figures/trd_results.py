@@ -15,9 +15,9 @@ MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
 LEAST_WAIT = 0.02  # share of rollouts from which it is marked how many of them end right
 COLUMNS = (  # of the table's picture
     ("accuracy", "accuracy, Avg@16"),
-    ("wait", "says WAIT → right after it"),
-    ("order_kept", "keeps the student's order"),
-    ("plan_right", "right plan at the end"),  # only in the task that has a plan
+    ("wait", "WAIT → right after"),
+    ("order_kept", "keeps its order"),
+    ("plan_right", "right plan"),  # only in the task that has a plan
 )
 
 
@@ -47,7 +47,11 @@ def table_figure(
     layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=0.04)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
-            axis |= {"tickformat": ".0%", "dtick": 0.25, "ticklabeloverflow": "allow"}
+            axis |= {
+                "tickformat": ".0%",
+                "dtick": 0.25 if len(titles) < 4 else 0.5,
+                "ticklabeloverflow": "allow",
+            }
             axis["zeroline"] = False
     labels = [METHOD_STYLES[name].name for name in names]
     return theme.figure(

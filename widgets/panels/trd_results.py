@@ -18,8 +18,16 @@ GROUPS = {
     "main": ("six methods", figures.MAIN),
     "methods": ("all methods", tuple(METHODS)),
     "seen": (
-        "six, by what the teacher sees",
-        ("opd_reverse", "opsd_reverse", "sft_teacher", "sft_refined", "trd", "trd_from_x"),
+        "by what the teacher sees",
+        (
+            "opd_forward",
+            "opd_reverse",
+            "opsd_reverse",
+            "sft_teacher",
+            "sft_refined",
+            "trd",
+            "trd_from_x",
+        ),
     ),
     "ablations": ("variations", ("opd_forward", "opd_reverse", "trd", *ABLATIONS)),
 }
