@@ -44,7 +44,8 @@ def table_figure(
             ]
             traces += _marks(of, colour, filled=number == 0)
     titles = [title for name, title in COLUMNS if getattr(rows[0], name) is not None]
-    layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=0.04)
+    gap = 0.04 if len(titles) < 4 else 0.07  # wide enough for "100%" beside "0%"
+    layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=gap)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
             axis |= {
