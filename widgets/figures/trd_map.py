@@ -38,7 +38,9 @@ def map_figure(maps: Mapping[str, WaitMap]) -> go.Figure:
                 "colorbar": {"thickness": 12, "title": {"text": "WAIT", "side": "top"}},
                 "xgap": 2,
                 "ygap": 2,
-                "texttemplate": "%{z:.2f}",
+                # Hundredths in narrow cells: "30" for 0.30.
+                "text": [["" if z is None else f"{100 * z:.0f}" for z in row] for row in table],
+                "texttemplate": "%{z:.2f}" if width <= 5 else "%{text}",
                 "textfont": {"size": 13 if width <= 5 else 11},
                 "hovertemplate": "%{y}, %{x} steps later: %{z:.3f}<extra></extra>",
                 "hoverongaps": False,

@@ -11,7 +11,7 @@ from intuitive.trd.two_modes import TwoModesResult
 from .. import theme
 from .trd_styles import CONTINUE, DIVERGENCE_NAMES, REPAIR, STUDENT, fade, minus
 
-LEAST_ARROW = 0.004  # pushes below this are smaller than an arrow's head
+LEAST_ARROW = 0.04  # pushes below this are smaller than an arrow's head
 DENSITY_ENDS, DENSITY_TOP = (-4.0, 12.0), 0.7
 GRID = np.linspace(*DENSITY_ENDS, 161)
 FIT_DASHES = {"forward_kl": "solid", "reverse_kl": "dash"}
