@@ -26,12 +26,15 @@ OUTSIDE = {
     "front": set(),
     "notebooks": set(),
     "kernels": MATHEMATICS | {"triton"},
-    "common": MATHEMATICS | {"numpy", "gguf", "tokenizers", "safetensors", "platformdirs"},
+    "common": MATHEMATICS
+    | {"numpy", "gguf", "tokenizers", "safetensors", "platformdirs"}
+    | {"cachetools", "msgspec"},
     "widgets": MATHEMATICS
-    | {"numpy", "plotly", "ipywidgets", "anywidget", "traitlets", "IPython", "platformdirs"},
+    | {"numpy", "plotly", "ipywidgets", "anywidget", "traitlets", "IPython", "platformdirs"}
+    | {"cachetools"},
     "cli": {"torch", "triton", "packaging", "jupyter_core", "jupyterlab", "jupyterlab_server"},
 }
-OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS | {"numpy"})
+OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS | {"numpy", "cachetools"})
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSON_MIB = 3

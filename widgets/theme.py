@@ -5,13 +5,11 @@ colour alone. Text, grid and background colours are left to the page, which take
 from JupyterLab's light or dark theme.
 """
 
-import json
-from collections.abc import Hashable
 from typing import Any
 
-import plotly.graph_objects as go
-import plotly.io
 from plotly.colors import get_colorscale
+
+Figure = dict[str, Any]  # {"data": [trace, …], "layout": {…}}, as plotly.js draws it
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#7F7F7F"  # 4:1 on white, 4.7:1 on Lab's dark page
@@ -20,7 +18,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "cross")
 ORDERED = get_colorscale("Cividis")  # ordered data, with a stated range
 SIGNED = get_colorscale("RdBu_r")  # signed data, centred on zero
-NO_TEMPLATE = plotly.io.templates["none"].to_plotly_json()
+NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}  # plotly's own "none"
 AXIS = {"automargin": False, "showline": True, "ticks": "outside", "ticklen": 4}
 
 
@@ -32,11 +30,11 @@ def figure(
     x_range: tuple[int | float, int | float] | None = None,
     y_range: tuple[int | float, int | float] | None = None,
     **layout: Any,
-) -> go.Figure:
+) -> Figure:
     """A figure with the lessons' common margins and fonts.
 
-    Plotly checks it, which takes most of the time that a slider waits for a figure. Where the check
-    changed nothing, the next figures of the same make, the same names in it, do without.
+    A plain dictionary, which plotly.js draws as it is: checking every figure with plotly would take
+    most of the time that a slider waits, so the tests do it, for every explorer.
 
     Args:
         traces: plotly traces as dictionaries with their `type`.
@@ -44,9 +42,6 @@ def figure(
         x_range, y_range: fixed limits, so that a moving slider shows change; a logarithmic
             axis takes exponents of ten, as plotly does.
         layout: more of plotly's layout; dictionaries are merged into the common ones.
-
-    Raises:
-        ValueError: plotly does not know a name, or refuses a value the first time.
     """
     common = {
         "template": NO_TEMPLATE,
@@ -61,32 +56,11 @@ def figure(
     for name, value in layout.items():
         merged = {**common[name], **value} if isinstance(common.get(name), dict) else value
         common[name] = merged
-    whole = {"data": traces, "layout": _plain(common)}
-    make = _names(whole)
-    if _unchanged.get(make):
-        return go.Figure(whole, _validate=False)  # plotly builds its own figures so
-    figure = go.Figure(whole)
-    if make not in _unchanged:
-        unchecked = go.Figure(whole, _validate=False)
-        _unchanged[make] = json.loads(figure.to_json()) == json.loads(unchecked.to_json())
-    return figure
-
-
-_unchanged: dict[Hashable, bool] = {}  # by make, whether plotly's check leaves a figure as it is
-
-
-def _names(part: Any) -> Hashable:
-    """The names in a figure, nested as in it; values are left out, but for types of traces."""
-    if isinstance(part, dict):
-        kind = part.get("type")
-        return kind, tuple((name, _names(value)) for name, value in part.items())
-    if isinstance(part, list | tuple) and part and isinstance(part[0], dict):
-        return tuple(map(_names, part))
-    return None
+    return {"data": list(map(_plain, traces)), "layout": _plain(common)}
 
 
 def _plain(part: Any) -> Any:
-    """As plotly's check would leave it: tuples are lists, and what is None is absent."""
+    """Tuples are lists, and what is None is absent."""
     if isinstance(part, dict):
         return {name: _plain(value) for name, value in part.items() if value is not None}
     return [_plain(value) for value in part] if isinstance(part, list | tuple) else part

@@ -202,6 +202,8 @@ class Plot:
         height: pixels.
         on_click: maps a click `{"curve", "x", "y", "point"}` to new control values.
         drag: points that the reader may drag; the figure fixes the ranges of their axes.
+        tab: name of the tab it waits in; plots without one are always in sight. Of all tabs only
+            the open one is built, sent and drawn: give `View.figures` a function for its plots.
     """
 
     name: str
@@ -211,6 +213,7 @@ class Plot:
     height: int = 280
     on_click: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     drag: tuple[Handle, ...] = ()
+    tab: str = ""
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -220,6 +223,7 @@ class Plot:
             "span": self.span,
             "height": self.height,
             "clickable": self.on_click is not None,
+            "tab": self.tab,
             "drag": [{**vars(handle), "sets": handle.sets} for handle in self.drag],
         }
 
@@ -245,16 +249,66 @@ class Tokens:
         return vars(self) | {"classes": list(self.classes)}
 
 
+Answer = Callable[[], tuple[int, str]]  # (index of the right choice, a sentence of explanation)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """A question answered before the explorer unlocks: stored, never graded, skippable."""
+    """A question answered before the explorer unlocks: stored, never graded, skippable.
+
+    Attributes:
+        question: what is asked.
+        choices: the answers offered.
+        answer: computes which choice is right and a sentence that says why, from the lesson's own
+            functions; asked once the reader has chosen or skipped, on the explorer's worker.
+        after: what the reader is told to do then, where there is no `answer`.
+    """
 
     question: str
     choices: tuple[str, ...]
+    answer: Answer | None = None
     after: str = "Now move the sliders and compare."
 
     def spec(self) -> dict[str, Any]:
-        return {"question": self.question, "choices": list(self.choices), "after": self.after}
+        return {
+            "question": self.question,
+            "choices": list(self.choices),
+            "after": "" if self.answer else self.after,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One instruction inside the explorer, with a button that sets the state it speaks of.
+
+    Attributes:
+        text: one or two short sentences: what to look at in that state.
+        sets: control values of that state; controls that it does not name go to the defaults.
+        frame: where the timeline stands then: "first", "last", "play" (from the first on), the
+            label of a frame, or None to leave it where it is.
+        button: what the button says.
+    """
+
+    text: str
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    frame: str | None = None
+    button: str = "Set this"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hero:
+    """The one picture that shows the mechanism: a scene, or a timeline of scenes.
+
+    Attributes:
+        label: what a screen reader says it is.
+        caption: how to read it, one sentence below the picture.
+    """
+
+    label: str
+    caption: str = ""
+
+    def spec(self) -> dict[str, Any]:
+        return {"label": self.label, "caption": self.caption}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +321,9 @@ class Declaration:
     plots: tuple[Plot, ...]
     tokens: Tokens | None = None
     predict: Predict | None = None
+    hero: Hero | None = None
+    steps: tuple[Step, ...] = ()
+    poster: Mapping[str, Any] = field(default_factory=dict)
     by_name: dict[str, Control] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -280,6 +337,8 @@ class Declaration:
         for choice in (control for control in self.controls if isinstance(control, Choice)):
             for brought in choice.sets.values():
                 self.check(brought)
+        for brought in (self.poster, *(step.sets for step in self.steps)):
+            self.check(brought)
         for plot in self.plots:
             for name in (name for handle in plot.drag for name in handle.sets):
                 if not isinstance(by_name.get(name), Range):
@@ -296,7 +355,15 @@ class Declaration:
             "plots": [plot.spec() for plot in self.plots],
             "tokens": self.tokens.spec() if self.tokens else None,
             "predict": self.predict.spec() if self.predict else None,
+            "hero": self.hero.spec() if self.hero else None,
+            "tabs": list(self.tabs),
+            "steps": [{**vars(step), "sets": self.with_presets(step.sets)} for step in self.steps],
         }
+
+    @property
+    def tabs(self) -> tuple[str, ...]:
+        """Names of the tabs, in the order of their first plots."""
+        return tuple(dict.fromkeys(plot.tab for plot in self.plots if plot.tab))
 
     def with_presets(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` and what their options bring along; what is given counts for more."""

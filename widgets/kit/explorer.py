@@ -22,9 +22,20 @@ from intuitive.common.runtime import Cancelled
 
 from . import answers
 from .assets import CSS, EXPLORER_JS
-from .controls import Action, Control, ControlError, Declaration, Plot, Predict, Tokens
+from .controls import (
+    Action,
+    Control,
+    ControlError,
+    Declaration,
+    Hero,
+    Plot,
+    Predict,
+    Step,
+    Tokens,
+)
 from .latest import LatestWins, Stale
 from .runtime import shared_runtime
+from .scene import plain
 from .view import View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
@@ -60,6 +71,7 @@ class Explorer(anywidget.AnyWidget):
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
+    tab = traitlets.Unicode("").tag(sync=True)
     prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     runtime = traitlets.Unicode().tag(sync=True)
     _worker: LatestWins | None = None
@@ -73,10 +85,13 @@ class Explorer(anywidget.AnyWidget):
         compute: Callable[..., Any],
         present: Callable[[Any], View],
         controls: Sequence[Control],
-        plots: Sequence[Plot],
+        plots: Sequence[Plot] = (),
         defaults: Mapping[str, Any],
+        hero: Hero | None = None,
+        steps: Sequence[Step] = (),
         tokens: Tokens | None = None,
         predict: Predict | None = None,
+        poster: Mapping[str, Any] | None = None,
     ) -> None:
         self.declaration = Declaration(
             name=name,
@@ -85,6 +100,9 @@ class Explorer(anywidget.AnyWidget):
             plots=tuple(plots),
             tokens=tokens,
             predict=predict,
+            hero=hero,
+            steps=tuple(steps),
+            poster=dict(poster or {}),
         )
         missing = sorted(set(self.declaration.by_name) - set(defaults))
         if missing:
@@ -106,6 +124,7 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(
             spec=self.declaration.spec(),
             values=dict(self.defaults),
+            tab=next(iter(self.declaration.tabs), ""),
             runtime=shared_runtime().model_id,
             prediction=answers.recall(self._prediction_key) if predict else "",
         )
@@ -279,14 +298,18 @@ class Explorer(anywidget.AnyWidget):
     def _apply(self, request: tuple[dict, Any], outcome: tuple[Any, View, float]) -> None:
         values, _ = request
         result, view, seconds = outcome
-        figures = {name: figure.to_dict() for name, figure in view.figures.items()}
-        missing = {plot.name for plot in self.declaration.plots} - set(figures)
+        missing = {plot.name for plot in self.declaration.plots} - set(view.figures)
         if missing:
             raise ValueError(f"{self.name}: present() returned no figure for {sorted(missing)}.")
+        figures = {
+            plot.name: plain(view.figure(plot.name))
+            for plot in self.declaration.plots
+            if plot.tab in ("", self.tab)
+        }
         with self._lock, self.hold_sync():
             self.result, self.view = result, view
-            for plot in self.declaration.plots:
-                setattr(self, f"figure_{plot.name}", figures[plot.name])
+            for name, figure in figures.items():
+                setattr(self, f"figure_{name}", figure)
             self.info = {
                 "summary": view.summary,
                 "readouts": [dataclasses.astuple(readout) for readout in view.readouts],

@@ -1,22 +1,26 @@
 """What `present(result)` returns: plain data, ready to draw and to read aloud."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import plotly.graph_objects as go
+from .scene import Arithmetic, Scene, Timeline
+
+Figure = Mapping[str, Any]  # {"data": [trace, …], "layout": {…}}
 
 
 @dataclass(frozen=True)
 class Readout:
     """One number beside the plots, already formatted with its unit.
 
-    `alarm` marks it red; its text says what is wrong as well.
+    `alarm` marks it red; its text says what is wrong as well. `link` names the thing that the
+    number speaks of, so that both light together.
     """
 
     label: str
     value: str
     alarm: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,11 @@ class View:
 
     Attributes:
         summary: one sentence, stable text; read aloud and compared by nbval.
-        figures: one figure per declared plot.
+        scene: what the hero shows, where it does not move in time.
+        timeline: what the hero shows, frame by frame.
+        arithmetic: by link, the equation with its numbers that a click on the thing opens.
+        related: by link, other links that light along with it.
+        figures: one figure per declared plot, or a function that builds it: for plots in tabs.
         readouts: numbers beside the plots.
         table: the values behind the plots.
         code: the call that makes this result again.
@@ -69,10 +77,19 @@ class View:
     """
 
     summary: str
-    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    scene: Scene | None = None
+    timeline: Timeline | None = None
+    arithmetic: Mapping[str, Arithmetic] = field(default_factory=dict)
+    related: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    figures: Mapping[str, Figure | Callable[[], Figure]] = field(default_factory=dict)
     readouts: tuple[Readout, ...] = ()
     table: Table | None = None
     code: str = ""
     tokens: TokenMarks | None = None
     bounds: Mapping[str, tuple[int | float, int | float]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+
+    def figure(self, name: str) -> Figure:
+        """The figure of one plot, built now where it was given as a function."""
+        figure = self.figures[name]
+        return figure() if callable(figure) else figure

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .runtime import check, never
+from ..runtime import check, never
 
 
 @dataclass(frozen=True, kw_only=True)

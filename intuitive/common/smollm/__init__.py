@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .decoder import Decoder, DecoderConfig
+from ..decoder import Decoder, DecoderConfig
 
 if TYPE_CHECKING:
     import numpy as np

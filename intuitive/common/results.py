@@ -1,0 +1,81 @@
+"""Committed results, read once and as typed records.
+
+`load("kernels_h100", KernelTimes)` reads `benchmarks/results/kernels_h100.json`, which the package
+carries as `intuitive.results`, checks the hash of its config, and turns its values into the record
+that is asked for. Who reads it again gets the same object.
+"""
+
+import threading
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from cachetools import LRUCache, cached
+
+from . import records
+
+T = TypeVar("T")
+
+KEPT = 32  # files that stay in memory
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a committed result came about."""
+
+    record: str
+    command: tuple[str, ...]
+    commit: str
+    python: str
+    torch: str
+    device: str
+    written: str  # UTC, ISO 8601
+    config: Any
+    config_hash: str
+    seed: int | tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Committed(Generic[T]):
+    """A result's values and how they were made."""
+
+    values: T
+    made: Made
+
+
+def path(name: str) -> Path:
+    """Where the result `name` lies."""
+    return Path(str(resources.files("intuitive.results").joinpath(f"{name}.json")))
+
+
+def names() -> tuple[str, ...]:
+    """Every committed result."""
+    return tuple(sorted(file.stem for file in path("x").parent.glob("*.json")))
+
+
+@cached(cache=LRUCache(KEPT), lock=threading.Lock())
+def load(name: str, kind: type[T]) -> Committed[T]:
+    """The committed result `name`, its values as a `kind`.
+
+    Args:
+        name: file name without its ending.
+        kind: a dataclass, or any type that msgspec converts JSON to. Fields of the file that a
+            dataclass does not name are left out.
+
+    Raises:
+        FileNotFoundError: no such result; the message lists those there are.
+        ValueError: the file was changed by hand, or does not hold a `kind`.
+    """
+    file = path(name)
+    if not file.is_file():
+        raise FileNotFoundError(f"no committed result {name!r}; there are {', '.join(names())}.")
+    values, made = records.load(file)
+    try:
+        return Committed(msgspec.convert(values, kind), msgspec.convert(made, Made))
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{file.name} does not hold a {kind.__name__}: {error}. Run its command again: "
+            f"{' '.join(made['command'])}."
+        ) from error

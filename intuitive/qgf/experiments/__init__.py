@@ -1,0 +1,1 @@
+"""What each explorer of QGF shows, computed: one file per explorer, `run` its entry."""

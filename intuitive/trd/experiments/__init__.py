@@ -1,0 +1,1 @@
+"""What each explorer of TRD shows, computed: one file per explorer, `run` its entry."""

@@ -1,0 +1,1 @@
+"""The explorers of MSA: one module each, and the check-yourself questions."""
