@@ -1,14 +1,32 @@
 """The explorer without a kernel: values in, picture, status and summary out."""
 
+import dataclasses
+import functools
+import gc
+import json
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
 import pytest
 
 from intuitive.common.runtime import Cancelled
-from intuitive.widgets.kit import Action, Choice, Explorer, Plot, Predict, Range, Toggle, View
+from intuitive.widgets.kit import (
+    Action,
+    Choice,
+    Circle,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Scene,
+    Step,
+    Toggle,
+    View,
+    showing,
+)
 from intuitive.widgets.kit.controls import ControlError
 
 
@@ -38,7 +56,7 @@ def compute(params, *, stale, progress):
 def present(value):
     return View(
         summary=f"The value is {value}.",
-        figures={"line": go.Figure(go.Scatter(y=[0, value]))},
+        figures={"line": {"data": [{"type": "scatter", "y": [0, value]}], "layout": {}}},
         code=f"compute({value})",
     )
 
@@ -104,7 +122,7 @@ def test_away_and_back_ends_where_the_slider_is(explorer):
 
 @pytest.mark.parametrize(
     ("power", "words"),
-    [(13, "power=13: unlucky; choose another."), (14, "ZeroDivisionError: deep inside")],
+    [(13, "Power = 13: unlucky; choose another."), (14, "ZeroDivisionError: deep inside")],
 )
 def test_a_failing_callback_shows_and_leaves_the_picture(explorer, power, words):
     explorer.set(power=power)
@@ -184,7 +202,7 @@ def test_first_picture_that_fails_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
     explorer = make(defaults={"power": 13, "sign": "plus", "shifted": False, "presses": 0})
     assert explorer.status["state"] == "error"
-    assert explorer.summary == "power=13: unlucky; choose another."
+    assert explorer.summary == "Power = 13: unlucky; choose another."
     explorer.set(power=1)
     assert explorer.wait(5) and drawn(explorer) == 2
     explorer.close()
@@ -205,10 +223,186 @@ def test_a_prediction_unlocks_and_is_kept(tmp_path, monkeypatch):
     assert make(predict=predict).prediction is None
 
 
-def test_summary_is_what_a_saved_notebook_shows(explorer):
-    bundle = explorer._repr_mimebundle_()
-    assert bundle["text/plain"] == "Powers: The value is 8."
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+def test_a_cell_shows_picture_note_and_widget(explorer):
+    picture, note, live = explorer.outputs()
+    assert picture == {"text/plain": "Powers: The value is 8."}
+    assert "Run this cell to move it." in note["text/html"]
+    assert list(live) == ["application/vnd.jupyter.widget-view+json"]
+
+
+def test_an_open_question_is_not_answered_by_the_saved_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    asking = make(predict=Predict(question="How much?", choices=("8", "9")))
+    assert asking.outputs()[0] == {"text/plain": "Powers: How much?"}
+    asking.predict("9")
+    assert asking.outputs()[0] == {"text/plain": "Powers: The value is 8."}
+
+
+def verdict_of(tmp_path, monkeypatch, choice, answer=lambda: (0, "2³ is 8.")):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    asking = make(predict=Predict(question="How much?", choices=("8", "9"), answer=answer))
+    assert asking.verdict == {}
+    assert asking.predict(choice).wait(5)
+    return asking.verdict
+
+
+@pytest.mark.parametrize(
+    ("choice", "state", "words"),
+    [
+        ("8", "right", "You said “8”, and so it is. 2³ is 8."),
+        ("9", "wrong", "You said “9”; it is “8”. 2³ is 8."),
+        (None, "told", "2³ is 8."),
+    ],
+    ids=["right", "wrong", "skipped"],
+)
+def test_a_prediction_gets_its_verdict(tmp_path, monkeypatch, choice, state, words):
+    verdict = verdict_of(tmp_path, monkeypatch, choice)
+    assert verdict == {"state": state, "right": 0, "text": words}
+
+
+def test_a_verdict_that_fails_says_so(tmp_path, monkeypatch):
+    def broken():
+        raise ValueError("power=13: unlucky.")
+
+    verdict = verdict_of(tmp_path, monkeypatch, "8", broken)
+    assert verdict["text"] == "The answer could not be computed: Power = 13: unlucky."
+
+
+def test_a_restored_prediction_gets_its_verdict_when_the_page_asks(tmp_path, monkeypatch):
+    verdict_of(tmp_path, monkeypatch, "9")
+    predict = Predict(question="How much?", choices=("8", "9"), answer=lambda: (0, "2³ is 8."))
+    again = make(predict=predict)
+    assert again.prediction == "9" and again.verdict == {}
+    again._on_message(again, {"type": "verdict"}, None)
+    assert again.wait(5) and again.verdict["state"] == "wrong"
+
+
+def test_the_page_hears_that_python_took_its_change(explorer):
+    explorer.set_state({"asked": 7, "values": {**explorer.values, "power": 5}})
+    assert explorer.heard == 7
+
+
+def test_a_refused_value_never_ends_as_done(tmp_path, monkeypatch):
+    """The refusal may come while the result of an earlier value is on its way to the page."""
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    on_the_way, go_on = threading.Event(), threading.Event()
+
+    def slow_figure(value):
+        if value != 8:
+            on_the_way.set()
+            go_on.wait(5)
+        return {"data": [{"type": "scatter", "y": [0, value]}], "layout": {}}
+
+    def slow_present(value):
+        return View(summary=f"{value}", figures={"line": lambda: slow_figure(value)})
+
+    explorer = make(present=slow_present)
+    explorer.set(power=5)
+    assert on_the_way.wait(5)
+    explorer.set_state({"values": {**explorer.values, "power": "refused"}})
+    go_on.set()
+    assert explorer.wait(5)
+    assert explorer.status["state"] == "error" and "refused" in explorer.status["text"]
+    assert drawn(explorer) == 8
+
+
+def test_a_raising_observer_does_not_deafen_the_explorer(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+
+    def corrected(value):
+        return dataclasses.replace(present(value), values={"power": 6} if value > 64 else {})
+
+    explorer = make(present=corrected)
+
+    def raising(change):
+        if change["new"]["power"] == 6:
+            raise RuntimeError("an observer of the reader's own")
+
+    explorer.observe(raising, "values")
+    explorer.set(power=9)
+    assert explorer.wait(5)
+    explorer.unobserve(raising, "values")
+    explorer.set(power=4)
+    assert explorer.wait(5)
+    assert drawn(explorer) == 16 and explorer.status["state"] == "done"
+
+
+def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    built = []
+
+    def figure(name, value):
+        built.append(name)
+        return {"data": [{"type": "scatter", "y": [0, value]}], "layout": {}}
+
+    names = ("line", "map", "cost")
+    explorer = make(
+        plots=[Plot(name=name, label=name, tab="" if name == "line" else name) for name in names],
+        present=lambda value: View(
+            summary="", figures={name: functools.partial(figure, name, value) for name in names}
+        ),
+    )
+    assert built == ["line", "map"] and explorer.tab == "map"
+    explorer.set(power=4).wait(5)
+    assert built == ["line", "map"] * 2
+    explorer.show_tab("cost").wait(5)
+    assert built == [*["line", "map"] * 2, "cost"]
+    assert explorer.figure_cost["data"][0]["y"] == [0, 16]
+    with pytest.raises(ControlError, match="no tab is named 'x'; there are map, cost"):
+        explorer.show_tab("x")
+
+
+def test_steps_set_their_state_from_the_defaults(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    steps = (
+        Step(text="See it grow.", sets={"power": 6}),
+        Step(text="Now down.", sets={"sign": "minus"}),
+    )
+    explorer = make(steps=steps)
+    explorer.take(0).wait(5)
+    assert explorer.result == 64
+    explorer.take(1).wait(5)
+    assert explorer.result == -8  # power is back at its default
+    explorer.reset().wait(5)
+    assert explorer.values == explorer.defaults
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(steps=(Step(text="x", sets={"hue": 1}),))
+
+
+def test_closing_frees_what_was_held(explorer):
+    result = weakref.ref(explorer.view)
+    explorer.set(power=4).wait(5)
+    explorer.close()
+    gc.collect()
+    assert explorer.result is None and result() is None
+
+
+def test_running_a_cell_again_closes_what_it_made_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    running = ["cell", "first run"]
+    monkeypatch.setattr(showing, "_running_cell", lambda: tuple(running))
+    one, other = make(), make()
+    assert one.comm is not None and other.comm is not None
+    running[1] = "second run"
+    again = make()
+    assert one.comm is None and other.comm is None and again.comm is not None
+    running[:] = "another cell", "third run"
+    make()
+    assert again.comm is not None
+
+
+def test_a_mark_of_the_hero_reaches_the_page_once_per_picture(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+
+    def drawn_scene(value):
+        scene = Scene(width=100, height=50, marks=(Circle(key="dot", x=value % 100, y=9),))
+        return View(summary="", scene=scene)
+
+    explorer = make(plots=(), hero=Hero(label="a dot"), present=drawn_scene)
+    picture = json.loads(explorer.picture)
+    assert picture["frames"][0]["marks"] == [{"kind": "circle", "key": "dot", "x": 8, "y": 9}]
+    with_none = make(plots=(), hero=Hero(label="a dot"), present=lambda value: View(summary=""))
+    assert "no scene for its hero" in with_none.status["text"]
 
 
 def test_declarations_speak_up_early():

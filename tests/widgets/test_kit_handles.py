@@ -1,6 +1,5 @@
 """Points that can be dragged: declared beside the sliders that they move."""
 
-import plotly.graph_objects as go
 import pytest
 
 from intuitive.widgets.kit import Choice, Explorer, Handle, Plot, Range, View
@@ -53,7 +52,9 @@ def test_an_explorer_takes_what_a_handle_sends(tmp_path, monkeypatch):
         title="A hill",
         params=params,
         compute=lambda peak, **_: peak,
-        present=lambda peak: View(summary=f"At {peak:g}.", figures={"curve": go.Figure()}),
+        present=lambda peak: View(
+            summary=f"At {peak:g}.", figures={"curve": {"data": [], "layout": {}}}
+        ),
         controls=(PEAK,),
         plots=(
             Plot(name="curve", label="a curve", drag=(Handle(x="peak", y=0, colour="#0072B2"),)),
@@ -63,5 +64,5 @@ def test_an_explorer_takes_what_a_handle_sends(tmp_path, monkeypatch):
     explorer.set_state({"values": {"peak": -1.5}})
     assert explorer.wait(5) and explorer.summary == "At -1.5."
     explorer.set_state({"values": {"peak": 7}})
-    assert explorer.status["text"].startswith("peak=7.0 must lie in [-2, 2]")
+    assert explorer.status["text"].startswith("Peak = 7.0 must lie in [-2, 2]")
     explorer.close()

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from intuitive.common.runtime import Cancelled
+from intuitive.widgets.kit import latest
 from intuitive.widgets.kit.latest import LatestWins
 
 
@@ -13,10 +14,10 @@ class Log:
     def __init__(self):
         self.applied, self.errors = [], []
 
-    def apply(self, request, result):
+    def apply(self, request, result, stale):
         self.applied.append((request, result))
 
-    def fail(self, request, error):
+    def fail(self, request, error, stale):
         self.errors.append((request, error))
 
 
@@ -134,3 +135,54 @@ def test_closed_worker_ignores_requests(log):
     worker.submit(1)
     assert worker.wait(1)
     assert log.applied == []
+
+
+def test_an_error_handler_that_fails_does_not_end_the_worker(log, caplog):
+    def compute(request, stale):
+        if request == "bad":
+            raise ValueError("no such layer")
+        return request
+
+    def fail(request, error, stale):
+        raise RuntimeError("the page is gone")
+
+    worker = LatestWins(compute, log.apply, fail)
+    worker.submit("bad")
+    assert worker.wait(5)
+    worker.submit("good")
+    assert worker.wait(5)
+    assert log.applied == [("good", "good")]
+    assert "the page is gone" in caplog.text
+    worker.close()
+
+
+def test_apply_learns_of_a_refusal_while_it_works(log):
+    """A request may be cancelled after `compute`, while its result is on the way."""
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def apply(request, result, stale):
+        begun.set()
+        go_on.wait(5)
+        seen.append(stale())
+
+    worker = LatestWins(lambda request, stale: request, apply, log.fail)
+    worker.submit("refused")
+    assert begun.wait(5)
+    worker.cancel()
+    go_on.set()
+    assert worker.wait(5) and seen == [True]
+    worker.close()
+
+
+def test_an_idle_worker_lets_its_thread_go_and_works_again(log, monkeypatch):
+    monkeypatch.setattr(latest, "REST", 0.05)
+    worker = LatestWins(lambda request, stale: request, log.apply, log.fail)
+    worker.submit(1)
+    assert worker.wait(5)
+    thread = worker._thread
+    if thread is not None:
+        thread.join(5)
+    assert worker._thread is None
+    worker.submit(2)
+    assert worker.wait(5) and log.applied[-1] == (2, 2)
+    worker.close()

@@ -3,8 +3,6 @@
 import threading
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from intuitive.widgets.kit import Explorer, Plot, Range, View
 from intuitive.widgets.kit.soak import soak
 
@@ -21,7 +19,7 @@ def explorer(compute, apply=None):
             title="Soaked",
             params=Params,
             compute=compute,
-            present=lambda value: View(summary=str(value), figures={"line": go.Figure()}),
+            present=lambda value: View(summary=str(value), figures={"line": {"data": []}}),
             controls=[Range(name="x", label="x", min=0, max=50)],
             plots=[Plot(name="line", label="a line")],
             defaults={"x": 1},

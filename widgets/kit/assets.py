@@ -13,7 +13,10 @@ def _join(*names: str) -> str:
     return "\n".join(_FRONT.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
-EXPLORER_JS = _join("dom.js", "controls.js", "handles.js", "plot.js", "tokens.js", "explorer.js")
-QUESTION_JS = _join("dom.js", "question.js")
+EXPLORER_JS = _join(
+    *("dom.js", "liveness.js", "bus.js", "arithmetic.js", "controls.js", "handles.js", "plot.js"),
+    *("hero.js", "tokens.js", "explorer.js"),
+)
+QUESTION_JS = _join("dom.js", "liveness.js", "question.js")
 RUNTIME_JS = _join("runtime.js")
-CSS = _join("kit.css")
+CSS = _join("kit.css", "hero.css")

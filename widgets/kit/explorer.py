@@ -1,26 +1,27 @@
-"""The explorer widget: controls, linked plots, status line, summary, values and code.
+"""The explorer widget: controls, a hero, plots, status line, steps, values and code.
 
 One widget per explorer: all that a result changes reaches the browser in one message, so
-plots, readouts and status never disagree. Every explorer on a page draws with one
-plotly.js (runtime.py). The widget is whole before any browser sees it: the first result
-is computed on construction, and tests drive `set`, `wait` and `result` without a kernel.
+picture, readouts and status never disagree. Every explorer on a page draws with one
+plotly.js and one d3 (runtime.py). The widget is whole before any browser sees it: the first
+result is computed on construction, and tests drive `set`, `wait` and `result` without a kernel.
 """
 
-import base64
 import dataclasses
+import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import anywidget
+import msgspec
 import traitlets
+from cachetools import LRUCache
 
 from intuitive.common.runtime import Cancelled
 
-from . import answers
+from . import answers, scene, showing
 from .assets import CSS, EXPLORER_JS
 from .controls import (
     Action,
@@ -35,7 +36,6 @@ from .controls import (
 )
 from .latest import LatestWins, Stale
 from .runtime import shared_runtime
-from .scene import plain
 from .view import View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
@@ -46,18 +46,30 @@ KEPT_RESULTS = 32  # results kept for settings a reader comes back to
 Progress = Callable[[float, str], None]
 
 
+@dataclasses.dataclass
+class Kept:
+    """A result, its view, and what of the view is already in the form that the page reads."""
+
+    result: Any
+    view: View
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    picture: tuple[bytes, bytes] | None = None
+
+
 class Explorer(anywidget.AnyWidget):
     """Sliders over a compute function.
 
     Args:
-        name: stable identifier; names the static frame and the stored prediction.
+        name: stable identifier; names the poster and the stored prediction.
         title: heading on the page.
         params: builds the params from control values; raises ValueError for bad ones.
         compute: `compute(params, *, stale, progress) -> result`; the function that the
             lesson and the tests call as well.
         present: `present(result) -> View`; plain data, no widgets.
-        controls, plots, tokens, predict: what stands on the page (controls.py).
-        defaults: first values by control name; must name every control.
+        controls, hero, plots, steps, tokens, predict: what stands on the page (controls.py).
+        defaults: first values by control name; must name every control. Reset brings them back.
+        poster: control values of the picture that stands there before the cell runs, where the
+            defaults would give an answer away.
     """
 
     _esm = EXPLORER_JS
@@ -68,13 +80,19 @@ class Explorer(anywidget.AnyWidget):
     bounds = traitlets.Dict().tag(sync=True)
     status = traitlets.Dict().tag(sync=True)
     info = traitlets.Dict().tag(sync=True)
+    picture = traitlets.Bytes().tag(sync=True)  # the hero, as scene.wire makes it, in JSON
+    swarm = traitlets.Bytes().tag(sync=True)  # positions of its swarms
+    tab = traitlets.Unicode("").tag(sync=True)
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
-    tab = traitlets.Unicode("").tag(sync=True)
     prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    verdict = traitlets.Dict().tag(sync=True)
+    asked = traitlets.Int(0).tag(sync=True)  # number of the page's latest question, …
+    heard = traitlets.Int(0).tag(sync=True)  # … and of the latest that Python took
     runtime = traitlets.Unicode().tag(sync=True)
     _worker: LatestWins | None = None
+    _judge: LatestWins | None = None
 
     def __init__(
         self,
@@ -110,7 +128,7 @@ class Explorer(anywidget.AnyWidget):
         self.defaults = self.declaration.check(defaults)
         self._make_params, self._compute, self._present = params, compute, present
         self._lock = threading.RLock()
-        self._kept: OrderedDict[Any, tuple[Any, View]] = OrderedDict()
+        self._kept: LRUCache[Any, Kept] = LRUCache(KEPT_RESULTS)  # of the worker alone
         self._applied: dict[str, Any] = {}
         self._settling = False  # True while compute's own corrections reach the controls
         self._after_cancel = False
@@ -118,19 +136,23 @@ class Explorer(anywidget.AnyWidget):
         self.result: Any = None
         self.view: View | None = None
         self._worker = LatestWins(self._run, self._apply, self._fail)
+        self._judge = LatestWins(self._judged, self._give_verdict, self._no_verdict)
         self.add_traits(
             **{f"figure_{plot.name}": traitlets.Dict().tag(sync=True) for plot in plots}
         )
         super().__init__(
-            spec=self.declaration.spec(),
+            spec=self.declaration.spec() | {"defaults": self.defaults},
             values=dict(self.defaults),
             tab=next(iter(self.declaration.tabs), ""),
             runtime=shared_runtime().model_id,
             prediction=answers.recall(self._prediction_key) if predict else "",
         )
         self.observe(self._on_values, "values")
+        self.observe(self._on_tab, "tab")
+        self.observe(self._on_asked, "asked")
         self.on_msg(self._on_message)
         self._first_picture()
+        showing.made_in_this_cell(self)
 
     # What readers and tests call.
 
@@ -148,6 +170,11 @@ class Explorer(anywidget.AnyWidget):
         """One stable sentence about the picture, or about why there is none."""
         return self.view.summary if self.view else self.status.get("text", "")
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the buttons."""
+        return tuple(c.name for c in self.declaration.controls if isinstance(c, Action))
+
     def set(self, **values: Any) -> "Explorer":
         """Move controls from code: `explorer.set(layer=3, n_selected=8)`.
 
@@ -161,9 +188,31 @@ class Explorer(anywidget.AnyWidget):
             self.values = {**self.values, **checked}
         return self
 
+    def reset(self) -> "Explorer":
+        """Back to the state in which the lesson speaks."""
+        return self.set(**self.defaults)
+
+    def take(self, step: int) -> "Explorer":
+        """Set the state of one of the steps, counted from 0, as its button does."""
+        return self.set(**(self.defaults | self.declaration.steps[step].sets))
+
+    def show_tab(self, tab: str) -> "Explorer":
+        """Open a tab.
+
+        Raises:
+            ControlError: there is no tab of that name.
+        """
+        if tab not in self.declaration.tabs:
+            listed = ", ".join(self.declaration.tabs) or "none"
+            raise ControlError(f"no tab is named {tab!r}; there are {listed}.")
+        self.tab = tab
+        return self
+
     def wait(self, timeout: int | float = 30) -> bool:
         """Wait until the picture agrees with the controls; False after `timeout` seconds."""
-        return self._worker.wait(timeout)
+        begun = time.monotonic()
+        done = self._worker.wait(timeout)
+        return self._judge.wait(max(timeout - (time.monotonic() - begun), 0)) and done
 
     def cancel(self) -> None:
         """Give up the running computation; controls go back to what the picture shows."""
@@ -175,43 +224,65 @@ class Explorer(anywidget.AnyWidget):
             self._after_cancel = True
             self.values = dict(self._applied or self.defaults)
 
-    def predict(self, choice: str | None) -> None:
-        """Store a prediction, or skip with None; either unlocks the controls."""
+    def predict(self, choice: str | None) -> "Explorer":
+        """Store a prediction, or skip with None; either unlocks the controls.
+
+        The verdict, `explorer.verdict`, is computed on a worker: `wait()` for it.
+        """
         predict = self.declaration.predict
         if predict is None:
-            return
+            return self
         if choice is not None and choice not in predict.choices:
             listed = "; ".join(predict.choices)
             raise ControlError(f"the prediction is one of: {listed}; got {choice!r}.")
         answers.remember(self._prediction_key, choice or "")
         with self._lock:
             self.prediction = choice or ""
+        self._ask_for_verdict()
+        return self
 
     def close(self) -> None:
-        """Stop the worker and remove the widget from the page."""
-        if self._worker is not None:  # None when construction failed
-            self._worker.close()
+        """Stop the workers, remove the widget from the page, and free what it holds."""
+        for worker in (self._worker, self._judge):
+            if worker is not None:  # None when construction failed
+                worker.close()
+        self.unobserve_all()
         super().close()
+        self._kept = LRUCache(1)
+        self.result = self.view = None
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = {
-            "text/plain": f"{self.declaration.title}: {self.summary}",
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.model_id,
-            },
-        }
-        frame = resources.files("intuitive.widgets").joinpath("frames", f"{self.name}.png")
-        if dict(self.values) == self.defaults and frame.is_file():
-            bundle["image/png"] = base64.b64encode(frame.read_bytes()).decode()
-        return bundle
+    def outputs(self) -> list[dict[str, Any]]:
+        """What a cell that shows the explorer displays, as mime bundles (showing.py)."""
+        return showing.outputs(self._words(), self._poster(), self.model_id)
+
+    def _ipython_display_(self, **_: Any) -> None:
+        showing.show(self.outputs())
+
+    def _words(self) -> str:
+        predict = self.declaration.predict
+        asks = predict is not None and self.prediction is None and self._poster() is None
+        return f"{self.declaration.title}: {predict.question if asks else self.summary}"
+
+    def _poster(self) -> Path | None:
+        from .. import catalogue
+
+        poster = catalogue.poster(self.name)
+        at_home = dict(self.values) == self.defaults
+        return poster if at_home and poster.is_file() else None
 
     # From the browser. Events come on the main thread or on a subshell thread.
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         with self._lock:
             super().set_state(sync_data)
+
+    def _on_asked(self, change: Mapping[str, Any]) -> None:
+        self.heard = change["new"]
+
+    def _on_tab(self, _change: Mapping[str, Any]) -> None:
+        if self.view is not None:  # the same setting once more: its result is kept
+            with self._lock:
+                self._on_values({"new": self._applied})
 
     def _on_values(self, change: Mapping[str, Any]) -> None:
         values = dict(change["new"])
@@ -224,8 +295,9 @@ class Explorer(anywidget.AnyWidget):
                 raise ControlError(f"values for {missing} are missing; send every control's value.")
             params = self._make_params(**checked)
         except (ValueError, TypeError) as error:
-            self._worker.cancel()
-            self._say("error", _sentence(error), values)
+            with self._lock:
+                self._worker.cancel()
+                self._say("error", self._sentence(error), values)
             return
         self._worker.submit((values, params))
 
@@ -236,16 +308,19 @@ class Explorer(anywidget.AnyWidget):
                     self.cancel()
                 case "predict":
                     self.predict(content.get("choice"))
+                case "verdict":
+                    if not self.verdict and self.prediction is not None:
+                        self._ask_for_verdict()
                 case "forget":
                     answers.remember(self._prediction_key, None)
                     with self._lock:
-                        self.prediction = None
+                        self.prediction, self.verdict = None, {}
                 case "click":
                     plot = next(p for p in self.declaration.plots if p.name == content["plot"])
                     if plot.on_click is not None:
                         self.set(**plot.on_click(content["event"]))
         except Exception as error:  # an event handler has nobody to raise to
-            self._say("error", _sentence(error))
+            self._say("error", self._sentence(error))
 
     # On the worker.
 
@@ -253,18 +328,21 @@ class Explorer(anywidget.AnyWidget):
         request = (dict(self.values), None)
         try:
             request = (request[0], self._make_params(**self.defaults))
-            self._apply(request, self._run(request, lambda: False))
+            self._apply(request, self._run(request, _wanted), _wanted)
         except Exception as error:
-            self._fail(request, error)
+            self._fail(request, error, _wanted)
 
-    def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Any, View, float]:
+    def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Kept, float]:
         values, params = request
         start = time.perf_counter()
-        if params in self._kept:
-            self._kept.move_to_end(params)
-            result, view = self._kept[params]
-            return result, view, time.perf_counter() - start
+        kept = self._kept.get(params)
+        if kept is None:
+            kept = Kept(*self._computed(values, params, stale))
+            self._kept[params] = kept
+        self._prepare(kept)
+        return kept, time.perf_counter() - start
 
+    def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
         said = 0.0
 
         def progress(fraction: float, sentence: str) -> None:
@@ -275,8 +353,9 @@ class Explorer(anywidget.AnyWidget):
                 self._say("computing", sentence, values, fraction=min(max(fraction, 0.0), 1.0))
 
         def speak() -> None:
-            if not stale() and not finished.is_set():
-                self._say("computing", "Computing…", values)
+            with self._lock:
+                if not stale() and not finished.is_set():
+                    self._say("computing", "Computing…", values)
 
         finished = threading.Event()
         announce = threading.Timer(ANNOUNCE_AFTER, speak)
@@ -286,36 +365,49 @@ class Explorer(anywidget.AnyWidget):
             result = self._compute(params, stale=stale, progress=progress)
             if stale():
                 raise Cancelled
-            view = self._present(result)
+            return result, self._present(result)
         finally:
             finished.set()
             announce.cancel()
-        self._kept[params] = (result, view)
-        while len(self._kept) > KEPT_RESULTS:
-            self._kept.popitem(last=False)
-        return result, view, time.perf_counter() - start
 
-    def _apply(self, request: tuple[dict, Any], outcome: tuple[Any, View, float]) -> None:
-        values, _ = request
-        result, view, seconds = outcome
+    def _prepare(self, kept: Kept) -> None:
+        """Bring what is in sight into the form that the page reads, once."""
+        view = kept.view
         missing = {plot.name for plot in self.declaration.plots} - set(view.figures)
         if missing:
             raise ValueError(f"{self.name}: present() returned no figure for {sorted(missing)}.")
-        figures = {
-            plot.name: plain(view.figure(plot.name))
-            for plot in self.declaration.plots
-            if plot.tab in ("", self.tab)
+        for plot in self.declaration.plots:
+            if plot.tab in ("", self.tab) and plot.name not in kept.figures:
+                kept.figures[plot.name] = scene.plain(view.figure(plot.name))
+        if kept.picture is None and self.declaration.hero is not None:
+            drawn = view.timeline or view.scene
+            if drawn is None:
+                raise ValueError(f"{self.name}: present() returned no scene for its hero.")
+            header, swarms = scene.wire(drawn)
+            kept.picture = msgspec.json.encode(header, enc_hook=_number), swarms
+
+    def _apply(self, request: tuple[dict, Any], outcome: tuple[Kept, float], stale: Stale) -> None:
+        values, _ = request
+        kept, seconds = outcome
+        view = kept.view
+        info = {
+            "summary": view.summary,
+            "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
+            "table": dataclasses.asdict(view.table) if view.table else None,
+            "code": view.code,
+            "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
+            "related": {link: list(others) for link, others in view.related.items()},
         }
         with self._lock, self.hold_sync():
-            self.result, self.view = result, view
-            for name, figure in figures.items():
-                setattr(self, f"figure_{name}", figure)
-            self.info = {
-                "summary": view.summary,
-                "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
-                "table": dataclasses.asdict(view.table) if view.table else None,
-                "code": view.code,
-            }
+            if stale():  # refused or cancelled while this was on its way
+                return
+            self.result, self.view = kept.result, view
+            for plot in self.declaration.plots:
+                if plot.name in kept.figures and plot.tab in ("", self.tab):
+                    setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
+            if kept.picture is not None:
+                self.picture, self.swarm = kept.picture
+            self.info = info
             if view.tokens is not None:
                 self.token_texts = list(view.tokens.texts)
                 self.token_marks = view.tokens.marks
@@ -325,15 +417,51 @@ class Explorer(anywidget.AnyWidget):
             self._applied = settled
             if self.values == values:
                 self._settling = True
-                self.values = settled
-                self._settling = False
+                try:
+                    self.values = settled
+                finally:
+                    self._settling = False
             text = f"Done in {_duration(seconds)}."
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
             self._say("done", text, settled)
 
-    def _fail(self, request: tuple[dict, Any], error: Exception) -> None:
-        self._say("error", _sentence(error), request[0])
+    def _fail(self, request: tuple[dict, Any], error: Exception, stale: Stale) -> None:
+        with self._lock:
+            if not stale():
+                self._say("error", self._sentence(error), request[0])
+
+    # The verdict on a prediction, on a worker of its own.
+
+    def _ask_for_verdict(self) -> None:
+        if self.declaration.predict.answer is None:
+            return
+        with self._lock:
+            self.verdict = {"state": "computing"}
+            self._judge.submit(self.prediction)
+
+    def _judged(self, _prediction: str, _stale: Stale) -> tuple[int, str]:
+        return self.declaration.predict.answer()
+
+    def _give_verdict(self, prediction: str, outcome: tuple[int, str], stale: Stale) -> None:
+        right, why = outcome
+        choice = self.declaration.predict.choices[right]
+        with self._lock:
+            if stale() or self.prediction is None:
+                return
+            if not prediction:
+                said = ""
+            elif prediction == choice:
+                said = f"You said “{prediction}”, and so it is. "
+            else:
+                said = f"You said “{prediction}”; it is “{choice}”. "
+            state = "right" if prediction == choice else "wrong" if prediction else "told"
+            self.verdict = {"state": state, "right": right, "text": said + why}
+
+    def _no_verdict(self, _prediction: str, error: Exception, _stale: Stale) -> None:
+        with self._lock:
+            text = f"The answer could not be computed: {self._sentence(error)}"
+            self.verdict = {"state": "error", "right": -1, "text": text}
 
     def _say(
         self,
@@ -353,21 +481,29 @@ class Explorer(anywidget.AnyWidget):
                 "count": self._count,
             }
 
+    def _sentence(self, error: BaseException) -> str:
+        """What went wrong, in the words that stand on the page: labels in the place of names."""
+        text = str(error).strip() or type(error).__name__
+        if not isinstance(error, (ValueError, FileNotFoundError)):
+            return f"{type(error).__name__}: {text}"
+        for name, control in self.declaration.by_name.items():
+            text = re.sub(rf"(?<![\w.]){name}=", f"{control.label} = ", text)
+            if "_" in name:
+                text = re.sub(rf"(?<![\w.]){name}(?![\w(])", control.label, text)
+        return text
+
     @property
     def _prediction_key(self) -> str:
         return f"{self.declaration.name}/prediction"
 
-    @property
-    def actions(self) -> tuple[str, ...]:
-        """Names of the buttons."""
-        return tuple(c.name for c in self.declaration.controls if isinstance(c, Action))
+
+def _wanted() -> bool:
+    return False
 
 
-def _sentence(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, (ValueError, FileNotFoundError)):
-        return text
-    return f"{type(error).__name__}: {text}"
+def _number(value: Any) -> Any:
+    """A numpy scalar as a number of Python's own."""
+    return value.item()
 
 
 def _duration(seconds: float) -> str:

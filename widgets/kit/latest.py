@@ -6,6 +6,7 @@ always finishes with the last value submitted, so that picture and slider agree.
 computation is let finish and shown, or nothing would move while a slider is dragged.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from intuitive.common.runtime import Cancelled
 Stale = Callable[[], bool]
 
 PATIENCE = 0.1  # seconds that an overtaken computation may still take to finish
+REST = 5.0  # seconds without a request after which the thread ends; the next request starts another
+
+_log = logging.getLogger(__name__)
 
 
 class LatestWins:
@@ -23,16 +27,17 @@ class LatestWins:
 
     Args:
         compute: called on the worker; asks `stale()` in its loops and may raise `Cancelled`.
-        apply: called on the worker with `(request, result)` of a request still wanted.
-        on_error: called on the worker with `(request, exception)`.
+        apply: called on the worker with `(request, result, stale)`. A request may be refused while
+            its result is on the way: `apply` asks `stale()` again once it holds its own lock.
+        on_error: called on the worker with `(request, exception, stale)`.
         patience: seconds before an overtaken computation counts as stale.
     """
 
     def __init__(
         self,
         compute: Callable[[Any, Stale], Any],
-        apply: Callable[[Any, Any], None],
-        on_error: Callable[[Any, Exception], None],
+        apply: Callable[[Any, Any, Stale], None],
+        on_error: Callable[[Any, Exception, Stale], None],
         *,
         patience: int | float = PATIENCE,
     ) -> None:
@@ -79,15 +84,8 @@ class LatestWins:
             self._changed.notify()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while self._waiting is None:
-                    self._idle.set()
-                    if self._closed:
-                        return
-                    self._changed.wait()
-                (generation, request), self._waiting = self._waiting, None
-
+        while (taken := self._take()) is not None:
+            generation, request = taken
             begun = time.monotonic()
 
             def stale(generation: int = generation, begun: float = begun) -> bool:
@@ -99,9 +97,24 @@ class LatestWins:
             try:
                 result = self._compute(request, stale)
                 if not stale():
-                    self._apply(request, result)
+                    self._apply(request, result, stale)
             except Cancelled:
                 pass
             except Exception as error:  # otherwise nobody would ever see it
-                if not stale():
-                    self._on_error(request, error)
+                try:
+                    if not stale():
+                        self._on_error(request, error, stale)
+                except Exception:  # the worker outlives whatever a handler does
+                    _log.exception("the error handler of a request failed")
+
+    def _take(self) -> tuple[int, Any] | None:
+        """The next request; None when the thread is to end."""
+        with self._changed:
+            if self._waiting is None:
+                self._idle.set()
+                self._changed.wait_for(lambda: self._waiting or self._closed, timeout=REST)
+            if self._waiting is None:
+                self._thread = None
+                return None
+            taken, self._waiting = self._waiting, None
+            return taken

@@ -7,7 +7,7 @@ function readOut(spec, position) {
     return spec.unit ? `${text} ${spec.unit}` : text;
   }
   const decimals = (String(spec.step).split(".")[1] || "").length;
-  const text = Number(position).toFixed(decimals);
+  const text = Number(position).toFixed(decimals).replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
   return spec.unit ? `${text} ${spec.unit}` : text;
 }
 
@@ -112,6 +112,25 @@ function makeToggle(spec, change) {
   };
 }
 
+// A file's bytes as text: UTF-8, or UTF-16 by its mark, or the old Western encoding; the reader is
+// told which, and a file that is no text is refused.
+function readText(bytes) {
+  const decode = (encoding, fatal = true) => new TextDecoder(encoding, { fatal }).decode(bytes);
+  const mark = bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : bytes[0] === 0xfe && bytes[1] === 0xff ? "utf-16be" : "";
+  if (mark) return { text: decode(mark, false), as: ", read as UTF-16" };
+  if (bytes.includes(0)) throw new Error("it holds NUL bytes, so it is no text. Choose a text file.");
+  try {
+    return { text: decode("utf-8"), as: "" };
+  } catch {
+    const strange = bytes.filter((byte) => byte < 9 || (byte > 13 && byte < 32)).length;
+    if (strange > bytes.length / 100) throw new Error("it is no text. Choose a text file.");
+    return {
+      text: decode("windows-1252", false),
+      as: ", read as Windows-1252 (Latin-1) since it is not UTF-8: check its accents",
+    };
+  }
+}
+
 function makeText(spec, change) {
   const id = freshId("text");
   const fileId = freshId("file");
@@ -131,8 +150,13 @@ function makeText(spec, change) {
           "Choose a smaller file or paste a part of it.";
         return;
       }
-      area.value = await chosen.text();
-      note.textContent = `${chosen.name} is in the box; press “${spec.button}”.`;
+      try {
+        const { text, as } = readText(new Uint8Array(await chosen.arrayBuffer()));
+        area.value = text;
+        note.textContent = `${chosen.name} is in the box${as}; press “${spec.button}”.`;
+      } catch (error) {
+        note.textContent = `${chosen.name}: ${error.message}`;
+      }
     },
   });
   const button = make("button", {

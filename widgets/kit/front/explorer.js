@@ -60,63 +60,146 @@ function makeTable(title) {
 function makePrediction(spec, send) {
   if (!spec) return { element: null, show() {} };
   const card = make("div", { class: "intuitive-predict" });
-  const show = (prediction) => {
-    if (prediction === null || prediction === undefined) {
+  const button = (text, onclick, more = {}) =>
+    make("button", { type: "button", class: "intuitive-button", text, ...KEEP_KEYS, onclick, ...more });
+  const show = (prediction, verdict) => {
+    const open = prediction === null || prediction === undefined;
+    card.hidden = prediction === "" && !verdict.state;
+    if (open) {
       card.replaceChildren(
         make("p", { class: "intuitive-heading", text: `Predict first. ${spec.question}` }),
         make(
           "div",
           { class: "intuitive-choices" },
-          ...spec.choices.map((choice) =>
-            make("button", {
-              type: "button",
-              class: "intuitive-button",
-              text: choice,
-              ...KEEP_KEYS,
-              onclick: () => send({ type: "predict", choice }),
-            })
-          ),
-          make("button", {
-            type: "button",
+          ...spec.choices.map((choice) => button(choice, () => send({ type: "predict", choice }))),
+          button("Skip", () => send({ type: "predict", choice: null }), {
             class: "intuitive-button intuitive-quiet",
-            text: "Skip",
             "data-skip": true,
-            ...KEEP_KEYS,
-            onclick: () => send({ type: "predict", choice: null }),
           })
         ),
         make("p", { class: "intuitive-help", text: "Your answer is kept for you and never graded." })
       );
-    } else if (prediction) {
-      card.replaceChildren(
-        make("p", { text: `${spec.question} You said: “${prediction}”. ${spec.after}` }),
-        make("button", {
-          type: "button",
-          class: "intuitive-button intuitive-quiet",
-          text: "Predict again",
-          ...KEEP_KEYS,
-          onclick: () => send({ type: "forget" }),
-        })
-      );
+      return;
     }
-    card.hidden = prediction === "";
+    const said = prediction ? ` You said: “${prediction}”. ${spec.after}` : "";
+    const told = { computing: "Computing the answer…" }[verdict.state] ?? verdict.text;
+    card.replaceChildren(
+      make("p", { text: spec.question + (told ? "" : said) }),
+      told
+        ? make("p", { class: `intuitive-verdict intuitive-${verdict.state}`, "data-verdict": verdict.state, text: told })
+        : "",
+      button("Predict again", () => send({ type: "forget" }), { class: "intuitive-button intuitive-quiet" })
+    );
   };
   return { element: card, show };
 }
 
+// Steps: short instructions, each with a button that sets the state it speaks of, and a mark once
+// the reader has been there.
+function makeSteps(steps, take) {
+  if (!steps.length) return { element: null, visited() {} };
+  const items = steps.map((step, index) => {
+    const mark = make("span", { class: "intuitive-mark", "aria-hidden": "true", text: String(index + 1) });
+    const been = make("span", { class: "intuitive-unseen", text: "" });
+    const item = make(
+      "li",
+      { "data-step": index },
+      mark,
+      make(
+        "div",
+        {},
+        make("p", { text: step.text }, been),
+        make("button", {
+          type: "button",
+          class: "intuitive-button",
+          text: step.button,
+          "aria-label": `${step.button}: step ${index + 1}`,
+          ...KEEP_KEYS,
+          onclick: () => take(index),
+        })
+      )
+    );
+    return { item, mark, been };
+  });
+  return {
+    element: make("ol", { class: "intuitive-steps", "aria-label": "Steps" }, ...items.map(({ item }) => item)),
+    visited(index) {
+      const { item, mark, been } = items[index];
+      if (item.dataset.visited) return;
+      item.dataset.visited = "true";
+      mark.textContent = "✓";
+      been.textContent = " (done)";
+    },
+  };
+}
+
+function makeTabs(names, plotsOf, open) {
+  if (!names.length) return { element: null, show() {} };
+  const stem = freshId("tab");
+  const buttons = names.map((name, index) =>
+    make("button", {
+      type: "button",
+      role: "tab",
+      id: `${stem}-${index}`,
+      "aria-controls": `${stem}-panel-${index}`,
+      class: "intuitive-tab",
+      text: name,
+      ...KEEP_KEYS,
+      onclick: () => open(name),
+      onkeydown: (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (!step) return;
+        const next = (index + step + names.length) % names.length;
+        buttons[next].focus();
+        open(names[next]);
+      },
+    })
+  );
+  const panels = names.map((name, index) =>
+    make(
+      "div",
+      { role: "tabpanel", id: `${stem}-panel-${index}`, "aria-labelledby": `${stem}-${index}`, class: "intuitive-plots" },
+      ...plotsOf(name)
+    )
+  );
+  return {
+    element: make("div", { class: "intuitive-tabs" }, make("div", { role: "tablist" }, ...buttons), ...panels),
+    show(chosen) {
+      names.forEach((name, index) => {
+        const open = name === chosen;
+        buttons[index].setAttribute("aria-selected", String(open));
+        buttons[index].tabIndex = open ? 0 : -1;
+        panels[index].hidden = !open;
+      });
+    },
+  };
+}
+
+const sameValues = (some, all) =>
+  Object.entries(some).every(([name, value]) => JSON.stringify(all[name]) === JSON.stringify(value));
+
 function render({ model, el }) {
   const spec = model.get("spec");
-  const send = (content) => model.send(content);
   const titleId = freshId("title");
+  const liveness = makeLiveness(model);
+  const bus = makeBus();
   const root = make("section", {
-    class: "intuitive-explorer",
+    class: "intuitive-explorer intuitive-alive",
     "aria-labelledby": titleId,
     "data-explorer": spec.name,
   });
 
+  const save = () => {
+    liveness.ask();
+    model.save_changes();
+  };
+  const send = (content) => {
+    model.send(content);
+    save();
+  };
   const set = (values) => {
     model.set("values", { ...model.get("values"), ...values });
-    model.save_changes();
+    save();
   };
   const controls = Object.fromEntries(
     spec.controls.map((control) => [control.name, makeControl(control, set)])
@@ -130,7 +213,7 @@ function render({ model, el }) {
     );
   };
   const moreControls = spec.controls.some((control) => control.more)
-    ? make("details", {}, make("summary", { text: "More controls", ...KEEP_KEYS }), group(true))
+    ? make("details", { class: "intuitive-more" }, make("summary", { text: "More controls", ...KEEP_KEYS }), group(true))
     : null;
 
   const statusText = make("span", {});
@@ -143,46 +226,92 @@ function render({ model, el }) {
     ...KEEP_KEYS,
     onclick: () => send({ type: "cancel" }),
   });
+  const reset = make("button", {
+    type: "button",
+    class: "intuitive-button intuitive-quiet",
+    text: "Reset",
+    "data-reset": true,
+    ...KEEP_KEYS,
+    onclick: () => go(spec.defaults, "start"),
+  });
   const alert = make("div", { class: "intuitive-error", role: "alert" });
   const status = make("div", { class: "intuitive-status" }, statusText, bar, cancel);
 
+  // Figures of plots that move along a timeline come with its frames.
+  const figureOf = (name) => hero?.frame()?.figures?.[name] ?? model.get(`figure_${name}`);
+  const hero = spec.hero ? makeHero(spec.hero, { model, bus, set, controls }) : null;
   const plots = spec.plots.map((plot) =>
-    makePlot(plot, model, send, plot.drag.map((handle) => makeHandle(handle, controls, set)))
+    makePlot(plot, model, send, plot.drag.map((handle) => makeHandle(handle, controls, set)), bus, figureOf)
   );
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
-  const grid = make("div", { class: "intuitive-plots" }, ...plots.map((plot) => plot.element));
+  const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
+  const inSight = () => plots.filter((_, index) => ["", model.get("tab")].includes(spec.plots[index].tab));
+  const grid = make("div", { class: "intuitive-plots" }, ...plotsOf(""));
+  const tabs = makeTabs(spec.tabs, plotsOf, (name) => {
+    model.set("tab", name);
+    save();
+  });
   const tokens = spec.tokens
-    ? makeTokens(spec.tokens, (index) => set({ [spec.tokens.sets]: index }))
+    ? makeTokens(spec.tokens, (index) => set({ [spec.tokens.sets]: index }), bus)
     : null;
   const readouts = make("ul", { class: "intuitive-readouts" });
+  const said = make("p", { class: "intuitive-said", "aria-live": "polite" });
+  const arithmetic = makeArithmetic();
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
   const table = makeTable(spec.title);
   const code = makeCode();
   const prediction = makePrediction(spec.predict, send);
+
+  // To a state of the controls, and then to a frame of the timeline.
+  let onTheWay = null;
+  const go = (values, frame) => {
+    onTheWay = { values, frame };
+    if (sameValues(values, model.get("values")) && root.dataset.state === "done") arrive();
+    else set(values);
+  };
+  const arrive = () => {
+    if (!onTheWay || !sameValues(onTheWay.values, model.get("status").values ?? {})) return;
+    const { frame } = onTheWay;
+    onTheWay = null;
+    if (hero && frame !== null && frame !== undefined) hero.seek(frame);
+  };
+  const steps = makeSteps(spec.steps, (index) => {
+    steps.visited(index);
+    go({ ...spec.defaults, ...spec.steps[index].sets }, spec.steps[index].frame);
+  });
+
+  const stage = make(
+    "div",
+    { class: "intuitive-picture" },
+    hero ? hero.element : null,
+    hero ? said : null,
+    hero ? arithmetic.element : null,
+    readouts,
+    grid,
+    tabs.element,
+    tokens ? tokens.element : null,
+    summary,
+    table.element
+  );
   const body = make(
     "div",
     { class: "intuitive-body" },
-    group(false),
-    moreControls,
-    status,
-    alert,
-    make(
-      "div",
-      { class: "intuitive-picture" },
-      readouts,
-      grid,
-      tokens ? tokens.element : null,
-      summary,
-      table.element
-    ),
+    make("div", { class: "intuitive-bar" }, group(false), moreControls, status, liveness.element, alert),
+    make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
   );
-  root.append(make("h3", { id: titleId, text: spec.title }), prediction.element ?? "", body);
+  root.append(
+    make("div", { class: "intuitive-head" }, make("h3", { id: titleId, text: spec.title }), reset),
+    prediction.element ?? "",
+    body
+  );
   el.append(root);
 
   const showValues = () => {
-    for (const [name, value] of Object.entries(model.get("values"))) controls[name]?.show(value);
+    const values = model.get("values");
+    for (const [name, value] of Object.entries(values)) controls[name]?.show(value);
     for (const plot of plots) plot.showHandles();
+    reset.disabled = sameValues(spec.defaults, values);
   };
   const showBounds = () => {
     for (const [name, [min, max]] of Object.entries(model.get("bounds"))) {
@@ -190,21 +319,60 @@ function render({ model, el }) {
     }
     showValues();
   };
-  const showInfo = () => {
-    const info = model.get("info");
+  const showReadouts = (rows) =>
     readouts.replaceChildren(
-      ...(info.readouts ?? []).map(([label, value, alarm]) =>
-        make(
+      ...rows.map(([label, value, alarm, link]) => {
+        const item = make(
           "li",
-          { class: alarm ? "intuitive-alarm" : null },
+          { class: alarm ? "intuitive-alarm" : null, "data-link": link || null },
           make("span", { text: label }),
           make("strong", { text: value })
-        )
-      )
+        );
+        if (link) {
+          item.addEventListener("pointerenter", () => bus.light(link, "readout"));
+          item.addEventListener("pointerleave", () => bus.dark("readout"));
+        }
+        return item;
+      })
     );
+  const showInfo = () => {
+    const info = model.get("info");
+    showReadouts(hero?.frame()?.readouts ?? info.readouts ?? []);
+    bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
     table.show(info.table);
     code.show(info.code ?? "");
+    showArithmetic();
+  };
+  let chosen = "";
+  const showArithmetic = async () => {
+    const line = hero?.frame()?.arithmetic?.[chosen] ?? model.get("info").arithmetic?.[chosen] ?? null;
+    arithmetic.show(line, line?.tex ? await loadMotion(model) : null);
+  };
+  let lit = "";
+  const showSaid = () => {
+    const text = lit || hero?.frame()?.sentence || "";
+    if (said.textContent !== text) said.textContent = text;
+  };
+  const unsubscribe = bus.subscribe({
+    lit(links, main, words) {
+      lit = words ?? "";
+      showSaid();
+      for (const item of readouts.children) {
+        item.classList.toggle("intuitive-lit", Boolean(item.dataset.link) && links.has(item.dataset.link));
+      }
+    },
+    chosen(link) {
+      chosen = link;
+      showArithmetic();
+    },
+  });
+  const showPicture = () => {
+    const bytes = model.get("picture");
+    if (!hero || !bytes?.byteLength) return;
+    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"));
+    showInfo();
+    showSaid();
   };
   const showTokens = () => {
     if (!tokens) return;
@@ -219,7 +387,14 @@ function render({ model, el }) {
     if (now.fraction === null || now.fraction === undefined) bar.removeAttribute("value");
     else bar.value = now.fraction;
     root.dataset.state = now.state;
-    await Promise.allSettled(plots.map((plot) => plot.settled()));
+    if (now.state === "done") {
+      arrive();
+      spec.steps.forEach((step, index) => {
+        const state = { ...spec.defaults, ...step.sets };
+        if (!sameValues(state, spec.defaults) && sameValues(state, now.values ?? {})) steps.visited(index);
+      });
+    }
+    await Promise.allSettled([...inSight().map((plot) => plot.settled()), hero?.settled()]);
     if (model.get("status").count === now.count) {
       root.dataset.settled = now.count;
       root.dataset.values = JSON.stringify(now.values ?? {});
@@ -227,26 +402,43 @@ function render({ model, el }) {
   };
   const showPrediction = () => {
     const given = model.get("prediction");
-    prediction.show(given);
+    prediction.show(given, model.get("verdict") ?? {});
     const locked = Boolean(spec.predict) && (given === null || given === undefined);
     body.hidden = locked;
+    reset.hidden = locked;
     root.dataset.locked = locked;
-    if (!locked) for (const plot of plots) redraw(plot);
+    if (locked) return;
+    for (const plot of inSight()) redraw(plot);
+    if (spec.predict && !model.get("verdict")?.state) model.send({ type: "verdict" });
+  };
+  const showTab = () => {
+    tabs.show(model.get("tab"));
+    for (const plot of inSight()) redraw(plot);
   };
   const redraw = (plot) =>
     plot.redraw().catch((error) => {
       alert.textContent = `The plot could not be drawn: ${error.message ?? error}. Run the cell again.`;
       root.dataset.state = "error";
     });
+  hero?.onFrame((frame) => {
+    showReadouts(frame.readouts ?? model.get("info").readouts ?? []);
+    showSaid();
+    showArithmetic();
+    for (const name of Object.keys(frame.figures ?? {})) redraw(byName[name]);
+    root.dataset.frame = `${frame.label ?? ""}${frame.stage ? ` · ${frame.stage}` : ""}`;
+  });
 
   const listeners = [
     ["change:values", showValues],
     ["change:bounds", showBounds],
     ["change:info", showInfo],
+    ["change:picture", showPicture],
     ["change:token_texts", showTokens],
     ["change:token_marks", showTokens],
     ["change:token_focus", showTokens],
     ["change:prediction", showPrediction],
+    ["change:verdict", () => prediction.show(model.get("prediction"), model.get("verdict") ?? {})],
+    ["change:tab", showTab],
     ...spec.plots.map((plot) => [`change:figure_${plot.name}`, () => redraw(byName[plot.name])]),
     ["change:status", showStatus],
   ];
@@ -254,19 +446,39 @@ function render({ model, el }) {
 
   showBounds();
   showInfo();
+  showPicture();
   showTokens();
+  tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
-  const stopWatchingTheme = watchTheme(root, () => plots.forEach(redraw));
+  const stopWatchingTheme = watchTheme(root, () => {
+    inSight().forEach(redraw);
+    hero?.theme();
+  });
   requestAnimationFrame(() => {
-    plots.forEach(redraw);
+    inSight().forEach(redraw);
     showStatus();
   });
+  // What tests and the maker of posters ask of the page.
+  root.intuitive = {
+    set: (values) => go({ ...spec.defaults, ...values }, null),
+    seek: (where) => hero?.seek(where),
+    poster() {
+      root.classList.add("intuitive-poster");
+      const asks = spec.predict ? `${spec.predict.question} ` : "";
+      root.append(make("p", { class: "intuitive-run-this", text: `${asks}Run this cell to move it.` }));
+      body.hidden = !hero && Boolean(spec.predict); // plots at their defaults would answer it
+      hero?.seek("first");
+    },
+  };
 
   return () => {
     for (const [event, listener] of listeners) model.off(event, listener);
     stopWatchingTheme();
+    liveness.stop();
+    unsubscribe();
     for (const plot of plots) plot.stop();
+    hero?.stop();
     if (tokens) tokens.stop();
   };
 }

@@ -115,7 +115,8 @@ const CONFIG = {
   doubleClick: false,
 };
 
-function makePlot(spec, model, send, handles) {
+// Points whose trace has `ids` are things on the bus: each id is a link.
+function makePlot(spec, model, send, handles, bus, figureOf) {
   const element = make("div", {
     class: "intuitive-plot",
     role: "img",
@@ -123,10 +124,11 @@ function makePlot(spec, model, send, handles) {
     "data-plot": spec.name,
     style: `height: ${spec.height}px`,
   });
+  const rings = make("div", { class: "intuitive-rings", "aria-hidden": "true" });
   const frame = make(
     "div",
     { class: "intuitive-frame", style: `grid-column: span ${spec.span}` },
-    make("div", { class: "intuitive-stage" }, element, ...handles.map((handle) => handle.element)),
+    make("div", { class: "intuitive-stage" }, element, rings, ...handles.map((handle) => handle.element)),
     spec.caption ? make("p", { class: "intuitive-help", text: spec.caption }) : null
   );
   let plotly = null;
@@ -139,7 +141,7 @@ function makePlot(spec, model, send, handles) {
   let drawnIn = "";
 
   const draw = async () => {
-    const figure = model.get(`figure_${spec.name}`);
+    const figure = figureOf(spec.name);
     if (!figure || !figure.data || !element.isConnected || element.clientWidth === 0) return;
     plotly ??= await loadPlotly(model);
     const around = surroundings();
@@ -151,15 +153,43 @@ function makePlot(spec, model, send, handles) {
     await plotly.react(element, data, layout, CONFIG);
     drawnIn = around;
     for (const handle of handles) handle.show(element);
-    if (!wired && spec.clickable) {
+    ring(lit);
+    if (!wired) {
       wired = true;
+      const linkOf = (point) => point?.data?.ids?.[point.pointIndex];
+      element.on("plotly_hover", ({ points: [point] }) => {
+        if (linkOf(point)) bus.light(linkOf(point), `plot ${spec.name}`);
+      });
+      element.on("plotly_unhover", () => bus.dark(`plot ${spec.name}`));
       element.on("plotly_click", ({ points: [point] }) => {
         if (!point) return;
+        if (linkOf(point)) bus.choose(linkOf(point), `plot ${spec.name}`);
+        if (!spec.clickable) return;
         const event = { curve: point.curveNumber, x: point.x, y: point.y };
         send({ type: "click", plot: spec.name, event: { ...event, point: point.pointIndex } });
       });
     }
   };
+  // A ring around every drawn point of the things that are lit.
+  const ring = (links) => {
+    const found = [];
+    for (const trace of links.size && plotly ? element._fullData ?? [] : []) {
+      if (!trace.ids || trace.visible !== true) continue;
+      const axis = (name) => element._fullLayout[`${name[0]}axis${name.slice(1)}`];
+      const [x, y] = [axis(trace.xaxis ?? "x"), axis(trace.yaxis ?? "y")];
+      if (!x || !y) continue;
+      trace.ids.forEach((link, index) => {
+        if (!links.has(link)) return;
+        const left = x._offset + x.d2p(trace.x[index]);
+        const top = y._offset + y.d2p(trace.y[index]);
+        if (Number.isFinite(left + top)) found.push(make("span", { style: `left:${left}px;top:${top}px` }));
+      });
+    }
+    rings.replaceChildren(...found);
+  };
+  let lit = new Set();
+  const unsubscribe = bus.subscribe({ lit: (links) => ring((lit = links)) });
+
   // A drawing that never ends may hold up neither the next one nor the status line.
   const patience = () => new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
   const redraw = () => (drawing = Promise.race([drawing, patience()]).catch(() => {}).then(draw));
@@ -182,6 +212,7 @@ function makePlot(spec, model, send, handles) {
     stop() {
       onResize.disconnect();
       onSight.disconnect();
+      unsubscribe();
       if (plotly) plotly.purge(element);
     },
   };

@@ -1,59 +1,66 @@
-// A check-yourself block: choose, and the kernel computes whether it was right.
+// A check-yourself block: choose, and the kernel computes whether it was right. Choices are
+// buttons: nothing is chosen before the reader does, and the same one can be taken again.
 
 function render({ model, el }) {
   const spec = model.get("spec");
-  const name = freshId("question");
+  const titleId = freshId("question");
   const feedback = make("p", { class: "intuitive-feedback", "aria-live": "polite" });
-  const inputs = spec.choices.map((choice, index) =>
-    make("input", {
-      type: "radio",
-      name,
-      id: `${name}-${index}`,
-      value: index,
+  const liveness = makeLiveness(model);
+  const send = (index) => {
+    model.send({ type: "choose", index });
+    liveness.ask();
+    model.save_changes();
+  };
+  const buttons = spec.choices.map((choice, index) =>
+    make("button", {
+      type: "button",
+      class: "intuitive-button",
+      "aria-pressed": "false",
+      text: choice,
       ...KEEP_KEYS,
-      onchange: () => {
-        feedback.textContent = "Computing the answer…";
-        feedback.className = "intuitive-feedback";
-        model.send({ type: "choose", index });
-      },
+      onclick: () => send(index),
     })
   );
   el.append(
     make(
       "div",
       {
-        class: "intuitive-question",
-        role: "radiogroup",
-        "aria-labelledby": `${name}-title`,
+        class: "intuitive-question intuitive-alive",
+        role: "group",
+        "aria-labelledby": titleId,
         "data-question": spec.name,
       },
-      make("p", { id: `${name}-title`, text: `Check yourself. ${spec.question}` }),
-      ...inputs.map((input, index) =>
-        make(
-          "div",
-          { class: "intuitive-toggle" },
-          input,
-          make("label", { for: input.id, text: spec.choices[index] })
-        )
-      ),
+      make("p", { id: titleId, text: `Check yourself. ${spec.question}` }),
+      make("div", { class: "intuitive-choices" }, ...buttons),
+      liveness.element,
       feedback
     )
   );
   const show = () => {
     const chosen = model.get("chosen");
-    if (chosen >= 0) inputs[chosen].checked = true;
     const { verdict, right, text } = model.get("feedback");
-    if (!verdict) return;
-    const lead = { right: "Yes. ", wrong: `No: “${spec.choices[right]}”. `, error: "" }[verdict];
-    feedback.textContent = lead + text;
-    feedback.className = `intuitive-feedback intuitive-${verdict}`;
+    buttons.forEach((button, index) => {
+      button.setAttribute("aria-pressed", String(index === chosen));
+      button.dataset.verdict = index === chosen && verdict !== undefined ? verdict : "";
+    });
+    feedback.className = `intuitive-feedback intuitive-${verdict ?? "none"}`;
+    if (verdict === undefined) feedback.textContent = "";
+    else if (verdict === "computing") feedback.textContent = "Computing the answer…";
+    else {
+      const lead = { right: "Yes. ", wrong: `No: “${spec.choices[right]}”. `, error: "" }[verdict];
+      feedback.textContent = lead + text;
+    }
   };
   show();
   model.on("change:chosen", show);
   model.on("change:feedback", show);
+  if (model.get("chosen") >= 0 && model.get("feedback").verdict === undefined) {
+    send(model.get("chosen")); // restored from another day: show its verdict
+  }
   return () => {
     model.off("change:chosen", show);
     model.off("change:feedback", show);
+    liveness.stop();
   };
 }
 

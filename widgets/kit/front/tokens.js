@@ -2,7 +2,8 @@
 
 const FOCUS_HEIGHT = 0.25; // where in the box the token in focus comes to stand
 
-function makeTokens(spec, choose) {
+// Token i is the thing `token:i` on the bus.
+function makeTokens(spec, choose, bus) {
   const text = make("div", { class: "intuitive-tokens", tabindex: 0, role: "region", ...KEEP_KEYS });
   const heading = make("div", { class: "intuitive-heading", text: spec.label });
   const legend = make(
@@ -22,10 +23,31 @@ function makeTokens(spec, choose) {
     const index = event.target.dataset?.index;
     if (spec.sets && index !== undefined) choose(Number(index));
   });
+  const linkAt = (event) => {
+    const index = event.target.dataset?.index;
+    return index === undefined ? null : `token:${index}`;
+  };
+  text.addEventListener("pointerover", (event) => {
+    const link = linkAt(event);
+    if (link) bus.light(link, "tokens");
+  });
+  text.addEventListener("pointerleave", () => bus.dark("tokens"));
   text.style.maxHeight = `${spec.height}px`;
   let shownTexts = null;
   let spans = [];
   let focus = 0;
+  let lit = [];
+  const unsubscribe = bus.subscribe({
+    lit(links) {
+      for (const span of lit) span.classList.remove("intuitive-lit");
+      lit = [...links]
+        .map((link) => /^token:(\d+)$/.exec(link))
+        .filter(Boolean)
+        .map(([, index]) => spans[Number(index)])
+        .filter(Boolean);
+      for (const span of lit) span.classList.add("intuitive-lit");
+    },
+  });
   const keepInSight = () => {
     const token = spans[focus];
     if (!token || text.clientHeight === 0) return;
@@ -54,6 +76,9 @@ function makeTokens(spec, choose) {
       focus = wanted;
       keepInSight();
     },
-    stop: () => onSight.disconnect(),
+    stop() {
+      onSight.disconnect();
+      unsubscribe();
+    },
   };
 }

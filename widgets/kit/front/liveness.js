@@ -1,0 +1,51 @@
+// Does anybody answer? Every change carries a number; Python sends it back. Where the number does
+// not come back in time, the page says so, and how to go on.
+
+const ANSWER_WITHIN_MS = 1500;
+const BUSY = "Python is busy with another cell. This picture follows as soon as that is done.";
+const NOT_RUNNING =
+  "Python is not running, or was restarted: this is the last picture it made. To go on, run this cell again " +
+  "(after a restart, the cells above it first: Run ▸ Run All Above Selected Cell).";
+
+function makeLiveness(model) {
+  const element = make("div", { class: "intuitive-silence", role: "alert" });
+  let waitingFor = 0;
+  let timer = null;
+  const kernelStatus = () => {
+    try {
+      return model.widget_manager?.kernel?.status;
+    } catch {
+      return undefined;
+    }
+  };
+  const look = () => {
+    if ((model.get("heard") ?? 0) >= waitingFor) return quiet();
+    const busy = kernelStatus() === "busy";
+    element.textContent = busy ? BUSY : NOT_RUNNING;
+    element.dataset.silence = busy ? "busy" : "asleep";
+    timer = setTimeout(look, ANSWER_WITHIN_MS);
+  };
+  const quiet = () => {
+    clearTimeout(timer);
+    timer = null;
+    element.textContent = "";
+    delete element.dataset.silence;
+  };
+  const onHeard = () => {
+    if ((model.get("heard") ?? 0) >= waitingFor) quiet();
+  };
+  model.on("change:heard", onHeard);
+  return {
+    element,
+    // Call before `model.save_changes()`: the number travels with the change.
+    ask() {
+      waitingFor = Math.max(model.get("asked") ?? 0, model.get("heard") ?? 0, waitingFor) + 1;
+      model.set("asked", waitingFor);
+      timer ??= setTimeout(look, ANSWER_WITHIN_MS);
+    },
+    stop() {
+      model.off("change:heard", onHeard);
+      clearTimeout(timer);
+    },
+  };
+}

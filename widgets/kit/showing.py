@@ -1,0 +1,80 @@
+"""How a widget of the kit stands in a notebook: picture first, live widget after it.
+
+A cell shows three outputs. The first is the poster, or text where there is none: what a code host
+shows, and what stays when the kernel is gone. The second is a line that says how to bring it to
+life, and hides what JupyterLab writes where a widget's kernel is gone. The third is the widget,
+whose style sheet hides the other two as long as it lives.
+
+Running a cell again frees what its widgets held before: the page has replaced them.
+"""
+
+import base64
+import threading
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+RUN_THIS = "Run this cell to move it."
+_NOTE = f"""<p class="intuitive-asleep"><strong>{RUN_THIS}</strong></p>
+<style>
+.jp-OutputArea-child:has(.intuitive-asleep) + .jp-OutputArea-child:not(:has(.intuitive-alive))
+{{ display: none; }}
+</style>"""
+
+
+@runtime_checkable
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def outputs(text: str, poster: Path | None, model_id: str) -> list[dict[str, Any]]:
+    """The mime bundles of a cell that shows a widget, in order.
+
+    Args:
+        text: what the widget shows, in a sentence that is the same in every run.
+        poster: a PNG file, or None.
+        model_id: the widget's.
+    """
+    picture: dict[str, Any] = {"text/plain": text}
+    if poster is not None and poster.is_file():
+        picture["image/png"] = base64.b64encode(poster.read_bytes()).decode()
+    view = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+    return [picture, {"text/plain": RUN_THIS, "text/html": _NOTE}, {WIDGET_VIEW: view}]
+
+
+def show(bundles: list[dict[str, Any]]) -> None:
+    """Display mime bundles in the cell that runs."""
+    from IPython.display import display
+
+    for bundle in bundles:
+        display(bundle, raw=True)
+
+
+_lock = threading.Lock()
+_made: dict[str, tuple[str, list[Closable]]] = {}  # by cell: which run of it, and what that made
+
+
+def made_in_this_cell(widget: Closable) -> None:
+    """Remember who made `widget`, and close what an earlier run of the same cell made."""
+    cell, run = _running_cell()
+    if not cell:
+        return
+    with _lock:
+        before, earlier = _made.get(cell, (run, []))
+        if before != run:
+            _made[cell] = (run, [widget])
+        else:
+            _made[cell] = (run, [*earlier, widget])
+            earlier = []
+    for old in earlier:
+        old.close()
+
+
+def _running_cell() -> tuple[str, str]:
+    """Id of the cell that runs now, and of this run of it; empty outside a notebook."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    parent = getattr(shell, "get_parent", dict)() if shell is not None else {}
+    cell = parent.get("metadata", {}).get("cellId", "")
+    return cell, parent.get("header", {}).get("msg_id", "")
