@@ -11,13 +11,14 @@ export OMP_NUM_THREADS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test sweep soak lessons wheel wheel-check constraints clean
+.PHONY: help lab test sweep soak lessons vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make sweep        the long sweeps that make test leaves out"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
+	@echo "make vendor       bundle d3 and temml again (needs npm); tools/vendor pins their versions"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make wheel-check  install that wheel into an empty environment and use it"
 	@echo "make constraints  take the newest versions that fit and pin them"
@@ -48,6 +49,10 @@ soak: .venv/.test
 lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
+
+vendor:
+	@echo "vendor: bundling d3 and temml into widgets/kit/front/vendor.min.js"
+	@cd tools/vendor && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent bundle
 
 wheel: .venv/.test
 	@echo "wheel: building into dist/"

@@ -1,8 +1,9 @@
-"""One plotly.js for every plot on a page.
+"""One plotly.js, one d3 and one temml for all explorers on a page.
 
-The library that the plotly package ships travels once per kernel, compressed, inside one
-hidden widget. A page that has loaded it keeps it, and a page that shows outputs in separate
-frames finds the widget again from each of them.
+What the page draws with travels once per kernel, compressed, inside one hidden widget. A page
+that has loaded it keeps it, and a page that shows outputs in separate frames finds the widget
+again from each of them. `library` is plotly.js as the plotly package ships it; `motion` is
+`front/vendor.min.js`, which `make vendor` bundles: what heroes move and write equations with.
 """
 
 import functools
@@ -15,29 +16,40 @@ import traitlets
 from .assets import RUNTIME_JS
 
 
-class PlotlyRuntime(anywidget.AnyWidget):
-    """Carries plotly.js to the browser."""
+class PageRuntime(anywidget.AnyWidget):
+    """Carries to the browser what all explorers of a page share."""
 
     _esm = RUNTIME_JS
     library = traitlets.Bytes().tag(sync=True)
+    motion = traitlets.Bytes().tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _library() -> tuple[bytes, str]:
     import plotly
 
     file = resources.files("plotly").joinpath("package_data", "plotly.min.js")
-    return gzip.compress(file.read_bytes(), compresslevel=4, mtime=0), plotly.__version__
+    return _compressed(file.read_bytes()), plotly.__version__
 
 
-_runtime: PlotlyRuntime | None = None
+@functools.cache
+def motion() -> bytes:
+    """d3 and temml, compressed: what `loadMotion` in front/hero.js opens."""
+    return _compressed(resources.files(__package__).joinpath("front", "vendor.min.js").read_bytes())
 
 
-def shared_runtime() -> PlotlyRuntime:
+def _compressed(source: bytes) -> bytes:
+    return gzip.compress(source, compresslevel=4, mtime=0)
+
+
+_runtime: PageRuntime | None = None
+
+
+def shared_runtime() -> PageRuntime:
     """The kernel's runtime widget; made anew if somebody closed it."""
     global _runtime
     if _runtime is None or _runtime.comm is None:
         library, version = _library()
-        _runtime = PlotlyRuntime(library=library, version=version)
+        _runtime = PageRuntime(library=library, motion=motion(), version=version)
     return _runtime
