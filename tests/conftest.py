@@ -52,3 +52,14 @@ def chromium() -> str:
     found = find_browser()
     assert found is not None, "mark this test `browser`"
     return found
+
+
+@pytest.fixture
+def as_installed():
+    """Without the checking of annotations that pytest switches on: what a reader's call meets."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)

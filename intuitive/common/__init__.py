@@ -9,6 +9,7 @@ Map of the rooms:
     settings   parameter records as one line of text
     training   one plain training loop
     weights    save and load trained weights
+    checks     what a value must be, in words
     show       show_source for notebooks
     lazy       front doors that load a room when asked
     exercise   reports of the lessons' exercises

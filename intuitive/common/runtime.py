@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .checks import whole
+
 
 class Cancelled(Exception):
     """The work was given up because nobody waits for its result any more."""
@@ -46,7 +48,7 @@ def device_name(device: torch.device | str) -> str:
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh random generator; the only way randomness enters a computation here."""
-    return torch.Generator(device=device).manual_seed(seed)
+    return torch.Generator(device=device).manual_seed(whole("seed", seed))
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ def measure(
         ValueError: `repeats` below 1.
         Cancelled: `stale()` became true between two runs.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats}: at least one timed run is needed.")
+    repeats = whole("repeats", repeats, low=1)
     device = torch.device(device)
     on_cuda = device.type == "cuda"
     for _ in range(warmup):

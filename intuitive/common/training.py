@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import torch
 from torch.optim import Optimizer
 
+from .checks import whole
 from .runtime import check, never
 
 Progress = Callable[[float, str], None]
@@ -64,8 +65,7 @@ def train(
         RuntimeError: a loss is no longer finite.
         Cancelled: `stale()` became true.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps={n_steps} must be at least 1.")
+    n_steps = whole("n_steps", n_steps, low=1)
     if observe_at and not 0 <= min(observe_at) <= max(observe_at) <= n_steps:
         raise ValueError(
             f"observe_at={sorted(observe_at)} must lie in [0, n_steps={n_steps}]: name steps that "

@@ -46,7 +46,7 @@ def test_measure_counts_and_orders_runs():
 def test_measure_stops_and_refuses():
     with pytest.raises(Cancelled):
         measure(lambda: None, stale=lambda: True)
-    with pytest.raises(ValueError, match="repeats=0: at least one"):
+    with pytest.raises(ValueError, match="repeats=0 must be at least 1"):
         measure(lambda: None, repeats=0)
 
 

@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..checks import whole
 from ..runtime import check, never
 
 
@@ -61,8 +62,7 @@ class DecoderConfig:
             "d_ff",
             "max_positions",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of "

@@ -1,0 +1,46 @@
+"""What a value must be, in words: checks that every config and every function here shares."""
+
+import operator
+from typing import Any
+
+
+def whole(
+    name: str, value: Any, *, low: int | None = None, high: int | None = None, why: str = ""
+) -> int:
+    """`value` as an int; numpy's and torch's whole numbers count as such, True and 3.0 do not.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the caller gave.
+        low: the least value allowed.
+        high: the greatest value allowed.
+        why: the reason or the next step, a phrase that ends the message.
+
+    Raises:
+        ValueError: no whole number, or out of range.
+    """
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        if truth:
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"{name}={value!r} must be a whole number{_range(low, high)}"
+            f"{_because(why) or '; give an integer, such as 1.'}"
+        ) from None
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise ValueError(f"{name}={number} must be{_range(low, high)}{_because(why) or '.'}")
+    return number
+
+
+def _range(low: int | None, high: int | None) -> str:
+    if low is not None and high is not None:
+        return f" in [{low}, {high}]"
+    if low is not None:
+        return f" at least {low}"
+    return "" if high is None else f" at most {high}"
+
+
+def _because(why: str) -> str:
+    return f": {why.rstrip('.')}." if why else ""
