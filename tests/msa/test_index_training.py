@@ -10,26 +10,23 @@ import torch
 
 from intuitive.common.decoder import Decoder, DecoderConfig, Probe, generate
 from intuitive.common.runtime import Cancelled
-from intuitive.msa import convert as conversion
+from intuitive.msa import index as index_room
+from intuitive.msa.alignment import layer_kl
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.convert import (
-    ConversionConfig,
-    TrainedIndex,
+from intuitive.msa.conversion import convert
+from intuitive.msa.index import TrainedIndex, load_index, save_index
+from intuitive.msa.index_training import (
+    IndexTrainingConfig,
     align_indices,
-    convert,
-    layer_kl,
-    load_index,
     pieces_of,
-    save_index,
-    selection_quality,
-    token_losses,
     train_indices,
 )
+from intuitive.msa.quality import selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS, dense_attention
 
 ROOT = Path(__file__).parents[2]
 MSA = MSAConfig(block_size=4, n_selected=3)  # 12 tokens read at most
-TRAINING = ConversionConfig(
+TRAINING = IndexTrainingConfig(
     msa=MSA, context=64, n_warmup=140, n_sparse=12, n_ramp=4, n_queries=32, learning_rate=2e-2
 )
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
@@ -335,10 +332,10 @@ def test_an_index_returns_from_its_file_in_half_precision(training, tmp_path):
 
 
 def test_without_the_shipped_file_there_is_no_index(monkeypatch, tmp_path):
-    monkeypatch.setattr(conversion, "WEIGHTS", tmp_path / "absent.safetensors")
-    conversion.shipped_index.cache_clear()
-    assert conversion.shipped_index() is None
-    conversion.shipped_index.cache_clear()
+    monkeypatch.setattr(index_room, "WEIGHTS", tmp_path / "absent.safetensors")
+    index_room.shipped_index.cache_clear()
+    assert index_room.shipped_index() is None
+    index_room.shipped_index.cache_clear()
     with pytest.raises(
         FileNotFoundError, match=r"has no trained index \(absent\.safetensors\): make"
     ):
@@ -371,9 +368,9 @@ def test_other_messages(decoder, tmp_path):
     with pytest.raises(ValueError, match="12 tokens fit into 3 blocks of 4"):
         selection_quality(decoder, draw_tokens(12), {}, msa=MSA, budgets=(3,))
     with pytest.raises(ValueError, match="n_warmup=0 must be at least 1"):
-        ConversionConfig(n_warmup=0)
+        IndexTrainingConfig(n_warmup=0)
     with pytest.raises(ValueError, match=r"learning_rate=2\.0 must lie between 0 and 1"):
-        ConversionConfig(learning_rate=2.0)
+        IndexTrainingConfig(learning_rate=2.0)
     with pytest.raises(ValueError, match="no part of an Index Branch"):
         load_index(save_index(tmp_path / "w.safetensors", TrainedIndex(decoder.state_dict(), {})))
 
