@@ -11,15 +11,18 @@ def whole(name: str, value: Any, *, low: int | None = None) -> int:
     Raises:
         ValueError: the value is no whole number, or lies below `low`.
     """
+    least = "" if low is None else f" at least {low}"
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
     try:
-        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        if truth:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        number = None
-    if number is None or (low is not None and number < low):
-        least = "" if low is None else f" of at least {low}"
-        raise ValueError(f"{name}={value!r} must be a whole number{least}.")
+        raise ValueError(
+            f"{name}={value!r} must be a whole number{least}; give an integer, such as 1."
+        ) from None
+    if low is not None and number < low:
+        raise ValueError(f"{name}={number} must be{least}.")
     return number
 
 

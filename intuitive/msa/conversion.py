@@ -60,6 +60,7 @@ class SelectorAttention(DenseAttention):
         k: Float[Tensor, "b m h_kv d"],
         v: Float[Tensor, "b m h_kv d"],
     ) -> Float[Tensor, "b n h_q d"]:
+        k, v = k.to(q.dtype), v.to(q.dtype)  # under autocast a cache holds another dtype
         scores = torch.stack(
             [
                 selector_scores(self.selector, *row, block_size=self.msa.block_size)

@@ -79,6 +79,8 @@ def pieces_of(documents: Documents, context: int, *, shortest: int) -> list[Int[
     return pieces
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_indices(
     decoder: Decoder,
     documents: Documents,

@@ -114,7 +114,7 @@ class MSAAttention(DenseAttention):
         """Block ids for the last n of m tokens; the choice carries no gradient."""
         return score_and_select(
             q_idx.detach(),
-            k_idx.detach(),
+            k_idx.detach().to(q_idx.dtype),  # under autocast a cache holds another
             **self.msa.selection,
             impl=self.impl,
         )
@@ -146,6 +146,11 @@ class MSAAttention(DenseAttention):
             return self.output(self.attend(q, k, v))
         block_idx = self.select(q_idx, k_idx)
         attended = block_sparse_attention(
-            q, k, v, block_idx, block_size=self.msa.block_size, impl=self.impl
+            q,
+            k.to(q.dtype),
+            v.to(q.dtype),
+            block_idx,
+            block_size=self.msa.block_size,
+            impl=self.impl,
         )
         return self.output(attended)

@@ -235,6 +235,8 @@ def sequences_for(config: RecallConfig, seed: int) -> tuple[torch.Generator, Seq
     return training, draw_sequences(config, config.n_heldout, heldout)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 @one_thread()
 def run(
     config: RecallConfig,
@@ -316,6 +318,8 @@ class KSweep:
     sparse: tuple[Measures, ...]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 @one_thread()
 def k_sweep(
     config: RecallConfig,

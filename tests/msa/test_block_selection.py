@@ -141,7 +141,7 @@ def test_results_cannot_be_changed(sample):
         ({"group": 3}, "group=3 must lie from 0 to 2"),
         ({"query": 200}, "query=200 must lie from 0 to 199, or be -1 for the last"),
         ({"selector": "best"}, "selector='best' is unknown; choose one of oracle"),
-        ({"n_selected": 0}, "n_selected=0 must be a whole number of at least 1"),
+        ({"n_selected": 0}, "n_selected=0 must be at least 1"),
         ({"n_selected": 1, "n_init": 1}, "force more blocks than n_selected=1"),
     ],
 )

@@ -110,6 +110,22 @@ def test_cached_decoding_equals_prefill_row_by_row(decoder, training, index):
     torch.testing.assert_close(torch.cat(got, 1), want, **CLOSE)
 
 
+@pytest.mark.parametrize("index", ["trained", "main_max"])
+def test_generation_under_autocast_reads_its_float32_cache(decoder, training, index):
+    """With a budget for everything, as the dense decoder under the same autocast writes."""
+    trained = training.index if index == "trained" else index
+    sparse = convert(decoder, dataclasses.replace(MSA, n_selected=32), trained)
+    tokens = draw_tokens(1, 30)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        along, dense = sparse(tokens), decoder(tokens)
+        cache = sparse.make_cache(1, 30)
+        steps = torch.cat([sparse(part, cache=cache) for part in tokens.split(7, 1)], 1)
+        assert generate(sparse, tokens, max_new_tokens=4).shape == (1, 4)
+    spread = float(dense.float().std())
+    torch.testing.assert_close(along, dense, atol=0.1 * spread, rtol=0.05)
+    torch.testing.assert_close(steps, dense, atol=0.1 * spread, rtol=0.05)
+
+
 def test_generation_equals_generation_without_a_cache(decoder, training):
     converted = convert(decoder, MSA, training.index)
     prompt = draw_tokens(1, 20)

@@ -20,8 +20,8 @@ def test_paper_sizes():
     ("wrong", "message"),
     [
         ({"n_q_heads": 5}, r"n_q_heads=5 must be a multiple of n_kv_heads=2"),
-        ({"n_selected": 0}, r"n_selected=0 must be a whole number of at least 1"),
-        ({"n_local": -1}, r"n_local=-1 must be a whole number of at least 0"),
+        ({"n_selected": 0}, r"n_selected=0 must be at least 1"),
+        ({"n_local": -1}, r"n_local=-1 must be at least 0"),
         ({"n_init": True}, r"n_init=True must be a whole number"),
         ({"n_selected": 2, "n_init": 2}, r"force more blocks than n_selected=2.*raise n_selected"),
     ],
@@ -45,10 +45,10 @@ def test_whole_numbers_of_any_kind_become_pythons(kind):
 
 
 @pytest.mark.parametrize(
-    "wrong", [3.0, np.float64(3), np.bool_(True), torch.tensor(True), "3", None, 0], ids=repr
+    "wrong", [3.0, np.float64(3), np.bool_(True), torch.tensor(True), "3", None], ids=repr
 )
 def test_other_numbers_are_refused_in_words(wrong):
-    with pytest.raises(ValueError, match=r"size=.* must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"size=.* must be a whole number at least 1; give"):
         whole("size", wrong, low=1)
 
 
