@@ -165,7 +165,7 @@ def test_a_text_is_read_and_continued_alike(switch):
 @pytest.mark.parametrize("switch", [SWITCHES["no grad"], SWITCHES["inference mode"]])
 def test_training_has_its_gradients_whatever_the_caller_has_set(switch):
     config = task.RecallConfig(
-        arm="msa", n_tokens=16, n_keys=32, batch_size=2, n_heldout=2, n_steps=2, warmup_steps=1
+        arm="msa", n_tokens=32, n_keys=32, batch_size=2, n_heldout=2, n_steps=2, warmup_steps=1
     )
     texts = [torch.randint(20, (200,), generator=torch.Generator().manual_seed(0))]
     plan = IndexTrainingConfig(

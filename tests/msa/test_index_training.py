@@ -122,8 +122,8 @@ def test_generation_under_autocast_reads_its_float32_cache(decoder, training, in
         steps = torch.cat([sparse(part, cache=cache) for part in tokens.split(7, 1)], 1)
         assert generate(sparse, tokens, max_new_tokens=4).shape == (1, 4)
     spread = float(dense.float().std())
-    torch.testing.assert_close(along, dense, atol=0.1 * spread, rtol=0.05)
-    torch.testing.assert_close(steps, dense, atol=0.1 * spread, rtol=0.05)
+    for written in (along, steps):
+        assert (written - dense).float().abs().mean() < 0.05 * spread
 
 
 def test_generation_equals_generation_without_a_cache(decoder, training):

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from intuitive.msa import experiment
-from intuitive.msa.experiment import SelectionParams
+from intuitive.msa.experiments.block_selection import SelectionParams, select_in_text
+from intuitive.msa.texts import synthetic_sample
 from intuitive.widgets import theme
-from intuitive.widgets.figures import msa as figures
+from intuitive.widgets.msa.block_selection import captured_figure
 
 PAGES = {"light": "#ffffff", "dark": "#111111"}  # what JupyterLab's two themes call layout-color0
 
@@ -113,8 +113,8 @@ def test_a_line_takes_one_end(ends, given):
 
 
 def test_writing_on_bars_can_be_read():
-    sample = experiment.synthetic_sample(n=160, n_layers=1)
-    figure = figures.captured_figure(experiment.select_in_text(sample, SelectionParams(layer=0)))
-    (bars,) = (trace for trace in figure.data if trace.text is not None)
-    assert bars.textfont.color == "white"
-    assert contrast("#ffffff", bars.marker.color) >= 4.5
+    sample = synthetic_sample(n=160, n_layers=1)
+    figure = captured_figure(select_in_text(sample, SelectionParams(layer=0)))
+    (bars,) = (trace for trace in figure["data"] if "text" in trace)
+    assert bars["textfont"]["color"] == "white"
+    assert contrast("#ffffff", bars["marker"]["color"]) >= 4.5
