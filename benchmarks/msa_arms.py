@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.training import one_thread
@@ -150,8 +152,8 @@ def compare_slice(folder: Path) -> list[str]:
     if made["config_hash"] != records.config_hash(plan(made["config"]["seeds"])):
         faults.append(f"{FILE} was made with other settings: run the benchmark again")
     for arm, steps in SLICE.items():
-        committed = RecallRun.from_values(
-            next(one for one in values["runs"] if one["config"]["arm"] == arm)
+        committed = msgspec.convert(
+            next(one for one in values["runs"] if one["config"]["arm"] == arm), RecallRun
         )
         warmup_steps = min(steps, committed.config.warmup_steps)
         short = dataclasses.replace(committed.config, n_steps=steps, warmup_steps=warmup_steps)

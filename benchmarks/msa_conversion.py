@@ -30,17 +30,10 @@ from intuitive.common import corpus, records
 from intuitive.common.decoder import Decoder, generate
 from intuitive.common.runtime import Cancelled, device_name
 from intuitive.common.smollm import SmolLM2, load_smollm2
-from intuitive.msa.convert import (
-    WEIGHTS,
-    ConversionConfig,
-    TrainedIndex,
-    convert,
-    load_index,
-    save_index,
-    selection_quality,
-    token_losses,
-    train_indices,
-)
+from intuitive.msa.conversion import convert
+from intuitive.msa.index import WEIGHTS, TrainedIndex, load_index, save_index
+from intuitive.msa.index_training import IndexTrainingConfig, train_indices
+from intuitive.msa.quality import selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,7 +44,7 @@ PASSAGE = 512  # tokens of the passage that returns in the recall test
 class Plan:
     """What one run trains and measures."""
 
-    training: ConversionConfig = field(default_factory=ConversionConfig)
+    training: IndexTrainingConfig = field(default_factory=IndexTrainingConfig)
     seeds: tuple[int, ...] = (0, 1, 2)  # the first one is shipped
     budgets: tuple[int, ...] = (2, 4, 8, 16)  # blocks of the training's block size
     contexts: tuple[int, ...] = (4096, 2048)  # of the measures, in tokens
@@ -69,7 +62,7 @@ class Plan:
     def small(cls) -> "Plan":
         """A cut for two CPU cores."""
         return cls(
-            training=ConversionConfig(
+            training=IndexTrainingConfig(
                 context=1024, n_warmup=48, n_sparse=8, n_ramp=6, n_queries=256
             ),
             seeds=(0,),

@@ -24,7 +24,9 @@ from intuitive.common.runtime import device_name, seeded
 from intuitive.common.smollm import load_smollm2
 from intuitive.kernels import block_sparse_attention, score_and_select
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.convert import ConversionConfig, convert, shipped_index
+from intuitive.msa.conversion import convert
+from intuitive.msa.index import shipped_index
+from intuitive.msa.index_training import IndexTrainingConfig
 
 RESULT = Path(__file__).parent / "results" / "msa_memory_h100.json"
 
@@ -133,7 +135,7 @@ def main() -> None:
         print(row, flush=True)
 
     model = load_smollm2(device="cuda", dtype=torch.bfloat16)
-    index, sizes = shipped_index(), ConversionConfig().msa
+    index, sizes = shipped_index(), IndexTrainingConfig().msa
     for n_selected in (None, *plan.model_budgets):
         decoder = model.decoder
         if n_selected is not None:

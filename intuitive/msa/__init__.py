@@ -8,12 +8,14 @@ Map of the rooms, in reading order:
     alignment.py   the KL loss that trains the Index Branch, and measures of its success
     task.py        associative recall: data, one-layer model, losses
     recall.py      its five arms: training runs and their records
-    convert.py     a dense model made sparse: its index trained, saved, and measured
-    experiment.py  the numbers behind the lesson's explorers
-    continuation.py  dense and sparse model continue one text
-    converted.py   what that cost, from the committed run
-    measured.py    committed kernel times
-    loops.py       three loop orders, step by step, with the bytes they move
+    index.py       trained Index Branches and their files
+    conversion.py  a dense model made sparse
+    index_training.py  its index trained on the frozen model
+    quality.py     what that costs: mass captured, perplexity
+    texts.py       a text that the model has read once
+    arrays.py      arrays of results, read-only
+    experiments/   the numbers behind the explorers, one file each
+    results.py     what committed runs found, as typed records
     exercise.py    checks for the lesson's "your turn"
 
 There is no fast.py: the fast path is `intuitive.kernels`, beside its own references.
@@ -26,28 +28,30 @@ from intuitive.common.lazy import front_door
 _HOME = {
     "MSAConfig": "config",
     "MSAAttention": "model",
-    "TrainedIndex": "convert",
-    "load_index": "convert",
-    "shipped_index": "convert",
+    "TrainedIndex": "index",
+    "load_index": "index",
+    "shipped_index": "index",
     "SELECTORS": "reference",
     "selector_scores": "reference",
     "check_select": "exercise",
 }
 _ROOMS = (
     "alignment",
+    "arrays",
     "config",
-    "continuation",
-    "convert",
-    "converted",
+    "conversion",
     "cost",
     "exercise",
-    "experiment",
-    "loops",
-    "measured",
+    "experiments",
+    "index",
+    "index_training",
     "model",
+    "quality",
     "recall",
     "reference",
+    "results",
     "task",
+    "texts",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

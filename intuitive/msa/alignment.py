@@ -102,25 +102,31 @@ def _confine(scores: Tensor, support: Tensor) -> Tensor:
     return wide.masked_fill(~support, torch.finfo(wide.dtype).min)
 
 
-def layer_kl(attention: MSAAttention, seen: Seen, *, detach: bool = True) -> Float[Tensor, ""]:
+def layer_kl(
+    attention: MSAAttention, seen: Seen, stretch: slice | None = None, *, detach: bool = True
+) -> Float[Tensor, ""]:
     """`index_kl` of one layer on what its attention worked on, over the support of its phase.
 
     Args:
         attention: where it is `sparse`, the support is the selected tokens, else the causal row.
-        seen: from a `Probe` on that layer.
+        seen: from a `Probe` on that layer, of a text read from its beginning.
+        stretch: average over these queries only; over all of them if None.
         detach: as in `teacher_probabilities`.
+
+    Source: arXiv:2606.13392v2, Eqs. 9-10.
     """
-    q, k = seen.q, seen.k
-    b, n = q.shape[:2]
-    m, h_kv = k.shape[1:3]
-    positions = torch.arange(m - n, m, device=q.device).expand(b, n)
-    q_idx, k_idx = attention.index(seen.hidden, positions)
+    start, end, _ = (stretch or slice(None)).indices(seen.q.shape[1])
+    b, h_kv, device = len(seen.q), seen.k.shape[2], seen.q.device
+    hidden = seen.hidden[:, :end]  # later tokens are in the future of all these queries
+    q_idx, k_idx = attention.index(hidden, torch.arange(end, device=device).expand(b, end))
+    q_idx = q_idx[:, start:]
     if attention.sparse:
         block_idx = attention.select(q_idx, k_idx)
-        support = block_sparse_mask(block_idx, m, attention.msa.block_size)
+        support = block_sparse_mask(block_idx, end, attention.msa.block_size)
     else:
-        support = causal_support(n, m, h_kv, q.device).expand(b, -1, -1, -1)
-    teacher = teacher_probabilities(batch_main_scores(q, k), support, detach=detach)
+        support = causal_support(end - start, end, h_kv, device).expand(b, -1, -1, -1)
+    main = batch_main_scores(seen.q[:, start:end], seen.k[:, :end])
+    teacher = teacher_probabilities(main, support, detach=detach)
     return index_kl(token_scores(q_idx, k_idx), teacher, support)
 
 
@@ -157,10 +163,7 @@ def agreement(
     mass = split_blocks(teacher, msa.block_size, fill=0.0).sum(-1)  # [b, n, h_kv, n_blk]
     best = select_blocks(
         mass.float().masked_fill(_future_blocks(n, m, msa.block_size, mass.device), -torch.inf),
-        n_selected=msa.n_selected,
-        block_size=msa.block_size,
-        n_local=msa.n_local,
-        n_init=msa.n_init,
+        **msa.selection,
     )
     return Agreement(
         mass_captured=mass_captured(mass, block_idx),

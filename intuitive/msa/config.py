@@ -1,6 +1,48 @@
 """Every size and choice of one MSA layer."""
 
+import operator
 from dataclasses import dataclass
+from typing import Any, TypedDict
+
+
+def whole(name: str, value: Any, *, low: int | None = None) -> int:
+    """A whole number of any kind (Python's, numpy's, torch's) as Python's own.
+
+    Raises:
+        ValueError: the value is no whole number, or lies below `low`.
+    """
+    least = "" if low is None else f" at least {low}"
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        if truth:
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"{name}={value!r} must be a whole number{least}; give an integer, such as 1."
+        ) from None
+    if low is not None and number < low:
+        raise ValueError(f"{name}={number} must be{least}.")
+    return number
+
+
+def whole_fields(record: Any, **lows: int | None) -> None:
+    """Make fields of a frozen record whole numbers, each with its least value; None is no limit.
+
+    Raises:
+        ValueError: as in `whole`.
+    """
+    for name, low in lows.items():
+        object.__setattr__(record, name, whole(name, getattr(record, name), low=low))
+
+
+class Selection(TypedDict):
+    """The sizes of a selection, by the names that every kernel takes: `f(…, **msa.selection)`."""
+
+    n_selected: int
+    block_size: int
+    n_local: int
+    n_init: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +70,8 @@ class MSAConfig:
     n_init: int = 0  # the first blocks, always read
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("n_q_heads", 1),
-            ("n_kv_heads", 1),
-            ("d_head", 1),
-            ("d_index", 1),
-            ("block_size", 1),
-            ("n_selected", 1),
-            ("n_local", 0),
-            ("n_init", 0),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+        whole_fields(self, n_q_heads=1, n_kv_heads=1, d_head=1, d_index=1)
+        whole_fields(self, block_size=1, n_selected=1, n_local=0, n_init=0)
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of n_kv_heads={self.n_kv_heads}: "
@@ -57,6 +88,16 @@ class MSAConfig:
     def group_size(self) -> int:
         """Query heads that share one KV head and one selection (the paper's G)."""
         return self.n_q_heads // self.n_kv_heads
+
+    @property
+    def selection(self) -> Selection:
+        """What the kernels need to know of a selection."""
+        return Selection(
+            n_selected=self.n_selected,
+            block_size=self.block_size,
+            n_local=self.n_local,
+            n_init=self.n_init,
+        )
 
     @property
     def n_selected_tokens(self) -> int:

@@ -18,6 +18,7 @@ from intuitive.common.decoder import (
     RMSNorm,
     TensorCache,
 )
+from intuitive.common.runtime import seeded
 from intuitive.kernels import Impl, block_sparse_attention, score_and_select
 
 from .config import MSAConfig
@@ -74,17 +75,19 @@ class MSAAttention(DenseAttention):
             dense: the layer to take over.
             msa: sizes; heads as in `dense`.
             sparse, impl: as in the class.
-            generator: draws the index weights, on the CPU; torch's global one if None.
+            generator: draws the index weights, on the CPU; one seeded with 0 if None.
         """
         with torch.device("meta"):  # no time spent on weights that are replaced at once
             layer = cls(dense.config, msa, sparse=sparse, impl=impl)
         layer.w_q, layer.w_k, layer.w_v, layer.w_o = dense.w_q, dense.w_k, dense.w_v, dense.w_o
+        generator = generator or seeded(0)
         drawn = {}
         for name in ("index_w_q", "index_w_k"):
-            weight = torch.empty(layer.get_parameter(f"{name}.weight").shape)
+            shape = layer.get_parameter(f"{name}.weight").shape
+            weight = torch.empty(shape, dtype=torch.float32)
             drawn[f"{name}.weight"] = weight.normal_(std=0.02, generator=generator)
         for name in ("index_norm_q", "index_norm_k"):
-            drawn[f"{name}.weight"] = torch.ones(msa.d_index)
+            drawn[f"{name}.weight"] = torch.ones(msa.d_index, dtype=torch.float32)
         like = dense.w_q.weight
         drawn = {name: weight.to(like.device, like.dtype) for name, weight in drawn.items()}
         layer.load_state_dict(drawn, strict=False, assign=True)
@@ -111,11 +114,8 @@ class MSAAttention(DenseAttention):
         """Block ids for the last n of m tokens; the choice carries no gradient."""
         return score_and_select(
             q_idx.detach(),
-            k_idx.detach(),
-            n_selected=self.msa.n_selected,
-            block_size=self.msa.block_size,
-            n_local=self.msa.n_local,
-            n_init=self.msa.n_init,
+            k_idx.detach().to(q_idx.dtype),  # under autocast a cache holds another
+            **self.msa.selection,
             impl=self.impl,
         )
 
@@ -146,6 +146,11 @@ class MSAAttention(DenseAttention):
             return self.output(self.attend(q, k, v))
         block_idx = self.select(q_idx, k_idx)
         attended = block_sparse_attention(
-            q, k, v, block_idx, block_size=self.msa.block_size, impl=self.impl
+            q,
+            k.to(q.dtype),
+            v.to(q.dtype),
+            block_idx,
+            block_size=self.msa.block_size,
+            impl=self.impl,
         )
         return self.output(attended)

@@ -5,19 +5,16 @@
 
 All arms of one seed share first weights, training sequences, their order and the held-out
 sequences; no held-out sequence is trained on. A record is plain values and fits into JSON;
-`from_values` reads it back. `k_sweep` distils an index for a model that was trained dense.
+`results.recall_runs` reads the committed ones back. `k_sweep` distils an index for a model that
+was trained dense.
 """
 
 import base64
 import dataclasses
-import functools
-import json
 import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +34,6 @@ from .alignment import (
     layer_kl,
     teacher_probabilities,
 )
-from .config import MSAConfig
 from .reference import block_sparse_mask, split_blocks
 from .task import (
     RecallConfig,
@@ -207,24 +203,6 @@ class RecallRun:
                 return point
         raise ValueError(f"step={step} was not measured; choose one of {self.steps}.")
 
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> "RecallRun":
-        """Read a record back from JSON, where tuples have become lists."""
-        config = dict(values["config"])
-        return cls(
-            config=RecallConfig(**config | {"msa": MSAConfig(**config["msa"])}),
-            seed=values["seed"],
-            seconds=values["seconds"],
-            train_loss=tuple(values["train_loss"]),
-            train_kl=tuple(values["train_kl"]),
-            heldout=tuple(Measures(**point) for point in values["heldout"]),
-            example=Example(**{name: tuple(row) for name, row in values["example"].items()}),
-            snapshots=tuple(
-                Snapshot(**shot | {name: tuple(shot[name]) for name in ("answered", "shape")})
-                for shot in values["snapshots"]
-            ),
-        )
-
 
 def snapshot(found: Look, sequences: Sequences, config: RecallConfig, *, step: int) -> Snapshot:
     """Keep what `look` found in the first of its sequences."""
@@ -257,6 +235,8 @@ def sequences_for(config: RecallConfig, seed: int) -> tuple[torch.Generator, Seq
     return training, draw_sequences(config, config.n_heldout, heldout)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 @one_thread()
 def run(
     config: RecallConfig,
@@ -338,6 +318,8 @@ class KSweep:
     sparse: tuple[Measures, ...]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 @one_thread()
 def k_sweep(
     config: RecallConfig,
@@ -391,19 +373,3 @@ def k_sweep(
         sized = dataclasses.replace(distil, msa=msa)
         sparse.append(measure(look(model, heldout), heldout, sized, step=2 * config.n_steps))
     return KSweep(seed=seed, dense=dense, n_selected=budgets, sparse=tuple(sparse))
-
-
-# --------------------------------------------------------------------------------- committed
-
-
-@functools.cache
-@functools.cache
-def committed_runs() -> tuple[RecallRun, ...]:
-    """The runs of `benchmarks/msa_arms.py`; snapshots stand with those of the first seed.
-
-    Raises:
-        FileNotFoundError: the package was installed without its results.
-    """
-    file = resources.files("intuitive.results").joinpath("msa_arms.json")
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    return tuple(RecallRun.from_values(values) for values in saved["values"]["runs"])

@@ -161,13 +161,7 @@ def msa_attention(
 ) -> Float[Tensor, "b n h_q d"]:
     """The whole method on one page: score tokens, take block maxima, select, attend."""
     scores = block_max(token_scores(q_idx, k_idx), config.block_size)  # [b, n, h_kv, n_blk]
-    block_idx = select_blocks(
-        scores.float(),
-        n_selected=config.n_selected,
-        block_size=config.block_size,
-        n_local=config.n_local,
-        n_init=config.n_init,
-    )
+    block_idx = select_blocks(scores.float(), **config.selection)
     return masked_attention(q, k, v, block_sparse_mask(block_idx, k.shape[1], config.block_size))
 
 
@@ -491,13 +485,13 @@ def planted_needle(
     if not 0 <= needle < n:
         raise ValueError(f"needle={needle} must be a position from 0 to {n - 1}.")
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(n, generator=generator)
+    scores = torch.randn(n, generator=generator, dtype=torch.float32)
     first = needle // block_size * block_size
     scores[first : first + block_size] -= drag
     scores[needle] = strength
-    direction = torch.randn(d, generator=generator)
+    direction = torch.randn(d, generator=generator, dtype=torch.float32)
     direction /= direction.norm()
-    sideways = torch.randn(n, d, generator=generator)
+    sideways = torch.randn(n, d, generator=generator, dtype=torch.float32)
     sideways -= (sideways @ direction)[:, None] * direction  # adds nothing to any score
     keys = scores[:, None] * direction + sideways
     query = math.sqrt(d) * direction  # undoes the 1/√d of the scores

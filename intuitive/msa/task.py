@@ -16,7 +16,7 @@ from intuitive.common.decoder import Decoder, DecoderConfig, Probe, RMSNorm, See
 from intuitive.kernels import select_blocks
 
 from .alignment import layer_kl
-from .config import MSAConfig
+from .config import MSAConfig, whole_fields
 from .model import MSAAttention
 from .reference import window_scores
 
@@ -67,9 +67,9 @@ class RecallConfig:
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
             raise ValueError(f"arm={self.arm!r} is unknown; choose one of {', '.join(ARMS)}.")
+        whole_fields(self, n_tokens=None, n_keys=None, warmup_steps=None)
         for name in ("n_values", "d_model", "d_ff", "batch_size", "n_steps", "n_heldout"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+            whole_fields(self, **{name: 1})
         if not 2 <= self.n_tokens <= self.n_keys:
             raise ValueError(
                 f"n_tokens={self.n_tokens} must be at least 2 and at most n_keys={self.n_keys}: "
@@ -117,11 +117,11 @@ class Sequences:
 def draw_sequences(config: RecallConfig, count: int, generator: torch.Generator) -> Sequences:
     """Draw sequences: keys differ within one, and a query asks for any earlier pair alike."""
     b, n = count, config.n_tokens
-    is_query = torch.rand(b, n, generator=generator) < config.query_share
+    is_query = torch.rand(b, n, generator=generator, dtype=torch.float32) < config.query_share
     is_query[:, 0] = False
-    shuffled = torch.rand(b, config.n_keys, generator=generator).argsort(-1)
+    shuffled = torch.rand(b, config.n_keys, generator=generator, dtype=torch.float32).argsort(-1)
     values = torch.randint(config.n_values, (b, n), generator=generator)
-    share = torch.rand(b, n, generator=generator)
+    share = torch.rand(b, n, generator=generator, dtype=torch.float32)
 
     pairs_before = (~is_query).cumsum(-1) - (~is_query).long()
     # Positions of the pairs first, in order, so that entry j is the position of pair j.

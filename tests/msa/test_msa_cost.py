@@ -12,24 +12,24 @@ K = 1024
 
 
 def test_headline_ratio_at_one_million_tokens():
-    assert cost.flop_ratio(PAPER, 2**20) == pytest.approx(28.44, abs=0.005)
-    assert cost.flop_ratio(PAPER, 10**6) == pytest.approx(28.29, abs=0.005)
+    assert cost.flop_ratio(PAPER, 2**20) == pytest.approx(28.45, abs=0.005)
+    assert cost.flop_ratio(PAPER, 10**6) == pytest.approx(28.30, abs=0.005)
 
 
 def test_flops_per_token_at_one_million_tokens():
     assert cost.dense_flops(PAPER, 2**20) / 1e9 == pytest.approx(17.18, abs=0.005)
     assert cost.index_flops(PAPER, 2**20) / 1e9 == pytest.approx(0.537, abs=0.0005)
-    assert cost.main_flops(PAPER) / 1e9 == pytest.approx(0.067, abs=0.0005)
+    assert cost.main_flops(PAPER, 2**20) / 1e9 == pytest.approx(0.067, abs=0.0005)
 
 
 @pytest.mark.parametrize(
     ("context", "ratio", "share"),
     [
-        (8 * K, 1.9, 0.06),
-        (32 * K, 6.4, 0.20),
-        (64 * K, 10.7, 0.33),
-        (128 * K, 16.0, 0.50),
-        (256 * K, 21.3, 0.67),
+        (8 * K, 2.13, 0.07),
+        (32 * K, 6.56, 0.205),
+        (64 * K, 10.78, 0.34),
+        (128 * K, 16.06, 0.50),
+        (256 * K, 21.39, 0.67),
         (512 * K, 25.6, 0.80),
         (1024 * K, 28.4, 0.89),
     ],
@@ -77,9 +77,25 @@ def test_msa_reads_no_more_main_keys_than_there_are():
     assert cost.main_decode_bytes(PAPER, 100) == cost.dense_decode_bytes(PAPER, 100)
 
 
-def test_break_even_is_about_4200_tokens():
+def test_a_query_is_charged_for_the_tokens_it_reads_and_no_more():
+    """The mean over a causal context, summed query by query in the middle of each step."""
+    for n_selected, context in ((16, 1024), (16, 2048), (16, 5000), (64, 4096), (2, 8192)):
+        config = dataclasses.replace(PAPER, n_selected=n_selected)
+        reads = [min(i + 0.5, config.n_selected_tokens) for i in range(context)]
+        want = 4 * 64 * 128 * sum(reads) / context
+        assert cost.main_flops(config, context) == pytest.approx(want)
+        assert cost.main_flops(config, context) <= cost.dense_flops(config, context)
+
+
+def test_equation_12_charges_full_selections_and_is_met_at_long_contexts():
+    full = 4 * 64 * 128 * 2048
+    assert cost.main_flops(PAPER, 2**20) == pytest.approx(full, rel=1e-3)
+    assert cost.main_flops(PAPER, 2048) == full / 2 == cost.dense_flops(PAPER, 2048)
+
+
+def test_break_even_is_about_2500_tokens():
     even = cost.break_even_context(PAPER)
-    assert even == pytest.approx(4200, rel=0.01)
+    assert even == pytest.approx(2488, abs=1)
     assert cost.flop_ratio(PAPER, int(even)) < 1 < cost.flop_ratio(PAPER, int(even) + 1)
 
 

@@ -53,6 +53,32 @@ def test_cached_decoding_equals_prefill_row_by_row(positions):
 
 
 @torch.no_grad()
+def test_cached_decoding_equals_prefill_under_autocast():
+    """Float32 weights, so a float32 cache, and half-precision projections."""
+    decoder, tokens = make_decoder(), draw_tokens(2, 23)
+    cache = decoder.make_cache(2, 23)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        want = decoder(tokens)
+        parts = [decoder(tokens[:, i : i + 1], cache=cache) for i in range(23)]
+    assert want.dtype == torch.bfloat16
+    got = torch.cat(parts, 1)
+    torch.testing.assert_close(got, want, atol=0.1 * float(want.float().std()), rtol=0.05)
+
+
+def test_gradients_under_autocast_are_near_those_without():
+    decoder, tokens = make_decoder(msa=MSAConfig(block_size=4, n_selected=6)), draw_tokens(2, 23)
+    weight = decoder.layers[0].attention.w_v.weight
+    gradients = []
+    for half in (False, True):
+        decoder.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = decoder(tokens).float().square().mean()
+        loss.backward()
+        gradients.append(weight.grad.clone())
+    assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.9
+
+
+@torch.no_grad()
 def test_chunked_prefill_equals_one_prefill():
     decoder, tokens = make_decoder(), draw_tokens(2, 23)
     cache = decoder.make_cache(2, 23)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_look_sees_the_attention_that_the_model_computes():
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_record_survives_json(runs, arm):
     done = runs[arm]
-    assert RecallRun.from_values(json.loads(json.dumps(dataclasses.asdict(done)))) == done
+    assert msgspec.convert(json.loads(json.dumps(dataclasses.asdict(done))), RecallRun) == done
 
 
 def test_measures_stand_at_every_tenth_step_and_the_last(runs):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from intuitive.common import records
-from intuitive.msa.recall import committed_runs
+from intuitive.msa.results import recall_runs
 from intuitive.msa.task import ARMS
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def values():
 
 
 def of(arm):
-    return [run for run in committed_runs() if run.config.arm == arm]
+    return [run for run in recall_runs() if run.config.arm == arm]
 
 
 def mean(arm, measure, step=300):
@@ -72,7 +72,7 @@ def test_how_they_were_made_is_recorded():
 
 
 def test_fifteen_runs_differ_in_arm_and_seed_alone():
-    runs = committed_runs()
+    runs = recall_runs()
     assert {(run.config.arm, run.seed) for run in runs} == {(a, s) for a in ARMS for s in range(3)}
     settings = {dataclasses.replace(run.config, arm="dense") for run in runs}
     assert len(settings) == 1
@@ -82,7 +82,7 @@ def test_fifteen_runs_differ_in_arm_and_seed_alone():
 
 
 def test_the_first_seed_carries_snapshots_for_the_replay():
-    for run in committed_runs():
+    for run in recall_runs():
         steps = [shot.step for shot in run.snapshots]
         assert steps == ([0, 30, 60, 80, 100, 120, 150, 200, 300] if run.seed == 0 else [])
         for shot in run.snapshots:

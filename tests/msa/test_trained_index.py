@@ -10,11 +10,12 @@ from intuitive.common import smollm
 from intuitive.common.decoder import Decoder, DecoderConfig, Probe
 from intuitive.common.smollm import SmolLM2, Tokenizer
 from intuitive.kernels import score_and_select
-from intuitive.msa import experiment as ex
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.convert import TrainedIndex, convert, shipped_index
-from intuitive.msa.experiment import INDEXES, TRAINED_INDEX, UNTRAINED_INDEX, SelectionParams
+from intuitive.msa.conversion import convert
+from intuitive.msa.experiments.block_selection import SelectionParams, select_in_text
+from intuitive.msa.index import TrainedIndex, shipped_index
 from intuitive.msa.reference import SELECTORS
+from intuitive.msa.texts import INDEXES, TRAINED_INDEX, UNTRAINED_INDEX, read_text
 
 TEXT = "It was much pleasanter at home, thought poor Alice. " * 4
 PARAMS = SelectionParams(layer=1, block_size=16, n_selected=4, selector=TRAINED_INDEX)
@@ -37,24 +38,24 @@ def index(model):
 
 @pytest.fixture(scope="module")
 def sample(model, index):
-    return ex.read_text(TEXT, model=model, index=index)
+    return read_text(TEXT, model=model, index=index)
 
 
 def test_only_a_text_read_with_an_index_offers_it(model, sample):
-    plain = ex.read_text(TEXT, model=model)
+    plain = read_text(TEXT, model=model)
     assert plain.selectors == tuple(SELECTORS)
     assert sample.selectors == (*SELECTORS, TRAINED_INDEX, UNTRAINED_INDEX)
-    assert set(ex.select_in_text(sample, PARAMS).captured) == set(sample.selectors)
+    assert set(select_in_text(sample, PARAMS).captured) == set(sample.selectors)
     for name in INDEXES:
         with pytest.raises(ValueError, match="read without one: pass index=load_index"):
-            ex.select_in_text(plain, dataclasses.replace(PARAMS, selector=name))
+            select_in_text(plain, dataclasses.replace(PARAMS, selector=name))
     for ours, theirs in zip(sample.queries, plain.queries, strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_it_selects_what_the_converted_model_reads(model, index, sample):
     n = sample.n_tokens
-    result = ex.select_in_text(sample, PARAMS)
+    result = select_in_text(sample, PARAMS)
     attention = convert(model.decoder, MSAConfig(), index).layers[1].attention
     seen = []
     probe = Probe((1,), seen.append)
@@ -65,7 +66,7 @@ def test_it_selects_what_the_converted_model_reads(model, index, sample):
 
 
 def test_the_untrained_index_is_as_drawn_from_its_seed(model, index, sample):
-    again = ex.read_text(TEXT + " ", model=model, index=index, max_tokens=sample.n_tokens)
+    again = read_text(TEXT + " ", model=model, index=index, max_tokens=sample.n_tokens)
     assert again is not sample and again.token_ids == sample.token_ids
     for ours, theirs in zip(
         *(s.index_queries[UNTRAINED_INDEX] for s in (sample, again)), strict=True
@@ -77,7 +78,7 @@ def test_the_untrained_index_is_as_drawn_from_its_seed(model, index, sample):
     model.decoder.hidden(torch.tensor([sample.token_ids]), probe=Probe((1,), seen.append))
     q_idx, k_idx = attention.index(seen[0].hidden, torch.arange(sample.n_tokens)[None])
     want = score_and_select(q_idx.detach(), k_idx.detach(), n_selected=4, block_size=16)[0]
-    result = ex.select_in_text(sample, dataclasses.replace(PARAMS, selector=UNTRAINED_INDEX))
+    result = select_in_text(sample, dataclasses.replace(PARAMS, selector=UNTRAINED_INDEX))
     np.testing.assert_array_equal(result.block_idx, want.numpy())
 
 
@@ -85,7 +86,7 @@ def test_the_untrained_index_is_as_drawn_from_its_seed(model, index, sample):
 @pytest.mark.parametrize("query", [0, 77, -1])
 def test_block_scores_are_the_maxima_of_the_token_scores(sample, query, selector):
     params = dataclasses.replace(PARAMS, query=query, selector=selector)
-    result = ex.select_in_text(sample, params)
+    result = select_in_text(sample, params)
     tokens = result.token_scores
     assert np.isneginf(tokens[:, result.query + 1 :]).all()
     for block in range(result.local_block + 1):
@@ -96,7 +97,7 @@ def test_block_scores_are_the_maxima_of_the_token_scores(sample, query, selector
 def test_an_index_of_other_layers_is_refused(model, index):
     first = {name: w for name, w in index.weights.items() if name.startswith("layers.0.")}
     with pytest.raises(ValueError, match=r"no Index Branch for layers \[1\]"):
-        ex.read_text(TEXT, model=model, index=TrainedIndex(first, {}))
+        read_text(TEXT, model=model, index=TrainedIndex(first, {}))
 
 
 @pytest.mark.model
@@ -108,10 +109,10 @@ def test_the_shipped_index_serves_the_shipped_text():
         pytest.skip("this copy has no trained index")
     from intuitive.common.corpus import DEFAULT_TEXT
 
-    sample = ex.read_text(DEFAULT_TEXT, model=smollm.load_smollm2(), index=index)
+    sample = read_text(DEFAULT_TEXT, model=smollm.load_smollm2(), index=index)
     for layer in (2, 10, 17, 24):
         params = SelectionParams(layer=layer, block_size=32, n_selected=6)
-        captured = ex.select_in_text(sample, params).captured_mean
+        captured = select_in_text(sample, params).captured_mean
         trained, untrained = captured[TRAINED_INDEX].mean(), captured[UNTRAINED_INDEX].mean()
         assert trained > untrained + 0.1, layer
         if layer == 10:

@@ -1,11 +1,5 @@
 """The explorers of the lessons, by name, and their check-yourself questions."""
 
-from .msa import block_selection, needle_pooling, what_it_costs, where_it_looks
-from .msa_checks import decode_ceiling, halving_k, loop_order, weak_needle
-from .msa_continue import continuation
-from .msa_converted import conversion
-from .msa_loops import loop_scrubber
-from .msa_training import training_replay
 from .qgf import trimodal_flow
 from .qgf_backprop import shaking_gradients
 from .qgf_checks import missing_peak, optimiser, worse_than_nothing
@@ -21,14 +15,6 @@ from .trd_results import late_results, method_results
 from .trd_train import train_students
 
 EXPLORERS = {
-    "msa_needle": needle_pooling,
-    "msa_where_it_looks": where_it_looks,
-    "msa_block_selection": block_selection,
-    "msa_what_it_costs": what_it_costs,
-    "msa_training_replay": training_replay,
-    "msa_loop_orders": loop_scrubber,
-    "msa_continuation": continuation,
-    "msa_conversion": conversion,
     "qgf_trimodal": trimodal_flow,
     "qgf_frontier": optimiser_or_sampler,
     "qgf_backprop": shaking_gradients,
@@ -46,20 +32,12 @@ EXPLORERS = {
 __all__ = [
     "EXPLORERS",
     "along_a_rollout",
-    "block_selection",
-    "continuation",
-    "conversion",
-    "decode_ceiling",
     "guided_policies",
     "guided_ring",
-    "halving_k",
     "just_sft",
     "late_results",
-    "loop_order",
-    "loop_scrubber",
     "method_results",
     "missing_peak",
-    "needle_pooling",
     "opposite_failures",
     "optimiser",
     "optimiser_or_sampler",
@@ -67,12 +45,8 @@ __all__ = [
     "says_wait_and_fails",
     "shaking_gradients",
     "train_students",
-    "training_replay",
     "trimodal_flow",
     "two_mode_teacher",
     "wait_maps",
-    "weak_needle",
-    "what_it_costs",
-    "where_it_looks",
     "worse_than_nothing",
 ]

@@ -10,26 +10,23 @@ import torch
 
 from intuitive.common.decoder import Decoder, DecoderConfig, Probe, generate
 from intuitive.common.runtime import Cancelled
-from intuitive.msa import convert as conversion
+from intuitive.msa import index as index_room
+from intuitive.msa.alignment import layer_kl
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.convert import (
-    ConversionConfig,
-    TrainedIndex,
+from intuitive.msa.conversion import convert
+from intuitive.msa.index import TrainedIndex, load_index, save_index
+from intuitive.msa.index_training import (
+    IndexTrainingConfig,
     align_indices,
-    convert,
-    layer_kl,
-    load_index,
     pieces_of,
-    save_index,
-    selection_quality,
-    token_losses,
     train_indices,
 )
+from intuitive.msa.quality import selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS, dense_attention
 
 ROOT = Path(__file__).parents[2]
 MSA = MSAConfig(block_size=4, n_selected=3)  # 12 tokens read at most
-TRAINING = ConversionConfig(
+TRAINING = IndexTrainingConfig(
     msa=MSA, context=64, n_warmup=140, n_sparse=12, n_ramp=4, n_queries=32, learning_rate=2e-2
 )
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
@@ -111,6 +108,22 @@ def test_cached_decoding_equals_prefill_row_by_row(decoder, training, index):
     got = [converted(tokens[:, :9], cache=cache)]
     got += [converted(tokens[:, i : i + 1], cache=cache) for i in range(9, 31)]
     torch.testing.assert_close(torch.cat(got, 1), want, **CLOSE)
+
+
+@pytest.mark.parametrize("index", ["trained", "main_max"])
+def test_generation_under_autocast_reads_its_float32_cache(decoder, training, index):
+    """With a budget for everything, as the dense decoder under the same autocast writes."""
+    trained = training.index if index == "trained" else index
+    sparse = convert(decoder, dataclasses.replace(MSA, n_selected=32), trained)
+    tokens = draw_tokens(1, 30)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        along, dense = sparse(tokens), decoder(tokens)
+        cache = sparse.make_cache(1, 30)
+        steps = torch.cat([sparse(part, cache=cache) for part in tokens.split(7, 1)], 1)
+        assert generate(sparse, tokens, max_new_tokens=4).shape == (1, 4)
+    spread = float(dense.float().std())
+    for written in (along, steps):
+        assert (written - dense).float().abs().mean() < 0.05 * spread
 
 
 def test_generation_equals_generation_without_a_cache(decoder, training):
@@ -335,10 +348,10 @@ def test_an_index_returns_from_its_file_in_half_precision(training, tmp_path):
 
 
 def test_without_the_shipped_file_there_is_no_index(monkeypatch, tmp_path):
-    monkeypatch.setattr(conversion, "WEIGHTS", tmp_path / "absent.safetensors")
-    conversion.shipped_index.cache_clear()
-    assert conversion.shipped_index() is None
-    conversion.shipped_index.cache_clear()
+    monkeypatch.setattr(index_room, "WEIGHTS", tmp_path / "absent.safetensors")
+    index_room.shipped_index.cache_clear()
+    assert index_room.shipped_index() is None
+    index_room.shipped_index.cache_clear()
     with pytest.raises(
         FileNotFoundError, match=r"has no trained index \(absent\.safetensors\): make"
     ):
@@ -371,9 +384,9 @@ def test_other_messages(decoder, tmp_path):
     with pytest.raises(ValueError, match="12 tokens fit into 3 blocks of 4"):
         selection_quality(decoder, draw_tokens(12), {}, msa=MSA, budgets=(3,))
     with pytest.raises(ValueError, match="n_warmup=0 must be at least 1"):
-        ConversionConfig(n_warmup=0)
+        IndexTrainingConfig(n_warmup=0)
     with pytest.raises(ValueError, match=r"learning_rate=2\.0 must lie between 0 and 1"):
-        ConversionConfig(learning_rate=2.0)
+        IndexTrainingConfig(learning_rate=2.0)
     with pytest.raises(ValueError, match="no part of an Index Branch"):
         load_index(save_index(tmp_path / "w.safetensors", TrainedIndex(decoder.state_dict(), {})))
 

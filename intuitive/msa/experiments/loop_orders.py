@@ -13,15 +13,18 @@ The counts are those of Eqs. 13 and 15 on a small selection, for one GQA group.
 Source: arXiv:2606.13392v2, section 4.2; the union tile is a later, public kernel design.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
+from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, silent
 
-from .config import MSAConfig
+from ..config import MSAConfig, whole_fields
 
 ORDERS = ("query_outer", "union_tile", "kv_outer")
 
@@ -41,6 +44,7 @@ class LoopParams(Settings):
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
+        whole_fields(self, n_queries=None, n_blocks=1, n_selected=None, tile=None, seed=None)
         if self.n_queries < 1 or self.tile < 1:
             raise ValueError(f"n_queries={self.n_queries} and tile={self.tile} must be at least 1.")
         if not 2 <= self.n_selected <= self.n_blocks:
@@ -92,7 +96,7 @@ class LoopResult:
 
 def drifting_selection(params: LoopParams) -> Bool[np.ndarray, "n n_blk"]:
     """Blocks chosen by consecutive queries: the first, the local one, and far ones that drift."""
-    generator = torch.Generator().manual_seed(params.seed)
+    generator = seeded(params.seed)
     last = params.n_blocks - 1  # all these queries lie in the last block
     middle = np.arange(1, last)
     n_far = params.n_selected - 2
@@ -106,13 +110,18 @@ def drifting_selection(params: LoopParams) -> Bool[np.ndarray, "n n_blk"]:
     for query in range(params.n_queries):
         chosen[query, [0, last, *far]] = True
         for slot in range(n_far):
-            if float(torch.rand((), generator=generator)) < params.drift:
+            if float(torch.rand((), generator=generator, dtype=torch.float32)) < params.drift:
                 far[slot] = next(b for b in draw(len(middle)) if b not in far)
     return chosen
 
 
-def loop_orders(params: LoopParams) -> LoopResult:
-    """Trace all three orders over the same selection, at the paper's head and block sizes."""
+def run(
+    params: LoopParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
+) -> LoopResult:
+    """Trace all three orders over the same selection, at the paper's head and block sizes.
+
+    Nothing here takes long enough to be given up.
+    """
     config = MSAConfig.paper()
     chosen = drifting_selection(params)
     width = 2 * config.d_head  # bytes of one row

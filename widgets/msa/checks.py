@@ -1,9 +1,11 @@
 """The MSA lesson's check-yourself questions; every answer is computed when it is asked for."""
 
-from intuitive.msa import MSAConfig, cost
-from intuitive.msa.experiment import NeedleParams, needle
+from dataclasses import replace
 
-from ..kit import CheckYourself
+from intuitive.msa import MSAConfig, cost
+from intuitive.msa.experiments.needle import NeedleParams, run
+
+from ..kit import CheckYourself, fixed, percent
 
 MILLION = 2**20  # tokens
 
@@ -13,22 +15,16 @@ def halving_k() -> CheckYourself:
 
     def answer() -> tuple[int, str]:
         whole = MSAConfig.paper()
-        half = MSAConfig(
-            n_q_heads=whole.n_q_heads,
-            n_kv_heads=whole.n_kv_heads,
-            d_head=whole.d_head,
-            d_index=whole.d_index,
-            block_size=whole.block_size,
-            n_selected=whole.n_selected // 2,
-        )
+        half = replace(whole, n_selected=whole.n_selected // 2)
         kept = cost.msa_flops(half, MILLION) / cost.msa_flops(whole, MILLION)
         share = cost.index_flop_share(whole, MILLION)
         saved = 1 - kept
         right = 0 if saved > 0.4 else 1 if saved > 0.15 else 2
         return right, (
-            f"It saves {saved:.1%} of MSA's FLOPs: {share:.0%} of them belong to the index, which "
-            "scores every visible token whatever k is. To save more, make the index cheaper: a "
-            "smaller index head, fp8 index keys, or one selection shared by neighbouring layers."
+            f"It saves {percent(saved, 1)} of MSA's FLOPs: {percent(share)} of them belong to the "
+            "index, which scores every visible token whatever k is. To save more, make the "
+            "index cheaper: a smaller index head, fp8 index keys, or one selection shared by "
+            "neighbouring layers."
         )
 
     return CheckYourself(
@@ -55,9 +51,10 @@ def decode_ceiling() -> CheckYourself:
         )
         right = 1 if index > main else 2
         return right, (
-            f"FLOPs fall {flops:.1f}-fold, but a decoded token has to read every index key: one "
-            f"index key is 1/{ceiling:.0f} of a token's keys and values, so bytes can fall at most "
-            f"{ceiling:.0f}-fold, and at this context they fall {read:.2f}-fold."
+            f"FLOPs fall {fixed(flops, 1)}-fold, but a decoded token has to read every index key: "
+            f"one index key is 1/{fixed(ceiling, 0)} of a token's keys and values, so bytes can "
+            f"fall at most {fixed(ceiling, 0)}-fold, and at this context they fall "
+            f"{fixed(read)}-fold."
         )
 
     return CheckYourself(
@@ -86,8 +83,9 @@ def loop_order() -> CheckYourself:
         return right, (
             f"With queries outside, each query fetches its own 16 blocks; with blocks outside, a "
             f"block is fetched once for all the queries that chose it. At a million tokens that "
-            f"is {per_query / per_block:.1f} times fewer bytes. The price is an inverted index and "
-            "partial outputs that must be merged; a single decoded query has nobody to share with."
+            f"is {fixed(per_query / per_block, 1)} times fewer bytes. The price is an inverted "
+            "index and partial outputs that must be merged; a single decoded query has nobody "
+            "to share with."
         )
 
     return CheckYourself(
@@ -110,7 +108,7 @@ def weak_needle() -> CheckYourself:
     """How weak may a needle be before max pooling loses it?"""
 
     def answer() -> tuple[int, str]:
-        strong, weak = (needle(NeedleParams(strength=s, n_selected=2)) for s in (8.0, 1.0))
+        strong, weak = (run(NeedleParams(strength=s, n_selected=2)) for s in (8.0, 1.0))
         found = (strong.found_by_max, weak.found_by_max)
         right = 1 if found == (True, False) else 0 if found == (True, True) else 2
         return right, (

@@ -1,17 +1,16 @@
 """The committed kernel times, read as records."""
 
 import dataclasses
-import json
-from importlib import resources
 
 import pytest
 
+from intuitive.common import records, results
 from intuitive.msa import MSAConfig, cost
-from intuitive.msa.measured import RESULT, kernel_times, memory_use
+from intuitive.msa.results import kernel_times, memory_use
 
 
 def saved():
-    return json.loads(resources.files("intuitive.results").joinpath(RESULT).read_text())
+    return records.load(results.path("kernels_h100"))[0]
 
 
 def test_every_timed_row_is_read_with_its_unit():

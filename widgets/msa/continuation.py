@@ -1,23 +1,22 @@
-"""The generation explorer of the MSA lesson: dense and sparse SmolLM2 continue one text."""
+"""What the sparse model writes: dense and sparse SmolLM2 continue one text."""
 
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from intuitive.common import corpus, smollm
-from intuitive.msa.continuation import (
+from intuitive.msa.experiments.continuation import (
     ALL_READERS,
     TRAINED,
     Continuation,
     ContinueParams,
-    continue_text,
     readers,
+    run,
 )
 
-from ..figures.msa import SELECTOR_NAMES
-from ..kit import Choice, Explorer, Predict, Range, Readout, Text, TokenMarks, Tokens, View
+from ..kit import Choice, Explorer, Predict, Range, Readout, Text, TokenMarks, Tokens, View, percent
+from . import styles
 
-READER_NAMES = {name: SELECTOR_NAMES[name] for name in ALL_READERS}
+READER_NAMES = {name: styles.SELECTOR_NAMES[name] for name in ALL_READERS}
 PROMPT_SHOWN = 60  # tokens
 PROMPT, SAME, DENSE, SPARSE = range(4)
 CLASSES = (
@@ -40,18 +39,12 @@ class Continued:
         return cls(text=text, params=ContinueParams(**settings))
 
 
-def continue_with(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
-    """`continue_text` on the reader's text or the lesson's."""
-    return continue_text(
-        continued.text or corpus.DEFAULT_TEXT,
-        continued.params,
-        model=smollm.load_smollm2(),
-        stale=stale,
-        progress=progress,
-    )
+def compute(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
+    """`run`, on the reader's text or the lesson's."""
+    return run(continued.params, text=continued.text, stale=stale, progress=progress)
 
 
-def present_continuation(result: Continuation) -> View:
+def present(result: Continuation) -> View:
     params, parted = result.params, result.first_difference
     equal = len(result.dense) if parted is None else parted
     texts, marks = ["…"], [PROMPT]
@@ -78,16 +71,16 @@ def present_continuation(result: Continuation) -> View:
         summary=(
             f"Reading {params.n_selected} blocks of {params.block_size} tokens chosen by {reader}: "
             f"{where}; along the dense text the sparse model would write "
-            f"{result.agreement:.0%} of the same tokens."
+            f"{percent(result.agreement)} of the same tokens."
         ),
         readouts=(
-            Readout("tokens read", f"at most {result.read_share:.0%}"),
+            Readout("tokens read", f"at most {percent(result.read_share)}"),
             Readout("same tokens in a row", f"{equal} of {len(result.dense)}"),
-            Readout("agreement along the dense text", f"{result.agreement:.0%}"),
+            Readout("agreement along the dense text", percent(result.agreement)),
         ),
         code=(
             "from intuitive.common import corpus, smollm\n"
-            "from intuitive.msa.continuation import ContinueParams, continue_text\n\n"
+            "from intuitive.msa.experiments.continuation import ContinueParams, continue_text\n\n"
             f'params = ContinueParams.from_text(\n    "{params.to_text()}"\n)\n'
             "result = continue_text(corpus.DEFAULT_TEXT, params, model=smollm.load_smollm2())\n"
             '"".join(result.dense), "".join(result.sparse)'
@@ -96,7 +89,7 @@ def present_continuation(result: Continuation) -> View:
     )
 
 
-def continuation(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
     """What the model writes when it may read only a few blocks.
 
     Args:
@@ -138,8 +131,8 @@ def continuation(text: str = "", *, predict: Predict | None = None, **values: An
         name="msa_continuation",
         title="What the sparse model writes",
         params=Continued.of,
-        compute=continue_with,
-        present=present_continuation,
+        compute=compute,
+        present=present,
         controls=controls,
         plots=(),
         tokens=Tokens(

@@ -5,23 +5,27 @@ token may differ in all that follows; `agreement` therefore also asks the sparse
 next token along the dense model's own text.
 """
 
-import functools
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from cachetools import LRUCache, cached
 
+from intuitive.common import corpus, smollm
 from intuitive.common.decoder import Decoder, generate
-from intuitive.common.runtime import check, never
+from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
 from intuitive.common.training import Progress, silent
 
-from .config import MSAConfig
-from .convert import convert, shipped_index
-from .reference import SELECTORS
+from ..config import MSAConfig, whole_fields
+from ..conversion import convert
+from ..index import shipped_index
+from ..reference import SELECTORS
+from ..texts import TRAINED_INDEX as TRAINED
+from ..texts import UNTRAINED_INDEX as UNTRAINED
 
-TRAINED, UNTRAINED = "trained_index", "untrained_index"
 ALL_READERS = (TRAINED, UNTRAINED, *SELECTORS)
 
 Stale = Callable[[], bool]
@@ -47,23 +51,18 @@ class ContinueParams(Settings):
             raise ValueError(
                 f"reader={self.reader!r} is unknown; choose one of {', '.join(ALL_READERS)}."
             )
+        whole_fields(self, n_prompt=None, n_new=None)
         if self.n_prompt < 1 or self.n_new < 1:
             raise ValueError(
                 f"n_prompt={self.n_prompt} and n_new={self.n_new} must be at least 1 token."
             )
+        whole_fields(self, block_size=1, n_selected=1)
         _ = self.msa
 
     @property
     def msa(self) -> MSAConfig:
         """The layer, checked: SmolLM2's heads with this budget."""
-        return MSAConfig(
-            n_q_heads=9,
-            n_kv_heads=3,
-            d_head=64,
-            d_index=64,
-            block_size=self.block_size,
-            n_selected=self.n_selected,
-        )
+        return replace(MSAConfig.smollm(), block_size=self.block_size, n_selected=self.n_selected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,31 +85,18 @@ class Continuation:
         return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
 
 
-@functools.lru_cache(maxsize=8)
-def _sparse(model: SmolLM2, params: ContinueParams) -> Decoder:
-    if params.reader == TRAINED:
+@cached(LRUCache(8), lock=threading.Lock())
+def _sparse(model: SmolLM2, reader: str, msa: MSAConfig) -> Decoder:
+    if reader == TRAINED:
         index = shipped_index()
         if index is None:
             raise ValueError(
                 "reader='trained_index' needs the weights that this copy of the package lacks; "
                 f"choose one of {', '.join(readers())}."
             )
-        sizes = MSAConfig(
-            n_q_heads=params.msa.n_q_heads,
-            n_kv_heads=params.msa.n_kv_heads,
-            d_head=params.msa.d_head,
-            d_index=index.d_index,
-            block_size=params.block_size,
-            n_selected=params.n_selected,
-        )
-        return convert(model.decoder, sizes, index)
-    untrained = params.reader == UNTRAINED
-    return convert(
-        model.decoder,
-        params.msa,
-        None if untrained else params.reader,
-        generator=torch.Generator().manual_seed(0) if untrained else None,
-    )
+        return convert(model.decoder, replace(msa, d_index=index.d_index), index)
+    drawn = reader == UNTRAINED
+    return convert(model.decoder, msa, None if drawn else reader, generator=seeded(0))
 
 
 @torch.inference_mode()
@@ -143,7 +129,7 @@ def continue_text(
         )
     device = model.decoder.embedding.weight.device
     prompt = torch.tensor([ids], device=device)
-    sparse_decoder = _sparse(model, params)
+    sparse_decoder = _sparse(model, params.reader, params.msa)
     written: dict[str, tuple[int, ...]] = {}
     for part, (name, decoder) in enumerate((("dense", model.decoder), ("sparse", sparse_decoder))):
         done = 0
@@ -169,4 +155,26 @@ def continue_text(
         sparse_ids=written["sparse"],
         agreement=sum(agree) / len(agree),
         read_share=min(1.0, params.n_selected * params.block_size / along.shape[1]),
+    )
+
+
+def run(
+    params: ContinueParams,
+    *,
+    text: str = "",
+    stale: Stale = never,
+    progress: Progress = silent,
+) -> Continuation:
+    """`continue_text` by SmolLM2 on the reader's text, or on the lesson's if empty.
+
+    Raises:
+        ModelMissing: the model file is absent.
+        ValueError, Cancelled: as in `continue_text`.
+    """
+    return continue_text(
+        text or corpus.DEFAULT_TEXT,
+        params,
+        model=smollm.load_smollm2(),
+        stale=stale,
+        progress=progress,
     )

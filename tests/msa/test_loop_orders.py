@@ -1,16 +1,20 @@
 """The three loop orders compute the same pairs and move the bytes that the equations count."""
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
+from intuitive.common.runtime import never
+from intuitive.common.training import silent
 from intuitive.msa import cost
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.loops import ORDERS, LoopParams, drifting_selection, loop_orders
+from intuitive.msa.experiments.loop_orders import ORDERS, LoopParams, drifting_selection, run
+from intuitive.widgets.msa import loop_orders as widget
 
 
 @pytest.fixture(params=[0.0, 0.15, 1.0], ids="drift={}".format)
 def result(request):
-    return loop_orders(LoopParams(drift=request.param, n_queries=20, tile=8))
+    return run(LoopParams(drift=request.param, n_queries=20, tile=8))
 
 
 def test_every_chosen_pair_is_computed_once_in_every_order(result):
@@ -59,9 +63,9 @@ def test_union_tile_reads_each_block_once_per_tile(result):
 
 
 def test_identical_selections_waste_nothing():
-    same = loop_orders(LoopParams(drift=0.0))
+    same = run(LoopParams(drift=0.0))
     assert not same.traces["union_tile"].masked.any()
-    apart = loop_orders(LoopParams(drift=1.0))
+    apart = run(LoopParams(drift=1.0))
     assert apart.traces["union_tile"].masked.sum() > apart.useful_pairs
 
 
@@ -84,3 +88,26 @@ def test_counters_only_grow(result):
 def test_bad_settings_are_refused_in_words(settings, words):
     with pytest.raises(ValueError, match=words):
         LoopParams(**settings)
+
+
+def test_pairs_are_waiting_in_work_done_or_in_vain():
+    result = run(LoopParams(order="union_tile", drift=1.0))
+    trace = result.traces["union_tile"]
+    last = widget.pair_kinds(result, trace, trace.n_steps)  # after the end
+    assert (last[result.chosen] == 2).all() and (last[trace.masked] == 4).all()
+    first = widget.pair_kinds(result, trace, 0)
+    assert set(np.unique(first)) <= {0, 1, 3} and (first == 3).any()
+
+
+def test_traffic_bars_end_at_the_totals():
+    result = run(LoopParams())
+    figure = go.Figure(widget.traffic_figure(result, 1.0))
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    ends = next(trace for trace in figure.data if trace.type == "scatter")
+    np.testing.assert_allclose(np.sum([bar.x for bar in bars], 0), ends.x)
+
+
+def test_loop_summary_names_the_order_with_fewest_bytes():
+    scrubbed = widget.Scrubbed(params=LoopParams(drift=1.0), percent=100)
+    view = widget.present(widget.trace(scrubbed, stale=never, progress=silent))
+    assert "KV-outer needs least" in view.summary

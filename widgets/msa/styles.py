@@ -1,0 +1,62 @@
+"""What the MSA explorers share: colours by meaning, names of selectors, marks.
+
+Blocks read are blue, the local block green, the rest grey.
+"""
+
+import numpy as np
+
+from .. import theme
+
+READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "rgba(127,127,127,0.5)"
+BLOCK_SIZES = (16, 32, 64, 128)  # tokens, on sliders
+SELECTOR_NAMES = {
+    "oracle": "oracle (true mass)",
+    "main_max": "main scores, max",
+    "main_mean": "main scores, mean",
+    "block_mean_keys": "block-mean keys",
+    "window_sink": "window + first block",
+    "trained_index": "trained index",
+    "untrained_index": "untrained index",
+}
+
+
+def block_bars(
+    heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
+) -> dict:
+    """Block values as bars: read, not read, and the last, outlined, as the local block if read."""
+    blocks = np.arange(len(heights))
+    colours = np.where(chosen, READ, SKIPPED)
+    local = chosen & (blocks == len(blocks) - 1)
+    return {
+        "type": "bar",
+        "x": (blocks + 0.5) * size,
+        "y": (heights - floor).astype(np.float32),
+        "base": floor,
+        "width": size * np.where(chosen, 0.94, 0.5),
+        "marker": {
+            "color": np.where(local, LOCAL, colours).tolist(),
+            "line": {"color": theme.PURPLE, "width": np.where(local, 2, 0)},
+        },
+        "xaxis": axis,
+        "customdata": blocks,
+        "hovertemplate": "block %{customdata}<extra></extra>",
+    }
+
+
+def token_line(scores: np.ndarray, *, axis: str) -> dict:
+    """Token scores as a line."""
+    return {
+        "type": "scatter",
+        "x": np.arange(len(scores)),
+        "y": scores.astype(np.float32),
+        "mode": "lines",
+        "line": {"width": 1, "color": theme.VERMILION},
+        "xaxis": axis,
+        "hovertemplate": "token %{x}<extra></extra>",
+    }
+
+
+def token_name(text: str) -> str:
+    """A token as a sentence shows it; white space in words."""
+    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+    return repr(text.strip()) if text.strip() else names.get(text, "white space")
