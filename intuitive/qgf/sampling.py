@@ -5,10 +5,10 @@ x_0 ~ N(0, I); for t = 0, δ, ..., 1 - δ with δ = 1/T: x ← x + δ (v(x, t) +
 Source: Zhou et al. 2026, arXiv:2606.11087, Algorithm 1.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,19 @@ from torch import Tensor
 from intuitive.common.runtime import check, never
 
 from .critics import Critic
-from .guidance import ESTIMATORS, SCHEDULES, Field, Guidance, Oracles, Passes, Step
+from .guidance import (
+    ESTIMATORS,
+    SCHEDULES,
+    Ending,
+    Estimator,
+    Field,
+    Flown,
+    Guidance,
+    Oracles,
+    Passes,
+    Stale,
+    Step,
+)
 from .tilting import check_weight
 
 
@@ -27,7 +39,8 @@ class GuidedSample:
     actions: Tensor  # [n]
     trajectory: Tensor  # [T + 1, n], noise first, as left by the flow
     queries: Tensor  # [T', n] where the critic was asked for gradients or values; T' may be 0
-    times: Tensor  # [T + 1], of the trajectory; query i of T was asked at times[i]
+    query_times: Tensor  # [T'], when each of them was asked
+    times: Tensor  # [T + 1], of the trajectory
     guidance: Tensor  # [T, n], added to the velocity
     passes: Passes  # network passes per action
 
@@ -50,7 +63,8 @@ def sample_guided(
     robust_critic: Callable[[Tensor, float], Tensor] | None = None,
     positive_field: Field | None = None,
     start: Tensor | None = None,
-    stale: Callable[[], bool] = never,
+    observe: Callable[[Step, Guidance], None] | None = None,
+    stale: Stale = never,
 ) -> GuidedSample:
     """Sample a flow with one of the `ESTIMATORS`; weight 0 gives the same BC samples by all.
 
@@ -75,6 +89,7 @@ def sample_guided(
         robust_critic: Q_r for robust_q, from noisy actions [N] and t to values [N].
         positive_field: v_+ for cfgrl.
         start: x_0 in the place of noise, of the batch shape; its dtype is used throughout.
+        observe: called at every Euler step with what the estimator saw and what it answered.
         stale: turns true when nobody waits for the result any more.
 
     Returns:
@@ -91,82 +106,83 @@ def sample_guided(
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+    chosen = ESTIMATORS[estimator]
     oracles = Oracles(
         field=field,
-        critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,),
+        critics=_critics(critic),
         robust_critic=robust_critic,
         positive_field=positive_field,
     )
-    if not oracles.critics:
-        raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
     # Autograd refuses tensors of inference mode, in which a caller may be.
     with torch.inference_mode(False), torch.no_grad():
         starts = _starts(
-            field, n_particles, generator, start, n_candidates if estimator == "best_of_n" else 1
+            field, n_particles, generator, start, n_candidates if chosen.chooses else 1
         )
         w = torch.as_tensor(weight, dtype=starts.dtype, device=starts.device).clone()
         _check_broadcast(w, oracles.batch(starts[0]))
         if field.action_size is not None and w.ndim:
             w = w[..., None]
-        options = {"schedule": schedule, "clip": clip, "gradient_norm": gradient_norm}
+        first = Step(
+            x=starts[0],
+            velocity=starts[0],  # of no step yet
+            times=[i / n_steps for i in range(n_steps + 1)],
+            weight=w,
+            oracles=oracles,
+            schedule=schedule,
+            clip=clip,
+            gradient_norm=gradient_norm,
+        )
         # Candidates flow one by one: the first is the BC sample to the last bit.
-        flows = [_flow(x, w, n_steps, estimator, oracles, options, stale) for x in starts]
-        path, push, queries = flows[0]
-        actions = path[-1] if clip is None else path[-1].clamp(*clip)
-        if estimator == "grad_step":
-            queries = []
-            for _ in range(ascent_steps):
-                check(stale)
-                queries.append(actions)
-                actions = actions + step_size * w * oracles.gradient(actions)
-                actions = actions if clip is None else actions.clamp(*clip)
-        if estimator == "best_of_n":
-            ends = torch.stack([flow[0][-1] for flow in flows])
-            queries = list(ends if clip is None else ends.clamp(*clip))
-            values = torch.stack([oracles.values(candidate) for candidate in queries])
-            if field.action_size is not None:
-                values = values[..., None]
-            best = (w * values).argmax(0)[None]  # the first of equals
-            actions = torch.stack(queries).take_along_dim(best, 0)[0]
-            path, push = (
-                torch.stack([flow[i] for flow in flows]).take_along_dim(best[None], 0)[0]
-                for i in (0, 1)
-            )
+        flows = [_flow(replace(first, x=x), chosen, observe, stale) for x in starts]
+        ending = Ending(
+            oracles=oracles,
+            weight=w,
+            clip=clip,
+            ascent_steps=ascent_steps,
+            step_size=step_size,
+            stale=stale,
+        )
+        end = chosen.finish(flows, ending)
+        like = {"dtype": starts.dtype, "device": starts.device}
         return GuidedSample(
-            actions=actions,
-            trajectory=path,
-            queries=torch.stack(queries) if queries else path[:0],
-            times=torch.arange(n_steps + 1, dtype=path.dtype, device=path.device) / n_steps,
-            guidance=push,
+            actions=end.actions,
+            trajectory=end.trajectory,
+            queries=torch.stack(end.queries) if end.queries else end.trajectory[:0],
+            query_times=torch.tensor(end.query_times, **like),
+            times=torch.arange(n_steps + 1, **like) / n_steps,
+            guidance=end.guidance,
             passes=oracles.passes,
         )
 
 
 def _flow(
-    x: Tensor,
-    weight: Tensor,
-    n_steps: int,
-    estimator: str,
-    oracles: Oracles,
-    options: dict[str, Any],
-    stale: Callable[[], bool],
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Euler's steps from noise: the path [T + 1, ...], the guidance [T, ...], the queries."""
-    times = [i / n_steps for i in range(n_steps + 1)]
-    path, push, queries = [x], [], []
-    for i in range(n_steps):
+    first: Step,
+    estimator: Estimator,
+    observe: Callable[[Step, Guidance], None] | None,
+    stale: Stale,
+) -> Flown:
+    """Euler's steps from noise; `first` says where they begin, and all that stays the same."""
+    x, times = first.x, first.times
+    path, push, queries, asked = [x], [], [], []
+    for i, (t, later) in enumerate(itertools.pairwise(times)):
         check(stale)
-        velocity = oracles.velocity(x, times[i])
-        step = Step(
-            x=x, velocity=velocity, times=times[i:], weight=weight, oracles=oracles, **options
-        )
-        found: Guidance = ESTIMATORS[estimator](step)
-        x = x + (times[i + 1] - times[i]) * (velocity + found.velocity)
+        step = replace(first, x=x, velocity=first.oracles.velocity(x, t), times=times[i:])
+        found = estimator(step)
+        if observe is not None:
+            observe(step, found)
+        x = x + (later - t) * (step.velocity + found.velocity)
         path.append(x)
         push.append(found.velocity)
         if found.queries is not None:
             queries.append(found.queries)
-    return torch.stack(path), torch.stack(push), queries
+            asked.append(t)
+    return Flown(
+        actions=x if first.clip is None else x.clamp(*first.clip),
+        trajectory=torch.stack(path),
+        guidance=torch.stack(push),
+        queries=tuple(queries),
+        query_times=tuple(asked),
+    )
 
 
 def guided_velocity(
@@ -181,7 +197,7 @@ def guided_velocity(
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
     steps: Sequence[int] | None = None,
-    stale: Callable[[], bool] = never,
+    stale: Stale = never,
 ) -> tuple[Tensor, Tensor]:
     """Velocity and guidance that Euler steps would see at the same positions.
 
@@ -200,18 +216,15 @@ def guided_velocity(
     """
     _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
-    oracles = Oracles(
-        field=field, critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,)
-    )
+    oracles = Oracles(field=field, critics=_critics(critic))
     velocities, pushes = [], []
     with torch.inference_mode(False), torch.no_grad():
         x = x.clone()
         for i in range(n_steps) if steps is None else steps:
             check(stale)
-            velocity = oracles.velocity(x, i / n_steps)
             step = Step(
                 x=x,
-                velocity=velocity,
+                velocity=oracles.velocity(x, i / n_steps),
                 times=[j / n_steps for j in range(i, n_steps + 1)],
                 weight=torch.as_tensor(weight, dtype=x.dtype, device=x.device),
                 oracles=oracles,
@@ -219,9 +232,16 @@ def guided_velocity(
                 clip=clip,
                 gradient_norm=gradient_norm,
             )
-            velocities.append(velocity)
+            velocities.append(step.velocity)
             pushes.append(ESTIMATORS[estimator](step).velocity)
         return torch.stack(velocities), torch.stack(pushes)
+
+
+def _critics(critic: Critic | Sequence[Critic]) -> tuple[Critic, ...]:
+    critics = tuple(critic) if isinstance(critic, list | tuple) else (critic,)
+    if not critics:
+        raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
+    return critics
 
 
 def _starts(
