@@ -198,7 +198,12 @@ class Step:
         factor = 1.0
         if (schedule or self.schedule) == "score":
             factor = (1 - self.t) / self.t if self.t > 0 else 0.0
-        return Guidance(velocity=factor * self.weight * gradient, queries=queries, slope=slope)
+        return Guidance(
+            velocity=factor * self.weight * gradient,
+            queries=queries,
+            slope=slope,
+            carried=factor * gradient,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,6 +213,7 @@ class Guidance:
     velocity: Tensor  # as the positions
     queries: Tensor | None = None  # None: at no single point
     slope: Tensor | None = None  # ∇Q there, before any Jacobian, weight or schedule
+    carried: Tensor | None = None  # what Jacobian and schedule have made of it; w is still missing
 
 
 # ---------------------------------------------------------------------------------- estimators
