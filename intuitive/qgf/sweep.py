@@ -23,7 +23,10 @@ from .trimodal import STDS, VIEWS, TrimodalParams, modes, sample
 
 WEIGHTS = tuple(round(10 ** (i / 6 - 1), 4) for i in range(16))  # 0.1 to 31.6
 COMPARED = ("ood", "qgf", "qgf_jacobian", "flow_dps", "chain", "bptt", "best_of_n", "exact")
+STEEP = tuple(10 ** (i / 20 - 2) for i in range(241))  # of the front: 0.01 to 10 billion
+NARROW = 1e4  # a tilt steeper than that has a grid of its own around the summit
 N_GRID = 4804  # positions of the front's densities
+N_NEAR = 400  # on either side of the summit, closer and closer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +48,7 @@ class Front:
     kl: Float[np.ndarray, " n"]  # nats, by quadrature
     critic: Float[np.ndarray, " n"]
     true_return: Float[np.ndarray, " n"]
+    most: float  # of the mean of f, in the limit of an infinite KL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,13 +98,12 @@ def sweep_weights(
             shape = (len(weights), params.n_particles)
             a = sample(params, name, w[:, None], shape, stale).actions
             curves.append(_curve(params, name, a))
-        steep = torch.logspace(-2, 4, 121, dtype=torch.float64)
         return Sweep(
             params=params,
             weights=tuple(w.tolist()),
             curves=tuple(curves),
             by_critic=_front(params, params.q, w),
-            by_return=_front(params, params.true_return, steep),
+            by_return=_front(params, params.true_return, torch.tensor(STEEP, dtype=torch.float64)),
             stability=read_only(w * replace(params, weight=1.0).stability),
         )
 
@@ -121,15 +124,38 @@ def _curve(params: TrimodalParams, name: str, actions: Tensor) -> Curve:
 
 def _front(params: TrimodalParams, by: Critic, weights: Tensor) -> Front:
     low, high = VIEWS[params.preset]
-    grid = torch.linspace(low, high, N_GRID, dtype=torch.float64)
-    p_1 = tilt(params.mixture, by, 0, grid)
-    tilts = torch.stack([tilt(params.mixture, by, w, grid) for w in weights.tolist()])
+    coarse = torch.linspace(low, high, N_GRID, dtype=torch.float64)
+    top = _summit(by, coarse)
+    near = torch.logspace(-10, 0, N_NEAR, dtype=torch.float64)
+    fine = torch.unique(torch.cat((coarse, top, top - near, top + near)))
+    fine = fine[(fine >= low) & (fine <= high)]
+    found = [_tilted(params, by, w, fine if w > NARROW else coarse) for w in weights.tolist()]
+    kl, critic, true_return = map(np.array, zip(*found, strict=True))
     return Front(
         weights=read_only(weights),
-        kl=np.array([kl_divergence(p, p_1, grid) for p in tilts]),
-        critic=read_only(torch.trapezoid(tilts * params.q(grid), grid)),
-        true_return=read_only(torch.trapezoid(tilts * params.true_return(grid), grid)),
+        kl=kl,
+        critic=critic,
+        true_return=true_return,
+        most=float(by(top)[0]),
     )
+
+
+def _tilted(
+    params: TrimodalParams, by: Critic, weight: float, grid: Tensor
+) -> tuple[float, float, float]:
+    """KL from the data, mean critic and mean return of one tilt."""
+    p_1, p = (tilt(params.mixture, by, w, grid) for w in (0, weight))
+    means = (torch.trapezoid(p * f(grid), grid).item() for f in (params.q, params.true_return))
+    return kl_divergence(p, p_1, grid), *means
+
+
+def _summit(by: Critic, grid: Tensor) -> Float[Tensor, "1"]:
+    """Where a function is highest, by looking closer and closer."""
+    for _ in range(5):
+        place = int(by(grid).argmax())
+        ends = grid[[max(place - 1, 0), min(place + 1, len(grid) - 1)]].tolist()
+        grid = torch.linspace(*ends, 101, dtype=torch.float64)
+    return grid[by(grid).argmax()][None]
 
 
 def best_at(front: Front, kl: float) -> float:
@@ -138,7 +164,11 @@ def best_at(front: Front, kl: float) -> float:
 
 
 def least_kl(front: Front, true_return: float) -> float:
-    """The KL from the data, in nats, that a mean return takes at least; infinite if none has it."""
-    if true_return > front.true_return[-1]:
+    """The KL from the data, in nats, that a mean return takes at least.
+
+    Infinite if no distribution has that return. A return between the front's last and the most
+    there is gets the KL of the last, which is less than it takes.
+    """
+    if true_return > front.most:
         return float("inf")
     return float(np.interp(true_return, front.true_return, front.kl))

@@ -6,12 +6,6 @@ from .msa_continue import continuation
 from .msa_converted import conversion
 from .msa_loops import loop_scrubber
 from .msa_training import training_replay
-from .qgf import trimodal_flow
-from .qgf_backprop import shaking_gradients
-from .qgf_checks import missing_peak, optimiser, worse_than_nothing
-from .qgf_frontier import optimiser_or_sampler
-from .qgf_policies import guided_policies
-from .qgf_ring import guided_ring
 from .trd_along import along_a_rollout
 from .trd_checks import just_sft, opposite_failures, says_wait_and_fails
 from .trd_map import wait_maps
@@ -29,11 +23,6 @@ EXPLORERS = {
     "msa_loop_orders": loop_scrubber,
     "msa_continuation": continuation,
     "msa_conversion": conversion,
-    "qgf_trimodal": trimodal_flow,
-    "qgf_frontier": optimiser_or_sampler,
-    "qgf_backprop": shaking_gradients,
-    "qgf_ring": guided_ring,
-    "qgf_policies": guided_policies,
     "trd_two_modes": two_mode_teacher,
     "trd_mode_map": wait_maps,
     "trd_trajectory": along_a_rollout,
@@ -50,29 +39,21 @@ __all__ = [
     "continuation",
     "conversion",
     "decode_ceiling",
-    "guided_policies",
-    "guided_ring",
     "halving_k",
     "just_sft",
     "late_results",
     "loop_order",
     "loop_scrubber",
     "method_results",
-    "missing_peak",
     "needle_pooling",
     "opposite_failures",
-    "optimiser",
-    "optimiser_or_sampler",
     "real_model",
     "says_wait_and_fails",
-    "shaking_gradients",
     "train_students",
     "training_replay",
-    "trimodal_flow",
     "two_mode_teacher",
     "wait_maps",
     "weak_needle",
     "what_it_costs",
     "where_it_looks",
-    "worse_than_nothing",
 ]

@@ -131,6 +131,7 @@ class Jitter:
     estimators: tuple[str, ...]
     cosine: Float[np.ndarray, "n_estimators n_steps"]  # of all particles' guidance as one vector
     same_sign: Float[np.ndarray, "n_estimators n_steps"]  # share of particles; in 1D a cosine too
+    difference: Float[np.ndarray, "n_estimators n_steps"]  # of a typical pair, over the larger one
     passes: tuple[int, ...]  # per action
     ms: tuple[float, ...]  # sampling n_particles
 
@@ -164,7 +165,7 @@ def jitter(
     with torch.inference_mode(False), torch.no_grad():
         base = sample(params, "bc", 0.0, params.n_particles, stale)
         side = torch.randint(0, 2, base.actions.shape, generator=seeded(params.seed + 1)) * 2 - 1
-        cosine, same, passes, ms = [], [], [], []
+        cosine, same, apart, passes, ms = [], [], [], [], []
         for i, name in enumerate(estimators):
             check(stale)
             progress(i / len(estimators), f"Neighbours under {name}")
@@ -180,6 +181,8 @@ def jitter(
             size = g.norm(dim=1) * neighbour.norm(dim=1)
             cosine.append((g * neighbour).sum(1) / size.clamp(min=1e-300))
             same.append((g * neighbour > 0).double().mean(1))
+            larger = torch.maximum(g.abs(), neighbour.abs()).clamp(min=1e-300)
+            apart.append(((g - neighbour).abs() / larger).median(1).values)
     return Jitter(
         params=params,
         distance=distance,
@@ -187,6 +190,7 @@ def jitter(
         estimators=tuple(estimators),
         cosine=read_only(torch.stack(cosine)),
         same_sign=read_only(torch.stack(same)),
+        difference=read_only(torch.stack(apart)),
         passes=tuple(passes),
         ms=tuple(ms),
     )

@@ -54,9 +54,14 @@ class FrontierParams(Settings):
 class Compared:
     """A sweep, and what is looked at in it."""
 
+    params: FrontierParams
     sweep: Sweep
-    estimator: str
     place: int  # of the weight, in `sweep.weights`
+
+    @property
+    def estimator(self) -> str:
+        """The estimator looked at."""
+        return self.params.estimator
 
     @property
     def curve(self) -> Curve:
@@ -77,7 +82,7 @@ def run(params: FrontierParams, *, stale: Stale = never, progress: Progress = si
     """
     place = int(np.abs(np.array(SWEPT) - params.weight).argmin())
     sweep = swept(params.flow, stale, progress)
-    return Compared(sweep=sweep, estimator=params.estimator, place=place)
+    return Compared(params=params, sweep=sweep, place=place)
 
 
 @cached(cache=LRUCache(4), key=lambda flow, *_: flow, lock=threading.Lock())
