@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from intuitive.qgf import ring as rooms
 from intuitive.qgf.experiments import ring
 from intuitive.qgf.experiments.ring import RingParams
 from intuitive.qgf.ring import RewardBump, ring_mixture
+from intuitive.widgets.qgf import ring as shown
 
 CLOSED = RingParams(field="closed_form", n_particles=500, n_steps=10)
 
@@ -98,3 +100,60 @@ def test_learned_nets_come_near_what_they_learn(monkeypatch):
 def test_training_for_the_ring_can_be_stopped():
     with pytest.raises(Cancelled):
         ring.run(RingParams(n_modes=7, seed=17), stale=lambda: True)
+
+
+# --------------------------------------------------------------------------- what is drawn and said
+
+
+def named(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def test_arrows_point_along_the_field_and_stop_short_of_the_next():
+    result = ring.run(RingParams(field="closed_form", n_particles=50, n_steps=5))
+    figure = go.Figure(shown.field_figure(result))
+    flow = named(figure, "flow")
+    length = np.hypot(flow.u, flow.v)
+    spacing = result.grid[shown.THIN] - result.grid[0]
+    assert 0 < length.max() <= spacing + 1e-3
+    columns = np.abs(np.asarray(flow.x)[:, None] - result.grid).argmin(1)
+    rows = np.abs(np.asarray(flow.y)[:, None] - result.grid).argmin(1)
+    along = result.velocity[rows, columns]
+    cosine = (along[:, 0] * flow.u + along[:, 1] * flow.v) / (
+        np.linalg.norm(along, axis=1) * length
+    )
+    assert cosine.min() > 0.999
+
+
+def test_without_guidance_no_guidance_arrow_is_drawn():
+    result = ring.run(RingParams(field="closed_form", weight=0.0, n_particles=50, n_steps=5))
+    assert len(named(go.Figure(shown.field_figure(result)), "guidance").x) == 0
+
+
+def test_queries_are_drawn_only_where_every_step_asks():
+    for estimator, asked in (("qgf", True), ("best_of_n", False), ("bc", False)):
+        params = RingParams(field="closed_form", estimator=estimator, n_particles=50, n_steps=5)
+        names = {trace.name for trace in go.Figure(shown.field_figure(ring.run(params))).data}
+        assert ("Q asked" in names) == asked, estimator
+
+
+def test_pressing_train_trains_and_pressing_again_takes_the_next_seed():
+    settings = {**dataclasses.asdict(RingParams()), "closed_form": False}
+    del settings["field"]
+    of = shown.RingSettings.of
+    assert of(train=0, **settings).params.field == "closed_form"
+    once, twice = (of(train=n, **settings).params for n in (1, 2))
+    assert once.field == twice.field == "learned" and twice.seed == once.seed + 1
+    assert of(train=2, **{**settings, "closed_form": True}).params.field == "closed_form"
+
+
+def test_both_sliders_of_the_reward_are_moved_by_its_handle():
+    explorer = shown.explorer(n_particles=200, n_steps=5)
+    (handle,) = explorer.declaration.plots[0].drag
+    assert handle.sets == ("peak_x", "peak_y")
+    explorer.set(peak_x=-1.0, peak_y=0.0)
+    assert explorer.wait()
+    cross = go.Figure(explorer.view.figure("samples")).data[-1]
+    assert (cross.x[0], cross.y[0]) == (-1.0, 0.0)
+    assert f"{explorer.result.mean_reward:.2f}" in explorer.summary
+    explorer.close()

@@ -128,7 +128,7 @@ def flow_figure(result: TrimodalResult) -> theme.Figure:
         annotations=headings,
         shapes=shapes,
         xaxis=_axis("", (0, 1.2), side, showticklabels=False, anchor="y"),
-        yaxis=_axis("position x", result.view, (0, 1), anchor="x2"),
+        yaxis=_axis("position x", result.view, (0.0, 1.0), anchor="x2"),
         **layout,
     )
 
