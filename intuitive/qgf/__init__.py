@@ -1,9 +1,11 @@
 """Q-Guided Flow: a behaviour-cloned flow policy that follows a critic's gradient as it samples.
 
 Map of the rooms, in reading order:
+    checks.py      what callers may pass
     mixture.py     a Gaussian mixture and its flow from noise, in closed form
     critics.py     critics as formulas, with the curvature that bounds Euler steps
     tilting.py     the exact optimum p(x) e^{wQ(x)}, distances to it, and its posterior means
+    tilting_vectors.py  the same optimum for actions that are vectors
     guidance.py    every estimator as a function of one signature
     sampling.py    the one Euler loop
     trimodal.py    the settings of the 1D flow to three modes, and presets A, B, C
@@ -55,6 +57,7 @@ _ROOMS = (
     "sampling",
     "sweep",
     "tilting",
+    "tilting_vectors",
     "trimodal",
 )
 __all__ = [*_HOME, *_ROOMS]

@@ -34,9 +34,11 @@ from intuitive.common.runtime import check
 from .critics import Critic
 from .mixture import GaussianMixture
 from .tilting import Posterior, critic_values
+from .tilting_vectors import VectorPosterior
 
 Stale = Callable[[], bool]
 
+NUDGE = 1e-3  # by which a slope is looked for where autograd finds none
 SCHEDULES = ("constant", "score")  # factor 1, or (1 - t)/t and 0 at t = 0
 
 
@@ -73,7 +75,9 @@ class Oracles:
     robust_critic: Callable[[Tensor, float], Tensor] | None = None
     positive_field: Field | None = None
     passes: Passes = field(default_factory=Passes)
-    kept: dict[Any, Posterior] = field(default_factory=dict)  # quadratures, made once per run
+    kept: dict[Any, Posterior | VectorPosterior] = field(
+        default_factory=dict
+    )  # quadratures, made once per run
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """Velocity at positions, one forward pass."""
@@ -93,28 +97,30 @@ class Oracles:
         return self._least(flat).reshape(self.batch(actions))
 
     def quadrature_values(self, actions: Tensor, dtype: torch.dtype) -> Tensor:
-        """Q at the nodes [m] of a quadrature, in float64; not counted, since no action pays it."""
+        """Q at the nodes [m] or [m, d] of a quadrature, in float64; no action pays for it."""
         return self._least(actions.to(dtype)).double()
 
     def gradient(self, actions: Tensor) -> Tensor:
         """∇Q at actions; through the least member alone, one backward pass each.
 
         A critic that does not depend on the actions, or only by jumps, has gradient zero.
+
+        Raises:
+            ValueError: its values change smoothly with the actions, but autograd cannot see how.
         """
         self.passes.critic_forward += len(self.critics)
         self.passes.critic_backward += len(self.critics)
-        with torch.enable_grad():
-            flat = self.flat(actions).detach().clone().requires_grad_()
-            return self._gradient(self._least(flat), flat).reshape(actions.shape)
+        return self._gradient(self._least, self.flat(actions)).reshape(actions.shape)
 
     def robust_gradient(self, x: Tensor, t: float) -> Tensor:
         """∇_x Q_r(x, t) of the critic learned on noisy actions."""
         self.passes.critic_forward += 1
         self.passes.critic_backward += 1
-        with torch.enable_grad():
-            flat = self.flat(x).detach().clone().requires_grad_()
-            values = critic_values(lambda actions: self.robust_critic(actions, t), flat)
-            return self._gradient(values, flat).reshape(x.shape)
+
+        def values(actions: Tensor) -> Tensor:
+            return critic_values(lambda noisy: self.robust_critic(noisy, t), actions)
+
+        return self._gradient(values, self.flat(x)).reshape(x.shape)
 
     def batch(self, x: Tensor) -> torch.Size:
         """The shape of positions without their own axis."""
@@ -130,11 +136,20 @@ class Oracles:
         return values[0] if len(values) == 1 else torch.stack(values).amin(0)
 
     @staticmethod
-    def _gradient(values: Tensor, flat: Tensor) -> Tensor:
-        if not values.requires_grad:
-            return torch.zeros_like(flat)
-        (gradient,) = torch.autograd.grad(values.sum(), flat, allow_unused=True)
+    def _gradient(critic: Critic, actions: Tensor) -> Tensor:
+        with torch.enable_grad():
+            flat = actions.detach().clone().requires_grad_()
+            try:
+                values = critic(flat)
+            except RuntimeError as error:
+                if "numpy() on Tensor that requires grad" in str(error):
+                    raise ValueError(NO_GRADIENT) from error
+                raise
+            gradient = None
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(values.sum(), flat, allow_unused=True)
         if gradient is None:
+            _check_no_slope(critic, flat.detach(), values.detach())
             return torch.zeros_like(flat)
         if not gradient.isfinite().all():
             bad = flat[~gradient.isfinite().reshape(len(flat), -1).all(1)]
@@ -144,6 +159,21 @@ class Oracles:
                 "critic there."
             )
         return gradient
+
+
+NO_GRADIENT = (
+    "the critic's values change with the actions, but it has no gradient, so guidance would do "
+    "nothing: compute it in torch from the actions, without detach(), item(), numpy() or "
+    "torch.no_grad(). Of such a critic best_of_n alone makes use."
+)
+
+
+def _check_no_slope(critic: Critic, actions: Tensor, values: Tensor) -> None:
+    """Raise if a critic without gradient slopes: most values change with a nudge of the actions."""
+    with torch.no_grad():
+        nudged = critic(actions + NUDGE * (1 + actions.abs()))
+    if (nudged != values).double().mean() > 0.5:
+        raise ValueError(NO_GRADIENT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -296,16 +326,19 @@ def cfgrl(step: Step) -> Guidance:
 
 
 def exact(step: Step) -> Guidance:
-    """v* - v of the exact optimum p_1 e^{wQ}, by quadrature; one dimension, closed form only."""
-    mixture = _closed_form(step, "exact", "another estimator")
+    """v* - v of the exact optimum p_1 e^{wQ}, by quadrature; closed form only, any dimension."""
+    mixture = _closed_form(step, "exact", "another estimator", vectors=True)
     oracles, x = step.oracles, step.x
+    vectors = mixture.action_size is not None
+    posterior = VectorPosterior if vectors else Posterior
     weight = step.weight.expand(x.shape)
+    weight = weight[..., 0] if vectors else weight  # one per position
     change = torch.zeros_like(x)
     for w in torch.unique(step.weight).tolist():
         if w == 0:
             continue
         if w not in oracles.kept:
-            oracles.kept[w] = Posterior(
+            oracles.kept[w] = posterior(
                 mixture,
                 lambda actions, w=w: w * oracles.quadrature_values(actions, x.dtype),
                 device=x.device,
@@ -360,15 +393,15 @@ def _advantage(mixture: GaussianMixture, step: Step) -> Callable[[Tensor], Tenso
     return lambda actions: (values(actions) >= mean).double().log()
 
 
-def _closed_form(step: Step, name: str, instead: str) -> GaussianMixture:
+def _closed_form(step: Step, name: str, instead: str, *, vectors: bool = False) -> GaussianMixture:
     source = step.oracles.field
-    if not isinstance(source, GaussianMixture) or source.action_size is not None:
-        raise ValueError(
-            f"estimator={name!r} is computed by quadrature and needs a one-dimensional "
-            f"GaussianMixture, but the field is a {type(source).__name__} with "
-            f"action_size={source.action_size}: pass {instead}."
-        )
-    return source
+    if isinstance(source, GaussianMixture) and (vectors or source.action_size is None):
+        return source
+    raise ValueError(
+        f"estimator={name!r} is computed by quadrature and needs a "
+        f"{'' if vectors else 'one-dimensional '}GaussianMixture, but the field is a "
+        f"{type(source).__name__} with action_size={source.action_size}: pass {instead}."
+    )
 
 
 # ---------------------------------------------------------------------------- the finishing step

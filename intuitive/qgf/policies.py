@@ -185,7 +185,7 @@ def roll_out_way(
     generator = seeded(seed, device)
     shape = (len(agent.seeds), len(weights), n_episodes)
     starts = world.starts(shape[0], 1, n_episodes, generator=generator).expand(*shape, 2)
-    weight = torch.tensor(weights, device=device)[:, None].float()
+    weight = torch.tensor(weights, device=device, dtype=torch.float32)[:, None]
     first_q: list[Tensor] = []
 
     def act(states: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def decision_time(
     way = known(name)
     device = agent.value.biases[0].device
     one = agent.members(agent.seeds[0]).to(device)
-    states = torch.zeros(1, n, agent.config.state_size, device=device)
+    states = torch.zeros(1, n, agent.config.state_size, device=device, dtype=torch.float32)
     generator = seeded(0, device)
     return measure(
         lambda: decide(one, states, way, 1.0, generator, n_steps=n_steps),

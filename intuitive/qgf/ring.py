@@ -106,7 +106,7 @@ def field_error(field: Field, n_modes: int, t: float) -> float:
     """Rms error of a field over x_t at one time, as a share of the closed form's rms."""
     mixture, generator = ring_mixture(n_modes), seeded(0)
     x_1 = mixture.sample(N_DATA, generator)
-    x = (1 - t) * torch.randn(x_1.shape, generator=generator) + t * x_1
+    x = (1 - t) * torch.randn(x_1.shape, generator=generator, dtype=torch.float32) + t * x_1
     want = mixture.velocity(x, t)
     return ((field.velocity(x, t) - want).square().mean() / want.square().mean()).sqrt().item()
 

@@ -9,12 +9,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
 from intuitive.common.runtime import check, never
 
+from .checks import check_field, check_generator, whole
 from .critics import Critic
 from .guidance import (
     ESTIMATORS,
@@ -51,14 +53,14 @@ def sample_guided(
     *,
     estimator: str,
     weight: int | float | Tensor,
-    n_steps: int,
-    n_particles: int | Sequence[int],
+    n_steps: SupportsIndex,
+    n_particles: SupportsIndex | Sequence[SupportsIndex],
     generator: torch.Generator,
     schedule: str = "constant",
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
-    n_candidates: int = 4,
-    ascent_steps: int = 3,
+    n_candidates: SupportsIndex = 4,
+    ascent_steps: SupportsIndex = 3,
     step_size: int | float = 0.05,
     robust_critic: Callable[[Tensor, float], Tensor] | None = None,
     positive_field: Field | None = None,
@@ -96,16 +98,16 @@ def sample_guided(
         Positions in the dtype of `start`, else of the field (float32 if it has none).
 
     Raises:
-        ValueError: an argument out of range, a critic that returns another shape than [N] or
-            numbers that are not finite, or an estimator that cannot serve this field.
+        ValueError: an argument out of range, a critic that returns another shape than [N],
+            numbers that are not finite or no gradient, an estimator that cannot serve this field,
+            or particles that run away beyond all numbers.
         Cancelled: `stale()` became true between two steps.
     """
-    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    n_steps = _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
-    counts = {"n_candidates": n_candidates, "ascent_steps": ascent_steps}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+    check_generator(generator)
+    n_candidates = whole("n_candidates", n_candidates, low=1)
+    ascent_steps = whole("ascent_steps", ascent_steps, low=1)
     chosen = ESTIMATORS[estimator]
     oracles = Oracles(
         field=field,
@@ -171,6 +173,11 @@ def _flow(
         if observe is not None:
             observe(step, found)
         x = x + (later - t) * (step.velocity + found.velocity)
+        if not x.isfinite().all():
+            raise ValueError(
+                f"{int((~x.isfinite()).sum())} of {x.numel()} coordinates are no longer finite "
+                f"after step {i + 1} of {len(times) - 1}: lower the weight or take more steps."
+            )
         path.append(x)
         push.append(found.velocity)
         if found.queries is not None:
@@ -192,11 +199,11 @@ def guided_velocity(
     *,
     estimator: str,
     weight: int | float,
-    n_steps: int,
+    n_steps: SupportsIndex,
     schedule: str = "constant",
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
-    steps: Sequence[int] | None = None,
+    steps: Sequence[SupportsIndex] | None = None,
     stale: Stale = never,
 ) -> tuple[Tensor, Tensor]:
     """Velocity and guidance that Euler steps would see at the same positions.
@@ -214,7 +221,7 @@ def guided_velocity(
     Raises:
         ValueError, Cancelled: as in `sample_guided`.
     """
-    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    n_steps = _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
     oracles = Oracles(field=field, critics=_critics(critic))
     velocities, pushes = [], []
@@ -246,7 +253,7 @@ def _critics(critic: Critic | Sequence[Critic]) -> tuple[Critic, ...]:
 
 def _starts(
     field: Field,
-    n_particles: int | Sequence[int],
+    n_particles: SupportsIndex | Sequence[SupportsIndex],
     generator: torch.Generator,
     start: Tensor | None,
     n_candidates: int,
@@ -255,9 +262,10 @@ def _starts(
 
     Drawn in float32 for every dtype, so that precision does not change the sample.
     """
-    batch = (n_particles,) if isinstance(n_particles, int) else tuple(n_particles)
-    if not batch or min(batch) < 1:
-        raise ValueError(f"n_particles={n_particles} must be at least 1 along every axis.")
+    given = n_particles if isinstance(n_particles, Sequence) else (n_particles,)
+    if not given:
+        raise ValueError("n_particles=() is empty: ask for at least one particle.")
+    batch = tuple(whole("n_particles", n, low=1) for n in given)
     shape = batch if field.action_size is None else (*batch, field.action_size)
     if start is not None and tuple(start.shape) != shape:
         raise ValueError(
@@ -267,26 +275,32 @@ def _starts(
     device = generator.device if start is None else start.device
     first = start
     if first is None:
-        first = torch.randn(shape, generator=generator, device=device).to(dtype)
+        first = torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(
+            dtype
+        )
     if not first.isfinite().all():
         raise ValueError("start has entries that are not finite: replace NaN and infinity.")
-    more = torch.randn(n_candidates - 1, *shape, generator=generator, device=generator.device)
+    more = torch.randn(
+        n_candidates - 1, *shape, generator=generator, device=generator.device, dtype=torch.float32
+    )
     return torch.cat((first.clone()[None], more.to(device, dtype)))
 
 
-def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> None:
+def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> int:
+    """Raise unless the arguments fit; the number of steps as a Python int."""
+    check_field(field)
     if estimator not in ESTIMATORS:
         raise ValueError(
             f"estimator={estimator!r} is unknown; choose one of {', '.join(ESTIMATORS)}."
         )
-    if not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(f"n_steps={n_steps} must be a whole number of at least 1, such as 10.")
+    n_steps = whole("n_steps", n_steps, low=1, why="the paper takes 10")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r} is unknown; choose one of {SCHEDULES}.")
     if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
         raise ValueError(f"clip={clip} must be (low, high) with low < high, or None.")
     if gradient_norm is not None and not 0 < gradient_norm < math.inf:
         raise ValueError(f"gradient_norm={gradient_norm} must be above 0 and finite, or None.")
+    return n_steps
 
 
 def _check_broadcast(weight: Tensor, batch: torch.Size) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 
+from .checks import settle
 from .critics import (
     Critic,
     GaussianBumps,
@@ -68,21 +69,21 @@ class TrimodalParams(Settings):
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {known}.")
-        for name, low, high in (
-            ("peak", -4, 4),
-            ("width", 0.05, 4),
-            ("bump_position", -6, 6),
-            ("bump_height", -10, 10),
-            ("bump_width", 0.05, 4),
-            ("weight", 0, 100),
-            ("n_steps", 1, 200),
-            ("n_particles", 100, 100_000),
-            ("n_candidates", 1, 64),
-            ("time", 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN included
-                raise ValueError(f"{name}={value} must lie in [{low}, {high}]: move it inside.")
+        settle(
+            self,
+            {
+                "peak": (-4, 4),
+                "width": (0.05, 4),
+                "bump_position": (-6, 6),
+                "bump_height": (-10, 10),
+                "bump_width": (0.05, 4),
+                "weight": (0, 100),
+                "n_steps": (1, 200),
+                "n_particles": (100, 100_000),
+                "n_candidates": (1, 64),
+                "time": (0, 1),
+            },
+        )
 
     @property
     def mixture(self) -> GaussianMixture:

@@ -96,3 +96,40 @@ def test_looking_at_another_weight_does_not_sweep_again(monkeypatch):
     explorer.set(preset="C")  # brings the peak along
     assert explorer.wait() and len(swept) == 2 and swept[-1].peak == PRESETS["C"].peak
     explorer.close()
+
+
+def test_no_sample_needs_more_than_it_has():
+    """Preset A, peak 0, T = 50, chain at w = 10 brings all particles to within 0.01 of the peak:
+    its return is possible, at a distance that bins of σ/3 cannot count."""
+    params = FrontierParams(
+        preset="A", peak=0.0, bump_height=0.0, n_steps=50, estimator="chain", weight=10.0
+    )
+    found = frontier.run(params)
+    got, front = float(found.curve.true_return[found.place]), found.sweep.by_return
+    assert found.sweep.weights[found.place] == 10.0 and got > -1e-3
+    assert np.isfinite(least_kl(front, got)) and got <= front.most == pytest.approx(0, abs=1e-12)
+    view = shown.present(found)
+    assert "inf" not in view.summary and "∞" not in view.summary
+    assert "too wide for so narrow a sample" in view.summary
+    assert least_kl(front, 0.5) == float("inf")  # nothing earns that
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_front_rises_to_the_most_there_is(preset):
+    sweep = sweep_weights(replace(PRESETS[preset], n_particles=100), (1.0,), ("bc",))
+    front = sweep.by_return
+    assert (np.diff(front.kl) > 0).all() and (np.diff(front.true_return) > -1e-9).all()
+    assert front.true_return[-1] == pytest.approx(front.most, abs=1e-8)
+
+
+def test_the_code_makes_the_same_numbers_again():
+    found = frontier.run(FrontierParams(preset="C", peak=-0.8, bump_height=0.5, seed=3))
+    names = {}
+    body, last = shown.present(found).code.rsplit("\n", 1)
+    frontier.swept.cache.clear()
+    exec(body, names)
+    kl, earned = eval(last, names)
+    assert (kl, earned) == (
+        found.curve.kl_to_bc[found.place],
+        found.curve.true_return[found.place],
+    )

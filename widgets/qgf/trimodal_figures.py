@@ -100,6 +100,7 @@ def _line(x: Any, y: Any, name: str, line: dict[str, Any], **more: Any) -> dict[
     return {**kind, "x": _short(x), "y": _short(y), "line": line, **more}
 
 
+@np.errstate(under="ignore")  # whatever a notebook has set
 def _short(numbers: Any) -> np.ndarray:
     return np.asarray(numbers, dtype=np.float32)
 

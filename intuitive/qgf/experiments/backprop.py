@@ -1,6 +1,5 @@
 """How much the flow and the estimators' gradients change from a point to its neighbour."""
 
-import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..arrays import read_only
+from ..checks import settle
 from ..guidance import Stale
-from ..mixture import GaussianMixture
+from ..mixture import flow_endpoint
 from ..sampling import guided_velocity
 from ..trimodal import PRESETS, VIEWS, TrimodalParams, sample
 
@@ -35,6 +35,11 @@ class BackpropParams(Settings):
     distance: float = 0.02
     n_steps: int = 10
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset={self.preset!r}: choose one of {', '.join(PRESETS)}.")
+        settle(self, {"time": (0, 1), "n_steps": (1, 200)})
 
     @property
     def flow(self) -> TrimodalParams:
@@ -66,11 +71,9 @@ def run(params: BackpropParams, *, stale: Stale = never, progress: Progress = si
         progress: called with a share in [0, 1] and a sentence before each estimator.
 
     Raises:
-        ValueError: an unknown preset, or numbers out of range.
+        ValueError: a distance that is not above 0.
         Cancelled: `stale()` became true.
     """
-    if params.preset not in PRESETS:
-        raise ValueError(f"preset={params.preset!r}: choose one of {', '.join(PRESETS)}.")
     whole = _neighbours(params.flow, params.distance, stale, progress)
     return Shaken(params=params, whole=whole, here=jacobians(params.preset, params.time))
 
@@ -175,7 +178,7 @@ def jitter(
             pairs = []
             for step in range(params.n_steps):
                 here = base.trajectory[step]
-                both = torch.stack((here, here + distance * side))
+                both = torch.stack((here, here + distance * side.to(torch.float32)))
                 pairs.append(_push(params, name, both, step, stale))
             g, neighbour = torch.stack(pairs, 1)  # each [T, n]
             size = g.norm(dim=1) * neighbour.norm(dim=1)
@@ -194,29 +197,6 @@ def jitter(
         passes=tuple(passes),
         ms=tuple(ms),
     )
-
-
-def flow_endpoint(
-    mixture: GaussianMixture, x: Float[Tensor, "..."], t: int | float, n_steps: int = 100
-) -> Float[Tensor, "..."]:
-    """Where the unguided flow takes positions from time t to 1, by Runge and Kutta's fourth order.
-
-    Args:
-        mixture: whose flow.
-        x: positions at time t.
-        t: in [0, 1].
-        n_steps: from t to 1, shorter towards 1, where modes are sharp.
-    """
-    left = (1 - t) * torch.linspace(1, 0, n_steps + 1, dtype=torch.float64).square()
-    times = (1 - left).tolist()
-    for now, later in itertools.pairwise(times):
-        h, middle = later - now, (now + later) / 2
-        k_1 = mixture.velocity(x, now)
-        k_2 = mixture.velocity(x + h / 2 * k_1, middle)
-        k_3 = mixture.velocity(x + h / 2 * k_2, middle)
-        k_4 = mixture.velocity(x + h * k_3, later)
-        x = x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
-    return x
 
 
 def _push(params: TrimodalParams, name: str, x: Tensor, step: int, stale: Stale) -> Tensor:

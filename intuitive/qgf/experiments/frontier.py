@@ -10,6 +10,7 @@ from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
+from ..checks import settle
 from ..guidance import Stale
 from ..sweep import COMPARED, WEIGHTS, Curve, Sweep, sweep_weights
 from ..trimodal import PRESETS, TrimodalParams
@@ -35,6 +36,7 @@ class FrontierParams(Settings):
             raise ValueError(f"preset={self.preset!r}: choose one of {', '.join(PRESETS)}.")
         if self.estimator not in COMPARED:
             raise ValueError(f"estimator={self.estimator!r}: choose one of {', '.join(COMPARED)}.")
+        settle(self, {"weight": (0, 100), "peak": (-4, 4), "n_steps": (1, 200)})
 
     @property
     def flow(self) -> TrimodalParams:

@@ -20,6 +20,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..arrays import read_only
+from ..checks import settle
 from ..guidance import ESTIMATORS, Guidance, Oracles, Stale, Step
 from ..sampling import sample_guided
 from ..tilting import tilt
@@ -47,16 +48,16 @@ class ParticleParams(Settings):
             raise ValueError(f"preset={self.preset!r}: choose one of {', '.join(PRESETS)}.")
         if self.estimator not in ASKING:
             raise ValueError(f"estimator={self.estimator!r}: choose one of {', '.join(ASKING)}.")
-        for name, low, high in (
-            ("peak", -4, 4),
-            ("weight", 0, 100),
-            ("n_steps", 1, 200),
-            ("start", -5, 5),
-            ("n_particles", 1, 100_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN included
-                raise ValueError(f"{name}={value} must lie in [{low}, {high}]: move it inside.")
+        settle(
+            self,
+            {
+                "peak": (-4, 4),
+                "weight": (0, 100),
+                "n_steps": (1, 200),
+                "start": (-5, 5),
+                "n_particles": (1, 100_000),
+            },
+        )
 
     @property
     def flow(self) -> TrimodalParams:
@@ -175,7 +176,9 @@ def _walked(params: ParticleParams, stale: Stale) -> tuple[Walk, Swarm]:
         seen.append(_first(step, found))
 
     with torch.inference_mode(False), torch.no_grad():
-        noise = torch.randn(params.n_particles, generator=seeded(params.seed)).double()
+        noise = torch.randn(
+            params.n_particles, generator=seeded(params.seed), dtype=torch.float32
+        ).double()
         sample = sample_guided(
             flow.mixture,
             flow.q,

@@ -10,6 +10,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
 from ..arrays import read_only
+from ..checks import settle
 from ..fork import ForkWorld
 from ..guidance import Stale
 from ..iql import Agent
@@ -29,11 +30,7 @@ class PolicyParams(Settings):
     def __post_init__(self) -> None:
         for name in self.names:
             known(name)
-        if not 0 <= self.weight <= 1000:
-            raise ValueError(f"weight={self.weight} must lie in [0, 1000]: choose one in there.")
-        for name, most in (("n_episodes", 1000), ("n_steps", 100)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [1, {most}].")
+        settle(self, {"weight": (0, 1000), "n_episodes": (1, 1000), "n_steps": (1, 100)})
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..arrays import read_only
+from ..checks import settle
 from ..guidance import Stale
 from ..ring import (
     STD,
@@ -66,20 +67,18 @@ class RingParams(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is unknown: choose among {', '.join(names)}."
                 )
-        for name, least, most in (
-            ("n_modes", 5, 8),
-            ("peak_x", -EXTENT, EXTENT),
-            ("peak_y", -EXTENT, EXTENT),
-            ("weight", 0, 100),
-            ("n_steps", 1, 200),
-            ("t", 0, 1),
-            ("n_particles", 10, 20000),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} must lie in [{least}, {most}]: choose one in "
-                    "there."
-                )
+        settle(
+            self,
+            {
+                "n_modes": (5, 8),
+                "peak_x": (-EXTENT, EXTENT),
+                "peak_y": (-EXTENT, EXTENT),
+                "weight": (0, 100),
+                "n_steps": (1, 200),
+                "t": (0, 1),
+                "n_particles": (10, 20000),
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,8 +144,8 @@ def run(
         generator=seeded(params.seed),
         stale=stale,
     )
-    grid = torch.linspace(-EXTENT, EXTENT, GRID)
-    surface = torch.linspace(-EXTENT, EXTENT, SURFACE)
+    grid = torch.linspace(-EXTENT, EXTENT, GRID, dtype=torch.float32)
+    surface = torch.linspace(-EXTENT, EXTENT, SURFACE, dtype=torch.float32)
     arrows, points = _square(grid), _square(surface)
     step = min(round(params.t * params.n_steps), params.n_steps - 1)
     velocity, guidance = guided_velocity(
@@ -180,7 +179,7 @@ def run(
             surface=read_only(surface),
             reward=read_only(reward(points).reshape(SURFACE, SURFACE)),
             critic=read_only(critic(points).reshape(SURFACE, SURFACE)),
-            mode_shares=read_only(counts / params.n_particles),
+            mode_shares=read_only(counts.to(torch.float32) / params.n_particles),
             off_mode=(nearest.values > 3 * STD).float().mean().item(),
             mean_reward=reward(sample.actions).mean().item(),
             mean_critic=critic(sample.actions).mean().item(),

@@ -209,7 +209,7 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
         view=(low, high),
         means=MEANS[params.preset],
         std=STDS[params.preset],
-        times=read_only(torch.arange(params.n_steps + 1) / params.n_steps),
+        times=read_only(torch.arange(params.n_steps + 1, dtype=torch.float32) / params.n_steps),
         stability=params.stability,
         frame_times=frame_times,
         x=read_only(x),
