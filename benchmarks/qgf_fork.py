@@ -22,24 +22,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.training import one_thread
+from intuitive.qgf.experiments import policies as acting
+from intuitive.qgf.experiments.policies import PolicyParams
 from intuitive.qgf.fork import ForkWorld
 from intuitive.qgf.iql import Agent, IQLConfig, load_agent, save_agent, stack, train
-from intuitive.qgf.policies import (
-    RESULT,
-    WAYS,
-    WEIGHTS_FILE,
-    ForkRuns,
-    PolicyParams,
-    decision_time,
-    evaluate,
-    fork_chunks,
-    rollouts,
-)
+from intuitive.qgf.policies import WAYS, WEIGHTS_FILE, decision_time, evaluate, fork_chunks
+from intuitive.qgf.results import FORK, ForkRuns
 
 ROOT = Path(__file__).parents[1]
 SCORED, TUNING = (0, 1, 2, 3, 4), (5, 6, 7)
@@ -47,7 +41,7 @@ SMALL = {"scored": (0,), "tuning": (5,), "n_episodes": 100}
 N_DATA = 2000  # scripted episodes per seed
 N_EPISODES = 300  # rolled out per seed, way and weight
 EVALUATION_SEED = 1000
-PATHS = "qgf_fork_paths.json"
+RESULT, PATHS = f"{FORK}.json", "qgf_fork_paths.json"
 N_PATHS = 4  # episodes kept per way
 
 # Orderings that are counted over seeds, by return at the chosen weights.
@@ -99,7 +93,7 @@ def paths(agent: Agent, settings: dict[str, str]) -> dict[str, Any]:
     """What an agent does on this processor: summary of every way, and some paths."""
     found = {}
     for name, text in settings.items():
-        (way,) = rollouts(PolicyParams.from_text(text), agent=agent).ways
+        (way,) = acting.run(PolicyParams.from_text(text), agent=agent).ways
         found[name] = {
             "weight": way.weight,
             "success": round(way.success, 4),
@@ -194,7 +188,7 @@ def table(runs: ForkRuns) -> str:
         rows.append(
             [
                 WAYS[curve.way].label,
-                f"{runs.chosen[curve.way]:g}" if len(curve.weights) > 1 else "",
+                f"{runs.chosen[curve.way]:g}" if WAYS[curve.way].takes_weight else "",
                 spread(runs.score(curve.way), ".2f"),
                 spread(runs.score(curve.way, "returns"), ".1f"),
                 spread(runs.score(curve.way, "first_q"), ".1f"),
@@ -206,7 +200,7 @@ def table(runs: ForkRuns) -> str:
 
 def curve_table(runs: ForkRuns, measure: str) -> str:
     """One measure at every weight, mean over the scored seeds."""
-    guided = [curve for curve in runs.curves if len(curve.weights) > 1]
+    guided = [curve for curve in runs.curves if WAYS[curve.way].takes_weight]
     rows = [["way", "weight: mean over scored seeds"]]
     for curve in guided:
         cells = [
@@ -289,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=device_name(options.device),
         commit=options.commit,
     )
-    runs = ForkRuns.from_values(*records.load(path))
+    runs = msgspec.convert(records.load(path)[0], ForkRuns)
     print(f"\nMean (range) over seeds {runs.scored}; weights chosen on seeds {runs.tuning}\n")
     parts = (table(runs), curve_table(runs, "success"), curve_table(runs, "returns"))
     print("\n\n".join((*parts, orderings(runs))))

@@ -29,7 +29,6 @@ from intuitive.common.runtime import device_name
 from intuitive.common.weights import load_weights
 from intuitive.qgf.iql import Agent, IQLConfig, load_agent, save_agent, train
 from intuitive.qgf.ogbench_tasks import (
-    RESULT,
     TASKS,
     TRAJECTORY,
     Evaluator,
@@ -42,6 +41,7 @@ from intuitive.qgf.ogbench_tasks import (
     save_recorded,
 )
 from intuitive.qgf.policies import WAYS
+from intuitive.qgf.results import OGBENCH
 
 RESULTS = Path(__file__).parent / "results"
 NETS = {"width": 512, "depth": 4, "batch_size": 1024, "learning_rate": 3e-4}
@@ -303,7 +303,7 @@ def main() -> int:
     parser.add_argument("--commit", help="of the source, where it runs outside its repository")
     parser.add_argument("--steps", type=int, help="training steps, instead of the plan's")
     parser.add_argument("--small", action="store_true", help="nets and steps for a CPU")
-    parser.add_argument("--output", type=Path, default=RESULTS / RESULT)
+    parser.add_argument("--output", type=Path, default=RESULTS / f"{OGBENCH}.json")
     options = parser.parse_args()
     if options.slice:
         wrong = compare_slice(options.output)

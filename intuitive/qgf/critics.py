@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Critic = Callable[[Tensor], Tensor]
+STABILITY_LIMIT = 2
 N_CURVATURE = 801  # points at which a curvature is looked for
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from intuitive.common.runtime import check, never
 from intuitive.common.training import Progress, silent
 
+from .checks import whole
+
 GOAL = 0  # index of the goal that pays
 
 
@@ -36,10 +38,8 @@ class ForkWorld:
     slowest: float = 0.6  # scripted speed is uniform between this and 1
 
     def __post_init__(self) -> None:
-        if min(self.n_goals, self.n_steps) < 1:
-            raise ValueError(
-                f"n_goals={self.n_goals} and n_steps={self.n_steps} must be at least 1."
-            )
+        for name in ("n_goals", "n_steps"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
         if not 0 < self.reach < self.radius:
             raise ValueError(
                 f"reach={self.reach} must lie between 0 and radius={self.radius}: else every "
@@ -48,13 +48,15 @@ class ForkWorld:
 
     def goals(self, like: Tensor | None = None) -> Float[Tensor, "n_goals 2"]:
         """Places of the goals, the paying one first, at the right."""
-        angles = 2 * math.pi * torch.arange(self.n_goals) / self.n_goals
+        angles = 2 * math.pi * torch.arange(self.n_goals, dtype=torch.float32) / self.n_goals
         goals = self.radius * torch.stack([angles.cos(), angles.sin()], -1)
         return goals if like is None else goals.to(like)
 
     def starts(self, *shape: int, generator: torch.Generator) -> Float[Tensor, "*shape 2"]:
         """First positions."""
-        drawn = torch.randn(*shape, 2, generator=generator, device=generator.device)
+        drawn = torch.randn(
+            *shape, 2, generator=generator, device=generator.device, dtype=torch.float32
+        )
         return self.start_spread * drawn
 
     def step(
@@ -94,7 +96,7 @@ def scripted_episodes(world: ForkWorld, n_episodes: int, generator: torch.Genera
     device = generator.device
 
     def uniform() -> Tensor:
-        return torch.rand(n_episodes, 1, generator=generator, device=device)
+        return torch.rand(n_episodes, 1, generator=generator, device=device, dtype=torch.float32)
 
     state = world.starts(n_episodes, generator=generator)
     targets = world.goals(state)[
@@ -109,13 +111,15 @@ def scripted_episodes(world: ForkWorld, n_episodes: int, generator: torch.Genera
         u = way / r.clamp(min=1e-6)
         across = torch.stack([-u[:, 1], u[:, 0]], -1)
         bent = u + side * world.bend * across * (r / world.radius).clamp(max=1)
-        noise = torch.randn(n_episodes, 2, generator=generator, device=device)
+        noise = torch.randn(n_episodes, 2, generator=generator, device=device, dtype=torch.float32)
         action = speed * bent * (r / world.stride).clamp(max=1) + world.noise * noise
         actions.append(action.clamp(-1, 1))
         state = world.step(state, actions[-1])
         states.append(state)
     alive = torch.stack([~world.won(state) for state in states[1:]], 1)
-    return Episodes(torch.stack(states, 1), torch.stack(actions, 1), -alive.float(), alive, targets)
+    return Episodes(
+        torch.stack(states, 1), torch.stack(actions, 1), -alive.to(torch.float32), alive, targets
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +154,7 @@ def roll_out(
     """
     state, paths = starts, [starts]
     won = world.won(starts)
-    returns = torch.zeros(starts.shape[:-1], device=starts.device)
+    returns = torch.zeros(starts.shape[:-1], device=starts.device, dtype=torch.float32)
     while len(paths) <= world.n_steps:
         check(stale)
         chunk = act(state)

@@ -14,7 +14,7 @@ ask the critic and in what they do with its gradient:
     exact          v* - v, v* the flow of p_1 e^{wQ}; no w in front
 
 The other two let the flow run and act on its samples: `grad_step` climbs Q from them,
-`best_of_n` chooses among them.
+`best_of_n` chooses among them. That last step is the estimator's own: `Estimator.finish`.
 
 Source: Zhou et al. 2026, arXiv:2606.11087, Sections 4 and 5, Eq. 8 and 9; Chung et al. 2023,
 arXiv:2209.14687 (DPS); Frans et al. 2025, arXiv:2505.23458 (CFGRL).
@@ -23,16 +23,22 @@ Differs: the released code of BPTT and RobustQ does not run; these follow the eq
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from intuitive.common.runtime import check
+
 from .critics import Critic
 from .mixture import GaussianMixture
 from .tilting import Posterior, critic_values
+from .tilting_vectors import VectorPosterior
 
+Stale = Callable[[], bool]
+
+NUDGE = 1e-3  # by which a slope is looked for where autograd finds none
 SCHEDULES = ("constant", "score")  # factor 1, or (1 - t)/t and 0 at t = 0
 
 
@@ -69,7 +75,9 @@ class Oracles:
     robust_critic: Callable[[Tensor, float], Tensor] | None = None
     positive_field: Field | None = None
     passes: Passes = field(default_factory=Passes)
-    kept: dict[Any, Posterior] = field(default_factory=dict)  # quadratures, made once per run
+    kept: dict[Any, Posterior | VectorPosterior] = field(
+        default_factory=dict
+    )  # quadratures, made once per run
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """Velocity at positions, one forward pass."""
@@ -89,28 +97,30 @@ class Oracles:
         return self._least(flat).reshape(self.batch(actions))
 
     def quadrature_values(self, actions: Tensor, dtype: torch.dtype) -> Tensor:
-        """Q at the nodes [m] of a quadrature, in float64; not counted, since no action pays it."""
+        """Q at the nodes [m] or [m, d] of a quadrature, in float64; no action pays for it."""
         return self._least(actions.to(dtype)).double()
 
     def gradient(self, actions: Tensor) -> Tensor:
         """∇Q at actions; through the least member alone, one backward pass each.
 
         A critic that does not depend on the actions, or only by jumps, has gradient zero.
+
+        Raises:
+            ValueError: its values change smoothly with the actions, but autograd cannot see how.
         """
         self.passes.critic_forward += len(self.critics)
         self.passes.critic_backward += len(self.critics)
-        with torch.enable_grad():
-            flat = self.flat(actions).detach().clone().requires_grad_()
-            return self._gradient(self._least(flat), flat).reshape(actions.shape)
+        return self._gradient(self._least, self.flat(actions)).reshape(actions.shape)
 
     def robust_gradient(self, x: Tensor, t: float) -> Tensor:
         """∇_x Q_r(x, t) of the critic learned on noisy actions."""
         self.passes.critic_forward += 1
         self.passes.critic_backward += 1
-        with torch.enable_grad():
-            flat = self.flat(x).detach().clone().requires_grad_()
-            values = critic_values(lambda actions: self.robust_critic(actions, t), flat)
-            return self._gradient(values, flat).reshape(x.shape)
+
+        def values(actions: Tensor) -> Tensor:
+            return critic_values(lambda noisy: self.robust_critic(noisy, t), actions)
+
+        return self._gradient(values, self.flat(x)).reshape(x.shape)
 
     def batch(self, x: Tensor) -> torch.Size:
         """The shape of positions without their own axis."""
@@ -126,11 +136,20 @@ class Oracles:
         return values[0] if len(values) == 1 else torch.stack(values).amin(0)
 
     @staticmethod
-    def _gradient(values: Tensor, flat: Tensor) -> Tensor:
-        if not values.requires_grad:
-            return torch.zeros_like(flat)
-        (gradient,) = torch.autograd.grad(values.sum(), flat, allow_unused=True)
+    def _gradient(critic: Critic, actions: Tensor) -> Tensor:
+        with torch.enable_grad():
+            flat = actions.detach().clone().requires_grad_()
+            try:
+                values = critic(flat)
+            except RuntimeError as error:
+                if "numpy() on Tensor that requires grad" in str(error):
+                    raise ValueError(NO_GRADIENT) from error
+                raise
+            gradient = None
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(values.sum(), flat, allow_unused=True)
         if gradient is None:
+            _check_no_slope(critic, flat.detach(), values.detach())
             return torch.zeros_like(flat)
         if not gradient.isfinite().all():
             bad = flat[~gradient.isfinite().reshape(len(flat), -1).all(1)]
@@ -140,6 +159,21 @@ class Oracles:
                 "critic there."
             )
         return gradient
+
+
+NO_GRADIENT = (
+    "the critic's values change with the actions, but it has no gradient, so guidance would do "
+    "nothing: compute it in torch from the actions, without detach(), item(), numpy() or "
+    "torch.no_grad(). Of such a critic best_of_n alone makes use."
+)
+
+
+def _check_no_slope(critic: Critic, actions: Tensor, values: Tensor) -> None:
+    """Raise if a critic without gradient slopes: most values change with a nudge of the actions."""
+    with torch.no_grad():
+        nudged = critic(actions + NUDGE * (1 + actions.abs()))
+    if (nudged != values).double().mean() > 0.5:
+        raise ValueError(NO_GRADIENT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,8 +207,19 @@ class Step:
             return 1.0
         return ((actions >= self.clip[0]) & (actions <= self.clip[1])).to(actions.dtype)
 
-    def along(self, gradient: Tensor, queries: Tensor, *, schedule: str | None = None):
-        """Guidance by w times a gradient, shortened and scheduled as the step asks."""
+    def along(
+        self,
+        gradient: Tensor,
+        queries: Tensor,
+        *,
+        slope: Tensor | None = None,
+        schedule: str | None = None,
+    ) -> "Guidance":
+        """Guidance by w times a gradient, shortened and scheduled as the step asks.
+
+        `slope` is ∇Q at the queries, where a Jacobian has made another gradient of it.
+        """
+        slope = gradient if slope is None else slope
         if self.gradient_norm is not None:
             size = gradient.abs()
             if self.oracles.field.action_size is not None:
@@ -183,7 +228,12 @@ class Step:
         factor = 1.0
         if (schedule or self.schedule) == "score":
             factor = (1 - self.t) / self.t if self.t > 0 else 0.0
-        return Guidance(velocity=factor * self.weight * gradient, queries=queries)
+        return Guidance(
+            velocity=factor * self.weight * gradient,
+            queries=queries,
+            slope=slope,
+            carried=factor * gradient,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,6 +242,8 @@ class Guidance:
 
     velocity: Tensor  # as the positions
     queries: Tensor | None = None  # None: at no single point
+    slope: Tensor | None = None  # ∇Q there, before any Jacobian, weight or schedule
+    carried: Tensor | None = None  # what Jacobian and schedule have made of it; w is still missing
 
 
 # ---------------------------------------------------------------------------------- estimators
@@ -215,14 +267,14 @@ def qgf(step: Step) -> Guidance:
 
 def qgf_jacobian(step: Step) -> Guidance:
     """J_1ᵀ∇Q(x̂_1): the gradient of Q(x̂_1(x_t)) itself (Eq. 8)."""
-    gradient, queries = _one_step_gradient(step)
-    return step.along(gradient, queries)
+    gradient, slope, queries = _one_step_gradient(step)
+    return step.along(gradient, queries, slope=slope)
 
 
 def flow_dps(step: Step) -> Guidance:
     """((1 - t)/t) J_1ᵀ∇Q(x̂_1), and 0 at t = 0: DPS, its score guidance turned into velocity."""
-    gradient, queries = _one_step_gradient(step)
-    return step.along(gradient, queries, schedule="score")
+    gradient, slope, queries = _one_step_gradient(step)
+    return step.along(gradient, queries, slope=slope, schedule="score")
 
 
 def chain(step: Step) -> Guidance:
@@ -237,10 +289,10 @@ def bptt(step: Step) -> Guidance:
         x = step.x.detach().clone().requires_grad_()
         end = _endpoint(step, x, step.oracles.velocity(x, step.t))
     queries = step.clipped(end.detach())
-    gradient = step.oracles.gradient(queries) * step.inside(end.detach())
-    (gradient,) = torch.autograd.grad(end, x, gradient)
+    slope = step.oracles.gradient(queries)
+    (gradient,) = torch.autograd.grad(end, x, slope * step.inside(end.detach()))
     step.oracles.passes.field_backward += len(step.times) - 1
-    return step.along(gradient, queries)
+    return step.along(gradient, queries, slope=slope)
 
 
 def robust_q(step: Step) -> Guidance:
@@ -274,16 +326,19 @@ def cfgrl(step: Step) -> Guidance:
 
 
 def exact(step: Step) -> Guidance:
-    """v* - v of the exact optimum p_1 e^{wQ}, by quadrature; one dimension, closed form only."""
-    mixture = _closed_form(step, "exact", "another estimator")
+    """v* - v of the exact optimum p_1 e^{wQ}, by quadrature; closed form only, any dimension."""
+    mixture = _closed_form(step, "exact", "another estimator", vectors=True)
     oracles, x = step.oracles, step.x
+    vectors = mixture.action_size is not None
+    posterior = VectorPosterior if vectors else Posterior
     weight = step.weight.expand(x.shape)
+    weight = weight[..., 0] if vectors else weight  # one per position
     change = torch.zeros_like(x)
     for w in torch.unique(step.weight).tolist():
         if w == 0:
             continue
         if w not in oracles.kept:
-            oracles.kept[w] = Posterior(
+            oracles.kept[w] = posterior(
                 mixture,
                 lambda actions, w=w: w * oracles.quadrature_values(actions, x.dtype),
                 device=x.device,
@@ -293,23 +348,24 @@ def exact(step: Step) -> Guidance:
     return Guidance(velocity=change)
 
 
-def _one_step_gradient(step: Step) -> tuple[Tensor, Tensor]:
-    """J_1ᵀ∇Q at the clipped estimate, and that point; clipped coordinates carry no gradient."""
+def _one_step_gradient(step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """J_1ᵀ∇Q at the clipped estimate, ∇Q, and that point; clipped coordinates carry no gradient."""
     estimate = step.estimate
     queries = step.clipped(estimate)
-    gradient = step.oracles.gradient(queries) * step.inside(estimate)
+    slope = step.oracles.gradient(queries)
+    gradient = slope * step.inside(estimate)
     source = step.oracles.field
     if isinstance(source, GaussianMixture):  # exact where autograd rounds: 0 at t = 0
         jacobian = source.posterior_mean_jacobian(step.x, step.t)
         if source.action_size is None:
-            return jacobian * gradient, queries
-        return torch.einsum("...ji,...j->...i", jacobian, gradient), queries
+            return jacobian * gradient, slope, queries
+        return torch.einsum("...ji,...j->...i", jacobian, gradient), slope, queries
     with torch.enable_grad():
         x = step.x.detach().clone().requires_grad_()
         moved = x + (1 - step.t) * step.oracles.velocity(x, step.t)
     (gradient,) = torch.autograd.grad(moved, x, gradient)
     step.oracles.passes.field_backward += 1
-    return gradient, queries
+    return gradient, slope, queries
 
 
 def _endpoint(step: Step, x: Tensor, velocity: Tensor) -> Tensor:
@@ -337,43 +393,110 @@ def _advantage(mixture: GaussianMixture, step: Step) -> Callable[[Tensor], Tenso
     return lambda actions: (values(actions) >= mean).double().log()
 
 
-def _closed_form(step: Step, name: str, instead: str) -> GaussianMixture:
+def _closed_form(step: Step, name: str, instead: str, *, vectors: bool = False) -> GaussianMixture:
     source = step.oracles.field
-    if not isinstance(source, GaussianMixture) or source.action_size is not None:
-        raise ValueError(
-            f"estimator={name!r} is computed by quadrature and needs a one-dimensional "
-            f"GaussianMixture, but the field is a {type(source).__name__} with "
-            f"action_size={source.action_size}: pass {instead}."
-        )
-    return source
+    if isinstance(source, GaussianMixture) and (vectors or source.action_size is None):
+        return source
+    raise ValueError(
+        f"estimator={name!r} is computed by quadrature and needs a "
+        f"{'' if vectors else 'one-dimensional '}GaussianMixture, but the field is a "
+        f"{type(source).__name__} with action_size={source.action_size}: pass {instead}."
+    )
 
 
-ESTIMATORS: dict[str, Callable[[Step], Guidance]] = {
-    "bc": bc,
-    "ood": ood,
-    "qgf": qgf,
-    "qgf_jacobian": qgf_jacobian,
-    "flow_dps": flow_dps,
-    "chain": chain,
-    "bptt": bptt,
-    "robust_q": robust_q,
-    "grad_step": bc,  # climbs Q after the flow: sampling.py
-    "best_of_n": bc,  # chooses after the flow
-    "cfgrl": cfgrl,
-    "exact": exact,
+# ---------------------------------------------------------------------------- the finishing step
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flown:
+    """What the flow has left, as the last step of an estimator sees it."""
+
+    actions: Tensor  # [n], clipped as the caller asks
+    trajectory: Tensor  # [T + 1, n]
+    guidance: Tensor  # [T, n]
+    queries: tuple[Tensor, ...]  # each [n]
+    query_times: tuple[float, ...]  # when each was asked
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ending:
+    """What the last step of an estimator may use."""
+
+    oracles: Oracles
+    weight: Tensor
+    clip: tuple[float, float] | None
+    ascent_steps: int
+    step_size: int | float
+    stale: Stale
+
+
+def as_flown(flows: Sequence[Flown], ending: Ending) -> Flown:
+    """The flow's own actions."""
+    return flows[0]
+
+
+def climb(flows: Sequence[Flown], ending: Ending) -> Flown:
+    """a ← a + α w ∇Q(a), some times over, from where the flow ends."""
+    actions, queries = flows[0].actions, []
+    for _ in range(ending.ascent_steps):
+        check(ending.stale)
+        queries.append(actions)
+        actions = actions + ending.step_size * ending.weight * ending.oracles.gradient(actions)
+        actions = actions if ending.clip is None else actions.clamp(*ending.clip)
+    times = (1.0,) * len(queries)
+    return replace(flows[0], actions=actions, queries=tuple(queries), query_times=times)
+
+
+def choose(flows: Sequence[Flown], ending: Ending) -> Flown:
+    """Of several flows from other noise, the one of the largest w Q; the first of equals."""
+    candidates = torch.stack([flow.actions for flow in flows])
+    values = torch.stack([ending.oracles.values(actions) for actions in candidates])
+    if ending.oracles.field.action_size is not None:
+        values = values[..., None]
+    best = (ending.weight * values).argmax(0)[None]
+    paths, pushes = (
+        torch.stack([getattr(flow, part) for flow in flows]).take_along_dim(best[None], 0)[0]
+        for part in ("trajectory", "guidance")
+    )
+    return Flown(
+        actions=candidates.take_along_dim(best, 0)[0],
+        trajectory=paths,
+        guidance=pushes,
+        queries=tuple(candidates),
+        query_times=(1.0,) * len(flows),
+    )
+
+
+# ------------------------------------------------------------------------------------- by name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimator:
+    """One way of guiding: what it adds at every step, and what it does where the flow ends."""
+
+    label: str
+    guide: Callable[[Step], Guidance]
+    finish: Callable[[Sequence[Flown], Ending], Flown] = as_flown
+    chooses: bool = False  # among flows from several draws of noise
+    ascends: bool = False  # by steps of w/T along a gradient of Q: Euler's limit is theirs
+
+    def __call__(self, step: Step) -> Guidance:
+        return self.guide(step)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "bc": Estimator(label="BC (no guidance)", guide=bc),
+    "ood": Estimator(label="OOD gradient", guide=ood, ascends=True),
+    "qgf": Estimator(label="QGF", guide=qgf, ascends=True),
+    "qgf_jacobian": Estimator(label="QGF-Jacobian", guide=qgf_jacobian, ascends=True),
+    "flow_dps": Estimator(label="flow-DPS", guide=flow_dps, ascends=True),
+    "chain": Estimator(label="QGF-chain", guide=chain, ascends=True),
+    "bptt": Estimator(label="BPTT", guide=bptt, ascends=True),
+    "robust_q": Estimator(label="RobustQ", guide=robust_q, ascends=True),
+    "grad_step": Estimator(label="GradStep", guide=bc, finish=climb),
+    "best_of_n": Estimator(label="best of N", guide=bc, finish=choose, chooses=True),
+    "cfgrl": Estimator(label="CFGRL", guide=cfgrl),
+    "exact": Estimator(label="exact guidance", guide=exact),
 }
 
-ESTIMATOR_NAMES = {
-    "bc": "BC (no guidance)",
-    "ood": "OOD gradient",
-    "qgf": "QGF",
-    "qgf_jacobian": "QGF-Jacobian",
-    "flow_dps": "flow-DPS",
-    "chain": "QGF-chain",
-    "bptt": "BPTT",
-    "robust_q": "RobustQ",
-    "grad_step": "GradStep",
-    "best_of_n": "best of N",
-    "cfgrl": "CFGRL",
-    "exact": "exact guidance",
-}
+ESTIMATOR_NAMES = {name: estimator.label for name, estimator in ESTIMATORS.items()}

@@ -27,6 +27,7 @@ from intuitive.common.runtime import check, never, seeded
 from intuitive.common.training import Progress, silent
 from intuitive.common.weights import load_weights, save_weights
 
+from .checks import whole
 from .model import CriticNet, StackedMLP, VelocityNet
 
 N_CRITICS = 2
@@ -52,8 +53,7 @@ class IQLConfig:
 
     def __post_init__(self) -> None:
         for name in ("state_size", "action_size", "horizon", "batch_size", "n_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
         for name in ("gamma", "expectile", "polyak"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in (0, 1].")
@@ -264,14 +264,14 @@ class _Learner:
         nets = (agent.policy, agent.improved, agent.robust, agent.value, self.online)
         parameters = [p.requires_grad_() for net in nets for p in net.parameters()]
         on_cuda = device.type == "cuda"
-        self.rate = torch.tensor(config.learning_rate, device=device)
+        self.rate = torch.tensor(config.learning_rate, device=device, dtype=torch.float32)
         self.optimizer = torch.optim.Adam(parameters, lr=self.rate, fused=True, capturable=on_cuda)
         self.first_rows = torch.arange(s, device=device)[:, None] * n
         b, a = config.batch_size, config.chunk_size
         self.rows = torch.zeros(s, b, dtype=torch.long, device=device)
-        self.times = torch.zeros(s, b, 1, device=device)
-        self.noise = torch.zeros(s, b, a, device=device)
-        self.losses = torch.zeros(len(LOSSES), device=device)
+        self.times = torch.zeros(s, b, 1, device=device, dtype=torch.float32)
+        self.noise = torch.zeros(s, b, a, device=device, dtype=torch.float32)
+        self.losses = torch.zeros(len(LOSSES), device=device, dtype=torch.float32)
 
     def draw(self, rows: Int[Tensor, "s b"], times: Tensor, noise: Tensor) -> None:
         """Put a batch where `step` reads it."""
@@ -413,8 +413,8 @@ def _draw(count: int, n: int, b: int, a: int, generator: torch.Generator) -> tup
     device = generator.device
     return (
         torch.randint(n, (count, b), generator=generator, device=device),
-        torch.rand(count, b, 1, generator=generator, device=device),
-        torch.randn(count, b, a, generator=generator, device=device),
+        torch.rand(count, b, 1, generator=generator, device=device, dtype=torch.float32),
+        torch.randn(count, b, a, generator=generator, device=device, dtype=torch.float32),
     )
 
 

@@ -61,8 +61,8 @@ def fit_velocity(
         def loss() -> Tensor:
             rows = torch.randint(len(actions), (batch_size,), generator=generator)
             x_1 = actions[rows][None]
-            x_0 = torch.randn(x_1.shape, generator=generator)
-            t = torch.rand(1, batch_size, 1, generator=generator)
+            x_0 = torch.randn(x_1.shape, generator=generator, dtype=torch.float32)
+            t = torch.rand(1, batch_size, 1, generator=generator, dtype=torch.float32)
             return (net((1 - t) * x_0 + t * x_1, t) - (x_1 - x_0)).square().mean()
 
         _fit(net, loss, n_steps, stale, progress)

@@ -12,16 +12,22 @@ velocity is averaged directly, never divided by 1 - t, so that nothing cancels n
 Source: Zhou et al. 2026, arXiv:2606.11087, Section 4 (a flow to three modes), in closed form.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .checks import check_generator, whole
+
 Scalar = int | float | Tensor  # a number, or a tensor of shape []
+NARROWEST = 1e-150  # narrower modes are as wide as that: their squares vanish in float64
+SMALL = 1e-12  # variances below it are divided by in float64, whatever the positions' dtype
 WEIGHT_TOLERANCE = 1e-5  # how far the weights' sum may be from one
 
 
@@ -32,10 +38,12 @@ class GaussianMixture:
     [..., d]. Results have the dtype and device of the positions. Times t are numbers from 0
     (noise) to 1 (data).
 
+    Half precision is computed in float32, and modes that single precision cannot hold in float64.
+
     Args:
         means: μ, [k] or [k, d].
         stds: σ > 0, [k].
-        weights: shares of the components, [k]; they sum to one.
+        weights: shares of the components, [k]; they sum to one. Equal ones if None.
 
     Raises:
         ValueError: no component, σ ≤ 0, weights negative or not summing to one, NaN, or shapes
@@ -46,8 +54,10 @@ class GaussianMixture:
         self,
         means: Sequence | np.ndarray | Tensor,
         stds: Sequence | np.ndarray | Tensor,
-        weights: Sequence | np.ndarray | Tensor,
+        weights: Sequence | np.ndarray | Tensor | None = None,
     ) -> None:
+        if weights is None:
+            weights = [1 / max(len(stds), 1)] * len(stds)
         given = {"means": means, "stds": stds, "weights": weights}
         with torch.inference_mode(False):  # autograd refuses tensors born in inference mode
             self.means, self.stds, self.weights = (
@@ -86,7 +96,7 @@ class GaussianMixture:
         Raises:
             ValueError: t outside [0, 1], or positions that are NaN or of another dimension.
         """
-        return torch.logsumexp(self._seen(x, t).log_joint, 0)
+        return torch.logsumexp(self._seen(x, t).log_joint, 0).to(x.dtype)
 
     def log_prob(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log p_1(x), the density of the mixture itself, in nats."""
@@ -98,7 +108,8 @@ class GaussianMixture:
         At t = 1, where x_1 = x, it is its limit x.
         """
         seen = self._seen(x, t)
-        return seen.average(seen.means + seen.slope(seen.velocity_slopes) * seen.offset)
+        velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
+        return seen.average(velocities).to(x.dtype)
 
     def posterior_mean(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """D(x, t) = E[x_1 | x_t = x] = x + (1 - t) velocity(x, t), the one-step estimate of x_1.
@@ -106,7 +117,8 @@ class GaussianMixture:
         At t = 1 it is x. Shape, arguments and errors as in `log_prob_t`.
         """
         seen = self._seen(x, t)
-        return seen.average(seen.means + seen.slope(seen.mean_slopes) * seen.offset)
+        means = seen.means + seen.slope(seen.mean_slopes) * seen.offset
+        return seen.average(means).to(x.dtype)
 
     def posterior_mean_jacobian(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
         """J_1 = ∂D/∂x = t Cov[x_1 | x_t = x] / (1 - t)², positive semidefinite, 0 at t = 0.
@@ -129,23 +141,34 @@ class GaussianMixture:
         velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
         spread = velocities - seen.average(velocities)  # [k, ...] or [k, ..., d]
         if self.action_size is None:
-            return own + t * (seen.responsibilities * spread.square()).sum(0)
+            return (own + t * (seen.responsibilities * spread.square()).sum(0)).to(x.dtype)
         between = torch.einsum("k...,k...i,k...j->...ij", seen.responsibilities, spread, spread)
-        eye = torch.eye(self.action_size, dtype=x.dtype, device=x.device)
-        return own[..., None, None] * eye + t * between
+        eye = torch.eye(self.action_size, dtype=own.dtype, device=x.device)
+        return (own[..., None, None] * eye + t * between).to(x.dtype)
 
-    def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n ..."]:
+    def posterior_parts(
+        self, x: Float[Tensor, "..."], t: Scalar
+    ) -> tuple[Float[Tensor, "k ..."], Float[Tensor, "k ..."], Float[Tensor, " k"]]:
+        """x_1 given x_t = x, a mixture as well: log shares [k, ...], means [k, ...] and widths [k].
+
+        Arguments and errors as in `log_prob_t`; computed in at least float32.
+        """
+        seen, t = self._seen(x, t), float(t)
+        means = seen.means + seen.slope(seen.mean_slopes) * seen.offset
+        return seen.log_joint.log_softmax(0), means, ((1 - t) * seen.spreads).to(means.dtype)
+
+    def sample(self, n: SupportsIndex, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Draws from the mixture, [n] or [n, d], on the generator's device, in `self.dtype`.
 
         Raises:
             ValueError: n below 1.
         """
-        if n < 1:
-            raise ValueError(f"n={n}: draw at least one sample.")
+        n = whole("n", n, low=1, why="draw at least one sample")
+        check_generator(generator)
         where = {"device": generator.device}
         means, stds, weights = self._on(generator.device)
         which = torch.multinomial(weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, *means.shape[1:], generator=generator, **where)
+        noise = torch.randn(n, *means.shape[1:], generator=generator, dtype=torch.float32, **where)
         stds = stds[which] if means.ndim == 1 else stds[which, None]
         return (means[which] + stds * noise).to(self.dtype)
 
@@ -176,9 +199,13 @@ class GaussianMixture:
                 "defined: look for the step that made them."
             )
         means, stds, weights = self._on(x.device)
-        variance = stds.square()
+        variance = stds.clamp(min=NARROWEST).square()
         c = t * t * variance + (1 - t) ** 2  # [k]
         n_axes = x.ndim - (size is not None)
+        if float(c.min()) < SMALL:
+            x = x.double()
+        elif torch.finfo(x.dtype).bits < 32:
+            x = x.float()
 
         def lift(values: Tensor) -> Tensor:
             return values.to(x.dtype).reshape(-1, *[1] * n_axes, *values.shape[1:])
@@ -199,7 +226,31 @@ class GaussianMixture:
             log_joint=log_joint,
             mean_slopes=t * variance / c,
             velocity_slopes=(t * variance - (1 - t)) / c,
+            spreads=(variance / c).sqrt(),
         )
+
+
+def flow_endpoint(
+    mixture: GaussianMixture, x: Float[Tensor, "..."], t: int | float, n_steps: int = 100
+) -> Float[Tensor, "..."]:
+    """Where the unguided flow takes positions from time t to 1, by Runge and Kutta's fourth order.
+
+    Args:
+        mixture: whose flow.
+        x: positions at time t.
+        t: in [0, 1].
+        n_steps: from t to 1, shorter towards 1, where modes are sharp.
+    """
+    left = (1 - t) * torch.linspace(1, 0, n_steps + 1, dtype=torch.float64).square()
+    times = (1 - left).tolist()
+    for now, later in itertools.pairwise(times):
+        h, middle = later - now, (now + later) / 2
+        k_1 = mixture.velocity(x, now)
+        k_2 = mixture.velocity(x + h / 2 * k_1, middle)
+        k_3 = mixture.velocity(x + h / 2 * k_2, middle)
+        k_4 = mixture.velocity(x + h * k_3, later)
+        x = x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+    return x
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,6 +264,7 @@ class _Seen:
     log_joint: Tensor  # log weight + log density
     mean_slopes: Tensor  # [k], of each component's posterior mean
     velocity_slopes: Tensor  # [k]
+    spreads: Tensor  # [k], widths of each component's posterior over 1 - t
 
     @property
     def responsibilities(self) -> Tensor:

@@ -69,7 +69,8 @@ class StackedMLP(nn.Module):
             bound = fan_in**-0.5
             for shape, held in (((fan_in, fan_out), self.weights), ((1, fan_out), self.biases)):
                 drawn = [
-                    torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators
+                    torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=g)
+                    for g in generators
                 ]
                 held.append(nn.Parameter(torch.stack(drawn)))
 

@@ -1,9 +1,9 @@
-"""Offline RL on OGBench: data from its scripted oracles, evaluation, and the committed result.
+"""Offline RL on OGBench: data from its scripted oracles, and evaluation.
 
 The environments come with the extra `ogbench` (`pip install intuitive[ogbench]`). Data are
 generated here, not downloaded: a noisy path-following oracle in the point maze, a pick-and-place
 plan in the cube task, both after random goals. Rewards are labelled afterwards for one fixed task.
-`benchmarks/qgf_ogbench.py` trains on them and writes the result that `ogbench_result` loads, which
+`benchmarks/qgf_ogbench.py` trains on them and writes the result that results.py reads, which
 needs no extra.
 
 Differs: the benchmark's own data sets hold a million transitions a task; ours are smaller.
@@ -11,12 +11,10 @@ Source: Park et al., OGBench (arXiv:2410.20092); the QGF paper uses its manipula
 """
 
 import contextlib
-import functools
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from intuitive.common import records
 from intuitive.common.runtime import check, never, seeded
 
 from .iql import Agent, Chunks, IQLConfig, make_chunks
 from .policies import Way, critic_at, decide
 
-RESULT = "qgf_ogbench.json"
 TRAJECTORY = 1000  # recorded steps between two resets
 MAZE_NOISE = 0.5  # standard deviation of what is added to the oracle's unit direction
 
@@ -227,7 +223,7 @@ def _make(identifier: str, *, cube_collects: bool = False) -> Any:
     if not have_ogbench():
         raise ModuleNotFoundError(
             "OGBench is not installed: pip install 'intuitive[ogbench]'. "
-            "`ogbench_result()` shows the committed result without it."
+            "`results.ogbench()` shows the committed result without it."
         )
     with warnings.catch_warnings():
         gymnasium = importlib.import_module("gymnasium")  # sets filters of its own
@@ -428,17 +424,3 @@ class Evaluator:
             self.envs[i].action_space.seed(seed)
             observation, _ = self.envs[i].reset(seed=seed)
         return observation
-
-
-# ---------------------------------------------------------------------------------- result
-
-
-@functools.cache
-def ogbench_result() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The committed values of `benchmarks/qgf_ogbench.py`, and how they were made.
-
-    Raises:
-        FileNotFoundError: the package was installed without its results.
-    """
-    with resources.as_file(resources.files("intuitive.results").joinpath(RESULT)) as path:
-        return records.load(path)

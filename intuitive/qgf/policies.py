@@ -1,34 +1,28 @@
 """Estimators on the fork world: a trained agent acts, and what it wins is compared.
 
-`evaluate` rolls out one estimator at many weights and for many seeds in one batch; `choose` picks
-its weight on seeds that are not scored. `rollouts` is the explorer's compute function: paths of
-the shipped agent, live. `committed_runs` reads what `benchmarks/qgf_fork.py` measured.
+`evaluate` rolls out one estimator at many weights and for many seeds in one batch;
+`Curve.best_weight` picks its weight on seeds that are not scored. What `benchmarks/qgf_fork.py`
+measured so is read by results.py.
 """
 
 import functools
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from intuitive.common.runtime import Measurement, check, measure, never, seeded
-from intuitive.common.settings import Settings
-from intuitive.common.training import Progress, one_thread, silent
+from intuitive.common.runtime import Measurement, measure, never, seeded
+from intuitive.common.training import Progress, silent
 
 from .fork import ForkWorld, Rollouts, roll_out, scripted_episodes
 from .iql import N_CRITICS, Agent, Chunks, IQLConfig, load_agent, make_chunks
 from .model import BoundCritic, Field
 from .sampling import GuidedSample, sample_guided
 
-RESULT = "qgf_fork.json"
 WEIGHTS_FILE = "fork.safetensors"
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -41,6 +35,11 @@ class Way:
     weights: tuple[float, ...] = WEIGHTS  # those that are tried
     n_candidates: int = 1
     label: str = ""
+
+    @property
+    def takes_weight(self) -> bool:
+        """Is there a weight to choose?"""
+        return len(self.weights) > 1
 
 
 WAYS = {
@@ -113,10 +112,6 @@ def decide(
     """
     with torch.inference_mode(False):  # what the nets are bound to takes part in gradients
         flat = states.flatten(1, -2).clone()
-    learned = {
-        "robust_q": {"robust_critic": BoundCritic(agent.robust, flat)},
-        "cfgrl": {"positive_field": Field(agent.improved, flat)},
-    }
     return sample_guided(
         Field(agent.policy, flat),
         critic_at(agent, states),
@@ -128,7 +123,8 @@ def decide(
         clip=(-1.0, 1.0),
         n_candidates=way.n_candidates,
         stale=stale,
-        **learned.get(way.estimator, {}),
+        robust_critic=BoundCritic(agent.robust, flat),
+        positive_field=Field(agent.improved, flat),
     )
 
 
@@ -189,7 +185,7 @@ def roll_out_way(
     generator = seeded(seed, device)
     shape = (len(agent.seeds), len(weights), n_episodes)
     starts = world.starts(shape[0], 1, n_episodes, generator=generator).expand(*shape, 2)
-    weight = torch.tensor(weights, device=device)[:, None].float()
+    weight = torch.tensor(weights, device=device, dtype=torch.float32)[:, None]
     first_q: list[Tensor] = []
 
     def act(states: Tensor) -> Tensor:
@@ -220,7 +216,7 @@ def evaluate(
         ValueError: no such way.
         Cancelled: `stale()` became true.
     """
-    way = _known(name)
+    way = known(name)
     done, first_q = roll_out_way(
         agent,
         world,
@@ -254,10 +250,10 @@ def decision_time(
     Raises:
         ValueError: no such way.
     """
-    way = _known(name)
+    way = known(name)
     device = agent.value.biases[0].device
     one = agent.members(agent.seeds[0]).to(device)
-    states = torch.zeros(1, n, agent.config.state_size, device=device)
+    states = torch.zeros(1, n, agent.config.state_size, device=device, dtype=torch.float32)
     generator = seeded(0, device)
     return measure(
         lambda: decide(one, states, way, 1.0, generator, n_steps=n_steps),
@@ -266,13 +262,13 @@ def decision_time(
     )
 
 
-def _known(name: str) -> Way:
+def known(name: str) -> Way:
     if name not in WAYS:
         raise ValueError(f"way {name!r} is unknown: choose among {', '.join(WAYS)}.")
     return WAYS[name]
 
 
-# ---------------------------------------------------------------------------------- explorer
+# ------------------------------------------------------------------------------ the shipped nets
 
 
 @functools.cache
@@ -283,201 +279,3 @@ def shipped_agent() -> Agent:
         FileNotFoundError: the package was installed without it.
     """
     return load_agent(Path(__file__).parent / "weights" / WEIGHTS_FILE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyParams(Settings):
-    """Which ways of acting roll out, and how."""
-
-    ways: str = "bc,qgf,ood,best_of_n_4"  # names of `WAYS`, separated by commas
-    weight: float = 3.0  # of those that take one
-    n_episodes: int = 40
-    n_steps: int = 10  # Euler steps T
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            _known(name)
-        if not 0 <= self.weight <= 1000:
-            raise ValueError(f"weight={self.weight} must lie in [0, 1000]: choose one in there.")
-        for name, most in (("n_episodes", 1000), ("n_steps", 100)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [1, {most}].")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The ways' names."""
-        return tuple(self.ways.split(","))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class WayRollouts:
-    """Episodes of one way."""
-
-    name: str
-    label: str
-    weight: float  # 0 for BC, 1 for best of N, whatever the slider says
-    paths: Float[np.ndarray, "n t1 2"]
-    won: Bool[np.ndarray, " n"]
-    success: float  # share of episodes won
-    mean_return: float
-    first_q: float  # the critic's mean value of the first chunks
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PolicyResult:
-    """Rollouts of several ways from the same first positions."""
-
-    params: PolicyParams
-    goals: Float[np.ndarray, "n_goals 2"]  # the paying one first
-    reach: float
-    ways: tuple[WayRollouts, ...]
-
-
-@one_thread()
-def rollouts(
-    params: PolicyParams,
-    *,
-    agent: Agent | None = None,
-    stale: Callable[[], bool] = never,
-    progress: Progress = silent,
-) -> PolicyResult:
-    """Let an agent act on the fork world in several ways.
-
-    Args:
-        params: the ways, their weight, and sizes.
-        agent: trained nets; the first of its seeds acts. The shipped ones if None.
-        stale: turns true when nobody waits.
-        progress: called after every decision.
-
-    Raises:
-        FileNotFoundError: no agent is given, and none was installed.
-        Cancelled: `stale()` became true.
-    """
-    agent = agent or shipped_agent()
-    agent = agent.members(agent.seeds[0])
-    world, made = ForkWorld(), []
-    for place, name in enumerate(params.names):
-        check(stale)
-        way = WAYS[name]
-        weight = params.weight if len(way.weights) > 1 else way.weights[0]
-        done, first_q = roll_out_way(
-            agent,
-            world,
-            way,
-            weights=(weight,),
-            n_episodes=params.n_episodes,
-            seed=params.seed,
-            n_steps=params.n_steps,
-            stale=stale,
-            progress=lambda share, sentence, place=place, way=way: progress(
-                (place + share) / len(params.names), f"{way.label}: {sentence}"
-            ),
-        )
-        won = done.won[0, 0]
-        made.append(
-            WayRollouts(
-                name=name,
-                label=way.label,
-                weight=weight,
-                paths=_array(done.paths[0, 0]),
-                won=_array(won),
-                success=won.float().mean().item(),
-                mean_return=done.returns.mean().item(),
-                first_q=first_q.item(),
-            )
-        )
-    return PolicyResult(
-        params=params, goals=_array(world.goals()), reach=world.reach, ways=tuple(made)
-    )
-
-
-def _array(values: Tensor) -> np.ndarray:
-    array = values.numpy(force=True)
-    array.setflags(write=False)
-    return array
-
-
-# --------------------------------------------------------------------------------- committed
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForkRuns:
-    """What `benchmarks/qgf_fork.py` measured, on some device."""
-
-    device: str
-    commit: str | None
-    scored: tuple[int, ...]  # seeds that the results are of
-    tuning: tuple[int, ...]  # seeds that the weights were chosen on
-    n_episodes: int  # per seed and weight
-    curves: tuple[Curve, ...]
-    chosen: dict[str, float]  # way -> its weight, chosen on the tuning seeds
-    decision_ms: dict[str, float]  # way -> median for 300 states, one seed, one CPU thread
-    decision_device: str
-    decision_cuda_ms: dict[str, float] | None  # likewise on the GPU; None where there was none
-
-    def curve(self, way: str) -> Curve:
-        """One way's curve.
-
-        Raises:
-            ValueError: it was not measured.
-        """
-        for curve in self.curves:
-            if curve.way == way:
-                return curve
-        raise ValueError(
-            f"way {way!r} was not measured: choose among {', '.join(c.way for c in self.curves)}."
-        )
-
-    def score(self, way: str, measure: str = "success") -> list[float]:
-        """One measure of a way at its chosen weight, for every scored seed."""
-        return self.curve(way).at(self.chosen[way], self.scored, measure)
-
-    def count_better(self, one: str, other: str) -> int:
-        """In how many scored seeds one way returns more than another, at their chosen weights."""
-        pairs = zip(self.score(one, "returns"), self.score(other, "returns"), strict=True)
-        return sum(mine > theirs for mine, theirs in pairs)
-
-    def relative_time(self, way: str) -> float:
-        """Time of a decision over BC's."""
-        return self.decision_ms[way] / self.decision_ms["bc"]
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any], made: dict[str, Any]) -> "ForkRuns":
-        """Read a record back from JSON, where tuples have become lists."""
-        curves = tuple(
-            Curve(**{name: _tuples(entry) for name, entry in curve.items()})
-            for curve in values["curves"]
-        )
-        return cls(
-            device=made["device"],
-            commit=made["commit"],
-            curves=curves,
-            **{name: _tuples(values[name]) for name in ("scored", "tuning")},
-            **{
-                name: values[name]
-                for name in (
-                    "n_episodes",
-                    "chosen",
-                    "decision_ms",
-                    "decision_device",
-                    "decision_cuda_ms",
-                )
-            },
-        )
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-@functools.cache
-def committed_runs() -> ForkRuns:
-    """The runs of `benchmarks/qgf_fork.py`.
-
-    Raises:
-        FileNotFoundError: the package was installed without its results.
-    """
-    file = resources.files("intuitive.results").joinpath(RESULT)
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    return ForkRuns.from_values(saved["values"], saved["made"])

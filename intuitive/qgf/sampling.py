@@ -5,18 +5,32 @@ x_0 ~ N(0, I); for t = 0, δ, ..., 1 - δ with δ = 1/T: x ← x + δ (v(x, t) +
 Source: Zhou et al. 2026, arXiv:2606.11087, Algorithm 1.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
 from intuitive.common.runtime import check, never
 
+from .checks import check_field, check_generator, whole
 from .critics import Critic
-from .guidance import ESTIMATORS, SCHEDULES, Field, Guidance, Oracles, Passes, Step
+from .guidance import (
+    ESTIMATORS,
+    SCHEDULES,
+    Ending,
+    Estimator,
+    Field,
+    Flown,
+    Guidance,
+    Oracles,
+    Passes,
+    Stale,
+    Step,
+)
 from .tilting import check_weight
 
 
@@ -27,7 +41,8 @@ class GuidedSample:
     actions: Tensor  # [n]
     trajectory: Tensor  # [T + 1, n], noise first, as left by the flow
     queries: Tensor  # [T', n] where the critic was asked for gradients or values; T' may be 0
-    times: Tensor  # [T + 1], of the trajectory; query i of T was asked at times[i]
+    query_times: Tensor  # [T'], when each of them was asked
+    times: Tensor  # [T + 1], of the trajectory
     guidance: Tensor  # [T, n], added to the velocity
     passes: Passes  # network passes per action
 
@@ -38,19 +53,20 @@ def sample_guided(
     *,
     estimator: str,
     weight: int | float | Tensor,
-    n_steps: int,
-    n_particles: int | Sequence[int],
+    n_steps: SupportsIndex,
+    n_particles: SupportsIndex | Sequence[SupportsIndex],
     generator: torch.Generator,
     schedule: str = "constant",
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
-    n_candidates: int = 4,
-    ascent_steps: int = 3,
+    n_candidates: SupportsIndex = 4,
+    ascent_steps: SupportsIndex = 3,
     step_size: int | float = 0.05,
     robust_critic: Callable[[Tensor, float], Tensor] | None = None,
     positive_field: Field | None = None,
     start: Tensor | None = None,
-    stale: Callable[[], bool] = never,
+    observe: Callable[[Step, Guidance], None] | None = None,
+    stale: Stale = never,
 ) -> GuidedSample:
     """Sample a flow with one of the `ESTIMATORS`; weight 0 gives the same BC samples by all.
 
@@ -75,98 +91,105 @@ def sample_guided(
         robust_critic: Q_r for robust_q, from noisy actions [N] and t to values [N].
         positive_field: v_+ for cfgrl.
         start: x_0 in the place of noise, of the batch shape; its dtype is used throughout.
+        observe: called at every Euler step with what the estimator saw and what it answered.
         stale: turns true when nobody waits for the result any more.
 
     Returns:
         Positions in the dtype of `start`, else of the field (float32 if it has none).
 
     Raises:
-        ValueError: an argument out of range, a critic that returns another shape than [N] or
-            numbers that are not finite, or an estimator that cannot serve this field.
+        ValueError: an argument out of range, a critic that returns another shape than [N],
+            numbers that are not finite or no gradient, an estimator that cannot serve this field,
+            or particles that run away beyond all numbers.
         Cancelled: `stale()` became true between two steps.
     """
-    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    n_steps = _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
-    counts = {"n_candidates": n_candidates, "ascent_steps": ascent_steps}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+    check_generator(generator)
+    n_candidates = whole("n_candidates", n_candidates, low=1)
+    ascent_steps = whole("ascent_steps", ascent_steps, low=1)
+    chosen = ESTIMATORS[estimator]
     oracles = Oracles(
         field=field,
-        critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,),
+        critics=_critics(critic),
         robust_critic=robust_critic,
         positive_field=positive_field,
     )
-    if not oracles.critics:
-        raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
     # Autograd refuses tensors of inference mode, in which a caller may be.
     with torch.inference_mode(False), torch.no_grad():
         starts = _starts(
-            field, n_particles, generator, start, n_candidates if estimator == "best_of_n" else 1
+            field, n_particles, generator, start, n_candidates if chosen.chooses else 1
         )
         w = torch.as_tensor(weight, dtype=starts.dtype, device=starts.device).clone()
         _check_broadcast(w, oracles.batch(starts[0]))
         if field.action_size is not None and w.ndim:
             w = w[..., None]
-        options = {"schedule": schedule, "clip": clip, "gradient_norm": gradient_norm}
+        first = Step(
+            x=starts[0],
+            velocity=starts[0],  # of no step yet
+            times=[i / n_steps for i in range(n_steps + 1)],
+            weight=w,
+            oracles=oracles,
+            schedule=schedule,
+            clip=clip,
+            gradient_norm=gradient_norm,
+        )
         # Candidates flow one by one: the first is the BC sample to the last bit.
-        flows = [_flow(x, w, n_steps, estimator, oracles, options, stale) for x in starts]
-        path, push, queries = flows[0]
-        actions = path[-1] if clip is None else path[-1].clamp(*clip)
-        if estimator == "grad_step":
-            queries = []
-            for _ in range(ascent_steps):
-                check(stale)
-                queries.append(actions)
-                actions = actions + step_size * w * oracles.gradient(actions)
-                actions = actions if clip is None else actions.clamp(*clip)
-        if estimator == "best_of_n":
-            ends = torch.stack([flow[0][-1] for flow in flows])
-            queries = list(ends if clip is None else ends.clamp(*clip))
-            values = torch.stack([oracles.values(candidate) for candidate in queries])
-            if field.action_size is not None:
-                values = values[..., None]
-            best = (w * values).argmax(0)[None]  # the first of equals
-            actions = torch.stack(queries).take_along_dim(best, 0)[0]
-            path, push = (
-                torch.stack([flow[i] for flow in flows]).take_along_dim(best[None], 0)[0]
-                for i in (0, 1)
-            )
+        flows = [_flow(replace(first, x=x), chosen, observe, stale) for x in starts]
+        ending = Ending(
+            oracles=oracles,
+            weight=w,
+            clip=clip,
+            ascent_steps=ascent_steps,
+            step_size=step_size,
+            stale=stale,
+        )
+        end = chosen.finish(flows, ending)
+        like = {"dtype": starts.dtype, "device": starts.device}
         return GuidedSample(
-            actions=actions,
-            trajectory=path,
-            queries=torch.stack(queries) if queries else path[:0],
-            times=torch.arange(n_steps + 1, dtype=path.dtype, device=path.device) / n_steps,
-            guidance=push,
+            actions=end.actions,
+            trajectory=end.trajectory,
+            queries=torch.stack(end.queries) if end.queries else end.trajectory[:0],
+            query_times=torch.tensor(end.query_times, **like),
+            times=torch.arange(n_steps + 1, **like) / n_steps,
+            guidance=end.guidance,
             passes=oracles.passes,
         )
 
 
 def _flow(
-    x: Tensor,
-    weight: Tensor,
-    n_steps: int,
-    estimator: str,
-    oracles: Oracles,
-    options: dict[str, Any],
-    stale: Callable[[], bool],
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Euler's steps from noise: the path [T + 1, ...], the guidance [T, ...], the queries."""
-    times = [i / n_steps for i in range(n_steps + 1)]
-    path, push, queries = [x], [], []
-    for i in range(n_steps):
+    first: Step,
+    estimator: Estimator,
+    observe: Callable[[Step, Guidance], None] | None,
+    stale: Stale,
+) -> Flown:
+    """Euler's steps from noise; `first` says where they begin, and all that stays the same."""
+    x, times = first.x, first.times
+    path, push, queries, asked = [x], [], [], []
+    for i, (t, later) in enumerate(itertools.pairwise(times)):
         check(stale)
-        velocity = oracles.velocity(x, times[i])
-        step = Step(
-            x=x, velocity=velocity, times=times[i:], weight=weight, oracles=oracles, **options
-        )
-        found: Guidance = ESTIMATORS[estimator](step)
-        x = x + (times[i + 1] - times[i]) * (velocity + found.velocity)
+        step = replace(first, x=x, velocity=first.oracles.velocity(x, t), times=times[i:])
+        found = estimator(step)
+        if observe is not None:
+            observe(step, found)
+        x = x + (later - t) * (step.velocity + found.velocity)
+        if not x.isfinite().all():
+            raise ValueError(
+                f"{int((~x.isfinite()).sum())} of {x.numel()} coordinates are no longer finite "
+                f"after step {i + 1} of {len(times) - 1}: lower the weight or take more steps."
+            )
         path.append(x)
         push.append(found.velocity)
         if found.queries is not None:
             queries.append(found.queries)
-    return torch.stack(path), torch.stack(push), queries
+            asked.append(t)
+    return Flown(
+        actions=x if first.clip is None else x.clamp(*first.clip),
+        trajectory=torch.stack(path),
+        guidance=torch.stack(push),
+        queries=tuple(queries),
+        query_times=tuple(asked),
+    )
 
 
 def guided_velocity(
@@ -176,12 +199,12 @@ def guided_velocity(
     *,
     estimator: str,
     weight: int | float,
-    n_steps: int,
+    n_steps: SupportsIndex,
     schedule: str = "constant",
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
-    steps: Sequence[int] | None = None,
-    stale: Callable[[], bool] = never,
+    steps: Sequence[SupportsIndex] | None = None,
+    stale: Stale = never,
 ) -> tuple[Tensor, Tensor]:
     """Velocity and guidance that Euler steps would see at the same positions.
 
@@ -198,20 +221,17 @@ def guided_velocity(
     Raises:
         ValueError, Cancelled: as in `sample_guided`.
     """
-    _check(field, estimator, n_steps, schedule, clip, gradient_norm)
+    n_steps = _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
-    oracles = Oracles(
-        field=field, critics=tuple(critic) if isinstance(critic, list | tuple) else (critic,)
-    )
+    oracles = Oracles(field=field, critics=_critics(critic))
     velocities, pushes = [], []
     with torch.inference_mode(False), torch.no_grad():
         x = x.clone()
         for i in range(n_steps) if steps is None else steps:
             check(stale)
-            velocity = oracles.velocity(x, i / n_steps)
             step = Step(
                 x=x,
-                velocity=velocity,
+                velocity=oracles.velocity(x, i / n_steps),
                 times=[j / n_steps for j in range(i, n_steps + 1)],
                 weight=torch.as_tensor(weight, dtype=x.dtype, device=x.device),
                 oracles=oracles,
@@ -219,14 +239,21 @@ def guided_velocity(
                 clip=clip,
                 gradient_norm=gradient_norm,
             )
-            velocities.append(velocity)
+            velocities.append(step.velocity)
             pushes.append(ESTIMATORS[estimator](step).velocity)
         return torch.stack(velocities), torch.stack(pushes)
 
 
+def _critics(critic: Critic | Sequence[Critic]) -> tuple[Critic, ...]:
+    critics = tuple(critic) if isinstance(critic, list | tuple) else (critic,)
+    if not critics:
+        raise ValueError("critic=() is empty: pass a critic, or a list of at least one.")
+    return critics
+
+
 def _starts(
     field: Field,
-    n_particles: int | Sequence[int],
+    n_particles: SupportsIndex | Sequence[SupportsIndex],
     generator: torch.Generator,
     start: Tensor | None,
     n_candidates: int,
@@ -235,9 +262,10 @@ def _starts(
 
     Drawn in float32 for every dtype, so that precision does not change the sample.
     """
-    batch = (n_particles,) if isinstance(n_particles, int) else tuple(n_particles)
-    if not batch or min(batch) < 1:
-        raise ValueError(f"n_particles={n_particles} must be at least 1 along every axis.")
+    given = n_particles if isinstance(n_particles, Sequence) else (n_particles,)
+    if not given:
+        raise ValueError("n_particles=() is empty: ask for at least one particle.")
+    batch = tuple(whole("n_particles", n, low=1) for n in given)
     shape = batch if field.action_size is None else (*batch, field.action_size)
     if start is not None and tuple(start.shape) != shape:
         raise ValueError(
@@ -247,26 +275,32 @@ def _starts(
     device = generator.device if start is None else start.device
     first = start
     if first is None:
-        first = torch.randn(shape, generator=generator, device=device).to(dtype)
+        first = torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(
+            dtype
+        )
     if not first.isfinite().all():
         raise ValueError("start has entries that are not finite: replace NaN and infinity.")
-    more = torch.randn(n_candidates - 1, *shape, generator=generator, device=generator.device)
+    more = torch.randn(
+        n_candidates - 1, *shape, generator=generator, device=generator.device, dtype=torch.float32
+    )
     return torch.cat((first.clone()[None], more.to(device, dtype)))
 
 
-def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> None:
+def _check(field, estimator, n_steps, schedule, clip, gradient_norm) -> int:
+    """Raise unless the arguments fit; the number of steps as a Python int."""
+    check_field(field)
     if estimator not in ESTIMATORS:
         raise ValueError(
             f"estimator={estimator!r} is unknown; choose one of {', '.join(ESTIMATORS)}."
         )
-    if not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(f"n_steps={n_steps} must be a whole number of at least 1, such as 10.")
+    n_steps = whole("n_steps", n_steps, low=1, why="the paper takes 10")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r} is unknown; choose one of {SCHEDULES}.")
     if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
         raise ValueError(f"clip={clip} must be (low, high) with low < high, or None.")
     if gradient_norm is not None and not 0 < gradient_norm < math.inf:
         raise ValueError(f"gradient_norm={gradient_norm} must be above 0 and finite, or None.")
+    return n_steps
 
 
 def _check_broadcast(weight: Tensor, batch: torch.Size) -> None:

@@ -1,11 +1,12 @@
-"""The exact optimum p*(a) ∝ p_1(a) e^{wQ(a)} in one dimension, and how far samples are from it.
+"""The exact optimum p*(a) ∝ p_1(a) e^{wQ(a)}, and how far samples of numbers are from it.
 
 `tilt` gives it on a grid. As the end of a flow, its velocity follows from the posterior mean D* of
 x_1 under p* in the place of p_1:
 
     v* = (D* - x)/(1 - t) = v + ((1 - t)/t) ∇_x log E[e^{wQ(x_1)} | x_t = x]
 
-`Posterior` computes D*, and other expectations given x_t, by quadrature for any t below 1.
+`Posterior` computes D*, and other expectations given x_t, by quadrature for any t below 1; for
+actions that are vectors so does tilting_vectors.py.
 
 Source: Zhou et al. 2026, arXiv:2606.11087, Section 4 (closed-form optimum of KL-regularised RL).
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .critics import Critic
 from .mixture import GaussianMixture, Scalar
+from .tilting_vectors import VectorPosterior
 
 LogFactor = Callable[[Tensor], Tensor]
 
@@ -40,27 +42,38 @@ CHUNK = 1 << 21  # numbers held at once
 def tilt(
     mixture: GaussianMixture, critic: Critic, weight: Scalar, grid: Tensor
 ) -> Float[Tensor, " m"]:
-    """Density of p*(a) ∝ p_1(a) e^{wQ(a)} on a grid, normalised by the trapezoid rule.
+    """Density of p*(a) ∝ p_1(a) e^{wQ(a)}: of numbers on a grid, of vectors at any points.
 
-    Computed in logarithms and float64, so that large weights neither overflow nor underflow.
+    Numbers are normalised by the trapezoid rule, vectors by a quadrature over the mixture's
+    components (tilting_vectors.py). Computed in logarithms and float64, so that large weights
+    neither overflow nor underflow.
 
     Args:
-        mixture: p_1, in one dimension.
-        critic: Q, from actions [m] to values [m].
+        mixture: p_1.
+        critic: Q, from actions [m] or [m, d] to values [m].
         weight: w = 1/β, at least 0.
-        grid: [m], increasing positions that hold the mass of p*; unequal steps are welcome.
+        grid: [m], increasing positions that hold the mass of p*; unequal steps are welcome. For
+            vectors any points [m, d].
 
     Returns:
-        Densities in the grid's dtype.
+        Densities [m] in the grid's dtype.
 
     Raises:
-        ValueError: a mixture of vectors, a weight that is negative or NaN, a grid that does not
-            increase, or a critic that returns another shape or values that are not finite.
+        ValueError: a weight that is negative or NaN, a grid that does not increase or is of
+            another dimension, a critic that returns another shape or values that are not finite,
+            or one too steep for the quadrature over vectors.
     """
     check_weight(weight)
+    weight = float(weight)
+    if isinstance(mixture, GaussianMixture) and mixture.action_size is not None:
+
+        def log_factor(actions: Tensor) -> Tensor:
+            return weight * critic_values(critic, actions.to(grid.dtype)).double()
+
+        with torch.no_grad():
+            return VectorPosterior(mixture, log_factor, device=grid.device).log_prob(grid).exp()
     check_grid(grid)
     one_dimension(mixture)
-    weight = float(weight)
     with torch.no_grad():
         wide = grid.double()
         log_p = mixture.log_prob(wide) + weight * critic_values(critic, grid).double()

@@ -1,5 +1,6 @@
 """Every estimator's guidance, against finite differences, closed forms and the equations."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -202,13 +203,52 @@ def test_a_critic_of_steps_has_no_gradient_but_can_be_tilted_by():
 
 
 @pytest.mark.parametrize("name", ["exact", "robust_q", "cfgrl"])
-def test_quadrature_needs_a_mixture_of_numbers(name):
+def test_quadrature_needs_a_mixture(name):
+    with pytest.raises(ValueError, match=f"{name}.*GaussianMixture, but the field is a Net.*pass"):
+        guidance(name, 2, field=Net())
+
+
+@pytest.mark.parametrize("name", ["robust_q", "cfgrl"])
+def test_some_quadratures_need_numbers(name):
     plane = GaussianMixture([[0.0, 0.0]], [1.0], [1.0])
-    for field, x in ((Net(), X), (plane, torch.zeros(3, 2, dtype=torch.float64))):
-        with pytest.raises(ValueError, match=f"{name}.*one-dimensional GaussianMixture.*pass"):
-            guidance(name, 2, field=field, x=x)
+    with pytest.raises(ValueError, match=f"{name}.*one-dimensional GaussianMixture.*pass"):
+        guidance(name, 2, field=plane, x=torch.zeros(3, 2, dtype=torch.float64))
 
 
 def test_a_gradient_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="gradient is not finite at the action"):
         guidance("ood", 2, critic=lambda a: -(a.square().sqrt()), x=torch.zeros(3))
+
+
+HIDDEN = {
+    "detached": lambda a: HILL(a).detach(),
+    "of a detached action": lambda a: HILL(a.detach()),
+    "through numpy": lambda a: torch.from_numpy(np.sin(a.detach().numpy())),
+    "numpy on a gradient": lambda a: torch.from_numpy(np.sin(a.numpy())),
+}
+
+
+@pytest.mark.parametrize("critic", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("estimator", ["ood", "qgf", "bptt", "qgf_jacobian"])
+def test_a_critic_whose_gradient_is_hidden_is_refused(estimator, critic):
+    """It would return unguided samples under the name of guidance."""
+    with pytest.raises(ValueError, match=r"has no gradient.*without detach\(\)"):
+        guidance(estimator, 4, critic=critic)
+
+
+def test_choosing_asks_for_no_gradient():
+    chosen = sample_guided(
+        *(MIXTURE, HIDDEN["through numpy"]),
+        **{"estimator": "best_of_n", "weight": 1.0, "n_steps": 3, "n_particles": 50},
+        generator=seeded(0),
+    )
+    assert chosen.actions.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [lambda a: torch.zeros(len(a)), lambda a: (a > 0.5) * 1.0, lambda a: a.detach() * 0 + 2.0],
+    ids=["constant", "step", "detached constant"],
+)
+def test_a_critic_that_does_not_slope_has_gradient_zero(critic):
+    assert (guidance("qgf", 4, critic=critic) == 0).all()

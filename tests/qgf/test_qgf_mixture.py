@@ -10,7 +10,8 @@ from qgf_inputs import mixtures
 
 from intuitive.common.runtime import seeded
 from intuitive.qgf import GaussianMixture
-from intuitive.qgf.trimodal import PRESETS, flow_endpoint
+from intuitive.qgf.mixture import flow_endpoint
+from intuitive.qgf.trimodal import PRESETS
 
 WIDE = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
 ONE = GaussianMixture([0.0], [1.0], [1.0])
@@ -228,3 +229,33 @@ def test_positions_of_another_dimension_are_refused():
         GaussianMixture([[0.0, 0.0]], [1.0], [1.0]).velocity(torch.zeros(4, 3), 0.5)
     with pytest.raises(ValueError, match="n=0"):
         ONE.sample(0, seeded(0))
+
+
+# ------------------------------------------------------------------------------- few digits
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_and_nothing_else(dtype):
+    """Also at t = 1, where v = x."""
+    mixture = PRESETS["B"].mixture
+    x = torch.linspace(-2, 2, 41).to(dtype)
+    for t in (0.0, 0.5, 0.9, 1.0):
+        for name in ("velocity", "posterior_mean", "posterior_mean_jacobian", "log_prob_t"):
+            got = getattr(mixture, name)(x, t)
+            want = getattr(mixture, name)(x.double(), t)
+            assert got.dtype == dtype
+            close = {"rtol": 0.02, "atol": 0.02}
+            torch.testing.assert_close(got.double(), want.to(dtype).double(), **close)
+    assert torch.equal(mixture.velocity(x, 1.0), x)
+
+
+@pytest.mark.parametrize("std", [1e-20, 1e-150, 1e-300])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_modes_too_narrow_for_the_dtype_are_points(std, dtype):
+    """σ² vanishes in the dtype: the flow still ends in x at t = 1, and aims at a mode before."""
+    mixture = GaussianMixture([-1.0, 0.5], [std, std])
+    x = torch.tensor([-1.0, -0.3, 0.5, 2.0], dtype=dtype)
+    assert torch.equal(mixture.velocity(x, 1.0), x)
+    assert torch.equal(mixture.posterior_mean(x, 1.0), x)
+    aimed = mixture.posterior_mean(x, 0.99)
+    torch.testing.assert_close(aimed, torch.tensor([-1.0, -1.0, 0.5, 0.5], dtype=dtype))

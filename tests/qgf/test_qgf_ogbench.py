@@ -1,4 +1,4 @@
-"""Data, evaluation and committed result of the OGBench tasks; most need no OGBench."""
+"""Data and evaluation of the OGBench tasks; most tests need no OGBench."""
 
 import dataclasses
 import subprocess
@@ -21,7 +21,6 @@ from intuitive.qgf.ogbench_tasks import (
     guided_policy,
     have_ogbench,
     load_recorded,
-    ogbench_result,
     promised,
     save_recorded,
 )
@@ -110,32 +109,6 @@ def test_actions_stay_in_bounds_under_a_large_weight(agent):
     assert act(torch.zeros(4, 2), seeded(0)).abs().max() <= 1
 
 
-# ------------------------------------------------------------------------------- the result
-
-
-def test_committed_result_chooses_weights_on_other_episodes():
-    values, made = ogbench_result()
-    assert made["config"]["tuning_seed"] != made["config"]["scored_seed"]
-    for name, task in values["tasks"].items():
-        assert name in TASKS
-        for row in task["scored"]:
-            rivals = [other for other in task["tuning"] if other["way"] == row["way"]]
-            best = max(rivals, key=lambda other: (other["success"], -other["steps"]))
-            assert row["weight"] == best["weight"]
-            assert 0 <= row["success"] <= 1
-            assert row["steps"] <= TASKS[name].max_steps
-
-
-def test_committed_critics_promise_more_for_the_best_of_more():
-    """The candidates of best-of-16 hold those of best-of-4, and these the cloned action."""
-    values, _ = ogbench_result()
-    for task in values["tasks"].values():
-        for critic in {row["critic"] for row in task["exploitation"]}:
-            rows = [row for row in task["exploitation"] if row["critic"] == critic]
-            said = {row["way"]: row["promised"] for row in rows}
-            assert said["bc"] <= said["best_of_n_4"] <= said["best_of_n_16"]
-
-
 # ------------------------------------------------------------------------------- the errors
 
 
@@ -153,7 +126,7 @@ def test_counts_below_one_are_refused():
 
 def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(ogbench_tasks, "have_ogbench", lambda: False)
-    with pytest.raises(ModuleNotFoundError, match=r"intuitive\[ogbench\].*ogbench_result"):
+    with pytest.raises(ModuleNotFoundError, match=r"intuitive\[ogbench\].*results.ogbench"):
         generate("pointmaze-medium", n_transitions=10, seed=0)
 
 

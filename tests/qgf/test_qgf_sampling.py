@@ -13,7 +13,7 @@ from intuitive.qgf.trimodal import PRESETS
 
 SPEC_A, SPEC_B = PRESETS["A"].mixture, PRESETS["B"].mixture
 PLANE = GaussianMixture([[0.8, 0.0], [-0.4, 0.7], [-0.4, -0.7]], [0.1] * 3, [0.2, 0.3, 0.5])
-ONE_DIMENSION = {"exact", "robust_q", "cfgrl"}
+ONE_DIMENSION = {"robust_q", "cfgrl"}
 
 
 def sample(estimator, field=SPEC_B, critic=PRESETS["B"].q, **options):
@@ -223,3 +223,8 @@ def test_particles_that_run_away_are_named():
     """Beyond Euler's limit OOD leaves every bound; the message says what to change."""
     with pytest.raises(ValueError, match="lower the weight or take more steps"):
         sample("ood", SPEC_A, QuadraticCritic(0.8), weight=1e6, n_steps=100)
+
+
+def test_particles_beyond_all_numbers_are_named():
+    with pytest.raises(ValueError, match=r"no longer finite after step \d+ of 10: lower"):
+        sample("cfgrl", weight=1e30)

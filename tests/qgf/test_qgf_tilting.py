@@ -82,7 +82,7 @@ def test_front_door_gives_the_function_not_a_module():
         ({"critic": lambda a: a.sum()}, r"returned \(\)"),
         ({"critic": lambda a: 1.0}, "returned float"),
         ({"critic": lambda a: a / 0}, "returned (-inf|nan|inf) at the action"),
-        ({"mixture": GaussianMixture([[0.0, 0.0]], [1.0], [1.0])}, "one dimension.*action_size=2"),
+        ({"mixture": GaussianMixture([[0.0, 0.0]], [1.0], [1.0])}, "last axis must have size 2"),
     ],
 )
 def test_impossible_tilts_are_refused(change, message):

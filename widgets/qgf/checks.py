@@ -4,17 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from intuitive.qgf.experiments import trimodal
+from intuitive.qgf.experiments.trimodal import Run
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
-from intuitive.qgf.trimodal import MEANS, PRESETS, Run, TrimodalParams, frontier, trimodal
+from intuitive.qgf.sweep import best_at, least_kl, sweep_weights
+from intuitive.qgf.trimodal import MEANS, PRESETS, TrimodalParams
 
-from ..kit import CheckYourself
-from .qgf_frontier import best_at, least_kl
+from ..kit import CheckYourself, fixed, percent
+from .styles import plain
 
 ENOUGH = 0.95  # share of particles in the peak's own mode: an estimator that does not miss
 
 
 def _runs(params: TrimodalParams, first: str, second: str) -> tuple[Run, ...]:
-    return trimodal(replace(params, estimator=first, second=second)).runs
+    return trimodal.run(replace(params, estimator=first, second=second)).runs
 
 
 def missing_peak() -> CheckYourself:
@@ -33,12 +36,13 @@ def missing_peak() -> CheckYourself:
         hit = [shares[peak][0] >= ENOUGH for peak in (inner, outer)]
         right = {(True, False): 0, (False, True): 1, (True, True): 2}.get((hit[0], hit[1]), 3)
         return right, (
-            f"With the peak at {inner:g} OOD brings {shares[inner][0]:.0%} of the particles into "
-            f"its mode (QGF {shares[inner][1]:.0%}), with the peak at {outer:g} "
-            f"{shares[outer][0]:.0%}. A noisy action stands near t times the clean one, so OOD, "
-            "which pulls the noisy action to a*, decodes to about a*/t: too far out. Beyond the "
-            f"inner mode lies the wrong one (mean {ends[inner]:.2f}); beyond the outer one there "
-            f"is none, and the flow holds the particles (mean {ends[outer]:.2f}). The critic makes "
+            f"With the peak at {plain(inner)} OOD brings {percent(shares[inner][0])} of the "
+            f"particles into its mode (QGF {percent(shares[inner][1])}), with the peak at "
+            f"{plain(outer)} {percent(shares[outer][0])}. A noisy action stands near t times the "
+            "clean one, so OOD, which pulls the noisy action to a*, decodes to about a*/t: too far "
+            f"out. Beyond the inner mode lies the wrong one (mean {fixed(ends[inner])}); beyond "
+            f"the outer one there is none, and the flow holds the particles (mean "
+            f"{fixed(ends[outer])}). The critic makes "
             "no error in either case."
         )
 
@@ -68,11 +72,11 @@ def optimiser() -> CheckYourself:
         by_name = {run.estimator: run for run in _runs(preset, "exact", "flow_dps")}
         by_name["qgf"] = _runs(preset, "qgf", "none")[0]
         found = [by_name[name] for name in names]
-        front = frontier(preset, (preset.weight,), ()).by_return
+        front = sweep_weights(preset, (preset.weight,), ()).by_return
         right = max(range(len(found)), key=lambda i: found[i].return_mean)
         best = found[right]
         listed = "; ".join(
-            f"{ESTIMATOR_NAMES[run.estimator]} {run.return_mean:.2f} at W1 {run.w1:.2f}"
+            f"{ESTIMATOR_NAMES[run.estimator]} {fixed(run.return_mean)} at W1 {fixed(run.w1)}"
             for run in found
         )
         return right, (
@@ -80,10 +84,10 @@ def optimiser() -> CheckYourself:
             f"{ESTIMATOR_NAMES[best.estimator]} has the highest return and is "
             f"{'also' if best.w1 == max(run.w1 for run in found) else 'not'} the farthest from "
             f"the distribution that w asks for. The frontier decides: it spends "
-            f"{best.kl_to_bc:.1f} nats, for which {best_at(front, best.kl_to_bc):.2f} is possible, "
-            f"and its {best.return_mean:.2f} could be had for "
-            f"{least_kl(front, best.return_mean):.1f}. A high return at the same w does not show "
-            "a better sample; it shows more optimisation."
+            f"{fixed(best.kl_to_bc, 1)} nats, for which {fixed(best_at(front, best.kl_to_bc))} is "
+            f"possible, and its {fixed(best.return_mean)} could be had for "
+            f"{fixed(least_kl(front, best.return_mean), 1)}. A high return at the same w shows no "
+            "better sample; it shows more optimisation."
         )
 
     return CheckYourself(
@@ -111,11 +115,12 @@ def worse_than_nothing() -> CheckYourself:
         )
         right = (1 if survives else 2) if worse else 0
         return right, (
-            f"BC earns {nothing.return_mean:.2f}, QGF {qgf.return_mean:.2f}, best of 16 "
-            f"{best.return_mean:.2f}. At t = 0 every one-step estimate is the mean of the data, "
+            f"BC earns {fixed(nothing.return_mean)}, QGF {fixed(qgf.return_mean)}, best of 16 "
+            f"{fixed(best.return_mean)}. At t = 0 every one-step estimate is the mean of the data, "
             "so the whole cloud follows the gradient there, to the right, where the low broad "
-            f"bump is: {qgf.mode_masses[-1]:.0%} end in that mode. Best of 16 tries whole samples "
-            f"and compares values, for {best.passes} network passes per action against QGF's "
+            f"bump is: {percent(qgf.mode_masses[-1])} end in that mode. Best of 16 tries whole "
+            f"samples and compares values, for {best.passes} network passes per action against "
+            "QGF's "
             f"{qgf.passes}."
         )
 

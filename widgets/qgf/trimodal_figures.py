@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from intuitive.qgf.guidance import ESTIMATOR_NAMES
-from intuitive.qgf.trimodal import Run, Sweep, TrimodalResult
+from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.experiments.trimodal import Run, TrimodalResult
+from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
+from intuitive.qgf.sweep import Sweep
 
 from .. import theme
+from ..kit import fixed
+from .styles import CRITIC, EXACT, MODES, UNGUIDED, plain
 
-CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
-EXACT, UNGUIDED = theme.GREEN, theme.GREY
 PARTICLES = "rgba(127,127,127,0.45)"
-MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
 EXPLOITED = "rgba(213,94,0,0.22)"
 
 N_POINTS = 3_000  # points of all paths; fewer paths when there are many Euler steps
@@ -31,12 +31,11 @@ FAR = 50.0  # particles farther out of sight are drawn this far
 TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
 SHADES = 254
 CRITIC_SHARE = 0.17  # of the width, at the right end
+BAR_SHARE = 0.1  # likewise, for the velocities' colours
+TIME = "time t: noise → action"
 GAP = 0.05
-UPPER, LOWER = (0.42, 1.0), (0.0, 0.38)  # shares of the height: paths, velocities
 UPPER_HALF, LOWER_HALF = (0.54, 1.0), (0.0, 0.46)
 Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
-STABILITY_LIMIT = 2
-STEERED = {"ood", "qgf", "qgf_jacobian", "flow_dps", "chain", "bptt", "robust_q"}  # step by w∇Q
 WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
 DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -83,7 +82,7 @@ def _columns(
     *,
     first: int = 0,
     right: float = 1.0,
-    anchor: str = "y2",
+    anchor: str = "y",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Axes of one column per run, and their headings; axes count from `first`."""
     layout, headings = {}, []
@@ -101,6 +100,7 @@ def _line(x: Any, y: Any, name: str, line: dict[str, Any], **more: Any) -> dict[
     return {**kind, "x": _short(x), "y": _short(y), "line": line, **more}
 
 
+@np.errstate(under="ignore")  # whatever a notebook has set
 def _short(numbers: Any) -> np.ndarray:
     return np.asarray(numbers, dtype=np.float32)
 
@@ -108,23 +108,20 @@ def _short(numbers: Any) -> np.ndarray:
 # ------------------------------------------------------------------------------------ through time
 
 
-def flow_figure(result: TrimodalResult) -> go.Figure:
-    """Particles from noise to action beside the critic; below them, the velocity that moves them.
+def flow_figure(result: TrimodalResult) -> theme.Figure:
+    """Particles from noise to action beside the critic.
 
     Paths and marks are shapes: plotly makes an element of the page for every particle of a
     trace, and one for all of them here.
     """
-    layout, headings = _columns(
-        result, "time t: noise → action", (0, 1), first=1, right=1 - CRITIC_SHARE - 0.03
-    )
+    layout, headings = _columns(result, TIME, (0, 1), first=1, right=1 - CRITIC_SHARE - 0.03)
     side = (1 - CRITIC_SHARE, 1.0)
     headings.append(_heading("critic and data", side))
     looked = result.frame_times[result.frame]
     traces, shapes = _critic(result), []
     for column, run in enumerate(result.runs, start=1):
         axis = theme.x_axis(column)
-        nothing = _line([np.nan], [np.nan], "", {"width": 1}, xaxis=axis)  # shapes need its axes
-        traces += [_velocity(result, run, axis), nothing]
+        traces.append(_line([np.nan], [np.nan], "", {"width": 1}, xaxis=axis))  # shapes need axes
         shapes += [*_paths(result, run, axis), *_asked(result, run, axis)]
         shapes.append(theme.line(x=looked, axis=axis, colour=theme.GREY))
     return theme.figure(
@@ -132,8 +129,24 @@ def flow_figure(result: TrimodalResult) -> go.Figure:
         annotations=headings,
         shapes=shapes,
         xaxis=_axis("", (0, 1.2), side, showticklabels=False, anchor="y"),
-        yaxis=_axis("position x", result.view, UPPER, anchor="x2"),
-        yaxis2=_axis("position x", result.view, LOWER, anchor="x2"),
+        yaxis=_axis("position x", result.view, (0.0, 1.0), anchor="x2"),
+        **layout,
+    )
+
+
+def velocity_figure(result: TrimodalResult) -> theme.Figure:
+    """The guided velocity over time and position."""
+    layout, headings = _columns(result, TIME, (0, 1), right=1 - BAR_SHARE)
+    axes = [theme.x_axis(column) for column in range(len(result.runs))]
+    return theme.figure(
+        [_velocity(result, run, axis) for run, axis in zip(result.runs, axes, strict=True)],
+        annotations=headings,
+        shapes=[
+            theme.line(x=result.frame_times[result.frame], axis=axis, colour=theme.GREY)
+            for axis in axes
+        ],
+        y="position x",
+        y_range=result.view,
         **layout,
     )
 
@@ -209,19 +222,16 @@ def _velocity(result: TrimodalResult, run: Run, axis: str) -> dict[str, Any]:
         "zmin": 0,
         "zmax": SHADES,
         "colorscale": theme.SIGNED,
-        "showscale": axis == "x2",
+        "showscale": axis == "x",
         "colorbar": {
             "thickness": 12,
-            "x": 1 - CRITIC_SHARE,
+            "x": 1 - BAR_SHARE + 0.02,
             "xanchor": "left",
-            "y": sum(LOWER) / 2,
-            "len": LOWER[1] - LOWER[0],
             "tickvals": [0, SHADES / 2, SHADES],
-            "ticktext": [f"−{top:g} down", "0", f"+{top:g} up"],
+            "ticktext": [f"−{plain(top)} down", "0", f"+{plain(top)} up"],
             "title": {"text": "velocity", "side": "top"},
         },
         "xaxis": axis,
-        "yaxis": "y2",
         "hoverinfo": "skip",
     }
 
@@ -235,13 +245,15 @@ def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
 # ------------------------------------------------------------------------------------ densities
 
 
-def density_figure(result: TrimodalResult) -> go.Figure:
+def density_figure(result: TrimodalResult) -> theme.Figure:
     """All particles at the chosen time, and as actions, over the unguided and the exact density."""
     frame = result.frame
     at, unguided, tilted = result.x, result.density, result.tilted
     if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
         at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
-    layout, headings = _columns(result, "position x", [0.75 * end for end in result.view])
+    layout, headings = _columns(
+        result, "position x", [0.75 * end for end in result.view], anchor="y2"
+    )
     traces: list[dict[str, Any]] = []
     for column, run in enumerate(result.runs):
         upper = {"xaxis": theme.x_axis(column), "yaxis": "y"}
@@ -253,7 +265,7 @@ def density_figure(result: TrimodalResult) -> go.Figure:
         traces += _exact(result.fine, result.fine_density, result.fine_tilted, **lower)
     now = [run.marginals[frame] for run in result.runs]
     final = [run.histogram for run in result.runs]
-    said = f"density at t = {result.frame_times[frame]:.3g}"
+    said = f"density at t = {plain(result.frame_times[frame])}"
     upper_ends = _heights(now, unguided, tilted)
     lower_ends = _heights(final, result.fine_density, result.fine_tilted)
     return theme.figure(
@@ -305,9 +317,9 @@ def _steps(edges: np.ndarray, heights: np.ndarray, colour: str, **where: Any) ->
 # ------------------------------------------------------------------------------ over the weight
 
 
-def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
+def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
     """What the critic says of the actions and what they earn, over the weight if it was swept."""
-    layout, _ = _columns(result, "weight w", WEIGHT_ENDS, anchor="y")
+    layout, _ = _columns(result, "weight w", WEIGHT_ENDS)
     top = max(float(result.fine_critic.max()), float(result.fine_return.max()))
     low = result.bc_return - 0.3 * (top - result.bc_return)
     at = max(result.params.weight, 10 ** WEIGHT_ENDS[0])
@@ -346,13 +358,13 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> go.Figure:
             theme.line(y=result.bc_return, axis=axis["xaxis"], colour=UNGUIDED),
             theme.line(y=result.tilt_return, axis=axis["xaxis"], colour=EXACT),
         ]
-        if result.stability > 0 and run.estimator in STEERED:
+        if result.stability > 0 and ESTIMATORS[run.estimator].ascends:
             limit = STABILITY_LIMIT * result.params.weight / result.stability
             if np.log10(limit) < WEIGHT_ENDS[1]:
                 red = {"colour": theme.VERMILION, "dash": "dash"}
                 shapes.append(theme.line(x=limit, axis=axis["xaxis"], **red))
         gap = run.critic_mean - run.return_mean
-        said = f"{ESTIMATOR_NAMES[run.estimator]}: exploitation {minus(f'{gap:+.2f}')}"
+        said = f"{ESTIMATOR_NAMES[run.estimator]}: exploitation {fixed(gap, sign=True)}"
         headings.append(_heading(said, drawn["domain"]) | {"font": {"size": 13}})
     return theme.figure(
         traces,
@@ -376,8 +388,3 @@ def _swept(sweep: Sweep, estimator: str, **where: Any) -> list[dict[str, Any]]:
         _line(sweep.weights, curve.true_return, "return", {**RETURN, "width": 2}, **where),
         _line(sweep.weights, curve.critic, "critic Q", {**Q_LINE, "width": 2.5}, **where, **gap),
     ]
-
-
-def minus(number: str) -> str:
-    """A formatted number with a minus sign in the place of its hyphen."""
-    return number.replace("-", "−")

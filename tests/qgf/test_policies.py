@@ -1,29 +1,30 @@
 """Acting on the fork world: decisions of untrained nets, the choice of weights, what is shipped."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
+import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 
-from intuitive.common.runtime import Cancelled, seeded
+from intuitive.common.runtime import Cancelled, never, seeded
+from intuitive.qgf import results
+from intuitive.qgf.experiments import policies as acting
+from intuitive.qgf.experiments.policies import PolicyParams
 from intuitive.qgf.fork import ForkWorld
 from intuitive.qgf.iql import IQLConfig, make_agent, train
 from intuitive.qgf.policies import (
     WAYS,
     WEIGHTS,
     Curve,
-    PolicyParams,
     Way,
-    committed_runs,
     critic_at,
     decide,
     evaluate,
     fork_chunks,
-    rollouts,
     shipped_agent,
 )
+from intuitive.widgets.qgf import policies as shown
 
 SMALL = IQLConfig(width=16, depth=2)
 AGENT = make_agent(SMALL, (0, 1))
@@ -112,42 +113,79 @@ def test_settings_survive_as_text_and_refuse_what_is_out_of_range():
 
 def test_rollouts_start_together_and_stop_when_nobody_waits():
     with torch.inference_mode():
-        found = rollouts(PolicyParams(ways="bc,qgf,best_of_n_4", n_episodes=6))
+        found = acting.run(PolicyParams(ways="bc,qgf,best_of_n_4", n_episodes=6))
     first = found.ways[0].paths[:, 0]
     assert all((way.paths[:, 0] == first).all() for way in found.ways)
     assert [way.weight for way in found.ways] == [0.0, 3.0, 1.0]
     for way in found.ways:
         assert way.success == pytest.approx(way.won.mean())
     with pytest.raises(Cancelled):
-        rollouts(PolicyParams(n_episodes=2), stale=lambda: True)
+        acting.run(PolicyParams(n_episodes=2), stale=lambda: True)
 
 
 def test_the_shipped_policy_imitates_and_guidance_improves_it():
     """Seed 0, 100 episodes: BC wins about the quarter of episodes that the data do (four standard
     deviations); QGF with its chosen weight wins more and pleases the critic more."""
     assert shipped_agent().seeds == (0,)
-    weight = committed_runs().chosen["qgf"]
-    bc, qgf = rollouts(PolicyParams(ways="bc,qgf", weight=weight, n_episodes=100)).ways
+    weight = results.fork().values.chosen["qgf"]
+    bc, qgf = acting.run(PolicyParams(ways="bc,qgf", weight=weight, n_episodes=100)).ways
     assert abs(bc.success - 0.25) < 0.18
     assert qgf.success > bc.success + 0.2
     assert qgf.first_q > bc.first_q
 
 
-def test_committed_runs_tell_their_parts_apart():
-    runs = committed_runs()
-    assert not set(runs.scored) & set(runs.tuning)
-    assert {curve.way for curve in runs.curves} == set(WAYS) == set(runs.decision_ms)
-    for curve in runs.curves:
-        assert runs.chosen[curve.way] == curve.best_weight(runs.tuning)
-    assert runs.relative_time("bc") == 1
-    assert runs.count_better("qgf", "qgf") == 0
-    with pytest.raises(ValueError, match="way 'dsrl' was not measured"):
-        runs.curve("dsrl")
+# --------------------------------------------------------------------------- what is drawn and said
 
 
-def test_a_slice_of_the_committed_results_comes_out_again(capsys):
-    path = Path(__file__).parents[2] / "benchmarks/qgf_fork.py"
-    spec = importlib.util.spec_from_file_location("qgf_fork_benchmark", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    assert benchmark.main(["--slice"]) == 0, capsys.readouterr().out
+def named(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+@pytest.fixture(scope="module")
+def acted():
+    """An untrained agent: what it wins does not matter here."""
+    agent = make_agent(IQLConfig(width=16, depth=2), (0,))
+    params = PolicyParams(ways="bc,qgf,best_of_n_4", n_episodes=6, n_steps=2)
+    live = acting.run(params, agent=agent, stale=never)
+    return shown.Policies(live=live, runs=results.fork().values)
+
+
+def test_paths_are_drawn_from_start_to_end(acted):
+    figure = go.Figure(shown.paths_figure(acted.live))
+    for column, way in enumerate(acted.live.ways):
+        axis = "x" if column == 0 else f"x{column + 1}"
+        traces = [trace for trace in figure.data if trace.xaxis == axis]
+        ends = np.array(
+            [
+                (trace.x[i - 1], trace.y[i - 1])
+                for trace in traces
+                for i, x in enumerate(trace.x)
+                if x is None
+            ]
+        )
+        want = way.paths[:, -1]
+        gap = np.abs(ends[:, None] - want[None]).max(-1).min(0)
+        assert len(ends) == len(want) and gap.max() < 1e-3
+
+
+def test_curves_are_of_the_scored_seeds_and_mark_the_chosen_weight(acted):
+    runs = acted.runs
+    figure = go.Figure(shown.curves_figure(runs, "returns", ("bc", "qgf"), 3.0))
+    line = named(figure, "QGF")
+    curve = runs.curve("qgf")
+    want = [np.mean(curve.at(w, runs.scored, "returns")) for w in curve.weights]
+    np.testing.assert_allclose(line.y, want)
+    mark = named(figure, "QGF, weight chosen on other seeds")
+    assert mark.x[0] == runs.chosen["qgf"] and mark.x[0] in curve.weights
+    assert set(runs.scored).isdisjoint(runs.tuning)
+    assert len(set(named(figure, "BC").y)) == 1  # a level line: it takes no weight
+
+
+def test_policies_tell_live_wins_and_committed_times(acted):
+    view = shown.present(acted)
+    for way in acted.live.ways:
+        assert f"{way.label} {way.success:.0%}" in view.summary
+    times = {row[0]: row[-1] for row in view.table.rows}
+    assert times["BC"] == "1.0"
+    assert times["QGF"] == f"{acted.runs.relative_time('qgf'):.1f}"
+    assert all(set(names.split(",")) <= set(WAYS) for names in shown.SETS)

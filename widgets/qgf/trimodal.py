@@ -1,21 +1,15 @@
 """The tri-modal flow: where each guidance estimator sends the particles."""
 
 import dataclasses
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from intuitive.qgf.guidance import ESTIMATOR_NAMES
-from intuitive.qgf.trimodal import (
-    PRESETS,
-    Run,
-    Sweep,
-    TrimodalParams,
-    TrimodalResult,
-    sweep_weights,
-    trimodal,
-)
+from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.experiments import trimodal
+from intuitive.qgf.experiments.trimodal import SWEPT, Flow, FlowSetting, Run, TrimodalResult
+from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
+from intuitive.qgf.trimodal import PRESETS
 
-from ..figures import qgf as figures
 from ..kit import (
     Choice,
     Explorer,
@@ -27,138 +21,90 @@ from ..kit import (
     Table,
     Toggle,
     View,
+    fixed,
+    number,
+    percent,
 )
+from . import styles
+from . import trimodal_figures as figures
+from .styles import plain
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
-SWEPT_PARTICLES = 1_000
-PRESET_NAMES = {
-    "A": "A: perfect critic, wide modes",
-    "B": "B: bump outside the data",
-    "C": "C: deceptive mean",
-}
+WEIGHTS = (0.0, *SWEPT)
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
-_SWEEPS: dict[TrimodalParams, Sweep] = {}  # the last one: moving w or t needs no other
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowSetting:
-    """A setting of the flow, and whether the weight is swept as well."""
-
-    flow: TrimodalParams
-    sweep: bool
-
-    @classmethod
-    def of(cls, *, sweep: bool = False, **settings: Any) -> "FlowSetting":
-        return cls(flow=TrimodalParams(**settings), sweep=sweep)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flow:
-    """The flow at one weight, and over all of them where that was asked for."""
-
-    at: TrimodalResult
-    over_weights: Sweep | None
-
-
-def flow_and_sweep(setting: FlowSetting, *, stale: Any, progress: Any) -> Flow:
-    """Sample the flow; the sweep takes fewer particles, and its own sentence of progress."""
-    flow = setting.flow
-    at = trimodal(flow, stale=stale, progress=progress)
-    if not setting.sweep:
-        return Flow(at=at, over_weights=None)
-    fewer = min(flow.n_particles, SWEPT_PARTICLES)
-    key = dataclasses.replace(flow, n_particles=fewer, weight=1.0, time=1.0)
-    swept = _SWEEPS.get(key)
-    if swept is None:
-        names = tuple(dict.fromkeys(run.estimator for run in at.runs))
-        swept = sweep_weights(key, WEIGHTS[1:], names, stale=stale, progress=progress)
-        _SWEEPS.clear()
-        _SWEEPS[key] = swept
-    return Flow(at=at, over_weights=swept)
-
-
-def present_flow(flow: Flow) -> View:
+def present(flow: Flow) -> View:
     result = flow.at
     params, runs = result.params, result.runs
     several = len(runs) > 1
-    readouts = [_stability(result)]
+    readouts = [styles.stability(result.stability, ascends=_ascends(result))]
     for run in runs:
         of = f"{ESTIMATOR_NAMES[run.estimator]}: " if several else ""
         readouts += [
-            Readout(f"{of}W1 to the exact tilt", _number(run.w1)),
-            Readout(f"{of}KL to the exact tilt", f"{_number(run.kl_to_tilt)} nats"),
-            Readout(f"{of}critic Q", _number(run.critic_mean)),
-            Readout(f"{of}true return", _number(run.return_mean)),
+            Readout(f"{of}W1 to the exact tilt", number(run.w1)),
+            Readout(f"{of}KL to the exact tilt", number(run.kl_to_tilt, unit="nats")),
+            Readout(f"{of}critic Q", number(run.critic_mean)),
+            Readout(f"{of}true return", number(run.return_mean)),
         ]
     overshoots = (
-        f" The stability number {result.stability:.2f} is above {figures.STABILITY_LIMIT}: near "
-        "the critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
-        if _overshoots(result)
+        f" The stability number {fixed(result.stability)} is above {STABILITY_LIMIT}: near the "
+        "critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
+        if _ascends(result) and result.stability > STABILITY_LIMIT
         else ""
     )
     summary = (
-        f"Preset {params.preset}, w = {params.weight:g}, T = {params.n_steps}. "
+        f"Preset {params.preset}, w = {plain(params.weight)}, T = {params.n_steps}. "
         + " ".join(_sentence(result, run) for run in runs)
-        + f" The exact tilt earns {_number(result.tilt_return)}, unguided data "
-        f"{_number(result.bc_return)}.{overshoots}"
+        + f" The exact tilt earns {number(result.tilt_return)}, unguided data "
+        f"{number(result.bc_return)}.{overshoots}"
     )
     return View(
         summary=summary,
         figures={
             "flow": figures.flow_figure(result),
-            "densities": figures.density_figure(result),
-            "gap": figures.weight_figure(result, flow.over_weights),
+            "velocity": partial(figures.velocity_figure, result),
+            "densities": partial(figures.density_figure, result),
+            "gap": partial(figures.weight_figure, result, flow.over_weights),
         },
         readouts=tuple(readouts),
         table=_table(result),
-        code=_code(params),
+        code=styles.code(
+            "trimodal",
+            params,
+            "[(run.w1, run.critic_mean, run.return_mean) for run in found.runs]",
+        ),
     )
 
 
 def _sentence(result: TrimodalResult, run: Run) -> str:
     most = max(range(len(result.means)), key=lambda k: run.mode_masses[k])
+    left = ""
+    if run.outside > 0.01:
+        left = f" {percent(run.outside)} have left the picture."
     return (
-        f"{ESTIMATOR_NAMES[run.estimator]}: {run.mode_masses[most]:.0%} of the particles end in "
-        f"the mode at {_plain(result.means[most])} and {run.off_mode:.0%} in none; the critic "
-        f"reads {_number(run.critic_mean)}, the true return is {_number(run.return_mean)}, and "
-        f"the exact tilt is {_number(run.w1)} away in W1."
+        f"{ESTIMATOR_NAMES[run.estimator]}: {percent(run.mode_masses[most])} of the particles end "
+        f"in the mode at {plain(result.means[most])} and {percent(run.off_mode)} in none; the "
+        f"critic reads {number(run.critic_mean)}, the true return is {number(run.return_mean)}, "
+        f"and the exact tilt is {number(run.w1)} away in W1.{left}"
     )
 
 
-def _overshoots(result: TrimodalResult) -> bool:
-    steered = any(run.estimator in figures.STEERED for run in result.runs)
-    return steered and result.stability > figures.STABILITY_LIMIT
-
-
-def _stability(result: TrimodalResult) -> Readout:
-    label, number = "stability number, w/T · sharpest bend", f"{result.stability:.2f}"
-    if _overshoots(result):
-        return Readout(label, f"{number} ▲ above {figures.STABILITY_LIMIT}", alarm=True)
-    if result.stability > figures.STABILITY_LIMIT:
-        return Readout(label, f"{number}, no gradient steps")
-    return Readout(label, f"{number}, below {figures.STABILITY_LIMIT}")
-
-
-def _plain(value: float) -> str:
-    return figures.minus(f"{value:g}")
-
-
-def _number(value: float) -> str:
-    return figures.minus(f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}")
+def _ascends(result: TrimodalResult) -> bool:
+    return any(ESTIMATORS[run.estimator].ascends for run in result.runs)
 
 
 def _table(result: TrimodalResult) -> Table:
-    modes = tuple(f"mode at {_plain(mean)}" for mean in result.means)
+    modes = tuple(f"mode at {plain(mean)}" for mean in result.means)
     header = ("", "true return", "critic Q", "W1 to tilt", "KL to tilt", "KL to data")
     rows = [
         (
             ESTIMATOR_NAMES[run.estimator],
-            *map(_number, (run.return_mean, run.critic_mean)),
-            *map(_number, (run.w1, run.kl_to_tilt, run.kl_to_bc)),
-            *(f"{mass:.3f}" for mass in run.mode_masses),
-            f"{run.off_mode:.3f}",
+            *map(number, (run.return_mean, run.critic_mean)),
+            *map(number, (run.w1, run.kl_to_tilt, run.kl_to_bc)),
+            *(fixed(mass, 3) for mass in run.mode_masses),
+            fixed(run.off_mode, 3),
             f"{run.passes}",
-            f"{run.ms:.0f}",
+            number(run.ms),
         )
         for run in result.runs
     ]
@@ -167,23 +113,8 @@ def _table(result: TrimodalResult) -> Table:
         ("data", result.bc_return, result.bc_critic),
     )
     for name, earned, read in ends:
-        rows.append((name, _number(earned), _number(read), *["–"] * (len(header) + len(modes))))
+        rows.append((name, number(earned), number(read), *["–"] * (len(header) + len(modes))))
     return Table((*header, *modes, "in no mode", "passes", "sampling, ms"), tuple(rows))
-
-
-def _code(params: TrimodalParams) -> str:
-    changed = {
-        field.name: getattr(params, field.name)
-        for field in dataclasses.fields(params)
-        if getattr(params, field.name) != field.default
-    }
-    text = " ".join(f"{name}={value}" for name, value in changed.items())
-    return (
-        "from intuitive.qgf import trimodal\n\n"
-        f'params = trimodal.TrimodalParams.from_text("{text}")\n'
-        "result = trimodal.trimodal(params)\n"
-        "result.runs[0].w1, result.runs[0].critic_mean, result.runs[0].return_mean"
-    )
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -193,7 +124,34 @@ def _preset(name: str) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("preset", *free)}
 
 
-def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values: Any) -> Explorer:
+def _where_ood_ends() -> tuple[int, str]:
+    """Preset A at w = 2: into which mode, and how far from the peak."""
+    params = dataclasses.replace(PRESETS["A"], weight=2.0, estimator="ood")
+    result = trimodal.run(params)
+    (run,) = result.runs
+    share, mean = max(run.mode_masses), float(run.actions.mean())
+    together = share > 0.9
+    right = (0 if abs(mean - params.peak) < result.std / 3 else 1) if together else 2
+    return right, (
+        f"{percent(share)} of the particles end in one mode, at {number(mean)} on average: "
+        f"{number(mean - params.peak, sign=True)} from the critic's peak. A noisy action stands "
+        "near t times the action it becomes, so one that OOD has pulled to a* decodes to about "
+        "a*/t."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "This critic makes no error: it is −(a − a*)², highest at a* = 0.8, where the data "
+        "has a mode. OOD guidance follows its gradient at the noisy action, with w = 2. Where do "
+        "the particles end?"
+    ),
+    choices=("at 0.8", "together, but beside 0.8", "spread over the three modes"),
+    answer=_where_ood_ends,
+)
+
+
+def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any) -> Explorer:
     """Particles of a flow to three modes under one estimator, or two side by side.
 
     Args:
@@ -210,7 +168,7 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
             name="weight",
             label="Weight w",
             values=WEIGHTS,
-            texts=tuple(f"{weight:g}" for weight in WEIGHTS),
+            texts=tuple(map(plain, WEIGHTS)),
         ),
         Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES),
         Range(
@@ -225,7 +183,7 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
         Choice(
             name="preset",
             label="Preset",
-            options=PRESET_NAMES,
+            options=styles.PRESET_NAMES,
             sets={name: _preset(name) for name in PRESETS},
             help="Sets the modes, the critic, w and T.",
             more=True,
@@ -277,21 +235,28 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
         name="qgf_trimodal",
         title="The tri-modal flow",
         params=FlowSetting.of,
-        compute=flow_and_sweep,
-        present=present_flow,
+        compute=trimodal.run_and_sweep,
+        present=present,
         controls=controls,
         plots=(
             Plot(
                 name="flow",
-                label="Particles from noise to action over time with the critic beside them, and "
-                "below them the guided velocity over time and position",
+                label="Particles from noise to action over time, with the critic beside them",
                 caption="Drag the golden point to move the critic's peak. Lines have the colour "
                 "of the mode in which they end (dotted grey: none); golden dashes are the points "
                 "where the estimator asks the critic. The dotted upright is the time looked at. "
                 "On the right: what the critic says (golden), what actions earn (golden, dotted) "
-                "and where the data are (grey). Below: red pushes particles up, blue down.",
-                height=580,
-                drag=(Handle(x=1.1, y="peak", label="a*", colour=figures.CRITIC),),
+                "and where the data are (grey).",
+                height=380,
+                drag=(Handle(x=1.1, y="peak", label="a*", colour=styles.CRITIC),),
+            ),
+            Plot(
+                name="velocity",
+                label="The guided velocity over time and position",
+                caption="Red pushes particles up, blue down. The dotted upright is the time looked "
+                "at.",
+                height=300,
+                tab="Velocity map",
             ),
             Plot(
                 name="densities",
@@ -300,8 +265,8 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
                 caption="Above: all particles at the time looked at. Below: the actions, coloured "
                 "as the paths. Green line: an exact sampler of the tilt p e^(wQ); dotted: without "
                 "guidance. One tall bar is an optimiser at work, not a sampler.",
-                span=6,
                 height=400,
+                tab="Densities",
             ),
             Plot(
                 name="gap",
@@ -310,8 +275,8 @@ def trimodal_flow(preset: str = "B", *, predict: Predict | None = None, **values
                 "earn; the gap is exploitation. Dotted: what the data (grey) and the exact tilt "
                 "(green) earn. Right of the red line Euler steps overshoot. Sweep over the weight, "
                 "under More controls, for the whole curves.",
-                span=6,
-                height=400,
+                height=360,
+                tab="Over the weight",
             ),
         ),
         defaults={**first, **values},
