@@ -11,8 +11,7 @@ from intuitive.kernels import (
     score_and_select,
     select_blocks,
 )
-from intuitive.kernels.block_sparse_attention import triton_tiles
-from intuitive.kernels.score_and_select import chunks
+from intuitive.kernels import limits
 
 HALF, FLOAT = torch.float16, torch.float32
 TOLERANCE = {FLOAT: {"atol": 2e-6, "rtol": 2e-6}, HALF: {"atol": 2e-3, "rtol": 2e-3}}
@@ -76,7 +75,7 @@ def test_unchecked_nan_and_infinity_are_never_selected():
 
 
 def test_chunks_of_queries(monkeypatch):
-    monkeypatch.setattr(chunks, "SCORE_BYTES", 4 * 2 * 5 * 7)  # seven queries at a time
+    monkeypatch.setattr(limits, "SCORE_BYTES", 4 * 2 * 5 * 7)  # seven queries at a time
     q_idx, k_idx = draw_index(1, 20, 70, 2, 64, seed=0)
     want, got = (
         score_and_select(q_idx, k_idx, n_selected=3, block_size=16, impl=impl)
@@ -89,7 +88,7 @@ def test_chunks_of_queries(monkeypatch):
 def test_attention_and_gradients(
     monkeypatch, dtype, b, n, m, h_kv, group, d, block_size, n_selected
 ):
-    monkeypatch.setattr(triton_tiles, "STRETCH", 2)  # so that blocks have several
+    monkeypatch.setattr(limits, "STRETCH", 2)  # so that blocks have several
     x = draw_inputs(
         b, n, m, h_kv, group, d, block_size=block_size, n_selected=n_selected, seed=0, dtype=dtype
     )

@@ -19,7 +19,7 @@ from intuitive.kernels import (
     score_and_select,
     select_blocks,
 )
-from intuitive.kernels.score_and_select import chunks
+from intuitive.kernels import limits
 
 pytestmark = pytest.mark.gpu
 
@@ -194,7 +194,7 @@ def test_scores_and_selection_match_the_oracle(
         chosen = select_blocks(scores, **rule)
         assert torch.equal(chosen, select_blocks(scores, impl="reference", **rule))
         poison()
-        monkeypatch.setattr(chunks, "SCORE_BYTES", 4 * b * h_kv * 300 * (seed % 4 + 1))
+        monkeypatch.setattr(limits, "SCORE_BYTES", 4 * b * h_kv * 300 * (seed % 4 + 1))
         fused = score_and_select(q_idx, k_idx, **rule)
         # a short last chunk takes smaller tiles, whose sums round differently: near ties may flip
         assert (fused == chosen).float().mean() > 0.99
@@ -359,7 +359,7 @@ def test_a_million_tokens_need_no_full_score_array():
     torch.cuda.reset_peak_memory_stats()
     chosen = score_and_select(q_idx, k_idx, n_selected=16, block_size=128)
     peak = torch.cuda.max_memory_allocated() - before
-    assert peak < 2 * chunks.SCORE_BYTES  # all scores would take 1 GiB here, 128 GiB for n = m
+    assert peak < 2 * limits.SCORE_BYTES  # all scores would take 1 GiB here, 128 GiB for n = m
     for i in (0, n // 2, n - 1):  # each query sees the keys up to its own position
         keys = k_idx[:, : m - n + i + 1]
         alone = score_and_select(q_idx[:, i : i + 1], keys, n_selected=16, block_size=128)
