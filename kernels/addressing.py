@@ -42,16 +42,16 @@ def row_of(batch, n, query, h_kv, group, group_size, head):
 
 @triton.jit
 @no_type_check
-def vectors(row, D: tl.constexpr):
-    """Offsets [rows, D] of contiguous vectors of D elements."""
-    return row[:, None] * D + tl.arange(0, D)
+def vectors(row, stride, D: tl.constexpr):
+    """Offsets [rows, D] of vectors of D elements that lie `stride` apart."""
+    return row[:, None] * stride + tl.arange(0, D)
 
 
 @triton.jit
 @no_type_check
-def load_rows(ptr, row, exists, D: tl.constexpr):
-    """Contiguous vectors [rows, D], zero where the row does not exist."""
-    return tl.load(ptr + vectors(row, D), mask=exists[:, None], other=0.0)
+def load_rows(ptr, row, stride, exists, D: tl.constexpr):
+    """Vectors [rows, D], zero where the row does not exist."""
+    return tl.load(ptr + vectors(row, stride, D), mask=exists[:, None], other=0.0)
 
 
 @triton.jit
@@ -66,7 +66,8 @@ def head_start(ptr, batch, group, stride_b, stride_h):
 def load_keys(ptr, first_key, m, stride_m, KEYS: tl.constexpr, D: tl.constexpr, FULL: tl.constexpr):
     """KEYS consecutive vectors [KEYS, D] of one head, zero after the last of m keys.
 
-    FULL promises that all exist, and spares the mask.
+    The same as `load_rows` of these keys, in fewer registers where loads are pipelined. FULL
+    promises that all keys exist, and spares the mask.
     """
     within = tl.arange(0, KEYS)
     ptrs = ptr + tl.cast(first_key, tl.int64) * stride_m + within[:, None] * stride_m

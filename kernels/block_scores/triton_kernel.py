@@ -68,7 +68,7 @@ def _step(
     FULL means all rows see all keys.
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
-    first_key = step * SPAN
+    first_key = tl.cast(step, tl.int64) * SPAN
     best = _maxima(q, k_ptr, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL)
     for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
         first_key += KEYS
@@ -113,7 +113,7 @@ def block_scores_kernel(
     stop = tl.minimum(first_step + steps, (m - n + last_row // h_kv) // SPAN + 1)
     full_stop = tl.minimum(stop, (position + 1) // SPAN)
 
-    q = load_rows(q_ptr + batch * stride_qb, rows, row_mask, D)  # [ROWS, D]
+    q = load_rows(q_ptr + batch * stride_qb, rows, D, row_mask, D)  # [ROWS, D]
     position = m - n + (first_row + tl.arange(0, ROWS)) // h_kv  # [ROWS]
     k_ptr += batch * stride_kb
     scores_ptr += batch * n * h_kv * n_blk

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..addressing import (
     group_and_batch,
     head_start,
-    load_keys,
     load_rows,
     row_of,
     tile_rows,
@@ -66,9 +65,9 @@ def dq_kernel(
         tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
     )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
-    q = load_rows(q_ptr, row, exists, D)  # [ROWS, D]
-    dout = load_rows(dout_ptr, row, exists, D)  # [ROWS, D]
-    out = load_rows(out_ptr, row, exists, D)  # [ROWS, D]
+    q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
+    dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
+    out = load_rows(out_ptr, row, D, exists, D)  # [ROWS, D]
     lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
     dlse = tl.load(dlse_ptr + row, mask=exists, other=0.0)
     delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) - dlse
@@ -84,10 +83,9 @@ def dq_kernel(
     for step in range(0, n_all * PARTS):
         block = tl.load(blocks_ptr + step // PARTS)
         members = tl.load(members_ptr + step // PARTS)
-        first_key = block * BLOCK_SIZE + (step % PARTS) * KEYS
-        key = first_key + tl.arange(0, KEYS)
-        k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, False)  # [KEYS, D]
-        v = load_keys(v_ptr, first_key, m, stride_vm, KEYS, D, False)  # [KEYS, D]
+        key = block * BLOCK_SIZE + (step % PARTS) * KEYS + tl.arange(0, KEYS)
+        k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+        v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
         reads = ((members >> local_query) & 1) == 1
         reads = reads[:, None] & (key[None, :] <= position[:, None])
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)  # [ROWS, KEYS]
@@ -95,7 +93,7 @@ def dq_kernel(
         dp = tl.dot(dout, tl.trans(v), input_precision="ieee")
         ds = p * (dp - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
-    dq_ptrs = dq_ptr + vectors(row, D)
+    dq_ptrs = dq_ptr + vectors(row, D, D)
     tl.store(dq_ptrs, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
 
 
@@ -147,12 +145,11 @@ def dkv_part_kernel(
     block = tl.load(block_ptr + stretch)
     if block == n_blk:  # past the last stretch
         return
-    first_key = block * BLOCK_SIZE + part * KEYS
-    key = first_key + tl.arange(0, KEYS)
+    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
     k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
     v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
-    k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, False)  # [KEYS, D]
-    v = load_keys(v_ptr, first_key, m, stride_vm, KEYS, D, False)  # [KEYS, D]
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
 
     entry_ptr += lists * n_tiles * capacity
     members_ptr += lists * n_tiles * capacity
@@ -166,8 +163,8 @@ def dkv_part_kernel(
             entry // capacity, m, n, group_size, place % SPLIT, QUERIES, HEADS
         )
         row = row_of(batch, n, query, h_kv, group, group_size, head)
-        q = load_rows(q_ptr, row, exists, D)  # [ROWS, D]
-        dout = load_rows(dout_ptr, row, exists, D)  # [ROWS, D]
+        q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
+        dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
         lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
         delta = tl.load(delta_ptr + row, mask=exists, other=0.0)
         reads = ((members >> local_query) & 1) == 1
@@ -179,8 +176,8 @@ def dkv_part_kernel(
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
     row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    tl.store(dk_ptr + vectors(row, D), dk)
-    tl.store(dv_ptr + vectors(row, D), dv)
+    tl.store(dk_ptr + vectors(row, D, D), dk)
+    tl.store(dv_ptr + vectors(row, D, D), dv)
 
 
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "n_stretches"])
@@ -211,10 +208,10 @@ def dkv_sum_kernel(
     dv = tl.zeros((KEYS, D), tl.float32)
     for stretch in range(tl.load(first_ptr), tl.load(first_ptr + 1)):
         row = (lists * n_stretches + stretch) * BLOCK_SIZE + within
-        dk += tl.load(dk_part_ptr + vectors(row, D))
-        dv += tl.load(dv_part_ptr + vectors(row, D))
+        dk += tl.load(dk_part_ptr + vectors(row, D, D))
+        dv += tl.load(dv_part_ptr + vectors(row, D, D))
     key = block * BLOCK_SIZE + within
-    offset = vectors(row_of(batch, m, key, h_kv, group, 1, 0), D)
+    offset = vectors(row_of(batch, m, key, h_kv, group, 1, 0), D, D)
     tl.store(dk_ptr + offset, (dk * scale).to(dk_ptr.dtype.element_ty), mask=(key < m)[:, None])
     tl.store(dv_ptr + offset, dv.to(dv_ptr.dtype.element_ty), mask=(key < m)[:, None])
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..addressing import group_and_batch, head_start, load_keys, load_rows, row_of, vectors
+from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 from ..shared_memory import first_fit
 from .triton_forward import LN_2, LOG2_E
 from .triton_tiles import Tile
@@ -64,14 +64,13 @@ def attend_part_kernel(
     head = (tl.program_id(1) % SPLIT) * HEADS + tl.arange(0, HEADS)
     row = row_of(batch, 1, 0, h_kv, group, group_size, head)
     exists = head < group_size
-    q = load_rows(q_ptr, row, exists, D)  # [HEADS, D]
-    first_key = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS
-    n_keys = tl.where(readable, m, 0)  # all keys are in the past of the last position
-    visible = first_key + tl.arange(0, KEYS) < n_keys
+    q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
+    key = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
+    visible = readable & (key < m)  # all keys are in the past of the last position
     k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
     v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
-    k = load_keys(k_ptr, first_key, n_keys, stride_km, KEYS, D, False)  # [KEYS, D]
-    v = load_keys(v_ptr, first_key, n_keys, stride_vm, KEYS, D, False)  # [KEYS, D]
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, visible, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, visible, D)  # [KEYS, D]
 
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
     s = tl.where(visible[None, :], s, float("-inf"))
@@ -81,7 +80,7 @@ def attend_part_kernel(
     safe = tl.where(total > 0, total, 1.0)
     out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
     place = row * tl.num_programs(0) + part
-    tl.store(part_out_ptr + vectors(place, D), out, mask=exists[:, None])
+    tl.store(part_out_ptr + vectors(place, D, D), out, mask=exists[:, None])
     tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
 
 
@@ -102,7 +101,7 @@ def merge_kernel(
         part = start + within
         exists = part < n_parts
         lse = tl.load(part_lse_ptr + part, mask=exists, other=float("-inf"))
-        o = load_rows(part_out_ptr, part, exists, D)  # [MERGED, D]
+        o = load_rows(part_out_ptr, part, D, exists, D)  # [MERGED, D]
         new_top = tl.maximum(top, tl.max(lse))
         shift = tl.where(new_top == float("-inf"), 0.0, new_top)
         weight = tl.exp2(lse - shift)

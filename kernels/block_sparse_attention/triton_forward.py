@@ -109,7 +109,7 @@ def attend_kernel(
         tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
     )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
-    q = load_rows(q_ptr, row, exists, D)  # [ROWS, D]
+    q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
 
     list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
     blocks_ptr += list_id * capacity
@@ -135,7 +135,7 @@ def attend_kernel(
 
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
     lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
-    out_ptrs = out_ptr + vectors(row, D)
+    out_ptrs = out_ptr + vectors(row, D, D)
     tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
     tl.store(lse_ptr + row, lse, mask=exists)
 
