@@ -14,6 +14,7 @@ import torch
 from .dispatch import interpreting
 
 H100_BYTES = 227 * 1024
+SPARE_BYTES = 2048  # beside the operands: reductions, barriers
 
 Tile = TypeVar("Tile")
 
@@ -26,6 +27,18 @@ def shared_bytes(device: torch.device) -> int:
 
     index = driver.active.get_current_device() if device.index is None else device.index
     return driver.active.utils.get_device_properties(index)["max_shared_mem"]
+
+
+def operand_bytes(dtype: torch.dtype, device: torch.device) -> int:
+    """Bytes a number takes in a product: 2 where tensor cores multiply it, else 4.
+
+    Triton widens half precision to float32 on cards before Ampere.
+    """
+    if interpreting():
+        return dtype.itemsize
+    from triton.runtime import driver
+
+    return dtype.itemsize if driver.active.get_current_target().arch >= 80 else 4
 
 
 def first_fit(tiles: Iterable[Tile], bound: Callable[[Tile], int], device: torch.device) -> Tile:

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..addressing import load_keys, load_rows
-from ..shared_memory import first_fit
+from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
 
 PROGRAMS = 1056  # programs to aim at: 8 for each of the 132 multiprocessors of an H100
 LONGEST = 64  # steps of one program at most, so that late rows do not trail behind
@@ -139,21 +139,24 @@ class ScoreTile:
     num_stages: int
 
 
-def score_tiles(rows: int, dtype: torch.dtype) -> Iterator[ScoreTile]:
+def score_tiles(rows: int, block_size: int, itemsize: int) -> Iterator[ScoreTile]:
     """Tiles for so many rows in all, from the one timed on an H100 to the smallest."""
     if rows <= 16:  # decoding: bound by reading the keys
         shapes, num_warps = ((16, 128), (16, 64), (16, 32), (16, 16)), 8
-    elif dtype == torch.float32:  # no tensor cores, and wider keys
+    elif itemsize == 4:  # no tensor cores, and wider keys
         shapes, num_warps = ((32, 128), (32, 64), (32, 32), (16, 32), (16, 16)), 8
     else:
         shapes, num_warps = ((128, 128), (64, 128), (64, 64), (32, 64), (32, 32), (16, 16)), 4
     for num_rows, keys in shapes:
-        yield ScoreTile(rows=num_rows, keys=keys, num_warps=num_warps, num_stages=2)
+        # parts of a block would all be loaded ahead of their products, which saves no memory
+        num_stages = 2 if keys >= block_size else 1
+        yield ScoreTile(rows=num_rows, keys=keys, num_warps=num_warps, num_stages=num_stages)
 
 
-def score_bytes(tile: ScoreTile, d: int, dtype: torch.dtype) -> int:
+def score_bytes(tile: ScoreTile, d: int, itemsize: int) -> int:
     """Bound on the shared memory of `block_scores_kernel`."""
-    return 0
+    ahead = 2 if itemsize == 2 else 1  # without tensor cores no keys load ahead
+    return itemsize * d * (tile.rows + ahead * tile.keys) + SPARE_BYTES
 
 
 def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) -> None:
@@ -164,9 +167,10 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         q_idx = q_idx.contiguous()
     if k_idx.stride(-1) != 1:
         k_idx = k_idx.contiguous()
+    itemsize = operand_bytes(q_idx.dtype, q_idx.device)
     tile = first_fit(
-        score_tiles(n * h_kv, q_idx.dtype),
-        lambda tile: score_bytes(tile, d_idx, q_idx.dtype),
+        score_tiles(n * h_kv, block_size, itemsize),
+        lambda tile: score_bytes(tile, d_idx, itemsize),
         q_idx.device,
     )
     span = max(tile.keys, block_size)

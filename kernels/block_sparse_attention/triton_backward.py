@@ -19,6 +19,7 @@ from ..addressing import (
     tile_rows,
     vectors,
 )
+from ..shared_memory import SPARE_BYTES
 from .triton_forward import LOG2_E
 from .triton_tiles import Tile, invert, list_blocks, pick_tile
 
@@ -218,7 +219,10 @@ def dkv_sum_kernel(
 
 def backward_bytes(tile: Tile, d: int, itemsize: int) -> int:
     """Bound on the shared memory of `dq_kernel` and `dkv_part_kernel`, which walk one list."""
-    return 0
+    rows, keys = tile.rows, tile.keys
+    if itemsize == 4:
+        return 8 * d * (rows + keys) + 4 * rows * keys + SPARE_BYTES
+    return 4 * d * (rows + keys + max(rows, keys)) + 8 * rows + SPARE_BYTES
 
 
 def attend_backward(

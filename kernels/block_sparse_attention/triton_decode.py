@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
-from ..shared_memory import first_fit
+from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
 from .triton_forward import LN_2, LOG2_E
 from .triton_tiles import Tile
 
@@ -114,10 +114,10 @@ def merge_kernel(
     tl.store(lse_ptr + row, (top + tl.log2(safe)) * LN_2)
 
 
-def decode_tiles(group: int, block_size: int, dtype: torch.dtype) -> Iterator[Tile]:
+def decode_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile]:
     """Tiles for groups of so many heads, from the one timed on an H100 to the smallest."""
     heads = max(triton.next_power_of_2(group), 16)
-    keys = min(block_size, 32 if dtype == torch.float32 else 64)
+    keys = min(block_size, 64 if itemsize == 2 else 32)
     split = 1
     while True:
         yield Tile(queries=1, heads=heads, split=split, keys=keys, num_warps=4, num_stages=3)
@@ -131,7 +131,8 @@ def decode_tiles(group: int, block_size: int, dtype: torch.dtype) -> Iterator[Ti
 
 def decode_bytes(tile: Tile, d: int, itemsize: int) -> int:
     """Bound on the shared memory of `attend_part_kernel`."""
-    return 0
+    operands, result = itemsize * d * (tile.heads + 2 * tile.keys), 4 * d * tile.heads
+    return max(operands, result) + SPARE_BYTES
 
 
 def attend_one(
@@ -140,9 +141,10 @@ def attend_one(
     """Launch for n = 1: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q]."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_selected = block_idx.shape[-1]
+    itemsize = operand_bytes(q.dtype, q.device)
     tile = first_fit(
-        decode_tiles(h_q // h_kv, block_size, q.dtype),
-        lambda tile: decode_bytes(tile, d, q.itemsize),
+        decode_tiles(h_q // h_kv, block_size, itemsize),
+        lambda tile: decode_bytes(tile, d, itemsize),
         q.device,
     )
     n_parts = n_selected * (block_size // tile.keys)

@@ -16,6 +16,7 @@ from ..addressing import (
     tile_rows,
     vectors,
 )
+from ..shared_memory import SPARE_BYTES
 from .triton_tiles import Tile, list_blocks, pick_tile
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -142,7 +143,9 @@ def attend_kernel(
 
 def forward_bytes(tile: Tile, d: int, itemsize: int) -> int:
     """Bound on the shared memory of `attend_kernel`."""
-    return 0
+    if itemsize == 4:  # no tensor cores, no loads ahead; the weights go through shared memory too
+        return 4 * d * (tile.rows + 2 * tile.keys) + 4 * tile.rows * tile.keys + SPARE_BYTES
+    return 2 * d * (tile.rows + 4 * tile.keys) + SPARE_BYTES  # k and v twice: one loads ahead
 
 
 def attend(

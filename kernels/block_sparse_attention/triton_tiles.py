@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .. import limits
 from ..addressing import group_and_batch, row_of
-from ..shared_memory import first_fit
+from ..shared_memory import first_fit, operand_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +36,17 @@ class Tile:
         return self.queries * self.heads
 
 
-def attention_tiles(group: int, block_size: int, dtype: torch.dtype) -> Iterator[Tile]:
+def attention_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile]:
     """Tiles for groups of so many heads, from the one timed on an H100 to the smallest.
 
-    The first holds all heads, however many: 64 rows for warpgroup products in half precision, 32
-    in float32, or one row a head; a wide group gets more warps. Others split a wide group.
+    The first holds all heads, however many: 64 rows for warpgroup products, 32 without tensor
+    cores (where `itemsize` is 4), or one row a head; a wide group gets more warps. Others split it.
     """
-    rows, num_warps = (32, 8) if dtype == torch.float32 else (64, 4)
+    rows, num_warps = (64, 4) if itemsize == 2 else (32, 8)
     keys = min(block_size, rows)
     heads = triton.next_power_of_2(group)
     wide = max(heads // rows, 1)
-    shapes = [(rows * wide, keys, min(num_warps * wide, 8))]
+    shapes = [(rows * wide, keys, min(num_warps * wide, 8))] if wide > 1 else []
     while rows > 16 or keys > 16:
         shapes.append((rows, keys, num_warps))
         rows, keys = (rows, keys // 2) if keys >= rows else (rows // 2, keys)
@@ -63,8 +63,9 @@ def pick_tile(
     q: Tensor, group: int, block_size: int, bound: Callable[[Tile, int, int], int]
 ) -> Tile:
     """The largest tile that fits q's device, by `bound` of tile, head size and bytes a number."""
-    tiles = attention_tiles(group, block_size, q.dtype)
-    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], q.itemsize), q.device)
+    itemsize = operand_bytes(q.dtype, q.device)
+    tiles = attention_tiles(group, block_size, itemsize)
+    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], itemsize), q.device)
 
 
 @dataclass(frozen=True)
