@@ -19,40 +19,49 @@ SPARE_BYTES = 2048  # beside the operands: reductions, barriers
 Tile = TypeVar("Tile")
 
 
-def shared_bytes(device: torch.device) -> int:
-    """Bytes of shared memory that one program may take; the interpreter plays an H100."""
-    if interpreting():
+def shared_bytes() -> int:
+    """Bytes of shared memory one program may take on the current device."""
+    if interpreting():  # which plays an H100
         return H100_BYTES
     from triton.runtime import driver
 
-    index = driver.active.get_current_device() if device.index is None else device.index
+    index = driver.active.get_current_device()
     return driver.active.utils.get_device_properties(index)["max_shared_mem"]
 
 
-def operand_bytes(dtype: torch.dtype, device: torch.device) -> int:
-    """Bytes a number takes in a product: 2 where tensor cores multiply it, else 4.
+def operand_bytes(dtype: torch.dtype) -> int:
+    """Bytes a number takes in a product on the current device.
 
-    Triton widens half precision to float32 on cards before Ampere.
+    Triton uses tensor cores from Ampere on; before, it widens half precision to float32.
+
+    Raises:
+        ValueError: bfloat16 before Ampere.
     """
     if interpreting():
         return dtype.itemsize
     from triton.runtime import driver
 
-    return dtype.itemsize if driver.active.get_current_target().arch >= 80 else 4
+    arch = driver.active.get_current_target().arch
+    if dtype == torch.bfloat16 and arch < 80:
+        raise ValueError(
+            f"dtype=torch.bfloat16 needs a card from Ampere (sm_80) on, but this one is sm_{arch}. "
+            "Convert to float16 or float32, or pass impl='reference'."
+        )
+    return dtype.itemsize if arch >= 80 else 4
 
 
-def first_fit(tiles: Iterable[Tile], bound: Callable[[Tile], int], device: torch.device) -> Tile:
-    """The first of `tiles` whose `bound` in bytes the device can give to one program.
+def first_fit(tiles: Iterable[Tile], bound: Callable[[Tile], int]) -> Tile:
+    """The first of `tiles` whose `bound` in bytes the current device can give to one program.
 
     Raises:
         ValueError: none fits.
     """
-    limit, least = shared_bytes(device), None
+    limit, least = shared_bytes(), 0
     for tile in tiles:
         least = bound(tile)
         if least <= limit:
             return tile
     raise ValueError(
-        f"device {str(device)!r} gives a program {limit} bytes of shared memory, but the smallest "
-        f"tile of impl='triton' takes {least} here. Pass impl='reference'."
+        f"the device gives a program {limit} bytes of shared memory, but the smallest tile of "
+        f"impl='triton' takes {least} here. Pass impl='reference'."
     )

@@ -167,17 +167,16 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         q_idx = q_idx.contiguous()
     if k_idx.stride(-1) != 1:
         k_idx = k_idx.contiguous()
-    itemsize = operand_bytes(q_idx.dtype, q_idx.device)
-    tile = first_fit(
-        score_tiles(n * h_kv, block_size, itemsize),
-        lambda tile: score_bytes(tile, d_idx, itemsize),
-        q_idx.device,
-    )
-    span = max(tile.keys, block_size)
-    row_tiles, key_steps = triton.cdiv(n * h_kv, tile.rows), triton.cdiv(m, span)
-    steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
-    grid = (row_tiles, triton.cdiv(key_steps, steps), b)
     with torch.cuda.device_of(q_idx):
+        itemsize = operand_bytes(q_idx.dtype)
+        tile = first_fit(
+            score_tiles(n * h_kv, block_size, itemsize),
+            lambda tile: score_bytes(tile, d_idx, itemsize),
+        )
+        span = max(tile.keys, block_size)
+        row_tiles, key_steps = triton.cdiv(n * h_kv, tile.rows), triton.cdiv(m, span)
+        steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
+        grid = (row_tiles, triton.cdiv(key_steps, steps), b)
         block_scores_kernel[grid](
             q_idx, k_idx, scores, n, m, h_kv, scores.shape[-1], steps,
             q_idx.stride(0), k_idx.stride(0), k_idx.stride(1),

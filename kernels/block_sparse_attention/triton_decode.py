@@ -141,11 +141,10 @@ def attend_one(
     """Launch for n = 1: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q]."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_selected = block_idx.shape[-1]
-    itemsize = operand_bytes(q.dtype, q.device)
+    itemsize = operand_bytes(q.dtype)
     tile = first_fit(
         decode_tiles(h_q // h_kv, block_size, itemsize),
         lambda tile: decode_bytes(tile, d, itemsize),
-        q.device,
     )
     n_parts = n_selected * (block_size // tile.keys)
     part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)

@@ -62,10 +62,10 @@ def attention_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile
 def pick_tile(
     q: Tensor, group: int, block_size: int, bound: Callable[[Tile, int, int], int]
 ) -> Tile:
-    """The largest tile that fits q's device, by `bound` of tile, head size and bytes a number."""
-    itemsize = operand_bytes(q.dtype, q.device)
+    """The first tile whose `bound`, of it, head size and bytes a number, fits the device."""
+    itemsize = operand_bytes(q.dtype)
     tiles = attention_tiles(group, block_size, itemsize)
-    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], itemsize), q.device)
+    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], itemsize))
 
 
 @dataclass(frozen=True)

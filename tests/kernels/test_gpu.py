@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
+    limits,
     score_and_select,
     select_blocks,
+    shared_memory,
 )
-from intuitive.kernels import limits
 
 pytestmark = pytest.mark.gpu
 
@@ -203,6 +204,27 @@ def test_scores_and_selection_match_the_oracle(
         shapes=SHAPES, error=worst,
     )  # fmt: skip
     assert worst < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, HALF], ids=str)
+@pytest.mark.parametrize("n", [1, 50])
+def test_tiles_of_a_card_with_less_shared_memory(monkeypatch, dtype, n):
+    """Tiles that split a group's heads, and products that split a block's keys."""
+    monkeypatch.setattr(shared_memory, "shared_bytes", lambda: 48 * 1024)
+    q_idx, k_idx = draw_index(1, n, 700, 2, 128, seed=0, dtype=dtype, device="cuda")
+    x = draw_inputs(
+        1, n, 700, 2, 128, 128, block_size=128, n_selected=4, seed=0, dtype=dtype, device="cuda"
+    )
+    results = []
+    for impl, inner in (("triton", dtype), ("reference", torch.float64)):
+        leaves = [y.to(inner).requires_grad_() for y in x[:3]]
+        poison()
+        scores = block_scores(q_idx.to(inner), k_idx.to(inner), block_size=128, impl=impl)
+        out = block_sparse_attention(*leaves, x.block_idx, block_size=128, impl=impl)
+        grads = torch.autograd.grad((out * x.q.to(out.dtype)).sum(), leaves)
+        results.append((out, *grads, scores.masked_fill(scores.isneginf(), 0)))
+    for got, want in zip(*results, strict=True):
+        assert error(got, want.double()) < GRADIENT_ERROR[dtype]
 
 
 def test_selection_of_many_blocks_and_of_ties():

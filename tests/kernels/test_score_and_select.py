@@ -4,8 +4,7 @@ import pytest
 import torch
 from kernel_inputs import draw_index
 
-from intuitive.kernels import block_scores, score_and_select, select_blocks
-from intuitive.kernels import limits
+from intuitive.kernels import block_scores, limits, score_and_select, select_blocks
 
 
 @pytest.mark.parametrize("bytes_at_a_time", [1, 1000, 2**28], ids="bytes={}".format)
