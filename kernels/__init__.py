@@ -6,7 +6,8 @@
     block_sparse_attention  q, k, v, block ids -> exact attention over those blocks
 
 Every function takes `impl="auto" | "reference" | "triton"`; `dispatch.py` resolves it, and the
-Triton file of an operation is imported only when chosen. `docs/kernels.md` holds the derivations.
+Triton file of an operation is imported only when chosen. `limits.py` says what Triton serves.
+`docs/kernels.md` holds the derivations.
 """
 
 from .block_scores import block_scores

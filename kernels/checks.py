@@ -1,17 +1,15 @@
 """Argument checks shared by the public functions: value received, rule, next step."""
 
-from typing import no_type_check
+import operator
+from typing import SupportsIndex, no_type_check
 
 import torch
 from torch import Tensor
 
+from . import limits
 from .dispatch import interpreting
 
 ID_DTYPES = (torch.int32, torch.int64)
-TRITON_BLOCK_SIZES = (16, 32, 64, 128)
-TRITON_HEAD_SIZES = (64, 128)
-TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MAX_GROUP = 128  # query heads per key head that fit one tile of the Triton kernels
 
 
 def axes(**named: tuple[Tensor, str]) -> dict[str, int]:
@@ -54,13 +52,24 @@ def axes(**named: tuple[Tensor, str]) -> dict[str, int]:
 
 
 @no_type_check  # this is the type check
-def counts(minimum: int = 1, **named: int) -> None:
-    """Raise ValueError unless every argument is an integer of at least `minimum`."""
-    for name, value in named.items():
-        if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-            raise ValueError(f"{name}={value!r} must be an integer of at least {minimum}.")
-        if value < minimum:
-            raise ValueError(f"{name}={value} must be at least {minimum}.")
+def whole(name: str, value: SupportsIndex, *, low: int = 1) -> int:
+    """A whole number as Python's own, whether it comes from Python, NumPy or torch.
+
+    Raises:
+        ValueError: it is no whole number, truth values included, or below `low`.
+    """
+    if not isinstance(value, torch.SymInt):  # which torch.compile wants left alone
+        truth = isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool
+        try:
+            number = None if truth else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {low}.")
+        value = number
+    if value < low:
+        raise ValueError(f"{name}={value} must be at least {low}.")
+    return value
 
 
 def same_device(**named: Tensor) -> torch.device:
@@ -123,9 +132,9 @@ def finite(**named: Tensor) -> None:
 def triton_limits(*, block_size: int, head_size: int, dtype: torch.dtype) -> None:
     """Raise ValueError for sizes and dtypes that the Triton kernels do not serve."""
     for name, value, allowed in (
-        ("block_size", block_size, TRITON_BLOCK_SIZES),
-        ("head size", head_size, TRITON_HEAD_SIZES),
-        ("dtype", dtype, TRITON_DTYPES),
+        ("block_size", block_size, limits.BLOCK_SIZES),
+        ("head size", head_size, limits.HEAD_SIZES),
+        ("dtype", dtype, limits.DTYPES),
     ):
         if value not in allowed:
             raise ValueError(
@@ -140,9 +149,19 @@ def triton_limits(*, block_size: int, head_size: int, dtype: torch.dtype) -> Non
 
 
 def triton_group(group: int) -> None:
-    """Raise ValueError for GQA groups wider than one tile of the Triton kernels."""
-    if group > MAX_GROUP:
+    """Raise ValueError for GQA groups wider than the Triton kernels serve."""
+    if group > limits.MAX_GROUP:
         raise ValueError(
             f"h_q/h_kv={group} query heads share a key head, but impl='triton' takes at most "
-            f"{MAX_GROUP}. Pass impl='reference'."
+            f"{limits.MAX_GROUP}. Pass impl='reference'."
+        )
+
+
+def triton_slots(n_selected: int) -> None:
+    """Raise ValueError for more slots than the Triton kernels hold in registers."""
+    if n_selected > limits.MAX_SELECTED:
+        raise ValueError(
+            f"n_selected={n_selected} blocks per query, but impl='triton' takes at most "
+            f"{limits.MAX_SELECTED}: it keeps a row of them in registers. Select fewer, or pass "
+            "impl='reference'."
         )

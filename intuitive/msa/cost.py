@@ -10,7 +10,7 @@ Source: arXiv:2606.13392v2, Eqs. 12-16.
 
 from typing import Literal
 
-from intuitive.kernels.score_and_select.chunks import SCORE_BYTES
+from intuitive.kernels.limits import SCORE_BYTES
 
 from .config import MSAConfig, whole
 

@@ -1,12 +1,12 @@
 """Index scores reduced to one number per key block."""
 
-from typing import no_type_check
+from typing import SupportsIndex, no_type_check
 
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from .. import checks
-from ..dispatch import Impl, choose
+from .. import checks, dispatch
+from ..dispatch import Impl
 
 
 @no_type_check  # shapes are checked below, with the same message under pytest and outside it
@@ -14,7 +14,7 @@ def block_scores(
     q_idx: Float[Tensor, "b n h_kv d_idx"],
     k_idx: Float[Tensor, "b m d_idx"],
     *,
-    block_size: int,
+    block_size: SupportsIndex,
     impl: Impl = "auto",
     validate: bool | None = None,
 ) -> Float32[Tensor, "b n h_kv n_blk"]:
@@ -43,11 +43,11 @@ def block_scores(
     Source: arXiv:2606.13392v2, Eqs. 5-6.
     """
     size = checks.axes(q_idx=(q_idx, "b n h_kv d_idx"), k_idx=(k_idx, "b m d_idx"))
-    checks.counts(block_size=block_size)
+    block_size = checks.whole("block_size", block_size)
     checks.causal(size["n"], size["m"])
     device = checks.same_device(q_idx=q_idx, k_idx=k_idx)
     checks.same_float_dtype(q_idx=q_idx, k_idx=k_idx)
-    chosen = choose(impl, device)
+    chosen = dispatch.choose(impl, device)
     if checks.wants_values(validate, device):
         checks.finite(q_idx=q_idx, k_idx=k_idx)
     if chosen == "reference":

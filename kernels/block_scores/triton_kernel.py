@@ -5,6 +5,8 @@ groups of 32 queries fill a tile of 128 rows and read each key once. A program o
 rows and a stretch of keys, and writes its own columns; nothing is reduced across programs.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import no_type_check
 
 import torch
@@ -12,9 +14,34 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-KEYS = 128  # keys per step, one or more whole blocks
+from ..addressing import load_keys, load_rows
+from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
+
 PROGRAMS = 1056  # programs to aim at: 8 for each of the 132 multiprocessors of an H100
 LONGEST = 64  # steps of one program at most, so that late rows do not trail behind
+
+
+@triton.jit
+@no_type_check
+def _maxima(
+    q,
+    k_ptr,
+    position,
+    first_key,
+    m,
+    stride_km,
+    BLOCKS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    FULL: tl.constexpr,
+):
+    """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS]."""
+    k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
+    if not FULL:
+        key = first_key + tl.arange(0, KEYS)
+        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
+    return tl.max(tl.reshape(s, (s.shape[0], BLOCKS, KEYS // BLOCKS)), axis=2)
 
 
 @triton.jit
@@ -31,23 +58,22 @@ def _step(
     n_blk,
     stride_km,
     BLOCK_SIZE: tl.constexpr,
+    SPAN: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
     FULL: tl.constexpr,
 ):
-    """Score KEYS keys and store the maxima of their blocks; FULL means all rows see all keys."""
-    BLOCKS: tl.constexpr = KEYS // BLOCK_SIZE
-    first_key = tl.cast(step, tl.int64) * KEYS
-    within = tl.arange(0, KEYS)
-    k_ptrs = k_ptr + first_key * stride_km + within[:, None] * stride_km + tl.arange(0, D)
-    if FULL:
-        k = tl.load(k_ptrs)  # [KEYS, D]
-    else:
-        k = tl.load(k_ptrs, mask=(first_key + within < m)[:, None], other=0.0)
-    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
-    if not FULL:
-        s = tl.where((step * KEYS + within)[None, :] <= position[:, None], s, float("-inf"))
-    best = tl.max(tl.reshape(s, (s.shape[0], BLOCKS, BLOCK_SIZE)), axis=2)  # [ROWS, BLOCKS]
+    """Score SPAN keys, KEYS at a time, and store the maxima of their blocks.
+
+    FULL means all rows see all keys.
+    """
+    BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
+    first_key = tl.cast(step, tl.int64) * SPAN
+    best = _maxima(q, k_ptr, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL)
+    for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
+        first_key += KEYS
+        more = _maxima(q, k_ptr, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL)
+        best = tl.maximum(best, more)
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     mask = row_mask[:, None] & (block < n_blk)[None, :]
     tl.store(scores_ptr + rows[:, None] * n_blk + block[None, :], best, mask=mask)
@@ -69,10 +95,11 @@ def block_scores_kernel(
     stride_km,
     BLOCK_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
+    SPAN: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Write scores[b, row, block] for rows = (query, group), `steps` steps of KEYS keys each.
+    """Write scores[b, row, block] for rows = (query, group), `steps` steps of SPAN keys each.
 
     Blocks that lie wholly after the last query of a tile of rows are left as they are.
     """
@@ -83,24 +110,53 @@ def block_scores_kernel(
     row_mask = rows < n * h_kv
     position = m - n + first_row // h_kv  # of the first query
     first_step = tl.program_id(1) * steps
-    stop = tl.minimum(first_step + steps, (m - n + last_row // h_kv) // KEYS + 1)
-    full_stop = tl.minimum(stop, (position + 1) // KEYS)
+    stop = tl.minimum(first_step + steps, (m - n + last_row // h_kv) // SPAN + 1)
+    full_stop = tl.minimum(stop, (position + 1) // SPAN)
 
-    q_ptrs = q_ptr + batch * stride_qb + rows[:, None] * D + tl.arange(0, D)
-    q = tl.load(q_ptrs, mask=row_mask[:, None], other=0.0)  # [ROWS, D]
+    q = load_rows(q_ptr + batch * stride_qb, rows, D, row_mask, D)  # [ROWS, D]
     position = m - n + (first_row + tl.arange(0, ROWS)) // h_kv  # [ROWS]
     k_ptr += batch * stride_kb
     scores_ptr += batch * n * h_kv * n_blk
     for step in range(first_step, full_stop):
         _step(
             q, k_ptr, scores_ptr, rows, position, row_mask, step, m, n_blk, stride_km,
-            BLOCK_SIZE, KEYS, D, True,
+            BLOCK_SIZE, SPAN, KEYS, D, True,
         )  # fmt: skip
     for step in range(tl.maximum(first_step, full_stop), stop):
         _step(
             q, k_ptr, scores_ptr, rows, position, row_mask, step, m, n_blk, stride_km,
-            BLOCK_SIZE, KEYS, D, False,
+            BLOCK_SIZE, SPAN, KEYS, D, False,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTile:
+    """How `block_scores_kernel` cuts its work; rows are queries times groups."""
+
+    rows: int
+    keys: int  # per product: several whole blocks, or a part of one
+    num_warps: int
+    num_stages: int
+
+
+def score_tiles(rows: int, block_size: int, itemsize: int) -> Iterator[ScoreTile]:
+    """Tiles for so many rows in all, from the one timed on an H100 to the smallest."""
+    if rows <= 16:  # decoding: bound by reading the keys
+        shapes, num_warps = ((16, 128), (16, 64), (16, 32), (16, 16)), 8
+    elif itemsize == 4:  # no tensor cores, and wider keys
+        shapes, num_warps = ((32, 128), (32, 64), (32, 32), (16, 32), (16, 16)), 8
+    else:
+        shapes, num_warps = ((128, 128), (64, 128), (64, 64), (32, 64), (32, 32), (16, 16)), 4
+    for num_rows, keys in shapes:
+        # parts of a block would all be loaded ahead of their products, which saves no memory
+        num_stages = 2 if keys >= block_size else 1
+        yield ScoreTile(rows=num_rows, keys=keys, num_warps=num_warps, num_stages=num_stages)
+
+
+def score_bytes(tile: ScoreTile, d: int, itemsize: int) -> int:
+    """Bound on the shared memory of `block_scores_kernel`."""
+    ahead = 2 if itemsize == 2 else 1  # without tensor cores no keys load ahead
+    return itemsize * d * (tile.rows + ahead * tile.keys) + SPARE_BYTES
 
 
 def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) -> None:
@@ -111,20 +167,21 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         q_idx = q_idx.contiguous()
     if k_idx.stride(-1) != 1:
         k_idx = k_idx.contiguous()
-    exact = q_idx.dtype == torch.float32  # no tensor cores, and wider keys
-    if n * h_kv <= 16:  # decoding: bound by reading the keys
-        rows, num_warps = 16, 8
-    else:
-        rows, num_warps = (32, 8) if exact else (128, 4)
-    row_tiles, key_steps = triton.cdiv(n * h_kv, rows), triton.cdiv(m, KEYS)
-    steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
-    grid = (row_tiles, triton.cdiv(key_steps, steps), b)
     with torch.cuda.device_of(q_idx):
+        itemsize = operand_bytes(q_idx.dtype)
+        tile = first_fit(
+            score_tiles(n * h_kv, block_size, itemsize),
+            lambda tile: score_bytes(tile, d_idx, itemsize),
+        )
+        span = max(tile.keys, block_size)
+        row_tiles, key_steps = triton.cdiv(n * h_kv, tile.rows), triton.cdiv(m, span)
+        steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
+        grid = (row_tiles, triton.cdiv(key_steps, steps), b)
         block_scores_kernel[grid](
             q_idx, k_idx, scores, n, m, h_kv, scores.shape[-1], steps,
             q_idx.stride(0), k_idx.stride(0), k_idx.stride(1),
-            BLOCK_SIZE=block_size, ROWS=rows, KEYS=KEYS, D=d_idx,
-            num_warps=num_warps, num_stages=2,
+            BLOCK_SIZE=block_size, ROWS=tile.rows, SPAN=span, KEYS=tile.keys, D=d_idx,
+            num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Exact attention over the key blocks each query and GQA group selected."""
 
-from typing import no_type_check
+from typing import SupportsIndex, no_type_check
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .. import checks
-from ..dispatch import Impl, choose
+from .. import checks, dispatch
+from ..dispatch import Impl
 
 
 def _check_blocks(block_idx: Tensor, m: int, block_size: int) -> None:
@@ -28,7 +28,7 @@ def block_sparse_attention(
     v: Float[Tensor, "b m h_kv d"],
     block_idx: Int[Tensor, "b n h_kv n_sel"],
     *,
-    block_size: int,
+    block_size: SupportsIndex,
     scale: float | None = None,
     return_lse: bool = False,
     impl: Impl = "auto",
@@ -72,7 +72,7 @@ def block_sparse_attention(
         v=(v, "b m h_kv d"),
         block_idx=(block_idx, "b n h_kv n_sel"),
     )
-    checks.counts(block_size=block_size)
+    block_size = checks.whole("block_size", block_size)
     checks.causal(size["n"], size["m"])
     if size["h_q"] % size["h_kv"]:
         raise ValueError(
@@ -86,7 +86,7 @@ def block_sparse_attention(
             f"block_idx has dtype {block_idx.dtype}, but must be torch.int32 or torch.int64. "
             "Pass the ids from select_blocks."
         )
-    chosen = choose(impl, device)
+    chosen = dispatch.choose(impl, device)
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v)
         _check_blocks(block_idx, size["m"], block_size)
@@ -96,6 +96,7 @@ def block_sparse_attention(
     else:
         checks.triton_limits(block_size=block_size, head_size=size["d"], dtype=q.dtype)
         checks.triton_group(size["h_q"] // size["h_kv"])
+        checks.triton_slots(size["n_sel"])
         from .triton_kernel import block_sparse_attention as compute
     out, lse = compute(q, k, v, block_idx, block_size, scale)
     return (out, lse) if return_lse else out

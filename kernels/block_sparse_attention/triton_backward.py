@@ -11,8 +11,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..addressing import (
+    group_and_batch,
+    head_start,
+    load_rows,
+    row_of,
+    tile_rows,
+    vectors,
+)
+from ..shared_memory import SPARE_BYTES
 from .triton_forward import LOG2_E
-from .triton_tiles import Tile, cut, invert, list_blocks
+from .triton_tiles import Tile, invert, list_blocks, pick_tile
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
@@ -45,22 +54,21 @@ def dq_kernel(
     BLOCK_SIZE: tl.constexpr,
     QUERIES: tl.constexpr,
     HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
     """dq of one tile and group, and delta = rowsum(dout * out) - dlse for `dkv_part_kernel`."""
-    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    tile = tl.program_id(0)
+    group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
-    local_row = tl.arange(0, QUERIES * HEADS)
-    local_query, head = local_row // HEADS, local_row % HEADS
-    query = tile * QUERIES + local_query
-    position = m - n + query
-    exists = (query < n) & (head < group_size)
-    row = ((batch * n + query) * h_kv + group) * group_size + head
-    offset = row[:, None] * D + tl.arange(0, D)
-    q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
-    dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
-    out = tl.load(out_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    local_query, query, position, head, exists = tile_rows(
+        tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
+    )
+    row = row_of(batch, n, query, h_kv, group, group_size, head)
+    q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
+    dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
+    out = load_rows(out_ptr, row, D, exists, D)  # [ROWS, D]
     lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
     dlse = tl.load(dlse_ptr + row, mask=exists, other=0.0)
     delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) - dlse
@@ -70,17 +78,15 @@ def dq_kernel(
     blocks_ptr += list_id * capacity
     members_ptr += list_id * capacity
     n_all = tl.load(ends_ptr + list_id * 2 + 1)
-    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
-    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
     dq = tl.zeros((QUERIES * HEADS, D), tl.float32)
     for step in range(0, n_all * PARTS):
         block = tl.load(blocks_ptr + step // PARTS)
         members = tl.load(members_ptr + step // PARTS)
         key = block * BLOCK_SIZE + (step % PARTS) * KEYS + tl.arange(0, KEYS)
-        k_ptrs = k_ptr + key.to(tl.int64)[:, None] * stride_km + tl.arange(0, D)
-        v_ptrs = v_ptr + key.to(tl.int64)[:, None] * stride_vm + tl.arange(0, D)
-        k = tl.load(k_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
-        v = tl.load(v_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+        k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+        v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
         reads = ((members >> local_query) & 1) == 1
         reads = reads[:, None] & (key[None, :] <= position[:, None])
         s = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)  # [ROWS, KEYS]
@@ -88,7 +94,8 @@ def dq_kernel(
         dp = tl.dot(dout, tl.trans(v), input_precision="ieee")
         ds = p * (dp - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
-    tl.store(dq_ptr + offset, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
+    dq_ptrs = dq_ptr + vectors(row, D, D)
+    tl.store(dq_ptrs, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity", "n_tiles", "n_blk"])
@@ -123,6 +130,7 @@ def dkv_part_kernel(
     BLOCK_SIZE: tl.constexpr,
     QUERIES: tl.constexpr,
     HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
@@ -132,37 +140,32 @@ def dkv_part_kernel(
     """
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     stretch, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
-    group, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    group, batch = group_and_batch(1)
     lists = batch * h_kv + group
     stretch += lists * (tl.num_programs(0) // PARTS)
     block = tl.load(block_ptr + stretch)
     if block == n_blk:  # past the last stretch
         return
     key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
-    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
-    k_ptrs = k_ptr + key.to(tl.int64)[:, None] * stride_km + tl.arange(0, D)
-    v_ptrs = v_ptr + key.to(tl.int64)[:, None] * stride_vm + tl.arange(0, D)
-    k = tl.load(k_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
-    v = tl.load(v_ptrs, mask=(key < m)[:, None], other=0.0)  # [KEYS, D]
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
 
     entry_ptr += lists * n_tiles * capacity
     members_ptr += lists * n_tiles * capacity
     begin, end = tl.load(bounds_ptr + stretch * 2), tl.load(bounds_ptr + stretch * 2 + 1)
-    local_row = tl.arange(0, QUERIES * HEADS)
-    local_query, head = local_row // HEADS, local_row % HEADS
     dk = tl.zeros((KEYS, D), tl.float32)
     dv = tl.zeros((KEYS, D), tl.float32)
-    for place in range(begin, end):
-        entry = tl.load(entry_ptr + place)
+    for place in range(begin * SPLIT, end * SPLIT):
+        entry = tl.load(entry_ptr + place // SPLIT)
         members = tl.load(members_ptr + entry)
-        query = (entry // capacity) * QUERIES + local_query
-        position = m - n + query
-        exists = (query < n) & (head < group_size)
-        row = ((batch * n + query) * h_kv + group) * group_size + head
-        offset = row[:, None] * D + tl.arange(0, D)
-        q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
-        dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+        local_query, query, position, head, exists = tile_rows(
+            entry // capacity, m, n, group_size, place % SPLIT, QUERIES, HEADS
+        )
+        row = row_of(batch, n, query, h_kv, group, group_size, head)
+        q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
+        dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
         lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
         delta = tl.load(delta_ptr + row, mask=exists, other=0.0)
         reads = ((members >> local_query) & 1) == 1
@@ -174,8 +177,8 @@ def dkv_part_kernel(
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
     row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    tl.store(dk_ptr + row[:, None] * D + tl.arange(0, D), dk)
-    tl.store(dv_ptr + row[:, None] * D + tl.arange(0, D), dv)
+    tl.store(dk_ptr + vectors(row, D, D), dk)
+    tl.store(dv_ptr + vectors(row, D, D), dv)
 
 
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "n_stretches"])
@@ -198,7 +201,7 @@ def dkv_sum_kernel(
     """Add the stretches of KEYS keys in order; keys that nobody reads get zeros."""
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     block, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
-    group, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    group, batch = group_and_batch(1)
     lists = batch * h_kv + group
     first_ptr += lists * (n_blk + 1) + block
     within = part * KEYS + tl.arange(0, KEYS)
@@ -206,26 +209,20 @@ def dkv_sum_kernel(
     dv = tl.zeros((KEYS, D), tl.float32)
     for stretch in range(tl.load(first_ptr), tl.load(first_ptr + 1)):
         row = (lists * n_stretches + stretch) * BLOCK_SIZE + within
-        dk += tl.load(dk_part_ptr + row[:, None] * D + tl.arange(0, D))
-        dv += tl.load(dv_part_ptr + row[:, None] * D + tl.arange(0, D))
+        dk += tl.load(dk_part_ptr + vectors(row, D, D))
+        dv += tl.load(dv_part_ptr + vectors(row, D, D))
     key = block * BLOCK_SIZE + within
-    offset = ((batch * m + key) * h_kv + group)[:, None] * D + tl.arange(0, D)
+    offset = vectors(row_of(batch, m, key, h_kv, group, 1, 0), D, D)
     tl.store(dk_ptr + offset, (dk * scale).to(dk_ptr.dtype.element_ty), mask=(key < m)[:, None])
     tl.store(dv_ptr + offset, dv.to(dv_ptr.dtype.element_ty), mask=(key < m)[:, None])
 
 
-def dq_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
-    """Tile of `dq_kernel`."""
-    if dtype == torch.float32:
-        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
-    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
-
-
-def dkv_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
-    """Tile of `dkv_part_kernel`; as many rows as in `dq_tile`, since both walk the same lists."""
-    if dtype == torch.float32:
-        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
-    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
+def backward_bytes(tile: Tile, d: int, itemsize: int) -> int:
+    """Bound on the shared memory of `dq_kernel` and `dkv_part_kernel`, which walk one list."""
+    rows, keys = tile.rows, tile.keys
+    if itemsize == 4:
+        return 8 * d * (rows + keys) + 4 * rows * keys + SPARE_BYTES
+    return 4 * d * (rows + keys + max(rows, keys)) + 8 * rows + SPARE_BYTES
 
 
 def attend_backward(
@@ -247,17 +244,16 @@ def attend_backward(
     dk, dv = (x.new_empty(x.shape) for x in (k, v))
     strides = (*k.stride()[:3], *v.stride()[:3])
 
-    tile = dq_tile(group, block_size, q.dtype)
+    tile = pick_tile(q, group, block_size, backward_bytes)
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     n_tiles = lists.blocks.shape[2]
-    dq_kernel[(n_tiles, h_kv, b)](
+    dq_kernel[(n_tiles, h_kv * tile.split, b)](
         q, k, v, out, lse, dout, dlse, dq, delta, lists.blocks, lists.members, lists.ends,
         n, m, h_kv, group, lists.capacity, scale, *strides,
-        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
+        KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
 
-    tile = dkv_tile(group, block_size, q.dtype)
     inverse = invert(lists, n_blk)
     n_stretches = inverse.block.shape[-1]
     dk_part, dv_part = q.new_empty((2, b * h_kv, n_stretches, block_size, d), dtype=torch.float32)
@@ -265,8 +261,8 @@ def attend_backward(
         q, k, v, lse, dout, delta, dk_part, dv_part, lists.members,
         inverse.entry, inverse.block, inverse.bounds,
         n, m, h_kv, group, lists.capacity, n_tiles, n_blk, scale, *strides,
-        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
+        KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     dkv_sum_kernel[(n_blk * (block_size // 16), h_kv, b)](
         dk_part, dv_part, inverse.first, dk, dv, m, h_kv, n_blk, n_stretches, scale,

@@ -5,6 +5,7 @@ a GPU when walked in turn. Each program attends to a part of one block, and a se
 the parts by their log-sum-exps. The number of parts depends on shapes alone.
 """
 
+from collections.abc import Iterator
 from typing import no_type_check
 
 import torch
@@ -12,7 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
+from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
 from .triton_forward import LN_2, LOG2_E
+from .triton_tiles import Tile
 
 MERGED = 16  # parts merged at a time
 
@@ -41,11 +45,13 @@ def attend_part_kernel(
     BLOCK_SIZE: tl.constexpr,
     SLOTS: tl.constexpr,
     HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
     """Attention of the last position to KEYS keys of one slot; an empty part has lse -inf."""
-    part, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    part = tl.program_id(0)
+    group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     this_slot = part // PARTS
     slot = tl.arange(0, SLOTS)
@@ -55,17 +61,16 @@ def attend_part_kernel(
     repeated = tl.max((earlier == block).to(tl.int32)) == 1  # counted at its first slot only
     readable = (block >= 0) & (block < n_blk) & (repeated == 0)
 
-    head = tl.arange(0, HEADS)
-    row = (batch * h_kv + group) * group_size + head
+    head = (tl.program_id(1) % SPLIT) * HEADS + tl.arange(0, HEADS)
+    row = row_of(batch, 1, 0, h_kv, group, group_size, head)
     exists = head < group_size
-    q = tl.load(q_ptr + row[:, None] * D + tl.arange(0, D), mask=exists[:, None], other=0.0)
+    q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
     key = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
     visible = readable & (key < m)  # all keys are in the past of the last position
-    key = key.to(tl.int64)[:, None]
-    k_ptrs = k_ptr + batch * stride_kb + group.to(tl.int64) * stride_kh + key * stride_km
-    v_ptrs = v_ptr + batch * stride_vb + group.to(tl.int64) * stride_vh + key * stride_vm
-    k = tl.load(k_ptrs + tl.arange(0, D), mask=visible[:, None], other=0.0)  # [KEYS, D]
-    v = tl.load(v_ptrs + tl.arange(0, D), mask=visible[:, None], other=0.0)  # [KEYS, D]
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, visible, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, visible, D)  # [KEYS, D]
 
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
     s = tl.where(visible[None, :], s, float("-inf"))
@@ -75,7 +80,7 @@ def attend_part_kernel(
     safe = tl.where(total > 0, total, 1.0)
     out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
     place = row * tl.num_programs(0) + part
-    tl.store(part_out_ptr + place[:, None] * D + tl.arange(0, D), out, mask=exists[:, None])
+    tl.store(part_out_ptr + vectors(place, D, D), out, mask=exists[:, None])
     tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
 
 
@@ -96,8 +101,7 @@ def merge_kernel(
         part = start + within
         exists = part < n_parts
         lse = tl.load(part_lse_ptr + part, mask=exists, other=float("-inf"))
-        o_ptrs = part_out_ptr + part[:, None] * D + dim[None, :]
-        o = tl.load(o_ptrs, mask=exists[:, None], other=0.0)  # [MERGED, D]
+        o = load_rows(part_out_ptr, part, D, exists, D)  # [MERGED, D]
         new_top = tl.maximum(top, tl.max(lse))
         shift = tl.where(new_top == float("-inf"), 0.0, new_top)
         weight = tl.exp2(lse - shift)
@@ -110,23 +114,48 @@ def merge_kernel(
     tl.store(lse_ptr + row, (top + tl.log2(safe)) * LN_2)
 
 
+def decode_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile]:
+    """Tiles for groups of so many heads, from the one timed on an H100 to the smallest."""
+    heads = max(triton.next_power_of_2(group), 16)
+    keys = min(block_size, 64 if itemsize == 2 else 32)
+    split = 1
+    while True:
+        yield Tile(queries=1, heads=heads, split=split, keys=keys, num_warps=4, num_stages=3)
+        if heads > 16 and heads >= keys:
+            heads, split = heads // 2, split * 2
+        elif keys > 16:
+            keys //= 2
+        else:
+            return
+
+
+def decode_bytes(tile: Tile, d: int, itemsize: int) -> int:
+    """Bound on the shared memory of `attend_part_kernel`."""
+    operands, result = itemsize * d * (tile.heads + 2 * tile.keys), 4 * d * tile.heads
+    return max(operands, result) + SPARE_BYTES
+
+
 def attend_one(
     q: Tensor, k: Tensor, v: Tensor, block_idx: Tensor, block_size: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Launch for n = 1: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q]."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_selected = block_idx.shape[-1]
-    keys = min(block_size, 32 if q.dtype == torch.float32 else 64)
-    n_parts = n_selected * (block_size // keys)
+    itemsize = operand_bytes(q.dtype)
+    tile = first_fit(
+        decode_tiles(h_q // h_kv, block_size, itemsize),
+        lambda tile: decode_bytes(tile, d, itemsize),
+    )
+    n_parts = n_selected * (block_size // tile.keys)
     part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
     part_lse = q.new_empty((b, h_q, n_parts), dtype=torch.float32)
-    attend_part_kernel[(n_parts, h_kv, b)](
+    attend_part_kernel[(n_parts, h_kv * tile.split, b)](
         q, k, v, block_idx, part_out, part_lse,
         m, h_kv, h_q // h_kv, triton.cdiv(m, block_size), n_selected, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, SLOTS=triton.next_power_of_2(n_selected),
-        HEADS=max(triton.next_power_of_2(h_q // h_kv), 16), KEYS=keys, D=d,
-        num_warps=4,
+        HEADS=tile.heads, SPLIT=tile.split, KEYS=tile.keys, D=d,
+        num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     out = torch.empty_like(q)
     lse = q.new_empty((b, 1, h_q), dtype=torch.float32)

@@ -7,7 +7,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_tiles import Tile, cut, list_blocks
+from ..addressing import (
+    group_and_batch,
+    head_start,
+    load_keys,
+    load_rows,
+    row_of,
+    tile_rows,
+    vectors,
+)
+from ..shared_memory import SPARE_BYTES
+from .triton_tiles import Tile, list_blocks, pick_tile
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -44,22 +54,15 @@ def _step(
     block = tl.load(blocks_ptr + step // PARTS)
     members = tl.load(members_ptr + step // PARTS)
     first_key = block * BLOCK_SIZE + (step % PARTS) * KEYS
-    within = tl.arange(0, KEYS)
-    k_ptrs = k_ptr + first_key.to(tl.int64) * stride_km + within[:, None] * stride_km
-    v_ptrs = v_ptr + first_key.to(tl.int64) * stride_vm + within[:, None] * stride_vm
-    if FULL:
-        k = tl.load(k_ptrs + tl.arange(0, D))  # [KEYS, D]
-        v = tl.load(v_ptrs + tl.arange(0, D))  # [KEYS, D]
-    else:
-        exists = (first_key + within < m)[:, None]
-        k = tl.load(k_ptrs + tl.arange(0, D), mask=exists, other=0.0)
-        v = tl.load(v_ptrs + tl.arange(0, D), mask=exists, other=0.0)
+    k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
+    v = load_keys(v_ptr, first_key, m, stride_vm, KEYS, D, FULL)  # [KEYS, D]
 
     reads = ((members >> query) & 1) == 1  # [ROWS]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
     s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
     if not FULL:
-        s = tl.where((first_key + within)[None, :] <= position[:, None], s, float("-inf"))
+        key = first_key + tl.arange(0, KEYS)
+        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
     new_top = tl.maximum(top, tl.max(s, axis=1))
     shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
     p = tl.exp2(s - shift[:, None])
@@ -95,27 +98,27 @@ def attend_kernel(
     BLOCK_SIZE: tl.constexpr,
     QUERIES: tl.constexpr,
     HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Attention of one tile of queries and one group; q, out and lse are contiguous."""
-    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    """Attention of one tile of queries times HEADS heads of one group."""
+    tile = tl.program_id(0)
+    group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
-    local_row = tl.arange(0, QUERIES * HEADS)
-    local_query, head = local_row // HEADS, local_row % HEADS
-    query = tile * QUERIES + local_query
-    position = m - n + query
-    exists = (query < n) & (head < group_size)
-    row = ((batch * n + query) * h_kv + group) * group_size + head  # of q, out and lse
-    q = tl.load(q_ptr + row[:, None] * D + tl.arange(0, D), mask=exists[:, None], other=0.0)
+    local_query, query, position, head, exists = tile_rows(
+        tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
+    )
+    row = row_of(batch, n, query, h_kv, group, group_size, head)
+    q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
 
     list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
     blocks_ptr += list_id * capacity
     members_ptr += list_id * capacity
     n_full = tl.load(ends_ptr + list_id * 2)
     n_all = tl.load(ends_ptr + list_id * 2 + 1)
-    k_ptr += batch * stride_kb + group.to(tl.int64) * stride_kh
-    v_ptr += batch * stride_vb + group.to(tl.int64) * stride_vh
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
 
     top = tl.full((QUERIES * HEADS,), float("-inf"), tl.float32)
     total = tl.zeros((QUERIES * HEADS,), tl.float32)
@@ -133,16 +136,16 @@ def attend_kernel(
 
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
     lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
-    out_ptrs = out_ptr + row[:, None] * D + tl.arange(0, D)
+    out_ptrs = out_ptr + vectors(row, D, D)
     tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
     tl.store(lse_ptr + row, lse, mask=exists)
 
 
-def forward_tile(group: int, block_size: int, dtype: torch.dtype) -> Tile:
-    """Rows for warpgroup products in half precision, smaller tiles for float32."""
-    if dtype == torch.float32:
-        return cut(group=group, rows=32, keys=min(block_size, 32), num_warps=8, num_stages=2)
-    return cut(group=group, rows=64, keys=min(block_size, 64), num_warps=4, num_stages=2)
+def forward_bytes(tile: Tile, d: int, itemsize: int) -> int:
+    """Bound on the shared memory of `attend_kernel`."""
+    if itemsize == 4:  # no tensor cores, no loads ahead; the weights go through shared memory too
+        return 4 * d * (tile.rows + 2 * tile.keys) + 4 * tile.rows * tile.keys + SPARE_BYTES
+    return 2 * d * (tile.rows + 4 * tile.keys) + SPARE_BYTES  # k and v twice: one loads ahead
 
 
 def attend(
@@ -150,15 +153,15 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Launch: output [b, n, h_q, d] and log-sum-exp [b, n, h_q] of contiguous q and block_idx."""
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
-    tile = forward_tile(h_q // h_kv, block_size, q.dtype)
+    tile = pick_tile(q, h_q // h_kv, block_size, forward_bytes)
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     out = torch.empty_like(q)
     lse = q.new_empty((b, n, h_q), dtype=torch.float32)
-    attend_kernel[(triton.cdiv(n, tile.queries), h_kv, b)](
+    attend_kernel[(triton.cdiv(n, tile.queries), h_kv * tile.split, b)](
         q, k, v, out, lse, lists.blocks, lists.members, lists.ends,
         n, m, h_kv, h_q // h_kv, lists.capacity, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
-        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, KEYS=tile.keys, D=d,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
+        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
+        KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
     return out, lse

@@ -5,6 +5,7 @@ GQA group makes enough rows for the tensor cores; it walks the union of its sele
 one bit per query says who reads the block at hand.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -14,7 +15,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
-STRETCH = 1024  # list entries that one program of the backward pass walks at most
+from .. import limits
+from ..addressing import group_and_batch, row_of
+from ..shared_memory import first_fit, operand_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class Tile:
     """How one kernel cuts its work; rows are queries times heads."""
 
     queries: int  # a power of two, at most 16
-    heads: int  # of one GQA group, padded to a power of two
+    heads: int  # of one GQA group, a power of two
+    split: int  # tiles that share one group's heads
     keys: int  # tokens per step, at most one block
     num_warps: int
     num_stages: int
@@ -32,15 +36,36 @@ class Tile:
         return self.queries * self.heads
 
 
-def cut(*, group: int, rows: int, keys: int, num_warps: int, num_stages: int) -> Tile:
-    """About `rows` rows: more queries where a group has fewer heads; at least 16 rows."""
+def attention_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile]:
+    """Tiles for groups of so many heads, from the one timed on an H100 to the smallest.
+
+    The first holds all heads, however many: 64 rows for warpgroup products, 32 without tensor
+    cores (where `itemsize` is 4), or one row a head; a wide group gets more warps. Others split it.
+    """
+    rows, num_warps = (64, 4) if itemsize == 2 else (32, 8)
+    keys = min(block_size, rows)
     heads = triton.next_power_of_2(group)
-    queries = min(max(rows // heads, 1), 16)
-    wide = max(heads // rows, 1)  # a group that fills more than one tile gets more warps
-    return Tile(
-        queries=queries, heads=max(heads, 16 // queries), keys=keys,
-        num_warps=min(num_warps * wide, 8), num_stages=num_stages,
-    )  # fmt: skip
+    wide = max(heads // rows, 1)
+    shapes = [(rows * wide, keys, min(num_warps * wide, 8))] if wide > 1 else []
+    while rows > 16 or keys > 16:
+        shapes.append((rows, keys, num_warps))
+        rows, keys = (rows, keys // 2) if keys >= rows else (rows // 2, keys)
+    shapes.append((16, 16, 4))
+    for rows, keys, num_warps in shapes:
+        queries = min(max(rows // heads, 1), 16)
+        yield Tile(
+            queries=queries, heads=max(min(heads, rows), 16 // queries),
+            split=max(heads // rows, 1), keys=keys, num_warps=num_warps, num_stages=2,
+        )  # fmt: skip
+
+
+def pick_tile(
+    q: Tensor, group: int, block_size: int, bound: Callable[[Tile, int, int], int]
+) -> Tile:
+    """The first tile whose `bound`, of it, head size and bytes a number, fits the device."""
+    itemsize = operand_bytes(q.dtype)
+    tiles = attention_tiles(group, block_size, itemsize)
+    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], itemsize))
 
 
 @dataclass(frozen=True)
@@ -80,10 +105,11 @@ def list_blocks_kernel(
     SLOTS: tl.constexpr,
 ):
     """Write one tile's list by taking the smallest id left until none is."""
-    tile, group, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    tile = tl.program_id(0)
+    group, batch = group_and_batch(1)
     query = tile * QUERIES + tl.arange(0, QUERIES)
     slot = tl.arange(0, SLOTS)
-    row = (batch * n + query) * h_kv + group  # [QUERIES]
+    row = row_of(batch, n, query, h_kv, group, 1, 0)  # [QUERIES]
     mask = (query < n)[:, None] & (slot < n_selected)[None, :]
     ids = tl.load(block_idx_ptr + row[:, None] * n_selected + slot[None, :], mask=mask, other=-1)
     position = m - n + query
@@ -130,7 +156,8 @@ def list_blocks(block_idx: Tensor, m: int, block_size: int, queries: int) -> Blo
 
 @dataclass(frozen=True)
 class Stretches:
-    """For each block the list entries that name it, cut into stretches of at most STRETCH.
+    """For each block the list entries that name it, cut into stretches of at most
+    `limits.STRETCH`.
 
     Axis g runs over b * h_kv lists, axis p over stretches; p is bounded by shapes alone, and
     stretches past the last one are empty.
@@ -161,12 +188,13 @@ def invert(lists: BlockLists, n_blk: int) -> Stretches:
     groups, entries = listed.shape
     ids = torch.arange(n_blk + 1, device=listed.device, dtype=listed.dtype)
     start = torch.searchsorted(listed, ids.expand(groups, -1).contiguous())  # [g, n_blk + 1]
-    per_block = (start.diff() + STRETCH - 1) // STRETCH
+    longest = limits.STRETCH
+    per_block = (start.diff() + longest - 1) // longest
     first = F.pad(per_block.cumsum(-1), (1, 0))
 
-    stretch = torch.arange(entries // STRETCH + n_blk, device=listed.device).expand(groups, -1)
+    stretch = torch.arange(entries // longest + n_blk, device=listed.device).expand(groups, -1)
     block = torch.searchsorted(first[:, 1:].contiguous(), stretch.contiguous(), right=True)
     known = block.clamp(max=n_blk - 1)
-    begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * STRETCH
-    end = torch.minimum(begin + STRETCH, start.gather(-1, known + 1))
+    begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * longest
+    end = torch.minimum(begin + longest, start.gather(-1, known + 1))
     return Stretches(entry=entry, block=block, bounds=torch.stack((begin, end), -1), first=first)

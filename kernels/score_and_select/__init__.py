@@ -1,13 +1,13 @@
 """Block scores and selection in one pass over the queries, without the full score array."""
 
-from typing import no_type_check
+from typing import SupportsIndex, no_type_check
 
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from .. import checks
-from ..dispatch import Impl, choose
-from ..select_blocks import check_budget
+from .. import checks, dispatch
+from ..dispatch import Impl
+from ..select_blocks import budget
 
 
 @no_type_check  # shapes are checked below, with the same message under pytest and outside it
@@ -15,10 +15,10 @@ def score_and_select(
     q_idx: Float[Tensor, "b n h_kv d_idx"],
     k_idx: Float[Tensor, "b m d_idx"],
     *,
-    n_selected: int,
-    block_size: int,
-    n_local: int = 1,
-    n_init: int = 0,
+    n_selected: SupportsIndex,
+    block_size: SupportsIndex,
+    n_local: SupportsIndex = 1,
+    n_init: SupportsIndex = 0,
     impl: Impl = "auto",
     validate: bool | None = None,
 ) -> Int32[Tensor, "b n h_kv n_selected"]:
@@ -48,16 +48,17 @@ def score_and_select(
     Source: arXiv:2606.13392v2, Eqs. 5-7.
     """
     size = checks.axes(q_idx=(q_idx, "b n h_kv d_idx"), k_idx=(k_idx, "b m d_idx"))
-    check_budget(n_selected, block_size, n_local, n_init)
+    n_selected, block_size, n_local, n_init = budget(n_selected, block_size, n_local, n_init)
     checks.causal(size["n"], size["m"])
     device = checks.same_device(q_idx=q_idx, k_idx=k_idx)
     checks.same_float_dtype(q_idx=q_idx, k_idx=k_idx)
-    chosen = choose(impl, device)
+    chosen = dispatch.choose(impl, device)
     if checks.wants_values(validate, device):
         checks.finite(q_idx=q_idx, k_idx=k_idx)
     if chosen == "reference":
         from .reference import score_and_select as compute
     else:
         checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=q_idx.dtype)
+        checks.triton_slots(n_selected)
         from .triton_kernel import score_and_select as compute
     return compute(q_idx, k_idx, n_selected, block_size, n_local, n_init)

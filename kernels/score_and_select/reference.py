@@ -5,8 +5,8 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from ..block_scores.reference import block_scores
+from ..limits import query_chunks
 from ..select_blocks.reference import select_blocks
-from .chunks import query_chunks
 
 
 def score_and_select(

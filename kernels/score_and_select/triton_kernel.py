@@ -5,8 +5,8 @@ import triton
 from torch import Tensor
 
 from ..block_scores.triton_kernel import write_scores
+from ..limits import query_chunks
 from ..select_blocks.triton_kernel import write_selection
-from .chunks import query_chunks
 
 
 @torch.library.custom_op("intuitive::score_and_select", mutates_args=())

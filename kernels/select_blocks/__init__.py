@@ -1,35 +1,47 @@
 """The best key blocks per query and GQA group, forced ones among them."""
 
-from typing import no_type_check
+from typing import SupportsIndex, no_type_check
 
 import torch
 from jaxtyping import Float32, Int32
 from torch import Tensor
 
-from .. import checks
-from ..dispatch import Impl, choose
+from .. import checks, dispatch
+from ..dispatch import Impl
 
 
 @no_type_check  # this is the type check
-def check_budget(n_selected: int, block_size: int, n_local: int, n_init: int) -> None:
-    """Raise ValueError unless the counts are sensible and the forced blocks fit the budget."""
-    checks.counts(n_selected=n_selected, block_size=block_size)
-    checks.counts(minimum=0, n_local=n_local, n_init=n_init)
+def budget(
+    n_selected: SupportsIndex,
+    block_size: SupportsIndex,
+    n_local: SupportsIndex,
+    n_init: SupportsIndex,
+) -> tuple[int, int, int, int]:
+    """The four counts as Python's integers.
+
+    Raises:
+        ValueError: one is no whole number or too small, or the forced blocks exceed the slots.
+    """
+    n_selected = checks.whole("n_selected", n_selected)
+    block_size = checks.whole("block_size", block_size)
+    n_local = checks.whole("n_local", n_local, low=0)
+    n_init = checks.whole("n_init", n_init, low=0)
     if n_local + n_init > n_selected:
         raise ValueError(
             f"n_selected={n_selected} cannot hold n_local={n_local} and n_init={n_init}: forced "
             "blocks count among the selected ones. Raise n_selected or force fewer blocks."
         )
+    return n_selected, block_size, n_local, n_init
 
 
 @no_type_check  # shapes are checked below, with the same message under pytest and outside it
 def select_blocks(
     scores: Float32[Tensor, "b n h_kv n_blk"],
     *,
-    n_selected: int,
-    block_size: int,
-    n_local: int = 1,
-    n_init: int = 0,
+    n_selected: SupportsIndex,
+    block_size: SupportsIndex,
+    n_local: SupportsIndex = 1,
+    n_init: SupportsIndex = 0,
     impl: Impl = "auto",
     validate: bool | None = None,
 ) -> Int32[Tensor, "b n h_kv n_selected"]:
@@ -61,13 +73,13 @@ def select_blocks(
     Source: arXiv:2606.13392v2, Eq. 7; the order of ties follows the official training kernel.
     """
     checks.axes(scores=(scores, "b n h_kv n_blk"))
-    check_budget(n_selected, block_size, n_local, n_init)
+    n_selected, _, n_local, n_init = budget(n_selected, block_size, n_local, n_init)
     if scores.dtype != torch.float32:
         raise ValueError(
             f"scores has dtype {scores.dtype}, but must be torch.float32, as block_scores "
             "returns. Convert with scores.float()."
         )
-    chosen = choose(impl, scores.device)
+    chosen = dispatch.choose(impl, scores.device)
     if checks.wants_values(validate, scores.device):
         bad = int((torch.isnan(scores) | torch.isposinf(scores)).sum())
         if bad:
@@ -79,5 +91,6 @@ def select_blocks(
     if chosen == "reference":
         from .reference import select_blocks as compute
     else:
+        checks.triton_slots(n_selected)
         from .triton_kernel import select_blocks as compute
     return compute(scores, n_selected, n_local, n_init)

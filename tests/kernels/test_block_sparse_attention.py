@@ -8,7 +8,6 @@ from kernel_inputs import draw_index, draw_inputs
 from torch.nn import functional as F
 
 from intuitive.kernels import block_sparse_attention, score_and_select
-from intuitive.kernels.block_sparse_attention.reference import readable_tokens
 
 DOUBLE = torch.float64
 
@@ -147,9 +146,3 @@ def test_gradients_of_output_and_lse_against_finite_differences():
 def test_dtypes_of_the_results(dtype):
     out, lse = block_sparse_attention(*draw(dtype=dtype), block_size=4, return_lse=True)
     assert (out.dtype, lse.dtype) == (dtype, torch.float32)
-
-
-def test_readable_tokens_are_those_of_selected_blocks_in_the_past():
-    blocks = torch.tensor([2, -1, 0, 0]).int().view(1, 1, 1, 4).expand(1, 2, 1, 4)
-    got = readable_tokens(blocks, m=8, block_size=3)[0, :, 0].int().tolist()
-    assert got == [[1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 0, 1, 1]]

@@ -1,5 +1,6 @@
 """Bad input to any of the four functions meets a message with value, rule and next step."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,8 @@ from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
     checks,
+    dispatch,
+    limits,
     score_and_select,
     select_blocks,
 )
@@ -78,6 +81,11 @@ def test_index_inputs(function, place, value, message):
         ({"n_selected": 0}, r"n_selected=0 must be at least 1"),
         ({"n_selected": 2.0}, r"n_selected=2.0 must be an integer of at least 1"),
         ({"n_selected": True}, r"n_selected=True must be an integer"),
+        ({"n_selected": np.True_}, r"n_selected=np.True_ must be an integer"),
+        ({"n_selected": torch.tensor(True)}, r"n_selected=tensor\(True\) must be an integer"),
+        ({"n_local": np.float64(1)}, r"n_local=np.float64\(1.0\) must be an integer of at least 0"),
+        ({"block_size": torch.tensor([4, 4])}, r"block_size=tensor\(\[4, 4\]\) must be an integer"),
+        ({"block_size": "4"}, r"block_size='4' must be an integer"),
         ({"block_size": 0}, r"block_size=0 must be at least 1"),
         ({"block_size": -4}, r"block_size=-4 must be at least 1"),
         ({"n_local": -1}, r"n_local=-1 must be at least 0"),
@@ -170,6 +178,42 @@ def test_widest_group():
     checks.triton_group(128)
     with pytest.raises(ValueError, match=r"h_q/h_kv=129 .* at most 128\. Pass impl='reference'"):
         checks.triton_group(129)
+
+
+def test_too_many_slots_are_refused_in_words(monkeypatch):
+    monkeypatch.setattr(dispatch, "choose", lambda impl, device: "triton")
+    message = r"n_selected=2048 .* at most 256: .*Select fewer, or pass impl='reference'"
+    q_idx, k_idx = torch.ones(1, 1, 1, 64), torch.ones(1, 9, 64)
+    rule = {"n_selected": 2048, "block_size": 16}
+    with pytest.raises(ValueError, match=message):
+        select_blocks(torch.zeros(1, 1, 1, 4), **rule)
+    with pytest.raises(ValueError, match=message):
+        score_and_select(q_idx, k_idx, **rule)
+    q, ids = torch.ones(1, 1, 1, 64), torch.zeros(1, 1, 1, 2048, dtype=torch.int32)
+    k = torch.ones(1, 9, 1, 64)
+    with pytest.raises(ValueError, match=message):
+        block_sparse_attention(q, k, k, ids, block_size=16)
+    checks.triton_slots(limits.MAX_SELECTED)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.int64, np.uint8, np.array, torch.tensor], ids=lambda kind: kind.__name__
+)
+def test_sizes_take_whole_numbers_of_every_kind(kind):
+    plain = {"n_selected": 2, "block_size": 4, "n_local": 1, "n_init": 0}
+    rule = {name: kind(value) for name, value in plain.items()}
+    generator = torch.Generator().manual_seed(0)
+    q_idx, k_idx = (torch.randn(x.shape, generator=generator) for x in index())
+    size, given = {"block_size": 4}, {"block_size": rule["block_size"]}
+    scores = block_scores(q_idx, k_idx, **given)
+    assert torch.equal(scores, block_scores(q_idx, k_idx, **size))
+    assert torch.equal(select_blocks(scores, **rule), select_blocks(scores, **plain))
+    assert torch.equal(
+        score_and_select(q_idx, k_idx, **rule), score_and_select(q_idx, k_idx, **plain)
+    )
+    assert torch.equal(
+        block_sparse_attention(*inputs(), **given), block_sparse_attention(*inputs(), **size)
+    )
 
 
 def test_values_are_looked_at_on_cpu_only_by_default():

@@ -1,7 +1,9 @@
 """Which implementation runs, and that asking is cheap."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,3 +58,15 @@ def test_importing_and_running_oracles_leaves_triton_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nobody_reaches_below_the_public_functions():
+    root = Path(__file__).parents[2]
+    operations = [path.parent.name for path in (root / "kernels").glob("*/reference.py")]
+    inside = re.compile(rf"intuitive\.kernels\.({'|'.join(operations)})(\.\w| import (?!\1\b))")
+    assert inside.search("from intuitive.kernels.select_blocks.reference import select_blocks")
+    assert inside.search("from intuitive.kernels.select_blocks import triton_kernel")
+    files = [*root.glob("*.py"), *root.glob("notebooks/*.ipynb")]
+    for folder in ("intuitive", "widgets", "benchmarks", "tools", "tests"):
+        files += (root / folder).rglob("*.py")
+    assert [p.name for p in files if p != Path(__file__) and inside.search(p.read_text())] == []

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
+    limits,
     score_and_select,
     select_blocks,
+    shared_memory,
 )
-from intuitive.kernels.score_and_select import chunks
 
 pytestmark = pytest.mark.gpu
 
@@ -194,7 +195,7 @@ def test_scores_and_selection_match_the_oracle(
         chosen = select_blocks(scores, **rule)
         assert torch.equal(chosen, select_blocks(scores, impl="reference", **rule))
         poison()
-        monkeypatch.setattr(chunks, "SCORE_BYTES", 4 * b * h_kv * 300 * (seed % 4 + 1))
+        monkeypatch.setattr(limits, "SCORE_BYTES", 4 * b * h_kv * 300 * (seed % 4 + 1))
         fused = score_and_select(q_idx, k_idx, **rule)
         # a short last chunk takes smaller tiles, whose sums round differently: near ties may flip
         assert (fused == chosen).float().mean() > 0.99
@@ -203,6 +204,27 @@ def test_scores_and_selection_match_the_oracle(
         shapes=SHAPES, error=worst,
     )  # fmt: skip
     assert worst < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, HALF], ids=str)
+@pytest.mark.parametrize("n", [1, 50])
+def test_tiles_of_a_card_with_less_shared_memory(monkeypatch, dtype, n):
+    """Tiles that split a group's heads, and products that split a block's keys."""
+    monkeypatch.setattr(shared_memory, "shared_bytes", lambda: 48 * 1024)
+    q_idx, k_idx = draw_index(1, n, 700, 2, 128, seed=0, dtype=dtype, device="cuda")
+    x = draw_inputs(
+        1, n, 700, 2, 128, 128, block_size=128, n_selected=4, seed=0, dtype=dtype, device="cuda"
+    )
+    results = []
+    for impl, inner in (("triton", dtype), ("reference", torch.float64)):
+        leaves = [y.to(inner).requires_grad_() for y in x[:3]]
+        poison()
+        scores = block_scores(q_idx.to(inner), k_idx.to(inner), block_size=128, impl=impl)
+        out = block_sparse_attention(*leaves, x.block_idx, block_size=128, impl=impl)
+        grads = torch.autograd.grad((out * x.q.to(out.dtype)).sum(), leaves)
+        results.append((out, *grads, scores.masked_fill(scores.isneginf(), 0)))
+    for got, want in zip(*results, strict=True):
+        assert error(got, want.double()) < GRADIENT_ERROR[dtype]
 
 
 def test_selection_of_many_blocks_and_of_ties():
@@ -359,7 +381,7 @@ def test_a_million_tokens_need_no_full_score_array():
     torch.cuda.reset_peak_memory_stats()
     chosen = score_and_select(q_idx, k_idx, n_selected=16, block_size=128)
     peak = torch.cuda.max_memory_allocated() - before
-    assert peak < 2 * chunks.SCORE_BYTES  # all scores would take 1 GiB here, 128 GiB for n = m
+    assert peak < 2 * limits.SCORE_BYTES  # all scores would take 1 GiB here, 128 GiB for n = m
     for i in (0, n // 2, n - 1):  # each query sees the keys up to its own position
         keys = k_idx[:, : m - n + i + 1]
         alone = score_and_select(q_idx[:, i : i + 1], keys, n_selected=16, block_size=128)

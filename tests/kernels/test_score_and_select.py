@@ -4,14 +4,13 @@ import pytest
 import torch
 from kernel_inputs import draw_index
 
-from intuitive.kernels import block_scores, score_and_select, select_blocks
-from intuitive.kernels.score_and_select import chunks
+from intuitive.kernels import block_scores, limits, score_and_select, select_blocks
 
 
 @pytest.mark.parametrize("bytes_at_a_time", [1, 1000, 2**28], ids="bytes={}".format)
 @pytest.mark.parametrize(("n", "m"), [(1, 30), (17, 17), (13, 40)])
 def test_equals_the_two_steps(monkeypatch, n, m, bytes_at_a_time):
-    monkeypatch.setattr(chunks, "SCORE_BYTES", bytes_at_a_time)
+    monkeypatch.setattr(limits, "SCORE_BYTES", bytes_at_a_time)
     q_idx, k_idx = draw_index(2, n, m, 3, 8, seed=0)
     rule = {"n_selected": 4, "block_size": 5, "n_local": 1, "n_init": 1}
     want = select_blocks(block_scores(q_idx, k_idx, block_size=5), **rule)
@@ -41,5 +40,5 @@ def test_short_contexts_select_every_visible_block():
     ],
 )
 def test_chunks_cover_the_queries_within_the_budget(monkeypatch, n, bytes_per_query, want):
-    monkeypatch.setattr(chunks, "SCORE_BYTES", 99)
-    assert list(chunks.query_chunks(n, bytes_per_query)) == want
+    monkeypatch.setattr(limits, "SCORE_BYTES", 99)
+    assert list(limits.query_chunks(n, bytes_per_query)) == want
