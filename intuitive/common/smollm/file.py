@@ -43,8 +43,8 @@ def find_model() -> Path | None:
     if chosen is not None:
         if not chosen.is_file():
             raise ModelMissing(
-                f"{MODEL_VARIABLE}={str(chosen)!r} is not a file: correct the variable, or unset it "
-                "and run `intuitive model`."
+                f"{MODEL_VARIABLE}={str(chosen)!r} is not a file: correct the variable, or unset "
+                "it and run `intuitive model`."
             )
         return chosen
     cached = cached_model_path()

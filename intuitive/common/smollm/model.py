@@ -52,10 +52,10 @@ def load_smollm2(
         raise ModelMissing(MISSING_MODEL_SENTENCE)
     if not path.is_file():
         raise ModelMissing(f"{path} is not a file. {MISSING_MODEL_SENTENCE}")
-    with _loading:  # two threads at once would otherwise each load a copy
-        # Whoever comes first may be in inference mode; the weights are kept for everyone.
-        with torch.inference_mode(False):
-            return _load(path.resolve(), torch.device(device), dtype)
+    # Two threads at once would otherwise each load a copy. Whoever comes first may be in inference
+    # mode; the weights are kept for everyone.
+    with _loading, torch.inference_mode(False):
+        return _load(path.resolve(), torch.device(device), dtype)
 
 
 @functools.lru_cache(maxsize=2)
