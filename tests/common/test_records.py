@@ -61,7 +61,7 @@ def test_wrong_files_are_named(tmp_path):
         load(path)
 
 
-def test_the_seed_is_kept_with_how_it_was_made(tmp_path):
+def test_the_seed_is_kept_with_how_it_was_made(tmp_path, as_installed):
     for seed, kept in ((3, 3), ((0, 1), [0, 1])):
         _, made = load(save(tmp_path / "x.json", {"a": 1}, seed=seed))
         assert made["seed"] == kept
