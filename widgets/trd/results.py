@@ -1,68 +1,20 @@
 """What the benchmark measured: methods, budgets, transitions, and the WAIT funnel."""
 
-from dataclasses import dataclass
+import functools
 from typing import Any
 
-from intuitive.common.runtime import check
-from intuitive.common.settings import Settings
-from intuitive.trd.committed import MethodRow, Methods, methods
-from intuitive.trd.methods import ABLATIONS, METHODS
+from intuitive.trd.experiments.results import GROUPS, ResultParams, Results, run
+from intuitive.trd.results import MethodRow, methods
 
-from ..figures import trd_results as figures
-from ..figures.trd_styles import METHOD_STYLES
-from ..kit import Choice, Explorer, Plot, Predict, Readout, Table, View
-from .trd_shipped import SETTING_NAMES, told
-
-TEACHERS = {"exact": "the program", "learned": "the trained network"}
-GROUPS = {
-    "main": ("six methods", figures.MAIN),
-    "methods": ("all methods", tuple(METHODS)),
-    "seen": (
-        "by what the teacher sees",
-        (
-            "opd_forward",
-            "opd_reverse",
-            "opsd_reverse",
-            "sft_teacher",
-            "sft_refined",
-            "trd",
-            "trd_from_x",
-        ),
-    ),
-    "ablations": ("variations", ("opd_forward", "opd_reverse", "trd", *ABLATIONS)),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultParams(Settings):
-    """Which part of the results is looked at."""
-
-    setting: str = "small"
-    teacher: str = "exact"
-    method: str = "opd_forward"  # drawn thick
-    group: str = "main"
-    measure: str = "accuracy"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Results:
-    """The committed results, and the rows looked at."""
-
-    params: ResultParams
-    found: Methods
-    rows: tuple[MethodRow, ...]
+from ..kit import Choice, Explorer, Plot, Predict, Readout, Table, View, fixed, percent
+from . import results_figures as figures
+from .styles import METHOD_STYLES, SETTING_NAMES, TEACHER_NAMES, told
 
 
 def look_up(params: ResultParams, *, stale: Any, progress: Any) -> Results:
-    """Rows of `methods(setting)`."""
-    check(stale)
+    """`run` of the compute module."""
     with told("results"):
-        found = methods(params.setting)
-    names = (*GROUPS[params.group][1], params.method)
-    rows = figures.chosen_rows(found, params.teacher, names)
-    if not rows:
-        raise ValueError(f"teacher={params.teacher!r}: nothing was measured with it; take another.")
-    return Results(params=params, found=found, rows=rows)
+        return run(params, stale=stale, progress=progress)
 
 
 def present_results(results: Results) -> View:
@@ -76,42 +28,49 @@ def present_results(results: Results) -> View:
     if own is None:
         own = rows[0]
         wanted = METHOD_STYLES[params.method].name
-        absent = f"{wanted} was not measured with {TEACHERS[params.teacher]}. "
+        absent = f"{wanted} was not measured with {TEACHER_NAMES[params.teacher]}. "
     style = METHOD_STYLES[own.name]
     best = max((row for row in rows if row.rounds == own.rounds), key=_accuracy)
     waits = "hardly one says WAIT"
     if own.wait >= 0.001:
-        waits = f"{own.wait:.1%} say WAIT, of which {own.correct_after_wait:.0%} end right"
-    plan = "" if own.plan_right is None else f"; {own.plan_right:.0%} end with the right plan"
+        waits = (
+            f"{percent(own.wait, 1)} say WAIT, of which {percent(own.correct_after_wait)} end right"
+        )
+    plan = "" if own.plan_right is None else f"; {percent(own.plan_right)} end with the right plan"
     return View(
         summary=(
-            f"{absent}{style.name}, {TEACHERS[params.teacher]}, {own.rounds} round: "
-            f"{_interval(own)} of the rollouts right (first student {first:.0%}); "
-            f"{waits}; {own.order_kept:.0%} keep the student's order{plan}. Of the methods shown "
-            f"{METHOD_STYLES[best.name].name} is best with {_interval(best)}."
+            f"{absent}{style.name}, {TEACHER_NAMES[params.teacher]}, {own.rounds} round: "
+            f"{_interval(own)} of the rollouts right (first student {percent(first)}); "
+            f"{waits}; {percent(own.order_kept)} keep the student's order{plan}. Of the methods "
+            f"shown {METHOD_STYLES[best.name].name} is best with {_interval(best)}."
         ),
         figures={
-            "methods": figures.table_figure(rows, rounds, first, found.first_order, params.method),
-            "curves": figures.curves_figure(rows, rounds, params.measure, params.method),
-            "transitions": figures.transitions_figure(rewrites),
-            "funnel": figures.funnel_figure(found.dose, funnel),
+            "methods": functools.partial(
+                figures.table_figure, rows, rounds, first, found.first_order, params.method
+            ),
+            "curves": functools.partial(
+                figures.curves_figure, rows, rounds, params.measure, params.method
+            ),
+            "transitions": functools.partial(figures.transitions_figure, rewrites),
+            "funnel": functools.partial(figures.funnel_figure, found.dose, funnel),
         },
         readouts=(
             Readout("seeds", f"{found.seeds}"),
-            Readout("teacher's own solutions right", f"{rewrites.solve_accuracy:.1%}"),
+            Readout("teacher's own solutions right", f"{percent(rewrites.solve_accuracy, 1)}"),
             Readout(
                 "student NLL of y_o / y_r / y_T",
-                f"{rewrites.nll_y_o:.2f} / {rewrites.nll_y_r:.2f} / {rewrites.nll_y_t:.2f}",
+                " / ".join(map(fixed, (rewrites.nll_y_o, rewrites.nll_y_r, rewrites.nll_y_t))),
             ),
             Readout(
                 f"{style.name}: teacher tokens written + scored",
-                f"{own.teacher_generated / 1e3:.0f} + {own.teacher_scored / 1e3:.0f} thousand",
+                f"{fixed(own.teacher_generated / 1e3, 0)} + "
+                f"{fixed(own.teacher_scored / 1e3, 0)} thousand",
             ),
             Readout(f"{style.name}: learning rate chosen", f"{own.lr:g}"),
         ),
         table=_table(rows),
         code=(
-            "from intuitive.trd.committed import methods\n\n"
+            "from intuitive.trd.results import methods\n\n"
             f'row = methods("{params.setting}").row('
             f'"{own.name}", teacher="{params.teacher}", rounds={own.rounds})\n'
             "row.accuracy, row.wait, row.correct_after_wait, row.order_kept"
@@ -125,7 +84,7 @@ def _accuracy(row: MethodRow) -> float:
 
 def _interval(row: MethodRow) -> str:
     found = row.accuracy
-    return f"{found.estimate:.0%} ({found.low:.0%} to {found.high:.0%})"
+    return f"{percent(found.estimate)} ({percent(found.low)} to {percent(found.high)})"
 
 
 def _table(rows: tuple[MethodRow, ...]) -> Table:
@@ -135,7 +94,7 @@ def _table(rows: tuple[MethodRow, ...]) -> Table:
     )  # fmt: skip
 
     def share(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1%}"
+        return "–" if value is None else f"{percent(value, 1)}"
 
     return Table(
         header,
@@ -149,9 +108,9 @@ def _table(rows: tuple[MethodRow, ...]) -> Table:
                 share(row.wait),
                 share(row.correct_after_wait),
                 share(row.order_kept),
-                f"{row.distinct_orders:.2f}",
+                f"{fixed(row.distinct_orders)}",
                 share(row.plan_right),
-                f"{(row.teacher_generated + row.teacher_scored) / 1e3:.1f}",
+                f"{fixed((row.teacher_generated + row.teacher_scored) / 1e3, 1)}",
                 f"{row.lr:g}",
             )
             for row in rows
@@ -159,7 +118,27 @@ def _table(rows: tuple[MethodRow, ...]) -> Table:
     )
 
 
-def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer:
+def _answer() -> tuple[int, str]:
+    with told("results"):
+        row = methods("small").row("opd_forward")
+    share = row.correct_after_wait or 0.0
+    return 0 if share > 0.6 else 1 if share > 0.3 else 2, (
+        f"{percent(row.wait)} of its attempts say WAIT, and of those {percent(share)} come out "
+        "right: what follows a WAIT was never taught."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "Forward KL on the student's own attempts, one round: the student learns to say WAIT. "
+        "Of the attempts in which it does, how many come out right?"
+    ),
+    choices=("most", "about half", "hardly any"),
+    answer=_answer,
+)
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """The methods beside one another: accuracy, cost, WAIT and style.
 
     Args:
@@ -167,26 +146,20 @@ def method_results(*, predict: Predict | None = None, **values: Any) -> Explorer
         values: first control values, such as `teacher="learned"`.
     """
     title = "What every method made of the same students"
-    return _results("trd_results", title, ResultParams(), predict, values)
+    return declare("trd_results", title, ResultParams(), predict, values)
 
 
-def late_results(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """The same where errors show late, by what the teacher sees; arguments as there."""
-    first = ResultParams(setting="late", group="seen", method="trd")
-    title = "The same methods where errors show late"
-    return _results("trd_results_late", title, first, predict, values)
-
-
-def _results(
+def declare(
     name: str, title: str, first: ResultParams, predict: Predict | None, values: dict[str, Any]
 ) -> Explorer:
+    """The explorer of one setting; the dose curve stands in sight, the rest waits in tabs."""
     controls = (
         Choice(
             name="method",
             label="Look at",
             options={name: style.name for name, style in METHOD_STYLES.items()},
         ),
-        Choice(name="teacher", label="Teacher", options=TEACHERS),
+        Choice(name="teacher", label="Teacher", options=TEACHER_NAMES),
         Choice(
             name="group",
             label="Beside",
@@ -204,7 +177,15 @@ def _results(
         controls=controls,
         plots=(
             Plot(
+                name="funnel",
+                label="Share of rollouts that say WAIT and that end right, against the teacher's λ",
+                caption="The dose: the more a perfect teacher says WAIT, the more the student "
+                "says it. Right: what that does to accuracy. One round, the program as teacher.",
+                height=380,
+            ),
+            Plot(
                 name="methods",
+                tab="All methods",
                 label="Accuracy, WAIT, order and plan of every method, after one round and many",
                 caption="Full: rollouts drawn once. Open: drawn anew eight times. Bars: 95 % over "
                 "problems and seeds. Second: how many rollouts say WAIT; the green tick marks how "
@@ -213,26 +194,19 @@ def _results(
                 height=420,
             ),
             Plot(
-                name="funnel",
-                label="Share of rollouts that say WAIT and that end right, against the teacher's λ",
-                caption="The dose: the more a perfect teacher says WAIT, the more the student "
-                "says it. Right: what that does to accuracy. One round, the program as teacher.",
-                span=8,
-                height=380,
+                name="curves",
+                tab="Cost",
+                label="Accuracy or pass@4 against teacher tokens, one round and many",
+                caption="In one round all tokens are spent before the first step, so a curve is a "
+                "vertical line. Large marks: the final students, with 95 % intervals.",
+                height=420,
             ),
             Plot(
                 name="transitions",
                 label="Rollouts by whether they and their rewrites are right",
                 caption="What the teacher's rewrites mend (top right) and break (bottom left).",
-                span=4,
+                tab="Rewrites",
                 height=380,
-            ),
-            Plot(
-                name="curves",
-                label="Accuracy or pass@4 against teacher tokens, one round and many",
-                caption="In one round all tokens are spent before the first step, so a curve is a "
-                "vertical line. Large marks: the final students, with 95 % intervals.",
-                height=420,
             ),
         ),
         defaults={

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, silent
 
-from . import divergences
-from .sums import SumsConfig, write_traces
-from .teacher import ExactTeacher, TeacherConfig
+from ..checks import whole
+from ..divergences import DIVERGENCES, WHOLE
+from ..sums import SumsConfig, write_traces
+from ..teacher import ExactTeacher, TeacherConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class TwoModesParams(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)} must lie in (0, 1): both moves are possible."
                 )
+        object.__setattr__(self, "top_k", whole("top_k", self.top_k, low=1))
         if self.temperature <= 0 or self.distance < 0:
             raise ValueError(
                 f"temperature={self.temperature} must be above 0 and distance={self.distance} "
@@ -52,7 +56,7 @@ class Charge:
 
     name: str
     loss: float  # nats
-    gradient: tuple[float, ...]  # on the student's logits; a step goes against it
+    gradient: tuple[float, ...]  # on the student's own logits; a step goes against it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class TwoModesResult:
     tokens: tuple[str, ...]
     onset_token: int  # its place among the tokens
     teacher: tuple[float, ...]  # probabilities, at the temperature
-    student: tuple[float, ...]
+    student: tuple[float, ...]  # likewise
     charges: tuple[Charge, ...]
     humps: tuple[tuple[float, float, float], ...]  # weight, mean, std of the two to be fitted
     fits: tuple[Fit, ...]
@@ -83,51 +87,47 @@ class TwoModesResult:
         return next(one for one in self.charges if one.name == name)
 
 
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor, TwoModesParams], Tensor]] = {
-    "forward_kl": lambda t, s, p: divergences.forward_kl(t, s),
-    "reverse_kl": lambda t, s, p: divergences.reverse_kl(t, s),
-    "jensen_shannon": lambda t, s, p: divergences.jensen_shannon(t, s, p.beta),
-    "clipped_forward_kl": lambda t, s, p: divergences.clipped_forward_kl(t, s, p.cap),
-    "entrywise_clipped_forward_kl": lambda t, s, p: divergences.entrywise_clipped_forward_kl(
-        t, s, p.cap
-    ),
-    "entropy_weighted_forward_kl": lambda t, s, p: divergences.entropy_weighted_forward_kl(t, s),
-    "topk_reverse_kl": lambda t, s, p: divergences.topk_reverse_kl(t, s, p.top_k),
-    "topk_reverse_kl_tail": lambda t, s, p: divergences.topk_reverse_kl(t, s, p.top_k, tail=True),
-}
-
-
-def two_modes(params: TwoModesParams) -> TwoModesResult:
+def run(
+    params: TwoModesParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
+) -> TwoModesResult:
     """Losses and gradients of every divergence on one two-mode target, and two Gaussian fits.
 
     With two tokens the teacher is (1 − λ, λ) on continue and WAIT and the student (1 − ε, ε). With
     all tokens the teacher is the exact one at a boundary after a wrong total, and the student has
-    its distribution without a repair, with ε moved to WAIT.
+    its distribution without a repair, with ε moved to WAIT. The temperature divides both sides'
+    logits before they are compared, so gradients carry a factor 1/T.
 
     Raises:
         ValueError: `top_k`, `cap` or `beta` out of range, as in `divergences`.
+        Cancelled: `stale()` became true.
     """
+    check(stale)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+        return _charges(params)
+
+
+def _charges(params: TwoModesParams) -> TwoModesResult:
     if params.full:
         names, teacher, student, onset = _boundary(params)
     else:
         names, onset = ("continue", "WAIT"), 1
         teacher = torch.tensor([1 - params.repair, params.repair], dtype=torch.float64)
         student = torch.tensor([1 - params.onset, params.onset], dtype=torch.float64)
-    teacher_logits = teacher.log() / params.temperature
-    student_logits = student.log() / params.temperature
+    teacher_logits, student_logits = teacher.log(), student.log()
     charges = []
-    for name, charge in DIVERGENCES.items():
+    for name in WHOLE:
         logits = student_logits.clone().requires_grad_()
-        loss = charge(teacher_logits, logits, params)
+        loss = DIVERGENCES[name](teacher_logits, logits, params, temperature=params.temperature)
         (gradient,) = torch.autograd.grad(loss, logits)
-        charges.append(Charge(name=name, loss=loss.item(), gradient=tuple(gradient.tolist())))
+        plain = tuple((gradient + 0.0).tolist())  # no negative zeros
+        charges.append(Charge(name=name, loss=loss.item() + 0.0, gradient=plain))
     humps = ((1 - params.repair, 0.0, 1.0), (params.repair, params.distance, 0.6))
     return TwoModesResult(
         params=params,
         tokens=names,
         onset_token=onset,
-        teacher=tuple(teacher_logits.softmax(-1).tolist()),
-        student=tuple(student_logits.softmax(-1).tolist()),
+        teacher=tuple((teacher_logits / params.temperature).softmax(-1).tolist()),
+        student=tuple((student_logits / params.temperature).softmax(-1).tolist()),
         charges=tuple(charges),
         humps=humps,
         fits=(_forward_fit(humps), _reverse_fit(humps)),

@@ -2,27 +2,27 @@
 
 from typing import Any
 
-import plotly.graph_objects as go
-
-from intuitive.trd.along import AlongResult, Path, Rung
+from intuitive.trd.experiments.trajectory import LEAST_MASS, Path, Rung, TrajectoryResult
 
 from .. import theme
-from .trd_styles import CONTINUE, REPAIR, STUDENT, TEACHER, TRAJECTORY_NAMES, fade
+from ..kit import fixed
+from .styles import CONTINUE, REPAIR, STUDENT, TEACHER, TRAJECTORY_NAMES, fade
 
 TOPS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 MARKS = {  # colour and how the token is written, so that colour alone tells nothing
     "kept": (theme.GREY, "{}"),
     "wrong": (CONTINUE, "<s>{}</s>"),
+    "follows": (CONTINUE, "<u>{}</u>"),
     "fixed": (REPAIR, "<b>{}</b>"),
     "moved": (TEACHER, "<i>{}</i>"),
 }
-MARK_NAMES = {"kept": "kept", "wrong": "wrong (struck)", "fixed": "fixed (bold)",
+MARK_NAMES = {"kept": "kept", "wrong": "wrong (struck)",
+              "follows": "follows from it (underlined)", "fixed": "fixed (bold)",
               "moved": "in another place (italic)"}  # fmt: skip
-LEAST_ONSET = 0.02  # mass on WAIT from which a rung names it
 CONTEXT_SHOWN = 5  # tokens of a rung's context that are written out
 
 
-def loss_figure(result: AlongResult, place: int, divergence: str) -> go.Figure:
+def loss_figure(result: TrajectoryResult, place: int, divergence: str) -> theme.Figure:
     """The charge of every token along y_o and along y_r; the first error and the place marked."""
     paths = (result.y_o, result.y_r)
     most = max(max(path.nats) for path in paths)
@@ -87,7 +87,7 @@ def loss_figure(result: AlongResult, place: int, divergence: str) -> go.Figure:
     )
 
 
-def ladder_figure(result: AlongResult, place: int) -> go.Figure:
+def ladder_figure(result: TrajectoryResult, place: int) -> theme.Figure:
     """What a repair needs and what OPD supplies, one rung under the other; shared ones are lit."""
     rungs = result.ladder
     shapes, notes = [], []
@@ -117,8 +117,10 @@ def ladder_figure(result: AlongResult, place: int) -> go.Figure:
                 }
             )
             text = f"{_context(context)} → <b>{target}</b>"
-            if column == 1 and rung.onset_mass >= LEAST_ONSET:
-                text = f"{_context(context)} → <b>WAIT</b> {rung.onset_mass:.2f}"
+            if column == 1 and not target:
+                text = "the rollout has ended"
+            if column == 1 and rung.onset_mass >= LEAST_MASS:
+                text = f"{_context(context)} → <b>WAIT</b> {fixed(rung.onset_mass)}"
                 text += "" if target == "WAIT" else f", else {target}"
             notes.append(_text(text, column + 0.04, row, xanchor="left"))
         notes.append(_text("=" if rung.shared else "≠", 0.97, row, xanchor="center"))
@@ -160,7 +162,7 @@ def _text(text: str, x: int | float, y: int | float, **where: Any) -> dict[str, 
     }
 
 
-def diff_figure(result: AlongResult) -> go.Figure:
+def diff_figure(result: TrajectoryResult) -> theme.Figure:
     """The three trajectories under one another, marked by what became of y_o's steps."""
     paths = (result.y_o, result.y_r, result.y_t)
     longest = max(len(path.tokens) for path in paths)
@@ -202,7 +204,7 @@ def diff_figure(result: AlongResult) -> go.Figure:
 
 def _row(path: Path) -> str:
     end = "right" if path.correct else "wrong"
-    return f"<b>{path.name.replace('y_t', 'y_T')}</b> {end}, NLL {path.mean_nll:.2f}"
+    return f"<b>{path.name.replace('y_t', 'y_T')}</b> {end}, NLL {fixed(path.mean_nll)}"
 
 
 def _squares(

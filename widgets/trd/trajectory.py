@@ -1,82 +1,53 @@
 """Along one failed rollout: loss by token, the pair ladder, and what the rewrite keeps."""
 
-from dataclasses import dataclass, replace
+import functools
 from statistics import fmean
 from typing import Any
 
-from intuitive.common.runtime import check
-from intuitive.trd.along import AlongParams, AlongResult, along, failed_rollouts
-from intuitive.trd.committed import setting_config
-from intuitive.trd.sums import SumsConfig
+from intuitive.common.runtime import never
+from intuitive.common.training import silent
+from intuitive.trd.experiments.trajectory import (
+    LAST,
+    Followed,
+    RolloutSetting,
+    TrajectoryParams,
+    follow,
+)
 
-from ..figures import trd_along as figures
-from ..figures.trd_styles import DIVERGENCE_NAMES, TRAJECTORY_NAMES
-from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View
-from .trd_shipped import SETTING_NAMES, told
+from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed
+from . import trajectory_figures as figures
+from .styles import DIVERGENCE_NAMES, SETTING_NAMES, TEACHER_NAMES, TRAJECTORY_NAMES, told
 
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-TEACHERS = {"exact": "the program", "learned": "the trained network"}
 CONTEXTS = {"refine": "x and y_o, as it rewrote", "x": "x alone"}
-LAST = 40  # rollouts that one may look at with an error in one place
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlongSetting:
-    """Which failed rollout, by the place of its error, and how far after it one looks."""
-
-    params: AlongParams  # its item is left to `follow`
-    error: int  # step of the first error, from 1; 0 is the plan
-    which: int  # of the rollouts with that error
-    delay: int  # steps
-
-    @classmethod
-    def of(cls, *, error: int, which: int, delay: int, **settings: Any) -> "AlongSetting":
-        return cls(params=AlongParams(**settings), error=error, which=which, delay=delay)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Followed:
-    """A rollout, and the setting that led to it."""
-
-    setting: AlongSetting  # as it came out: with an error, a rollout and a delay that there are
-    errors: tuple[int, ...]  # places of errors to choose from
-    n_alike: int  # rollouts with the error there
-    n_delays: int
-    place: int  # token looked at
-    result: AlongResult
-
-
-def error_steps(sums: SumsConfig, first_errors: list[int]) -> list[int]:
-    """The step of each first error, from 1; 0 is the plan."""
-    off = int(sums.plan)
-    return [0 if at < off else (at - off) // 2 + 1 for at in first_errors]
-
-
-def follow(setting: AlongSetting, *, stale: Any, progress: Any) -> Followed:
-    """`along` the chosen rollout; the nearest error is taken where none is at the wanted step."""
-    check(stale)
-    params, sums = setting.params, setting_config(setting.params.setting).sums
+def _compute(setting: RolloutSetting, *, stale: Any, progress: Any) -> Followed:
     with told("models"):
-        failed = failed_rollouts(params.setting, params.seed)
-        steps = error_steps(sums, failed.first_error.tolist())
-        if not steps:
-            raise ValueError(f"seed={params.seed}: this student has no failed rollout here.")
-        error = min(set(steps), key=lambda step: (abs(step - setting.error), step))
-        alike = [item for item, step in enumerate(steps) if step == error][:LAST]
-        which = min(setting.which, len(alike))
-        chosen = replace(params, item=alike[which - 1])
-        result = along(chosen, stale=stale)
-    n_tokens = len(result.y_o.tokens)
-    n_delays = len(range(result.onset_at, n_tokens - 2, 2))  # boundaries up to the answer
-    delay = min(setting.delay, n_delays - 1)
-    return Followed(
-        setting=AlongSetting(params=chosen, error=error, which=which, delay=delay),
-        errors=tuple(sorted(set(steps))),
-        n_alike=len(alike),
-        n_delays=n_delays,
-        place=result.onset_at + 2 * delay,
-        result=result,
+        return follow(setting, stale=stale, progress=progress)
+
+
+def _answer() -> tuple[int, str]:
+    ladder = _compute(RolloutSetting.of(error=2, which=1, delay=0), stale=never, progress=silent)
+    needed = ladder.result.ladder
+    shared = figures.shared_rungs(needed)
+    right = {len(needed): 0, 1: 1, 0: 2}.get(shared, -1)
+    return right, (
+        f"Of the {len(needed)} pairs of context and next token that the repair needs, the frozen "
+        f"attempt supplies {shared}: what leads to {needed[0].target}. After that the attempt goes "
+        "on as if nothing had been said."
     )
+
+
+PREDICT = Predict(
+    question=(
+        "The repair needs ten tokens: WAIT, which step, the right total, and so on to the end. On "
+        "the student's own failed attempt, for how many of them does the teacher show the next "
+        "one in its proper context?"
+    ),
+    choices=("all of them", "the first one only", "none"),
+    answer=_answer,
+)
 
 
 def present_along(found: Followed) -> View:
@@ -85,7 +56,7 @@ def present_along(found: Followed) -> View:
     error = y_o.first_error
     spans = {"before": y_o.nats[:error], "at": y_o.nats[error : error + 1],
              "after": y_o.nats[error + 1 :]}  # fmt: skip
-    means = {name: f"{fmean(nats):.2f}" if nats else "–" for name, nats in spans.items()}
+    means = {name: f"{fixed(fmean(nats))}" if nats else "–" for name, nats in spans.items()}
     shared = figures.shared_rungs(result.ladder)
     label = DIVERGENCE_NAMES[params.divergence]
     charges = f"{label[0].upper()}{label[1:]} charges"
@@ -107,9 +78,9 @@ def present_along(found: Followed) -> View:
             f"{at}",
             token,
             path.marks[at] or "–",
-            f"{path.nats[at]:.3f}" if path.nats else "–",
-            f"{path.wait_mass[at]:.3f}" if path.wait_mass else "–",
-            f"{path.nll[at]:.3f}",
+            f"{fixed(path.nats[at], 3)}" if path.nats else "–",
+            f"{fixed(path.wait_mass[at], 3)}" if path.wait_mass else "–",
+            f"{fixed(path.nll[at], 3)}",
         )
         for path in paths
         for at, token in enumerate(path.tokens)
@@ -117,21 +88,21 @@ def present_along(found: Followed) -> View:
     return View(
         summary=(
             f"The rollout goes wrong at {where}. {charges} {charged}, and "
-            f"{fmean(y_r.nats):.2f} along the rewrite. {later} the "
-            f"teacher says WAIT with {y_o.wait_mass[place]:.2f}. OPD supplies {shared} of the "
+            f"{fixed(fmean(y_r.nats))} along the rewrite. {later} the "
+            f"teacher says WAIT with {fixed(y_o.wait_mass[place])}. OPD supplies {shared} of the "
             f"{len(result.ladder)} pairs that the repair needs. Student NLL per token: y_o "
-            f"{y_o.mean_nll:.2f}, y_r {y_r.mean_nll:.2f}, y_T {result.y_t.mean_nll:.2f}."
+            f"{fixed(y_o.mean_nll)}, y_r {fixed(y_r.mean_nll)}, y_T {fixed(result.y_t.mean_nll)}."
         ),
         figures={
             "loss": figures.loss_figure(result, place, label),
-            "ladder": figures.ladder_figure(result, place),
-            "diff": figures.diff_figure(result),
+            "ladder": functools.partial(figures.ladder_figure, result, place),
+            "diff": functools.partial(figures.diff_figure, result),
         },
         readouts=(
             Readout("problem", "digits " + " ".join(map(str, result.digits))),
             Readout("loss before / at / after the error", " / ".join(means.values())),
-            Readout("WAIT mass at the place looked at", f"{y_o.wait_mass[place]:.2f}"),
-            Readout("loss there", f"{y_o.nats[place]:.2f} nats"),
+            Readout("WAIT mass at the place looked at", f"{fixed(y_o.wait_mass[place])}"),
+            Readout("loss there", f"{fixed(y_o.nats[place])} nats"),
             Readout("pairs shared", f"{shared} of {len(result.ladder)}"),
         ),
         table=Table(
@@ -139,9 +110,9 @@ def present_along(found: Followed) -> View:
             rows,
         ),
         code=(
-            "from intuitive.trd.experiment import AlongParams, along\n\n"
-            f'params = AlongParams.from_text(\n    "{params.to_text()}"\n)\n'
-            "result = along(params)\n"
+            "from intuitive.trd.experiments import trajectory\n\n"
+            f'params = trajectory.TrajectoryParams.from_text(\n    "{params.to_text()}"\n)\n'
+            "result = trajectory.run(params)\n"
             "result.y_o.nats, result.ladder, result.y_r.mean_nll"
         ),
         bounds={
@@ -153,14 +124,14 @@ def present_along(found: Followed) -> View:
     )
 
 
-def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """A failed rollout, its rewrite and the teacher's own solution, token by token.
 
     Args:
         predict: a question asked before the sliders unlock.
         values: first control values, such as `divergence="reverse_kl"`.
     """
-    first = AlongParams()
+    first = TrajectoryParams()
     controls = (
         Range(
             name="error",
@@ -179,7 +150,7 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
             texts=tuple(f"{value:g}" for value in REPAIRS),
             more=True,
         ),
-        Choice(name="teacher", label="Teacher", options=TEACHERS, more=True),
+        Choice(name="teacher", label="Teacher", options=TEACHER_NAMES, more=True),
         Choice(name="context", label="Teacher scores y_r from", options=CONTEXTS, more=True),
         Range(name="cap", label="Cap of the clip", values=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
               texts=("0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"), unit="nats", more=True),
@@ -191,8 +162,8 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
     return Explorer(
         name="trd_trajectory",
         title="Along one failed rollout",
-        params=AlongSetting.of,
-        compute=follow,
+        params=RolloutSetting.of,
+        compute=_compute,
         present=present_along,
         controls=controls,
         plots=(
@@ -205,17 +176,20 @@ def along_a_rollout(*, predict: Predict | None = None, **values: Any) -> Explore
             ),
             Plot(
                 name="ladder",
+                tab="The ladder",
                 label="Pairs that a repair needs beside those that the frozen rollout supplies",
-                caption="c is the failed prefix. Lit: the context stands in both columns. Below, "
-                "the repair's contexts hold a WAIT; OPD's never do, and at later boundaries the "
-                "teacher only offers the onset again.",
-                height=330,
+                caption="c is the failed prefix. Lit: OPD supplies that very pair. Below, the "
+                "repair's contexts hold a WAIT; OPD's never do, and at later step boundaries the "
+                "teacher only offers WAIT again. A repair goes on after the rollout has ended.",
+                height=420,
             ),
             Plot(
                 name="diff",
+                tab="Three texts",
                 label="The rollout, its rewrite and the teacher's own solution, token by token",
-                caption="Compared with y_o: a step is kept, fixed in its place, or stands in "
-                "another place. NLL: what the student pays per token to write it, in nats; small "
+                caption="Wrong or underlined: not the right number. Of the right ones, compared "
+                "with y_o: kept, fixed in its place, or in another place. NLL: what the "
+                "student pays per token to write it, in nats; small "
                 "means near to what it would write.",
                 height=230,
             ),

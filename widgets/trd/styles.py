@@ -1,4 +1,4 @@
-"""Colour, dash and marker of every move, trajectory and method, the same through the TRD lesson.
+"""Name, colour, dash and marker of every move, trajectory and method of the TRD lesson.
 
 A colour says what is trained along: vermilion the student's failed rollout y_o (and the move that
 carries on from its error), green the rewrite y_r (and the move that repairs), blue the teacher's
@@ -6,7 +6,11 @@ own solution y_T and the teacher itself, purple the student, grey what was there
 Dash and marker tell the losses apart: forward KL is solid, reverse KL is dashed.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from intuitive.trd.divergences import DIVERGENCES, WHOLE
 
 from .. import theme
 
@@ -23,16 +27,7 @@ TRAJECTORY_NAMES = {
     "y_r": "y_r, the teacher's rewrite",
     "y_t": "y_T, the teacher's own solution",
 }
-DIVERGENCE_NAMES = {
-    "forward_kl": "forward KL",
-    "reverse_kl": "reverse KL",
-    "jensen_shannon": "Jensen–Shannon β",
-    "clipped_forward_kl": "forward KL, clipped",
-    "entrywise_clipped_forward_kl": "forward KL, clipped per entry",
-    "entropy_weighted_forward_kl": "forward KL, entropy-weighted",
-    "topk_reverse_kl": "reverse KL, top-k",
-    "topk_reverse_kl_tail": "reverse KL, top-k with tail",
-}
+DIVERGENCE_NAMES = {name: DIVERGENCES[name].label for name in WHOLE}
 
 
 class Style(NamedTuple):
@@ -95,6 +90,24 @@ def fade(colour: str, opacity: int | float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def minus(number: str) -> str:
-    """A formatted number with a minus sign in the place of its hyphen."""
-    return number.replace("-", "−")
+TEACHER_NAMES = {"exact": "the program", "learned": "the trained network"}
+SETTING_NAMES = {
+    "small": "4 digits modulo 7",
+    "late": "8 digits modulo 23, with a plan",
+}
+MAKE = {  # the command that makes each of them
+    "models": "python benchmarks/trd_methods.py --stage train",
+    "results": "python benchmarks/trd_methods.py",
+    "measurements of SmolLM2": "python benchmarks/trd_real_text.py",
+}
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say which command makes what is missing; `what` is a key of MAKE."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"The {what} of this lesson are not there: run `{MAKE[what]}`."
+        ) from error

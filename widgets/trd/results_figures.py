@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
-from intuitive.trd.committed import MethodRow, Methods, Rewrites
+from intuitive.trd.results import MethodRow, Rewrites
 
 from .. import theme
-from .trd_styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade
+from ..kit import percent
+from .styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade
 
-MAIN = ("opd_forward", "opd_forward_clip", "opd_reverse", "sft_teacher", "sft_refined", "trd")
 MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
 LEAST_WAIT = 0.02  # share of rollouts from which it is marked how many of them end right
 COLUMNS = (  # of the table's picture
@@ -27,7 +25,7 @@ def table_figure(
     first: int | float,
     order: int | float,
     chosen: str,
-) -> go.Figure:
+) -> theme.Figure:
     """Every method in a line of its own: accuracy, WAIT, order, plan; open marks: many rounds.
 
     Methods of one colour share their traces: plotly looks at each trace of a new figure in turn.
@@ -145,7 +143,7 @@ def _said(row: MethodRow) -> str:
 
 def curves_figure(
     rows: Sequence[MethodRow], rounds: Sequence[int], measure: str, chosen: str
-) -> go.Figure:
+) -> theme.Figure:
     """Avg@n or pass@4 against teacher tokens, a plot for each number of rounds."""
     rounds = sorted(rounds)
     traces = []
@@ -208,7 +206,7 @@ def curves_figure(
     )
 
 
-def transitions_figure(found: Rewrites) -> go.Figure:
+def transitions_figure(found: Rewrites) -> theme.Figure:
     """Which drafts a rewrite mended, and which it broke."""
     table = [[found.fail_fail, found.fail_pass], [found.pass_fail, found.pass_pass]]
     return theme.figure(
@@ -235,7 +233,7 @@ def transitions_figure(found: Rewrites) -> go.Figure:
     )
 
 
-def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> go.Figure:
+def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> theme.Figure:
     """Rollouts → with WAIT → right after it, against λ; accuracy of all methods beside it.
 
     No doses, as in a setting where they were not measured, leave the plot empty and say so.
@@ -266,7 +264,7 @@ def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> go.Figure:
             "width": 0.8 - 0.2 * number,
             "marker": {"color": fill, "line": {"color": edge, "width": 1}},
             "name": name,
-            "text": ["" if h is None or number == 0 else f"{h:.0%}" for h in heights],
+            "text": ["" if h is None or number == 0 else f"{percent(h)}" for h in heights],
             "textposition": "outside" if number == 1 else "none",
             "cliponaxis": False,
             "hovertemplate": f"{name}: %{{y:.1%}}<extra></extra>",
@@ -312,14 +310,3 @@ def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> go.Figure:
         margin={"b": 96},
         **layout,
     )
-
-
-def chosen_rows(found: Methods, teacher: str, names: Sequence[str]) -> tuple[MethodRow, ...]:
-    """Rows of some methods with one teacher, in the order of the styles."""
-    order = list(METHOD_STYLES)
-    rows = [
-        row
-        for row in (*found.rows, *found.ablations)
-        if row.teacher == teacher and row.name in names
-    ]
-    return tuple(sorted(rows, key=lambda row: (order.index(row.name), row.rounds)))

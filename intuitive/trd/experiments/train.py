@@ -13,16 +13,17 @@ from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
-from .committed import shipped
-from .methods import METHODS, Arm, Plan, distil, grade, roll
-from .metrics import pass_at_k
-from .model import StackedDecoder
-from .signals import Stale, check_teacher, named_teacher
-from .sums import SumsConfig, sample_digits
+from ..checks import whole
+from ..methods import METHODS, Arm, Plan, distil, grade, roll
+from ..metrics import pass_at_k
+from ..model import StackedDecoder
+from ..signals import Stale
+from ..sums import SumsConfig, sample_digits
+from ..trained import check_teacher, named_teacher, shipped
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveParams(Settings):
+class TrainParams(Settings):
     """Students trained side by side in the small setting."""
 
     methods: str = "opd_forward,trd"  # names in METHODS, with commas
@@ -38,6 +39,9 @@ class LiveParams(Settings):
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher)
+        for name in ("rounds", "n_steps", "batch", "n_problems", "n_test"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
+        object.__setattr__(self, "seed", whole("seed", self.seed, low=0))
         for name in self.names:
             if name not in METHODS:
                 raise ValueError(
@@ -63,7 +67,7 @@ class LiveParams(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LivePoint:
+class TrainPoint:
     """A student after some steps."""
 
     step: int
@@ -76,26 +80,24 @@ class LivePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveRun:
+class TrainRun:
     """One method's course and some of its last rollouts."""
 
     name: str
-    points: tuple[LivePoint, ...]
+    points: tuple[TrainPoint, ...]
     rollouts: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiveResult:
+class TrainResult:
     """All methods on common problems and random numbers."""
 
-    params: LiveParams
-    runs: tuple[LiveRun, ...]
+    params: TrainParams
+    runs: tuple[TrainRun, ...]
 
 
 @one_thread()
-def train_live(
-    params: LiveParams, *, stale: Stale = never, progress: Progress = silent
-) -> LiveResult:
+def run(params: TrainParams, *, stale: Stale = never, progress: Progress = silent) -> TrainResult:
     """Train students on the CPU, several methods at once.
 
     Raises:
@@ -113,7 +115,7 @@ def train_live(
         Arm(name=n, method=METHODS[n], teacher=params.teacher, seed=0, lr=params.lr)
         for n in params.names
     ]
-    points: list[list[LivePoint]] = [[] for _ in arms]
+    points: list[list[TrainPoint]] = [[] for _ in arms]
     last: list[Tensor] = []
 
     def observe(step: int, stack: StackedDecoder, cost: list) -> None:
@@ -124,7 +126,7 @@ def train_live(
             correct, waits = verdict.correct, verdict.n_waits > 0
             passed = pass_at_k(4, correct.view(4, -1).sum(0), 4)
             points[arm].append(
-                LivePoint(
+                TrainPoint(
                     step=step,
                     teacher_tokens=cost[arm].teacher,
                     accuracy=float(correct.float().mean()),
@@ -142,10 +144,10 @@ def train_live(
     distil(
         first, arms, teachers, digits, params.plan, observe=observe, stale=stale, progress=progress
     )
-    return LiveResult(
+    return TrainResult(
         params=params,
         runs=tuple(
-            LiveRun(name=arm.name, points=tuple(points[i]), rollouts=_words(sums, last[i]))
+            TrainRun(name=arm.name, points=tuple(points[i]), rollouts=_words(sums, last[i]))
             for i, arm in enumerate(arms)
         ),
     )

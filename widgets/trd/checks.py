@@ -1,17 +1,11 @@
 """The TRD lesson's check-yourself questions; every answer is computed when it is asked for."""
 
-from intuitive.trd.experiment import (
-    AlongParams,
-    CanonicalParams,
-    TwoModesParams,
-    along,
-    canonical_order,
-    two_modes,
-)
+from intuitive.trd.canonical import CanonicalParams, canonical_order
+from intuitive.trd.experiments import trajectory, two_modes
 
-from ..figures.trd_along import shared_rungs
-from ..kit import CheckYourself
-from .trd_shipped import told
+from ..kit import CheckYourself, fixed, number, percent
+from .styles import told
+from .trajectory_figures import shared_rungs
 
 
 def says_wait_and_fails() -> CheckYourself:
@@ -19,16 +13,17 @@ def says_wait_and_fails() -> CheckYourself:
 
     def answer() -> tuple[int, str]:
         with told("models"):
-            found = along(AlongParams(item=7, repair=0.5))
+            found = trajectory.run(trajectory.TrajectoryParams(item=7, repair=0.5))
         first, ladder = found.ladder[0], found.ladder
         with_wait = sum("WAIT" in rung.opd_context for rung in ladder)
-        again = sum(rung.onset_mass > 0.25 for rung in ladder[1:])
+        again = sum(rung.boundary and rung.onset_mass > 0.25 for rung in ladder[1:])
         right = 0 if not found.y_t.correct else 1 if not first.shared else 2 if not with_wait else 3
         return right, (
             f"The repair needs {len(ladder)} pairs of context and next token; the frozen rollout "
             f"supplies {shared_rungs(ladder)} of them, the one that ends in WAIT (teacher's mass "
-            f"{first.onset_mass:.2f}). {with_wait} of its contexts hold a WAIT, so what follows "
-            f"one is never taught; at {again} deeper places the teacher only offers WAIT again. "
+            f"{fixed(first.onset_mass)}). {with_wait} of its contexts hold a WAIT, so what follows "
+            f"one is never taught; at {again} later step boundaries the teacher "
+            "only offers WAIT again. "
             "The student learns to interrupt itself and then stands in a context it has never "
             "seen."
         )
@@ -55,7 +50,7 @@ def opposite_failures() -> CheckYourself:
     def answer() -> tuple[int, str]:
         pushes = {}
         for onset in (1e-2, 1e-4):
-            found = two_modes(TwoModesParams(repair=0.6, onset=onset))
+            found = two_modes.run(two_modes.TwoModesParams(repair=0.6, onset=onset))
             for name in ("forward_kl", "reverse_kl"):
                 charge = found.charge(name)
                 pushes[name, onset] = (-charge.gradient[found.onset_token], charge.loss)
@@ -65,9 +60,9 @@ def opposite_failures() -> CheckYourself:
             (kept["forward_kl"], kept["reverse_kl"]), 3
         )
         told_pushes = "; ".join(
-            f"{name.split('_')[0]} KL from {pushes[name, 1e-2][0]:.3g} to "
-            f"{pushes[name, 1e-4][0]:.2g} (loss {pushes[name, 1e-2][1]:.2f} to "
-            f"{pushes[name, 1e-4][1]:.2f} nats)"
+            f"{name.split('_')[0]} KL from {number(pushes[name, 1e-2][0])} to "
+            f"{number(pushes[name, 1e-4][0], 2)} (loss {fixed(pushes[name, 1e-2][1])} to "
+            f"{fixed(pushes[name, 1e-4][1])} nats)"
             for name in ("forward_kl", "reverse_kl")
         )
         return right, (
@@ -103,8 +98,9 @@ def just_sft() -> CheckYourself:
             found = [canonical_order(CanonicalParams(left_to_right=share)) for share in shares]
         right = min(range(len(found)), key=lambda place: found[place].gradient_difference)
         listed = "; ".join(
-            f"{share:.0%} from left to right: {one.same_trace:.0%} of the rewrites equal y_T, "
-            f"the gradients differ by {one.gradient_difference:.1%}"
+            f"{percent(share)} from left to right: {percent(one.same_trace)} of the rewrites equal "
+            "y_T, "
+            f"the gradients differ by {percent(one.gradient_difference, 1)}"
             for share, one in zip(shares, found, strict=True)
         )
         return right, (

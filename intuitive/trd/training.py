@@ -1,28 +1,28 @@
-"""The learned teacher and the students it is to teach, trained from scratch on running sums.
+"""Training the learned teacher and the students it is to teach, from scratch on running sums.
 
 The teacher learns to solve from x, with errors planted in its own prefix that it sometimes
 repairs (WAIT) and sometimes carries on from, and to rewrite a draft in the draft's order. The
 student has habits of its own: it works from right to left, and it errs.
 
-`Examples` are what a model is trained on, `fit` trains a stack on them, and `LearnedTeacher` has
-the methods of `teacher.ExactTeacher`, so that either can teach.
+`Examples` are what a model is trained on, and `fit` trains a stack on them.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.training import Progress, silent
 
-from .model import GraphedStep, StackedAdamW, StackedDecoder, cosine, decoder_config
-from .rollout import response_logits, sample_rollouts
+from .config import SettingConfig, student_decoder, teacher_decoder
+from .draws import uniform
+from .model import StackedDecoder
+from .optimizer import GraphedStep, StackedAdamW, cosine
 from .sums import (
     SumsConfig,
     prompts,
@@ -33,71 +33,6 @@ from .sums import (
     sample_shifts,
     write_traces,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentConfig:
-    """The first student: its sizes, habits and training."""
-
-    width: int = 32
-    n_layers: int = 2
-    right_to_left: float = 0.8  # share of traces in this order; the others are in any
-    wrong_total: float = 0.15  # chance that a total is wrong, in what it learns from
-    wrong_plan: float = 0.4  # likewise for the plan, where there is one
-    n_steps: int = 6000
-    batch: int = 96
-    lr: float = 3e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedTeacherConfig:
-    """The learned teacher: its sizes, what it sees and its training. Shares add up to 1."""
-
-    width: int = 64
-    n_layers: int = 4
-    clean: float = 0.4  # share of right solutions from x
-    planted: float = 0.3  # of solutions with one planted wrong total
-    revise: float = 0.3  # of drafts that are rewritten
-    repair: float = 0.3  # chance of WAIT at a boundary after an error: the ideal λ
-    at_once: float = 0.25  # first share of the steps: every error is repaired at once
-    spread: float = 0.3  # next share: at any later boundary; then with `repair` as its chance
-    left_to_right: float = 0.5  # orders of its own; the others are uniform
-    wrong_plan: float = 0.4  # how often it guesses a wrong plan from x
-    n_steps: int = 14_000
-    batch: int = 128
-    lr: float = 1.5e-3
-
-    def __post_init__(self) -> None:
-        if abs(self.clean + self.planted + self.revise - 1) > 1e-6:
-            raise ValueError(
-                f"clean={self.clean}, planted={self.planted} and revise={self.revise} are shares "
-                "of a batch: they must add up to 1."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SettingConfig:
-    """A problem with its teacher and student."""
-
-    sums: SumsConfig = field(default_factory=SumsConfig)
-    student: StudentConfig = field(default_factory=StudentConfig)
-    teacher: LearnedTeacherConfig = field(default_factory=LearnedTeacherConfig)
-
-    @classmethod
-    def late(cls) -> "SettingConfig":
-        """Eight digits, errors that show late: the student errs in the plan, rarely in a total.
-
-        The teacher sees more errors than in the small setting: with fewer it does not learn to
-        check an addition modulo 23.
-        """
-        return cls(
-            sums=SumsConfig.late(),
-            student=StudentConfig(width=64, wrong_total=0.03),
-            teacher=LearnedTeacherConfig(
-                width=96, clean=0.28, planted=0.42, n_steps=16_000, batch=160
-            ),
-        )
-
 
 # ------------------------------------------------------------------------------------- examples
 
@@ -157,7 +92,7 @@ def solve_examples(
     k, device = sums.n_digits, generator.device
     digits = sample_digits(sums, b, generator=generator)
     orders = sample_orders(sums, b, left_to_right=habits.left_to_right, generator=generator)
-    draw = torch.rand(b, generator=generator, device=device)
+    draw = uniform(b, generator=generator)
     errs = draw < habits.planted / (habits.planted + habits.clean)
     at = torch.randint(k, (b,), generator=generator, device=device)
     by = torch.randint(1, sums.modulus, (b,), generator=generator, device=device)
@@ -168,7 +103,7 @@ def solve_examples(
         plan_shifts = plan_shifts * ~errs  # one error at a time
         first_seen = torch.where(plan_shifts > 0, k, first_seen)
     if spread:
-        among = (k + 1 - first_seen) * torch.rand(b, generator=generator, device=device)
+        among = (k + 1 - first_seen) * uniform(b, generator=generator)
         wait_after = torch.where(first_seen > 0, first_seen + among.long(), 0)
     else:
         wait_after = sample_repair_steps(sums, first_seen, repair=repair, generator=generator)
@@ -197,15 +132,15 @@ def revise_examples(config: SettingConfig, b: int, *, generator: torch.Generator
     k, device = sums.n_digits, generator.device
     digits = sample_digits(sums, b, generator=generator)
     orders = sample_orders(sums, b, right_to_left=0.4, left_to_right=0.2, generator=generator)
-    how_often = 0.5 * torch.rand(b, 1, generator=generator, device=device)
+    how_often = 0.5 * uniform(b, 1, generator=generator)
     shifts = sample_shifts(sums, b, probability=1.0, generator=generator)
-    shifts = shifts * (torch.rand(b, k, generator=generator, device=device) < how_often)
+    shifts = shifts * (uniform(b, k, generator=generator) < how_often)
     wrong = shifts != 0
     first_seen = torch.where(wrong.any(-1), wrong.int().argmax(-1) + 1, 0)
     plan_shifts = _plan_shifts(sums, b, habits.wrong_plan, generator)
     if plan_shifts is not None:
         first_seen = torch.where((plan_shifts > 0) & (first_seen == 0), k, first_seen)
-    kind = torch.rand(b, generator=generator, device=device)
+    kind = uniform(b, generator=generator)
     waits = sample_repair_steps(sums, first_seen, repair=0.5, generator=generator)
     drafts = write_traces(
         sums,
@@ -231,7 +166,7 @@ def _plan_shifts(
         return None
     device = generator.device
     shifts = torch.randint(1, sums.n_plans, (b,), generator=generator, device=device)
-    return shifts * (torch.rand(b, generator=generator, device=device) < probability)
+    return shifts * (uniform(b, generator=generator) < probability)
 
 
 # ------------------------------------------------------------------------------------- training
@@ -282,8 +217,9 @@ def fit(
     def step_once(*tensors: Tensor) -> Tensor:
         optimizer.zero_grad()
         kinds = [Examples(*tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
-        each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
-        each.sum().backward()
+        with torch.enable_grad():
+            each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
+            each.sum().backward()
         optimizer.step()
         return each.detach().mean()
 
@@ -361,28 +297,6 @@ def learned_teacher(
     return stack
 
 
-def student_decoder(config: SettingConfig) -> DecoderConfig:
-    """Sizes of a student: its context is the problem and one trace."""
-    sums, sizes = config.sums, config.student
-    return decoder_config(
-        vocab_size=sums.vocab_size,
-        width=sizes.width,
-        n_layers=sizes.n_layers,
-        max_positions=sums.prompt_length + sums.trace_length,
-    )
-
-
-def teacher_decoder(config: SettingConfig) -> DecoderConfig:
-    """Sizes of a learned teacher: its context has room for a draft too."""
-    sums, sizes = config.sums, config.teacher
-    return decoder_config(
-        vocab_size=sums.vocab_size,
-        width=sizes.width,
-        n_layers=sizes.n_layers,
-        max_positions=sums.refine_length + sums.trace_length,
-    )
-
-
 def _by_step(drawn: Sequence[Examples], steps: int) -> Examples:
     """Examples [steps * b, ...] of each model as [steps, m, b, ...]."""
 
@@ -390,50 +304,3 @@ def _by_step(drawn: Sequence[Examples], steps: int) -> Examples:
         return torch.stack([getattr(one, name).unflatten(0, (steps, -1)) for one in drawn], dim=1)
 
     return Examples(stacked("prompts"), stacked("responses"), stacked("counted"))
-
-
-# ---------------------------------------------------------------------------- a learned teacher
-
-
-@dataclass(frozen=True, eq=False)
-class LearnedTeacher:
-    """A trained decoder behind the methods of `ExactTeacher`.
-
-    With a draft, or a solution (OPSD), it reads `problem draft REV` and rewrites; without it
-    solves from x. With both it reads the draft alone: one that came to its end shows all that the
-    solution would.
-    """
-
-    sums: SumsConfig
-    decoder: Decoder
-
-    def _prompts(self, digits: Tensor, drafts: Tensor | None, solutions: Tensor | None) -> Tensor:
-        shown = solutions if drafts is None else drafts
-        if shown is None:
-            return prompts(self.sums, digits)
-        return refine_prompts(self.sums, digits, shown)
-
-    @torch.no_grad()
-    def logits(
-        self,
-        digits: Int[Tensor, "b n_digits"],
-        tokens: Int[Tensor, "b n"],
-        *,
-        drafts: Int[Tensor, "b n_draft"] | None = None,
-        solutions: Int[Tensor, "b n_solution"] | None = None,
-    ) -> Float[Tensor, "b n v"]:
-        """Logits of every token of a trace, given those before it; as `ExactTeacher.logits`."""
-        return response_logits(self.decoder, self._prompts(digits, drafts, solutions), tokens)
-
-    def sample(
-        self,
-        digits: Int[Tensor, "b n_digits"],
-        *,
-        generator: torch.Generator,
-        drafts: Int[Tensor, "b n_draft"] | None = None,
-        solutions: Int[Tensor, "b n_solution"] | None = None,
-        stale: Callable[[], bool] = never,
-    ) -> Int[Tensor, "b n"]:
-        """Traces of the teacher's own at temperature 1; as `ExactTeacher.sample`."""
-        given = self._prompts(digits, drafts, solutions)
-        return sample_rollouts(self.decoder, self.sums, given, generator=generator, stale=stale)

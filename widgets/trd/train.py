@@ -1,16 +1,17 @@
 """Training students while one watches, beside those of the benchmark."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from intuitive.common.runtime import check
-from intuitive.trd.committed import WEIGHTS, MethodRow, methods
-from intuitive.trd.live import LiveParams, LiveResult, train_live
+from intuitive.trd.experiments.train import TrainParams, TrainResult, TrainRun
+from intuitive.trd.experiments.train import run as train_students
+from intuitive.trd.results import MethodRow, methods
+from intuitive.trd.trained import WEIGHTS
 
-from ..figures import trd_train as figures
-from ..figures.trd_styles import METHOD_STYLES
+from .. import theme
 from ..kit import (
     Action,
     Choice,
@@ -23,8 +24,9 @@ from ..kit import (
     TokenMarks,
     Tokens,
     View,
+    percent,
 )
-from .trd_shipped import MAKE
+from .styles import MAKE, METHOD_STYLES, TEACHER_NAMES, fade
 
 SETS = (
     "opd_forward,trd",
@@ -35,7 +37,6 @@ SETS = (
     "trd,trd_from_x,trd_reverse",
     "opsd_forward,opsd_reverse,trd_opsd",
 )
-TEACHERS = {"exact": "the program", "learned": "the trained network"}
 REPAIRS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8)  # those of the benchmark's doses
 RATES = (3e-4, 1e-3, 3e-3)
 N_PROBLEMS = 256  # few enough for a round of rollouts to take less than half a second
@@ -52,20 +53,20 @@ CLASSES = (
 class TrainSetting:
     """What is to be trained, and how often the reader pressed the button."""
 
-    params: LiveParams
+    params: TrainParams
     train: int
 
     @classmethod
     def of(cls, *, train: int, **settings: Any) -> "TrainSetting":
-        return cls(params=LiveParams(n_problems=N_PROBLEMS, **settings), train=train)
+        return cls(params=TrainParams(n_problems=N_PROBLEMS, **settings), train=train)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
     """The last training, if there was one, and the shipped students of the same setting."""
 
-    params: LiveParams  # as the controls stand
-    live: LiveResult | None
+    params: TrainParams  # as the controls stand
+    live: TrainResult | None
     shipped: Mapping[str, MethodRow]
 
     @property
@@ -79,7 +80,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: tuple[int, LiveResult] | None = None
+        self._last: tuple[int, TrainResult] | None = None
 
     def __call__(self, setting: TrainSetting, *, stale: Any, progress: Any) -> Trained:
         """The training of this press of the button; each press draws other problems."""
@@ -90,18 +91,18 @@ class Trainer:
             last = self._last
         if last is None or last[0] != setting.train:
             asked = replace(setting.params, seed=setting.train - 1)
-            last = (setting.train, train_live(asked, stale=stale, progress=progress))
+            last = (setting.train, train_students(asked, stale=stale, progress=progress))
             with self._lock:
                 self._last = last
         return self._beside(setting.params, last[1])
 
     @staticmethod
-    def _beside(params: LiveParams, live: LiveResult | None) -> Trained:
+    def _beside(params: TrainParams, live: TrainResult | None) -> Trained:
         like = params if live is None else live.params
         return Trained(params=params, live=live, shipped=shipped_like(like))
 
 
-def shipped_like(params: LiveParams) -> dict[str, MethodRow]:
+def shipped_like(params: TrainParams) -> dict[str, MethodRow]:
     """Rows of the benchmark with the same teacher, λ and number of rounds, by method."""
     try:
         found = methods("small")
@@ -129,13 +130,13 @@ def present_training(trained: Trained) -> View:
         )
     else:
         ends = "; ".join(
-            f"{METHOD_STYLES[run.name].name} {run.points[-1].accuracy:.0%} right, "
-            f"{run.points[-1].wait:.0%} with WAIT"
+            f"{METHOD_STYLES[run.name].name} {percent(run.points[-1].accuracy)} right, "
+            f"{percent(run.points[-1].wait)} with WAIT"
             for run in runs
         )
         summary = (
-            f"After {n_steps} steps from a student with {runs[0].points[0].accuracy:.0%} right: "
-            f"{ends}."
+            f"After {n_steps} steps from a student with "
+            f"{percent(runs[0].points[0].accuracy)} right: {ends}."
         )
         if replace(params, seed=live.params.seed) != live.params:
             summary += " The controls have moved since: press the button to train as they stand."
@@ -150,7 +151,8 @@ def present_training(trained: Trained) -> View:
         readouts += [
             Readout(
                 f"{METHOD_STYLES[name].name}, shipped",
-                f"{row.accuracy.estimate:.0%} ({row.accuracy.low:.0%} to {row.accuracy.high:.0%})",
+                f"{percent(row.accuracy.estimate)} ({percent(row.accuracy.low)} to "
+                f"{percent(row.accuracy.high)})",
             )
             for name, row in shipped.items()
         ]
@@ -160,26 +162,26 @@ def present_training(trained: Trained) -> View:
     return View(
         summary=summary,
         figures={
-            "course": figures.course_figure(names, runs, shipped, n_steps),
-            "ends": figures.ends_figure(names, runs, shipped),
+            "course": course_figure(names, runs, shipped, n_steps),
+            "ends": ends_figure(names, runs, shipped),
         },
         readouts=tuple(readouts),
         table=_table(live) if live else None,
         tokens=_rollouts(live),
         code=(
-            "from intuitive.trd.experiment import LiveParams, train_live\n\n"
-            f'params = LiveParams.from_text(\n    "{shown.to_text()}"\n)\n'
-            "result = train_live(params)\n"
+            "from intuitive.trd.experiments import train\n\n"
+            f'params = train.TrainParams.from_text(\n    "{shown.to_text()}"\n)\n'
+            "result = train.run(params)\n"
             "result.runs[-1].points[-1].accuracy, result.runs[-1].rollouts[0]"
         ),
     )
 
 
 def _share(value: float | None) -> str:
-    return "none says it" if value is None else f"{value:.0%}"
+    return "none says it" if value is None else f"{percent(value)}"
 
 
-def _table(live: LiveResult) -> Table:
+def _table(live: TrainResult) -> Table:
     return Table(
         ("method", "step", "right", "pass@4", "says WAIT", "right after WAIT", "order kept",
          "teacher tokens"),
@@ -187,11 +189,11 @@ def _table(live: LiveResult) -> Table:
             (
                 METHOD_STYLES[run.name].name,
                 f"{point.step}",
-                f"{point.accuracy:.1%}",
-                f"{point.pass_at_4:.1%}",
-                f"{point.wait:.1%}",
+                f"{percent(point.accuracy, 1)}",
+                f"{percent(point.pass_at_4, 1)}",
+                f"{percent(point.wait, 1)}",
                 _share(point.correct_after_wait),
-                f"{point.order_kept:.1%}",
+                f"{percent(point.order_kept, 1)}",
                 f"{point.teacher_tokens}",
             )
             for run in live.runs
@@ -200,7 +202,7 @@ def _table(live: LiveResult) -> Table:
     )  # fmt: skip
 
 
-def _rollouts(live: LiveResult | None) -> TokenMarks:
+def _rollouts(live: TrainResult | None) -> TokenMarks:
     if live is None:
         return TokenMarks(("What your students write will stand here.",), bytes([HEADING]))
     texts, marks = [], []
@@ -215,14 +217,14 @@ def _rollouts(live: LiveResult | None) -> TokenMarks:
     return TokenMarks(tuple(texts), bytes(marks))
 
 
-def train_students(*, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """A button that trains students of some methods side by side.
 
     Args:
         predict: a question asked before the controls unlock.
         values: first control values, such as `methods="sft_teacher,sft_refined,trd"`.
     """
-    first = LiveParams()
+    first = TrainParams()
     there = (WEIGHTS / "small.safetensors").is_file()
     controls = (
         Action(
@@ -254,7 +256,7 @@ def train_students(*, predict: Predict | None = None, **values: Any) -> Explorer
             texts=tuple(f"{value:g}" for value in RATES),
             more=True,
         ),
-        Choice(name="teacher", label="Teacher", options=TEACHERS, more=True),
+        Choice(name="teacher", label="Teacher", options=TEACHER_NAMES, more=True),
     )
     return Explorer(
         name="trd_train",
@@ -296,4 +298,128 @@ def train_students(*, predict: Predict | None = None, **values: Any) -> Explorer
             **values,
         },
         predict=predict,
+    )
+
+
+# ---- figures
+
+
+ENDS = ("right", "says WAIT", "keeps its order")
+
+
+def course_figure(
+    names: Sequence[str], runs: Sequence[TrainRun], shipped: Mapping[str, MethodRow], n_steps: int
+) -> theme.Figure:
+    """Accuracy over training steps: live in full colour, shipped faded with its interval."""
+    traces: list[dict[str, Any]] = []
+    for name in names:
+        style, row = METHOD_STYLES[name], shipped.get(name)
+        if row is not None:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [point.step for point in row.curve],
+                    "y": [point.accuracy for point in row.curve],
+                    "mode": "lines+markers",
+                    "line": style.line(2) | {"color": fade(style.colour, 0.55)},
+                    "marker": style.marker(6) | {"color": fade(style.colour, 0.55)},
+                    "name": f"{style.name}, shipped",
+                    "showlegend": not runs,
+                    "hovertemplate": f"{style.name}, shipped: %{{y:.1%}}<extra></extra>",
+                }
+            )
+    for run in runs:
+        style = METHOD_STYLES[run.name]
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [point.step for point in run.points],
+                "y": [point.accuracy for point in run.points],
+                "mode": "lines+markers",
+                "line": style.line(4),
+                "marker": style.marker(13),
+                "name": f"{style.name}, yours",
+                "hovertemplate": f"{style.name}: %{{y:.1%}} at step %{{x}}<extra></extra>",
+            }
+        )
+    last = max([n_steps, *(point.step for row in shipped.values() for point in row.curve)])
+    return theme.figure(
+        traces,
+        x="training step",
+        y="rollouts that are right",
+        x_range=(-0.03 * last, 1.03 * last),
+        y_range=(0, 1.03),
+        yaxis={"tickformat": ".0%"},
+        showlegend=True,
+        legend={"y": -0.2, "yanchor": "top"},
+        margin={"l": 66, "b": 100},
+    )
+
+
+def ends_figure(
+    names: Sequence[str], runs: Sequence[TrainRun], shipped: Mapping[str, MethodRow]
+) -> theme.Figure:
+    """How the students ended: bars live, diamonds shipped."""
+    live = {run.name: run.points[-1] for run in runs}
+    places = list(range(len(names)))
+    colours = [METHOD_STYLES[name].colour for name in names]
+    traces: list[dict[str, Any]] = []
+    for column, field in enumerate(("accuracy", "wait", "order_kept")):
+        heights = [getattr(live[name], field) if name in live else None for name in names]
+        rows = [shipped.get(name) for name in names]
+        known = [None if row is None else getattr(row, field) for row in rows]
+        if field == "accuracy":
+            known = [None if end is None else end.estimate for end in known]
+        axis = theme.x_axis(column)
+        traces += [
+            {
+                "type": "bar",
+                "x": places,
+                "y": heights,
+                "width": 0.6,
+                "marker": {"color": [fade(colour, 0.7) for colour in colours]},
+                "name": "yours",
+                "xaxis": axis,
+                "text": ["" if height is None else f"{percent(height)}" for height in heights],
+                "textposition": "outside",
+                "textangle": 0,
+                "constraintext": "none",
+                "cliponaxis": False,
+                "showlegend": column == 0,
+                "hoverinfo": "skip",
+            },
+            {
+                "type": "scatter",
+                "x": places,
+                "y": known,
+                "mode": "markers",
+                "marker": {
+                    "symbol": "diamond-open",
+                    "size": 12,
+                    "color": colours,
+                    "line": {"width": 3, "color": colours},
+                },
+                "name": "shipped",
+                "xaxis": axis,
+                "showlegend": column == 0,
+                "hovertemplate": "%{y:.1%}<extra></extra>",
+            },
+        ]
+    layout = theme.columns(list(ENDS), x="", x_range=(-0.6, len(names) - 0.4), gap=0.05)
+    for name, axis in layout.items():
+        if name.startswith("xaxis"):
+            axis |= {
+                "tickvals": places,
+                "ticktext": [METHOD_STYLES[key].name for key in names],
+                "tickangle": -30,
+                "ticklabeloverflow": "allow",
+                "zeroline": False,
+            }
+    return theme.figure(
+        traces,
+        y_range=(0, 1.12),
+        yaxis={"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+        showlegend=False,
+        margin={"l": 90, "b": 100, "r": 24},
+        **layout,
     )
