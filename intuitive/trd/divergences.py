@@ -36,7 +36,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -639,6 +639,7 @@ def _sampled(
 # ------------------------------------------------------------------------------------ by name
 
 
+@runtime_checkable
 class Knobs(Protocol):
     """The settings that some divergences take."""
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from intuitive.common.runtime import Cancelled, seeded
+from intuitive.trd.config import setting_config
 from intuitive.trd.divergences import forward_kl
 from intuitive.trd.sums import (
     SumsConfig,
@@ -281,3 +282,35 @@ DIGITS = torch.tensor([[3, 5, 6, 1]])
 def test_bad_settings(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("setting", ["small", "late"])
+def test_the_program_draws_along_what_it_draws_as_a_sampler(setting):
+    """`write` stops early; with one seed, 3, tokens are those of `sample`, and p is `logits`."""
+    sums = setting_config(setting).sums
+    teacher = ExactTeacher(sums=sums, config=TeacherConfig(repair=0.5, smoothing=0.01))
+    digits = sample_digits(sums, 16, generator=seeded(0))
+    orders = sample_orders(sums, 16, right_to_left=1.0, generator=seeded(1))
+    shifts = torch.zeros_like(digits).index_fill(1, torch.tensor([1]), 2)
+    drafts = write_traces(sums, digits, orders, shifts=shifts).tokens
+    generator = seeded(3)
+    found, p = teacher.write(
+        teacher.context(digits, drafts=drafts),
+        sums.trace_length,
+        lambda p: p.multinomial(1, generator=generator)[:, 0],
+    )
+    n = found.shape[1]
+    want = teacher.sample(digits, generator=seeded(3), drafts=drafts)
+    assert torch.equal(found, want[:, :n]) and (want[:, n:] == sums.pad).all()
+    torch.testing.assert_close(p.log(), teacher.logits(digits, found, drafts=drafts))
+
+
+@pytest.mark.parametrize("setting", ["small", "late"])
+def test_a_draft_of_padding_tells_the_program_nothing(setting):
+    sums = setting_config(setting).sums
+    teacher = ExactTeacher(sums=sums)
+    digits = sample_digits(sums, 8, generator=seeded(0))
+    tokens = teacher.sample(digits, generator=seeded(1))
+    padding = torch.full_like(tokens, sums.pad)
+    want = teacher.logits(digits, tokens)
+    assert torch.equal(teacher.logits(digits, tokens, drafts=padding), want)

@@ -6,23 +6,25 @@ import pytest
 import torch
 
 from intuitive.common.runtime import Cancelled, seeded
-from intuitive.trd.model import StackedDecoder
-from intuitive.trd.rollout import response_logits
-from intuitive.trd.sums import SumsConfig, prompts, refine_prompts, sample_digits, verify
-from intuitive.trd.task import (
-    LearnedTeacher,
+from intuitive.trd.config import (
     LearnedTeacherConfig,
     SettingConfig,
     StudentConfig,
+    student_decoder,
+    teacher_decoder,
+)
+from intuitive.trd.learned import LearnedTeacher
+from intuitive.trd.model import StackedDecoder
+from intuitive.trd.rollout import response_logits
+from intuitive.trd.sums import SumsConfig, prompts, refine_prompts, sample_digits, verify
+from intuitive.trd.training import (
     first_students,
     fit,
     learned_teacher,
     losses,
     revise_examples,
     solve_examples,
-    student_decoder,
     student_examples,
-    teacher_decoder,
 )
 
 SMALL, LATE = SettingConfig(), SettingConfig.late()

@@ -6,22 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from intuitive.common import records
-from intuitive.trd import committed
-from intuitive.trd.committed import (
-    load_shipped,
-    methods,
-    methods_file,
-    methods_from,
-    real_text,
-    save_shipped,
-    setting_config,
-)
+from intuitive.trd import config
+from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
 from intuitive.trd.model import StackedDecoder
-from intuitive.trd.task import student_decoder, teacher_decoder
+from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
+from intuitive.trd.trained import load_shipped, save_shipped
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -56,7 +50,7 @@ def test_weights_of_another_config_are_refused(untrained, monkeypatch):
         setting_config("small"),
         student=dataclasses.replace(setting_config("small").student, n_steps=1),
     )
-    monkeypatch.setitem(committed.SETTINGS, "small", changed)
+    monkeypatch.setitem(config.SETTINGS, "small", changed)
     with pytest.raises(ValueError, match="trained with another config: run benchmarks/trd_methods"):
         load_shipped("small", folder=untrained)
     with pytest.raises(ValueError, match="setting='big' must be one of small, late"):
@@ -82,8 +76,8 @@ def test_the_benchmark_writes_what_the_package_reads(untrained, monkeypatch):
     where = ["--folder", str(untrained), "--weights", str(untrained), "--small"]
     assert bench.main([*where, "--stage", "teachers", "ablations"]) == 0
     assert bench.main([*where, "--stage", "methods", "dose"]) == 0  # adds to what is there
-    values, made = records.load(untrained / methods_file("small"))
-    found = methods_from(values)
+    values, made = records.load(untrained / f"{methods_name('small')}.json")
+    found = msgspec.convert(values, Methods)
     assert found.row("trd").accuracy.low <= found.row("trd").accuracy.high
     assert found.row("opd_forward_x3", teacher="learned").student_generated > 0
     assert {row.repair for row in found.dose} == {0.5}
@@ -93,9 +87,9 @@ def test_the_benchmark_writes_what_the_package_reads(untrained, monkeypatch):
         found.row("opd")
 
 
-def _rewrites(name: str) -> committed.Rewrites:
-    numbers = {field.name: 0.0 for field in dataclasses.fields(committed.Rewrites)}
-    return committed.Rewrites(**numbers | {"teacher": name})
+def _rewrites(name: str) -> Rewrites:
+    numbers = {field.name: 0.0 for field in dataclasses.fields(Rewrites)}
+    return Rewrites(**numbers | {"teacher": name})
 
 
 # ------------------------------------------------------------------------------ what they show
@@ -179,8 +173,8 @@ def test_learned_teacher_repairs_at_every_delay_and_hardly_interrupts(found):
 
 
 def test_how_they_were_made_is_recorded():
-    for setting in committed.SETTINGS:
-        _, made = records.load(RESULTS / methods_file(setting))
+    for setting in SETTINGS:
+        _, made = records.load(RESULTS / f"{methods_name(setting)}.json")
         assert len(made["commit"]) == 40 and made["config"]["sweep"]["setting"] == setting
         assert load_shipped(setting).made["commit"] == made["commit"]
 
@@ -206,7 +200,7 @@ def test_real_text_covers_two_hundred_items_with_intervals(text):
 
 
 def test_real_text_survives_its_file(text):
-    values, _ = records.load(RESULTS / committed.REAL_TEXT)
+    values, _ = records.load(RESULTS / f"{REAL_TEXT}.json")
     assert json.loads(json.dumps(dataclasses.asdict(text))) == values
 
 

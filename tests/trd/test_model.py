@@ -5,15 +5,8 @@ import torch
 
 from intuitive.common.decoder import DecoderConfig
 from intuitive.common.runtime import seeded
-from intuitive.trd.model import (
-    AdamWSettings,
-    StackedAdamW,
-    StackedCache,
-    StackedDecoder,
-    cosine,
-    decoder_config,
-    generate,
-)
+from intuitive.trd.model import StackedCache, StackedDecoder, decoder_config, generate
+from intuitive.trd.optimizer import AdamWSettings, StackedAdamW, cosine
 
 CONFIG = decoder_config(vocab_size=11, width=8, n_layers=2, max_positions=12)
 END, PAD = 9, 10
