@@ -16,14 +16,14 @@ def whole(name: str, value: object, *, low: int, high: int | None = None, why: s
     Raises:
         ValueError: not whole, or out of range.
     """
-    must = f"at least {low}" if high is None else f"in [{low}, {high}]"
+    must = f"be at least {low}" if high is None else f"lie in [{low}, {high}]"
     reason = f": {why}." if why else "."
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} must be a whole number {must}{reason}")
+        raise ValueError(f"{name}={value!r} must be a whole number and {must}{reason}")
     if number < low or (high is not None and number > high):
-        raise ValueError(f"{name}={number} must be {must}{reason}")
+        raise ValueError(f"{name}={number} must {must}{reason}")
     return number

@@ -90,7 +90,9 @@ class Method(Settings):
     @property
     def divergence(self) -> Divergence:
         """What is charged for; hard labels have none."""
-        return DIVERGENCES[LOSSES[self.loss] + "_tail" * self.tail]
+        return DIVERGENCES[
+            LOSSES[self.loss] + "_tail" * (self.tail and self.loss == "reverse_topk")
+        ]
 
 
 def _opd(**settings: object) -> Method:

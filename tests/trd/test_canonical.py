@@ -1,6 +1,7 @@
 """Where there is one order of solutions, TRD is SFT."""
 
 import pytest
+import torch
 
 from intuitive.trd.canonical import CanonicalParams, canonical_order
 
@@ -13,3 +14,9 @@ def test_trd_is_sft_where_the_order_is_canonical():
     assert free.gradient_difference > 3 * one.gradient_difference
     with pytest.raises(ValueError, match=r"left_to_right=2\.0 must lie"):
         CanonicalParams(left_to_right=2.0)
+
+
+def test_its_gradients_are_there_when_the_caller_has_turned_them_off():
+    params = CanonicalParams(n_problems=8)
+    with torch.no_grad():
+        assert canonical_order(params) == canonical_order(params)

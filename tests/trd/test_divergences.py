@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -365,8 +366,161 @@ def test_what_is_no_tensor(value):
     says = f"is a {type(value).__name__}: pass torch.tensor"
     for call in (
         lambda: inspect.unwrap(d.check_distribution)(value),
-        lambda: inspect.unwrap(d.log_distributions)(value, OK),
-        lambda: inspect.unwrap(d.log_distributions)(OK, value),
+        lambda: inspect.unwrap(d._check_logits)(value, OK, None, True),
+        lambda: inspect.unwrap(d._check_logits)(OK, value, None, True),
     ):
         with pytest.raises(ValueError, match=says):
             call()
+
+
+# ------------------------------------------------------------------- mask, temperature, pieces
+
+
+def plain(name, t, s):
+    """The textbook's formula, without any care."""
+    t, s = t.log_softmax(-1), s.log_softmax(-1)
+    if name == "forward":
+        return (t.exp() * (t - s)).sum(-1)
+    if name == "reverse":
+        return (s.exp() * (s - t)).sum(-1)
+    mix = (0.3 * t.exp() + 0.7 * s.exp()).log()
+    return 0.3 * (t.exp() * (t - mix)).sum(-1) + 0.7 * (s.exp() * (s - mix)).sum(-1)
+
+
+def with_options(name, t, s, **options):
+    named = {"forward": d.forward_kl, "reverse": d.reverse_kl}
+    return d.jensen_shannon(t, s, 0.3, **options) if name == "js" else named[name](t, s, **options)
+
+
+@pytest.mark.parametrize("name", ["forward", "reverse", "js"])
+def test_temperature_divides_both_sides_and_the_gradient_carries_it(name):
+    teacher, student = draw(8, seed=20)
+    got = with_options(name, teacher, student, temperature=2.5)
+    torch.testing.assert_close(got, plain(name, teacher / 2.5, student / 2.5))
+    tempered = gradient(lambda t, s: with_options(name, t, s, temperature=2.5), teacher, student)
+    by_autograd = gradient(lambda t, s: plain(name, t / 2.5, s / 2.5), teacher, student)
+    torch.testing.assert_close(tempered, by_autograd)
+    if name == "forward":
+        want = ((student / 2.5).softmax(-1) - (teacher / 2.5).softmax(-1)) / 2.5
+        torch.testing.assert_close(tempered, want)
+    for bad in (0, -1.0, INF, math.nan):
+        with pytest.raises(ValueError, match="must be finite and above 0"):
+            with_options(name, teacher, student, temperature=bad)
+
+
+@pytest.mark.parametrize("name", d.DIVERGENCES)
+def test_masked_positions_are_zero_get_no_gradient_and_may_hold_anything(name):
+    teacher, student = draw(7, seed=21)
+    tokens = torch.randint(7, (6,), generator=seeded(0))
+    mask = torch.tensor([True, False, True, True, False, True])
+    dirty = [x.masked_fill(~mask[:, None], math.nan) for x in (teacher, student)]
+    knobs = SimpleNamespace(beta=0.3, cap=0.2, top_k=2)
+    charge = d.DIVERGENCES[name]
+    leaf = dirty[1].clone().requires_grad_()
+    got = charge(dirty[0], leaf, knobs, tokens=tokens.masked_fill(~mask, 99), mask=mask)
+    want = charge(teacher, student, knobs, tokens=tokens)
+    torch.testing.assert_close(got, want * mask)
+    got.sum().backward()
+    assert (leaf.grad[~mask] == 0).all() and leaf.grad.isfinite().all()
+    with pytest.raises(ValueError, match=r"mask is torch.int64 of shape \(6,\): booleans"):
+        charge(teacher, student, knobs, tokens=tokens, mask=mask.long())
+
+
+@pytest.mark.parametrize("name", d.DIVERGENCES)
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 5), (3, 1, 2, 5)], ids=str)
+def test_pieces_change_neither_values_nor_gradients(name, shape, monkeypatch):
+    teacher, student = (
+        torch.randn(shape, dtype=torch.float64, generator=seeded(seed)) for seed in (0, 1)
+    )
+    tokens = torch.randint(5, shape[:-1], generator=seeded(2))
+    mask = torch.rand(shape[:-1], generator=seeded(3)) < 0.8
+    knobs = SimpleNamespace(beta=0.3, cap=0.2, top_k=2)
+
+    def both():
+        leaf = student.clone().requires_grad_()
+        nats = d.DIVERGENCES[name](teacher, leaf, knobs, tokens=tokens, mask=mask, temperature=1.5)
+        (nats * torch.arange(nats.numel()).view(nats.shape)).sum().backward()
+        return nats.detach(), leaf.grad
+
+    whole = both()
+    for chunk in (1, 10, 17):
+        monkeypatch.setattr(d, "CHUNK", chunk)
+        for got, want in zip(both(), whole, strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def peak_bytes(work):
+    """The most that torch's CPU allocator held at once beyond what it held before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
+                                profile_memory=True) as profile:  # fmt: skip
+        work()
+    held = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize("name", ["forward", "js"])
+def test_memory_stays_below_plain_torch(name, monkeypatch):
+    """A sixteenth of [4, 512, 49152] in a sixteenth of the pieces, with the gradient and without."""
+    monkeypatch.setattr(d, "CHUNK", d.CHUNK // 16)
+    teacher, student = (torch.randn(1, 128, 49152, generator=seeded(seed)) for seed in (0, 1))
+
+    def forwards(charge):
+        with torch.no_grad():
+            charge(name, teacher, student)
+
+    def backwards(charge):
+        leaf = student.requires_grad_()
+        torch.autograd.grad(charge(name, teacher, leaf).sum(), leaf)
+
+    for way in (forwards, backwards):
+        ours, theirs = (peak_bytes(lambda c=c, w=way: w(c)) for c in (with_options, plain))
+        assert ours <= 1.2 * theirs, (way.__name__, ours / theirs)
+
+
+@pytest.mark.parametrize("name", d.DIVERGENCES)
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_unchecked_nan_comes_out_as_nan(name, side):
+    teacher, student = draw(5, seed=22)
+    (teacher if side == "teacher" else student)[2, 1] = math.nan
+    tokens = torch.zeros(6, dtype=torch.int64)
+    for beta in (0.3, 0.0):
+        knobs = SimpleNamespace(beta=beta, cap=0.2, top_k=2)
+        got = d.DIVERGENCES[name](teacher, student, knobs, tokens=tokens, check=False)
+        assert got.isnan().tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_k3_stays_finite_where_its_power_overflows(dtype):
+    teacher = torch.tensor([[0.0, -90.0, -90.0]], dtype=dtype)
+    student = torch.tensor([[-90.0, 0.0, 0.0]], dtype=dtype, requires_grad=True)
+    value = d.k3(teacher, student, torch.tensor([0]))
+    value.sum().backward()
+    assert value.isfinite().all() and (value > 1e30).all() and student.grad.isfinite().all()
+    if dtype == torch.float64:
+        assert value.item() == pytest.approx(2.44e39, rel=1e-2)  # as the formula says
+
+
+def test_gradients_of_many_rows_ignore_the_callers_mode():
+    teacher, student = draw(5, seed=23)
+    with torch.inference_mode():
+        quiet = d.forward_kl(teacher, student)
+    torch.testing.assert_close(quiet, d.forward_kl(teacher, student))
+
+
+def test_every_divergence_is_listed_once_with_its_direction():
+    assert all(name == one.name for name, one in d.DIVERGENCES.items())
+    assert len({one.label for one in d.DIVERGENCES.values()}) == len(d.DIVERGENCES)
+    teacher = torch.tensor([0.0, 0.0, -INF])  # the student may say what the teacher never does
+    student = torch.zeros(3)
+    knobs = SimpleNamespace(beta=0.5, cap=5.0, top_k=3)
+    for name in d.WHOLE:
+        value = d.DIVERGENCES[name](teacher, student, knobs).item()
+        assert (value == INF) == (d.DIVERGENCES[name].direction == "reverse"), name
+    with pytest.raises(ValueError, match="reads sampled tokens: pass tokens="):
+        d.divergence("k3")(teacher, student, knobs)
+    with pytest.raises(ValueError, match="divergence='kl' must be one of forward_kl"):
+        d.divergence("kl")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from intuitive.common.runtime import Cancelled, seeded
-from intuitive.trd import divergences
+from intuitive.trd import divergences, methods
 from intuitive.trd.methods import (
     ABLATIONS,
     LOSSES,
@@ -192,7 +192,9 @@ def test_every_loss_is_the_divergence_of_its_name():
     }
     assert want.keys() == LOSSES.keys()
     for name, value in want.items():
-        torch.testing.assert_close(LOSSES[name](m, t, s, y), value, msg=name)
+        batch = (None, y, torch.ones_like(y, dtype=torch.bool), None if name == "sft" else t)
+        got = methods._arm_losses(dataclasses.replace(m, loss=name), batch, s)
+        torch.testing.assert_close(got, value.mean(-1), msg=name)
 
 
 def test_deterministic_arms_train_alone_as_they_do_together(students):
@@ -267,10 +269,10 @@ def test_roll_and_grade_repeat_the_problems_sample_by_sample(students):
         ({"loss": "kl"}, "loss='kl' must be one of forward"),
         ({"subset": "some"}, "subset='some' must be one of all"),
         ({"rollouts": 0}, "rollouts=0 must be at least 1"),
-        ({"corrupted": 2.0}, r"corrupted=2\.0 a share"),
+        ({"corrupted": 2.0}, r"corrupted=2\.0 be a share"),
         ({"cap": 0.0}, r"cap=0\.0 must be above 0"),
         ({"beta": 1.5}, r"beta=1\.5 lie in"),
-        ({"top_k": 0}, r"top_k=0 be at least 1"),
+        ({"top_k": 0}, r"top_k=0 must be at least 1"),
     ],
 )
 def test_methods_refuse_what_they_do_not_know(settings, message):

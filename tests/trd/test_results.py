@@ -207,3 +207,12 @@ def test_real_text_survives_its_file(text):
 @pytest.mark.model
 def test_real_text_slice_agrees(text):
     assert script("trd_real_text").compare_slice(RESULTS, n_items=1) == []
+
+
+def test_predictions_are_answered_from_the_committed_table():
+    from intuitive.widgets.trd import results, results_late
+
+    right, words = results.PREDICT.answer()
+    assert results.PREDICT.choices[right] == "hardly any" and words.startswith("31%")
+    right, words = results_late.PREDICT.answer()
+    assert right == 1 and "58%, TRD to 95%" in words

@@ -10,6 +10,7 @@ from intuitive.trd.experiments import results
 from intuitive.trd.methods import METHODS
 from intuitive.widgets.trd import results as widget
 from intuitive.widgets.trd import results_figures as figures
+from intuitive.widgets.trd import results_late
 from intuitive.widgets.trd import train as train_widget
 from intuitive.widgets.trd.styles import METHOD_STYLES
 
@@ -130,4 +131,12 @@ def test_missing_results_are_told_with_the_command_that_makes_them(monkeypatch):
     assert explorer.status["state"] == "error"
     assert explorer.status["text"].endswith("run `python benchmarks/trd_methods.py`.")
     explorer.close()
-    assert "none with this setting" in str(widget.explorer().view.readouts)
+    assert "none with this setting" in str(train_widget.explorer().view.readouts)
+
+
+@pytest.mark.parametrize("make", [widget.explorer, results_late.explorer])
+def test_the_dose_curve_stands_in_sight_and_the_rest_in_tabs(make):
+    explorer = make()
+    in_sight = [plot.name for plot in explorer.declaration.plots if not plot.tab]
+    assert in_sight == ["funnel"] and len(explorer.declaration.tabs) == 3
+    explorer.close()

@@ -5,6 +5,7 @@ import time
 
 import plotly.graph_objects as go
 import pytest
+import torch
 
 from intuitive.common.runtime import Cancelled, never
 from intuitive.trd.experiments import train
@@ -136,3 +137,13 @@ def test_every_wait_in_the_rollouts_is_marked():
     tokens = widget._rollouts(found)
     marked = [t for t, m in zip(tokens.texts, tokens.marks, strict=True) if m == widget.WAIT]
     assert marked == ["WAIT ", "WAIT "]
+
+
+@needs_weights
+def test_training_runs_whatever_the_callers_mode_is():
+    small = TrainParams(n_steps=4, batch=8, n_problems=16, n_test=4)
+    want = train.run(small)
+    with torch.no_grad():
+        assert train.run(small) == want
+    with torch.inference_mode():
+        assert train.run(small) == want

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from intuitive.trd import trained
 from intuitive.trd.config import setting_config
 from intuitive.trd.experiments import trajectory
 from intuitive.trd.experiments.trajectory import TrajectoryParams
@@ -166,3 +167,85 @@ def test_a_wrong_plan_is_looked_at_where_it_shows():
     assert list(wrong.x) == [0] and list(wrong.y) == [0]
     rest = follow(setting="late", error=2)
     assert rest.place == 5 and "Right after it" in widget.present_along(rest).summary
+
+
+@needs_weights
+@pytest.mark.parametrize("error", [1, 2, 4])
+def test_the_ladder_goes_on_to_the_end_of_the_repair(error):
+    """WAIT, then every step from the wrong one on, ANS, the answer, EOS; right at its end."""
+    found = trajectory.follow(trajectory.RolloutSetting.of(error=error, which=1, delay=0)).result
+    k = len(found.digits)
+    assert len(found.ladder) == 1 + 2 * (k - error + 1) + 3
+    last = found.ladder[-1]
+    assert last.target == "EOS" and last.context[-1] == str(sum(found.digits) % 7)
+    ended = [rung for rung in found.ladder if not rung.opd_target]
+    assert len(ended) == len(found.ladder) - (len(found.y_o.tokens) - found.onset_at)
+    assert not any(rung.shared or rung.onset_mass for rung in ended)
+
+
+@needs_weights
+def test_without_a_repair_in_the_teacher_no_pair_is_supplied():
+    """λ = 0: the first contexts are one, but the teacher goes on there."""
+    first = trajectory.run(TrajectoryParams(repair=0.0)).ladder[0]
+    assert first.context == first.opd_context == () and first.target == "WAIT" != first.opd_target
+    assert not first.shared
+    assert trajectory.run(TrajectoryParams(repair=0.1)).ladder[0].shared
+
+
+@needs_weights
+def test_step_boundaries_alone_ask_for_the_onset():
+    for params in (TrajectoryParams(repair=0.6), TrajectoryParams(repair=0.6, item=3)):
+        ladder = trajectory.run(params).ladder
+        assert [rung.onset_mass > 0.5 for rung in ladder] == [rung.boundary for rung in ladder]
+        assert sum(rung.boundary for rung in ladder) > 1
+
+
+@needs_weights
+def test_every_number_that_is_not_what_it_should_be_is_marked_so():
+    """An error's consequences and a wrong answer too; y_r marks the same cells as fixed."""
+    found = trajectory.run(TrajectoryParams())
+    y_o, y_r = found.y_o, found.y_r
+    total, index = 0, None
+    for place, token in enumerate(y_o.tokens):
+        if token.startswith("#"):
+            index = int(token[1:])
+        elif token.isdigit():
+            if index is not None:
+                total, index = (total + found.digits[index]) % 7, None
+            assert (y_o.marks[place] in ("wrong", "follows")) == (int(token) != total)
+            assert (y_r.marks[place] == "fixed") == (y_r.tokens[place] != token)
+    assert y_o.marks[-2] == "follows" and y_r.marks[-2] == "fixed"
+
+
+def test_marks_read_a_trace_that_takes_steps_back():
+    """2 + 3 + 1: a wrong total, WAIT, the right one; what stands again is no error."""
+    sums = trajectory.SumsConfig(n_digits=3, modulus=7)
+    problem = trajectory.Problem(digits=(2, 3, 1), config=sums)
+    i, wait, ans, eos = sums.first_index, sums.wait, sums.ans, sums.eos
+    y_o = [i, 2, i + 1, 6, i + 2, 0, ans, 0, eos]
+    trace = [i, 2, i + 1, 6, wait, i + 1, 5, i + 2, 6, ans, 6, eos]
+    marks = trajectory._marks(trace, y_o, problem)
+    assert marks == ("kept", "kept", "kept", "wrong", "", "kept", "fixed", "kept", "fixed", "",
+                     "fixed", "")  # fmt: skip
+    own = trajectory._marks(y_o, y_o, problem)
+    assert own == ("kept", "kept", "kept", "wrong", "kept", "follows", "", "follows", "")
+
+
+@needs_weights
+def test_kept_rollouts_serve_callers_of_any_mode():
+    for kept in (trajectory.failed_rollouts, trajectory._seen, trained.shipped):
+        kept.cache_clear()
+    with torch.inference_mode():
+        first = trajectory.run(TrajectoryParams(item=1))
+    assert not trained.shipped("small").students.weights.is_inference()
+    state = torch.random.get_rng_state()
+    trajectory._seen.cache_clear()
+    trajectory.failed_rollouts.cache_clear()
+    assert trajectory.run(TrajectoryParams(item=1)) == first
+    assert torch.equal(state, torch.random.get_rng_state())  # nothing drawn from torch's own
+
+
+@needs_weights
+def test_the_prediction_is_answered_by_computing():
+    right, words = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "the first one only" and "the 10 pairs" in words

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 
 from intuitive.trd.experiments import two_modes
 from intuitive.trd.experiments.two_modes import TwoModesParams
@@ -101,7 +102,7 @@ def test_under_forward_kl_arrows_lead_from_the_student_to_the_teacher(full):
 
 def test_a_clipped_or_invisible_target_has_no_arrow():
     result = two_modes.run(TwoModesParams())
-    for name, push in (("clipped_forward_kl", "push 0"), ("reverse_kl", "push +8.4e−04")):
+    for name, push in (("clipped_forward_kl", "push 0"), ("reverse_kl", "push +0.000836")):
         figure = go.Figure(widget.bars_figure(result, name))
         assert not arrows(figure)
         assert any(note.text == push for note in figure.layout.annotations)
@@ -135,3 +136,57 @@ def test_k_falls_back_to_two_where_there_are_two_tokens():
     assert explorer.wait() and explorer.status["state"] == "done"
     assert explorer.values["top_k"] == 2
     explorer.close()
+
+
+def test_no_global_switch_changes_the_picture():
+    """Gradients off, inference mode, numpy that raises, float64 as torch's default."""
+    first = widget.explorer()
+    want = two_modes.run(TwoModesParams(full=True))
+
+    def same():
+        explorer = widget.explorer()
+        assert explorer.status["state"] == "done", explorer.status
+        assert explorer.summary == first.summary
+        for name in explorer.view.figures:
+            explorer.view.figure(name)
+        explorer.close()
+        assert two_modes.run(TwoModesParams(full=True)) == want
+
+    with torch.no_grad():
+        same()
+    with torch.inference_mode():
+        same()
+    with np.errstate(all="raise"):
+        same()
+    torch.set_default_dtype(torch.float64)
+    try:
+        same()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        first.close()
+
+
+def test_at_another_temperature_the_sentence_says_what_the_bars_show():
+    """The push holds the factor 1/T: (teacher − student) / T under forward KL."""
+    explorer = widget.explorer(temperature=4)
+    result = explorer.result.result
+    push = (result.teacher[1] - result.student[1]) / 4
+    assert -result.charge("forward_kl").gradient[1] == pytest.approx(push)
+    assert "says WAIT with 0.447, the student with 0.0909 at temperature 4" in explorer.summary
+    explorer.close()
+
+
+def test_no_negative_zero_is_shown_and_a_negative_charge_is_explained():
+    for name in DIVERGENCE_NAMES:
+        explorer = widget.explorer(divergence=name)
+        shown = str(explorer.view.readouts) + str(explorer.view.table) + explorer.summary
+        assert "−0.000 " not in shown and "-0" not in shown and "−0'" not in shown
+        charge = explorer.result.result.charge(name)
+        assert all(math.copysign(1, g) == 1 for g in charge.gradient if g == 0)
+        assert (charge.loss < -1e-12) == ("below zero" in explorer.summary)
+        explorer.close()
+
+
+def test_the_prediction_is_answered_by_computing():
+    right, words = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "forward KL, by far" and "359 times" in words
