@@ -464,7 +464,7 @@ def peak_bytes(work):
 
 @pytest.mark.parametrize("name", ["forward", "js"])
 def test_memory_stays_below_plain_torch(name, monkeypatch):
-    """A sixteenth of [4, 512, 49152] in a sixteenth of the pieces, with the gradient and without."""
+    """A sixteenth of [4, 512, 49152] in pieces of a sixteenth; forwards, and with the gradient."""
     monkeypatch.setattr(d, "CHUNK", d.CHUNK // 16)
     teacher, student = (torch.randn(1, 128, 49152, generator=seeded(seed)) for seed in (0, 1))
 
