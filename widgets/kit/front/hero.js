@@ -303,7 +303,6 @@ function makeSwarms(canvas) {
   return {
     // New goals; says whether anything has to move. `buffer` holds all positions.
     aim(marks, buffer, scene) {
-      size = scene;
       let moves = false;
       const wanted = new Set();
       for (const mark of marks) {
@@ -336,7 +335,8 @@ function makeSwarms(canvas) {
       if (share === 1) for (const [key, { toAlpha }] of swarms) if (!toAlpha) swarms.delete(key);
       draw();
     },
-    fit() {
+    fit(scene) {
+      size = scene;
       const width = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1));
       if (!width) return;
       const height = Math.round((width * size.height) / size.width);
@@ -850,7 +850,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   const fit = () => {
     if (!header || !svg.clientWidth) return;
     svg.style.setProperty("--scale", short(svg.clientWidth / header.width));
-    swarms.fit();
+    swarms.fit(header);
   };
   const onResize = new ResizeObserver(fit);
   onResize.observe(stage);
