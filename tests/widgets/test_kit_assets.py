@@ -37,6 +37,7 @@ def test_every_function_of_a_widget_is_defined_once(script):
     "text", [*SCRIPTS.values(), assets.RUNTIME_JS, assets.CSS], ids=[*SCRIPTS, "runtime", "css"]
 )
 def test_nothing_comes_from_another_host(text):
+    text = text.replace("http://www.w3.org/2000/svg", "")  # a name, which nobody asks for
     assert not re.search(r"https?://|url\(|@import|\bfetch\(|XMLHttpRequest|WebSocket", text)
 
 
