@@ -106,9 +106,9 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
             }
         )
         explorer.set(control, slider["now"])
-        row = rows[-1]
+        row, kind = rows[-1], "heavy" if heavy else ""
         print(
-            f"{name:22s} {control:12s} {'heavy' if heavy else '':6s} median {row['median_ms']:6.1f}  "
+            f"{name:22s} {control:12s} {kind:6s} median {row['median_ms']:6.1f}  "
             f"p95 {row['p95_ms']:6.1f}  longest {row['longest_ms']:6.1f} ms",
             flush=True,
         )

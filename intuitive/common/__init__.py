@@ -8,6 +8,7 @@ Map of the rooms:
     records    save and load the numbers of experiments
     settings   parameter records as one line of text
     training   one plain training loop
+    replay     its gradients as one graph on CUDA
     weights    save and load trained weights
     checks     what a value must be, in words
     show       show_source for notebooks
