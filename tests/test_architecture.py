@@ -37,7 +37,7 @@ OUTSIDE = {
     | {"cachetools", "msgspec"},
     "widgets": MATHEMATICS
     | {"numpy", "plotly", "ipywidgets", "anywidget", "traitlets", "IPython", "platformdirs"}
-    | {"cachetools"},
+    | {"cachetools", "msgspec"},
     "cli": {"torch", "triton", "packaging", "jupyter_core", "jupyterlab", "jupyterlab_server"},
 }
 OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS | {"numpy", "cachetools"})
