@@ -14,8 +14,9 @@ class Pair:
 
 
 def test_records_are_rounded_all_the_way_down():
+    pair = Pair(1 / 3, (2e5 / 3, 1e-7))
     found = {
-        "pair": Pair(1 / 3, (2e5 / 3, 1e-7)),
+        "pair": pair,
         "t": torch.tensor([1 / 3]),
         "n": 123456,
         "b": True,

@@ -20,12 +20,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder, Probe, Seen
 from intuitive.common.runtime import never, seeded
 from intuitive.common.training import train
 
 from .alignment import layer_kl
-from .config import MSAConfig, whole_fields
+from .config import MSAConfig
 from .conversion import convert, index_weights
 from .index import TrainedIndex
 

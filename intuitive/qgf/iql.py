@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.replay import Replayed
 from intuitive.common.runtime import never, seeded
 from intuitive.common.training import Progress, silent
 from intuitive.common.training import train as take_steps
 from intuitive.common.weights import load_weights, save_weights
 
-from .checks import whole
 from .model import CriticNet, StackedMLP, VelocityNet
 
 N_CRITICS = 2
@@ -53,8 +53,7 @@ class IQLConfig:
     threshold: float = 0.0  # CFGRL's second flow learns chunks whose Q - V exceeds it
 
     def __post_init__(self) -> None:
-        for name in ("state_size", "action_size", "horizon", "batch_size", "n_steps"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
+        whole_fields(self, state_size=1, action_size=1, horizon=1, batch_size=1, n_steps=1)
         for name in ("gamma", "expectile", "polyak"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in (0, 1].")

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent, train
 
-from .checks import whole
 from .divergences import DIVERGENCES, Divergence
 from .draws import uniform
 from .model import StackedDecoder, generate
@@ -80,8 +80,7 @@ class Method(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
                 )
-        for name, low in (("rollouts", 1), ("first_tokens", 0), ("top_k", 1)):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, rollouts=1, first_tokens=0, top_k=1)
         if self.cap <= 0 or not 0 <= self.beta <= 1 or not 0 <= self.corrupted <= 1:
             raise ValueError(
                 f"cap={self.cap} must be above 0, beta={self.beta} lie in [0, 1] and "
@@ -142,10 +141,7 @@ class Plan:
     observe_every: int = 0  # steps; 0 is never
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("n_problems", 1), ("n_steps", 1), ("batch", 1), ("rounds", 1), ("observe_every", 0)
-        ):  # fmt: skip
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, n_problems=1, n_steps=1, batch=1, rounds=1, observe_every=0)
         if self.n_steps % self.rounds:
             raise ValueError(
                 f"n_steps={self.n_steps} must be a multiple of rounds={self.rounds}, at least 1: "
