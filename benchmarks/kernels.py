@@ -13,22 +13,22 @@ over several caches, so that they are not served from L2. Dense attention is PyT
 each backend that runs; ratios use the fastest.
 """
 
-import argparse
-import hashlib
 import json
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import helpers
 import torch
 import triton
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from intuitive.common import records
+from intuitive.common.runtime import device_name
 from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
@@ -297,25 +297,14 @@ def table(rows: list[dict]) -> str:
     for row in rows:
         values = [f"{row[c]:.4g}" if c in row else "" for c in columns]
         lines.append([row["task"], f"{row['queries']}", f"{row['tokens']}", row["unit"], *values])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
-
-
-def commit_here() -> str:
-    """The checked-out commit, or a note that there is none."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    return helpers.aligned(lines, right=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__, folder=False, slices=False)
     parser.add_argument("folder", type=Path, help="where kernels.json goes")
     parser.add_argument("--errors", type=Path, help="JSON lines that the GPU tests wrote")
-    parser.add_argument("--commit", help="commit to record where the folder is no git checkout")
-    args = parser.parse_args()
+    options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("This benchmark needs a CUDA device; torch.cuda.is_available() is False.")
 
@@ -330,9 +319,9 @@ def main() -> None:
         torch.cuda.empty_cache()
     print(table(rows))
 
-    config = json.dumps(CONFIG, sort_keys=True)
-    context = {
-        "device": torch.cuda.get_device_name(),
+    made = {
+        "device": device_name("cuda"),
+        "commit": options.commit,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -340,18 +329,16 @@ def main() -> None:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         },
-        "commit": args.commit or commit_here(),
     }
-    args.folder.mkdir(parents=True, exist_ok=True)
-    times = {"command": "python benchmarks/kernels.py FOLDER", **context, "config": CONFIG}
-    times["config_sha256"] = hashlib.sha256(config.encode()).hexdigest()
-    times |= {"seed": CONFIG["seed"], "rows": rows}
-    (args.folder / "kernels.json").write_text(json.dumps(times, indent=1) + "\n")
-    if args.errors:
-        measured = sorted(args.errors.read_text().splitlines())
-        errors = {"command": "KERNEL_ERRORS=errors.jsonl pytest tests/kernels/test_gpu.py"}
-        errors |= {**context, "rows": [json.loads(line) for line in measured]}
-        (args.folder / "kernel_errors.json").write_text(json.dumps(errors, indent=1) + "\n")
+    values = {"rows": rows}
+    records.save(
+        options.folder / "kernels.json", values, config=CONFIG, seed=CONFIG["seed"], **made
+    )
+    if options.errors:
+        measured = sorted(options.errors.read_text().splitlines())
+        values = {"rows": [json.loads(line) for line in measured]}
+        seeds = range(max(row["shapes"] for row in values["rows"]))  # of the numbers in each shape
+        records.save(options.folder / "kernel_errors.json", values, seed=seeds, **made)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Moves of controls that compute nothing heavy have a target, a 95th percentile of
 their declaration calls `heavy` show their progress and have none.
 """
 
-import argparse
 import math
 import os
 import platform
@@ -26,17 +25,18 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import helpers
 import nbformat
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from lab import ExplorerOnPage, Notebook, browser_page, lab_server  # noqa: E402
+from lab import ExplorerOnPage, Notebook, browser_page, lab_server
 
-from intuitive.common import records  # noqa: E402
-from intuitive.widgets import catalogue  # noqa: E402
+from intuitive.common import records
+from intuitive.widgets import catalogue
 
-RESULT = ROOT / "benchmarks" / "results" / "latency_cpu.json"
+RESULT = helpers.RESULTS / "latency_cpu.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TARGET_MS = 100  # 95th percentile of what computes nothing heavy
 FIRST_PICTURE_S = 10
@@ -106,11 +106,10 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
             }
         )
         explorer.set(control, slider["now"])
-        row = rows[-1]
+        row, kind = rows[-1], "heavy" if heavy else ""
         print(
-            f"{name:22s} {control:12s} {'heavy' if heavy else '':6s} "
-            f"median {row['median_ms']:6.1f}  p95 {row['p95_ms']:6.1f}  "
-            f"longest {row['longest_ms']:6.1f} ms",
+            f"{name:22s} {control:12s} {kind:6s} median {row['median_ms']:6.1f}  "
+            f"p95 {row['p95_ms']:6.1f}  longest {row['longest_ms']:6.1f} ms",
             flush=True,
         )
     return rows
@@ -147,7 +146,7 @@ def first_explorer(lesson: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__, folder=False, slices=False)
     parser.add_argument("--moves", type=int, default=30, help="per control")
     parser.add_argument("--seed", type=int, default=0, help="of the values moved to")
     timed = list(catalogue.explorers())
@@ -191,7 +190,8 @@ def main() -> int:
         | {"chromium": browser_version},
     }
     config = {"moves": chosen.moves, "seed": chosen.seed, "target_ms": TARGET_MS}
-    print(records.save(chosen.out, record, config=config, device=processor()))
+    made = {"device": processor(), "commit": chosen.commit, "seed": chosen.seed}
+    print(records.save(chosen.out, record, config=config, **made))
     return 0
 
 

@@ -8,20 +8,20 @@ explorer says, and what was measured. Written for a machine with an NVIDIA GPU; 
 buttons are disabled and only the rest is recorded. Writes benchmarks/results/lessons_h100.json.
 """
 
-import argparse
 import copy
 import json
 import time
-from pathlib import Path
 
+import helpers
 import nbformat
+from helpers import ROOT
 from nbclient import NotebookClient
 
 from intuitive.common import records
 from intuitive.common.runtime import best_device, device_name
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "lessons_h100.json"
+RESULT = helpers.RESULTS / "lessons_h100.json"
+SEED = 0  # of what the buttons measure
 CONTEXTS = (8192, 131_072, 524_288)  # tokens, at which "measure" is pressed
 
 IN_THE_KERNEL = f"""
@@ -97,9 +97,8 @@ def run_lesson(name: str) -> dict:
 
 def main() -> None:
     """Run the lessons named, or all, and save the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__, folder=False, slices=False)
     parser.add_argument("names", nargs="*", help="such as 01_msa; all by default")
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
     arguments = parser.parse_args()
     names = arguments.names or sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb"))
     values: dict[str, dict] = {"lessons": {}}
@@ -112,6 +111,7 @@ def main() -> None:
             config={"contexts": list(CONTEXTS), "names": names},
             device=device_name(best_device()),
             commit=arguments.commit,
+            seed=SEED,
         )
 
 

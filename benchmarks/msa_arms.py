@@ -8,15 +8,15 @@ from which the lesson replays. One CPU thread: at these sizes more do not help. 
 share first weights, batches and held-out sequences.
 """
 
-import argparse
 import dataclasses
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import helpers
 import msgspec
+from helpers import aligned, rounded, spread
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name
@@ -24,7 +24,6 @@ from intuitive.common.training import one_thread
 from intuitive.msa.recall import KSweep, Measures, RecallRun, k_sweep, run
 from intuitive.msa.task import ARMS, RecallConfig
 
-RESULTS = Path(__file__).parent / "results"
 FILE = "msa_arms.json"
 SEEDS = (0, 1, 2)
 TABLE_STEPS = (50, 100, 150, 200, 300)
@@ -77,14 +76,6 @@ def timed(
 # ------------------------------------------------------------------------------------ tables
 
 
-def spread(values: Iterable[float | None]) -> str:
-    """Mean and range, such as "0.99 (0.98-1.00)"; a dash where there is nothing."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return "–"
-    return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
 def arms_table(runs: Sequence[RecallRun]) -> str:
     """Held-out measures of every arm at some steps: mean and range over seeds."""
     rows = [["arm", "step", *TABLE]]
@@ -116,33 +107,13 @@ def measured(points: Sequence[Measures]) -> list[str]:
     return [spread(getattr(point, name) for point in points) for name in TABLE]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
 # ------------------------------------------------------------------------------------- files
-
-
-def plain(value: Any) -> Any:
-    """Records as dicts and lists, with five decimals."""
-    if dataclasses.is_dataclass(value):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return round(value, 5) if isinstance(value, float) else value
 
 
 def plan(seeds: Sequence[int]) -> dict[str, Any]:
     """Everything that decides the numbers, for the record."""
     arms = {arm: RecallConfig(arm=arm) for arm in ARMS}
-    return plain({"arms": arms, "variants": VARIANTS, "seeds": list(seeds)})
+    return rounded({"arms": arms, "variants": VARIANTS, "seeds": list(seeds)}, decimals=5)
 
 
 def compare_slice(folder: Path) -> list[str]:
@@ -174,22 +145,20 @@ def compare_slice(folder: Path) -> list[str]:
 
 @one_thread()
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
+    parser = helpers.options(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     options = parser.parse_args(arguments)
     if options.slice:
-        faults = compare_slice(options.folder)
-        print("\n".join(faults) or "The slice agrees with the committed results.")
-        return 1 if faults else 0
+        return helpers.told(compare_slice(options.folder))
 
     values = measure_all(options.seeds)
     path = records.save(
         options.folder / FILE,
-        plain(values),
+        rounded(values, decimals=5),
         config=plan(options.seeds),
         device=device_name("cpu"),
+        commit=options.commit,
+        seed=options.seeds,
     )
     print(f"\nMean (range) over seeds {options.seeds}, on held-out sequences\n")
     for table in (

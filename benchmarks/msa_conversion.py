@@ -11,7 +11,6 @@ command also times decoding, and writes the index that the package ships. Result
 (default: benchmarks/results), the index to intuitive/msa/weights.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import helpers
 import torch
 from torch import Tensor
 
@@ -36,7 +36,8 @@ from intuitive.msa.index_training import IndexTrainingConfig, train_indices
 from intuitive.msa.quality import selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS
 
-RESULTS = Path(__file__).parent / "results"
+rounded = functools.partial(helpers.rounded, digits=5)
+
 PASSAGE = 512  # tokens of the passage that returns in the recall test
 
 
@@ -409,11 +410,6 @@ def gpu_share(decoder: Decoder, prompt: Tensor, steps: int = 8) -> dict[str, flo
 # ---------------------------------------------------------------------------------- helpers
 
 
-def rounded(value: float | Tensor) -> float:
-    """Five significant digits."""
-    return float(f"{float(value):.5g}")
-
-
 def layer_means(kl: list[list[float]], last: int = 20) -> list[float]:
     """Each layer's KL, averaged over the last steps."""
     return [rounded(statistics.mean(layer)) for layer in zip(*kl[-last:], strict=True)]
@@ -454,7 +450,7 @@ def table(values: dict) -> str:
 # ------------------------------------------------------------------------------------ the runs
 
 
-def run(plan: Plan, device: torch.device, path: Path, weights: Path, commit: str) -> None:
+def run(plan: Plan, device: torch.device, path: Path, weights: Path, commit: str | None) -> None:
     """Train, measure, and save after every stage."""
     bench = Bench(plan, device)
     first, *others = plan.contexts
@@ -479,7 +475,12 @@ def run(plan: Plan, device: torch.device, path: Path, weights: Path, commit: str
         bench.values["seconds"][name] = round(seconds, 1)
         print(f"{name}: {seconds:.1f} s", flush=True)
         records.save(
-            path, bench.values, config=plan, device=device_name(device), commit=commit or None
+            path,
+            bench.values,
+            config=plan,
+            device=device_name(device),
+            commit=commit,
+            seed=plan.seeds,
         )
         if name == "train":
             _, made = records.load(path)
@@ -546,17 +547,13 @@ def compare_slice(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--small", action="store_true", help="the cut for two CPU cores")
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the index goes")
-    parser.add_argument("--commit", default="", help="to record where there is no git checkout")
     args = parser.parse_args()
     if args.slice:
-        faults = compare_slice(args.folder)
-        sys.exit("\n".join(faults) if faults else 0)
+        sys.exit(helpers.told(compare_slice(args.folder)))
     device = torch.device(args.device)
     if args.small:
         path = args.folder / "msa_conversion_small.json"

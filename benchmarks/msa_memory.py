@@ -9,11 +9,10 @@ the peak of the allocator during a step beyond what was held before it. Needs a 
 benchmarks/results/msa_memory_h100.json.
 """
 
-import argparse
 import dataclasses
 import gc
-from pathlib import Path
 
+import helpers
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -28,7 +27,8 @@ from intuitive.msa.conversion import convert
 from intuitive.msa.index import shipped_index
 from intuitive.msa.index_training import IndexTrainingConfig
 
-RESULT = Path(__file__).parent / "results" / "msa_memory_h100.json"
+RESULT = helpers.RESULTS / "msa_memory_h100.json"
+SEED = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Peak:
 @torch.inference_mode()
 def whole_model(decoder: Decoder, context: int, vocabulary: int) -> dict[str, int]:
     """Memory of one prefill without logits and of decode steps after it."""
-    tokens = torch.randint(vocabulary, (1, context + 8), generator=seeded(0)).cuda()
+    tokens = torch.randint(vocabulary, (1, context + 8), generator=seeded(SEED)).cuda()
     weights = sum(p.numel() * p.element_size() for p in decoder.parameters())
     decoder.hidden(tokens[:, :64], cache=decoder.make_cache(1, 64))  # kernels compile first
     cache = decoder.make_cache(1, context + 8)
@@ -83,7 +83,7 @@ def whole_model(decoder: Decoder, context: int, vocabulary: int) -> dict[str, in
 @torch.inference_mode()
 def one_layer(config: MSAConfig, context: int, n: int, *, dense: bool) -> dict[str, int]:
     """Memory of the attention of one layer: the last n queries, and one decoded token."""
-    generator = seeded(0, "cuda")
+    generator = seeded(SEED, "cuda")
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device="cuda", dtype=torch.bfloat16)
@@ -123,9 +123,7 @@ def one_layer(config: MSAConfig, context: int, n: int, *, dense: bool) -> dict[s
 
 def main() -> None:
     """Measure all points and save them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
-    arguments = parser.parse_args()
+    arguments = helpers.options(__doc__, folder=False, slices=False).parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("Memory is measured on a CUDA device, and this machine has none.")
     plan, rows = Plan(), []
@@ -158,6 +156,7 @@ def main() -> None:
         config=plan,
         device=device_name(torch.device("cuda")),
         commit=arguments.commit,
+        seed=SEED,
     )
 
 

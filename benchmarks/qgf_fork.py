@@ -15,15 +15,16 @@ nets so written do on the CPU, every way at its chosen weight, and some paths.
 import argparse
 import dataclasses
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import helpers
 import msgspec
 import torch
+from helpers import aligned, rounded, spread
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name
@@ -35,7 +36,6 @@ from intuitive.qgf.iql import Agent, IQLConfig, load_agent, save_agent, stack, t
 from intuitive.qgf.policies import WAYS, WEIGHTS_FILE, decision_time, evaluate, fork_chunks
 from intuitive.qgf.results import FORK, ForkRuns
 
-ROOT = Path(__file__).parents[1]
 SCORED, TUNING = (0, 1, 2, 3, 4), (5, 6, 7)
 SMALL = {"scored": (0,), "tuning": (5,), "n_episodes": 100}
 N_DATA = 2000  # scripted episodes per seed
@@ -77,13 +77,6 @@ def plan(scored: Sequence[int], tuning: Sequence[int], n_episodes: int) -> dict[
     }
 
 
-def rounded(values: Any, digits: int = 4) -> Any:
-    """Numbers of nested lists, shortened."""
-    if isinstance(values, list | tuple):
-        return [rounded(value, digits) for value in values]
-    return round(values, digits) if isinstance(values, float) else values
-
-
 def path_plan(chosen: dict[str, float]) -> dict[str, str]:
     """Settings of every way's rollouts."""
     return {name: PolicyParams(ways=name, weight=w).to_text() for name, w in chosen.items()}
@@ -99,7 +92,7 @@ def paths(agent: Agent, settings: dict[str, str]) -> dict[str, Any]:
             "success": round(way.success, 4),
             "mean_return": round(way.mean_return, 4),
             "first_q": round(way.first_q, 4),
-            "paths": rounded(way.paths[:N_PATHS].tolist(), 3),
+            "paths": rounded(way.paths[:N_PATHS].tolist(), decimals=3),
         }
     return found
 
@@ -114,6 +107,7 @@ def save_paths(options: argparse.Namespace) -> Path:
         config=settings,
         device=device_name("cpu"),
         commit=options.commit,
+        seed=PolicyParams().seed,
     )
 
 
@@ -145,7 +139,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     cuda_ms = None
     if torch.device(options.device).type == "cuda":
         cuda_ms = {name: round(decision_time(agent, name).median_ms, 3) for name in WAYS}
-    made = {"command": "benchmarks/qgf_fork.py", "commit": options.commit or commit()}
+    made = {
+        "command": "benchmarks/qgf_fork.py",
+        "commit": options.commit or records.commit_here() or "unknown",
+    }
     nets = save_agent(options.weights / WEIGHTS_FILE, agent.members(0).to("cpu"), made)
     print(f"Written to {nets}, {nets.stat().st_size / 1e3:.0f} kB")
     shipped = load_agent(nets)
@@ -156,7 +153,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "n_episodes": options.n_episodes,
         "training_s": round(training_s, 1),
         "curves": [
-            {name: rounded(entry) for name, entry in dataclasses.asdict(curve).items()}
+            {name: rounded(entry, decimals=4) for name, entry in dataclasses.asdict(curve).items()}
             for curve in curves
         ],
         "chosen": chosen,
@@ -166,19 +163,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """The commit of this source; "unknown" outside its repository."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
 # ------------------------------------------------------------------------------------ tables
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Mean and range."""
-    return f"{statistics.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def table(runs: ForkRuns) -> str:
@@ -189,9 +174,9 @@ def table(runs: ForkRuns) -> str:
             [
                 WAYS[curve.way].label,
                 f"{runs.chosen[curve.way]:g}" if WAYS[curve.way].takes_weight else "",
-                spread(runs.score(curve.way), ".2f"),
-                spread(runs.score(curve.way, "returns"), ".1f"),
-                spread(runs.score(curve.way, "first_q"), ".1f"),
+                spread(runs.score(curve.way), to=" to "),
+                spread(runs.score(curve.way, "returns"), ".1f", to=" to "),
+                spread(runs.score(curve.way, "first_q"), ".1f", to=" to "),
                 f"{runs.relative_time(curve.way):.1f}",
             ]
         )
@@ -222,15 +207,6 @@ def orderings(runs: ForkRuns) -> str:
     return "\n".join(lines)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
 # ------------------------------------------------------------------------------------- slice
 
 
@@ -256,20 +232,15 @@ def compare_slice(options: argparse.Namespace) -> list[str]:
 
 @one_thread()
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    parser = helpers.options(__doc__)
     parser.add_argument("--paths", action="store_true", help="roll out the trained nets only")
     parser.add_argument("--small", action="store_true", help="few seeds and episodes")
     parser.add_argument("--device", default="cpu", help="where to train and roll out")
-    parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks/results")
-    parser.add_argument("--weights", type=Path, default=ROOT / "intuitive/qgf/weights")
-    parser.add_argument("--commit", help="of the source, where git cannot tell")
+    parser.add_argument("--weights", type=Path, default=helpers.ROOT / "intuitive/qgf/weights")
     parser.set_defaults(scored=SCORED, tuning=TUNING, n_episodes=N_EPISODES)
     options = parser.parse_args(arguments)
     if options.slice:
-        faults = compare_slice(options)
-        print("\n".join(faults) or "The slice agrees with the committed results.")
-        return 1 if faults else 0
+        return helpers.told(compare_slice(options))
     if options.paths:
         print(f"Written to {save_paths(options)}")
         return 0
@@ -282,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=plan(options.scored, options.tuning, options.n_episodes),
         device=device_name(options.device),
         commit=options.commit,
+        seed=[*options.scored, *options.tuning, EVALUATION_SEED],
     )
     runs = msgspec.convert(records.load(path)[0], ForkRuns)
     print(f"\nMean (range) over seeds {runs.scored}; weights chosen on seeds {runs.tuning}\n")

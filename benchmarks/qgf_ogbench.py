@@ -14,14 +14,15 @@ exploiting a critic looks like.
 recomputes the first trajectory of every task and compares it with what the result file says of it.
 """
 
-import argparse
 import dataclasses
+import functools
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import helpers
 import torch
 
 from intuitive.common import records
@@ -43,7 +44,7 @@ from intuitive.qgf.ogbench_tasks import (
 from intuitive.qgf.policies import WAYS
 from intuitive.qgf.results import OGBENCH
 
-RESULTS = Path(__file__).parent / "results"
+rounded = functools.partial(helpers.rounded, decimals=4)
 NETS = {"width": 512, "depth": 4, "batch_size": 1024, "learning_rate": 3e-4}
 SLICE_TOLERANCE = 1e-3  # of means over a trajectory: the simulator may differ in its last digits
 
@@ -240,8 +241,8 @@ def digest(recorded: Recorded) -> dict[str, Any]:
     return {
         "rows": len(recorded.last),
         "goal_rows": int(recorded.goal_reached.sum()),
-        "observations": [rounded(value) for value in recorded.observations.mean(0)],
-        "actions": [rounded(value) for value in recorded.actions.mean(0)],
+        "observations": rounded(recorded.observations.mean(0)),
+        "actions": rounded(recorded.actions.mean(0)),
     }
 
 
@@ -272,10 +273,6 @@ def already_evaluated(path: Path, plan: Plan) -> dict[str, Any]:
     return values["tasks"] if made["config_hash"] == records.config_hash(plan) else {}
 
 
-def rounded(value: Any) -> float:
-    return round(float(value), 4)
-
-
 def report(name: str, share: float, words: str) -> None:
     print(f"{name} {share:.0%} {words}", flush=True)
 
@@ -293,22 +290,19 @@ def small(plan: Plan) -> Plan:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__, folder=False, slices=False)
     stages = parser.add_mutually_exclusive_group(required=True)
     for stage in ("generate", "train", "evaluate"):
         stages.add_argument(f"--{stage}", type=Path, metavar="FOLDER")
     stages.add_argument("--slice", action="store_true")
     parser.add_argument("--task", choices=TASKS, action="append")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--commit", help="of the source, where it runs outside its repository")
     parser.add_argument("--steps", type=int, help="training steps, instead of the plan's")
     parser.add_argument("--small", action="store_true", help="nets and steps for a CPU")
-    parser.add_argument("--output", type=Path, default=RESULTS / f"{OGBENCH}.json")
+    parser.add_argument("--output", type=Path, default=helpers.RESULTS / f"{OGBENCH}.json")
     options = parser.parse_args()
     if options.slice:
-        wrong = compare_slice(options.output)
-        print("\n".join(wrong) or "The slice agrees with the committed result.")
-        return bool(wrong)
+        return helpers.told(compare_slice(options.output))
     plan = small(Plan()) if options.small else Plan()
     if options.steps:
         tasks = {
@@ -331,6 +325,7 @@ def main() -> int:
             found = evaluate_agent(plan, name, folder)
             tasks = already_evaluated(options.output, plan) | {name: found}
             made = {"device": device_name("cpu"), "commit": options.commit}
+            made["seed"] = [plan.seed, plan.tuning_seed, plan.scored_seed]
             records.save(options.output, {"tasks": tasks}, config=plan, **made)
     return 0
 

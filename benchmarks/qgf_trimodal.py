@@ -9,7 +9,6 @@ Prints mean and standard deviation over seeds and writes FOLDER/qgf_trimodal.jso
 qgf_speed.json, on a GPU qgf_sweep_h100.json; FOLDER is benchmarks/results by default).
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import helpers
 import torch
 
 from intuitive.common import records
@@ -27,7 +27,6 @@ from intuitive.qgf import sample_guided, tilt, wasserstein1
 from intuitive.qgf.guidance import ESTIMATORS
 from intuitive.qgf.trimodal import MEANS, OFF_MODE, PRESETS, STDS, TrimodalParams
 
-RESULTS = Path(__file__).parent / "results"
 FILE = "qgf_trimodal.json"
 SEEDS = (0, 1, 2, 3, 4)
 GRID = torch.linspace(-4, 4, 8001, dtype=torch.float64)
@@ -178,15 +177,6 @@ def plan(seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def rounded(value: Any) -> Any:
-    """Six significant digits."""
-    if isinstance(value, dict):
-        return {name: rounded(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(entry) for entry in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def compare_slice(folder: Path, names: Sequence[str] = ("bc", "ood", "qgf")) -> list[str]:
     """Recompute the first seed of some estimators; what differs from the committed numbers."""
     values, made = records.load(folder / FILE)
@@ -209,11 +199,14 @@ def compare_slice(folder: Path, names: Sequence[str] = ("bc", "ood", "qgf")) -> 
 # --------------------------------------------------------------------------------------- speed
 
 
+UNTIMED = 2  # rounds before those that count
+
+
 def speed(repeats: int) -> dict[str, Any]:
     """Seconds of BC, OOD, QGF, Jacobian and BPTT in turn, 10,000 particles and T = 10."""
     names = ("bc", "ood", "qgf", "qgf_jacobian", "chain", "bptt", "best_of_n")
     params, taken = PRESETS["B"], {name: [] for name in names}
-    for i in range(repeats + 2):
+    for i in range(repeats + UNTIMED):
         for name in names:
             begin = time.perf_counter()
             sample_guided(
@@ -225,7 +218,7 @@ def speed(repeats: int) -> dict[str, Any]:
                 n_particles=10_000,
                 generator=seeded(i),
             )
-            if i >= 2:
+            if i >= UNTIMED:
                 taken[name].append(1e3 * (time.perf_counter() - begin))
     ms = {name: statistics.median(times) for name, times in taken.items()}
     ratios = [q / o for q, o in zip(taken["qgf"], taken["ood"], strict=True)]
@@ -294,40 +287,39 @@ def sweep(device: torch.device, n_weights: int, n_seeds: int, n: int) -> dict[st
 
 @one_thread()
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    parser = helpers.options(__doc__)
     parser.add_argument("--speed", action="store_true", help="time the estimators")
     parser.add_argument("--device", default="cpu", help="cuda: the large sweep")
     parser.add_argument("--sweep", type=int, nargs=3, default=(N_WEIGHTS, N_SEEDS, N_SWEPT))
     parser.add_argument("--repeats", type=int, default=30, help="of every timing")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--commit", help="of the source, where git cannot tell")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     if options.slice:
-        faults = compare_slice(options.folder)
-        print("\n".join(faults) or "The slice agrees with the committed results.")
-        return 1 if faults else 0
+        return helpers.told(compare_slice(options.folder))
     if options.speed:
         file, values, config = (
             "qgf_speed.json",
             speed(options.repeats),
             {"repeats": options.repeats},
         )
+        seeds = range(options.repeats + UNTIMED)
         print(f"QGF/OOD {values['qgf_over_ood']:.2f}, BPTT/QGF {values['bptt_over_qgf']:.2f}")
     elif device.type == "cuda":
         sizes = dict(zip(("n_weights", "n_seeds", "n"), options.sweep, strict=True))
         file, values = "qgf_sweep_h100.json", sweep(device, **sizes)
         config = sizes | {"estimators": list(SWEEP), "params": asdict(PRESETS["B"])}
+        seeds = (0, 1)  # of the noise at the start, and of what a method draws on its way
     else:
-        file, values, config = FILE, measure_all(options.seeds), plan(options.seeds)
+        seeds = options.seeds
+        file, values, config = FILE, measure_all(seeds), plan(seeds)
     path = records.save(
         options.folder / file,
-        rounded(values),
+        helpers.rounded(values, digits=6),
         config=config,
         device=device_name(device),
         commit=options.commit,
+        seed=seeds,
     )
     print(f"Written to {path}")
     return 0

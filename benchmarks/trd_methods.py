@@ -15,7 +15,6 @@ each is chosen by accuracy on validation problems that are not scored. Intervals
 intervals over problems and seeds.
 """
 
-import argparse
 import dataclasses
 import sys
 import time
@@ -24,7 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import helpers
 import torch
+from helpers import rounded
 from torch import Tensor
 
 from intuitive.common import records
@@ -51,9 +52,9 @@ from intuitive.trd.teacher import ExactTeacher, Teacher, TeacherConfig
 from intuitive.trd.trained import WEIGHTS, Shipped, load_shipped, save_shipped
 from intuitive.trd.training import first_students, learned_teacher
 
-RESULTS = Path(__file__).parent / "results"
 STAGES = ("train", "teachers", "methods", "ablations", "dose")
 DOSE_METHODS = ("opd_forward", "opd_reverse", "sft_teacher", "trd")
+PROBLEMS_SEED = 2026  # of the problems, the same for all students
 SLICE = ("opd_forward", "trd")  # trained again by --slice, first seed, exact teacher
 SLICE_TOLERANCE = 0.12  # on accuracy: another device draws other random numbers
 
@@ -112,7 +113,7 @@ class Bench:
     def of(cls, sweep: Sweep, models: Shipped, device: torch.device) -> "Bench":
         sizes = [sweep.plan.n_problems, sweep.n_validation, sweep.n_test]
         digits = sample_digits(
-            models.config.sums, sum(sizes), generator=seeded(2026), distinct=True
+            models.config.sums, sum(sizes), generator=seeded(PROBLEMS_SEED), distinct=True
         )
         return cls(sweep, device, models, *digits.to(device).split(sizes))
 
@@ -374,21 +375,10 @@ def show(rows: Sequence[MethodRow]) -> None:
         )
 
 
-def plain(value: Any) -> Any:
-    """Records as dicts and lists, with five significant digits."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
 def plan_of(sweep: Sweep) -> dict[str, Any]:
     """Everything that decides the numbers, for the record."""
     config = {"setting": setting_config(sweep.setting), "methods": METHODS | ABLATIONS}
-    return plain({"sweep": sweep} | config)
+    return rounded({"sweep": sweep} | config, digits=5)
 
 
 def compare_slice(folder: Path, weights: Path = WEIGHTS) -> list[str]:
@@ -415,21 +405,16 @@ def compare_slice(folder: Path, weights: Path = WEIGHTS) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = helpers.options(__doc__)
     parser.add_argument("--setting", choices=("small", "late"), default="small")
     parser.add_argument("--stage", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where weights lie")
     parser.add_argument("--small", action="store_true", help="a cut, to try the script")
     parser.add_argument("--minutes", type=float, default=1e9, help="start nothing after these")
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
     options = parser.parse_args(arguments)
     if options.slice:
-        faults = compare_slice(options.folder, options.weights)
-        print("\n".join(faults) or "The slice agrees with the committed results.")
-        return 1 if faults else 0
+        return helpers.told(compare_slice(options.folder, options.weights))
 
     begun, device = time.monotonic(), torch.device(options.device)
     sweep = (Sweep.small if options.small else Sweep)(setting=options.setting)
@@ -452,7 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stage not in options.stage:
             continue
         for part in PARTS[stage](bench, values.get("rows", ())):
-            values |= plain(part)
+            values |= rounded(part, digits=5)
             values["devices"] = values.get("devices", {}) | {stage: device_name(device)}
             records.save(
                 path,
@@ -460,6 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 config=plan_of(sweep),
                 device="; ".join(sorted(set(values["devices"].values()))),
                 commit=options.commit,
+                seed=[*range(sweep.seeds), PROBLEMS_SEED],
             )
             print(f"{stage}: {minutes():.1f} minutes so far", flush=True)
             if minutes() > options.minutes:

@@ -6,12 +6,12 @@
 Writes FOLDER/trd_real_text.json (default: benchmarks/results), from which the lesson draws.
 """
 
-import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import helpers
+from helpers import rounded
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name
@@ -19,20 +19,8 @@ from intuitive.common.smollm import load_smollm2
 from intuitive.common.training import one_thread
 from intuitive.trd.real_text import RealTextParams, follow, make_items, measure, onset_ids, prompt
 
-RESULTS = Path(__file__).parent / "results"
 FILE = "trd_real_text.json"
 TOLERANCE = 1e-2  # nats and probabilities: other processors round 4-bit weights' products otherwise
-
-
-def plain(value: Any) -> Any:
-    """Records as dicts and lists, with five significant digits."""
-    if dataclasses.is_dataclass(value):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def compare_slice(folder: Path, n_items: int = 2) -> list[str]:
@@ -42,7 +30,7 @@ def compare_slice(folder: Path, n_items: int = 2) -> list[str]:
     model, faults = load_smollm2(), []
     onsets = list(onset_ids(model))
     for kept, item in zip(values["kept"][:n_items], make_items(params), strict=False):
-        if plain(item) != kept["item"]:
+        if rounded(item, digits=5) != kept["item"]:
             return [f"{FILE} holds other items: run the benchmark again"]
         found = follow(model, prompt(item, "plain"), (item.right, item.wrong), onsets)
         for name, again in zip(("right", "wrong"), found, strict=True):
@@ -56,15 +44,9 @@ def compare_slice(folder: Path, n_items: int = 2) -> list[str]:
 
 @one_thread()
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slice", action="store_true", help="compare with committed results")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
-    options = parser.parse_args(arguments)
+    options = helpers.options(__doc__).parse_args(arguments)
     if options.slice:
-        faults = compare_slice(options.folder)
-        print("\n".join(faults) or "The slice agrees with the committed results.")
-        return 1 if faults else 0
+        return helpers.told(compare_slice(options.folder))
 
     params = RealTextParams()
     done = measure(
@@ -72,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     path = records.save(
         options.folder / FILE,
-        plain(done),
+        rounded(done, digits=5),
         config=params,
+        seed=params.seed,
         device=device_name("cpu"),
         commit=options.commit,
     )

@@ -9,9 +9,11 @@ import argparse
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -187,6 +189,15 @@ def _python() -> Iterable[Finding]:
     yield Finding("ok", "Python", f"{platform.python_version()} at {sys.executable}")
 
 
+def _install(what: str) -> str:
+    """The command that installs something here; not every environment is made with pip in it."""
+    if importlib.util.find_spec("pip"):
+        return f"pip install {what}"
+    if shutil.which("uv"):
+        return f"uv pip install {what}"
+    return f"python -m ensurepip, then python -m pip install {what}"
+
+
 def _packages() -> Iterable[Finding]:
     """Every dependency the package declares, against the version installed."""
     from packaging.requirements import Requirement
@@ -199,20 +210,21 @@ def _packages() -> Iterable[Finding]:
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("missing", requirement.name, f"not installed: pip install '{wanted}'")
+            remedy = _install(f"'{wanted}'")
+            yield Finding("missing", requirement.name, f"not installed: {remedy}")
             continue
         if requirement.specifier.contains(version, prereleases=True):
             yield Finding("ok", requirement.name, version)
         else:
-            yield Finding(
-                "missing", requirement.name, f"{version} is too old: pip install '{wanted}'"
-            )
+            remedy = _install(f"'{wanted}'")
+            yield Finding("missing", requirement.name, f"{version} is too old: {remedy}")
 
 
 def _torch() -> Iterable[Finding]:
     torch, problem = _import("torch")
     if torch is None:
-        yield Finding("missing", "torch imports", f"{problem}; reinstall it: pip install -U torch")
+        remedy = _install("--upgrade torch")
+        yield Finding("missing", "torch imports", f"{problem}; reinstall it: {remedy}")
     elif not torch.cuda.is_available():
         yield Finding("note", "CUDA", "no device: lessons run on the CPU, without GPU timings")
     else:
@@ -239,7 +251,7 @@ def _lab_extensions() -> Iterable[Finding]:
         from jupyter_core.paths import jupyter_path
         from jupyterlab_server.config import get_federated_extensions, get_page_config
     except ImportError as error:
-        yield Finding("missing", "JupyterLab's extensions", f"{error}; pip install jupyterlab")
+        yield Finding("missing", "JupyterLab's extensions", f"{error}; {_install('jupyterlab')}")
         return
     places = jupyter_path("labextensions")
     present = get_federated_extensions(places)
@@ -247,9 +259,8 @@ def _lab_extensions() -> Iterable[Finding]:
     for name, package in LAB_EXTENSIONS.items():
         what = f"{package} in JupyterLab"
         if name not in present:
-            yield Finding(
-                "missing", what, f"not found: pip install --force-reinstall --no-deps {package}"
-            )
+            remedy = _install(f"--force-reinstall --no-deps {package}")
+            yield Finding("missing", what, f"not found: {remedy}")
         elif any(entry == name or entry.startswith(f"{name}:") for entry in disabled):
             yield Finding("missing", what, f"disabled: jupyter labextension enable {name}")
         else:

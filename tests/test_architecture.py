@@ -151,6 +151,36 @@ def test_a_right_import_passes(module, source):
     assert faults(module, Path("x.py"), source) == []
 
 
+# ------------------------------------------------------------------------------ training
+
+LOOP = "intuitive.common.training"  # the one loop that steps optimisers
+
+
+def steps_of_optimisers(source: str) -> list[int]:
+    """Lines that call `.step()` without arguments."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "step"
+        and not (node.args or node.keywords)
+    ]
+
+
+def test_one_training_loop_serves_all():
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    assert len(steps_of_optimisers(sources.pop(LOOP))) == 1
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        sources[script.name] = script.read_text(encoding="utf-8")
+    assert [name for name, source in sources.items() if steps_of_optimisers(source)] == []
+
+
+def test_a_loop_of_ones_own_is_found():
+    source = "for _ in range(3):\n    loss().backward()\n    self.optimizer.step()\nkind.step(0)"
+    assert steps_of_optimisers(source) == [3]
+
+
 # ------------------------------------------------------------------------------- lessons
 
 

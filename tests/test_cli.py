@@ -250,6 +250,21 @@ def test_doctor_fails_on_a_missing_package(monkeypatch, capsys):
     assert "2 missing" in out
 
 
+@pytest.mark.parametrize(
+    ("uv", "remedy"),
+    [
+        ("/usr/bin/uv", "not installed: uv pip install 'no-such-package>=2'"),
+        (None, "python -m ensurepip, then python -m pip install 'no-such-package>=2'"),
+    ],
+)
+def test_doctor_knows_a_remedy_where_there_is_no_pip(monkeypatch, capsys, uv, remedy):
+    monkeypatch.setattr(cli.importlib.metadata, "requires", lambda name: ["no-such-package>=2"])
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli.shutil, "which", lambda name: uv)
+    assert cli.main(["doctor"]) == 1
+    assert remedy in capsys.readouterr().out
+
+
 def test_doctor_fails_on_a_missing_or_disabled_extension(monkeypatch, capsys):
     monkeypatch.setattr(cli, "LAB_EXTENSIONS", {"no-such-extension": "that_package"})
     assert cli.main(["doctor"]) == 1

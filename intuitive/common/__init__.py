@@ -8,7 +8,9 @@ Map of the rooms:
     records    save and load the numbers of experiments
     settings   parameter records as one line of text
     training   one plain training loop
+    replay     its gradients as one graph on CUDA
     weights    save and load trained weights
+    arrays     arrays that nobody can change
     checks     what a value must be, in words
     show       show_source for notebooks
     lazy       front doors that load a room when asked

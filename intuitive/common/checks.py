@@ -30,8 +30,19 @@ def whole(
             f"{_because(why) or '; give an integer, such as 1.'}"
         ) from None
     if (low is not None and number < low) or (high is not None and number > high):
-        raise ValueError(f"{name}={number} must be{_range(low, high)}{_because(why) or '.'}")
+        must = "must be" if low is None or high is None else "must lie"
+        raise ValueError(f"{name}={number} {must}{_range(low, high)}{_because(why) or '.'}")
     return number
+
+
+def whole_fields(record: Any, **lows: int | None) -> None:
+    """Make fields of a frozen record whole numbers, each with its least value; None is no limit.
+
+    Raises:
+        ValueError: as in `whole`.
+    """
+    for name, low in lows.items():
+        object.__setattr__(record, name, whole(name, getattr(record, name), low=low))
 
 
 def _range(low: int | None, high: int | None) -> str:

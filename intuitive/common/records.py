@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def save(
     device: str = "cpu",
     commit: str | None = None,
     seed: int | Sequence[int] | None = None,
+    versions: Mapping[str, str | int] | None = None,
 ) -> Path:
     """Write a record and how it was made; an older file of that name is replaced as a whole.
 
@@ -48,6 +49,7 @@ def save(
         device: where it ran, as from `runtime.device_name`.
         seed: of everything drawn at random, or all of them; None only where nothing was drawn.
         commit: of the source, where it runs outside its repository; found out if None.
+        versions: of what else the numbers hang on, such as a driver.
 
     Raises:
         ValueError: another ending, or a value that JSON cannot hold (NaN and tensors included).
@@ -58,7 +60,7 @@ def save(
     made = {
         "record": type(record).__name__,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": commit or _commit(),
+        "commit": commit or commit_here(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device,
@@ -66,6 +68,8 @@ def save(
         "config": _plain(config),
         "config_hash": config_hash(config),
     }
+    if versions:
+        made["versions"] = dict(versions)
     if seed is not None:
         several = isinstance(seed, Sequence)
         made["seed"] = [whole("seed", s) for s in seed] if several else whole("seed", seed)
@@ -120,7 +124,7 @@ def _json(value: Any, indent: int | None = None) -> str:
         ) from error
 
 
-def _commit() -> str | None:
+def commit_here() -> str | None:
     """The commit of this source, with a + if files differ from it; None outside its repository."""
     here = Path(__file__)
 

@@ -7,14 +7,23 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch.optim import Optimizer
 
 from .checks import whole
 from .runtime import check, never
 
 Progress = Callable[[float, str], None]
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What the loop asks of an optimiser: one of torch's, or a paper's own."""
+
+    def zero_grad(self) -> None: ...
+
+    def step(self) -> object: ...
 
 
 def silent(fraction: float, sentence: str) -> None:
@@ -59,7 +68,7 @@ def one_thread() -> Iterator[None]:
 
 def train(
     gradients: Callable[[int], Mapping[str, float]],
-    optimizer: Optimizer,
+    optimizer: Steps,
     *,
     n_steps: int,
     observe: Callable[[int], object] | None = None,
@@ -71,13 +80,15 @@ def train(
 
     Args:
         gradients: called with the step's number, from 0; adds gradients to the parameters and
-            returns losses by name. Parameters that it gives no gradient stay as they are.
+            returns losses by name, or none in steps where reading them would make a device wait.
+            Parameters that it gives no gradient stay as they are.
         optimizer: holds the parameters to train.
         n_steps: at least 1.
         observe: called with the number of steps taken so far.
         observe_at: the numbers at which it is called: 0 is before training, `n_steps` after it.
         stale: turns true when nobody waits for the result; asked before every step.
-        progress: called after every step with a share in [0, 1] and a sentence.
+        progress: called after every step with a share in [0, 1] and a sentence that holds the
+            losses returned last.
 
     Returns:
         The losses of every step by name, one value per step that returned it.
@@ -99,7 +110,7 @@ def train(
 
 def _steps(
     gradients: Callable[[int], Mapping[str, float]],
-    optimizer: Optimizer,
+    optimizer: Steps,
     n_steps: int,
     observe: Callable[[int], object] | None,
     observe_at: Collection[int],
@@ -107,21 +118,24 @@ def _steps(
     progress: Progress,
 ) -> dict[str, list[float]]:
     losses: dict[str, list[float]] = {}
+    latest: Mapping[str, float] = {}
     for step in range(n_steps):
         check(stale)
         if observe is not None and step in observe_at:
             observe(step)
         optimizer.zero_grad()
-        latest = gradients(step)
-        for name, value in latest.items():
+        returned = gradients(step)
+        for name, value in returned.items():
             if not math.isfinite(value):
                 raise RuntimeError(
                     f"{name} is {value} at step {step}: training diverged. Lower the learning rate."
                 )
             losses.setdefault(name, []).append(value)
         optimizer.step()
+        latest = returned or latest
         summary = ", ".join(f"{name} {value:.3f}" for name, value in latest.items())
-        progress((step + 1) / n_steps, f"Step {step + 1} of {n_steps}: {summary}")
+        words = f"Step {step + 1} of {n_steps}"
+        progress((step + 1) / n_steps, f"{words}: {summary}" if summary else words)
     if observe is not None and n_steps in observe_at:
         check(stale)
         observe(n_steps)

@@ -13,7 +13,6 @@ Map of the rooms, in reading order:
     index_training.py  its index trained on the frozen model
     quality.py     what that costs: mass captured, perplexity
     texts.py       a text that the model has read once
-    arrays.py      arrays of results, read-only
     experiments/   the numbers behind the explorers, one file each
     results.py     what committed runs found, as typed records
     exercise.py    checks for the lesson's "your turn"
@@ -37,7 +36,6 @@ _HOME = {
 }
 _ROOMS = (
     "alignment",
-    "arrays",
     "config",
     "conversion",
     "cost",

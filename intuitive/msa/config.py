@@ -1,39 +1,9 @@
 """Every size and choice of one MSA layer."""
 
-import operator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
-
-def whole(name: str, value: Any, *, low: int | None = None) -> int:
-    """A whole number of any kind (Python's, numpy's, torch's) as Python's own.
-
-    Raises:
-        ValueError: the value is no whole number, or lies below `low`.
-    """
-    least = "" if low is None else f" at least {low}"
-    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
-    try:
-        if truth:
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(
-            f"{name}={value!r} must be a whole number{least}; give an integer, such as 1."
-        ) from None
-    if low is not None and number < low:
-        raise ValueError(f"{name}={number} must be{least}.")
-    return number
-
-
-def whole_fields(record: Any, **lows: int | None) -> None:
-    """Make fields of a frozen record whole numbers, each with its least value; None is no limit.
-
-    Raises:
-        ValueError: as in `whole`.
-    """
-    for name, low in lows.items():
-        object.__setattr__(record, name, whole(name, getattr(record, name), low=low))
+from intuitive.common.checks import whole_fields
 
 
 class Selection(TypedDict):

@@ -10,9 +10,10 @@ Source: arXiv:2606.13392v2, Eqs. 12-16.
 
 from typing import Literal
 
+from intuitive.common.checks import whole
 from intuitive.kernels.limits import SCORE_BYTES
 
-from .config import MSAConfig, whole
+from .config import MSAConfig
 
 PAPER_D_MODEL = 3072  # channels of the 109B model (section 5.1)
 

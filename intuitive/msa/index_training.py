@@ -20,11 +20,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder, Probe, Seen
-from intuitive.common.runtime import check, never, seeded
+from intuitive.common.runtime import never, seeded
+from intuitive.common.training import train
 
 from .alignment import layer_kl
-from .config import MSAConfig, whole_fields
+from .config import MSAConfig
 from .conversion import convert, index_weights
 from .index import TrainedIndex
 
@@ -79,8 +81,7 @@ def pieces_of(documents: Documents, context: int, *, shortest: int) -> list[Int[
     return pieces
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@torch.inference_mode(False)  # the students are made to be trained
 def train_indices(
     decoder: Decoder,
     documents: Documents,
@@ -107,6 +108,7 @@ def train_indices(
     Raises:
         ValueError: no document fills a piece of twice the selection's size, or the layers do not
             exist.
+        RuntimeError: the KL is no longer finite.
         Cancelled: `stale()` became true.
 
     Source: arXiv:2606.13392v2, section 3.2.
@@ -129,16 +131,17 @@ def train_indices(
     align = functools.partial(align_indices, layers=layers, n_queries=config.n_queries)
     order_of_pieces = seeded(0)
     order: list[int] = []
-    kl = []
+    kl: list[Float[Tensor, "students layers"]] = []
     warmed_up: list[TrainedIndex] = []
-    for step in range(config.n_steps):
-        check(stale)
-        if step == config.n_warmup:
-            warmed_up = [TrainedIndex.of(student, {}) for student in students]
-            for student in students:
-                for layer in layers:
-                    student.layers[layer].attention.sparse = True
-        order = order or torch.randperm(len(pieces), generator=order_of_pieces).tolist()
+
+    def end_warmup(step: int) -> None:
+        warmed_up[:] = [TrainedIndex.of(student, {}) for student in students]
+        for student in students:
+            for layer in layers:
+                student.layers[layer].attention.sparse = True
+
+    def gradients(step: int) -> dict[str, float]:
+        order[:] = order or torch.randperm(len(pieces), generator=order_of_pieces).tolist()
         tokens = pieces[order.pop()].to(decoder.embedding.weight.device)
         if step < config.n_warmup:
             losses = align(decoder, students, tokens, draws)
@@ -151,16 +154,27 @@ def train_indices(
             )
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
-        optimizer.step()
-        optimizer.zero_grad()
         kl.append(losses)
+        return {"KL": losses.mean().item()}
+
+    def told(share: float, sentence: str) -> None:
         if progress is not None:
-            progress(step + 1, losses.mean(-1).tolist())
+            progress(len(kl), kl[-1].mean(-1).tolist())
+
+    train(
+        gradients,
+        optimizer,
+        n_steps=config.n_steps,
+        observe=end_warmup,
+        observe_at=(config.n_warmup,),
+        stale=stale,
+        progress=told,
+    )
     by_seed = torch.stack(kl, 1).tolist()
     trained = [TrainedIndex.of(student, {}) for student in students]
     return [
         IndexTraining(index, early, layers, rows, config.n_warmup)
-        for index, early, rows in zip(trained, warmed_up or trained, by_seed, strict=True)
+        for index, early, rows in zip(trained, warmed_up, by_seed, strict=True)
     ]
 
 

@@ -12,11 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder, DecoderConfig, Probe, RMSNorm, Seen
+from intuitive.common.runtime import seeded
 from intuitive.kernels import select_blocks
 
 from .alignment import layer_kl
-from .config import MSAConfig, whole_fields
+from .config import MSAConfig
 from .model import MSAAttention
 from .reference import window_scores
 
@@ -212,9 +214,11 @@ class RecallModel(nn.Module):
             positions="none",
         )
         kind = WindowAttention if config.how.reads == "window" else RecallAttention
-        with torch.random.fork_rng(devices=[]):  # the decoder draws from torch's own generator
-            torch.manual_seed(seed)
-            self.decoder = Decoder(sizes, lambda c: kind(c, config.msa, detach=config.detach))
+        self.decoder = Decoder(
+            sizes,
+            lambda c: kind(c, config.msa, detach=config.detach),
+            generator=seeded(seed),
+        )
 
     @property
     def attention(self) -> RecallAttention:

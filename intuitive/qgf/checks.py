@@ -1,4 +1,4 @@
-"""What callers may pass: whole numbers of any library, settings in limits, generators, fields."""
+"""What callers may pass: settings in limits, generators, fields."""
 
 import dataclasses
 import math
@@ -9,23 +9,6 @@ from typing import Any
 import torch
 
 Limits = Mapping[str, tuple[int | float, int | float]]
-
-
-def whole(name: str, value: Any, *, low: int, high: int | None = None, why: str = "") -> int:
-    """`value` as a Python int, from any whole number: numpy's and torch's too.
-
-    Raises:
-        ValueError: no whole number, or one outside [low, high].
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    fits = number is not None and low <= number and (high is None or number <= high)
-    if not fits:
-        rule = f"of at least {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name}={value} must be a whole number {rule}{why and f': {why}'}.")
-    return number
 
 
 def settle(params: Any, limits: Limits) -> None:

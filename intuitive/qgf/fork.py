@@ -15,10 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.training import Progress, silent
-
-from .checks import whole
 
 GOAL = 0  # index of the goal that pays
 
@@ -38,8 +37,7 @@ class ForkWorld:
     slowest: float = 0.6  # scripted speed is uniform between this and 1
 
     def __post_init__(self) -> None:
-        for name in ("n_goals", "n_steps"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
+        whole_fields(self, n_goals=1, n_steps=1)
         if not 0 < self.reach < self.radius:
             raise ValueError(
                 f"reach={self.reach} must lie between 0 and radius={self.radius}: else every "

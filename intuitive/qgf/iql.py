@@ -5,17 +5,16 @@
 
 Policy and critic never meet while they learn: the critic is trained in sample (Kostrikov et al.
 2022, arXiv:2110.06169), the policy by flow matching. All seeds learn at once, each from its own
-data and its own randomness, so that a seed's agent does not depend on its company. On CUDA a step
-is captured once in a graph and replayed.
+data and its own randomness, so that a seed's agent does not depend on its company. On CUDA the
+gradients are recorded once as a graph and replayed.
 
 Source: arXiv:2606.11087v1, section 4 and Table 1; chunk weights as in its released code.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +22,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from intuitive.common.runtime import check, never, seeded
+from intuitive.common.checks import whole_fields
+from intuitive.common.replay import Replayed
+from intuitive.common.runtime import never, seeded
 from intuitive.common.training import Progress, silent
+from intuitive.common.training import train as take_steps
 from intuitive.common.weights import load_weights, save_weights
 
-from .checks import whole
 from .model import CriticNet, StackedMLP, VelocityNet
 
 N_CRITICS = 2
@@ -52,8 +53,7 @@ class IQLConfig:
     threshold: float = 0.0  # CFGRL's second flow learns chunks whose Q - V exceeds it
 
     def __post_init__(self) -> None:
-        for name in ("state_size", "action_size", "horizon", "batch_size", "n_steps"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
+        whole_fields(self, state_size=1, action_size=1, horizon=1, batch_size=1, n_steps=1)
         for name in ("gamma", "expectile", "polyak"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in (0, 1].")
@@ -248,7 +248,7 @@ def load_agent(path: str | Path) -> Agent:
 
 
 class _Learner:
-    """The nets that learn, their losses, and one step of all of them."""
+    """The nets that learn, their losses and gradients, and the targets that follow each step."""
 
     def __init__(self, config: IQLConfig, chunks: Chunks, seeds: Sequence[int]) -> None:
         self.config, self.chunks = config, chunks
@@ -266,40 +266,37 @@ class _Learner:
         on_cuda = device.type == "cuda"
         self.rate = torch.tensor(config.learning_rate, device=device, dtype=torch.float32)
         self.optimizer = torch.optim.Adam(parameters, lr=self.rate, fused=True, capturable=on_cuda)
+        self.optimizer.register_step_post_hook(lambda *_: self.follow())
         self.first_rows = torch.arange(s, device=device)[:, None] * n
-        b, a = config.batch_size, config.chunk_size
-        self.rows = torch.zeros(s, b, dtype=torch.long, device=device)
-        self.times = torch.zeros(s, b, 1, device=device, dtype=torch.float32)
-        self.noise = torch.zeros(s, b, a, device=device, dtype=torch.float32)
-        self.losses = torch.zeros(len(LOSSES), device=device, dtype=torch.float32)
+        self.gradients = Replayed(self.backward, parameters, device)
 
-    def draw(self, rows: Int[Tensor, "s b"], times: Tensor, noise: Tensor) -> None:
-        """Put a batch where `step` reads it."""
-        self.rows.copy_(rows)
-        self.times.copy_(times)
-        self.noise.copy_(noise)
-
-    def step(self) -> None:
-        """One step of Adam on all losses, and the targets' small step after it."""
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self.all_losses()
+    def backward(
+        self,
+        rows: Int[Tensor, "s b"],
+        times: Float[Tensor, "s b 1"],
+        noise: Float[Tensor, "s b a"],
+    ) -> Float[Tensor, " losses"]:
+        """The gradients of all losses on one batch."""
+        losses = self.losses(rows, times, noise)
         losses.sum().backward()
-        self.losses.copy_(losses.detach())
-        self.optimizer.step()
-        with torch.no_grad():
-            for target, online in zip(
-                self.agent.critics.parameters(), self.online.parameters(), strict=True
-            ):
-                target.lerp_(online, self.config.polyak)
+        return losses.detach()
 
-    def all_losses(self) -> Float[Tensor, " losses"]:
+    @torch.no_grad()
+    def follow(self) -> None:
+        """The targets' small step after each step of the critics."""
+        for target, online in zip(
+            self.agent.critics.parameters(), self.online.parameters(), strict=True
+        ):
+            target.lerp_(online, self.config.polyak)
+
+    def losses(self, chosen: Tensor, times: Tensor, noise: Tensor) -> Float[Tensor, " losses"]:
         """The losses, summed over seeds; no net is reached by two of them."""
         agent, config = self.agent, self.config
-        rows = (self.rows + self.first_rows).flatten()
+        rows = (chosen + self.first_rows).flatten()
 
         def batch(name: str) -> Tensor:
             held = getattr(self.chunks, name)
-            return held.flatten(0, 1)[rows].unflatten(0, self.rows.shape)
+            return held.flatten(0, 1)[rows].unflatten(0, chosen.shape)
 
         states, actions, complete = batch("states"), batch("actions"), batch("complete")
         with torch.no_grad():
@@ -312,14 +309,14 @@ class _Learner:
         share = (config.expectile - (over.detach() < 0).float()).abs()
         critic_error = self.online(twice, states_twice).unflatten(0, (N_CRITICS, -1)) - wanted
 
-        x_t = (1 - self.times) * self.noise + self.times * actions
-        velocity = actions - self.noise
+        x_t = (1 - times) * noise + times * actions
+        velocity = actions - noise
         good = complete * (over.detach() > config.threshold)
 
         def flow_loss(net: VelocityNet) -> Tensor:
-            return (net(x_t, self.times, states) - velocity).square().mean(-1)  # [s, b]
+            return (net(x_t, times, states) - velocity).square().mean(-1)  # [s, b]
 
-        robust_error = agent.robust(x_t, states, self.times) - q
+        robust_error = agent.robust(x_t, states, times) - q
         parts = (
             flow_loss(agent.policy),
             good * flow_loss(agent.improved),
@@ -354,7 +351,7 @@ def train(
         observe: called with the number of steps taken and the agent as it is then, which goes on
             changing: `agent.members(...)` is a copy.
         observe_at: the numbers at which it is called, from 1 to `config.n_steps`.
-        stale: turns true when nobody waits; asked every 50 steps.
+        stale: turns true when nobody waits; asked before every step.
         progress: called every 50 steps.
 
     Raises:
@@ -370,42 +367,42 @@ def train(
             f"states of size {d} and chunks of size {chunks.actions.shape[-1]} do not fit the "
             f"config's {config.state_size} and {config.chunk_size}."
         )
-    with torch.inference_mode(False), torch.enable_grad(), _own_stream(torch.device(device)):
+    n_steps, b, a = config.n_steps, config.batch_size, config.chunk_size
+    with torch.inference_mode(False), torch.enable_grad():
         learner = _Learner(config, chunks.to(device), seeds)
-        take_step = learner.step
-        generators = [seeded(seed, device) for seed in seeds]
-        b, a = config.batch_size, config.chunk_size
-        for start in range(0, config.n_steps, BLOCK):
-            check(stale)
-            count = min(BLOCK, config.n_steps - start)
+    generators = [seeded(seed, device) for seed in seeds]
+    batches: list[Tensor] = []
+
+    def gradients(step: int) -> dict[str, float]:
+        place = step % BLOCK
+        if place == 0:
+            count = min(BLOCK, n_steps - step)
             drawn = [_draw(count, n, b, a, generator) for generator in generators]
-            blocks = [torch.stack(parts, 1) for parts in zip(*drawn, strict=True)]
-            for place in range(count):
-                step = start + place
-                fall = 0.5 * (1 + math.cos(math.pi * step / config.n_steps))
-                learner.rate.fill_(config.learning_rate * fall)
-                learner.draw(*(block[place] for block in blocks))
-                if step == WARM_UP and torch.device(device).type == "cuda":
-                    take_step = _captured(learner.step)
-                take_step()
-                if observe is not None and step + 1 in observe_at:
-                    observe(step + 1, learner.agent)
-            losses = learner.losses.tolist()
-            if not all(map(math.isfinite, losses)):
-                raise RuntimeError(
-                    f"losses are {losses} at step {step}: training diverged. Lower the learning "
-                    "rate."
-                )
-            words = ", ".join(
-                f"{name} {loss / s:.3f}" for name, loss in zip(LOSSES, losses, strict=True)
-            )
-            progress((step + 1) / config.n_steps, f"Step {step + 1} of {config.n_steps}: {words}")
-        for net in learner.agent.nets.values():
-            net.requires_grad_(False)
+            batches[:] = [torch.stack(parts, 1) for parts in zip(*drawn, strict=True)]
+        fall = 0.5 * (1 + math.cos(math.pi * step / n_steps))
+        learner.rate.fill_(config.learning_rate * fall)
+        losses = learner.gradients(*(block[place] for block in batches))
+        if place != BLOCK - 1 and step != n_steps - 1:
+            return {}  # reading them makes a device wait
+        return {name: loss / s for name, loss in zip(LOSSES, losses.tolist(), strict=True)}
+
+    def told(share: float, sentence: str) -> None:
+        step = round(share * n_steps)
+        if step % BLOCK == 0 or step == n_steps:
+            progress(share, sentence)
+
+    take_steps(
+        gradients,
+        learner.optimizer,
+        n_steps=n_steps,
+        observe=None if observe is None else lambda step: observe(step, learner.agent),
+        observe_at=observe_at,
+        stale=stale,
+        progress=told,
+    )
+    for net in learner.agent.nets.values():
+        net.requires_grad_(False)
     return learner.agent
-
-
-WARM_UP = 5  # plain steps before one is captured
 
 
 def _draw(count: int, n: int, b: int, a: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -416,24 +413,3 @@ def _draw(count: int, n: int, b: int, a: int, generator: torch.Generator) -> tup
         torch.rand(count, b, 1, generator=generator, device=device, dtype=torch.float32),
         torch.randn(count, b, a, generator=generator, device=device, dtype=torch.float32),
     )
-
-
-@contextlib.contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """On CUDA, a stream other than the default one, on which nothing could be captured."""
-    if device.type != "cuda":
-        yield
-        return
-    torch.cuda.synchronize(device)
-    with torch.cuda.stream(torch.cuda.Stream(device)):
-        yield
-    torch.cuda.synchronize(device)
-
-
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of one step. Capturing runs nothing, so the caller replays it at once."""
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        step()
-    return graph.replay

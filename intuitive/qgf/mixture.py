@@ -23,7 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .checks import check_generator, whole
+from intuitive.common.checks import whole
+
+from .checks import check_generator
 
 Scalar = int | float | Tensor  # a number, or a tensor of shape []
 NARROWEST = 1e-150  # narrower modes are as wide as that: their squares vanish in float64

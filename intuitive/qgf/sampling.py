@@ -14,9 +14,10 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import check, never
 
-from .checks import check_field, check_generator, whole
+from .checks import check_field, check_generator
 from .critics import Critic
 from .guidance import (
     ESTIMATORS,

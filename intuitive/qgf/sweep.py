@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never
 from intuitive.common.training import Progress, silent
 
-from .arrays import read_only
 from .critics import Critic
 from .guidance import Stale
 from .tilting import kl_divergence, sample_kl, tilt

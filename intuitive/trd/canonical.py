@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 
 from . import divergences
-from .checks import whole
 from .methods import METHODS, Method, trajectories
 from .signals import Stale
 from .sums import sample_digits, sample_orders, write_traces
@@ -31,8 +31,7 @@ class CanonicalParams(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("n_problems", 1), ("seed", 0)):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, n_problems=1, seed=0)
         if not 0 <= self.left_to_right <= 1:
             raise ValueError(f"left_to_right={self.left_to_right} must lie in [0, 1].")
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import DecoderConfig
 
-from .checks import whole
 from .model import decoder_config
 from .sums import SumsConfig
 
@@ -23,7 +23,7 @@ class StudentConfig:
     lr: float = 3e-3
 
     def __post_init__(self) -> None:
-        _check_sizes(self)
+        whole_fields(self, width=1, n_layers=1, n_steps=1, batch=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,12 @@ class LearnedTeacherConfig:
     lr: float = 1.5e-3
 
     def __post_init__(self) -> None:
-        _check_sizes(self)
+        whole_fields(self, width=1, n_layers=1, n_steps=1, batch=1)
         if abs(self.clean + self.planted + self.revise - 1) > 1e-6:
             raise ValueError(
                 f"clean={self.clean}, planted={self.planted} and revise={self.revise} are shares "
                 "of a batch: they must add up to 1."
             )
-
-
-def _check_sizes(config: StudentConfig | LearnedTeacherConfig) -> None:
-    for name in ("width", "n_layers", "n_steps", "batch"):
-        object.__setattr__(config, name, whole(name, getattr(config, name), low=1))
 
 
 @dataclass(frozen=True, kw_only=True)

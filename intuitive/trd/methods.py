@@ -9,6 +9,7 @@ Source: arXiv:2606.08432, sections 2 to 5. Differs: OPSD's teacher there is the 
 itself with a solution in its context; here it is the teacher of the setting with that context.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -17,11 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
-from intuitive.common.training import Progress, silent
+from intuitive.common.training import Progress, silent, train
 
-from .checks import whole
 from .divergences import DIVERGENCES, Divergence
 from .draws import uniform
 from .model import StackedDecoder, generate
@@ -79,8 +80,7 @@ class Method(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
                 )
-        for name, low in (("rollouts", 1), ("first_tokens", 0), ("top_k", 1)):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, rollouts=1, first_tokens=0, top_k=1)
         if self.cap <= 0 or not 0 <= self.beta <= 1 or not 0 <= self.corrupted <= 1:
             raise ValueError(
                 f"cap={self.cap} must be above 0, beta={self.beta} lie in [0, 1] and "
@@ -141,10 +141,7 @@ class Plan:
     observe_every: int = 0  # steps; 0 is never
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("n_problems", 1), ("n_steps", 1), ("batch", 1), ("rounds", 1), ("observe_every", 0)
-        ):  # fmt: skip
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, n_problems=1, n_steps=1, batch=1, rounds=1, observe_every=0)
         if self.n_steps % self.rounds:
             raise ValueError(
                 f"n_steps={self.n_steps} must be a multiple of rounds={self.rounds}, at least 1: "
@@ -422,25 +419,26 @@ def _distil(
     done = Distilled(stack, tuple(arms), [Tokens() for _ in arms])
     groups = _groups(arms)
     steps_per_round = plan.n_steps // plan.rounds
-    for step in range(plan.n_steps):
-        check(stale)
-        if step % steps_per_round == 0:
-            number = step // steps_per_round
+    banks: list[_Bank] = []
+    picks: dict[int, Tensor] = {}
+
+    def begin_round(number: int) -> None:
+        banks[:] = [
+            _bank(done, group, teachers[group.teacher], digits, number, stale) for group in groups
+        ]
+        for seed in {arm.seed for arm in arms}:
+            draw = seeded(7919 * seed + number)
+            picks[seed] = uniform(steps_per_round, plan.batch, generator=draw).to(device)
+
+    def gradients(step: int) -> dict[str, float]:
+        number, place = divmod(step, steps_per_round)
+        if place == 0:
             progress(step / plan.n_steps, f"Round {number + 1} of {plan.rounds}: drawing rollouts")
-            banks = [
-                _bank(done, group, teachers[group.teacher], digits, number, stale)
-                for group in groups
-            ]
-            picks = {
-                seed: uniform(
-                    steps_per_round, plan.batch, generator=seeded(7919 * seed + number)
-                ).to(device)
-                for seed in {arm.seed for arm in arms}
-            }
-            longest = max(int(bank.counted.flatten(0, 1).any(0).sum()) for bank in banks)
+            begin_round(number)
         if observe and plan.observe_every and step % plan.observe_every == 0:
-            observe(step, stack, done.cost)
-        batches = [bank.batch(picks, step % steps_per_round, longest) for bank in banks]
+            observe(step, stack, done.cost)  # the costs of this round included
+        longest = max(bank.longest for bank in banks)
+        batches = [bank.batch(picks, place, longest) for bank in banks]
         given = torch.cat([batch[0] for batch in batches])
         tokens = torch.cat([batch[1] for batch in batches])
         logits = stack(torch.cat([given, tokens[..., :-1]], -1))[:, :, given.shape[-1] - 1 :]
@@ -450,12 +448,12 @@ def _distil(
                 for group, batch in zip(groups, batches, strict=True)
             ]
         )
-        optimizer.zero_grad()
         each.sum().backward()
-        optimizer.step()
         if step % 10 == 0 or step == plan.n_steps - 1:
             done.losses.append(each.tolist())
-        progress((step + 1) / plan.n_steps, f"Step {step + 1} of {plan.n_steps}")
+        return {}  # one arm of a stack may diverge alone; its losses say so
+
+    train(gradients, optimizer, n_steps=plan.n_steps, stale=stale, progress=progress)
     if observe and plan.observe_every:
         observe(plan.n_steps, stack, done.cost)
     return done
@@ -503,6 +501,11 @@ class _Bank:
     teacher_logits: Tensor | None  # [s, n_rows, n, v]
     allowed: Int[Tensor, "s n_rows"]  # rows of the subset first
     n_allowed: Int[Tensor, " s"]
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Positions that any row counts."""
+        return int(self.counted.flatten(0, 1).any(0).sum())
 
     def batch(
         self, picks: Mapping[int, Tensor], step: int, longest: int

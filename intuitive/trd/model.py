@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from intuitive.common.decoder import Decoder, DecoderConfig, causal_mask
-from intuitive.common.runtime import check, never
+from intuitive.common.runtime import check, never, seeded
 
 from .draws import uniform
 
@@ -86,11 +86,7 @@ class StackedDecoder(nn.Module):
     @classmethod
     def fresh(cls, config: DecoderConfig, seeds: Sequence[int]) -> "StackedDecoder":
         """One model per seed, with the first weights that `Decoder` would draw."""
-        rows = []
-        for seed in seeds:
-            with torch.random.fork_rng(devices=[]):  # Decoder draws from the global generator
-                torch.manual_seed(seed)
-                rows.append(_row(Decoder(config)))
+        rows = [_row(Decoder(config, generator=seeded(seed))) for seed in seeds]
         return cls(config, torch.stack(rows))
 
     @classmethod

@@ -1,10 +1,9 @@
-"""AdamW for a stack of models, its schedule, and steps that a CUDA device replays.
+"""AdamW for a stack of models, and its schedule.
 
 Every model of the stack has a learning rate and a gradient clip of its own.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -89,40 +88,3 @@ def cosine(n_steps: int, *, warmup: int | float = 0.1, end: int | float = 0.1) -
     rising = (step / max(1.0, warmup * n_steps)).clamp(max=1.0)
     fallen = ((step - warmup * n_steps) / max(1.0, (1 - warmup) * n_steps)).clamp(0.0, 1.0)
     return rising * (end + (1 - end) * 0.5 * (1 + (math.pi * fallen).cos()))
-
-
-class GraphedStep:
-    """A training step that a CUDA device replays as one graph, without waiting for Python.
-
-    On the CPU the step just runs. On CUDA so do the first three calls; the fourth records.
-
-    Args:
-        step: takes tensors, trains, returns a tensor; it must not wait for the device, and every
-            call must bring tensors of the same shapes.
-        device: where the tensors are.
-    """
-
-    def __init__(self, step: Callable[..., Tensor], device: torch.device) -> None:
-        self._step, self._device, self._calls = step, device, 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, *tensors: Tensor) -> Tensor:
-        if self._device.type != "cuda":
-            return self._step(*tensors)
-        self._calls += 1
-        if self._calls <= 3:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                out = self._step(*tensors)
-            torch.cuda.current_stream().wait_stream(stream)
-            return out
-        if self._graph is None:
-            self._held = [tensor.clone() for tensor in tensors]
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._out = self._step(*self._held)
-        for held, tensor in zip(self._held, tensors, strict=True):
-            held.copy_(tensor)
-        self._graph.replay()
-        return self._out

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import torch
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2, chat_prompt
 from intuitive.common.training import Progress, silent
 
-from .checks import whole
 from .metrics import bootstrap_mean
 
 ONSET_WORDS = (
@@ -45,8 +45,7 @@ class RealTextParams(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_items", "n_steps", "n_kept", "seed"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=0))
+        whole_fields(self, n_items=0, n_steps=0, n_kept=0, seed=0)
         if self.n_items < 2 or self.n_steps < 3 or not 0 <= self.n_kept <= self.n_items:
             raise ValueError(
                 f"n_items={self.n_items} must be at least 2, n_steps={self.n_steps} at least 3 and "

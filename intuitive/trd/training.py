@@ -7,7 +7,6 @@ student has habits of its own: it works from right to left, and it errs.
 `Examples` are what a model is trained on, and `fit` trains a stack on them.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,13 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.runtime import check, never, seeded
-from intuitive.common.training import Progress, silent
+from intuitive.common.replay import Replayed
+from intuitive.common.runtime import never, seeded
+from intuitive.common.training import Progress, silent, train
 
 from .config import SettingConfig, student_decoder, teacher_decoder
 from .draws import uniform
 from .model import StackedDecoder
-from .optimizer import GraphedStep, StackedAdamW, cosine
+from .optimizer import StackedAdamW, cosine
 from .sums import (
     SumsConfig,
     prompts,
@@ -214,28 +214,24 @@ def fit(
     rates = torch.full((stack.n_models,), float(lr), device=device)
     optimizer = StackedAdamW(stack, rates, schedule=cosine(n_steps))
 
-    def step_once(*tensors: Tensor) -> Tensor:
-        optimizer.zero_grad()
+    def backward(*tensors: Tensor) -> Tensor:
         kinds = [Examples(*tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
-        with torch.enable_grad():
-            each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
-            each.sum().backward()
-        optimizer.step()
+        each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
+        each.sum().backward()
         return each.detach().mean()
 
-    step_fast, at_once, kept = GraphedStep(step_once, device), 50, []
-    for step in range(n_steps):
-        check(stale)
+    replayed, at_once = Replayed(backward, [stack.weights], device), 50
+    drawn: list[Examples] = []
+
+    def gradients(step: int) -> dict[str, float]:
         if step % at_once == 0:
-            drawn = draw(step, min(at_once, n_steps - step))
+            drawn[:] = draw(step, min(at_once, n_steps - step))
         now = [kind.step(step % at_once) for kind in drawn]
-        loss = step_fast(*(t for kind in now for t in (kind.prompts, kind.responses, kind.counted)))
-        if step % at_once == 0:
-            kept.append(float(loss))
-            if not math.isfinite(kept[-1]):
-                raise RuntimeError(f"the loss is {kept[-1]} at step {step}: lower lr={lr}.")
-        progress((step + 1) / n_steps, f"Step {step + 1} of {n_steps}: loss {kept[-1]:.3f}")
-    return kept
+        loss = replayed(*(t for kind in now for t in (kind.prompts, kind.responses, kind.counted)))
+        return {"loss": float(loss)} if step % at_once == 0 else {}
+
+    kept = train(gradients, optimizer, n_steps=n_steps, stale=stale, progress=progress)
+    return kept["loss"]
 
 
 def first_students(

@@ -1,10 +1,12 @@
 """Whole numbers of every kind are taken, everything else is refused in words."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from intuitive.common.checks import whole
+from intuitive.common.checks import whole, whole_fields
 from intuitive.common.decoder import DecoderConfig
 
 
@@ -28,7 +30,7 @@ def test_everything_else_is_refused(value):
     [
         (0, {"low": 1}, "n=0 must be at least 1."),
         (9, {"high": 8}, "n=9 must be at most 8."),
-        (9, {"low": 1, "high": 8}, "n=9 must be in [1, 8]."),
+        (9, {"low": 1, "high": 8}, "n=9 must lie in [1, 8]."),
         (0, {"low": 1, "why": "one step is needed"}, "n=0 must be at least 1: one step is needed."),
     ],
 )
@@ -44,3 +46,19 @@ def test_fault_l_a_decoder_config_takes_numpy_sizes_and_keeps_plain_ones(as_inst
     assert type(config.d_model) is int
     with pytest.raises(ValueError, match=r"n_layers=2\.0 must be a whole number at least 1"):
         DecoderConfig(n_layers=2.0)
+
+
+def test_fields_of_a_frozen_record_become_plain_whole_numbers():
+    @dataclasses.dataclass(frozen=True)
+    class Sizes:
+        n: int
+        seed: int = 0
+
+        def __post_init__(self):
+            whole_fields(self, n=1, seed=None)
+
+    made = Sizes(np.int64(3), torch.tensor(-5))
+    assert (made.n, made.seed) == (3, -5)
+    assert type(made.n) is type(made.seed) is int
+    with pytest.raises(ValueError, match=r"n=0 must be at least 1\."):
+        Sizes(0)

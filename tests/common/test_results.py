@@ -1,6 +1,7 @@
 """Committed results: typed, kept, and refused in words."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -50,3 +51,15 @@ def test_another_type_names_the_command(committed):
     committed.write_text(json.dumps(saved))
     with pytest.raises(ValueError, match=r"does not hold a Pair.*Run its command again: "):
         results.load("pair", Pair)
+
+
+@pytest.mark.parametrize("name", results.names())
+def test_every_committed_result_says_how_it_was_made(name):
+    """Command, commit, config with its hash, and the seeds of all that was drawn."""
+    found = results.load(name, dict)  # refuses a config that does not hash to what the file says
+    made = found.made
+    assert found.values
+    assert re.fullmatch("[0-9a-f]{40}", made.commit)
+    assert any(word.endswith(".py") for word in made.command)
+    assert made.config_hash == records.config_hash(made.config)
+    assert isinstance(made.seed, int) or (made.seed and all(isinstance(s, int) for s in made.seed))

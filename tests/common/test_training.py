@@ -50,6 +50,20 @@ def test_a_loss_that_occurs_in_some_steps_is_kept_for_those():
     assert len(losses["loss"]) == 4
 
 
+def test_a_step_may_keep_its_losses_to_itself():
+    """Progress goes on with the losses returned last, and without a colon before there are any."""
+    _, optimizer, gradients = problem()
+    told = []
+    losses = train(
+        lambda step: gradients(step) if step % 2 else gradients(step) and {},
+        optimizer,
+        n_steps=3,
+        progress=lambda share, sentence: told.append(sentence),
+    )
+    assert losses == {"loss": [pytest.approx(16.0)]}
+    assert told == ["Step 1 of 3", "Step 2 of 3: loss 16.000", "Step 3 of 3: loss 16.000"]
+
+
 def test_progress_reaches_one_and_names_the_loss():
     _, optimizer, gradients = problem()
     told = []

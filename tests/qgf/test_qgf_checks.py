@@ -9,7 +9,6 @@ import torch
 
 from intuitive.common.runtime import seeded
 from intuitive.qgf import GaussianMixture, QuadraticCritic, sample_guided
-from intuitive.qgf.checks import whole
 
 WITHOUT_TYPE_CHECKS = """
 import numpy as np, torch
@@ -76,14 +75,6 @@ def test_sampling_takes_whole_numbers_of_other_libraries(ten):
     )
     assert torch.equal(got.actions, want.actions)
     assert mixture.sample(ten, seeded(0)).shape == (10,)
-
-
-def test_whole_says_rule_and_reason():
-    assert whole("n", np.int64(3), low=1, high=3) == 3
-    with pytest.raises(ValueError, match=r"n=4 must be a whole number in \[1, 3\]: few\."):
-        whole("n", 4, low=1, high=3, why="few")
-    with pytest.raises(ValueError, match=r"n=2.0 must be a whole number of at least 1"):
-        whole("n", 2.0, low=1)
 
 
 def test_equal_shares_where_no_weights_are_given():

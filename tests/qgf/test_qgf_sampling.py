@@ -190,7 +190,7 @@ def test_stops_when_stale():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_steps": 0}, "n_steps=0 must be a whole number of at least 1"),
+        ({"n_steps": 0}, "n_steps=0 must be at least 1: the paper takes 10"),
         ({"n_steps": -3}, "n_steps=-3"),
         ({"weight": math.nan}, "weight=nan must be finite and at least 0"),
         ({"weight": -0.5}, "weight=-0.5"),

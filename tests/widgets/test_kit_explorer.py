@@ -9,7 +9,9 @@ import time
 import weakref
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 
 from intuitive.common.runtime import Cancelled
 from intuitive.widgets.kit import (
@@ -422,6 +424,49 @@ def test_answers_file_that_cannot_be_read_is_set_aside(tmp_path, monkeypatch):
     assert answers.recall("x") is None
     assert answers.remember("x", "y") and answers.recall("x") == "y"
     assert (tmp_path / "answers.unreadable.json").read_text() == "{broken"
+
+
+def test_without_a_home_folder_nothing_is_kept_and_the_explorer_is_built(monkeypatch):
+    from intuitive.widgets.kit import answers
+
+    for name in ("HOME", "INTUITIVE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert answers.recall("x") is None
+    assert answers.remember("x", "y") is False
+    explorer = make(predict=Predict(question="Which?", choices=("one", "other")))
+    assert explorer.status["state"] == "done"
+    assert explorer.summary == "The value is 8."
+    explorer.predict("one")
+    assert explorer.wait(5)
+    explorer.set(power=4)
+    assert explorer.wait(5) and explorer.result == 16
+    explorer.close()
+
+
+@pytest.mark.usefixtures("as_installed")
+@pytest.mark.parametrize(
+    "library",
+    [np.array, torch.tensor, lambda value: np.array(value)[()]],
+    ids=["array", "torch", "numpy"],
+)
+def test_fault_l_single_values_of_numpy_and_torch_set_controls(explorer, library):
+    explorer.set(power=library(5), shifted=library(True), presses=library(2))
+    assert explorer.wait(5) and explorer.result == 2**5 + 1 + 2
+    kinds = [type(explorer.values[name]) for name in ("power", "shifted", "presses")]
+    assert kinds == [int, bool, int]
+    with pytest.raises(ControlError, match="Power takes a number"):
+        explorer.set(power=library(True))
+    with pytest.raises(ControlError, match="Shifted is True or False"):
+        explorer.set(shifted=library(1))
+    with pytest.raises(ControlError, match="Press counts presses from 0"):
+        explorer.set(presses=library(-1))
+    with pytest.raises(ControlError, match="Power takes a number"):
+        explorer.set(power=library([5]))
 
 
 def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):

@@ -1,30 +1,25 @@
 """Where a reader's predictions and answers are kept between kernels.
 
 One small JSON file in the user's data folder, or where INTUITIVE_HOME points. Writing
-is atomic; a file that cannot be read is set aside, never overwritten.
+is atomic; a file that cannot be read is set aside, never overwritten. Where there is no
+folder to keep it in, nothing is kept.
 """
 
 import json
-import os
 import threading
 from pathlib import Path
 
-import platformdirs
+from intuitive.common.folders import data_folder
 
 _LOCK = threading.Lock()
 
 
-def home() -> Path:
-    """The folder that holds what the reader made."""
-    return Path(os.environ.get("INTUITIVE_HOME") or platformdirs.user_data_dir("intuitive"))
+def _file() -> Path | None:
+    folder = data_folder()
+    return None if folder is None else folder / "answers.json"
 
 
-def _file() -> Path:
-    return home() / "answers.json"
-
-
-def _load() -> dict[str, str]:
-    file = _file()
+def _load(file: Path) -> dict[str, str]:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -46,7 +41,8 @@ def recall(key: str) -> str | None:
     """The answer stored under `key`, or None."""
     with _LOCK:
         try:
-            return _load().get(key)
+            file = _file()
+            return None if file is None else _load(file).get(key)
         except OSError:
             return None
 
@@ -55,12 +51,14 @@ def remember(key: str, answer: str | None) -> bool:
     """Store an answer, or forget it with None. False where nothing can be written."""
     with _LOCK:
         try:
-            stored = _load()
+            file = _file()
+            if file is None:
+                return False
+            stored = _load(file)
             if answer is None:
                 stored.pop(key, None)
             else:
                 stored[key] = answer
-            file = _file()
             file.parent.mkdir(parents=True, exist_ok=True)
             draft = file.with_suffix(".draft")
             draft.write_text(json.dumps(stored, indent=1, ensure_ascii=False), encoding="utf-8")

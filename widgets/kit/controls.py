@@ -11,6 +11,11 @@ from typing import Any, ClassVar
 Number = int | float
 
 
+def _own(value: Any) -> Any:
+    """A single value of numpy or torch as Python's own; everything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 class ControlError(ValueError):
     """A value that a control does not take; the message says what it takes."""
 
@@ -79,6 +84,7 @@ class Range(Control):
             )
 
     def check(self, value: Any) -> Number:
+        value = _own(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ControlError(f"{self.label} takes a number, got {value!r}.")
         if self.values:
@@ -122,6 +128,7 @@ class Toggle(Control):
     kind: ClassVar[str] = "toggle"
 
     def check(self, value: Any) -> bool:
+        value = _own(value)
         if not isinstance(value, bool):
             raise ControlError(f"{self.label} is True or False, got {value!r}.")
         return value
@@ -158,6 +165,7 @@ class Action(Control):
     disabled: str = ""
 
     def check(self, value: Any) -> int:
+        value = _own(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ControlError(f"{self.label} counts presses from 0, got {value!r}.")
         return value

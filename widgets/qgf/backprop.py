@@ -19,12 +19,12 @@ from ..kit import (
     Readout,
     Table,
     View,
+    chosen,
     fixed,
     number,
     percent,
 )
 from . import styles
-from .styles import plain
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -155,7 +155,7 @@ def present(found: Shaken) -> View:
     return View(
         summary=(
             f"Preset {params.preset}, t = {fixed(t)}: J₁ reaches {number(one[1], 2)}, the chain's "
-            f"Jacobian {number(chain[1], 2)}. Neighbours {plain(whole.distance)} apart: mean "
+            f"Jacobian {number(chain[1], 2)}. Neighbours {chosen(whole.distance)} apart: mean "
             f"cosine of the guidance {fixed(mean['qgf'])} for QGF, {fixed(mean['bptt'])} for BPTT, "
             f"which takes {fixed(whole.passes[bptt] / whole.passes[qgf], 1)} times the network "
             "passes."

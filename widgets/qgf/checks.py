@@ -10,8 +10,7 @@ from intuitive.qgf.guidance import ESTIMATOR_NAMES
 from intuitive.qgf.sweep import best_at, least_kl, sweep_weights
 from intuitive.qgf.trimodal import MEANS, PRESETS, TrimodalParams
 
-from ..kit import CheckYourself, fixed, percent
-from .styles import plain
+from ..kit import CheckYourself, chosen, fixed, percent
 
 ENOUGH = 0.95  # share of particles in the peak's own mode: an estimator that does not miss
 
@@ -36,9 +35,9 @@ def missing_peak() -> CheckYourself:
         hit = [shares[peak][0] >= ENOUGH for peak in (inner, outer)]
         right = {(True, False): 0, (False, True): 1, (True, True): 2}.get((hit[0], hit[1]), 3)
         return right, (
-            f"With the peak at {plain(inner)} OOD brings {percent(shares[inner][0])} of the "
+            f"With the peak at {chosen(inner)} OOD brings {percent(shares[inner][0])} of the "
             f"particles into its mode (QGF {percent(shares[inner][1])}), with the peak at "
-            f"{plain(outer)} {percent(shares[outer][0])}. A noisy action stands near t times the "
+            f"{chosen(outer)} {percent(shares[outer][0])}. A noisy action stands near t times the "
             "clean one, so OOD, which pulls the noisy action to a*, decodes to about a*/t: too far "
             f"out. Beyond the inner mode lies the wrong one (mean {fixed(ends[inner])}); beyond "
             f"the outer one there is none, and the flow holds the particles (mean "

@@ -21,12 +21,12 @@ from ..kit import (
     Readout,
     Table,
     View,
+    chosen,
     fixed,
     number,
     percent,
 )
 from . import styles
-from .styles import plain
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -199,7 +199,7 @@ def present(found: Compared) -> View:
     )
     return View(
         summary=(
-            f"Preset {found.params.preset}, {name} at w = {plain(weight)}: return "
+            f"Preset {found.params.preset}, {name} at w = {chosen(weight)}: return "
             f"{fixed(got)} at {fixed(kl, unit='nats')} from the data. The exact tilt at this w has "
             f"{fixed(tilt_got)} at {fixed(tilt_kl, unit='nats')}, and {_verdict(front, kl, got)}."
         ),
@@ -219,7 +219,7 @@ def present(found: Compared) -> View:
         ),
         table=Table(
             (
-                f"w = {plain(weight)}",
+                f"w = {chosen(weight)}",
                 "true return",
                 "critic's Q",
                 "KL from the data (nats)",
@@ -301,7 +301,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="weight",
             label="Guidance weight w",
             values=SWEPT,
-            texts=tuple(map(plain, SWEPT)),
+            texts=tuple(map(chosen, SWEPT)),
         ),
         Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought),
         Range(name="peak", label="Critic's peak a*", min=-2, max=2, step=0.05, **sweeps),
@@ -323,7 +323,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 caption="Each curve follows one estimator from small to large w. Nothing can lie "
                 "in the grey area: the tilts of the data by the return are its edge. Star: the "
                 "exact tilt at this w; circle: the estimator. KL is counted in bins of σ/3, which "
-                f"reads low when samples collapse; beyond {plain(FARTHEST)} nats, see Values.",
+                f"reads low when samples collapse; beyond {chosen(FARTHEST)} nats, see Values.",
                 height=440,
             ),
             Plot(

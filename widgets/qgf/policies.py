@@ -27,11 +27,12 @@ from ..kit import (
     Readout,
     Table,
     View,
+    chosen,
     fixed,
     percent,
 )
 from . import styles
-from .styles import Style, plain
+from .styles import Style
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -250,7 +251,7 @@ def present(found: Policies) -> View:
     rows = tuple(
         (
             WAYS[curve.way].label,
-            plain(runs.chosen[curve.way]) if WAYS[curve.way].takes_weight else "–",
+            chosen(runs.chosen[curve.way]) if WAYS[curve.way].takes_weight else "–",
             _spread(runs.score(curve.way), percent),
             _spread(runs.score(curve.way, "returns"), partial(fixed, decimals=1)),
             fixed(statistics.mean(runs.score(curve.way, "first_q")), 1),
@@ -260,7 +261,7 @@ def present(found: Policies) -> View:
     )
     return View(
         summary=(
-            f"At w = {plain(params.weight)}, of {params.n_episodes} episodes are won: {won}. Over "
+            f"At w = {chosen(params.weight)}, of {params.n_episodes} episodes are won: {won}. Over "
             f"{_seeds(len(runs.scored))}, with weights chosen on {_seeds(len(runs.tuning))} not "
             f"scored, {WAYS[best].label} has the highest return of these, "
             f"{fixed(statistics.mean(runs.score(best, 'returns')), 1)}."

@@ -26,11 +26,11 @@ from ..kit import (
     Table,
     Toggle,
     View,
+    chosen,
     fixed,
     percent,
 )
 from . import styles
-from .styles import plain
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -228,7 +228,7 @@ def present(result: RingResult) -> View:
     learned = params.field == "learned"
     return View(
         summary=(
-            f"{estimator} at w = {plain(params.weight)} on {FLOWS[params.field]}: mean reward "
+            f"{estimator} at w = {chosen(params.weight)} on {FLOWS[params.field]}: mean reward "
             f"{fixed(result.mean_reward)} (data {fixed(result.bc_reward)}, exact tilt "
             f"{fixed(result.tilt_reward)}); {percent(result.off_mode)} of the samples lie more "
             "than 3σ from every mode."
@@ -292,7 +292,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Range(name="seed", label="Seed", min=0, max=20, live=False, more=True),
     )
     peak = Handle(x="peak_x", y="peak_y", label="reward", colour=styles.CRITIC)
-    reach = f"{plain(OFF_MODE)}"
+    reach = f"{chosen(OFF_MODE)}"
     return Explorer(
         name="qgf_ring",
         title="A ring of modes",

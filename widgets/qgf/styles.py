@@ -12,7 +12,6 @@ from intuitive.qgf.critics import STABILITY_LIMIT
 
 from .. import theme
 from ..kit import Readout, fixed
-from ..kit.numbers import MINUS
 
 CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
 EXACT, UNGUIDED = theme.GREEN, theme.GREY
@@ -54,11 +53,6 @@ ESTIMATOR_STYLES = {
     "cfgrl": Style(theme.GREY, "dot", "triangle-up"),
     "exact": Style(theme.GREEN, "solid", "star"),
 }
-
-
-def plain(value: int | float) -> str:
-    """A number that somebody chose, as it was chosen: w = 0.5, not 0.500."""
-    return f"{value:g}".replace("-", MINUS)
 
 
 def stability(number: float, *, ascends: bool = True) -> Readout:

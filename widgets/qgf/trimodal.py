@@ -21,13 +21,13 @@ from ..kit import (
     Table,
     Toggle,
     View,
+    chosen,
     fixed,
     number,
     percent,
 )
 from . import styles
 from . import trimodal_figures as figures
-from .styles import plain
 
 WEIGHTS = (0.0, *SWEPT)
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
@@ -53,7 +53,7 @@ def present(flow: Flow) -> View:
         else ""
     )
     summary = (
-        f"Preset {params.preset}, w = {plain(params.weight)}, T = {params.n_steps}. "
+        f"Preset {params.preset}, w = {chosen(params.weight)}, T = {params.n_steps}. "
         + " ".join(_sentence(result, run) for run in runs)
         + f" The exact tilt earns {number(result.tilt_return)}, unguided data "
         f"{number(result.bc_return)}.{overshoots}"
@@ -83,7 +83,7 @@ def _sentence(result: TrimodalResult, run: Run) -> str:
         left = f" {percent(run.outside)} have left the picture."
     return (
         f"{ESTIMATOR_NAMES[run.estimator]}: {percent(run.mode_masses[most])} of the particles end "
-        f"in the mode at {plain(result.means[most])} and {percent(run.off_mode)} in none; the "
+        f"in the mode at {chosen(result.means[most])} and {percent(run.off_mode)} in none; the "
         f"critic reads {number(run.critic_mean)}, the true return is {number(run.return_mean)}, "
         f"and the exact tilt is {number(run.w1)} away in W1.{left}"
     )
@@ -94,7 +94,7 @@ def _ascends(result: TrimodalResult) -> bool:
 
 
 def _table(result: TrimodalResult) -> Table:
-    modes = tuple(f"mode at {plain(mean)}" for mean in result.means)
+    modes = tuple(f"mode at {chosen(mean)}" for mean in result.means)
     header = ("", "true return", "critic Q", "W1 to tilt", "KL to tilt", "KL to data")
     rows = [
         (
@@ -168,7 +168,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             name="weight",
             label="Weight w",
             values=WEIGHTS,
-            texts=tuple(map(plain, WEIGHTS)),
+            texts=tuple(map(chosen, WEIGHTS)),
         ),
         Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES),
         Range(

@@ -16,8 +16,8 @@ from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
 from intuitive.qgf.sweep import Sweep
 
 from .. import theme
-from ..kit import fixed
-from .styles import CRITIC, EXACT, MODES, UNGUIDED, plain
+from ..kit import chosen, fixed
+from .styles import CRITIC, EXACT, MODES, UNGUIDED
 
 PARTICLES = "rgba(127,127,127,0.45)"
 EXPLOITED = "rgba(213,94,0,0.22)"
@@ -228,7 +228,7 @@ def _velocity(result: TrimodalResult, run: Run, axis: str) -> dict[str, Any]:
             "x": 1 - BAR_SHARE + 0.02,
             "xanchor": "left",
             "tickvals": [0, SHADES / 2, SHADES],
-            "ticktext": [f"−{plain(top)} down", "0", f"+{plain(top)} up"],
+            "ticktext": [f"−{chosen(top)} down", "0", f"+{chosen(top)} up"],
             "title": {"text": "velocity", "side": "top"},
         },
         "xaxis": axis,
@@ -265,7 +265,7 @@ def density_figure(result: TrimodalResult) -> theme.Figure:
         traces += _exact(result.fine, result.fine_density, result.fine_tilted, **lower)
     now = [run.marginals[frame] for run in result.runs]
     final = [run.histogram for run in result.runs]
-    said = f"density at t = {plain(result.frame_times[frame])}"
+    said = f"density at t = {chosen(result.frame_times[frame])}"
     upper_ends = _heights(now, unguided, tilted)
     lower_ends = _heights(final, result.fine_density, result.fine_tilted)
     return theme.figure(

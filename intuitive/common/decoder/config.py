@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..checks import whole
+from ..checks import whole_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,8 @@ class DecoderConfig:
     tied_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "d_model",
-            "n_layers",
-            "n_q_heads",
-            "n_kv_heads",
-            "d_head",
-            "d_ff",
-            "max_positions",
-        ):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
+        whole_fields(self, vocab_size=1, d_model=1, n_layers=1, n_q_heads=1, n_kv_heads=1)
+        whole_fields(self, d_head=1, d_ff=1, max_positions=1)
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of "

@@ -12,11 +12,6 @@ from .layers import DecoderLayer, DenseAttention, RMSNorm
 from .probe import Probe
 
 
-def _embedding(count: int, size: int) -> nn.Embedding:
-    """An embedding table left for the decoder to fill."""
-    return nn.Embedding.from_pretrained(torch.empty(count, size), freeze=False)
-
-
 class Decoder(nn.Module):
     """Embeddings, a stack of layers, a norm and an output head.
 
@@ -24,38 +19,54 @@ class Decoder(nn.Module):
         config: sizes.
         make_attention: called once per layer with the config; returns a module that keeps the
             attention contract of `intuitive.common.decoder`.
+        dtype: of all weights, whatever torch's default is.
+        generator: of the first weights, on the device they are made on; torch's own if None.
 
     Weights start normal with standard deviation 0.02 (layers that write to the residual stream:
-    divided by sqrt(2 * n_layers)), drawn from torch's global generator.
+    divided by sqrt(2 * n_layers)), gains at 1. Under `torch.device("meta")` nothing is drawn.
     """
 
     def __init__(
         self,
         config: DecoderConfig,
         make_attention: Callable[[DecoderConfig], nn.Module] = DenseAttention,
+        *,
+        dtype: torch.dtype = torch.float32,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.embedding = _embedding(config.vocab_size, config.d_model)
-        if config.positions == "learned":
-            self.position_embedding = _embedding(config.max_positions, config.d_model)
-        self.layers = nn.ModuleList(
-            DecoderLayer(config, make_attention(config)) for _ in range(config.n_layers)
-        )
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self._draw_weights()
+        device = torch.get_default_device()
+        with torch.device("meta"):  # sizes only: the modules draw nothing of their own
+            self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+            if config.positions == "learned":
+                self.position_embedding = nn.Embedding(config.max_positions, config.d_model)
+            self.layers = nn.ModuleList(
+                DecoderLayer(config, make_attention(config)) for _ in range(config.n_layers)
+            )
+            self.norm = RMSNorm(config.d_model, config.norm_eps)
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.to(dtype)
+        if device.type != "meta":
+            self.to_empty(device=device)
+            self._draw_weights(generator)
         if config.tied_embeddings:
             self.head.weight = self.embedding.weight
 
     @torch.no_grad()
-    def _draw_weights(self) -> None:
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2 and not weight.is_meta:
-                into_stream = name.endswith(("w_o.weight", "w_down.weight"))
-                weight.normal_(
-                    std=0.02 / (2 * self.config.n_layers) ** 0.5 if into_stream else 0.02
-                )
+    def _draw_weights(self, generator: torch.Generator | None) -> None:
+        weights = dict(self.named_parameters())
+        # Thrown away, as nn.Linear's own first weights were when the committed numbers were made.
+        for name, weight in weights.items():
+            if weight.dim() == 2 and "embedding" not in name:
+                weight.uniform_(generator=generator)
+        for name, weight in weights.items():
+            into_stream = name.endswith(("w_o.weight", "w_down.weight"))
+            std = 0.02 / (2 * self.config.n_layers) ** 0.5 if into_stream else 0.02
+            if weight.dim() == 2:
+                weight.normal_(std=std, generator=generator)
+            else:
+                weight.fill_(1.0)
 
     def exchange_attention(self, layer: int, module: nn.Module) -> nn.Module:
         """Put another attention module into one layer; returns the one that was there.

@@ -17,14 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common import corpus, smollm
+from intuitive.common.arrays import read_only
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 from intuitive.kernels import block_scores, select_blocks
 
 from .. import reference
-from ..arrays import read_only
-from ..config import MSAConfig, whole_fields
+from ..config import MSAConfig
 from ..index import shipped_index
 from ..reference import SELECTORS
 from ..texts import INDEXES, TextSample, read_text, synthetic_sample

@@ -13,13 +13,14 @@ import torch
 from cachetools import LRUCache, cached
 
 from intuitive.common import corpus, smollm
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder, generate
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2
 from intuitive.common.training import Progress, silent
 
-from ..config import MSAConfig, whole_fields
+from ..config import MSAConfig
 from ..conversion import convert
 from ..index import shipped_index
 from ..reference import SELECTORS

@@ -7,11 +7,11 @@ perplexity is of the model with all its layers sparse. All on held-out texts.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..config import whole_fields
 from ..reference import SELECTORS
 from ..results import DecodeRow, Losses, QualityRow
 from ..results import conversion as committed_conversion

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..config import MSAConfig, whole_fields
+from ..config import MSAConfig
 
 ORDERS = ("query_outer", "union_tile", "kv_outer")
 

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from intuitive.common.arrays import read_only
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 from intuitive.kernels import select_blocks
 
 from .. import reference
-from ..arrays import read_only
-from ..config import MSAConfig, whole_fields
+from ..config import MSAConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..config import whole_fields
 from ..recall import RecallRun, Snapshot
 from ..results import recall_runs
 

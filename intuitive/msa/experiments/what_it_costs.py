@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import Measurement, check, device_name, measure, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 from intuitive.kernels import block_sparse_attention, score_and_select
 
 from .. import cost
-from ..config import MSAConfig, whole_fields
+from ..config import MSAConfig
 from ..results import MemoryUse, memory_use
 
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens

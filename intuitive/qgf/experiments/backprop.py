@@ -11,11 +11,11 @@ from cachetools import LRUCache, cached
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..arrays import read_only
 from ..checks import settle
 from ..guidance import Stale
 from ..mixture import flow_endpoint

@@ -15,11 +15,11 @@ from cachetools import LRUCache, cached
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..arrays import read_only
 from ..checks import settle
 from ..guidance import ESTIMATORS, Guidance, Oracles, Stale, Step
 from ..sampling import sample_guided

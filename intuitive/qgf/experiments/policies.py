@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
-from ..arrays import read_only
 from ..checks import settle
 from ..fork import ForkWorld
 from ..guidance import Stale

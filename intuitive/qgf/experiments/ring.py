@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..arrays import read_only
 from ..checks import settle
 from ..guidance import Stale
 from ..ring import (

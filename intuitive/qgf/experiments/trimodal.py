@@ -14,10 +14,10 @@ from cachetools import LRUCache, cached
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never
 from intuitive.common.training import Progress, silent
 
-from ..arrays import read_only
 from ..guidance import Stale
 from ..sampling import guided_velocity
 from ..sweep import Sweep, sweep_weights

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache, cached
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..config import setting_config
 from ..results import WaitMap
 from ..signals import Stale, wait_map
@@ -30,8 +30,7 @@ class ModeMapParams(Settings):
 
     def __post_init__(self) -> None:
         setting_config(self.setting)
-        object.__setattr__(self, "n_traces", whole("n_traces", self.n_traces, low=1))
-        object.__setattr__(self, "seed", whole("seed", self.seed, low=0))
+        whole_fields(self, n_traces=1, seed=0)
 
 
 @dataclass(frozen=True, kw_only=True)

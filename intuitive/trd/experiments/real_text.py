@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from intuitive.common.checks import whole, whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..real_text import KeptItem, RealText
 from ..results import real_text
 from ..signals import Stale
@@ -21,7 +21,7 @@ class RealParams(Settings):
     kind: str = "all"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "item", whole("item", self.item, low=1))
+        whole_fields(self, item=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
-from ..checks import whole
 from ..methods import METHODS, Arm, Plan, distil, grade, roll
 from ..metrics import pass_at_k
 from ..model import StackedDecoder
@@ -39,9 +39,7 @@ class TrainParams(Settings):
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher)
-        for name in ("rounds", "n_steps", "batch", "n_problems", "n_test"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=1))
-        object.__setattr__(self, "seed", whole("seed", self.seed, low=0))
+        whole_fields(self, rounds=1, n_steps=1, batch=1, n_problems=1, n_test=1, seed=0)
         for name in self.names:
             if name not in METHODS:
                 raise ValueError(

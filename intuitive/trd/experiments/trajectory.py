@@ -16,12 +16,12 @@ from cachetools import LRUCache, cached
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..config import setting_config
 from ..divergences import DIVERGENCES, WHOLE
 from ..methods import roll
@@ -67,8 +67,7 @@ class TrajectoryParams(Settings):
             raise ValueError(f"divergence={self.divergence!r} must be one of {', '.join(WHOLE)}.")
         if self.context not in ("refine", "x"):
             raise ValueError(f"context={self.context!r} must be 'refine' or 'x'.")
-        for name, low in (("item", 0), ("top_k", 1), ("seed", 0)):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        whole_fields(self, item=0, top_k=1, seed=0)
 
 
 @dataclass(frozen=True, kw_only=True)

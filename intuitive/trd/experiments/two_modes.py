@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..divergences import DIVERGENCES, WHOLE
 from ..sums import SumsConfig, write_traces
 from ..teacher import ExactTeacher, TeacherConfig
@@ -42,7 +42,7 @@ class TwoModesParams(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)} must lie in (0, 1): both moves are possible."
                 )
-        object.__setattr__(self, "top_k", whole("top_k", self.top_k, low=1))
+        whole_fields(self, top_k=1)
         if self.temperature <= 0 or self.distance < 0:
             raise ValueError(
                 f"temperature={self.temperature} must be above 0 and distance={self.distance} "

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..checks import whole
+from intuitive.common.checks import whole_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,7 @@ class SumsConfig:
     plan: bool = False  # a plan comes first, and its error shows last
 
     def __post_init__(self) -> None:
-        for name in ("n_digits", "modulus"):
-            object.__setattr__(self, name, whole(name, getattr(self, name), low=0))
+        whole_fields(self, n_digits=0, modulus=0)
         if self.n_digits < 1 or self.modulus < 2:
             raise ValueError(
                 f"n_digits={self.n_digits} must be at least 1 and modulus={self.modulus} "

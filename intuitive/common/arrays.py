@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def read_only(values: Tensor) -> np.ndarray:
-    """The values as a numpy array that cannot be written to."""
+    """The values on the CPU, as a numpy array that cannot be written to."""
     array = values.numpy(force=True)
     array.setflags(write=False)
     return array

@@ -1,0 +1,70 @@
+"""What the scripts here share: rounding, tables, their options, and where results go."""
+
+import argparse
+import dataclasses
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def rounded(value: Any, *, digits: int | None = None, decimals: int | None = None) -> Any:
+    """Records, dicts, lists and tensors as plain dicts, lists and numbers, the floats shortened.
+
+    Args:
+        value: what a run found.
+        digits: significant digits to keep.
+        decimals: or digits behind the point.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        pairs = value.items()
+        return {name: rounded(entry, digits=digits, decimals=decimals) for name, entry in pairs}
+    if isinstance(value, list | tuple):
+        return [rounded(entry, digits=digits, decimals=decimals) for entry in value]
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{digits}g}") if decimals is None else round(value, decimals)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, right: bool = False) -> str:
+    """Rows of cells as text with columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    place = str.rjust if right else str.ljust
+    return "\n".join(
+        "  ".join(place(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def spread(values: Iterable[float | None], form: str = ".2f", *, to: str = "–") -> str:
+    """Mean and range, such as "0.99 (0.98–1.00)"; a dash where there is nothing."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return f"{statistics.mean(known):{form}} ({min(known):{form}}{to}{max(known):{form}})"
+
+
+def options(doc: str, *, folder: bool = True, slices: bool = True) -> argparse.ArgumentParser:
+    """The options that scripts share: --commit, and where asked for --folder and --slice."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
+    if folder:
+        parser.add_argument("--folder", type=Path, default=RESULTS, help="where results lie")
+    if slices:
+        parser.add_argument("--slice", action="store_true", help="compare with committed results")
+    return parser
+
+
+def told(faults: Sequence[str]) -> int:
+    """Print what a slice found otherwise than committed; the exit status that goes with it."""
+    print("\n".join(faults) or "The slice agrees with the committed results.")
+    return 1 if faults else 0
