@@ -5,14 +5,14 @@ one that finds none is left out. A box is estimated from the number of character
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..kit import Words
 
 Number = int | float
 
-EM = 0.56  # width of a character, in font sizes
+EM = 0.62  # width of a character, in font sizes; generous, since small pages have larger texts
+ANCHORED = {"start": 0, "middle": 0.5, "end": 1}  # share of a text left of its x
 ASCENT, DESCENT = 0.78, 0.24  # of a line, in font sizes
 
 
@@ -38,12 +38,11 @@ class Box(NamedTuple):
         return across and other.top <= self.top and self.bottom <= other.bottom
 
 
-def box_of(words: Words) -> Box:
+def text_box(text: str, size: Number, x: Number, y: Number, anchor: str) -> Box:
     """About the room that a text takes."""
-    width = EM * words.size * len(words.text)
-    left = words.x - width * {"start": 0, "middle": 0.5, "end": 1}[words.anchor]
-    top, bottom = words.y - ASCENT * words.size, words.y + DESCENT * words.size
-    return Box(left, top, left + width, bottom)
+    width = EM * size * len(text)
+    left = x - width * ANCHORED[anchor]
+    return Box(left, y - ASCENT * size, left + width, y + DESCENT * size)
 
 
 class Labels:
@@ -63,19 +62,27 @@ class Labels:
         """No later text may cover these."""
         self._taken += boxes
 
-    def keep_off_line(self, x: Number, y: Number, x2: Number, y2: Number, r: Number = 3) -> None:
+    def keep_off_line(self, x: Number, y: Number, x2: Number, y2: Number, r: Number = 4) -> None:
         """No later text may stand on this line."""
         pieces = max(int(max(abs(x2 - x), abs(y2 - y)) / (2 * r)), 1)
         shares = [i / pieces for i in range(pieces + 1)]
         self.keep_off(*(Box.around(x + (x2 - x) * s, y + (y2 - y) * s, r) for s in shares))
 
-    def put(self, key: str, text: str, places: Sequence[tuple[Number, Number, str]], **look: Any):
+    def put(
+        self,
+        key: str,
+        text: str,
+        places: Sequence[tuple[Number, Number, str]],
+        *,
+        size: Number = 13,
+        **look: Any,
+    ) -> None:
         """Write `text` at the first free one of `places`, each (x, base line, anchor)."""
-        words = Words(key=key, text=text, stroke="page", width=3, layer=5, **look)
         for x, y, anchor in places:
-            here = replace(words, x=x, y=y, anchor=anchor)
-            box = box_of(here)
+            box = text_box(text, size, x, y, anchor)
             if box.inside(self.room) and not any(map(box.meets, self._taken)):
                 self._taken.append(box)
-                self.marks.append(here)
+                halo = {"stroke": "page", "width": 3, "layer": 5}
+                place = {"x": x, "y": y, "anchor": anchor, "size": size}
+                self.marks.append(Words(key=key, text=text, **place, **halo, **look))
                 return

@@ -43,8 +43,8 @@ def present(result: ParticleResult) -> View:
     }.get(params.estimator, "the critic is asked at the clean estimate")
     stability = params.flow.stability
     warning = (
-        f" The stability number {fixed(stability)} is above {STABILITY_LIMIT}: near the critic's "
-        "sharpest bend steps overshoot, so raise T before blaming the guidance."
+        f" Where the critic bends most, w/T times its bend is {fixed(stability)}: above "
+        f"{STABILITY_LIMIT}, steps overshoot there."
         if params.estimator != "bc" and stability > STABILITY_LIMIT
         else ""
     )
@@ -144,7 +144,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Range(
                 name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05, more=True
             ),
-            Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 40), more=True),
+            Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30), more=True),
             Choice(
                 name="preset",
                 label="Preset",
@@ -153,7 +153,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 help="Sets the modes, the critic, w and T.",
                 more=True,
             ),
-            Range(name="n_particles", label="Particles", values=(100, 200, 400, 800), more=True),
+            Range(name="n_particles", label="Particles", values=(50, 100, 200, 400), more=True),
             Range(name="seed", label="Seed", min=0, max=20, more=True),
         ),
         steps=(
@@ -187,7 +187,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 text="Deceive it: the best action is the narrow peak below, but all estimates "
                 "begin at the mean of the data. Which way is the slope there?",
-                sets={"preset": "C", "estimator": "qgf", "start": -0.9},
+                sets={"preset": "C", **_preset("C"), "estimator": "qgf", "start": -0.9},
                 frame="play",
                 button="Play",
             ),

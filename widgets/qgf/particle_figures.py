@@ -31,7 +31,7 @@ from ..kit import (
     number,
     percent,
 )
-from .labels import Box, Labels, box_of
+from .labels import Box, Labels, text_box
 from .particle_words import Account, signed
 from .styles import MODE_NAMES, plain
 from .styles import SHORT_NAMES as SHORT
@@ -41,7 +41,7 @@ Number = int | float
 WIDTH, HEIGHT = 1000, 460
 LEFT, RIGHT, TOP, BOTTOM = 48, 640, 32, 424  # of the part where time runs
 HILL = 62  # width of a hill
-CRITIC_LEFT, CRITIC_RIGHT = 790, 896
+CRITIC_LEFT, CRITIC_RIGHT = 778, 876
 DEPTH = 5.0  # of the critic below its top in sight
 TOLD = 10  # steps that are told in stages
 N_ROADS, N_TRAILS = 48, 30  # particles of the swarm whose path is drawn
@@ -215,6 +215,17 @@ class Picture:
             )
             marks.append(name)
         return marks
+
+    @cached_property
+    def taken(self) -> list[Box]:
+        """Where no text may move: the texts and handles that stay."""
+        boxes = [Box.around(LEFT, self.y(self.params.start), 9)]
+        for mark in self.ground:
+            if isinstance(mark, Words):
+                boxes.append(text_box(mark.text, mark.size, mark.x, mark.y, mark.anchor))
+            elif isinstance(mark, Circle):
+                boxes.append(Box.around(mark.x, mark.y, 9))
+        return boxes
 
     # ------------------------------------------------------------------------------- the frames
 
@@ -436,12 +447,9 @@ class Picture:
 
     def _labels(self, k: int, now: int, stage: str) -> list[Words]:
         """The texts of a frame that move, none over another."""
-        labels, walk = Labels(ROOM), self.walk
-        labels.keep_off(*(box_of(mark) for mark in self.ground if isinstance(mark, Words)))
-        discs = [(mark.x, mark.y) for mark in self.ground if isinstance(mark, Circle)]
+        labels, walk = Labels(ROOM, self.taken), self.walk
         x, y = self.x(now / self.n_steps), self.y(walk.x[now])
-        discs += [(x, y), (LEFT, self.y(self.params.start))]
-        labels.keep_off(*(Box.around(*disc, 9) for disc in discs))
+        labels.keep_off(Box.around(x, y, 9))
         t, depth = k / self.n_steps, STAGES.index(stage) if stage in STAGES else -1
         est = self.y(walk.estimate[k])
         self._lines(k, depth, labels)
