@@ -225,7 +225,6 @@ def guide(
 def present(result: RingResult) -> View:
     params = result.params
     estimator = ESTIMATOR_NAMES[params.estimator]
-    learned = params.field == "learned"
     return View(
         summary=(
             f"{estimator} at w = {plain(params.weight)} on {FLOWS[params.field]}: mean reward "
@@ -240,21 +239,26 @@ def present(result: RingResult) -> View:
         readouts=(
             Readout("mean reward", fixed(result.mean_reward, 3)),
             Readout("what the critic says", fixed(result.mean_critic, 3)),
-            Readout("exact tilt, same w", fixed(result.tilt_reward, 3)),
             Readout("off every mode", percent(result.off_mode)),
-            Readout("passes per sample", f"{result.passes}"),
-            Readout("error of the net", percent(result.field_error, 1) if learned else "–"),
         ),
-        table=Table(
-            ("mode", "place", "share of samples"),
-            tuple(
-                (f"{index + 1}", f"({fixed(x)}, {fixed(y)})", percent(share, 1))
-                for index, ((x, y), share) in enumerate(
-                    zip(result.modes.tolist(), result.mode_shares.tolist(), strict=True)
-                )
-            ),
-        ),
+        table=Table(("", "value"), _rows(result)),
         code=styles.code("ring", params, "found.mean_reward, found.off_mode"),
+    )
+
+
+def _rows(result: RingResult) -> tuple[tuple[str, str], ...]:
+    """Rewards, what the samples cost, and the share of them in every mode."""
+    learned = result.params.field == "learned"
+    shares = zip(result.modes.tolist(), result.mode_shares.tolist(), strict=True)
+    return (
+        ("mean reward of the data", fixed(result.bc_reward, 3)),
+        ("mean reward of the exact tilt, same w", fixed(result.tilt_reward, 3)),
+        ("network passes per sample", f"{result.passes}"),
+        ("error of the trained flow", percent(result.field_error, 1) if learned else "–"),
+        *(
+            (f"samples in mode {index}, at ({fixed(x)}, {fixed(y)})", percent(share, 1))
+            for index, ((x, y), share) in enumerate(shares, 1)
+        ),
     )
 
 

@@ -36,16 +36,12 @@ SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
 def present(flow: Flow) -> View:
     result = flow.at
     params, runs = result.params, result.runs
-    several = len(runs) > 1
     readouts = [styles.stability(result.stability, ascends=_ascends(result))]
+    if len(runs) == 1:
+        readouts.append(Readout("W1 to the exact tilt", number(runs[0].w1)))
     for run in runs:
-        of = f"{ESTIMATOR_NAMES[run.estimator]}: " if several else ""
-        readouts += [
-            Readout(f"{of}W1 to the exact tilt", number(run.w1)),
-            Readout(f"{of}KL to the exact tilt", number(run.kl_to_tilt, unit="nats")),
-            Readout(f"{of}critic Q", number(run.critic_mean)),
-            Readout(f"{of}true return", number(run.return_mean)),
-        ]
+        of = f"{ESTIMATOR_NAMES[run.estimator]}: " if len(runs) > 1 else ""
+        readouts.append(Readout(f"{of}true return", number(run.return_mean)))
     overshoots = (
         f" The stability number {fixed(result.stability)} is above {STABILITY_LIMIT}: near the "
         "critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
