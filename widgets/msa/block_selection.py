@@ -328,7 +328,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         Range(name="n_selected", label="Blocks read, k", min=1, max=16),
         Range(name="query", label="Query position", min=0, max=1023),
         Choice(name="selector", label="Selector", options=_selectors()),
-        Range(name="layer", label="Layer", min=0, max=29, more=True),
+        Range(name="layer", label="Layer", min=0, max=29, more=True, heavy=True),
         Range(name="group", label="Group shown", min=0, max=2, more=True),
         Range(
             name="block_size",
@@ -336,6 +336,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             values=styles.BLOCK_SIZES,
             unit="tokens",
             more=True,
+            heavy=True,
         ),
         Range(
             name="n_local",
@@ -350,6 +351,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             name="text",
             label="Your own text (64 to 1,024 tokens; empty for the lesson's)",
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(

@@ -266,6 +266,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="Measure time and peak memory here",
             disabled=no_gpu,
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(

@@ -244,10 +244,23 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """
     controls = (
         Range(name="time", label="Time t", min=0.05, max=0.95, step=0.05),
-        Range(name="distance", label="Distance of neighbours", values=DISTANCES, live=False),
-        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES),
-        Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 50), live=False, more=True),
-        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True),
+        Range(
+            name="distance",
+            label="Distance of neighbours",
+            values=DISTANCES,
+            live=False,
+            heavy=True,
+        ),
+        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, heavy=True),
+        Range(
+            name="n_steps",
+            label="Euler steps T",
+            values=(5, 10, 20, 50),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True, heavy=True),
     )
     return Explorer(
         name="qgf_backprop",

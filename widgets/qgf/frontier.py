@@ -293,7 +293,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     first = {"preset": "B", **brought["B"]}
     if "preset" in values:
         first |= brought.get(values["preset"], {})
-    sweeps = {"live": False, "more": True}
+    sweeps = {"live": False, "more": True, "heavy": True}
     controls = (
         Choice(
             name="estimator",
@@ -306,7 +306,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             values=SWEPT,
             texts=tuple(map(plain, SWEPT)),
         ),
-        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought),
+        Choice(
+            name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought, heavy=True
+        ),
         Range(name="peak", label="Critic's peak a*", min=-2, max=2, step=0.05, **sweeps),
         Range(name="bump_height", label="Height of the bump", min=0, max=3, step=0.1, **sweeps),
         Range(name="n_steps", label="Euler steps T", values=(10, 20, 50), **sweeps),

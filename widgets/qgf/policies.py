@@ -326,11 +326,25 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
     """
     first = dataclasses.asdict(PolicyParams(ways=next(iter(SETS))))
     controls = (
-        Choice(name="ways", label="Compare", options=SETS),
-        Range(name="weight", label="Guidance weight w", values=WEIGHTS, live=False),
-        Range(name="n_episodes", label="Episodes", values=(10, 20, 40, 100), live=False, more=True),
-        Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 40), live=False, more=True),
-        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True),
+        Choice(name="ways", label="Compare", options=SETS, heavy=True),
+        Range(name="weight", label="Guidance weight w", values=WEIGHTS, live=False, heavy=True),
+        Range(
+            name="n_episodes",
+            label="Episodes",
+            values=(10, 20, 40, 100),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(
+            name="n_steps",
+            label="Euler steps T",
+            values=(5, 10, 20, 40),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True, heavy=True),
     )
     return Explorer(
         name="qgf_policies",

@@ -277,6 +277,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="estimator",
             label="Estimator",
             options={name: ESTIMATOR_NAMES[name] for name in ESTIMATORS},
+            heavy=True,
         ),
         Range(name="weight", label="Guidance weight w", values=WEIGHTS),
         Action(
@@ -284,12 +285,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="Train a flow on samples",
             help="A net of 64 x 2 units learns the ring from 4,000 samples; each press trains "
             "another one.",
+            heavy=True,
         ),
         Range(name="peak_x", label="Peak, first action", **edge),
         Range(name="peak_y", label="Peak, second action", **edge),
         Range(name="t", label="Time of the arrows", min=0, max=1, step=0.05, more=True),
         Toggle(name="closed_form", label="Closed-form flow", more=True),
-        Choice(name="critic", label="Critic", options=CRITICS, more=True),
+        Choice(name="critic", label="Critic", options=CRITICS, more=True, heavy=True),
         Range(name="n_modes", label="Modes", min=5, max=8, live=False, more=True),
         Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 50), more=True),
         Range(name="n_particles", label="Particles", values=(200, 1000, 4000), more=True),

@@ -166,7 +166,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             values=WEIGHTS,
             texts=tuple(map(plain, WEIGHTS)),
         ),
-        Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES),
+        Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES, heavy=True),
         Range(
             name="time",
             label="Look at time t",
@@ -189,12 +189,14 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             label="Beside it",
             options={"none": "no other estimator", **ESTIMATOR_NAMES},
             more=True,
+            heavy=True,
         ),
         Range(
             name="n_steps",
             label="Euler steps T",
             values=(5, 10, 20, 50, 100),
             more=True,
+            heavy=True,
         ),
         Choice(
             name="critic",
@@ -225,6 +227,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             name="sweep",
             label="Sweep over the weight (slower)",
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(
