@@ -365,11 +365,14 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
 
 
 def _same_swarm(one: Swarm | None, other: Swarm) -> bool:
-    return one is other or (one is not None and (
-        np.array_equal(one.xs, other.xs)
-        and np.array_equal(one.ys, other.ys)
-        and np.array_equal(one.shades, other.shades)
-    ))
+    return one is other or (
+        one is not None
+        and (
+            np.array_equal(one.xs, other.xs)
+            and np.array_equal(one.ys, other.ys)
+            and np.array_equal(one.shades, other.shades)
+        )
+    )
 
 
 def _swarm_bytes(swarm: Swarm, scene: Scene) -> bytes:

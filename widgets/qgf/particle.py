@@ -19,12 +19,12 @@ from ..kit import (
     Table,
     Timeline,
     View,
+    chosen,
     fixed,
     percent,
 )
 from . import styles
 from .particle_figures import Picture
-from .styles import plain
 
 METHODS = {
     "bc": "unguided",
@@ -51,7 +51,7 @@ def present(result: ParticleResult) -> View:
     return View(
         summary=(
             f"Preset {params.preset}, {styles.SHORT_NAMES[params.estimator]}, "
-            f"w = {plain(params.weight)}, T = {params.n_steps}, peak at {fixed(params.peak)}: "
+            f"w = {chosen(params.weight)}, T = {params.n_steps}, peak at {fixed(params.peak)}: "
             f"{who} by a particle from {fixed(params.start)} and {params.n_particles} others."
             f"{warning}"
         ),
@@ -72,7 +72,7 @@ def _table(result: ParticleResult, beside: Mapping[str, Swarm]) -> Table:
     ]
     for name, swarm in {result.params.estimator: result.swarm, **beside}.items():
         shares = [
-            f"{percent(share)} at {plain(mean)}"
+            f"{percent(share)} at {chosen(mean)}"
             for share, mean in zip(swarm.shares, result.means, strict=True)
         ]
         ends = f"swarm, {styles.SHORT_NAMES[name]}"
@@ -97,7 +97,7 @@ def _share_under_ood() -> tuple[int, str]:
     farther = found.swarm.shares[2]
     return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
         f"{percent(share)} do, and {percent(farther)} overshoot to the mode at "
-        f"{plain(found.means[2])}, although this critic is right everywhere: a noisy action is a "
+        f"{chosen(found.means[2])}, although this critic is right everywhere: a noisy action is a "
         "shrunken one, so what looks like a* on the way becomes more than a* at the end."
     )
 

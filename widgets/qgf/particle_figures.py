@@ -27,13 +27,14 @@ from ..kit import (
     Scene,
     Swarm,
     Words,
+    chosen,
     fixed,
     number,
     percent,
 )
 from .labels import Box, Labels, text_box
 from .particle_words import Account, signed
-from .styles import MODE_NAMES, plain
+from .styles import MODE_NAMES
 from .styles import SHORT_NAMES as SHORT
 
 Number = int | float
@@ -120,9 +121,9 @@ class Picture:
             width = 1.2 if at == 0 else 0.6
             line = {"stroke": "faint", "width": width, "opacity": 0.35}
             marks.append(Line(key=f"grid:{at:.1f}", x=LEFT, y=y, x2=RIGHT, y2=y, **line))
-            marks.append(self._tick(f"at:{at:.1f}", plain(round(at, 1)), LEFT - 8, y + 4.5, "end"))
+            marks.append(self._tick(f"at:{at:.1f}", chosen(round(at, 1)), LEFT - 8, y + 4.5, "end"))
         for at in (0, 0.2, 0.4, 0.6, 0.8, 1):
-            text = {0: "t = 0, noise", 1: "t = 1, action"}.get(at, plain(at))
+            text = {0: "t = 0, noise", 1: "t = 1, action"}.get(at, chosen(at))
             marks.append(self._tick(f"time:{at}", text, self.x(at), BOTTOM + 22, "middle"))
         marks.append(self._tick("position", "position ↑", 8, 18, "start"))
         marks.append(self._tick("data", "data", RIGHT + 4, 18, "start"))
@@ -206,12 +207,12 @@ class Picture:
                     fill=colour,
                     opacity=0.4,
                     link=f"mode:{mode}",
-                    words=f"The data's mode at {plain(mean)}, a third of all actions.",
+                    words=f"The data's mode at {chosen(mean)}, a third of all actions.",
                 )
             )
             look = {"fill": colour, "bold": True}
             name = self._tick(
-                f"mode:{mode}", plain(mean), RIGHT + HILL + 8, self.y(mean) - 4, "start", **look
+                f"mode:{mode}", chosen(mean), RIGHT + HILL + 8, self.y(mean) - 4, "start", **look
             )
             marks.append(name)
         return marks

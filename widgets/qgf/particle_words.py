@@ -4,8 +4,8 @@ import numpy as np
 
 from intuitive.qgf.experiments.particle import ParticleResult
 
-from ..kit import Arithmetic, Readout, fixed, number, percent
-from .styles import SHORT_NAMES, plain
+from ..kit import Arithmetic, Readout, chosen, fixed, number, percent
+from .styles import SHORT_NAMES
 
 Number = int | float
 
@@ -80,7 +80,7 @@ class Account:
                 return f"Its slope at {fixed(asked)} is 0: the critic says, stay."
             side = "higher" if slope > 0 else "lower"
             return f"Its slope at {fixed(asked)} is {signed(slope)}: {side} would be better."
-        w = plain(self.params.weight)
+        w = chosen(self.params.weight)
         return (
             f"Carried back, times w = {w}: a push of {signed(push)} beside the velocity "
             f"{signed(velocity)}."
@@ -99,7 +99,7 @@ class Account:
         who = f"{self.method[0].upper() + self.method[1:]}: it ends at {ends}, "
         if mode == result.peak_mode:
             return f"{who}in the peak's mode, as {share} of the swarm do{beside}."
-        where = "in no mode" if mode < 0 else f"in the mode at {plain(result.means[mode])}"
+        where = "in no mode" if mode < 0 else f"in the mode at {chosen(result.means[mode])}"
         return f"{who}{where}; {share} of the swarm reach the peak's mode{beside}."
 
     def readouts(self, k: int, stage: str) -> tuple[Readout, ...]:
@@ -137,12 +137,12 @@ class Account:
 
     def slope(self, k: int) -> str:
         slope, push = float(self.walk.slope[k]), float(self.walk.push[k])
-        w = plain(self.params.weight)
+        w = chosen(self.params.weight)
         return f"The critic's slope {signed(slope)} times w = {w} pushes it by {signed(push)}."
 
     def mode(self, mode: int) -> str:
         share = percent(self.result.swarm.shares[mode])
-        return f"{share} of the swarm end in the mode at {plain(self.result.means[mode])}."
+        return f"{share} of the swarm end in the mode at {chosen(self.result.means[mode])}."
 
     # ------------------------------------------------------------------------------- the equations
 
