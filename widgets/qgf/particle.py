@@ -139,7 +139,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Choice(name="estimator", label="Where the critic is asked", options=METHODS),
             Range(name="peak", label="Critic's peak a*", min=-2.4, max=2.4, step=0.05),
             Range(
-                name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(plain, WEIGHTS))
+                name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))
             ),
             Range(
                 name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05, more=True
