@@ -222,7 +222,9 @@ class Notebook:
     def __init__(self, page: Page, url: str, name: str, *, kernel: bool = True) -> None:
         self.page = page
         page.goto(f"{url}/lab/tree/{name}?reset" if kernel else f"{url}/lab?reset")
-        page.wait_for_function("() => window.jupyterapp?.shell && document.body.dataset.jpThemeName")
+        page.wait_for_function(
+            "() => window.jupyterapp?.shell && document.body.dataset.jpThemeName"
+        )
         if not kernel:
             page.evaluate(
                 """async path => {
@@ -272,7 +274,8 @@ class Notebook:
         """What a cell has printed."""
         return self.page.evaluate(
             """index => {
-                const {outputs} = window.jupyterapp.shell.currentWidget.content.widgets[index].model;
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+                const {outputs} = cells[index].model;
                 return Array.from({length: outputs.length}, (_, i) => outputs.get(i).toJSON())
                     .map(output => [output.text ?? ""].flat().join("")).join("");
             }""",
@@ -289,7 +292,9 @@ class Notebook:
         )
 
     def save(self) -> None:
-        self.page.evaluate('async () => { await window.jupyterapp.commands.execute("docmanager:save"); }')
+        self.page.evaluate(
+            'async () => { await window.jupyterapp.commands.execute("docmanager:save"); }'
+        )
 
     def scroll_to_cell(self, index: int) -> None:
         self.page.evaluate(  # its promise is not waited for: it may never be kept

@@ -24,6 +24,14 @@ KIT_CELLS = (
     "time.sleep(4)",
     "print(*kit.census())",
 )
+EXPLORER_CELLS = (
+    "from intuitive.widgets.msa import block_selection, needle, what_it_costs\n"
+    "from intuitive.widgets.qgf import trimodal",
+    "needle.explorer()",
+    "block_selection.explorer()",
+    "what_it_costs.explorer()",
+    "trimodal.explorer()",
+)
 SAVED_CELLS = (
     "import kit_example as kit\nfrom intuitive.widgets.msa import needle",
     "needle.explorer()",
@@ -50,6 +58,7 @@ def lab_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     every = [f'catalogue.explorers()["{name}"]()' for name in catalogue.explorers()]
     every += [f'catalogue.questions()["{name}"]()' for name in catalogue.questions()]
     _notebook(folder / "catalogue.ipynb", (CATALOGUE, *every))
+    _notebook(folder / "explorers.ipynb", EXPLORER_CELLS)
     _notebook(folder / "kit.ipynb", KIT_CELLS)
     _notebook(folder / "saved.ipynb", SAVED_CELLS)
     with lab_server(folder) as url:

@@ -50,8 +50,11 @@ def example(notebook) -> ExplorerOnPage:
 def heights(explorer: ExplorerOnPage) -> dict[str, float]:
     """y of the discs as drawn, in the scene's units."""
     return explorer.root.evaluate(
-        """root => Object.fromEntries([...root.querySelectorAll(".mark[data-kind=circle]")].map(
-            mark => [mark.dataset.key, Number(mark.getAttribute("transform").match(/,(.*)\\)/)[1])]))"""
+        """root => {
+            const marks = [...root.querySelectorAll(".mark[data-kind=circle]")];
+            const height = mark => Number(mark.getAttribute("transform").match(/,(.*)\\)/)[1]);
+            return Object.fromEntries(marks.map(mark => [mark.dataset.key, height(mark)]));
+        }"""
     )
 
 
@@ -300,7 +303,9 @@ def test_a_state_reached_by_hand_marks_its_step(notebook, page):
 def test_only_the_open_tab_is_drawn(example, page):
     def drawn(name):
         plot = example.root.locator(f"[data-plot={name}]")
-        return plot.evaluate("plot => plot.isConnected && plot.clientWidth > 0 && Boolean(plot.data)")
+        return plot.evaluate(
+            "plot => plot.isConnected && plot.clientWidth > 0 && Boolean(plot.data)"
+        )
 
     tabs = {name: example.root.get_by_role("tab", name=name) for name in ("Scores", "Weights")}
     expect(tabs["Scores"]).to_have_attribute("aria-selected", "true")
