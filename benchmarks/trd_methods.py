@@ -29,17 +29,8 @@ from torch import Tensor
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name, seeded
-from intuitive.trd.committed import (
-    WEIGHTS,
-    MethodRow,
-    Point,
-    Shipped,
-    load_shipped,
-    methods_file,
-    save_shipped,
-    setting_config,
-)
-from intuitive.trd.live import right_to_left
+from intuitive.trd.config import setting_config
+from intuitive.trd.experiments.train import right_to_left
 from intuitive.trd.methods import (
     ABLATIONS,
     METHODS,
@@ -47,17 +38,18 @@ from intuitive.trd.methods import (
     Distilled,
     Method,
     Plan,
-    Teacher,
     distil,
     grade,
     roll,
 )
 from intuitive.trd.metrics import bootstrap_mean, distinct_correct_orders, pass_at_k
+from intuitive.trd.results import MethodRow, Point, methods_name
 from intuitive.trd.rollout import Tokens
 from intuitive.trd.signals import rewrites, wait_map
 from intuitive.trd.sums import Verdict, plans, sample_digits
-from intuitive.trd.task import first_students, learned_teacher
-from intuitive.trd.teacher import ExactTeacher, TeacherConfig
+from intuitive.trd.teacher import ExactTeacher, Teacher, TeacherConfig
+from intuitive.trd.trained import WEIGHTS, Shipped, load_shipped, save_shipped
+from intuitive.trd.training import first_students, learned_teacher
 
 RESULTS = Path(__file__).parent / "results"
 STAGES = ("train", "teachers", "methods", "ablations", "dose")
@@ -401,7 +393,7 @@ def plan_of(sweep: Sweep) -> dict[str, Any]:
 
 def compare_slice(folder: Path, weights: Path = WEIGHTS) -> list[str]:
     """Train two methods of the small setting again, first seed; what differs from the table."""
-    values, made = records.load(folder / methods_file("small"))
+    values, made = records.load(folder / f"{methods_name('small')}.json")
     if made["config_hash"] != records.config_hash(plan_of(Sweep(setting="small"))):
         return ["the result was made with other settings: run the benchmark again"]
     sweep = Sweep(setting="small", n_test=64, n_samples=8)
@@ -441,7 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     begun, device = time.monotonic(), torch.device(options.device)
     sweep = (Sweep.small if options.small else Sweep)(setting=options.setting)
-    path = options.folder / methods_file(options.setting)
+    path = options.folder / f"{methods_name(options.setting)}.json"
 
     def minutes() -> float:
         return (time.monotonic() - begun) / 60

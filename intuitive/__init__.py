@@ -3,16 +3,15 @@
 Map of the rooms:
     intuitive.common    decoder with exchangeable attention, SmolLM2, texts
     intuitive.kernels   block-sparse attention kernels beside their oracles
-    intuitive.msa       MiniMax Sparse Attention
-    intuitive.qgf       Q-Guided Flow
-    intuitive.trd       Trajectory-Refined Distillation
     intuitive.widgets   explorers for JupyterLab
+    and one room per paper, found by looking: `dir(intuitive)` names them all
 
 Importing this package loads nothing heavy: each room is imported when first used.
 """
 
 import importlib
 import os
+import pkgutil
 
 # Sliders share the processor with a browser. OpenMP's threads otherwise spin while they wait for
 # each other, and with every core taken that makes torch many times slower. Read when torch loads.
@@ -20,7 +19,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-_ROOMS = ("common", "kernels", "msa", "qgf", "trd", "widgets")
+_FILES = {"notebooks", "results"}  # packages that only carry files
+_ROOMS = tuple(
+    sorted(
+        {"kernels", "widgets"}  # these two lie beside the package in a checkout
+        | {room.name for room in pkgutil.iter_modules(__path__) if room.ispkg} - _FILES
+    )
+)
 __all__ = ["__version__", *_ROOMS]
 
 

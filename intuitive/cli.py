@@ -129,13 +129,21 @@ def _sha256(content: bytes) -> str:
 
 def lab(folder: Path, *, browser: bool, jupyter_args: list[str]) -> int:
     """Copy the lessons and run JupyterLab on the first one until it is stopped."""
+    for argument in jupyter_args:
+        if "root_dir" in argument or "notebook-dir" in argument or "notebook_dir" in argument:
+            raise ValueError(f"{argument} names a folder: say --folder FOLDER instead.")
     for sentence in copy_lessons(lessons_folder(), folder):
         print(sentence)
     from jupyterlab.labapp import main as run_jupyterlab
 
     os.chdir(folder.expanduser())
     print(f"JupyterLab opens {Path.cwd() / FIRST_LESSON}; Ctrl-C stops it.", flush=True)
-    arguments = [f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}", *jupyter_args]
+    arguments = [
+        f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
+        f"--ServerApp.root_dir={Path.cwd()}",  # the user's own configuration may name another
+        f"--FileContentsManager.root_dir={Path.cwd()}",
+        *jupyter_args,
+    ]
     run_jupyterlab(arguments if browser else ["--no-browser", *arguments])
     return 0
 
@@ -161,10 +169,13 @@ class Finding:
 def doctor() -> int:
     """Print what is installed; 1 when something that the lessons need is missing, else 0."""
     missing = 0
-    for check in (_python, _packages, _torch, _triton, _lab_extensions, _model):
-        for finding in check():
-            print(finding, flush=True)
-            missing += finding.state == "missing"
+    for check in (_python, _packages, _torch, _triton, _lab_extensions, _model, _answers):
+        try:
+            for finding in check():
+                print(finding, flush=True)
+                missing += finding.state == "missing"
+        except RuntimeError as error:  # no home folder, for instance: say so and go on
+            print(Finding("note", check.__name__.strip("_").replace("_", " "), str(error)))
     if missing:
         print(f"\n{missing} missing. Do what the lines above say, then run `intuitive doctor`.")
         return 1
@@ -261,6 +272,16 @@ def _model() -> Iterable[Finding]:
         yield Finding("missing", "SmolLM2-135M", str(error))
 
 
+def _answers() -> Iterable[Finding]:
+    from intuitive.common.folders import data_folder
+
+    folder = data_folder()
+    if folder is None:
+        yield Finding("note", "answers", "cannot store: no home folder; set HOME or INTUITIVE_HOME")
+    else:
+        yield Finding("ok", "answers", f"kept in {folder}")
+
+
 def _import(name: str) -> tuple[object | None, str]:
     """The module, or None and why not; a broken install may raise any kind of error."""
     try:
@@ -285,7 +306,12 @@ def model() -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; a mistake of the user's becomes one line and exit code 1."""
-    parser = argparse.ArgumentParser(prog="intuitive", description=__doc__.splitlines()[0])
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    parser = argparse.ArgumentParser(
+        prog="intuitive", description="The lessons and what they need."
+    )
     commands = parser.add_subparsers(required=True, dest="command", metavar="lab|doctor|model")
     lab_parser = commands.add_parser(
         "lab",
@@ -312,3 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"intuitive {options.command}: {error}", file=sys.stderr)
         return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,8 @@ everything that it can.
 import functools
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,77 @@ def find_browser() -> str | None:
     """The Chromium that the browser tests drive; INTUITIVE_CHROMIUM names another."""
     named = os.environ.get("INTUITIVE_CHROMIUM")
     return named or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+# ------------------------------------------------------------------------- the user's own folders
+
+OWN_FOLDERS = {"XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache", "INTUITIVE_HOME": "home"}
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of everything in a folder; empty where there is none."""
+    found = {}
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        about = path.stat()
+        found[str(path.relative_to(folder))] = (about.st_size, about.st_mtime_ns)
+    return found
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let every test, and every process that a test starts, keep things in a temporary folder."""
+    import platformdirs
+
+    from intuitive.common.smollm import find_model
+
+    config = session.config
+    named = os.environ.get("INTUITIVE_HOME")
+    theirs = Path(named or platformdirs.user_data_dir("intuitive")).expanduser()
+    config.user_folder, config.user_contents = theirs, contents(theirs)
+    config.former = {name: os.environ.get(name) for name in (*OWN_FOLDERS, "INTUITIVE_SMOLLM_GGUF")}
+    model = find_model()  # before its cache is out of sight
+    if model is not None:
+        os.environ["INTUITIVE_SMOLLM_GGUF"] = str(model.resolve())
+    config.scratch = tempfile.TemporaryDirectory(prefix="intuitive-tests-")
+    for name, sub in OWN_FOLDERS.items():
+        os.environ[name] = str(Path(config.scratch.name, sub))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the whole session if the user's own folder is not as it was found."""
+    config = session.config
+    if not hasattr(config, "scratch"):
+        return
+    for name, value in config.former.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    config.scratch.cleanup()
+    if contents(config.user_folder) != config.user_contents:
+        print(f"\nA test wrote into the user's own folder {config.user_folder}.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# ------------------------------------------------------------------------- two workers
+
+FIRST = ("browser", "test_notebooks.py")  # the longest, so that neither worker is left with one
+ONE_GROUP = {"browser": "browser"}  # folders whose files share a server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file stays with one worker, and the browser tests with one."""
+
+    def place(item: pytest.Item) -> int:
+        parts = item.path.parts
+        return next((rank for rank, name in enumerate(FIRST) if name in parts), len(FIRST))
+
+    items.sort(key=place)  # stable: within a file the order stays
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = ONE_GROUP.get(item.path.parent.name, str(item.path))
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+# ------------------------------------------------------------------------- what may be absent
 
 
 @functools.cache

@@ -146,9 +146,15 @@ def jupyterlab(source, monkeypatch) -> list:
 
 def test_lab_starts_on_the_first_lesson_in_a_folder_of_ones_own(jupyterlab, tmp_path):
     assert cli.main(["lab"]) == 0
-    assert jupyterlab == [
-        (tmp_path / "intuitive-lessons", ["--LabApp.default_url=/lab/tree/00_start_here.ipynb"])
-    ]
+    ((folder, given),) = jupyterlab
+    assert folder == tmp_path / "intuitive-lessons"
+    assert given[0] == "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
+
+
+def test_fault_c_a_folder_in_the_arguments_is_refused(jupyterlab, capsys):
+    assert cli.main(["lab", "--ServerApp.root_dir=/tmp"]) == 1
+    assert "say --folder FOLDER instead" in capsys.readouterr().err
+    assert jupyterlab == []
 
 
 def test_lab_passes_further_arguments_on(jupyterlab, tmp_path):
@@ -175,7 +181,7 @@ def test_other_commands_take_no_further_arguments(capsys):
 @pytest.mark.skipif(
     not list(cli.lessons_folder().glob("*.ipynb")), reason="the package has no lessons"
 )
-def test_lab_serves_the_lessons(tmp_path):
+def test_fault_c_lab_serves_the_lessons_that_it_announces(tmp_path):
     """The real JupyterLab, on a free port, hands out the copy of the first lesson."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -184,6 +190,11 @@ def test_lab_serves_the_lessons(tmp_path):
     command += ["--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--IdentityProvider.token=word"]
     isolated = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "RUNTIME")}
+    (tmp_path / "CONFIG").mkdir()  # fault C: the user's configuration names other folders
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "CONFIG" / "jupyter_server_config.py").write_text(
+        f"c.ServerApp.root_dir = c.FileContentsManager.root_dir = {str(tmp_path / 'elsewhere')!r}\n"
+    )
     server = subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | isolated, stderr=subprocess.PIPE, text=True
     )

@@ -1,9 +1,10 @@
-"""Rebuild what the lessons show without a kernel: first frames and saved outputs.
+"""Rebuild what the lessons show without a kernel: posters and saved outputs.
 
     python tools/build_lessons.py [LESSON ...]
 
-1. Every lesson runs in JupyterLab in headless Chromium; each explorer's picture becomes
-   `widgets/frames/<name>.png`, which it adds to its output from then on.
+1. Every lesson runs in JupyterLab in headless Chromium; each explorer's picture, without controls
+   and without what would answer its question, becomes `widgets/<paper>/posters/<explorer>.png`,
+   which it shows from then on where no kernel runs.
 2. Every lesson is executed again in a fresh kernel and saved with its outputs, without widget
    state, widget views and timestamps, so that a code host shows text and pictures.
 """
@@ -19,25 +20,26 @@ import nbformat
 from lab import Notebook, browser_page, lab_server
 from nbclient import NotebookClient
 
+from intuitive.widgets import catalogue
+
 ROOT = Path(__file__).resolve().parent.parent
-LESSONS, FRAMES = ROOT / "notebooks", ROOT / "widgets" / "frames"
-FRAME_WIDTH, FRAME_HEIGHT = 1260, 2600  # pixels of the page that frames are taken from
+LESSONS = ROOT / "notebooks"
+PAGE_WIDTH, PAGE_HEIGHT = 1260, 2600  # pixels of the page that posters are taken from
 CELL_SECONDS = 300
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def take_frames(names: list[str], chromium: str) -> None:
+def take_posters(names: list[str], chromium: str) -> None:
     """Run lessons in JupyterLab and keep a picture of every explorer."""
-    FRAMES.mkdir(exist_ok=True)
     with (
         lab_server(LESSONS) as url,
-        browser_page(chromium, width=FRAME_WIDTH, height=FRAME_HEIGHT) as page,
+        browser_page(chromium, width=PAGE_WIDTH, height=PAGE_HEIGHT) as page,
     ):
+        page.emulate_media(reduced_motion="reduce")
         for name in names:
-            print(f"frames of {name}", flush=True)
+            print(f"posters of {name}", flush=True)
             notebook = Notebook(page, url, name)
             notebook.run_all()
-            page.add_style_tag(content=".intuitive-status { display: none !important; }")
             pictured: set[str] = set()
             for index in range(notebook.cells()):
                 notebook.scroll_to_cell(index)
@@ -47,8 +49,12 @@ def take_frames(names: list[str], chromium: str) -> None:
                     if explorer in pictured:
                         continue
                     shown = notebook.explorer(explorer)
+                    shown.root.evaluate("root => root.intuitive.poster()")
+                    shown.settled()
                     page.wait_for_timeout(400)
-                    shown.root.screenshot(path=FRAMES / f"{explorer}.png")
+                    poster = catalogue.poster(explorer)
+                    poster.parent.mkdir(exist_ok=True)
+                    shown.root.screenshot(path=poster)
                     pictured.add(explorer)
                     print(f"  {explorer}", flush=True)
 
@@ -80,21 +86,21 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.outputs:
             if output.get("execution_count") is not None:
                 output.execution_count = number + 1
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+        cell.outputs = [out for out in cell.outputs if WIDGET_VIEW not in out.get("data", {})]
     return notebook
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lessons", nargs="*", help="file names; all lessons by default")
-    parser.add_argument("--no-frames", action="store_true", help="keep the frames there are")
+    parser.add_argument("--no-posters", action="store_true", help="keep the posters there are")
     parser.add_argument("--chromium", default=os.environ.get("INTUITIVE_CHROMIUM", "chromium"))
     chosen = parser.parse_args()
     names = chosen.lessons or sorted(file.name for file in LESSONS.glob("*.ipynb"))
     with tempfile.TemporaryDirectory() as home:
         os.environ["INTUITIVE_HOME"] = home  # no predictions of whoever builds
-        if not chosen.no_frames:
-            take_frames(names, shutil.which(chosen.chromium) or chosen.chromium)
+        if not chosen.no_posters:
+            take_posters(names, shutil.which(chosen.chromium) or chosen.chromium)
         for name in names:
             execute(name)
     return 0

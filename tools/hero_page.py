@@ -49,7 +49,8 @@ PAGE = """<!doctype html>
 <style>
 body { margin: 0; background: var(--jp-layout-color0); --jp-ui-font-family: system-ui, sans-serif;
   --jp-layout-color0: #fff; --jp-layout-color1: #fff; --jp-layout-color2: #eee;
-  --jp-ui-font-color1: rgba(0, 0, 0, 0.87); --jp-border-color0: #bdbdbd; --jp-border-color2: #e0e0e0; }
+  --jp-ui-font-color1: rgba(0, 0, 0, 0.87); --jp-border-color0: #bdbdbd;
+  --jp-border-color2: #e0e0e0; }
 body[data-jp-theme-light="false"] { --jp-layout-color0: #111; --jp-layout-color1: #212121;
   --jp-layout-color2: #424242; --jp-ui-font-color1: #fff; --jp-border-color0: #616161;
   --jp-border-color2: #424242; }
@@ -146,12 +147,12 @@ def _demo_frame(t: float, stage: str, height: float, noise: np.ndarray) -> Frame
     def ground(x: float) -> float:
         return 330 - 260 * height * math.exp(-(((x - 600) / 150) ** 2))
 
-    xs = np.linspace(60, 900, 85)
+    xs = np.linspace(60, 900, 85).tolist()
     x = 120 + 440 * t + (25 if stage == "step" else 0)
     y = ground(x)
     slope = (ground(x + 1) - ground(x - 1)) / 2
     marks: list[Mark] = [
-        Rectangle(key="sky", x=40, y=20, w=880, h=340, fill="faint", corner=6, layer=-1),
+        Rectangle(key="bars", x=50, y=28, w=322, h=38, fill="faint", corner=6, layer=-1),
         Swarm(
             key="swarm",
             xs=120 + 440 * t + noise[0] * 60 * (1.2 - t),

@@ -11,11 +11,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .checks import whole
 
 
 def config_hash(config: Any) -> str:
@@ -34,6 +37,7 @@ def save(
     config: Any = None,
     device: str = "cpu",
     commit: str | None = None,
+    seed: int | Sequence[int] | None = None,
 ) -> Path:
     """Write a record and how it was made; an older file of that name is replaced as a whole.
 
@@ -42,6 +46,7 @@ def save(
         record: a dataclass or a dict of plain values.
         config: the settings that led to it, likewise.
         device: where it ran, as from `runtime.device_name`.
+        seed: of everything drawn at random, or all of them; None only where nothing was drawn.
         commit: of the source, where it runs outside its repository; found out if None.
 
     Raises:
@@ -61,6 +66,9 @@ def save(
         "config": _plain(config),
         "config_hash": config_hash(config),
     }
+    if seed is not None:
+        several = isinstance(seed, Sequence)
+        made["seed"] = [whole("seed", s) for s in seed] if several else whole("seed", seed)
     text = _json({"made": made, "values": _plain(record)}, indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")

@@ -5,6 +5,7 @@ The caller's `gradients(step)` draws a batch and calls `backward`; the loop does
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
@@ -20,6 +21,13 @@ def silent(fraction: float, sentence: str) -> None:
     """The `progress` of a caller who does not ask."""
 
 
+# torch counts per thread, but a new thread begins with what was last set anywhere: the number to
+# go back to is the one before the first of all overlapping blocks.
+_counting = threading.Lock()
+_depth = threading.local()
+_before, _inside = 0, 0
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch use one CPU thread in this block: for models whose matrices are small.
@@ -27,12 +35,26 @@ def one_thread() -> Iterator[None]:
     More threads gain nothing there, and where other programs hold a core they wait for each other
     after every operation: a step was seen to take fifty times as long.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    global _before, _inside
+    with _counting:
+        here = torch.get_num_threads()  # asked in every thread: it also makes torch begin there
+        if _inside == 0:
+            _before = here
+        _inside += 1
+        _depth.here = getattr(_depth, "here", 0) + 1
+        torch.set_num_threads(1)
+        # A thread that begins meanwhile takes what was set last, and would keep it.
+        other = threading.Thread(target=torch.set_num_threads, args=(_before,))
+        other.start()
+        other.join()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _counting:
+            _inside -= 1
+            _depth.here -= 1
+            if _depth.here == 0:
+                torch.set_num_threads(_before)  # this thread's, and what new threads begin with
 
 
 def train(
@@ -71,6 +93,19 @@ def train(
             f"observe_at={sorted(observe_at)} must lie in [0, n_steps={n_steps}]: name steps that "
             "are taken."
         )
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has switched off
+        return _steps(gradients, optimizer, n_steps, observe, observe_at, stale, progress)
+
+
+def _steps(
+    gradients: Callable[[int], Mapping[str, float]],
+    optimizer: Optimizer,
+    n_steps: int,
+    observe: Callable[[int], object] | None,
+    observe_at: Collection[int],
+    stale: Callable[[], bool],
+    progress: Progress,
+) -> dict[str, list[float]]:
     losses: dict[str, list[float]] = {}
     for step in range(n_steps):
         check(stale)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 
@@ -25,7 +26,12 @@ def save_weights(path: str | Path, weights: Mapping[str, Tensor], made: Mapping[
         raise ValueError(f"path={str(path)!r} must end in .safetensors.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    held = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    held, storages = {}, set()
+    for name, weight in weights.items():
+        kept = weight.detach().cpu().contiguous()
+        place = kept.untyped_storage().data_ptr()
+        held[name] = kept.clone() if place in storages else kept  # tied: the file knows no sharing
+        storages.add(place)
     save_file(held, partial, metadata=dict(made))
     os.replace(partial, path)
     return path
@@ -44,7 +50,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run the training that writes it.")
     try:
-        with safe_open(path, framework="pt") as file:
+        # Whoever asks may be in inference mode, whose tensors could never be trained on.
+        with torch.inference_mode(False), safe_open(path, framework="pt") as file:
             names = file.keys()  # the file itself cannot be iterated
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except SafetensorError as error:

@@ -1,22 +1,23 @@
 """Trajectory-Refined Distillation: rewrite the student's attempt, then distil along the rewrite.
 
 Map of the rooms, in reading order:
-    divergences.py  what a student is charged for at one position
-    sums.py         running sums with WAIT: problems, traces, their reading and grading
-    teacher.py      the exact teacher: a program that says WAIT with a known probability
+    config.py       every size and choice
+    sums/           running sums with WAIT: problems, traces, their reading and grading
+    divergences.py  what a student is charged for at one position, and all of them by name
+    teacher.py      what every teacher can do; the exact one, a program with a known chance of WAIT
+    learned.py      the learned one, a network
     rollout.py      batched generation and scoring, and what they cost in tokens
-    model.py        several decoders trained side by side as one
-    task.py         the learned teacher, the first students and their training
+    model.py        several decoders side by side as one
+    optimizer.py    and their optimiser
+    training.py     the learned teacher and the first students, trained from scratch
     methods.py      OPD, OPSD, TRD and SFT as data
     metrics.py      pass@k, Avg@n, orders, transitions, intervals
-    two_modes.py    one target with two modes, under every divergence
     signals.py      where teachers say WAIT, and what their rewrites make of rollouts
-    along.py        one failed rollout, its rewrite and the ladder
-    live.py         students trained while one watches
     canonical.py    when TRD is SFT
-    experiment.py   the names of these five, as the lesson calls them
     real_text.py    SmolLM2 along right and wrong solutions
-    committed.py    weights and results that ship with the package
+    trained.py      weights that ship with the package
+    experiments/    the numbers of each explorer
+    results.py      what committed runs found
     exercise.py     checks for the lesson's "your turn"
 
 Source: Jiang et al. 2026, arXiv:2606.08432v1.
@@ -37,6 +38,8 @@ _HOME = {
     "k3": "divergences",
     "check_distribution": "divergences",
     "as_logits": "divergences",
+    "DIVERGENCES": "divergences",
+    "divergence": "divergences",
     "pass_at_k": "metrics",
     "avg_at_n": "metrics",
     "SumsConfig": "sums",
@@ -44,27 +47,30 @@ _HOME = {
     "parse_trace": "sums",
     "verify": "sums",
     "ExactTeacher": "teacher",
+    "Teacher": "teacher",
     "TeacherConfig": "teacher",
+    "LearnedTeacher": "learned",
     "sample_rollouts": "rollout",
 }
 _ROOMS = (
-    "along",
     "canonical",
-    "committed",
+    "config",
     "divergences",
     "exercise",
-    "experiment",
-    "live",
+    "experiments",
+    "learned",
     "methods",
     "metrics",
     "model",
+    "optimizer",
     "real_text",
+    "results",
     "rollout",
     "signals",
     "sums",
-    "task",
     "teacher",
-    "two_modes",
+    "trained",
+    "training",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

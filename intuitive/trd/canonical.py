@@ -14,11 +14,12 @@ from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 
 from . import divergences
-from .committed import Shipped, shipped
-from .methods import METHODS, Method, Teacher, trajectories
+from .checks import whole
+from .methods import METHODS, Method, trajectories
 from .signals import Stale
 from .sums import sample_digits, sample_orders, write_traces
-from .teacher import ExactTeacher, TeacherConfig
+from .teacher import ExactTeacher, Teacher, TeacherConfig
+from .trained import Shipped, shipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,10 @@ class CanonicalParams(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.left_to_right <= 1 or self.n_problems < 1:
-            raise ValueError(
-                f"left_to_right={self.left_to_right} must lie in [0, 1] and "
-                f"n_problems={self.n_problems} be at least 1."
-            )
+        for name, low in (("n_problems", 1), ("seed", 0)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        if not 0 <= self.left_to_right <= 1:
+            raise ValueError(f"left_to_right={self.left_to_right} must lie in [0, 1].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,11 @@ def canonical_order(params: CanonicalParams, *, stale: Stale = never) -> Canonic
         FileNotFoundError: the small setting's weights are not there.
         Cancelled: `stale()` became true.
     """
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+        return _compare(params, stale)
+
+
+def _compare(params: CanonicalParams, stale: Stale) -> CanonicalResult:
     models, generator = shipped("small"), seeded(params.seed)
     sums = models.config.sums
     habits = TeacherConfig(left_to_right=params.left_to_right)

@@ -11,7 +11,6 @@ itself with a solution in its context; here it is the teacher of the setting wit
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,14 @@ from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from . import divergences
-from .model import StackedAdamW, StackedDecoder, cosine, generate
+from .checks import whole
+from .divergences import DIVERGENCES, Divergence
+from .draws import uniform
+from .model import StackedDecoder, generate
+from .optimizer import StackedAdamW, cosine
 from .rollout import Tokens
 from .sums import SumsConfig, Verdict, prompts, refine_prompts, verify, write_traces
+from .teacher import Teacher
 
 TRAJECTORIES = ("y_o", "y_r", "y_T")
 CONTEXTS = ("x", "refine")
@@ -33,25 +36,17 @@ SUBSETS = ("all", "wrong", "right", "fail_pass")
 ROWS_AT_ONCE = {"cpu": 256, "cuda": 16_384}  # that a teacher reads; few on the CPU, to stop soon
 ROLLOUTS_AT_ONCE = 400_000  # on CUDA, over all models of a stack
 
-LossFn = Callable[["Method", Tensor, Tensor, Tensor], Tensor]
-LOSSES: dict[str, LossFn] = {  # (method, teacher logits, student logits, tokens) -> nats
-    "forward": lambda m, t, s, y: divergences.forward_kl(t, s, check=False),
-    "reverse": lambda m, t, s, y: divergences.reverse_kl(t, s, check=False),
-    "jensen_shannon": lambda m, t, s, y: divergences.jensen_shannon(t, s, m.beta, check=False),
-    "forward_clip": lambda m, t, s, y: divergences.clipped_forward_kl(t, s, m.cap, check=False),
-    "forward_entropy": lambda m, t, s, y: divergences.entropy_weighted_forward_kl(
-        t, s, check=False
-    ),
-    "reverse_topk": lambda m, t, s, y: divergences.topk_reverse_kl(
-        t, s, m.top_k, m.tail, check=False
-    ),
-    "policy_gradient": lambda m, t, s, y: divergences.policy_gradient_loss(t, s, y, check=False),
-    "monte_carlo_forward": lambda m, t, s, y: divergences.monte_carlo_forward_kl(
-        t, s, y, check=False
-    ),
-    "sft": lambda m, t, s, y: F.cross_entropy(s.flatten(0, -2), y.flatten(), reduction="none").view(
-        y.shape
-    ),
+HARD = "sft"  # the loss that takes tokens as labels: no divergence, nothing is scored
+LOSSES = {  # names of losses, as committed runs hold them, and of their divergences
+    "forward": "forward_kl",
+    "reverse": "reverse_kl",
+    "jensen_shannon": "jensen_shannon",
+    "forward_clip": "clipped_forward_kl",
+    "forward_entropy": "entropy_weighted_forward_kl",
+    "reverse_topk": "topk_reverse_kl",
+    "policy_gradient": "policy_gradient",
+    "monte_carlo_forward": "monte_carlo_forward",
+    HARD: "",
 }
 
 
@@ -62,7 +57,7 @@ class Method(Settings):
     trajectory: str = "y_r"  # y_o, y_r or y_T
     context: str = "refine"  # what the teacher sees as it scores: x, or refine: x and y_o
     privileged: bool = False  # and a reference solution, whenever it reads or writes (OPSD)
-    loss: str = "forward"  # a name in LOSSES; "sft" takes the tokens as labels, nothing is scored
+    loss: str = "forward"  # a name in LOSSES
     cap: float = 0.1  # nats, of forward_clip
     beta: float = 0.5  # of jensen_shannon
     top_k: int = 4  # of reverse_topk
@@ -84,16 +79,20 @@ class Method(Settings):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}."
                 )
-        if self.rollouts < 1 or self.first_tokens < 0 or not 0 <= self.corrupted <= 1:
-            raise ValueError(
-                f"rollouts={self.rollouts} must be at least 1, first_tokens={self.first_tokens} "
-                f"at least 0 and corrupted={self.corrupted} a share in [0, 1]."
-            )
-        if self.cap <= 0 or not 0 <= self.beta <= 1 or self.top_k < 1:
+        for name, low in (("rollouts", 1), ("first_tokens", 0), ("top_k", 1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        if self.cap <= 0 or not 0 <= self.beta <= 1 or not 0 <= self.corrupted <= 1:
             raise ValueError(
                 f"cap={self.cap} must be above 0, beta={self.beta} lie in [0, 1] and "
-                f"top_k={self.top_k} be at least 1."
+                f"corrupted={self.corrupted} be a share in [0, 1]."
             )
+
+    @property
+    def divergence(self) -> Divergence:
+        """What is charged for; hard labels have none."""
+        return DIVERGENCES[
+            LOSSES[self.loss] + "_tail" * (self.tail and self.loss == "reverse_topk")
+        ]
 
 
 def _opd(**settings: object) -> Method:
@@ -111,8 +110,8 @@ METHODS: dict[str, Method] = {
     "opd_policy_gradient": _opd(loss="policy_gradient"),
     "opsd_forward": _opd(privileged=True),
     "opsd_reverse": _opd(privileged=True, loss="reverse"),
-    "sft_teacher": Method(trajectory="y_T", context="x", loss="sft"),
-    "sft_refined": Method(loss="sft"),
+    "sft_teacher": Method(trajectory="y_T", context="x", loss=HARD),
+    "sft_refined": Method(loss=HARD),
     "trd": Method(),
     "trd_from_x": Method(context="x"),
     "trd_reverse": Method(loss="reverse"),
@@ -131,19 +130,6 @@ ABLATIONS: dict[str, Method] = {
 }
 
 
-@runtime_checkable
-class Teacher(Protocol):
-    """What `ExactTeacher` and `LearnedTeacher` share."""
-
-    sums: SumsConfig
-
-    def logits(self, digits: Tensor, tokens: Tensor, **context: Tensor) -> Tensor: ...
-
-    def sample(
-        self, digits: Tensor, *, generator: torch.Generator, **context: Tensor
-    ) -> Tensor: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How long and on what students are trained; the same for all of a stack."""
@@ -155,7 +141,11 @@ class Plan:
     observe_every: int = 0  # steps; 0 is never
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.n_steps % self.rounds:
+        for name, low in (
+            ("n_problems", 1), ("n_steps", 1), ("batch", 1), ("rounds", 1), ("observe_every", 0)
+        ):  # fmt: skip
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=low))
+        if self.n_steps % self.rounds:
             raise ValueError(
                 f"n_steps={self.n_steps} must be a multiple of rounds={self.rounds}, at least 1: "
                 "every round takes as many steps."
@@ -281,7 +271,7 @@ def trajectories(
         check(stale)
         parts.append(_teach(method, teacher, *pair, generator))
     tokens = torch.cat([part[0] for part in parts])
-    scored = method.loss != "sft"
+    scored = method.loss != HARD
     if method.corrupted:
         tokens = _corrupt(sums, tokens, method.corrupted, generator)
     counted = tokens != sums.pad
@@ -318,16 +308,26 @@ def _teach(
     method: Method, teacher: Teacher, digits: Tensor, y_o: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """The trajectory and the teacher's logits on it, of some rows."""
-    known = {"solutions": reference_solutions(teacher.sums, digits)} if method.privileged else {}
-    rewriting = known | {"drafts": y_o} | ({} if method.keep_order else {"keep_order": False})
+    solutions = reference_solutions(teacher.sums, digits) if method.privileged else None
     tokens = y_o
     if method.trajectory != "y_o":
-        given = rewriting if method.trajectory == "y_r" else known
-        tokens = teacher.sample(digits, generator=generator, **given)
-    if method.loss == "sft":
+        tokens = teacher.sample(
+            digits,
+            generator=generator,
+            drafts=y_o if method.trajectory == "y_r" else None,
+            solutions=solutions,
+            keep_order=method.keep_order,
+        )
+    if method.loss == HARD:
         return tokens, None
-    given = rewriting if method.context == "refine" else known
-    return tokens, teacher.logits(digits, tokens, **given)
+    scores = teacher.logits(
+        digits,
+        tokens,
+        drafts=y_o if method.context == "refine" else None,
+        solutions=solutions,
+        keep_order=method.keep_order,
+    )
+    return tokens, scores
 
 
 def reference_solutions(sums: SumsConfig, digits: Int[Tensor, "b n_digits"]) -> Tensor:
@@ -339,10 +339,10 @@ def reference_solutions(sums: SumsConfig, digits: Int[Tensor, "b n_digits"]) -> 
 def _corrupt(sums: SumsConfig, tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Traces of which a share has one of its numbers changed."""
     b, device = len(tokens), tokens.device
-    draw = torch.rand(tokens.shape, generator=generator, device=device)
+    draw = uniform(*tokens.shape, generator=generator)
     at = draw.masked_fill(tokens >= sums.modulus, -1.0).argmax(-1, keepdim=True)
     by = torch.randint(1, sums.modulus, (b, 1), generator=generator, device=device)
-    hit = torch.rand(b, 1, generator=generator, device=device) < share
+    hit = uniform(b, 1, generator=generator) < share
     old = tokens.gather(1, at)
     new = torch.where(hit & (old < sums.modulus), (old + by) % sums.modulus, old)
     return tokens.scatter(1, at, new)
@@ -401,6 +401,20 @@ def distil(
         Cancelled: `stale()` became true.
     """
     _check_arms(arms, teachers, first_students)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+        return _distil(first_students, arms, teachers, digits, plan, observe, stale, progress)
+
+
+def _distil(
+    first_students: StackedDecoder,
+    arms: Sequence[Arm],
+    teachers: Mapping[str, Teacher],
+    digits: Tensor,
+    plan: Plan,
+    observe: Callable[[int, StackedDecoder, list[Tokens]], object] | None,
+    stale: Callable[[], bool],
+    progress: Progress,
+) -> Distilled:
     device = digits.device
     stack = first_students.copies([arm.seed for arm in arms])
     lr = torch.tensor([arm.lr for arm in arms], device=device)
@@ -418,7 +432,7 @@ def distil(
                 for group in groups
             ]
             picks = {
-                seed: torch.rand(
+                seed: uniform(
                     steps_per_round, plan.batch, generator=seeded(7919 * seed + number)
                 ).to(device)
                 for seed in {arm.seed for arm in arms}
@@ -565,6 +579,11 @@ def _bank(
 def _arm_losses(method: Method, batch: tuple, student_logits: Tensor) -> Tensor:
     """Mean nats per counted token of each arm, [g]."""
     _, tokens, counted, teacher_logits = batch
-    nats = LOSSES[method.loss](method, teacher_logits, student_logits, tokens)  # [g, b, n]
+    if teacher_logits is None:
+        nats = F.cross_entropy(student_logits.flatten(0, -2), tokens.flatten(), reduction="none")
+        nats = nats.view(tokens.shape)  # [g, b, n]
+    else:
+        charge = method.divergence
+        nats = charge(teacher_logits, student_logits, method, tokens=tokens, check=False)
     nats = torch.where(counted, nats, 0.0)
     return nats.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)

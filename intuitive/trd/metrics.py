@@ -3,7 +3,6 @@
 `correct` is always [problems, n]: n rollouts of each problem, graded.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +61,6 @@ def _counts(name: str, count: Count) -> Tensor:
     return counts.cpu()
 
 
-@functools.lru_cache(maxsize=4096)
 def _pass_at_k(n: int, c: int, k: int) -> float:
     if n < 1:
         raise ValueError(f"n={n} must be at least 1: draw a rollout first.")

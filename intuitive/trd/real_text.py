@@ -20,6 +20,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2, chat_prompt
 from intuitive.common.training import Progress, silent
 
+from .checks import whole
 from .metrics import bootstrap_mean
 
 ONSET_WORDS = (
@@ -44,6 +45,8 @@ class RealTextParams(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("n_items", "n_steps", "n_kept", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), low=0))
         if self.n_items < 2 or self.n_steps < 3 or not 0 <= self.n_kept <= self.n_items:
             raise ValueError(
                 f"n_items={self.n_items} must be at least 2, n_steps={self.n_steps} at least 3 and "

@@ -2,60 +2,33 @@
 
     wait_map   WAIT mass by error position and delay, false alarms beside it
     rewrites   rollouts and rewrites: who is right, how near to the student, where the loss sits
-    mode_map   `wait_map` of both teachers, for the explorer
 
-The benchmark measures with the first two as well.
+The benchmark measures with both, and the mode map draws the first.
 
 Source: arXiv:2606.08432, sections 4 and 6.4.
 """
 
-import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache, cached
 from jaxtyping import Int
 from torch import Tensor
 
 from intuitive.common.runtime import check, never, seeded
-from intuitive.common.settings import Settings
 
 from . import divergences
-from .committed import Rewrites, WaitMap, setting_config, shipped
-from .methods import METHODS, Teacher, roll, trajectories
+from .methods import METHODS, roll, trajectories
 from .metrics import transitions
 from .model import StackedDecoder
+from .results import Rewrites, WaitMap
 from .sums import SumsConfig, sample_digits, sample_orders, verify, write_traces
-from .teacher import ExactTeacher, TeacherConfig
+from .teacher import Teacher
 
-TEACHERS = ("exact", "learned")
 Stale = Callable[[], bool]
-BATCH = 64  # traces that a learned teacher reads at once
-
-
-def check_teacher(name: str) -> None:
-    """Do nothing if this is one of TEACHERS.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if name not in TEACHERS:
-        raise ValueError(f"teacher={name!r} must be one of {', '.join(TEACHERS)}.")
-
-
-def named_teacher(name: str, setting: str, repair: int | float) -> Teacher:
-    """The exact teacher with λ = `repair`, or the learned one that ships and has no λ to set.
-
-    Raises:
-        ValueError: no such teacher or setting; λ outside [0, 1].
-        FileNotFoundError: the learned teacher's weights are not there.
-    """
-    check_teacher(name)
-    if name == "learned":
-        return shipped(setting).teacher
-    sums = setting_config(setting).sums
-    return ExactTeacher(sums=sums, config=TeacherConfig(repair=repair))
 
 
 @torch.no_grad()
@@ -77,9 +50,8 @@ def wait_map(
     sums, k = teacher.sums, teacher.sums.n_digits
     boundaries = [int(sums.plan) + 2 * steps for steps in range(1, k + 1)]
     planted = _plant(sums, n_traces, seed)
-    # The program answers all rows as fast as a few; the network hears `stale` between its batches.
-    batch = len(planted.tokens) if isinstance(teacher, ExactTeacher) else BATCH
-    device, found = _device(teacher), []
+    batch = teacher.rows_at_once or len(planted.tokens)
+    device, found = teacher.device, []
     for digits, tokens in zip(
         planted.digits.split(batch), planted.tokens.split(batch), strict=True
     ):
@@ -121,7 +93,7 @@ class _Planted:
     shift: Int[Tensor, " b"]  # added to the wrong total where there is one
 
 
-@functools.lru_cache(maxsize=16)
+@cached(cache=LRUCache(16), lock=threading.Lock())
 def _plant(sums: SumsConfig, n_traces: int, seed: int) -> _Planted:
     generator = seeded(seed)
     errors = ("none", *range(sums.n_digits), *(("plan",) if sums.plan else ()))
@@ -138,11 +110,6 @@ def _plant(sums: SumsConfig, n_traces: int, seed: int) -> _Planted:
         tokens = write_traces(sums, digits, orders, shifts=shifts, **planted).tokens
         drawn.append((digits, tokens[:, : sums.clean_length], shift))
     return _Planted(errors, *(torch.cat(parts) for parts in zip(*drawn, strict=True)))
-
-
-def _device(teacher: Teacher) -> torch.device:
-    decoder = getattr(teacher, "decoder", None)
-    return torch.device("cpu") if decoder is None else decoder.embedding.weight.device
 
 
 @torch.no_grad()
@@ -232,54 +199,3 @@ def rewrites(
 
 def _mean_where(values: Tensor, where: Tensor) -> float:
     return float((values * where).sum() / where.sum().clamp(min=1))
-
-
-# ------------------------------------------------------------------------------------- mode map
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModeMapParams(Settings):
-    """Which teacher is asked."""
-
-    setting: str = "small"
-    repair: float = 0.3  # λ of the exact teacher
-    n_traces: int = 64  # per error position
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        setting_config(self.setting)
-        if self.n_traces < 1:
-            raise ValueError(f"n_traces={self.n_traces} must be at least 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModeMapResult:
-    """Both teachers on the same traces."""
-
-    params: ModeMapParams
-    exact: WaitMap
-    learned: WaitMap
-
-
-def mode_map(params: ModeMapParams, *, stale: Stale = never) -> ModeMapResult:
-    """WAIT mass by error position and delay, and false alarms, of both teachers.
-
-    Raises:
-        FileNotFoundError: the setting's weights are not there.
-        Cancelled: `stale()` became true.
-    """
-    of = {"n_traces": params.n_traces, "seed": params.seed}
-    kept = _learned_map(params.setting, **of)
-    if not kept:
-        learned = named_teacher("learned", params.setting, params.repair)
-        kept.append(wait_map("learned", learned, **of, stale=stale))
-    exact = wait_map(
-        "exact", named_teacher("exact", params.setting, params.repair), **of, stale=stale
-    )
-    return ModeMapResult(params=params, exact=exact, learned=kept[0])
-
-
-@functools.lru_cache(maxsize=32)
-def _learned_map(setting: str, n_traces: int, seed: int) -> list[WaitMap]:
-    """Where `mode_map` keeps the learned teacher's map: it has no λ. Empty until measured."""
-    return []

@@ -10,7 +10,7 @@ index from the posterior over orders (left to right, or any order), the total fr
 the answer from the last total. A wrong total can be seen at once; a wrong plan only when all steps
 stand (`sums`). A trace that can no longer be read is ended by EOS.
 
-The teacher's context is a matter of what it starts from:
+Its context is a matter of what it starts from (`Teacher`, the interface of all teachers, says how):
 
     from x          nothing: any order, and the plan guessed with `plan_skill`
     with a draft    the draft's order; the plan too if the draft got to its end and so shows it
@@ -24,6 +24,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +33,66 @@ from torch import Tensor
 from intuitive.common.runtime import check, never
 
 from .sums import Mode, SumsConfig, TraceState, advance, check_rows, fit_drafts, read, start
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What a teacher makes of drafts; filled up with PAD."""
+
+    y_r: Int[Tensor, "b n"]  # its rewrites
+    logits: Float[Tensor, "b n v"]  # of them, in the context in which they were written
+    y_t: Int[Tensor, "b n_own"]  # its own solutions, from x
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Whoever can teach: `ExactTeacher`, and `learned.LearnedTeacher`.
+
+    What a teacher sees beside the problem is given to every method alike: `drafts` [b, n] the
+    students' attempts, `solutions` [b, n] privileged traces, `keep_order=False` to ignore the
+    drafts' order. Without any of them it works from x.
+    """
+
+    sums: SumsConfig
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs have to be."""
+        ...
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Rows after which it should be asked whether anybody still waits; None: any number."""
+        ...
+
+    def logits(
+        self,
+        digits: Tensor,
+        tokens: Tensor,
+        *,
+        drafts: Tensor | None = None,
+        solutions: Tensor | None = None,
+        keep_order: bool = True,
+    ) -> Tensor:
+        """Logits of every token of a trace, given those before it, [b, n, v]."""
+        ...
+
+    def sample(
+        self,
+        digits: Tensor,
+        *,
+        generator: torch.Generator,
+        drafts: Tensor | None = None,
+        solutions: Tensor | None = None,
+        keep_order: bool = True,
+        stale: Callable[[], bool] = never,
+    ) -> Tensor:
+        """Traces of its own at temperature 1, [b, trace_length]."""
+        ...
+
+    def refine(self, digits: Tensor, drafts: Tensor, *, generator: torch.Generator) -> Refined:
+        """Rewrites of drafts, and its own solutions beside them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +116,20 @@ class TeacherConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExactTeacher:
-    """The programmed teacher of one setting; it has no weights and draws on every device.
-
-    The methods take the context as keywords: `drafts` [b, n] the student's attempts, `solutions`
-    [b, n] privileged traces, `keep_order=False` for a reviser that ignores the draft's order.
-    """
+    """The programmed teacher of one setting; it has no weights and draws on every device."""
 
     sums: SumsConfig
     config: TeacherConfig = TeacherConfig()
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU, though it answers wherever its inputs are."""
+        return torch.device("cpu")
+
+    @property
+    def rows_at_once(self) -> None:
+        """A program answers many rows as fast as a few."""
+        return None
 
     def context(
         self,
@@ -162,8 +229,8 @@ class ExactTeacher:
         # Chance of the order so far: 1 from left to right, (K − depth)! / K! among all orders.
         table = [w / (w + (1 - w) * math.exp(math.lgamma(n + 1) - math.lgamma(k + 1)))
                  if w else 0.0 for n in range(k + 1)]  # fmt: skip
-        habit = torch.tensor(table, device=rank.device)[left] * in_order
-        free = (rank >= depth) / left.clamp(min=1)
+        habit = torch.tensor(table, device=rank.device, dtype=torch.float32)[left] * in_order
+        free = (rank >= depth).to(torch.float32) / left.clamp(min=1)
         fresh = habit * (places == depth) + (1 - habit) * free
         known = rank == depth  # this step was done or shown before
         return torch.where(known.any(-1, keepdim=True), known.to(fresh.dtype), fresh)
@@ -206,6 +273,41 @@ class ExactTeacher:
             ended = ended | (token == self.sums.eos)
             state = advance(self.sums, state, token)
         return torch.stack(tokens, dim=1)
+
+    @torch.no_grad()
+    def write(
+        self, state: TraceState, n: int, pick: Callable[[Tensor], Tensor]
+    ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n v"]]:
+        """Up to n tokens from `state` on, and the probabilities that `pick` took them from.
+
+        It ends where every row has; `sample` goes on to `trace_length`.
+        """
+        sums, tokens, seen = self.sums, [], []
+        ended = torch.zeros_like(state.mode, dtype=torch.bool)
+        while len(tokens) < n and not ended.all():
+            seen.append(self.distribution(state))
+            tokens.append(torch.where(ended, sums.pad, pick(seen[-1])))
+            ended = ended | (tokens[-1] == sums.eos)
+            state = advance(sums, state, tokens[-1])
+        return torch.stack(tokens, dim=1), torch.stack(seen, dim=1)
+
+    def refine(
+        self,
+        digits: Int[Tensor, "b n_digits"],
+        drafts: Int[Tensor, "b n_draft"],
+        *,
+        generator: torch.Generator,
+    ) -> Refined:
+        """Rewrites and own solutions in one batch: a draft of PAD tells the program nothing.
+
+        Raises:
+            ValueError: as in `context`.
+        """
+        b, length = len(digits), drafts.shape[1]
+        both = torch.cat([drafts, torch.full_like(drafts, self.sums.pad)])
+        state = self.context(digits.repeat(2, 1), drafts=both)
+        tokens, p = self.write(state, length, lambda p: p.multinomial(1, generator=generator)[:, 0])
+        return Refined(tokens[:b], p[:b].log(), tokens[b:])
 
 
 def _stack(states: Sequence[TraceState]) -> TraceState:

@@ -451,7 +451,7 @@ def test_cache_errors_leave_the_cache_usable():
     [
         ({"max_new_tokens": 0}, "max_new_tokens=0 must be at least 1"),
         ({"max_new_tokens": 61}, "4 prompt tokens and 61 new ones exceed max_positions=64"),
-        ({"temperature": -1.0}, "temperature=-1.0 must not be negative"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be a finite number"),
         ({"temperature": 1.0, "top_k": 0}, "top_k=0 must be at least 1"),
         ({"temperature": 1.0, "top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
         ({"prompt": torch.tensor([1, 2])}, r"prompt has shape \(2,\)"),

@@ -59,3 +59,11 @@ def test_wrong_files_are_named(tmp_path):
     )
     with pytest.raises(ValueError, match="it was changed after the run"):
         load(path)
+
+
+def test_the_seed_is_kept_with_how_it_was_made(tmp_path, as_installed):
+    for seed, kept in ((3, 3), ((0, 1), [0, 1])):
+        _, made = load(save(tmp_path / "x.json", {"a": 1}, seed=seed))
+        assert made["seed"] == kept
+    with pytest.raises(ValueError, match=r"seed=0\.5 must be a whole number"):
+        save(tmp_path / "x.json", {"a": 1}, seed=[0.5])

@@ -203,7 +203,7 @@ def empty_machine(monkeypatch, tmp_path) -> Path:
     """No model anywhere; returns where the cached one would be."""
     monkeypatch.delenv(smollm.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(smollm.file, "cached_model_path", lambda: tmp_path / "cache" / MODEL_FILE)
-    monkeypatch.setattr(smollm.file.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm.file.importlib.util, "find_spec", {"pip": "there"}.get)
     return tmp_path / "cache" / MODEL_FILE
 
 

@@ -31,7 +31,7 @@ from .controls import (
 )
 from .explorer import Explorer
 from .latest import LatestWins
-from .numbers import fixed, number, percent
+from .numbers import chosen, fixed, number, percent
 from .questions import CheckYourself
 from .scene import (
     Arithmetic,
@@ -82,6 +82,7 @@ __all__ = [
     "Tokens",
     "View",
     "Words",
+    "chosen",
     "fixed",
     "number",
     "percent",

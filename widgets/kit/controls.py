@@ -24,6 +24,8 @@ class Control:
         label: short visible name.
         help: one sentence shown under the control, or empty.
         more: stands under "More controls" instead of being visible at once.
+        heavy: moving it computes for longer than a picture takes to draw (it trains, sweeps, or
+            runs a network anew), so that no target of speed holds for it.
     """
 
     kind: ClassVar[str]
@@ -31,6 +33,7 @@ class Control:
     label: str
     help: str = ""
     more: bool = False
+    heavy: bool = False
 
     def spec(self) -> dict[str, Any]:
         """The declaration as JSON for the browser."""
@@ -356,6 +359,7 @@ class Declaration:
             "tokens": self.tokens.spec() if self.tokens else None,
             "predict": self.predict.spec() if self.predict else None,
             "hero": self.hero.spec() if self.hero else None,
+            "poster": self.with_presets(self.poster),
             "tabs": list(self.tabs),
             "steps": [{**vars(step), "sets": self.with_presets(step.sets)} for step in self.steps],
         }

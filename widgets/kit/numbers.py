@@ -39,6 +39,11 @@ def fixed(value: int | float, decimals: int = 2, *, unit: str = "", sign: bool =
     return f"{text} {unit}" if unit else text
 
 
+def chosen(value: int | float) -> str:
+    """A number that somebody chose, as it was chosen: w = 0.5, not 0.500."""
+    return f"{value:g}".replace("-", MINUS)
+
+
 def percent(share: int | float, decimals: int = 0) -> str:
     """A share as percent; a share that is not quite all or nothing is never rounded to it."""
     text = fixed(100 * share, decimals)

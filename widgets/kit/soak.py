@@ -163,14 +163,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("names", nargs="*", help="explorers; all of them by default")
     chosen = parser.parse_args()
-    from ..panels import EXPLORERS
+    from .. import catalogue
 
-    unknown = sorted(set(chosen.names) - set(EXPLORERS))
+    makers = catalogue.explorers()
+    unknown = sorted(set(chosen.names) - set(makers))
     if unknown:
-        parser.error(f"no explorer is named {', '.join(unknown)}; there are {', '.join(EXPLORERS)}")
+        parser.error(f"no explorer is named {', '.join(unknown)}; there are {', '.join(makers)}")
     failed = False
-    for name in chosen.names or EXPLORERS:
-        report = soak(EXPLORERS[name], events=chosen.events, seed=chosen.seed)
+    for name in chosen.names or makers:
+        report = soak(makers[name], events=chosen.events, seed=chosen.seed)
         print(report, flush=True)
         for error in report.errors[:5]:
             print("   ", error, flush=True)

@@ -55,10 +55,11 @@ class TensorCache:
             raise ValueError(f"batch={batch} and capacity={capacity} must be at least 1.")
         self.length = 0
         self.capacity = capacity
-        self._parts = {
-            name: torch.empty(batch, capacity, *entry, device=device, dtype=dtype)
-            for name, entry in parts.items()
-        }
+        with torch.inference_mode(False):  # else it could be written in inference mode only
+            self._parts = {
+                name: torch.empty(batch, capacity, *entry, device=device, dtype=dtype)
+                for name, entry in parts.items()
+            }
 
     def append(self, **new: Tensor) -> dict[str, Tensor]:
         """Add n tokens to every part; returns views of all tokens held, each [b, m, ...].
@@ -106,7 +107,8 @@ class TensorCache:
         rows = next(iter(self._parts.values())).shape[0]
         if not 0 <= int(batch_index.min()) <= int(batch_index.max()) < rows:
             raise ValueError(f"batch_index={batch_index.tolist()} must lie in [0, {rows}).")
-        self._parts = {name: part[batch_index] for name, part in self._parts.items()}
+        with torch.inference_mode(False):
+            self._parts = {name: part[batch_index] for name, part in self._parts.items()}
 
     def nbytes(self) -> dict[str, int]:
         return {

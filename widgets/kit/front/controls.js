@@ -227,6 +227,7 @@ const MAKERS = {
 // `set` takes values by control name.
 function makeControl(spec, set) {
   const control = MAKERS[spec.kind](spec, (value) => set({ [spec.name]: value }), set);
+  if (spec.heavy) control.focusable.dataset.heavy = "";
   if (spec.help) {
     const id = freshId("help");
     control.element.append(make("p", { id, class: "intuitive-help", text: spec.help }));

@@ -468,7 +468,7 @@ function render({ model, el }) {
       const asks = spec.predict ? `${spec.predict.question} ` : "";
       root.append(make("p", { class: "intuitive-run-this", text: `${asks}Run this cell to move it.` }));
       body.hidden = !hero && Boolean(spec.predict); // plots at their defaults would answer it
-      hero?.seek("first");
+      go({ ...spec.defaults, ...spec.poster }, "first");
     },
   };
 

@@ -151,7 +151,8 @@ function labelPlace({ kind, place }, now) {
     const [atLeft, atRight] = now.dx < 0 ? [now.dy, 0] : [0, now.dy];
     if (place === "left") return [left - GAP, atLeft, "end", "0.35em"];
     if (place === "right") return [right + GAP, atRight, "start", "0.35em"];
-    top = bottom = now.dy / 2; // above and below stand at the middle
+    [top, bottom] = [Math.min(0, now.dy), Math.max(0, now.dy)];
+    if (place === "center") return [now.dx / 2, now.dy / 2, "middle", "0.35em"];
   }
   const [x, y] = [(left + right) / 2, (top + bottom) / 2];
   if (place === "left") return [left - GAP, y, "end", "0.35em"];
@@ -191,8 +192,19 @@ function newMark(mark) {
   return node;
 }
 
+// What dressMark goes by, as one text.
+function lookOf(mark) {
+  const { fill, stroke, dash, label, place, size, link, text, anchor, bold, mono } = mark;
+  const open = isOpen(mark) ? mark.width : null;
+  const told = [isLive(mark), Boolean(mark.click), Boolean(mark.drag), open, mark.opacity < 0.5];
+  return [fill, stroke, dash, label, place, size, link, text, anchor, bold, mono, told].join("\t");
+}
+
 // Colours, texts and names of a mark: at once, or as the style sheet blends colours.
 function dressMark(node, mark) {
+  const look = lookOf(mark);
+  if (node.look === look) return;
+  node.look = look;
   const { shape } = node;
   const { kind, fill, stroke, dash, link } = mark;
   const open = isOpen(mark);
@@ -291,7 +303,6 @@ function makeSwarms(canvas) {
   return {
     // New goals; says whether anything has to move. `buffer` holds all positions.
     aim(marks, buffer, scene) {
-      size = scene;
       let moves = false;
       const wanted = new Set();
       for (const mark of marks) {
@@ -324,7 +335,8 @@ function makeSwarms(canvas) {
       if (share === 1) for (const [key, { toAlpha }] of swarms) if (!toAlpha) swarms.delete(key);
       draw();
     },
-    fit() {
+    fit(scene) {
+      size = scene;
       const width = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1));
       if (!width) return;
       const height = Math.round((width * size.height) / size.width);
@@ -501,6 +513,8 @@ function makeHero(spec, { model, bus, set, controls }) {
   let index = 0;
   let drawn = false;
   let motion = Promise.resolve();
+  let showing = Promise.resolve();
+  let busyUntil = 0;
   const layers = new Set();
   const heard = new Set();
   let hover = null; // the mark under the pointer, and the one the arrow keys are at: as nodes
@@ -515,11 +529,12 @@ function makeHero(spec, { model, bus, set, controls }) {
     if (node.mark === mark && !back) return node.moving;
     node.leaving = false;
     node.mark = mark;
+    const { look } = node;
     dressMark(node, mark);
     node.goal = numbersOf(mark);
     node.goal.d = mark.d;
     if (held?.node === node) Object.assign(node.goal, pulled());
-    drawMark(node, !node.placed, true); // the label's place and the stroke may be new
+    drawMark(node, !node.placed, look !== node.look); // its label may stand elsewhere now
     node.placed = true;
     node.moving = back || Object.keys(node.goal).some((name) => node.goal[name] !== node.now[name]);
     return node.moving;
@@ -586,12 +601,17 @@ function makeHero(spec, { model, bus, set, controls }) {
       swarms.move(1);
       motion = Promise.resolve();
     } else {
+      // A quick film runs evenly. While a slider is dragged, pictures come faster than motions end:
+      // one that began slowly every time would never get anywhere.
       const brisk = player.playing() && header.pace < 1.5 * MOTION_MS;
+      const overtaken = performance.now() < busyUntil;
+      busyUntil = performance.now() + MOTION_MS;
+      const ease = brisk ? d3.easeLinear : overtaken ? d3.easeCubicOut : d3.easeCubicInOut;
       const pass = (selection) =>
         selection
           .transition()
           .duration(brisk ? header.pace : MOTION_MS)
-          .ease(brisk ? d3.easeLinear : d3.easeCubicInOut);
+          .ease(ease);
       leaving.each(function () {
         this.leaving = true;
         this.goal = { ...this.goal, opacity: 0 };
@@ -651,18 +671,30 @@ function makeHero(spec, { model, bus, set, controls }) {
     const { x, y } = current.goal;
     write(ring, { x: x + box.x - 5, y: y + box.y - 5, width: box.width + 10, height: box.height + 10 });
   };
-  const say = (node, by) => bus.light(node.mark.link, by, node.mark.words);
-  // After every picture: what was lit goes on, what has gone lets go.
+  let spoke = ""; // of pointer and keyboard, who lit last
+  const say = (node, by) => {
+    spoke = by;
+    bus.light(node.mark.link, by, node.mark.words);
+  };
+  const isGone = (node) => !node || node.leaving || !node.isConnected;
+  const refreshHover = () => {
+    if (hover && !isGone(hover)) return say(hover, hoverSource);
+    if (hover) bus.dark(hoverSource);
+    hover = null;
+  };
+  const refreshFocus = () => {
+    if (current && !isGone(current)) {
+      if (document.activeElement === svg) say(current, focusSource);
+      return;
+    }
+    if (current) bus.dark(focusSource);
+    current = null;
+  };
+  // After every picture: what was lit goes on with its new words, what has gone lets go.
   const refresh = () => {
-    const gone = (node) => !node || node.leaving || !node.isConnected;
-    if (gone(hover)) {
-      if (hover) bus.dark(hoverSource);
-      hover = null;
-    } else say(hover, hoverSource);
-    if (gone(current)) {
-      if (current) bus.dark(focusSource);
-      current = null;
-    } else if (document.activeElement === svg) say(current, focusSource);
+    const order = [refreshHover, refreshFocus];
+    if (spoke === hoverSource) order.reverse(); // who lit last stays on top
+    for (const again of order) again();
     light();
     drawRing();
   };
@@ -806,6 +838,9 @@ function makeHero(spec, { model, bus, set, controls }) {
     if (svg.dataset.dragged) tellControls();
     held = null;
   };
+  // The style sheet's touch-action does not reach parts of an SVG in every browser.
+  const noScroll = (event) => held && event.preventDefault();
+  svg.addEventListener("touchmove", noScroll, { passive: false });
   for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
     svg.addEventListener(end, release);
   }
@@ -815,7 +850,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   const fit = () => {
     if (!header || !svg.clientWidth) return;
     svg.style.setProperty("--scale", short(svg.clientWidth / header.width));
-    swarms.fit();
+    swarms.fit(header);
   };
   const onResize = new ResizeObserver(fit);
   onResize.observe(stage);
@@ -838,17 +873,19 @@ function makeHero(spec, { model, bus, set, controls }) {
   return {
     element,
     // A header and the bytes of its swarms, as scene.py wires them.
-    async show(newHeader, bytes) {
+    show(newHeader, bytes) {
       header = newHeader;
       const { buffer: all, byteOffset, byteLength } = bytes ?? new Uint8Array(0);
       buffer = all.slice(byteOffset, byteOffset + byteLength); // begins at an even byte
       keep();
       write(svg, { viewBox: `0 0 ${header.width} ${header.height}` });
       player.show(frames, index, header);
-      fit();
-      d3 ??= (await loadMotion(model)).d3;
-      fit();
-      goTo(index);
+      const begin = async () => {
+        d3 ??= (await loadMotion(model)).d3;
+        fit();
+        goTo(index);
+      };
+      return (showing = begin());
     },
     // "first", "last", "play", the label of a frame, an index, or {label, stage}.
     seek(where) {
@@ -875,7 +912,10 @@ function makeHero(spec, { model, bus, set, controls }) {
     },
     theme: () => swarms.renew(),
     settled: () =>
-      Promise.race([motion, new Promise((resolve) => setTimeout(resolve, PATIENT_MS))]),
+      Promise.race([
+        showing.then(() => motion),
+        new Promise((resolve) => setTimeout(resolve, PATIENT_MS)),
+      ]),
     stop() {
       player.pause();
       onResize.disconnect();

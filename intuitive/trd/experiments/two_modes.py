@@ -1,0 +1,195 @@
+"""One target with two modes: what every divergence charges, and where it pulls.
+
+The teacher puts λ on WAIT and the rest on going on; the student puts ε there. Beside it stands the
+textbook's picture of the same: one Gaussian fitted to two humps by either KL.
+
+Source: arXiv:2606.08432, section 4.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from intuitive.common.runtime import check, never
+from intuitive.common.settings import Settings
+from intuitive.common.training import Progress, silent
+
+from ..checks import whole
+from ..divergences import DIVERGENCES, WHOLE
+from ..sums import SumsConfig, write_traces
+from ..teacher import ExactTeacher, TeacherConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoModesParams(Settings):
+    """A teacher that puts λ on WAIT and a student that puts ε there."""
+
+    repair: float = 0.3  # λ
+    onset: float = 1e-4  # ε, the student's mass on the onset
+    temperature: float = 1.0  # divides both sides' logits before they are compared
+    beta: float = 0.5  # of Jensen–Shannon
+    cap: float = 0.1  # nats, of the clip
+    top_k: int = 1  # tokens kept of the teacher's
+    full: bool = False  # all tokens of the small setting instead of two
+    distance: float = 4.0  # between the two humps that one Gaussian is fitted to
+
+    def __post_init__(self) -> None:
+        for name in ("repair", "onset"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must lie in (0, 1): both moves are possible."
+                )
+        object.__setattr__(self, "top_k", whole("top_k", self.top_k, low=1))
+        if self.temperature <= 0 or self.distance < 0:
+            raise ValueError(
+                f"temperature={self.temperature} must be above 0 and distance={self.distance} "
+                "not below."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What one divergence makes of the target."""
+
+    name: str
+    loss: float  # nats
+    gradient: tuple[float, ...]  # on the student's own logits; a step goes against it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One Gaussian in the place of two."""
+
+    name: str  # "forward_kl" or "reverse_kl"
+    mean: float
+    std: float
+    divergence: float  # nats
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoModesResult:
+    """Bars, charges and fits."""
+
+    params: TwoModesParams
+    tokens: tuple[str, ...]
+    onset_token: int  # its place among the tokens
+    teacher: tuple[float, ...]  # probabilities, at the temperature
+    student: tuple[float, ...]  # likewise
+    charges: tuple[Charge, ...]
+    humps: tuple[tuple[float, float, float], ...]  # weight, mean, std of the two to be fitted
+    fits: tuple[Fit, ...]
+
+    def charge(self, name: str) -> Charge:
+        """The charge of a divergence by name."""
+        return next(one for one in self.charges if one.name == name)
+
+
+def run(
+    params: TwoModesParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
+) -> TwoModesResult:
+    """Losses and gradients of every divergence on one two-mode target, and two Gaussian fits.
+
+    With two tokens the teacher is (1 − λ, λ) on continue and WAIT and the student (1 − ε, ε). With
+    all tokens the teacher is the exact one at a boundary after a wrong total, and the student has
+    its distribution without a repair, with ε moved to WAIT. The temperature divides both sides'
+    logits before they are compared, so gradients carry a factor 1/T.
+
+    Raises:
+        ValueError: `top_k`, `cap` or `beta` out of range, as in `divergences`.
+        Cancelled: `stale()` became true.
+    """
+    check(stale)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+        return _charges(params)
+
+
+def _charges(params: TwoModesParams) -> TwoModesResult:
+    if params.full:
+        names, teacher, student, onset = _boundary(params)
+    else:
+        names, onset = ("continue", "WAIT"), 1
+        teacher = torch.tensor([1 - params.repair, params.repair], dtype=torch.float64)
+        student = torch.tensor([1 - params.onset, params.onset], dtype=torch.float64)
+    teacher_logits, student_logits = teacher.log(), student.log()
+    charges = []
+    for name in WHOLE:
+        logits = student_logits.clone().requires_grad_()
+        loss = DIVERGENCES[name](teacher_logits, logits, params, temperature=params.temperature)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        plain = tuple((gradient + 0.0).tolist())  # no negative zeros
+        charges.append(Charge(name=name, loss=loss.item() + 0.0, gradient=plain))
+    humps = ((1 - params.repair, 0.0, 1.0), (params.repair, params.distance, 0.6))
+    return TwoModesResult(
+        params=params,
+        tokens=names,
+        onset_token=onset,
+        teacher=tuple((teacher_logits / params.temperature).softmax(-1).tolist()),
+        student=tuple((student_logits / params.temperature).softmax(-1).tolist()),
+        charges=tuple(charges),
+        humps=humps,
+        fits=(_forward_fit(humps), _reverse_fit(humps)),
+    )
+
+
+def _boundary(params: TwoModesParams) -> tuple[tuple[str, ...], Tensor, Tensor, int]:
+    """Token names, teacher, student and the onset after one wrong total of the small setting."""
+    sums = SumsConfig()
+    digits = torch.tensor([[3, 5, 2, 6]])
+    order = torch.tensor([[3, 2, 1, 0]])
+    tokens = write_traces(sums, digits, order, shifts=torch.tensor([[1, 0, 0, 0]])).tokens[:, :3]
+    teacher, without = (
+        ExactTeacher(sums=sums, config=TeacherConfig(repair=repair))
+        .logits(digits, tokens)[0, 2]
+        .double()
+        .softmax(-1)
+        for repair in (params.repair, 0.0)
+    )
+    onset = torch.arange(sums.vocab_size) == sums.wait
+    student = torch.where(onset, params.onset, without * (1 - params.onset) / (1 - without[onset]))
+    return tuple(sums.name(i) for i in range(sums.vocab_size)), teacher, student, sums.wait
+
+
+Humps = Sequence[tuple[float, float, float]]
+
+
+def _log_density(x: Tensor, humps: Humps) -> Tensor:
+    parts = [
+        math.log(w) - math.log(std * math.sqrt(2 * math.pi)) - 0.5 * ((x - mean) / std) ** 2
+        for w, mean, std in humps
+    ]
+    return torch.stack(parts).logsumexp(0)
+
+
+def _forward_fit(humps: Humps) -> Fit:
+    """The Gaussian nearest by KL(humps ‖ Gaussian): it has their mean and variance."""
+    mean = sum(w * m for w, m, _ in humps)
+    std = math.sqrt(sum(w * (s**2 + (m - mean) ** 2) for w, m, s in humps))
+    x = torch.linspace(-8.0, 24.0, 6401, dtype=torch.float64)
+    log_p, log_q = _log_density(x, humps), _log_density(x, [(1.0, mean, std)])
+    kl = float(torch.trapezoid(log_p.exp() * (log_p - log_q), x))
+    return Fit(name="forward_kl", mean=mean, std=std, divergence=kl)
+
+
+def _reverse_fit(humps: Humps) -> Fit:
+    """The Gaussian nearest by KL(Gaussian ‖ humps), found on a grid made finer three times."""
+    z = torch.linspace(-6.0, 6.0, 241, dtype=torch.float64)
+    weight = (-0.5 * z**2).exp()
+    weight = weight / weight.sum()
+    low, high = min(m for _, m, _ in humps) - 1, max(m for _, m, _ in humps) + 1
+    means = torch.linspace(low, high, 41, dtype=torch.float64)
+    stds = torch.logspace(math.log10(0.2), math.log10(4.0), 31, dtype=torch.float64)
+    for _ in range(3):
+        m, s = means[:, None, None], stds[None, :, None]
+        log_q = -0.5 * z**2 - 0.5 * math.log(2 * math.pi) - s.log()
+        kl = (weight * (log_q - _log_density(m + s * z, humps))).sum(-1)  # [means, stds]
+        i, j = divmod(int(kl.argmin()), kl.shape[1])
+        best = Fit(
+            name="reverse_kl", mean=float(means[i]), std=float(stds[j]), divergence=float(kl[i, j])
+        )
+        gap, ratio = float(means[1] - means[0]), float(stds[1] / stds[0])
+        means = torch.linspace(best.mean - gap, best.mean + gap, 21, dtype=torch.float64)
+        stds = best.std * ratio ** torch.linspace(-1.0, 1.0, 21, dtype=torch.float64)
+    return best

@@ -1,0 +1,52 @@
+"""Committed results: typed, kept, and refused in words."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from intuitive.common import records, results
+
+
+@dataclass(frozen=True)
+class Pair:
+    left: int
+    right: tuple[float, ...]
+
+
+@pytest.fixture
+def committed(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "path", lambda name: tmp_path / f"{name}.json")
+    results.load.cache_clear()
+    made = {"config": {"size": 2}, "commit": "0" * 40, "seed": 5}
+    records.save(tmp_path / "pair.json", {"left": 1, "right": [0.5], "more": 0}, **made)
+    yield tmp_path / "pair.json"
+    results.load.cache_clear()
+
+
+def test_values_are_typed_and_read_once(committed):
+    found = results.load("pair", Pair)
+    assert found.values == Pair(1, (0.5,))
+    assert found.made.seed == 5
+    assert results.load("pair", Pair) is found
+
+
+def test_an_edited_config_is_refused(committed):
+    saved = json.loads(committed.read_text())
+    saved["made"]["config"]["size"] = 3
+    committed.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="changed after the run"):
+        results.load("pair", Pair)
+
+
+def test_an_unknown_name_lists_those_there_are(committed):
+    with pytest.raises(FileNotFoundError, match="no committed result 'pear'; there are pair"):
+        results.load("pear", Pair)
+
+
+def test_another_type_names_the_command(committed):
+    saved = json.loads(committed.read_text())
+    saved["values"]["left"] = "one"
+    committed.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r"does not hold a Pair.*Run its command again: "):
+        results.load("pair", Pair)

@@ -1,0 +1,162 @@
+"""Stand-ins for what ships: untrained models, failed rollouts written by hand, made-up results.
+
+With them an explorer's test says what stands where, whatever was trained.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from intuitive.trd import canonical, trained
+from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
+from intuitive.trd.experiments import mode_map, results, train, trajectory
+from intuitive.trd.experiments.trajectory import FailedRollouts
+from intuitive.trd.learned import LearnedTeacher
+from intuitive.trd.methods import ABLATIONS, METHODS
+from intuitive.trd.metrics import Interval
+from intuitive.trd.model import StackedDecoder
+from intuitive.trd.results import MethodRow, Methods, Point, Rewrites
+from intuitive.trd.sums import sample_digits, write_traces
+from intuitive.trd.trained import Shipped
+from intuitive.widgets.trd import results as results_widget
+from intuitive.widgets.trd import train as train_widget
+
+
+@pytest.fixture(autouse=True)
+def no_home_of_the_user(tmp_path, monkeypatch):
+    """Answers and the like are written here."""
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def both_models():
+    """Untrained models of either setting."""
+    return {name: untrained(name) for name in SETTINGS}
+
+
+def untrained(name):
+    config = setting_config(name)
+    teacher = StackedDecoder.fresh(teacher_decoder(config), [0]).decoder()
+    students = StackedDecoder.fresh(student_decoder(config), range(2))
+    for module in (teacher, students):
+        module.requires_grad_(False)
+    return Shipped(name, config, LearnedTeacher(config.sums, teacher), students, {})
+
+
+@pytest.fixture(scope="session")
+def models(both_models):
+    return both_models["small"]
+
+
+@pytest.fixture(scope="session")
+def late_failures(both_models):
+    """Rollouts from right to left: a wrong plan, and a wrong total at step 2."""
+    models = both_models["late"]
+    sums = models.config.sums
+    digits = sample_digits(sums, 2, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(sums.n_digits).flip(0).expand(2, -1)
+    shifts = torch.zeros_like(digits)
+    shifts[1, 1] = 5
+    plan_shifts = torch.tensor([1, 0])
+    traces = write_traces(sums, digits, order, shifts=shifts, plan_shifts=plan_shifts)
+    return FailedRollouts(
+        models.students.copies([0]).decoder(), digits, traces.tokens, torch.tensor([0, 4])
+    )
+
+
+@pytest.fixture(scope="session")
+def failures(models):
+    """Rollouts from right to left, three with an error at step 2 and two at step 4."""
+    sums = models.config.sums
+    digits = sample_digits(sums, 5, generator=torch.Generator().manual_seed(0))
+    order = torch.arange(sums.n_digits).flip(0).expand(5, -1)
+    shifts = torch.zeros_like(digits)
+    for row, step in enumerate((1, 3, 1, 3, 1)):
+        shifts[row, step] = 2
+    return FailedRollouts(
+        models.students.copies([0]).decoder(),
+        digits,
+        write_traces(sums, digits, order, shifts=shifts).tokens[:, : sums.clean_length],
+        2 * shifts.argmax(-1) + 1,
+    )
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, both_models, failures, late_failures, measured):
+    """Explorers meet these instead of what ships."""
+    failed = {"small": failures, "late": late_failures}
+    for room in (canonical, train, trained):
+        monkeypatch.setattr(room, "shipped", both_models.__getitem__)
+    monkeypatch.setattr(trajectory, "failed_rollouts", lambda setting, seed: failed[setting])
+    for room in (results, results_widget, train_widget):
+        monkeypatch.setattr(room, "methods", lambda setting: measured)
+    forget()
+    yield
+    forget()
+
+
+def forget():
+    """What is kept belongs to other models."""
+    for kept in (trajectory._seen, mode_map.learned_map):
+        kept.cache_clear()
+
+
+def row(name, *, rounds=1, teacher="exact", repair=0.3, **changed):
+    """A made-up row; its numbers differ from method to method."""
+    place = (list(METHODS) + list(ABLATIONS)).index(name)
+    accuracy = 0.3 + 0.02 * place
+    values = {
+        "lr": 1e-3,
+        "validation": {"0.001": 0.5},
+        "accuracy": Interval(accuracy, accuracy - 0.04, accuracy + 0.03),
+        "accuracy_by_seed": (accuracy,),
+        "pass_at": {"1": accuracy, "4": accuracy + 0.1, "16": 0.99},
+        "wait": 0.4,
+        "correct_after_wait": 0.1,
+        "idle_wait": 0.01,
+        "plan_right": None,
+        "order_kept": 0.2 + 0.01 * place,
+        "distinct_orders": 2.5,
+        "well_formed": 0.9,
+        "length": 11.0,
+        "teacher_generated": 2000.0,
+        "teacher_scored": 7000.0,
+        "student_generated": 5000.0,
+        "curve": tuple(
+            Point(step=step, teacher_tokens=9000.0 * share, student_tokens=1.0,
+                  accuracy=0.2 + share / 10, pass_at_4=0.5)
+            for step, share in ((0, 0.5), (240, 1.0))
+        ),
+    }  # fmt: skip
+    return MethodRow(
+        name=name, teacher=teacher, repair=repair, rounds=rounds, **{**values, **changed}
+    )
+
+
+@pytest.fixture(scope="session")
+def measured():
+    numbers = {field.name: 0.25 for field in dataclasses.fields(Rewrites)}
+    return Methods(
+        setting="small",
+        seeds=2,
+        first_accuracy=(0.5, 0.6),
+        first_order=0.8,
+        rewrites=(
+            Rewrites(**numbers | {"teacher": "exact", "fail_pass": 0.4, "pass_fail": 0.01}),
+            Rewrites(**numbers | {"teacher": "learned"}),
+        ),
+        wait_maps=(),
+        rows=tuple(
+            row(name, rounds=rounds, teacher=teacher)
+            for rounds in (1, 8)
+            for teacher in ("exact", "learned")
+            for name in METHODS
+        ),
+        ablations=tuple(row(name) for name in ABLATIONS),
+        dose=tuple(
+            row(name, repair=repair, wait=repair / 2)
+            for name in ("opd_forward", "trd")
+            for repair in (0.0, 0.3, 0.6)
+        ),
+    )

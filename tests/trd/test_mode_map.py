@@ -1,0 +1,97 @@
+"""Where teachers say WAIT, as measured and as drawn."""
+
+import dataclasses
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from intuitive.common.runtime import Cancelled
+from intuitive.trd import trained
+from intuitive.trd.experiments import mode_map
+from intuitive.trd.experiments.mode_map import ModeMapParams
+from intuitive.trd.results import WaitMap
+from intuitive.trd.trained import WEIGHTS
+from intuitive.widgets.trd import mode_map as widget
+
+needs_weights = pytest.mark.skipif(
+    not (WEIGHTS / "small.safetensors").is_file(), reason="no weights of the small setting"
+)
+
+
+def readouts(view):
+    return {readout.label: readout for readout in view.readouts}
+
+
+def named(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+@needs_weights
+def test_mode_map_reads_both_teachers_on_one_setting():
+    found = mode_map.run(ModeMapParams(repair=0.6, n_traces=16))
+    assert found.exact.by_error["0"] == pytest.approx((0.6,) * 4, abs=2e-3)
+    assert found.learned.by_error.keys() == found.exact.by_error.keys()
+    assert len(found.learned.clean) == 4
+    again = mode_map.run(ModeMapParams(repair=0.2, n_traces=16))
+    assert again.learned is found.learned and again.exact.by_error["0"][0] < 0.21
+    with pytest.raises(ValueError, match="setting='huge' must be one of small, late"):
+        ModeMapParams(setting="huge")
+    with pytest.raises(Cancelled):
+        mode_map.run(ModeMapParams(), stale=lambda: True)
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_maps_show_every_mass_and_nothing_where_no_step_is_left():
+    exact = WaitMap(teacher="exact", by_error={"0": (0.3, 0.2), "1": (0.1,)}, clean=(0.0, 0.01),
+                    worst_clean=0.01, consistent=1.0, repaired=0.0)  # fmt: skip
+    learned = dataclasses.replace(exact, teacher="learned", clean=(0.0, 0.05), worst_clean=0.05)
+    maps = {"exact": exact, "learned": learned}
+    figure = go.Figure(widget.map_figure(maps))
+    assert [list(line) for line in figure.data[0].z] == [[0.3, 0.2], [0.1, None]]
+    assert list(figure.layout.yaxis.ticktext) == ["step 1", "step 2"]
+    drawn = named(go.Figure(widget.clean_figure(maps)), "the trained network")
+    assert list(drawn.y) == [0.0, 0.05] and list(drawn.x) == [1, 2]
+    params = ModeMapParams()
+    view = widget.present_map(mode_map.ModeMapResult(params=params, exact=exact, learned=learned))
+    alarms = {label: readout.alarm for label, readout in readouts(view).items() if "alarm" in label}
+    assert list(alarms.values()) == [False, True]
+    assert widget.after_errors(exact) == pytest.approx(0.2)
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_the_program_says_wait_with_the_sliders_mass():
+    explorer = widget.explorer(repair=0.6, n_traces=16)
+    assert explorer.status["state"] == "done", explorer.status
+    drawn = np.array(go.Figure(explorer.view.figure("maps")).data[0].z, dtype=float)
+    assert np.nanmin(drawn) == pytest.approx(0.6, abs=0.002) == np.nanmax(drawn)
+    assert np.isnan(drawn).sum() == 6  # an error at step 2 of 4 has 3 boundaries left, and so on
+    explorer.close()
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_wrong_plan_is_a_row_of_its_own():
+    """In the late setting: 8 totals and the plan by 8 delays; the program sees the plan last."""
+    explorer = widget.explorer(setting="late", repair=0.6, n_traces=16)
+    assert explorer.status["state"] == "done", explorer.status
+    figure = go.Figure(explorer.view.figure("maps"))
+    drawn = np.array(figure.data[0].z, dtype=float)
+    assert drawn.shape == (9, 8) and figure.layout.yaxis.ticktext[-1] == "plan"
+    assert drawn[-1] == pytest.approx([0.0] * 7 + [0.6], abs=0.002)
+    assert np.nanmin(drawn[:-1]) == pytest.approx(0.6, abs=0.002) == np.nanmax(drawn[:-1])
+    assert readouts(explorer.view)["the program: WAIT after a wrong total"].value == "0.60"
+    assert "A wrong plan shows when all steps stand: there they say it with 0.60" in (
+        explorer.summary
+    )
+    explorer.close()
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_another_lambda_asks_the_network_nothing_again(monkeypatch):
+    explorer = widget.explorer(n_traces=16)
+    learned = explorer.result.learned
+    monkeypatch.setattr(trained, "shipped", None)
+    explorer.set(repair=0.6)
+    assert explorer.wait() and explorer.status["state"] == "done", explorer.status
+    assert explorer.result.learned is learned and "λ = 0.6" in explorer.summary
+    explorer.close()

@@ -1,0 +1,218 @@
+"""Shipped weights load as they were saved; committed results show what the lesson says."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from intuitive.common import records
+from intuitive.trd import config
+from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
+from intuitive.trd.model import StackedDecoder
+from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
+from intuitive.trd.trained import load_shipped, save_shipped
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks/results"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def untrained(tmp_path) -> Path:
+    config = setting_config("small")
+    teacher = StackedDecoder.fresh(teacher_decoder(config), [0])
+    students = StackedDecoder.fresh(student_decoder(config), range(2))
+    save_shipped(tmp_path, "small", teacher, students, {"command": "a test"})
+    return tmp_path
+
+
+def test_weights_come_back_rounded_to_half(untrained):
+    models = load_shipped("small", folder=untrained)
+    want = StackedDecoder.fresh(student_decoder(models.config), range(2)).weights
+    assert torch.equal(models.students.weights, want.half().float())
+    assert models.made["command"] == "a test"
+    assert not models.students.weights.requires_grad
+
+
+def test_weights_of_another_config_are_refused(untrained, monkeypatch):
+    changed = dataclasses.replace(
+        setting_config("small"),
+        student=dataclasses.replace(setting_config("small").student, n_steps=1),
+    )
+    monkeypatch.setitem(config.SETTINGS, "small", changed)
+    with pytest.raises(ValueError, match="trained with another config: run benchmarks/trd_methods"):
+        load_shipped("small", folder=untrained)
+    with pytest.raises(ValueError, match="setting='big' must be one of small, late"):
+        load_shipped("big")
+    with pytest.raises(FileNotFoundError):
+        load_shipped("late", folder=untrained)
+
+
+def test_the_benchmark_writes_what_the_package_reads(untrained, monkeypatch):
+    bench = script("trd_methods")
+    tiny = dataclasses.replace(
+        bench.Sweep.small("small"),
+        lrs=(1e-3,),
+        plan=bench.Plan(n_problems=8, n_steps=2, batch=4),
+        rounds=(1,),
+        methods=("trd",),
+        ablations=("opd_forward_x3",),
+        doses=(0.5,),
+        n_traces=2,
+    )
+    monkeypatch.setattr(bench.Sweep, "small", lambda setting: tiny)
+    monkeypatch.setattr(bench, "rewrites", lambda name, teacher, students: _rewrites(name))
+    where = ["--folder", str(untrained), "--weights", str(untrained), "--small"]
+    assert bench.main([*where, "--stage", "teachers", "ablations"]) == 0
+    assert bench.main([*where, "--stage", "methods", "dose"]) == 0  # adds to what is there
+    values, made = records.load(untrained / f"{methods_name('small')}.json")
+    found = msgspec.convert(values, Methods)
+    assert found.row("trd").accuracy.low <= found.row("trd").accuracy.high
+    assert found.row("opd_forward_x3", teacher="learned").student_generated > 0
+    assert {row.repair for row in found.dose} == {0.5}
+    assert [one.teacher for one in found.wait_maps] == ["exact", "learned"]
+    assert made["config"]["sweep"]["setting"] == "small"
+    with pytest.raises(ValueError, match="name='opd' with teacher='exact' and rounds=1"):
+        found.row("opd")
+
+
+def _rewrites(name: str) -> Rewrites:
+    numbers = {field.name: 0.0 for field in dataclasses.fields(Rewrites)}
+    return Rewrites(**numbers | {"teacher": name})
+
+
+# ------------------------------------------------------------------------------ what they show
+
+
+@pytest.fixture(scope="module", params=["small", "late"])
+def found(request):
+    return methods(request.param)
+
+
+TEACHERS = ("exact", "learned")
+
+
+def test_every_method_was_run_with_both_teachers_and_both_numbers_of_rounds(found):
+    from intuitive.trd.methods import METHODS
+
+    for name in METHODS:
+        for teacher in TEACHERS:
+            for rounds in (1, 8):
+                row = found.row(name, teacher=teacher, rounds=rounds)
+                assert len(row.accuracy_by_seed) == found.seeds == 5
+                assert len(row.validation) == 4
+
+
+def test_forward_opd_falls_with_the_repair_weight(found):
+    rows = sorted((r for r in found.dose if r.name == "opd_forward"), key=lambda r: r.repair)
+    accuracy = {row.repair: row.accuracy for row in rows}
+    assert accuracy[0.0].low > accuracy[0.3].high > accuracy[0.3].low > accuracy[0.6].high
+
+
+def test_forward_opd_says_wait_and_cannot_go_on(found):
+    for teacher in TEACHERS:
+        row = found.row("opd_forward", teacher=teacher)
+        assert row.wait > 0.1 and row.correct_after_wait < 0.2
+
+
+def test_trd_is_above_forward_opd_and_not_below_sft_on_solutions(found):
+    for teacher in TEACHERS:
+        trd, opd, sft = (
+            found.row(name, teacher=teacher).accuracy
+            for name in ("trd", "opd_forward", "sft_teacher")
+        )
+        assert trd.low > opd.high
+        assert trd.high > sft.low
+
+
+def test_what_the_teacher_sees_decides_on_the_plan_where_errors_show_late():
+    """The lesson's account: asked from x nobody teaches the right plan, with an attempt they do."""
+    late = methods("late")
+    for teacher in TEACHERS:
+        for name in ("opd_forward", "sft_teacher", "trd_from_x"):
+            assert late.row(name, teacher=teacher).plan_right < 0.7
+        for name in ("trd", "sft_refined", "opsd_reverse"):
+            assert late.row(name, teacher=teacher).plan_right > 0.97
+
+
+def test_rewrites_are_nearer_to_the_student_than_its_own_rollouts(found):
+    for one in found.rewrites:
+        assert one.nll_y_r < one.nll_y_o < one.nll_y_t
+        assert one.pass_fail < 0.02 and one.order_kept > 0.95
+
+
+def test_order_is_kept_by_training_on_rewrites_alone(found):
+    for teacher in TEACHERS:
+        kept = {n: found.row(n, teacher=teacher).order_kept for n in
+                ("trd", "sft_refined", "opd_forward", "opd_reverse", "sft_teacher")}  # fmt: skip
+        assert min(kept["trd"], kept["sft_refined"]) > 0.6
+        assert max(kept["opd_forward"], kept["opd_reverse"], kept["sft_teacher"]) < 0.5
+
+
+def test_learned_teacher_repairs_at_every_delay_and_hardly_interrupts(found):
+    learned = next(one for one in found.wait_maps if one.teacher == "learned")
+    seen = {name: waits for name, waits in learned.by_error.items() if name != "plan"}
+    for waits in seen.values():
+        assert all(0.2 < wait < 0.4 for wait in waits)
+    assert learned.worst_clean < 0.02
+    assert learned.repaired < 0.05
+    if "plan" in learned.by_error:
+        *early, last = learned.by_error["plan"]
+        assert max(early) < 0.02 and 0.2 < last < 0.4
+
+
+def test_how_they_were_made_is_recorded():
+    for setting in SETTINGS:
+        _, made = records.load(RESULTS / f"{methods_name(setting)}.json")
+        assert len(made["commit"]) == 40 and made["config"]["sweep"]["setting"] == setting
+        assert load_shipped(setting).made["commit"] == made["commit"]
+
+
+@pytest.mark.slow
+def test_slice_agrees_with_the_committed_run():
+    assert script("trd_methods").compare_slice(RESULTS) == []
+
+
+# ------------------------------------------------------------------------------------ real text
+
+
+@pytest.fixture(scope="module")
+def text():
+    return real_text()
+
+
+def test_real_text_covers_two_hundred_items_with_intervals(text):
+    assert text.params.n_items >= 200
+    for found in (*text.surprise.values(), *text.perplexity_gap.values()):
+        assert found.n == text.params.n_items and found.low < found.mean < found.high
+    assert len(text.kept) == text.params.n_kept
+
+
+def test_real_text_survives_its_file(text):
+    values, _ = records.load(RESULTS / f"{REAL_TEXT}.json")
+    assert json.loads(json.dumps(dataclasses.asdict(text))) == values
+
+
+@pytest.mark.model
+def test_real_text_slice_agrees(text):
+    assert script("trd_real_text").compare_slice(RESULTS, n_items=1) == []
+
+
+def test_predictions_are_answered_from_the_committed_table():
+    from intuitive.widgets.trd import results, results_late
+
+    right, words = results.PREDICT.answer()
+    assert results.PREDICT.choices[right] == "hardly any" and words.startswith("31%")
+    right, words = results_late.PREDICT.answer()
+    assert right == 1 and "58%, TRD to 95%" in words

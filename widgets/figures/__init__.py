@@ -1,1 +1,0 @@
-"""Records drawn as Plotly figures, one module per method."""
