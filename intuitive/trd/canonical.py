@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 
 from . import divergences
-from .checks import whole
 from .methods import METHODS, Method, trajectories
 from .signals import Stale
 from .sums import sample_digits, sample_orders, write_traces

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from intuitive.common.checks import whole
 from intuitive.common.decoder import DecoderConfig
 
-from .checks import whole
 from .model import decoder_config
 from .sums import SumsConfig
 

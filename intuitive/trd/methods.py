@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from .checks import whole
 from .divergences import DIVERGENCES, Divergence
 from .draws import uniform
 from .model import StackedDecoder, generate

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import torch
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import SmolLM2, chat_prompt
 from intuitive.common.training import Progress, silent
 
-from .checks import whole
 from .metrics import bootstrap_mean
 
 ONSET_WORDS = (

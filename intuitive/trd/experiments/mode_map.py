@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache, cached
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..config import setting_config
 from ..results import WaitMap
 from ..signals import Stale, wait_map

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..real_text import KeptItem, RealText
 from ..results import real_text
 from ..signals import Stale

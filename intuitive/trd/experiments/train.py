@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common.checks import whole
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
-from ..checks import whole
 from ..methods import METHODS, Arm, Plan, distil, grade, roll
 from ..metrics import pass_at_k
 from ..model import StackedDecoder

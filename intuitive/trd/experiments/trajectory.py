@@ -16,12 +16,12 @@ from cachetools import LRUCache, cached
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common.checks import whole
 from intuitive.common.decoder import Decoder
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..checks import whole
 from ..config import setting_config
 from ..divergences import DIVERGENCES, WHOLE
 from ..methods import roll

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..checks import whole
+from intuitive.common.checks import whole
 
 
 @dataclass(frozen=True, kw_only=True)
