@@ -3,7 +3,7 @@
 Map of the rooms, in reading order:
     config.py       every size and choice
     sums/           running sums with WAIT: problems, traces, their reading and grading
-    divergences.py  what a student is charged for at one position, and all of them by name
+    divergences/    what a student is charged for at one position, and all of them by name
     teacher.py      what every teacher can do; the exact one, a program with a known chance of WAIT
     learned.py      the learned one, a network
     rollout.py      batched generation and scoring, and what they cost in tokens
