@@ -9,14 +9,16 @@ Axes: m models, b batch, n positions, v vocabulary. Every model has its own batc
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from intuitive.common.decoder import Decoder, DecoderConfig, causal_mask
-from intuitive.common.runtime import check, never
+from intuitive.common.runtime import check, never, seeded
 
 from .draws import uniform
 
@@ -88,8 +90,7 @@ class StackedDecoder(nn.Module):
         """One model per seed, with the first weights that `Decoder` would draw."""
         rows = []
         for seed in seeds:
-            with torch.random.fork_rng(devices=[]):  # Decoder draws from the global generator
-                torch.manual_seed(seed)
+            with _DrawnFrom(seeded(seed)):
                 rows.append(_row(Decoder(config)))
         return cls(config, torch.stack(rows))
 
@@ -164,6 +165,37 @@ class StackedDecoder(nn.Module):
 
     def _heads(self, x: Tensor, b: int, n: int) -> Tensor:
         return x.reshape(-1, n, self.config.n_q_heads, self.config.d_head).transpose(1, 2)
+
+
+# In such a mode torch hands over the initialisers themselves, not what they call.
+_DRAWS = (
+    Tensor.normal_,
+    Tensor.uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_uniform_,
+)
+
+
+class _DrawnFrom(TorchFunctionMode):
+    """Modules made in here are float32 and draw from one generator, whatever torch's defaults are.
+
+    Neither the global generator nor the default dtype is touched: other threads use them.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.ones, torch.zeros):
+            kwargs["dtype"] = kwargs.get("dtype") or torch.float32
+        elif func in _DRAWS:
+            kwargs["generator"] = self._generator
+        return func(*args, **kwargs)
 
 
 def _row(decoder: Decoder) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim import Optimizer
 
 from .model import StackedDecoder
 
@@ -25,10 +26,10 @@ class AdamWSettings:
     clip: float = 1.0  # largest norm of one model's gradient
 
 
-class StackedAdamW:
+class StackedAdamW(Optimizer):
     """AdamW with a learning rate and a gradient clip for every model of a stack.
 
-    Made for `intuitive.common.training.train`. All of a step's work stays on the device.
+    All of a step's work stays on the device.
 
     Args:
         stack: its `weights` are trained.
@@ -51,6 +52,7 @@ class StackedAdamW:
             raise ValueError(
                 f"lr={lr.tolist()} must be {stack.n_models} learning rates above 0, one per model."
             )
+        super().__init__([stack.weights], {})
         self.stack, self.settings = stack, settings or AdamWSettings()
         weights = stack.weights
         self._lr = lr.to(weights)[:, None]
@@ -58,9 +60,6 @@ class StackedAdamW:
         self._first = torch.zeros_like(weights)
         self._second = torch.zeros_like(weights)
         self._taken = torch.zeros((), device=weights.device, dtype=torch.int64)
-
-    def zero_grad(self) -> None:
-        self.stack.weights.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -92,21 +91,22 @@ def cosine(n_steps: int, *, warmup: int | float = 0.1, end: int | float = 0.1) -
 
 
 class GraphedStep:
-    """A training step that a CUDA device replays as one graph, without waiting for Python.
+    """A loss and its gradient that a CUDA device replays as one graph, without waiting for Python.
 
-    On the CPU the step just runs. On CUDA so do the first three calls; the fourth records.
+    On the CPU the step just runs. On CUDA so do the first three calls; the fourth records, and from
+    then on every call writes into the tensors that the fourth returned.
 
     Args:
-        step: takes tensors, trains, returns a tensor; it must not wait for the device, and every
-            call must bring tensors of the same shapes.
+        step: takes tensors and returns some; it must not wait for the device, and every call must
+            bring tensors of the same shapes.
         device: where the tensors are.
     """
 
-    def __init__(self, step: Callable[..., Tensor], device: torch.device) -> None:
+    def __init__(self, step: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
         self._step, self._device, self._calls = step, device, 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, *tensors: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         if self._device.type != "cuda":
             return self._step(*tensors)
         self._calls += 1

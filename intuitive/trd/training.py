@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.runtime import check, never, seeded
-from intuitive.common.training import Progress, silent
+from intuitive.common.runtime import never, seeded
+from intuitive.common.training import Progress, silent, train
 
 from .config import SettingConfig, student_decoder, teacher_decoder
 from .draws import uniform
@@ -214,28 +214,33 @@ def fit(
     rates = torch.full((stack.n_models,), float(lr), device=device)
     optimizer = StackedAdamW(stack, rates, schedule=cosine(n_steps))
 
-    def step_once(*tensors: Tensor) -> Tensor:
-        optimizer.zero_grad()
+    def loss_and_gradient(*tensors: Tensor) -> tuple[Tensor, Tensor]:
         kinds = [Examples(*tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
-        with torch.enable_grad():
-            each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
-            each.sum().backward()
-        optimizer.step()
-        return each.detach().mean()
+        each = sum(s * losses(stack, kind) for s, kind in zip(shares, kinds, strict=True))
+        (gradient,) = torch.autograd.grad(each.sum(), stack.weights)
+        return each.detach().mean(), gradient
 
-    step_fast, at_once, kept = GraphedStep(step_once, device), 50, []
-    for step in range(n_steps):
-        check(stale)
+    fast, at_once = GraphedStep(loss_and_gradient, device), 50
+    drawn: Sequence[Examples] = ()
+    latest = math.nan
+
+    def gradients(step: int) -> dict[str, float]:
+        nonlocal drawn, latest
         if step % at_once == 0:
             drawn = draw(step, min(at_once, n_steps - step))
         now = [kind.step(step % at_once) for kind in drawn]
-        loss = step_fast(*(t for kind in now for t in (kind.prompts, kind.responses, kind.counted)))
-        if step % at_once == 0:
-            kept.append(float(loss))
-            if not math.isfinite(kept[-1]):
-                raise RuntimeError(f"the loss is {kept[-1]} at step {step}: lower lr={lr}.")
-        progress((step + 1) / n_steps, f"Step {step + 1} of {n_steps}: loss {kept[-1]:.3f}")
-    return kept
+        loss, stack.weights.grad = fast(
+            *(t for kind in now for t in (kind.prompts, kind.responses, kind.counted))
+        )
+        if step % at_once:
+            return {}  # a look at the loss waits for a GPU
+        latest = float(loss)
+        return {"loss": latest}
+
+    def told(share: float, _: str) -> None:
+        progress(share, f"Step {round(share * n_steps)} of {n_steps}: loss {latest:.3f}")
+
+    return train(gradients, optimizer, n_steps=n_steps, stale=stale, progress=told)["loss"]
 
 
 def first_students(

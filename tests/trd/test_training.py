@@ -161,7 +161,7 @@ def test_divergence_in_training_is_an_error():
         responses=made.responses[None, None],
         counted=made.counted[None, None],
     )
-    with pytest.raises(RuntimeError, match=r"lower lr=0\.1"):
+    with pytest.raises(RuntimeError, match="loss is nan at step 0: training diverged"):
         fit(stack, lambda first, steps: [drawn], n_steps=1, lr=0.1)
 
 
