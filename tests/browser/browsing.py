@@ -171,8 +171,14 @@ OVERLAPS = r"""(root, reach) => {
         const size = parseFloat(getComputedStyle(element).fontSize);
         const plot = element.closest(".intuitive-stage")?.querySelector("[data-plot]");
         const clip = (plot ?? root).getBoundingClientRect();
-        for (const box of range.getClientRects()) {
-            add(element, node.data, upright(box, size), plot?.dataset.plot ?? "page", clip);
+        // What is scrolled out of its box cannot be seen.
+        const open = part => part !== root && getComputedStyle(part).overflowY === "visible";
+        let box = element;
+        while (open(box)) box = box.parentElement;
+        const frame = box === root ? null : box.getBoundingClientRect();
+        for (const at of range.getClientRects()) {
+            if (frame && (at.bottom > frame.bottom + 1 || at.top < frame.top - 1)) continue;
+            add(element, node.data, upright(at, size), plot?.dataset.plot ?? "page", clip);
         }
     }
     if (bar) bar.style.position = "";

@@ -174,6 +174,7 @@ def test_measuring_is_off_without_a_gpu_and_says_why(notebook):
     expect(costs.root).to_contain_text("Needs a CUDA device; this machine has none.")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("name", "control", "values", "limit_ms"),
     [

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import cells_and_place
+from browsing import cells_and_place, drag, value_of
 from kit_example import N_SCORES, SLOW_S
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import expect
@@ -271,6 +271,16 @@ def test_reset_brings_back_the_defaults(example):
     example.settled({"spread": 2, "n_kept": 4})
     expect(reset).to_be_disabled()
     assert example.summary == summary and example.control("spread").input_value() == "2"
+
+
+def test_after_a_fast_drag_the_last_value_is_shown(example, page):
+    slider = example.control("spread")
+    drag(page, slider, [0.1, 0.9, 0.2, 0.8, *(0.3 + 0.02 * step for step in range(20))])
+    last = value_of(slider)
+    assert last not in (0, 2, 8)
+    example.settled({"spread": last})
+    page.wait_for_timeout(250)  # nothing older may still arrive
+    assert example.values()["spread"] == last == value_of(slider)
 
 
 def test_a_step_sets_its_state_and_is_marked(example):
