@@ -6,6 +6,7 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
+TEST_WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
 
 BIN := .venv/bin
@@ -35,8 +36,11 @@ test: .venv/.test
 	@echo "test: ruff, lint and format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@echo "test: pytest with $(OMP_NUM_THREADS) threads: package, lessons, browser"
-	@$(BIN)/python -m pytest -m "not sweep" --durations=10 $(PYTEST_ARGS)
+	@echo "test: pytest on $(TEST_WORKERS) cores: package, lessons, browser"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sweep and not timing" --durations=10 \
+	  -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@echo "test: what measures time, with nothing beside it"
+	@$(BIN)/python -m pytest -m "timing and not sweep" $(PYTEST_ARGS)
 
 sweep: .venv/.test
 	@echo "sweep: the tests marked sweep"

@@ -73,6 +73,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+# ------------------------------------------------------------------------- two workers
+
+FIRST = ("browser", "test_notebooks.py")  # the longest, so that neither worker is left with one
+ONE_GROUP = {"browser": "browser"}  # folders whose files share a server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file stays with one worker, and the browser tests with one."""
+
+    def place(item: pytest.Item) -> int:
+        parts = item.path.parts
+        return next((rank for rank, name in enumerate(FIRST) if name in parts), len(FIRST))
+
+    items.sort(key=place)  # stable: within a file the order stays
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = ONE_GROUP.get(item.path.parent.name, str(item.path))
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+# ------------------------------------------------------------------------- what may be absent
+
+
 @functools.cache
 def _absent(mark: str) -> str | None:
     """Why tests with this mark cannot run here; None when they can."""

@@ -20,7 +20,12 @@ WAIT_S = 120
 BADLY_WRITTEN = re.compile(r"(?<![\w.)])-\d|[-−]0(\.0+)?(?![\d.,])|\d[eE][+-]?\d\d|\bnan\b|\binf\b")
 
 
-@pytest.fixture(scope="module", params=EXPLORERS)
+def alone(name: str):
+    """A parameter whose tests stay with one worker, which builds the explorer once."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="module", params=map(alone, EXPLORERS))
 def explorer(request) -> Explorer:
     made = catalogue.explorers()[request.param]()
     yield made

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 Number = int | float
+Numbers = Sequence[Number] | np.ndarray
 
 COLOURS = ("ink", "faint", "page", "grey", "blue", "sky", "vermilion", "green", "purple", "gold")
 ANCHORS = ("start", "middle", "end")
@@ -152,9 +153,7 @@ class Path(Mark):
     d: str = ""
 
     @classmethod
-    def through(
-        cls, xs: Sequence[Number], ys: Sequence[Number], *, closed: bool = False, **rest: Any
-    ) -> "Path":
+    def through(cls, xs: Numbers, ys: Numbers, *, closed: bool = False, **rest: Any) -> "Path":
         """A path of straight pieces through the points."""
         points = "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
         return cls(d=f"M{points}{'Z' if closed else ''}" if points else "", **rest)
