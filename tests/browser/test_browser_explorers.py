@@ -6,7 +6,7 @@ import statistics
 import pytest
 from browsing import open_all_folds, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
 
@@ -38,6 +38,10 @@ def selection(notebook):
     return explorer
 
 
+def in_the_middle(part: Locator) -> None:
+    part.evaluate("part => part.scrollIntoView({block: 'center'})")
+
+
 def in_state(explorer: ExplorerOnPage, state: str) -> None:
     expect(explorer.root).to_have_attribute("data-state", state, timeout=60_000)
 
@@ -58,7 +62,7 @@ def test_a_refused_setting_says_why_and_keeps_the_picture(selection):
     selection.set("n_local", 1)
     selection.put("n_init", 2)
     in_state(selection, "error")
-    alert = selection.root.get_by_role("alert")
+    alert = selection.root.locator(".intuitive-error")
     expect(alert).to_contain_text("Blocks read, k = 2")
     faded = selection.root.locator(".intuitive-picture")
     expect(faded).to_have_css("opacity", "0.45")
@@ -72,7 +76,7 @@ def test_a_refused_setting_says_why_and_keeps_the_picture(selection):
 
 def test_a_click_on_the_map_sets_the_query(selection, page):
     plot = selection.root.locator("[data-plot=map]")
-    plot.scroll_into_view_if_needed()
+    in_the_middle(plot)
     x, y = plot.evaluate(
         """plot => {
             const {xaxis, yaxis} = plot._fullLayout;
@@ -103,7 +107,7 @@ def test_a_click_on_a_token_sets_the_query(selection):
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     flow = notebook.explorer("qgf_trimodal")
     handle = flow.root.locator("[data-handle=peak]")
-    handle.scroll_into_view_if_needed()
+    in_the_middle(handle)  # not under the controls, which stay in view
     start = handle.bounding_box()
     x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
     higher = flow.root.locator("[data-plot=flow]").evaluate(
@@ -156,7 +160,7 @@ def test_own_text_is_read_or_refused_in_words(selection):
     summary = selection.summary
     use_text(selection, "Too short.")
     in_state(selection, "error")
-    expect(selection.root.get_by_role("alert")).to_contain_text("at least 64 are needed")
+    expect(selection.root.locator(".intuitive-error")).to_contain_text("at least 64 are needed")
     assert selection.summary == summary
     use_text(selection, 6 * PROSE)
     selection.settled({"text": 6 * PROSE})
