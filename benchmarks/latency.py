@@ -106,11 +106,10 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
             }
         )
         explorer.set(control, slider["now"])
-        row = rows[-1]
+        row, kind = rows[-1], "heavy" if heavy else ""
         print(
-            f"{name:22s} {control:12s} {'heavy' if heavy else '':6s} "
-            f"median {row['median_ms']:6.1f}  p95 {row['p95_ms']:6.1f}  "
-            f"longest {row['longest_ms']:6.1f} ms",
+            f"{name:22s} {control:12s} {kind:6s} median {row['median_ms']:6.1f}  "
+            f"p95 {row['p95_ms']:6.1f}  longest {row['longest_ms']:6.1f} ms",
             flush=True,
         )
     return rows

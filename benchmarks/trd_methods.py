@@ -31,18 +31,9 @@ from torch import Tensor
 from intuitive.common import records
 from intuitive.common.runtime import device_name, seeded
 from intuitive.trd.config import setting_config
+from intuitive.trd.distillation import Arm, Distilled, Plan, distil, grade, roll
 from intuitive.trd.experiments.train import right_to_left
-from intuitive.trd.methods import (
-    ABLATIONS,
-    METHODS,
-    Arm,
-    Distilled,
-    Method,
-    Plan,
-    distil,
-    grade,
-    roll,
-)
+from intuitive.trd.methods import ABLATIONS, METHODS, Method
 from intuitive.trd.metrics import bootstrap_mean, distinct_correct_orders, pass_at_k
 from intuitive.trd.results import MethodRow, Point, methods_name
 from intuitive.trd.rollout import Tokens

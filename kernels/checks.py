@@ -58,7 +58,7 @@ def whole(name: str, value: SupportsIndex, *, low: int = 1) -> int:
     Raises:
         ValueError: it is no whole number, truth values included, or below `low`.
     """
-    if not isinstance(value, torch.SymInt):  # which torch.compile wants left alone
+    if not (type(value) is int or isinstance(value, torch.SymInt)):  # torch.compile's own
         truth = isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool
         try:
             number = None if truth else operator.index(value)

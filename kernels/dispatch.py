@@ -7,6 +7,7 @@ from typing import Literal, get_args, no_type_check
 import torch
 
 Impl = Literal["auto", "reference", "triton"]
+IMPLS = get_args(Impl)
 
 TRITON_INSTALLED = find_spec("triton") is not None  # looks, does not import
 
@@ -28,8 +29,8 @@ def choose(impl: Impl, device: torch.device) -> Literal["reference", "triton"]:
         ValueError: `impl` is none of the three words.
         RuntimeError: "triton" was asked for where it cannot run.
     """
-    if impl not in get_args(Impl):
-        raise ValueError(f"impl={impl!r} must be one of {', '.join(map(repr, get_args(Impl)))}.")
+    if impl not in IMPLS:
+        raise ValueError(f"impl={impl!r} must be one of {', '.join(map(repr, IMPLS))}.")
     if impl == "auto":
         return "triton" if device.type == "cuda" and TRITON_INSTALLED else "reference"
     if impl == "triton" and not TRITON_INSTALLED:

@@ -44,6 +44,7 @@ def lab_server(folder: Path, *, threads: int = 2) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch:
         own = {
             "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_DATA_DIR": "data",
             "JUPYTER_RUNTIME_DIR": "runtime",
             "JUPYTERLAB_SETTINGS_DIR": "settings",
             "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
@@ -114,9 +115,9 @@ def browser_page(chromium: str, *, width: int = 1360, height: int = 1000) -> Ite
 class ExplorerOnPage:
     """One explorer as a reader meets it: controls by name, the picture, the status."""
 
-    def __init__(self, page: Page, name: str) -> None:
-        self.page, self.name = page, name
-        self.root: Locator = page.locator(f'[data-explorer="{name}"]').first
+    def __init__(self, page: Page, name: str, view: int = 0) -> None:
+        self.page, self.name, self.view = page, name, view
+        self.root: Locator = page.locator(f'[data-explorer="{name}"]').nth(view)
 
     def unlock(self) -> "ExplorerOnPage":
         """Skip the prediction, where there is one."""
@@ -154,14 +155,14 @@ class ExplorerOnPage:
     def settled(self, values: dict | None = None, timeout: float = 60) -> None:
         """Wait until plots and status show `values` (or any finished state)."""
         self.page.wait_for_function(
-            """([name, wanted]) => {
-                const root = document.querySelector(`[data-explorer="${name}"]`);
+            """([name, view, wanted]) => {
+                const root = document.querySelectorAll(`[data-explorer="${name}"]`)[view];
                 if (!root || !["done", "error"].includes(root.dataset.state)) return false;
                 if (!root.dataset.settled) return false;
                 const shown = JSON.parse(root.dataset.values ?? "{}");
                 return Object.entries(wanted).every(([key, value]) => shown[key] === value);
             }""",
-            arg=[self.name, values or {}],
+            arg=[self.name, self.view, values or {}],
             timeout=timeout * 1e3,
         )
 
@@ -216,16 +217,30 @@ class ExplorerOnPage:
 
 
 class Notebook:
-    """One lesson open in JupyterLab."""
+    """One notebook open in JupyterLab, with a kernel or without."""
 
-    def __init__(self, page: Page, url: str, name: str) -> None:
+    def __init__(self, page: Page, url: str, name: str, *, kernel: bool = True) -> None:
         self.page = page
-        page.goto(f"{url}/lab/tree/{name}?reset")
-        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.content?.model")
+        page.goto(f"{url}/lab/tree/{name}?reset" if kernel else f"{url}/lab?reset")
         page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel",
-            timeout=60_000,
+            "() => window.jupyterapp?.shell && document.body.dataset.jpThemeName"
         )
+        if not kernel:
+            page.evaluate(
+                """async path => {
+                    await window.jupyterapp.restored;
+                    const kernelPreference = {shouldStart: false, canStart: false};
+                    await window.jupyterapp.commands.execute(
+                        "docmanager:open", {path, factory: "Notebook", kernelPreference});
+                }""",
+                name,
+            )
+        page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.content?.model")
+        if kernel:
+            page.wait_for_function(
+                "() => window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel",
+                timeout=60_000,
+            )
 
     def run_all(self, *, wait: bool = True, timeout: float = 120) -> float:
         """Run every cell; returns the seconds until the kernel has done them all."""
@@ -242,6 +257,45 @@ class Notebook:
             self.page.wait_for_function("state => state.done", arg=finished, timeout=timeout * 1e3)
         return time.perf_counter() - start
 
+    def run(self, index: int, *, wait: bool = True) -> None:
+        """Run one cell, and wait until the kernel has done it."""
+        self.page.evaluate(
+            """async ([index, wait]) => {
+                const {content} = window.jupyterapp.shell.currentWidget;
+                content.deselectAll();
+                content.activeCellIndex = index;
+                const done = window.jupyterapp.commands.execute("notebook:run-cell");
+                if (wait) await done;
+            }""",
+            [index, wait],
+        )
+
+    def printed(self, index: int) -> str:
+        """What a cell has printed."""
+        return self.page.evaluate(
+            """index => {
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+                const {outputs} = cells[index].model;
+                return Array.from({length: outputs.length}, (_, i) => outputs.get(i).toJSON())
+                    .map(output => [output.text ?? ""].flat().join("")).join("");
+            }""",
+            index,
+        )
+
+    def session(self, method: str) -> None:
+        """`restartKernel` or `shutdown`."""
+        self.page.evaluate(
+            """async method => {
+                await window.jupyterapp.shell.currentWidget.sessionContext[method]();
+            }""",
+            method,
+        )
+
+    def save(self) -> None:
+        self.page.evaluate(
+            'async () => { await window.jupyterapp.commands.execute("docmanager:save"); }'
+        )
+
     def scroll_to_cell(self, index: int) -> None:
         self.page.evaluate(  # its promise is not waited for: it may never be kept
             """index => {
@@ -255,15 +309,15 @@ class Notebook:
             "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
         )
 
-    def explorer(self, name: str, *, unlock: bool = True) -> ExplorerOnPage:
+    def explorer(self, name: str, view: int = 0, *, unlock: bool = True) -> ExplorerOnPage:
         """Scroll until the explorer is on the page, and skip its prediction."""
         found = self.page.locator(f'[data-explorer="{name}"]')
         for index in range(self.cells()):
-            if found.count():
+            if found.count() > view:
                 break
             self.scroll_to_cell(index)
             self.page.wait_for_timeout(60)
-        explorer = ExplorerOnPage(self.page, name)
+        explorer = ExplorerOnPage(self.page, name, view)
         explorer.root.wait_for(state="visible", timeout=60_000)
         return explorer.unlock() if unlock else explorer
 

@@ -3,7 +3,7 @@
 Map of the rooms, in reading order:
     config.py       every size and choice
     sums/           running sums with WAIT: problems, traces, their reading and grading
-    divergences.py  what a student is charged for at one position, and all of them by name
+    divergences/    what a student is charged for at one position, and all of them by name
     teacher.py      what every teacher can do; the exact one, a program with a known chance of WAIT
     learned.py      the learned one, a network
     rollout.py      batched generation and scoring, and what they cost in tokens
@@ -11,6 +11,8 @@ Map of the rooms, in reading order:
     optimizer.py    and their optimiser
     training.py     the learned teacher and the first students, trained from scratch
     methods.py      OPD, OPSD, TRD and SFT as data
+    teaching.py     what a teacher makes of students' rollouts
+    distillation.py students of all methods, trained side by side
     metrics.py      pass@k, Avg@n, orders, transitions, intervals
     signals.py      where teachers say WAIT, and what their rewrites make of rollouts
     canonical.py    when TRD is SFT
@@ -55,6 +57,7 @@ _HOME = {
 _ROOMS = (
     "canonical",
     "config",
+    "distillation",
     "divergences",
     "exercise",
     "experiments",
@@ -69,6 +72,7 @@ _ROOMS = (
     "signals",
     "sums",
     "teacher",
+    "teaching",
     "trained",
     "training",
 )

@@ -15,10 +15,11 @@ from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 
 from . import divergences
-from .methods import METHODS, Method, trajectories
+from .methods import METHODS, Method
 from .signals import Stale
 from .sums import sample_digits, sample_orders, write_traces
 from .teacher import ExactTeacher, Teacher, TeacherConfig
+from .teaching import trajectories
 from .trained import Shipped, shipped
 
 

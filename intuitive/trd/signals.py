@@ -21,12 +21,14 @@ from torch import Tensor
 from intuitive.common.runtime import check, never, seeded
 
 from . import divergences
-from .methods import METHODS, roll, trajectories
+from .distillation import roll
+from .methods import METHODS
 from .metrics import transitions
 from .model import StackedDecoder
 from .results import Rewrites, WaitMap
 from .sums import SumsConfig, sample_digits, sample_orders, verify, write_traces
 from .teacher import Teacher
+from .teaching import trajectories
 
 Stale = Callable[[], bool]
 

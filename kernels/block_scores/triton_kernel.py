@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..addressing import load_keys, load_rows
-from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
+from ..shared_memory import SPARE_BYTES, card, first_fit
 
 PROGRAMS = 1056  # programs to aim at: 8 for each of the 132 multiprocessors of an H100
 LONGEST = 64  # steps of one program at most, so that late rows do not trail behind
@@ -39,7 +39,7 @@ def _maxima(
     k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
     if not FULL:
-        key = first_key + tl.arange(0, KEYS)
+        key = tl.cast(first_key, tl.int32) + tl.arange(0, KEYS)
         s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
     return tl.max(tl.reshape(s, (s.shape[0], BLOCKS, KEYS // BLOCKS)), axis=2)
 
@@ -139,9 +139,9 @@ class ScoreTile:
     num_stages: int
 
 
-def score_tiles(rows: int, block_size: int, itemsize: int) -> Iterator[ScoreTile]:
-    """Tiles for so many rows in all, from the one timed on an H100 to the smallest."""
-    if rows <= 16:  # decoding: bound by reading the keys
+def score_tiles(decoding: bool, block_size: int, itemsize: int) -> Iterator[ScoreTile]:
+    """Tiles for few rows or many, from the one timed on an H100 to the smallest."""
+    if decoding:  # at most 16 rows in all: bound by reading the keys
         shapes, num_warps = ((16, 128), (16, 64), (16, 32), (16, 16)), 8
     elif itemsize == 4:  # no tensor cores, and wider keys
         shapes, num_warps = ((32, 128), (32, 64), (32, 32), (16, 32), (16, 16)), 8
@@ -168,10 +168,8 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
     if k_idx.stride(-1) != 1:
         k_idx = k_idx.contiguous()
     with torch.cuda.device_of(q_idx):
-        itemsize = operand_bytes(q_idx.dtype)
         tile = first_fit(
-            score_tiles(n * h_kv, block_size, itemsize),
-            lambda tile: score_bytes(tile, d_idx, itemsize),
+            score_tiles, score_bytes, card(), q_idx.dtype, n * h_kv <= 16, block_size, d_idx
         )
         span = max(tile.keys, block_size)
         row_tiles, key_steps = triton.cdiv(n * h_kv, tile.rows), triton.cdiv(m, span)

@@ -19,9 +19,9 @@ from ..addressing import (
     tile_rows,
     vectors,
 )
-from ..shared_memory import SPARE_BYTES
+from ..shared_memory import SPARE_BYTES, card, first_fit
 from .triton_forward import LOG2_E
-from .triton_tiles import Tile, invert, list_blocks, pick_tile
+from .triton_tiles import Tile, attention_tiles, invert, list_blocks
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
@@ -66,9 +66,10 @@ def dq_kernel(
         tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
     )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
-    q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
-    dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
-    out = load_rows(out_ptr, row, D, exists, D)  # [ROWS, D]
+    offset = row[:, None] * D + tl.arange(0, D)  # shared by q, out and their gradients
+    q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+    out = tl.load(out_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
     lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
     dlse = tl.load(dlse_ptr + row, mask=exists, other=0.0)
     delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), axis=1) - dlse
@@ -94,8 +95,7 @@ def dq_kernel(
         dp = tl.dot(dout, tl.trans(v), input_precision="ieee")
         ds = p * (dp - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
-    dq_ptrs = dq_ptr + vectors(row, D, D)
-    tl.store(dq_ptrs, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
+    tl.store(dq_ptr + offset, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity", "n_tiles", "n_blk"])
@@ -164,8 +164,9 @@ def dkv_part_kernel(
             entry // capacity, m, n, group_size, place % SPLIT, QUERIES, HEADS
         )
         row = row_of(batch, n, query, h_kv, group, group_size, head)
-        q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
-        dout = load_rows(dout_ptr, row, D, exists, D)  # [ROWS, D]
+        offset = row[:, None] * D + tl.arange(0, D)  # shared by q, out and their gradients
+        q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
+        dout = tl.load(dout_ptr + offset, mask=exists[:, None], other=0.0)  # [ROWS, D]
         lse = tl.load(lse_ptr + row, mask=exists, other=0.0) * LOG2_E
         delta = tl.load(delta_ptr + row, mask=exists, other=0.0)
         reads = ((members >> local_query) & 1) == 1
@@ -177,8 +178,8 @@ def dkv_part_kernel(
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
     row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    tl.store(dk_ptr + vectors(row, D, D), dk)
-    tl.store(dv_ptr + vectors(row, D, D), dv)
+    tl.store(vectors(dk_ptr, row, D, D), dk)
+    tl.store(vectors(dv_ptr, row, D, D), dv)
 
 
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "n_stretches"])
@@ -209,10 +210,10 @@ def dkv_sum_kernel(
     dv = tl.zeros((KEYS, D), tl.float32)
     for stretch in range(tl.load(first_ptr), tl.load(first_ptr + 1)):
         row = (lists * n_stretches + stretch) * BLOCK_SIZE + within
-        dk += tl.load(dk_part_ptr + vectors(row, D, D))
-        dv += tl.load(dv_part_ptr + vectors(row, D, D))
+        dk += tl.load(vectors(dk_part_ptr, row, D, D))
+        dv += tl.load(vectors(dv_part_ptr, row, D, D))
     key = block * BLOCK_SIZE + within
-    offset = vectors(row_of(batch, m, key, h_kv, group, 1, 0), D, D)
+    offset = row_of(batch, m, key, h_kv, group, 1, 0)[:, None] * D + tl.arange(0, D)
     tl.store(dk_ptr + offset, (dk * scale).to(dk_ptr.dtype.element_ty), mask=(key < m)[:, None])
     tl.store(dv_ptr + offset, dv.to(dv_ptr.dtype.element_ty), mask=(key < m)[:, None])
 
@@ -244,7 +245,7 @@ def attend_backward(
     dk, dv = (x.new_empty(x.shape) for x in (k, v))
     strides = (*k.stride()[:3], *v.stride()[:3])
 
-    tile = pick_tile(q, group, block_size, backward_bytes)
+    tile = first_fit(attention_tiles, backward_bytes, card(), q.dtype, group, block_size, d)
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     n_tiles = lists.blocks.shape[2]
     dq_kernel[(n_tiles, h_kv * tile.split, b)](

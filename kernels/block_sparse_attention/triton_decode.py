@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
-from ..shared_memory import SPARE_BYTES, first_fit, operand_bytes
+from ..shared_memory import SPARE_BYTES, card, first_fit
 from .triton_forward import LN_2, LOG2_E
 from .triton_tiles import Tile
 
@@ -80,7 +80,7 @@ def attend_part_kernel(
     safe = tl.where(total > 0, total, 1.0)
     out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
     place = row * tl.num_programs(0) + part
-    tl.store(part_out_ptr + vectors(place, D, D), out, mask=exists[:, None])
+    tl.store(vectors(part_out_ptr, place, D, D), out, mask=exists[:, None])
     tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
 
 
@@ -141,11 +141,7 @@ def attend_one(
     """Launch for n = 1: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q]."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_selected = block_idx.shape[-1]
-    itemsize = operand_bytes(q.dtype)
-    tile = first_fit(
-        decode_tiles(h_q // h_kv, block_size, itemsize),
-        lambda tile: decode_bytes(tile, d, itemsize),
-    )
+    tile = first_fit(decode_tiles, decode_bytes, card(), q.dtype, h_q // h_kv, block_size, d)
     n_parts = n_selected * (block_size // tile.keys)
     part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
     part_lse = q.new_empty((b, h_q, n_parts), dtype=torch.float32)

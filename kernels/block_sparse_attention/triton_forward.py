@@ -16,8 +16,8 @@ from ..addressing import (
     tile_rows,
     vectors,
 )
-from ..shared_memory import SPARE_BYTES
-from .triton_tiles import Tile, list_blocks, pick_tile
+from ..shared_memory import SPARE_BYTES, card, first_fit
+from .triton_tiles import Tile, attention_tiles, list_blocks
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -136,7 +136,7 @@ def attend_kernel(
 
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
     lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
-    out_ptrs = out_ptr + vectors(row, D, D)
+    out_ptrs = vectors(out_ptr, row, D, D)
     tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
     tl.store(lse_ptr + row, lse, mask=exists)
 
@@ -153,7 +153,7 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Launch: output [b, n, h_q, d] and log-sum-exp [b, n, h_q] of contiguous q and block_idx."""
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
-    tile = pick_tile(q, h_q // h_kv, block_size, forward_bytes)
+    tile = first_fit(attention_tiles, forward_bytes, card(), q.dtype, h_q // h_kv, block_size, d)
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     out = torch.empty_like(q)
     lse = q.new_empty((b, n, h_q), dtype=torch.float32)

@@ -5,7 +5,7 @@ GQA group makes enough rows for the tensor cores; it walks the union of its sele
 one bit per query says who reads the block at hand.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from .. import limits
 from ..addressing import group_and_batch, row_of
-from ..shared_memory import first_fit, operand_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +56,6 @@ def attention_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile
             queries=queries, heads=max(min(heads, rows), 16 // queries),
             split=max(heads // rows, 1), keys=keys, num_warps=num_warps, num_stages=2,
         )  # fmt: skip
-
-
-def pick_tile(
-    q: Tensor, group: int, block_size: int, bound: Callable[[Tile, int, int], int]
-) -> Tile:
-    """The first tile whose `bound`, of it, head size and bytes a number, fits the device."""
-    itemsize = operand_bytes(q.dtype)
-    tiles = attention_tiles(group, block_size, itemsize)
-    return first_fit(tiles, lambda tile: bound(tile, q.shape[-1], itemsize))
 
 
 @dataclass(frozen=True)

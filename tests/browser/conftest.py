@@ -1,4 +1,4 @@
-"""One JupyterLab for all browser tests, on a copy of the lessons."""
+"""One JupyterLab for all browser tests, with the lessons and some notebooks of the tests' own."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,36 +8,58 @@ import nbformat
 import pytest
 from lab import lab_server
 
-LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
+from intuitive.widgets import catalogue
 
-# What the lessons hold, each in its smallest form.
-EXPLORERS = """
-from intuitive.widgets import panels
-from intuitive.widgets.kit import Predict
-#
-panels.needle_pooling(predict=Predict(question="Which one?", choices=("largest", "mean")))
-#
-panels.block_selection()
-#
-panels.what_it_costs()
-#
-panels.trimodal_flow()
-#
-panels.weak_needle()
-#
-panels.halving_k()
-"""
+LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
+EXAMPLE = Path(__file__).with_name("kit_example.py")
+
+CATALOGUE = "from intuitive.widgets import catalogue"
+KIT_CELLS = (
+    "import time\nimport kit_example as kit",
+    'kit.explorer("kit_asked", predict=kit.PREDICT)',
+    "kit.explorer()",
+    'shown = kit.explorer("kit_twice")\nshown',
+    "shown",
+    "kit.question()",
+    "time.sleep(4)",
+    "print(*kit.census())",
+)
+EXPLORER_CELLS = (
+    "from intuitive.widgets.msa import block_selection, needle, what_it_costs\n"
+    "from intuitive.widgets.qgf import trimodal",
+    "needle.explorer()",
+    "block_selection.explorer()",
+    "what_it_costs.explorer()",
+    "trimodal.explorer()",
+)
+SAVED_CELLS = (
+    "import kit_example as kit\nfrom intuitive.widgets.msa import needle",
+    "needle.explorer()",
+    "kit.explorer(spread=3.0)",
+    "kit.question()",
+)
+
+
+def _notebook(path: Path, sources: tuple[str, ...]) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 @pytest.fixture(scope="session")
 def lab_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a JupyterLab that serves the lessons and `explorers.ipynb`."""
+    """Address of a JupyterLab that serves the lessons and the tests' notebooks.
+
+    `catalogue.ipynb` holds every explorer and question in a cell of its own.
+    """
     folder = tmp_path_factory.mktemp("lessons")
-    for lesson in LESSONS:
-        shutil.copy(lesson, folder)
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in EXPLORERS.split("\n#\n")]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, folder / "explorers.ipynb")
+    for file in (*LESSONS, EXAMPLE):
+        shutil.copy(file, folder)
+    every = [f'catalogue.explorers()["{name}"]()' for name in catalogue.explorers()]
+    every += [f'catalogue.questions()["{name}"]()' for name in catalogue.questions()]
+    _notebook(folder / "catalogue.ipynb", (CATALOGUE, *every))
+    _notebook(folder / "explorers.ipynb", EXPLORER_CELLS)
+    _notebook(folder / "kit.ipynb", KIT_CELLS)
+    _notebook(folder / "saved.ipynb", SAVED_CELLS)
     with lab_server(folder) as url:
         yield url

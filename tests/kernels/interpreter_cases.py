@@ -112,7 +112,7 @@ def test_attention_and_gradients(
 def test_the_smallest_tiles_give_the_same(monkeypatch, n):
     """Tiles that split a group's heads, and products that split a block's keys."""
     monkeypatch.setattr(limits, "STRETCH", 2)
-    monkeypatch.setattr(shared_memory, "H100_BYTES", 64 * 1024)
+    monkeypatch.setattr(shared_memory, "H100", shared_memory.Card(90, 64 * 1024))
     q_idx, k_idx = draw_index(1, n, 150, 1, 128, seed=0)
     x = draw_inputs(1, n, 150, 1, 40, 128, block_size=128, n_selected=2, seed=0)
     leaves = [y.requires_grad_() for y in x[:3]]

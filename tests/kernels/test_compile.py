@@ -52,7 +52,7 @@ class Card:
         return GPUTarget("cuda", self.arch, 32)
 
     def get_current_device(self):
-        return self.arch  # Triton keeps what it compiled by device
+        return 1000 * self.shared + self.arch  # what is compiled or chosen is kept by device
 
     def get_current_stream(self, device=0):
         return 0

@@ -210,7 +210,8 @@ def test_scores_and_selection_match_the_oracle(
 @pytest.mark.parametrize("n", [1, 50])
 def test_tiles_of_a_card_with_less_shared_memory(monkeypatch, dtype, n):
     """Tiles that split a group's heads, and products that split a block's keys."""
-    monkeypatch.setattr(shared_memory, "shared_bytes", lambda: 48 * 1024)
+    small = shared_memory.card()._replace(shared=48 * 1024)
+    monkeypatch.setattr(shared_memory, "_ask", lambda device: small)
     q_idx, k_idx = draw_index(1, n, 700, 2, 128, seed=0, dtype=dtype, device="cuda")
     x = draw_inputs(
         1, n, 700, 2, 128, 128, block_size=128, n_selected=4, seed=0, dtype=dtype, device="cuda"

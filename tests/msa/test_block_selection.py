@@ -358,9 +358,11 @@ def test_selection_view_says_what_the_result_says(selector):
     said = {readout.label: readout.value for readout in view.readouts}
     assert said["mass captured"] == f"{captured:.3f}"
     assert said["tokens read"] == f"{result.n_read[1]} of 301"
-    assert said["local block"] == f"{300 % 32 + 1} of 32 visible"
+    assert said["block recall"] == f"{result.block_recall[1]:.2f}"
     rows = {row[0]: row[1:] for row in view.table.rows}
-    assert len(rows) == len(result.captured)
+    assert set(rows["tokens visible in the local block"][:3]) == {f"{300 % 32 + 1} of 32"}
+    overlap = (result.overlap[1, 0] + result.overlap[1, 2]) / 2
+    assert rows["blocks shared with other groups"][1] == f"{overlap:.3f}"
     expected = [*result.captured[selector], *result.captured_mean[selector]]
     assert list(rows[styles.SELECTOR_NAMES[selector]]) == [f"{share:.3f}" for share in expected]
 
@@ -381,11 +383,11 @@ def test_marked_tokens_are_the_tokens_read():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"n_selected": 1, "n_local": 2, "n_init": 1}, "n_selected"),
+        ({"n_selected": 1, "n_local": 2, "n_init": 1}, "Blocks read, k"),
         ({"n_selected": 99, "block_size": 33}, "Block size is one of 16, 32, 64, 128, got 33"),
         ({"selector": "best"}, "Selector is one of"),
         ({"query": None}, "Query position takes a number, got None"),
-        ({"n_selected": 0}, "n_selected=0"),
+        ({"n_selected": 0}, "Blocks read, k = 0"),
     ],
     ids=["more forced than read", "block size", "selector", "query", "no blocks"],
 )

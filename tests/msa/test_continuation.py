@@ -48,8 +48,5 @@ def test_reading_every_block_continues_like_the_dense_model():
     explorer.close()
 
 
-def test_without_the_model_the_explorer_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(smollm, "find_model", lambda: None)
-    explorer = widget.explorer()
-    assert explorer.status["text"] == smollm.MISSING_MODEL_SENTENCE
-    explorer.close()
+def test_without_the_model_the_explorer_says_how_to_get_it(no_model, opened):
+    assert opened(widget.explorer).status["text"] == smollm.MISSING_MODEL_SENTENCE

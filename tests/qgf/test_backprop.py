@@ -61,7 +61,10 @@ def test_jacobians_are_drawn_as_computed(shaken):
     np.testing.assert_allclose(drawn.y, shaken.here.chain, rtol=1e-3)
     view = shown.present(shaken)
     most = shaken.here.one_step.max()
-    assert readouts(view)["J₁, from least to greatest"].endswith(f"{most:.2g}")
+    assert f"J₁ reaches {most:.2g}" in view.summary
+    told = dict(zip(shaken.whole.estimators, (row[1] for row in view.table.rows), strict=True))
+    assert told["qgf_jacobian"].endswith(f"to {most:.2g}")
+    assert told["bptt"] == readouts(view)["pₜ/p₁, from least to greatest"]
 
 
 def test_where_there_is_no_guidance_no_cosine_is_drawn_or_averaged(shaken):
@@ -71,7 +74,7 @@ def test_where_there_is_no_guidance_no_cosine_is_drawn_or_averaged(shaken):
     drawn = named(go.Figure(shown.cosine_figure(whole, 0.5)), ESTIMATOR_NAMES["qgf_jacobian"])
     assert drawn.y[0] is None and drawn.y[1] is not None
     row = shown.present(shaken).table.rows[place]
-    assert float(row[1]) == pytest.approx(whole.cosine[place, 1:].mean(), abs=1e-3)
+    assert float(row[2]) == pytest.approx(whole.cosine[place, 1:].mean(), abs=1e-3)
 
 
 def test_neighbours_agree_under_qgf_more_than_under_bptt(shaken):

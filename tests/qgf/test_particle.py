@@ -1,4 +1,4 @@
-"""One particle and its swarm: what it sees is what the sampler does."""
+"""One particle and its swarm: it goes as the sampler does, and the hero shows just that."""
 
 from dataclasses import replace
 
@@ -11,6 +11,11 @@ from intuitive.qgf import GaussianMixture, sample_guided
 from intuitive.qgf.experiments import particle
 from intuitive.qgf.experiments.particle import ASKING, ParticleParams
 from intuitive.qgf.guidance import ESTIMATORS
+from intuitive.widgets.kit import Circle, Range, Swarm, Words
+from intuitive.widgets.qgf import particle as shown
+from intuitive.widgets.qgf import particle_figures as figures
+from intuitive.widgets.qgf.particle_figures import STAGES
+from intuitive.widgets.qgf.particle_words import REACH
 
 
 def slope(critic, a):
@@ -131,3 +136,248 @@ def test_settings_survive_as_text_and_refuse_what_is_out_of_range():
 def test_a_stale_request_stops():
     with pytest.raises(Cancelled):
         particle.run(ParticleParams(seed=99), stale=lambda: True)
+
+
+# ------------------------------------------------------------------------------------- the hero
+
+EDGES = {  # of the controls, beside the defaults
+    "peak": (-2.4, -0.6, 2.4),
+    "weight": (0.0, 8.0),
+    "start": (-2.4, 0.0, 2.4),
+    "n_steps": (5, 30),
+    "preset": ("B", "C"),
+}
+PRESET_VALUES = {"B": {"peak": 0.3}, "C": {"peak": -0.8, "weight": 4.0, "n_steps": 20}}
+SETTINGS = [
+    {"estimator": estimator, "start": 0.8, "n_particles": 30, name: value}
+    | PRESET_VALUES.get(value, {})
+    for estimator in shown.METHODS
+    for name, values in EDGES.items()
+    for value in values
+    if estimator != "bc" or name not in ("weight", "peak")
+] + [{"estimator": estimator, "start": 0.8, "n_particles": 30} for estimator in shown.METHODS]
+
+
+def hero(**settings):
+    result = particle.run(ParticleParams(**({"start": 0.8} | settings)))
+    return result, shown.present(result)
+
+
+def frame_of(view, label, stage):
+    return next(f for f in view.timeline.frames if (f.label, f.stage) == (label, stage))
+
+
+def height(position, preset="A"):
+    """Where a position stands in the scene."""
+    reach = REACH[preset]
+    share = (np.clip(position, -reach, reach) + reach) / (2 * reach)
+    return figures.BOTTOM - (figures.BOTTOM - figures.TOP) * share
+
+
+def text_boxes(scene):
+    """(text, left, top, right, bottom) of every text of a scene, 0.56 em for a character."""
+    boxes = []
+    for mark in scene.marks:
+        if isinstance(mark, Words):
+            text, anchor, x, y = mark.text, mark.anchor, mark.x, mark.y
+        elif mark.label and isinstance(mark, Circle) and mark.place == "center":
+            text, anchor, x, y = mark.label, "middle", mark.x, mark.y + 0.35 * mark.size
+        else:
+            assert not mark.label, f"{mark.key}: this test does not know where its label stands"
+            continue
+        wide = 0.56 * mark.size * len(text)
+        left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+        boxes.append((text, left, y - 0.75 * mark.size, left + wide, y + 0.2 * mark.size))
+    return boxes
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: str(list(settings.values())))
+def test_no_text_lies_over_another_or_leaves_the_scene(settings):
+    _, view = hero(**settings)
+    for frame in view.timeline.frames:
+        boxes = text_boxes(frame.scene)
+        for i, (text, left, top, right, bottom) in enumerate(boxes):
+            assert left >= 0 and top >= 0 and right <= frame.scene.width, text
+            assert bottom <= frame.scene.height, text
+            for other, left2, top2, right2, bottom2 in boxes[:i]:
+                across = left < right2 and left2 < right
+                assert not (across and top < bottom2 and top2 < bottom), (
+                    f"{frame.label} {frame.stage}: {text!r} over {other!r}"
+                )
+
+
+@pytest.mark.parametrize("estimator", shown.METHODS)
+@pytest.mark.parametrize("n_steps", [5, 10, 20])
+def test_frames_follow_time_and_within_a_step_the_stages(estimator, n_steps):
+    _, view = hero(estimator=estimator, n_steps=n_steps, n_particles=20)
+    frames = view.timeline.frames
+    told = ("jump", "step") if estimator == "bc" else STAGES
+    want = [("t = 0.00", "start")]
+    for k in range(n_steps):
+        every = n_steps // 10 or 1
+        stages = told if k % every == 0 else ("step",)
+        want += [(f"t = {k / n_steps:.2f}", stage) for stage in stages]
+    assert [(f.label, f.stage) for f in frames] == [*want, ("t = 1.00", "actions")]
+    assert all(frame.sentence and len(frame.sentence) <= 105 for frame in frames)
+    assert all(len(frame.readouts) == 3 for frame in frames)
+
+
+def test_the_scene_holds_the_numbers_of_the_result():
+    result, view = hero(estimator="qgf", n_particles=60)
+    walk, (left, right) = result.walk, (figures.LEFT, figures.RIGHT)
+    for k in range(10):
+        t = f"t = {k / 10:.2f}"
+        carry, step = (frame_of(view, t, stage).scene for stage in ("carry", "step"))
+        x = left + (right - left) * k / 10
+        assert carry["particle"].x == pytest.approx(x)
+        assert carry["particle"].y == pytest.approx(height(walk.x[k]))
+        assert carry["jump"].y2 == pytest.approx(height(walk.estimate[k]))
+        assert carry["query"].y == carry["answer"].y == pytest.approx(height(walk.asked[k]))
+        reached = walk.estimate[k] + (1 - k / 10) * walk.push[k]
+        assert (carry["push"].y, carry["push"].y2) == pytest.approx(
+            (height(walk.estimate[k]), height(reached))
+        )
+        assert step["particle"].y == pytest.approx(height(walk.x[k + 1]))
+        np.testing.assert_allclose(step["swarm"].ys, height(result.swarm.x[k + 1]))
+        for name, ghost in result.ghosts.items():
+            assert step[f"ghost:{name}:now"].y == pytest.approx(height(ghost.x[k + 1]))
+    end = view.timeline.frames[-1].scene
+    np.testing.assert_array_equal(end["swarm"].shades, result.swarm.final_mode + 1)
+    for mode, share in enumerate(result.swarm.shares):
+        if share:
+            assert end[f"share:{mode}"].w == pytest.approx(max(figures.HILL * share, 3))
+
+
+def test_the_first_slice_of_the_wedge_is_the_step():
+    """At t + 1/T the wedge is as tall as what the push adds to the step."""
+    result, view = hero(estimator="qgf", weight=2.0, n_particles=20)
+    scene, walk = frame_of(view, "t = 0.40", "carry").scene, result.walk
+    tall = (scene["push"].y2 - scene["push"].y) * (1 / 10) / (1 - 0.4)
+    without = height(walk.x[4] + walk.velocity[4] / 10)
+    assert tall == pytest.approx(height(walk.x[5]) - without)
+
+
+def test_ood_asks_at_the_particle_and_its_ray_goes_through_the_peak():
+    result, view = hero(estimator="ood", n_particles=20)
+    assert all(
+        "ray" not in {mark.key for mark in frame.scene.marks}
+        for frame in view.timeline.frames
+        if frame.label == "t = 0.00"
+    )
+    for k in (4, 5, 8):
+        scene = frame_of(view, f"t = {k / 10:.2f}", "ask").scene
+        assert scene["asked here"].y == scene["query"].y == pytest.approx(height(result.walk.x[k]))
+        ray, now = scene["ray"], scene["ray now"]
+        assert ray.y == pytest.approx(height(0))
+        assert ray.y2 == pytest.approx(height(0.8 / (k / 10)))
+        share = (now.x - ray.x) / (ray.x2 - ray.x)
+        assert ray.y + share * (ray.y2 - ray.y) == pytest.approx(now.y) == height(0.8)
+    early = frame_of(view, "t = 0.10", "ask").scene["ray"]  # a*/t = 8 is out of sight
+    assert early.y2 == figures.TOP and early.x2 < figures.RIGHT
+
+
+def test_nothing_tells_the_end_before_the_last_frame():
+    for estimator in shown.METHODS:
+        result, view = hero(estimator=estimator, n_particles=60)
+        share = figures.percent(result.swarm.shares[result.peak_mode])
+        first, *middle, last = view.timeline.frames
+        assert set(first.scene["swarm"].shades) == {0}
+        assert share in last.sentence and last.readouts[0].value == share
+        for frame in (first, *middle):
+            assert frame.readouts[0].value == frame.readouts[1].value == "?"
+            assert not any(mark.key.startswith("share") for mark in frame.scene.marks)
+        assert share not in view.summary
+
+
+def test_peak_and_start_are_dragged_by_their_ranges():
+    explorer = shown.explorer()
+    ranges = {c.name: c for c in explorer.declaration.controls if isinstance(c, Range)}
+    for key in ("peak", "start"):
+        for frame in explorer.view.timeline.frames:
+            mark = frame.scene[key]
+            assert mark.drag.y == key and key in ranges
+            (v0, p0), (v1, p1) = mark.drag.y_scale
+            value = v0 + (mark.y - p0) * (v1 - v0) / (p1 - p0)
+            assert value == pytest.approx(explorer.values[key])
+            assert v0 <= ranges[key].min and ranges[key].max <= v1
+    explorer.close()
+
+
+def test_modes_methods_and_critic_share_no_colour():
+    used = {"mode": set(), "method": set(), "critic": set()}
+    for estimator in shown.METHODS:
+        for frame in hero(estimator=estimator, n_particles=30)[1].timeline.frames:
+            for mark in frame.scene.marks:
+                kind = {"hill": "mode", "trail": "mode", "road": "mode", "share": "mode"}.get(
+                    mark.key.split(":")[0]
+                )
+                if mark.key in ("jump", "path", "stride") or mark.link.startswith("ghost"):
+                    kind = "method"
+                if mark.key in ("critic", "query", "push", "wedge", "peak", "level"):
+                    kind = "critic"
+                if kind and not isinstance(mark, Swarm):
+                    used[kind] |= {mark.stroke, mark.fill} - {"", "page"}
+    assert used == {
+        "mode": {"blue", "vermilion", "purple"},
+        "method": {"ink", "grey"},
+        "critic": {"gold"},
+    }
+
+
+@pytest.mark.parametrize("settings", SETTINGS[::7], ids=lambda s: str(list(s.values())))
+def test_a_result_travels_in_under_400_kilobytes(settings):
+    explorer = shown.explorer(**(settings | {"n_particles": 400}))
+    assert explorer.status["state"] == "done"
+    assert len(explorer.picture) + len(explorer.swarm) < 400_000
+    explorer.close()
+
+
+def test_every_live_mark_has_its_words_and_the_construction_its_arithmetic():
+    for estimator in shown.METHODS:
+        _, view = hero(estimator=estimator, n_particles=20)
+        for frame in view.timeline.frames:
+            links = {mark.link for mark in frame.scene.marks if mark.link}
+            assert all(mark.words for mark in frame.scene.marks if mark.link)
+            want = links & {"estimate", "asked", "slope", "ray"}
+            assert want <= set(frame.arithmetic), (estimator, frame.label, frame.stage)
+    line = frame_of(hero(n_particles=20)[1], "t = 0.40", "carry").arithmetic
+    walk = particle.run(ParticleParams(start=0.8, n_particles=20)).walk
+    for link, value in (("estimate", walk.estimate[4]), ("slope", walk.push[4])):
+        assert line[link].tex.endswith(f"= {value:.2f}")
+    assert line["particle"].tex.endswith(f"= {walk.x[5]:.2f}")
+
+
+def test_the_verdict_is_computed():
+    explorer = shown.explorer(predict=shown.PREDICT)
+    explorer.predict("nearly all").wait()
+    share = particle.run(ParticleParams(estimator="ood", n_particles=4000)).swarm.shares[1]
+    assert 0.25 < share < 0.75
+    assert explorer.verdict["state"] == "wrong" and "it is “about half”" in explorer.verdict["text"]
+    assert f"{share:.0%}" in explorer.verdict["text"]
+    explorer.predict(None)
+    explorer.close()
+
+
+def test_steps_set_what_they_speak_of():
+    explorer = shown.explorer()
+    shares = []
+    for step in range(5):
+        explorer.take(step).wait()
+        assert explorer.status["state"] == "done"
+        result = explorer.result
+        shares.append(result.swarm.shares[result.peak_mode])
+    unguided, ood, qgf, gap, deceived = shares
+    assert unguided < 0.45 < ood < 0.6 and qgf > 0.95
+    assert gap == 0 and deceived < 0.05
+    assert explorer.result.params == ParticleParams(
+        preset="C", peak=-0.8, weight=4.0, n_steps=20, start=-0.9
+    )
+    explorer.close()
+
+
+def test_the_code_makes_the_result_again():
+    result, view = hero(n_particles=30)
+    names = {}
+    body, last = view.code.rsplit("\n", 1)
+    exec(body, names)
+    assert eval(last, names) == (result.walk.x[-1], result.swarm.shares)

@@ -187,5 +187,13 @@ def test_policies_tell_live_wins_and_committed_times(acted):
         assert f"{way.label} {way.success:.0%}" in view.summary
     times = {row[0]: row[-1] for row in view.table.rows}
     assert times["BC"] == "1.0"
+    here = {row[0]: row[-2] for row in view.table.rows}
+    earned = sorted(way.mean_return for way in acted.live.ways)
+    assert [here[way.label] for way in acted.live.ways] == [
+        f"{way.mean_return:.1f}".replace("-", "−") for way in acted.live.ways
+    ]
+    assert [readout.value for readout in view.readouts] == [
+        f"{value:.1f}".replace("-", "−") for value in (earned[-1], earned[0])
+    ]
     assert times["QGF"] == f"{acted.runs.relative_time('qgf'):.1f}"
     assert all(set(names.split(",")) <= set(WAYS) for names in shown.SETS)

@@ -63,7 +63,8 @@ from intuitive.trd.experiments.real_text import RealParams
 from intuitive.trd.experiments.train import TrainParams
 from intuitive.trd.experiments.trajectory import TrajectoryParams
 from intuitive.trd.experiments.two_modes import TwoModesParams
-from intuitive.trd.methods import Method, Plan
+from intuitive.trd.distillation import Plan
+from intuitive.trd.methods import Method
 from intuitive.trd.real_text import RealTextParams
 from intuitive.trd.sums import SumsConfig
 for make in (CanonicalParams, LearnedTeacherConfig, StudentConfig, ModeMapParams, RealParams,

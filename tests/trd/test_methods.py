@@ -6,20 +6,9 @@ import pytest
 import torch
 
 from intuitive.common.runtime import Cancelled, seeded
-from intuitive.trd import divergences, methods
-from intuitive.trd.methods import (
-    ABLATIONS,
-    LOSSES,
-    METHODS,
-    Arm,
-    Method,
-    Plan,
-    distil,
-    grade,
-    reference_solutions,
-    roll,
-    trajectories,
-)
+from intuitive.trd import distillation, divergences
+from intuitive.trd.distillation import Arm, Plan, distil, grade, roll
+from intuitive.trd.methods import ABLATIONS, LOSSES, METHODS, Method
 from intuitive.trd.model import StackedDecoder, decoder_config
 from intuitive.trd.rollout import Tokens
 from intuitive.trd.sums import (
@@ -32,6 +21,7 @@ from intuitive.trd.sums import (
     write_traces,
 )
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
+from intuitive.trd.teaching import reference_solutions, trajectories
 
 SUMS = SumsConfig(n_digits=3, modulus=5)
 TEACHER = ExactTeacher(sums=SUMS, config=TeacherConfig(repair=0.3))
@@ -193,7 +183,7 @@ def test_every_loss_is_the_divergence_of_its_name():
     assert want.keys() == LOSSES.keys()
     for name, value in want.items():
         batch = (None, y, torch.ones_like(y, dtype=torch.bool), None if name == "sft" else t)
-        got = methods._arm_losses(dataclasses.replace(m, loss=name), batch, s)
+        got = distillation._arm_losses(dataclasses.replace(m, loss=name), batch, s)
         torch.testing.assert_close(got, value.mean(-1), msg=name)
 
 
@@ -231,6 +221,15 @@ def test_training_lowers_the_loss(students):
     done = distil(students, slow, {"exact": TEACHER}, digits, plan)
     first, last = torch.tensor(done.losses[0]), torch.tensor(done.losses[-1])
     assert bool((last < 0.8 * first).all())
+
+
+def test_an_arm_that_diverges_does_not_stop_the_others(students):
+    digits, broken = sample_digits(SUMS, N, generator=seeded(0)), students.copies([0, 1])
+    broken.weights.data[1] = torch.nan
+    plan = dataclasses.replace(PLAN, n_steps=2, rounds=1)
+    done = distil(broken, arms("opd_reverse"), {"exact": TEACHER}, digits, plan)
+    assert done.stack.weights.isfinite().all(-1).tolist() == [True, False]
+    assert not torch.equal(done.stack.weights[0], students.weights[0])  # it did train
 
 
 def test_observers_see_every_mark_and_staleness_stops_at_once(students):

@@ -54,8 +54,10 @@ def test_maps_show_every_mass_and_nothing_where_no_step_is_left():
     assert list(drawn.y) == [0.0, 0.05] and list(drawn.x) == [1, 2]
     params = ModeMapParams()
     view = widget.present_map(mode_map.ModeMapResult(params=params, exact=exact, learned=learned))
-    alarms = {label: readout.alarm for label, readout in readouts(view).items() if "alarm" in label}
-    assert list(alarms.values()) == [False, True]
+    worst = readouts(view)["worst false alarm"]
+    assert worst.alarm and worst.value == "0.050 ▲ above 0.02, the trained network"
+    calm = mode_map.ModeMapResult(params=params, exact=exact, learned=exact)
+    assert not readouts(widget.present_map(calm))["worst false alarm"].alarm
     assert widget.after_errors(exact) == pytest.approx(0.2)
 
 

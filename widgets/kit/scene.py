@@ -320,14 +320,23 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
     data = bytearray()
     frames: list[dict[str, Any]] = []
     before: dict[str, dict[str, Any]] = {}
+    marks: dict[str, Mark] = {}  # of the frame before: what two frames share is wired once
     swarms: dict[str, Swarm] = {}
     for frame in picture.frames:
-        now = {mark.key: mark.wire() for mark in frame.scene.marks}
+        now = {
+            mark.key: before[mark.key] if marks.get(mark.key) is mark else mark.wire()
+            for mark in frame.scene.marks
+        }
+        marks = {mark.key: mark for mark in frame.scene.marks}
         sent: dict[str, Any] = {
             "label": frame.label,
             "stage": frame.stage,
             "sentence": frame.sentence,
-            "marks": [mark for key, mark in now.items() if before.get(key) != mark],
+            "marks": [
+                mark
+                for key, mark in now.items()
+                if before.get(key) is not mark and before.get(key) != mark
+            ],
             "gone": [key for key in before if key not in now],
             "swarms": [],
         }
@@ -356,10 +365,13 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
 
 
 def _same_swarm(one: Swarm | None, other: Swarm) -> bool:
-    return one is not None and (
-        np.array_equal(one.xs, other.xs)
-        and np.array_equal(one.ys, other.ys)
-        and np.array_equal(one.shades, other.shades)
+    return one is other or (
+        one is not None
+        and (
+            np.array_equal(one.xs, other.xs)
+            and np.array_equal(one.ys, other.ys)
+            and np.array_equal(one.shades, other.shades)
+        )
     )
 
 

@@ -49,10 +49,10 @@ class SoakReport:
 
 
 def random_values(
-    explorer: Explorer, dice: random.Random, texts: tuple[str, ...]
+    explorer: Explorer, dice: random.Random, texts: tuple[str, ...], still: tuple[str, ...] = ()
 ) -> Mapping[str, Any]:
     """A random admissible value for one or two random controls."""
-    controls = explorer.declaration.controls
+    controls = [c for c in explorer.declaration.controls if c.name not in still]
     chosen = dice.sample(controls, k=min(len(controls), dice.choice((1, 1, 2))))
     values: dict[str, Any] = {}
     for control in chosen:
@@ -82,6 +82,7 @@ def soak(
     events: int = 200,
     seed: int = 0,
     texts: tuple[str, ...] = (),
+    still: tuple[str, ...] = (),
     pause: int | float = 0.004,
 ) -> SoakReport:
     """Fire `events` random control events at an explorer from two threads.
@@ -91,6 +92,7 @@ def soak(
         events: in all, shared by the two threads.
         seed: of both threads' dice.
         texts: what the text control is given now and then.
+        still: names of controls that are left where they are.
         pause: mean seconds between two events of a thread.
     """
     explorer = make()
@@ -103,9 +105,8 @@ def soak(
         for _ in range(number):
             try:
                 with explorer._lock:
-                    explorer.set_state(
-                        {"values": {**explorer.values, **random_values(explorer, dice, texts)}}
-                    )
+                    drawn = random_values(explorer, dice, texts, still)
+                    explorer.set_state({"values": {**explorer.values, **drawn}})
             except Exception as error:  # reported, with its type, at the end
                 errors.append(f"{type(error).__name__}: {error}")
             time.sleep(dice.random() * 2 * pause)

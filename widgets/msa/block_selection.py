@@ -227,7 +227,6 @@ def present(result: SelectionResult) -> View:
     for token in read.nonzero()[0]:
         marks[token] = LOCAL if token // params.block_size == result.local_block else READ
     marks[position] = HERE
-    others = [float(result.overlap[group, r]) for r in range(len(result.overlap)) if r != group]
     name = styles.SELECTOR_NAMES[params.selector]
     note = f"{result.note} " if result.note else ""
     token = styles.token_name(result.tokens[position])
@@ -256,20 +255,15 @@ def present(result: SelectionResult) -> View:
         readouts=(
             Readout("tokens read", f"{result.n_read[group]} of {result.n_visible}"),
             Readout("mass captured", fixed(captured, 3)),
-            Readout(
-                "mean over queries", fixed(float(result.captured_mean[params.selector][group]), 3)
-            ),
             Readout("block recall", fixed(float(result.block_recall[group]))),
-            Readout("local block", f"{result.local_visible} of {params.block_size} visible"),
-            Readout("shared with other groups", fixed(sum(others) / len(others))),
         ),
         table=Table(
             (
-                "mass captured by",
+                "attention mass captured by",
                 *(f"group {r}, here" for r in groups),
                 *(f"group {r}, mean" for r in groups),
             ),
-            rows,
+            (*rows, *_about_blocks(result)),
         ),
         code=_selection_code(params),
         tokens=TokenMarks(result.tokens, bytes(marks), focus=position),
@@ -280,6 +274,22 @@ def present(result: SelectionResult) -> View:
         },
         values={"layer": params.layer, "query": position, "group": group},
     )
+
+
+def _about_blocks(result: SelectionResult) -> list[tuple[str, ...]]:
+    """Rows on the blocks that the chosen selector reads here, by group."""
+    groups = range(len(result.overlap))
+    shared = [
+        [float(result.overlap[group, other]) for other in groups if other != group]
+        for group in groups
+    ]
+    visible = f"{result.local_visible} of {result.params.block_size}"
+    told = {
+        "block recall": [fixed(float(recall), 3) for recall in result.block_recall],
+        "blocks shared with other groups": [fixed(sum(s) / len(s), 3) for s in shared],
+        "tokens visible in the local block": [visible for _ in groups],
+    }
+    return [(name, *values, *("–" for _ in groups)) for name, values in told.items()]
 
 
 def _selection_code(params: SelectionParams) -> str:
@@ -318,7 +328,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         Range(name="n_selected", label="Blocks read, k", min=1, max=16),
         Range(name="query", label="Query position", min=0, max=1023),
         Choice(name="selector", label="Selector", options=_selectors()),
-        Range(name="layer", label="Layer", min=0, max=29, more=True),
+        Range(name="layer", label="Layer", min=0, max=29, more=True, heavy=True),
         Range(name="group", label="Group shown", min=0, max=2, more=True),
         Range(
             name="block_size",
@@ -326,6 +336,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             values=styles.BLOCK_SIZES,
             unit="tokens",
             more=True,
+            heavy=True,
         ),
         Range(
             name="n_local",
@@ -340,6 +351,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             name="text",
             label="Your own text (64 to 1,024 tokens; empty for the lesson's)",
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(

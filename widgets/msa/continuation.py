@@ -100,11 +100,12 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
     here = readers()
     first = dataclasses.asdict(ContinueParams(reader=TRAINED if TRAINED in here else "main_max"))
     controls = (
-        Range(name="n_selected", label="Blocks read, k", min=1, max=16, live=False),
+        Range(name="n_selected", label="Blocks read, k", min=1, max=16, live=False, heavy=True),
         Choice(
             name="reader",
             label="Blocks chosen by",
             options={name: READER_NAMES[name] for name in here},
+            heavy=True,
         ),
         Range(
             name="block_size",
@@ -113,6 +114,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             unit="tokens",
             live=False,
             more=True,
+            heavy=True,
         ),
         Range(
             name="n_prompt",
@@ -123,9 +125,19 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             unit="tokens",
             live=False,
             more=True,
+            heavy=True,
         ),
-        Range(name="n_new", label="Tokens to write", min=8, max=96, step=8, live=False, more=True),
-        Text(name="text", label="Your own text (empty for the lesson's)", more=True),
+        Range(
+            name="n_new",
+            label="Tokens to write",
+            min=8,
+            max=96,
+            step=8,
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Text(name="text", label="Your own text (empty for the lesson's)", more=True, heavy=True),
     )
     return Explorer(
         name="msa_continuation",

@@ -191,8 +191,9 @@ def present(found: ConversionResult) -> View:
     )
     readouts = [] if found.dense is None else [Readout("dense model", number(found.dense))]
     readouts += [
-        Readout(styles.SELECTOR_NAMES[selector], number(point.mean))
-        for selector, point in chosen.items()
+        Readout(styles.SELECTOR_NAMES[selector], number(chosen[selector].mean))
+        for selector in ("trained_index", "window_sink", "oracle")
+        if selector in chosen
     ]
     return View(
         summary=summary,
@@ -200,7 +201,7 @@ def present(found: ConversionResult) -> View:
             "curves": curves_figure(found),
             "layers": layers_figure(found),
         },
-        readouts=tuple(readouts),
+        readouts=tuple(readouts[:3]),
         table=Table((name, *(f"k = {budget}" for budget in budgets)), tuple(rows)),
         code=(
             "from intuitive.msa.experiments.conversion import ConversionParams, run\n\n"

@@ -162,6 +162,7 @@ def present(traced: tuple[Scrubbed, LoopResult]) -> View:
             ),
             fixed(one.total_bytes / 2**20),
             fixed(result.useful_pairs * pair_flops / one.total_bytes, 0),
+            f"{result.useful_pairs}",
             f"{int(one.masked.sum())}",
         )
         for one in result.traces.values()
@@ -184,7 +185,6 @@ def present(traced: tuple[Scrubbed, LoopResult]) -> View:
         },
         readouts=(
             Readout("moved so far", f"{fixed(moved / 2**20)} MiB"),
-            Readout("useful pairs", f"{result.useful_pairs}"),
             Readout("computed in vain", f"{wasted}"),
             Readout("distinct blocks of a tile", fixed(distinct, 1)),
         ),
@@ -197,6 +197,7 @@ def present(traced: tuple[Scrubbed, LoopResult]) -> View:
                 "partials (MiB)",
                 "total (MiB)",
                 "FLOP per byte",
+                "useful pairs",
                 "pairs in vain",
             ),
             rows,

@@ -94,10 +94,6 @@ def present(result: NeedleResult) -> View:
             Readout("tokens read", f"{reads} of {params.n}"),
             Readout("max pooling", outcome(result.found_by_max, result.rank_max)),
             Readout("mean pooling", outcome(result.found_by_mean, result.rank_mean)),
-            Readout(
-                "mass captured, max / mean",
-                f"{fixed(result.captured_max)} / {fixed(result.captured_mean)}",
-            ),
         ),
         table=Table(
             ("pooling", "blocks read", "rank of the needle's block", "mass captured"),

@@ -181,7 +181,11 @@ def present(found: ReplayResult) -> View:
         "kl",
         "teacher_entropy",
     )
-    rows = tuple((ARMS[arm].title, *(spread(arm, measure) for measure in columns)) for arm in ARMS)
+    now = f"{ARMS[params.arm].title}, step {shot.step} of seed {found.run.seed}"
+    rows = (
+        (now, *(told(getattr(here, measure), 3) for measure in columns)),
+        *((ARMS[arm].title, *(spread(arm, measure) for measure in columns)) for arm in ARMS),
+    )
     reads = "only selected blocks are read"
     if shot.reads_all:
         always = ARMS[params.arm].reads == "all"
@@ -200,11 +204,8 @@ def present(found: ReplayResult) -> View:
             "second": partial(curves_figure, found, params.beside),
         },
         readouts=(
-            Readout("step", f"{shot.step}"),
             Readout("accuracy", told(here.accuracy)),
             Readout("mass captured", told(here.mass_captured)),
-            Readout("block recall", told(here.block_recall)),
-            Readout("KL", told(here.kl, 3)),
             Readout("teacher entropy", f"{fixed(here.teacher_entropy)} nats"),
         ),
         table=Table(

@@ -131,12 +131,10 @@ def present(costs: Costs) -> View:
         f"{ceiling_text(result.byte_ceiling)}); {percent(here.index_share[0])} of its FLOPs go to "
         f"the index, and its cache is {percent(result.cache_growth, 1)} larger."
     )
-    measured = tuple(
-        Readout(
-            f"measured at {point.context:,}",
-            f"prefill {fixed(point.prefill_speedup, 1)}×, decode {fixed(point.decode_speedup, 1)}×",
-        )
-        for point in costs.measured[-2:]
+    summary += "".join(
+        f" Measured here at {point.context:,} tokens: prefill {fixed(point.prefill_speedup, 1)}× "
+        f"as fast, decoding {fixed(point.decode_speedup, 1)}×."
+        for point in costs.measured[-1:]
     )
     rows = [
         ("FLOPs per token, dense", number(here.dense_flops[0])),
@@ -145,6 +143,8 @@ def present(costs: Costs) -> View:
         ("bytes per decoded token, dense", number(here.dense_bytes[0])),
         ("bytes per decoded token, MSA index", number(here.index_bytes[0])),
         ("bytes per decoded token, MSA main", number(here.main_bytes[0])),
+        ("index share of MSA's FLOPs", percent(here.index_share[0])),
+        ("index share of MSA's bytes per decoded token", percent(index_bytes)),
     ]
     rows += [
         (
@@ -218,10 +218,7 @@ def present(costs: Costs) -> View:
         readouts=(
             Readout("FLOPs, dense ÷ MSA", f"{fixed(here.flop_ratio[0], 1)}×"),
             Readout("decode bytes, dense ÷ MSA", f"{fixed(here.byte_ratio[0])}×"),
-            Readout("index share of FLOPs", percent(here.index_share[0])),
-            Readout("index share of bytes", percent(index_bytes)),
             Readout("cache", f"+{percent(result.cache_growth, 1)}"),
-            *measured,
         ),
         table=Table(("quantity, one layer", "value"), tuple(rows)),
         code=(
@@ -269,6 +266,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="Measure time and peak memory here",
             disabled=no_gpu,
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(

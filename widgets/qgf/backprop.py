@@ -150,12 +150,16 @@ def present(found: Shaken) -> View:
         name: float(cosine[same > 0].mean())
         for name, cosine, same in zip(names, whole.cosine, whole.same_sign, strict=True)
     }
-    one, chain = ((float(j.min()), float(j.max())) for j in (here.one_step, here.chain))
+    bends = {  # the factor on the critic's gradient
+        name: f"{number(float(j.min()), 2)} to {number(float(j.max()), 2)}"
+        for name, j in (("qgf_jacobian", here.one_step), ("bptt", here.chain))
+    }
+    one, chain = (number(float(j.max()), 2) for j in (here.one_step, here.chain))
     qgf, bptt = names.index("qgf"), names.index("bptt")
     return View(
         summary=(
-            f"Preset {params.preset}, t = {fixed(t)}: J₁ reaches {number(one[1], 2)}, the chain's "
-            f"Jacobian {number(chain[1], 2)}. Neighbours {chosen(whole.distance)} apart: mean "
+            f"Preset {params.preset}, t = {fixed(t)}: J₁ reaches {one}, the chain's "
+            f"Jacobian {chain}. Neighbours {chosen(whole.distance)} apart: mean "
             f"cosine of the guidance {fixed(mean['qgf'])} for QGF, {fixed(mean['bptt'])} for BPTT, "
             f"which takes {fixed(whole.passes[bptt] / whole.passes[qgf], 1)} times the network "
             "passes."
@@ -166,16 +170,14 @@ def present(found: Shaken) -> View:
             "cost": partial(cost_figure, whole),
         },
         readouts=(
-            Readout("J₁, from least to greatest", f"{number(one[0], 2)} to {number(one[1], 2)}"),
-            Readout(
-                "pₜ/p₁, from least to greatest", f"{number(chain[0], 2)} to {number(chain[1], 2)}"
-            ),
+            Readout("pₜ/p₁, from least to greatest", bends["bptt"]),
             Readout("mean cosine, QGF", fixed(mean["qgf"], 3)),
             Readout("mean cosine, BPTT", fixed(mean["bptt"], 3)),
         ),
         table=Table(
             (
                 "estimator",
+                f"Jacobian at t = {fixed(t)}",
                 "mean cosine",
                 "mean share of equal sign",
                 "typical pair differs by",
@@ -185,6 +187,7 @@ def present(found: Shaken) -> View:
             tuple(
                 (
                     ESTIMATOR_NAMES[name],
+                    bends.get(name, "–"),
                     fixed(mean[name], 3),
                     fixed(same[same > 0].mean(), 3),
                     percent(difference[same > 0].mean()),
@@ -241,10 +244,23 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """
     controls = (
         Range(name="time", label="Time t", min=0.05, max=0.95, step=0.05),
-        Range(name="distance", label="Distance of neighbours", values=DISTANCES, live=False),
-        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES),
-        Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 50), live=False, more=True),
-        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True),
+        Range(
+            name="distance",
+            label="Distance of neighbours",
+            values=DISTANCES,
+            live=False,
+            heavy=True,
+        ),
+        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, heavy=True),
+        Range(
+            name="n_steps",
+            label="Euler steps T",
+            values=(5, 10, 20, 50),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True, heavy=True),
     )
     return Explorer(
         name="qgf_backprop",

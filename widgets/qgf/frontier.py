@@ -181,21 +181,26 @@ def present(found: Compared) -> View:
     name, weight = ESTIMATOR_NAMES[found.estimator], sweep.weights[place]
     kl, got = float(curve.kl_to_bc[place]), float(curve.true_return[place])
     tilt_kl, tilt_got = float(sweep.by_critic.kl[place]), float(sweep.by_critic.true_return[place])
-    needed = least_kl(front, got)
     rows = tuple(
         (
             ESTIMATOR_NAMES[c.estimator],
             fixed(c.true_return[place], 3),
             fixed(c.critic[place], 3),
             number(c.kl_to_bc[place]),
+            fixed(best_at(front, float(c.kl_to_bc[place])), 3),
             fixed(least_kl(front, float(c.true_return[place]))),
             percent(c.off_mode[place]),
         )
         for c in sweep.curves
     )
     tilt_row = (
-        *("exact tilt, same w", fixed(tilt_got, 3), fixed(sweep.by_critic.critic[place], 3)),
-        *(number(tilt_kl), fixed(least_kl(front, tilt_got)), "–"),
+        "exact tilt, same w",
+        fixed(tilt_got, 3),
+        fixed(sweep.by_critic.critic[place], 3),
+        number(tilt_kl),
+        fixed(best_at(front, tilt_kl), 3),
+        fixed(least_kl(front, tilt_got)),
+        "–",
     )
     return View(
         summary=(
@@ -210,9 +215,6 @@ def present(found: Compared) -> View:
         readouts=(
             Readout("return", fixed(got, 3)),
             Readout("KL from the data", fixed(kl, unit="nats")),
-            Readout("most at this KL", fixed(best_at(front, kl), 3)),
-            Readout("least KL for this return", fixed(needed, unit="nats")),
-            Readout("critic's Q", fixed(curve.critic[place], 3)),
             styles.stability(
                 float(sweep.stability[place]), ascends=ESTIMATORS[found.estimator].ascends
             ),
@@ -223,7 +225,8 @@ def present(found: Compared) -> View:
                 "true return",
                 "critic's Q",
                 "KL from the data (nats)",
-                "least KL for it",
+                "most return at this KL",
+                "least KL for this return",
                 "off every mode",
             ),
             (*rows, tilt_row),
@@ -290,7 +293,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     first = {"preset": "B", **brought["B"]}
     if "preset" in values:
         first |= brought.get(values["preset"], {})
-    sweeps = {"live": False, "more": True}
+    sweeps = {"live": False, "more": True, "heavy": True}
     controls = (
         Choice(
             name="estimator",
@@ -303,7 +306,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             values=SWEPT,
             texts=tuple(map(chosen, SWEPT)),
         ),
-        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought),
+        Choice(
+            name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought, heavy=True
+        ),
         Range(name="peak", label="Critic's peak a*", min=-2, max=2, step=0.05, **sweeps),
         Range(name="bump_height", label="Height of the bump", min=0, max=3, step=0.1, **sweeps),
         Range(name="n_steps", label="Euler steps T", values=(10, 20, 50), **sweeps),

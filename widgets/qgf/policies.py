@@ -247,6 +247,8 @@ def present(found: Policies) -> View:
     live, runs = found.live, found.runs
     params = live.params
     won = ", ".join(f"{way.label} {percent(way.success)}" for way in live.ways)
+    here = {way.name: way.mean_return for way in live.ways}
+    ranked = sorted(live.ways, key=lambda way: way.mean_return)
     best = max(params.names, key=lambda name: statistics.mean(runs.score(name, "returns")))
     rows = tuple(
         (
@@ -255,6 +257,7 @@ def present(found: Policies) -> View:
             _spread(runs.score(curve.way), percent),
             _spread(runs.score(curve.way, "returns"), partial(fixed, decimals=1)),
             fixed(statistics.mean(runs.score(curve.way, "first_q")), 1),
+            fixed(here[curve.way], 1) if curve.way in here else "–",
             fixed(runs.relative_time(curve.way), 1),
         )
         for curve in runs.curves
@@ -273,7 +276,8 @@ def present(found: Policies) -> View:
             "time": partial(time_figure, runs, params.names),
         },
         readouts=tuple(
-            Readout(f"{way.label}, return", fixed(way.mean_return, 1)) for way in live.ways
+            Readout(f"{place} return here, {way.label}", fixed(way.mean_return, 1))
+            for place, way in (("highest", ranked[-1]), ("lowest", ranked[0]))
         ),
         table=Table(
             (
@@ -282,6 +286,7 @@ def present(found: Policies) -> View:
                 "won",
                 "return",
                 "critic's Q at the start",
+                f"return here, w = {chosen(params.weight)}",
                 "time, BC = 1",
             ),
             rows,
@@ -322,11 +327,25 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
     """
     first = dataclasses.asdict(PolicyParams(ways=next(iter(SETS))))
     controls = (
-        Choice(name="ways", label="Compare", options=SETS),
-        Range(name="weight", label="Guidance weight w", values=WEIGHTS, live=False),
-        Range(name="n_episodes", label="Episodes", values=(10, 20, 40, 100), live=False, more=True),
-        Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 40), live=False, more=True),
-        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True),
+        Choice(name="ways", label="Compare", options=SETS, heavy=True),
+        Range(name="weight", label="Guidance weight w", values=WEIGHTS, live=False, heavy=True),
+        Range(
+            name="n_episodes",
+            label="Episodes",
+            values=(10, 20, 40, 100),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(
+            name="n_steps",
+            label="Euler steps T",
+            values=(5, 10, 20, 40),
+            live=False,
+            more=True,
+            heavy=True,
+        ),
+        Range(name="seed", label="Seed", min=0, max=20, live=False, more=True, heavy=True),
     )
     return Explorer(
         name="qgf_policies",
@@ -348,22 +367,24 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
                 label="Share of episodes won over the guidance weight",
                 caption="Lines: mean over seeds; bands: least to greatest. Markers: the weight "
                 "chosen on seeds that are not scored. Dotted: the weight of the paths above.",
-                span=4,
+                span=6,
                 height=330,
+                tab="Over the weight",
             ),
             Plot(
                 name="returns",
                 label="Mean return over the guidance weight",
                 caption="A return of −10 is a goal reached after 10 steps; −50 is never.",
-                span=4,
+                span=6,
                 height=330,
+                tab="Over the weight",
             ),
             Plot(
                 name="time",
                 label="Time of a decision relative to BC",
                 caption="Measured for 300 states at once on one CPU thread.",
-                span=4,
                 height=330,
+                tab="Time",
             ),
         ),
         predict=predict,

@@ -225,7 +225,6 @@ def guide(
 def present(result: RingResult) -> View:
     params = result.params
     estimator = ESTIMATOR_NAMES[params.estimator]
-    learned = params.field == "learned"
     return View(
         summary=(
             f"{estimator} at w = {chosen(params.weight)} on {FLOWS[params.field]}: mean reward "
@@ -240,21 +239,26 @@ def present(result: RingResult) -> View:
         readouts=(
             Readout("mean reward", fixed(result.mean_reward, 3)),
             Readout("what the critic says", fixed(result.mean_critic, 3)),
-            Readout("exact tilt, same w", fixed(result.tilt_reward, 3)),
             Readout("off every mode", percent(result.off_mode)),
-            Readout("passes per sample", f"{result.passes}"),
-            Readout("error of the net", percent(result.field_error, 1) if learned else "–"),
         ),
-        table=Table(
-            ("mode", "place", "share of samples"),
-            tuple(
-                (f"{index + 1}", f"({fixed(x)}, {fixed(y)})", percent(share, 1))
-                for index, ((x, y), share) in enumerate(
-                    zip(result.modes.tolist(), result.mode_shares.tolist(), strict=True)
-                )
-            ),
-        ),
+        table=Table(("", "value"), _rows(result)),
         code=styles.code("ring", params, "found.mean_reward, found.off_mode"),
+    )
+
+
+def _rows(result: RingResult) -> tuple[tuple[str, str], ...]:
+    """Rewards, what the samples cost, and the share of them in every mode."""
+    learned = result.params.field == "learned"
+    shares = zip(result.modes.tolist(), result.mode_shares.tolist(), strict=True)
+    return (
+        ("mean reward of the data", fixed(result.bc_reward, 3)),
+        ("mean reward of the exact tilt, same w", fixed(result.tilt_reward, 3)),
+        ("network passes per sample", f"{result.passes}"),
+        ("error of the trained flow", percent(result.field_error, 1) if learned else "–"),
+        *(
+            (f"samples in mode {index}, at ({fixed(x)}, {fixed(y)})", percent(share, 1))
+            for index, ((x, y), share) in enumerate(shares, 1)
+        ),
     )
 
 
@@ -273,6 +277,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="estimator",
             label="Estimator",
             options={name: ESTIMATOR_NAMES[name] for name in ESTIMATORS},
+            heavy=True,
         ),
         Range(name="weight", label="Guidance weight w", values=WEIGHTS),
         Action(
@@ -280,12 +285,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="Train a flow on samples",
             help="A net of 64 x 2 units learns the ring from 4,000 samples; each press trains "
             "another one.",
+            heavy=True,
         ),
         Range(name="peak_x", label="Peak, first action", **edge),
         Range(name="peak_y", label="Peak, second action", **edge),
         Range(name="t", label="Time of the arrows", min=0, max=1, step=0.05, more=True),
         Toggle(name="closed_form", label="Closed-form flow", more=True),
-        Choice(name="critic", label="Critic", options=CRITICS, more=True),
+        Choice(name="critic", label="Critic", options=CRITICS, more=True, heavy=True),
         Range(name="n_modes", label="Modes", min=5, max=8, live=False, more=True),
         Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 50), more=True),
         Range(name="n_particles", label="Particles", values=(200, 1000, 4000), more=True),

@@ -16,6 +16,8 @@ from ..kit import Readout, fixed
 CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
 EXACT, UNGUIDED = theme.GREEN, theme.GREY
 MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
+MODE_NAMES = ("blue", "vermilion", "purple")  # the same for marks, from the lowest
+SHORT_NAMES = {"bc": "unguided", "ood": "OOD", "qgf": "QGF"}
 PRESET_NAMES = {
     "A": "A: perfect critic, wide modes",
     "B": "B: bump outside the data",

@@ -36,16 +36,12 @@ SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
 def present(flow: Flow) -> View:
     result = flow.at
     params, runs = result.params, result.runs
-    several = len(runs) > 1
     readouts = [styles.stability(result.stability, ascends=_ascends(result))]
+    if len(runs) == 1:
+        readouts.append(Readout("W1 to the exact tilt", number(runs[0].w1)))
     for run in runs:
-        of = f"{ESTIMATOR_NAMES[run.estimator]}: " if several else ""
-        readouts += [
-            Readout(f"{of}W1 to the exact tilt", number(run.w1)),
-            Readout(f"{of}KL to the exact tilt", number(run.kl_to_tilt, unit="nats")),
-            Readout(f"{of}critic Q", number(run.critic_mean)),
-            Readout(f"{of}true return", number(run.return_mean)),
-        ]
+        of = f"{ESTIMATOR_NAMES[run.estimator]}: " if len(runs) > 1 else ""
+        readouts.append(Readout(f"{of}true return", number(run.return_mean)))
     overshoots = (
         f" The stability number {fixed(result.stability)} is above {STABILITY_LIMIT}: near the "
         "critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
@@ -170,7 +166,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             values=WEIGHTS,
             texts=tuple(map(chosen, WEIGHTS)),
         ),
-        Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES),
+        Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES, heavy=True),
         Range(
             name="time",
             label="Look at time t",
@@ -193,12 +189,14 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             label="Beside it",
             options={"none": "no other estimator", **ESTIMATOR_NAMES},
             more=True,
+            heavy=True,
         ),
         Range(
             name="n_steps",
             label="Euler steps T",
             values=(5, 10, 20, 50, 100),
             more=True,
+            heavy=True,
         ),
         Choice(
             name="critic",
@@ -229,6 +227,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             name="sweep",
             label="Sweep over the weight (slower)",
             more=True,
+            heavy=True,
         ),
     )
     return Explorer(

@@ -42,7 +42,6 @@ def read_real(params: RealParams, *, stale: Any, progress: Any) -> Read:
 def present_real(read: Read) -> View:
     params, found, kept = read.params, read.found, read.kept
     difference = found.onset_difference[params.kind]
-    gap = found.perplexity_gap
     n = difference.n
     mended, copied = (found.surprise[f"{name}|refine"].mean for name in ("right", "wrong"))
     second = (
@@ -67,7 +66,6 @@ def present_real(read: Read) -> View:
             "prompts": functools.partial(prompts_figure, found),
         },
         readouts=(
-            Readout("problem", kept.item.problem),
             Readout(
                 "repair mass, wrong − right",
                 _estimate(difference, _short),
@@ -80,8 +78,6 @@ def present_real(read: Read) -> View:
                 f"{fixed(found.surprise_at_error['right'].mean)} / "
                 f"{fixed(found.surprise_at_error['wrong'].mean)} nats",
             ),
-            Readout("perplexity gap, right", _estimate(gap["right"], fixed)),
-            Readout("perplexity gap, wrong", _estimate(gap["wrong"], fixed)),
         ),
         table=_table(found),
         tokens=_marked(kept),
@@ -129,6 +125,8 @@ def _table(found: RealText) -> Table:
         name, context = key.split("|")
         rows.append(("surprise, nats per token", f"{name} solution, {context} prompt",
                      _estimate(end, functools.partial(fixed, decimals=3)), f"{end.n}"))  # fmt: skip
+    for name, end in found.perplexity_gap.items():
+        rows.append(("perplexity gap", f"{name} solution", _estimate(end, fixed), f"{end.n}"))
     return Table(("measure", "where", "mean (95 %)", "items"), tuple(rows))
 
 

@@ -55,7 +55,6 @@ def present_results(results: Results) -> View:
             "funnel": functools.partial(figures.funnel_figure, found.dose, funnel),
         },
         readouts=(
-            Readout("seeds", f"{found.seeds}"),
             Readout("teacher's own solutions right", f"{percent(rewrites.solve_accuracy, 1)}"),
             Readout(
                 "student NLL of y_o / y_r / y_T",
@@ -66,9 +65,8 @@ def present_results(results: Results) -> View:
                 f"{fixed(own.teacher_generated / 1e3, 0)} + "
                 f"{fixed(own.teacher_scored / 1e3, 0)} thousand",
             ),
-            Readout(f"{style.name}: learning rate chosen", f"{own.lr:g}"),
         ),
-        table=_table(rows),
+        table=_table(rows, found.seeds),
         code=(
             "from intuitive.trd.results import methods\n\n"
             f'row = methods("{params.setting}").row('
@@ -87,10 +85,11 @@ def _interval(row: MethodRow) -> str:
     return f"{percent(found.estimate)} ({percent(found.low)} to {percent(found.high)})"
 
 
-def _table(rows: tuple[MethodRow, ...]) -> Table:
+def _table(rows: tuple[MethodRow, ...], seeds: int) -> Table:
     header = (
-        "method", "rounds", "accuracy (95 %)", "pass@4", "pass@16", "says WAIT", "right after WAIT",
-        "order kept", "correct orders of 16", "right plan", "teacher tokens, k", "learning rate",
+        "method", "rounds", "seeds", "accuracy (95 %)", "pass@4", "pass@16", "says WAIT",
+        "right after WAIT", "order kept", "correct orders of 16", "right plan",
+        "teacher tokens, k", "learning rate",
     )  # fmt: skip
 
     def share(value: float | None) -> str:
@@ -102,6 +101,7 @@ def _table(rows: tuple[MethodRow, ...]) -> Table:
             (
                 METHOD_STYLES[row.name].name,
                 f"{row.rounds}",
+                f"{seeds}",
                 _interval(row),
                 share(row.pass_at.get("4")),
                 share(row.pass_at.get("16")),

@@ -24,6 +24,7 @@ from ..kit import (
     TokenMarks,
     Tokens,
     View,
+    fixed,
     percent,
 )
 from .styles import MAKE, METHOD_STYLES, TEACHER_NAMES, fade
@@ -122,8 +123,8 @@ def present_training(trained: Trained) -> View:
     runs = () if live is None else live.runs
     n_steps = params.n_steps if live is None else live.params.n_steps
     listed = ", ".join(METHOD_STYLES[name].name for name in names)
-    readouts = []
     if live is None:
+        readouts = _shipped(shipped)
         summary = (
             f"Nothing trained yet. Press the button to train {listed} side by side, with a "
             f"teacher whose λ is {params.repair:g}."
@@ -140,24 +141,13 @@ def present_training(trained: Trained) -> View:
         )
         if replace(params, seed=live.params.seed) != live.params:
             summary += " The controls have moved since: press the button to train as they stand."
-        readouts += [
+        readouts = [
             Readout(
                 f"{METHOD_STYLES[run.name].name}: right after WAIT",
                 _share(run.points[-1].correct_after_wait),
             )
             for run in runs
         ]
-    if shipped:
-        readouts += [
-            Readout(
-                f"{METHOD_STYLES[name].name}, shipped",
-                f"{percent(row.accuracy.estimate)} ({percent(row.accuracy.low)} to "
-                f"{percent(row.accuracy.high)})",
-            )
-            for name, row in shipped.items()
-        ]
-    else:
-        readouts.append(Readout("shipped results", f"none with this setting: {MAKE['results']}"))
     shown = params if live is None else live.params
     return View(
         summary=summary,
@@ -166,7 +156,7 @@ def present_training(trained: Trained) -> View:
             "ends": ends_figure(names, runs, shipped),
         },
         readouts=tuple(readouts),
-        table=_table(live) if live else None,
+        table=_table(live, shipped) if live else None,
         tokens=_rollouts(live),
         code=(
             "from intuitive.trd.experiments import train\n\n"
@@ -181,7 +171,22 @@ def _share(value: float | None) -> str:
     return "none says it" if value is None else f"{percent(value)}"
 
 
-def _table(live: TrainResult) -> Table:
+def _shipped(shipped: Mapping[str, MethodRow]) -> list[Readout]:
+    if not shipped:
+        return [Readout("shipped results", f"none with this setting: {MAKE['results']}")]
+    return [
+        Readout(f"{METHOD_STYLES[name].name}, shipped", _interval(row))
+        for name, row in shipped.items()
+    ]
+
+
+def _interval(row: MethodRow) -> str:
+    found = row.accuracy
+    return f"{percent(found.estimate)} ({percent(found.low)} to {percent(found.high)})"
+
+
+def _table(live: TrainResult, shipped: Mapping[str, MethodRow]) -> Table:
+    """What the live students did at every look, and the shipped ones at their end."""
     return Table(
         ("method", "step", "right", "pass@4", "says WAIT", "right after WAIT", "order kept",
          "teacher tokens"),
@@ -198,6 +203,19 @@ def _table(live: TrainResult) -> Table:
             )
             for run in live.runs
             for point in run.points
+        )
+        + tuple(
+            (
+                f"{METHOD_STYLES[name].name}, shipped",
+                f"{row.curve[-1].step}" if row.curve else "–",
+                _interval(row),
+                percent(row.pass_at["4"], 1) if "4" in row.pass_at else "–",
+                percent(row.wait, 1),
+                _share(row.correct_after_wait),
+                percent(row.order_kept, 1),
+                fixed(row.teacher_generated + row.teacher_scored, 0),
+            )
+            for name, row in shipped.items()
         ),
     )  # fmt: skip
 
@@ -232,6 +250,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="Train these students",
             disabled="" if there else f"The models are not there: run {MAKE['models']}.",
             help="Some seconds on a processor; every press draws other problems.",
+            heavy=True,
         ),
         Choice(
             name="methods",

@@ -72,7 +72,11 @@ def present_along(found: Followed) -> View:
             f"{means['after']} after it"
         )
     paths = (result.y_o, result.y_r, result.y_t)
-    rows = tuple(
+    problem = tuple(
+        ("the problem", f"{at}", f"{digit}", "–", "–", "–", "–")
+        for at, digit in enumerate(result.digits)
+    )
+    rows = problem + tuple(
         (
             TRAJECTORY_NAMES[path.name],
             f"{at}",
@@ -99,10 +103,8 @@ def present_along(found: Followed) -> View:
             "diff": functools.partial(figures.diff_figure, result),
         },
         readouts=(
-            Readout("problem", "digits " + " ".join(map(str, result.digits))),
             Readout("loss before / at / after the error", " / ".join(means.values())),
             Readout("WAIT mass at the place looked at", f"{fixed(y_o.wait_mass[place])}"),
-            Readout("loss there", f"{fixed(y_o.nats[place])} nats"),
             Readout("pairs shared", f"{shared} of {len(result.ladder)}"),
         ),
         table=Table(
@@ -156,8 +158,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
               texts=("0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"), unit="nats", more=True),
         Range(name="beta", label="Jensen–Shannon: β", min=0.05, max=0.95, step=0.05, more=True),
         Range(name="top_k", label="Top-k: tokens kept, k", min=1, max=16, more=True),
-        Range(name="seed", label="Student, seed", min=0, max=4, more=True),
-        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
+        # For another student or task a network writes 256 rollouts, to find those that fail.
+        Range(name="seed", label="Student, seed", min=0, max=4, more=True, heavy=True),
+        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True, heavy=True),
     )  # fmt: skip
     return Explorer(
         name="trd_trajectory",

@@ -306,7 +306,7 @@ def _note(text: str, **where: Any) -> dict[str, Any]:
 
 
 def _arrow(x: int | float, start: int | float, end: int | float) -> dict[str, Any]:
-    """An upright arrow; one that is too short to draw is kept, unseen, for quick"""
+    """An upright arrow; one that is too short to draw is kept, unseen."""
     return {
         "visible": abs(end - start) >= LEAST_ARROW,
         "text": "",

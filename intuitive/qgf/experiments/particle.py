@@ -139,7 +139,10 @@ def run(
     for i, name in enumerate(dict.fromkeys((params.estimator, *ghosts))):
         check(stale)
         progress(i / 3, f"Sampling with {name}")
-        walks[name] = _walked(replace(params, estimator=name), stale)
+        asked = replace(params, estimator=name)
+        if name == "bc":  # which no critic moves
+            asked = replace(asked, peak=0.0, weight=0.0)
+        walks[name] = _walked(asked, stale)
     with torch.inference_mode(False), torch.no_grad():
         times = torch.arange(params.n_steps + 1, dtype=torch.float64) / params.n_steps
         grid = torch.linspace(*VIEWS[params.preset], N_GRID, dtype=torch.float64)

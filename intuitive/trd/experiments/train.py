@@ -14,7 +14,8 @@ from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
-from ..methods import METHODS, Arm, Plan, distil, grade, roll
+from ..distillation import Arm, Plan, distil, grade, roll
+from ..methods import METHODS
 from ..metrics import pass_at_k
 from ..model import StackedDecoder
 from ..signals import Stale

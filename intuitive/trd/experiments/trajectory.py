@@ -23,8 +23,8 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..config import setting_config
+from ..distillation import roll
 from ..divergences import DIVERGENCES, WHOLE
-from ..methods import roll
 from ..rollout import response_logits
 from ..signals import Stale
 from ..sums import (

@@ -6,11 +6,14 @@ textbook's picture of the same: one Gaussian fitted to two humps by either KL.
 Source: arXiv:2606.08432, section 4.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from intuitive.common.checks import whole_fields
@@ -152,7 +155,7 @@ def _boundary(params: TwoModesParams) -> tuple[tuple[str, ...], Tensor, Tensor, 
     return tuple(sums.name(i) for i in range(sums.vocab_size)), teacher, student, sums.wait
 
 
-Humps = Sequence[tuple[float, float, float]]
+Humps = tuple[tuple[float, float, float], ...]
 
 
 def _log_density(x: Tensor, humps: Humps) -> Tensor:
@@ -160,7 +163,7 @@ def _log_density(x: Tensor, humps: Humps) -> Tensor:
         math.log(w) - math.log(std * math.sqrt(2 * math.pi)) - 0.5 * ((x - mean) / std) ** 2
         for w, mean, std in humps
     ]
-    return torch.stack(parts).logsumexp(0)
+    return functools.reduce(torch.logaddexp, parts)
 
 
 def _forward_fit(humps: Humps) -> Fit:
@@ -168,11 +171,12 @@ def _forward_fit(humps: Humps) -> Fit:
     mean = sum(w * m for w, m, _ in humps)
     std = math.sqrt(sum(w * (s**2 + (m - mean) ** 2) for w, m, s in humps))
     x = torch.linspace(-8.0, 24.0, 6401, dtype=torch.float64)
-    log_p, log_q = _log_density(x, humps), _log_density(x, [(1.0, mean, std)])
+    log_p, log_q = _log_density(x, humps), _log_density(x, ((1.0, mean, std),))
     kl = float(torch.trapezoid(log_p.exp() * (log_p - log_q), x))
     return Fit(name="forward_kl", mean=mean, std=std, divergence=kl)
 
 
+@cached(cache=LRUCache(64), lock=threading.Lock())  # most sliders leave the humps as they are
 def _reverse_fit(humps: Humps) -> Fit:
     """The Gaussian nearest by KL(Gaussian ‖ humps), found on a grid made finer three times."""
     z = torch.linspace(-6.0, 6.0, 241, dtype=torch.float64)

@@ -1,0 +1,492 @@
+"""What the kit promises of every explorer, on one that needs no model, in JupyterLab."""
+
+import re
+
+import pytest
+from browsing import cells_and_place, drag, value_of
+from kit_example import N_SCORES, SLOW_S
+from lab import ExplorerOnPage, Notebook, browser_page
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
+MOVED = 1.0  # units of the scene: less is rounding
+
+
+@pytest.fixture(scope="module")
+def page(chromium):
+    with browser_page(chromium) as page:
+        page.sent = []  # messages that the page sends to the kernel
+        page.on(
+            "websocket",
+            lambda socket: socket.on("framesent", lambda frame: page.sent.append(frame)),
+        )
+        yield page
+
+
+@pytest.fixture(scope="module")
+def notebook(page, lab_url):
+    notebook = Notebook(page, lab_url, "kit.ipynb")
+    for cell in (START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION):
+        notebook.run(cell)
+    return notebook
+
+
+@pytest.fixture
+def example(notebook) -> ExplorerOnPage:
+    """The example at its defaults, in sight."""
+    explorer = notebook.explorer("kit_example")
+    notebook.scroll_to_cell(EXAMPLE)
+    reset = explorer.root.locator("[data-reset]")
+    if reset.is_enabled():
+        reset.click()
+        explorer.settled({"spread": 2, "n_kept": 4, "hurry": "quick"})
+    explorer.root.locator(".intuitive-chip", has_text="cut").click()
+    notebook.page.wait_for_timeout(300)
+    return explorer
+
+
+def heights(explorer: ExplorerOnPage) -> dict[str, float]:
+    """y of the discs as drawn, in the scene's units."""
+    return explorer.root.evaluate(
+        """root => {
+            const marks = [...root.querySelectorAll(".mark[data-kind=circle]")];
+            const height = mark => Number(mark.getAttribute("transform").match(/,(.*)\\)/)[1]);
+            return Object.fromEntries(marks.map(mark => [mark.dataset.key, height(mark)]));
+        }"""
+    )
+
+
+def heights_on_the_way(explorer: ExplorerOnPage, key: str, control: str, value) -> list[float]:
+    """y of a disc in every picture from a slider's move until it stands still."""
+    return explorer.root.evaluate(
+        """async (root, [key, control, value]) => {
+            const at = () => Number(root.querySelector(`[data-key=${key}]`)
+                .getAttribute("transform").match(/,(.*)\\)/)[1]);
+            const seen = [at()];
+            const slider = root.querySelector(`[data-control=${control}]`);
+            slider.value = value;
+            slider.dispatchEvent(new Event("input", {bubbles: true}));
+            const start = performance.now();
+            let moved = Infinity;
+            while (performance.now() - start < 5000 && performance.now() - moved < 500) {
+                await new Promise(requestAnimationFrame);
+                const now = at();
+                if (now === seen.at(-1)) continue;
+                if (seen.length === 1) moved = performance.now();
+                seen.push(now);
+            }
+            return seen;
+        }""",
+        [key, control, value],
+    )
+
+
+def lit_rings(explorer: ExplorerOnPage) -> int:
+    return explorer.root.locator("[data-plot=all] + .intuitive-rings span").count()
+
+
+def mark(explorer: ExplorerOnPage, index: int):
+    return explorer.root.locator(f'.mark[data-key="score{index}"]')
+
+
+# ------------------------------------------------------------------------------------- motion
+
+
+def test_a_mark_passes_between_its_two_places(example):
+    seen = heights_on_the_way(example, "score0", "spread", 8)
+    assert abs(seen[-1] - seen[0]) > 10 * MOVED
+    low, high = sorted((seen[0], seen[-1]))
+    between = [y for y in seen if low + MOVED < y < high - MOVED]
+    assert len(between) >= 2, seen
+    assert all(low - MOVED <= y <= high + MOVED for y in seen)
+    assert between == sorted(between, reverse=seen[0] > seen[-1])
+
+
+def test_reduced_motion_places_at_once(example, page):
+    page.emulate_media(reduced_motion="reduce")
+    try:
+        seen = heights_on_the_way(example, "score0", "spread", 8)
+    finally:
+        page.emulate_media(reduced_motion="no-preference")
+    assert len(seen) == 2 and abs(seen[1] - seen[0]) > 10 * MOVED
+
+
+def test_play_and_scrub_move_the_picture_without_python(example, page):
+    stages = example.root.locator(".intuitive-chip")
+    scrubber = example.root.locator(".intuitive-player input")
+    expect(scrubber).to_have_value("2")
+    page.wait_for_timeout(300)
+    page.sent.clear()
+    pictures = [heights(example)]
+    example.root.get_by_role("button", name="Play", exact=True).click()  # from the first on
+    expect(stages.nth(0)).to_have_attribute("aria-pressed", "true")
+    page.wait_for_timeout(400)
+    pictures.append(heights(example))
+    expect(stages.nth(2)).to_have_attribute("aria-pressed", "true", timeout=10_000)
+    expect(example.root.locator(".intuitive-said")).to_have_text("Now the cut.")
+    scrubber.focus()
+    for key in ("ArrowLeft", "Home"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(400)
+        pictures.append(heights(example))
+    assert pictures[0] != pictures[1] and pictures[2] != pictures[3] == pictures[1]
+    assert [frame for frame in page.sent if "comm_msg" in str(frame)] == []
+    example.set("n_kept", 5)
+    assert [frame for frame in page.sent if "comm_msg" in str(frame)]  # so such messages are seen
+
+
+# ------------------------------------------------------------------------------------- links
+
+
+def test_hover_lights_the_same_thing_everywhere(example, page):
+    said = example.root.locator(".intuitive-said")
+    token = example.root.locator('.intuitive-tokens [data-index="0"]')
+    readout = example.root.locator('.intuitive-readouts [data-link="token:0"]')
+    assert lit_rings(example) == 0
+    mark(example, 0).hover()
+    expect(said).to_contain_text("Score 0 is")
+    for part in (mark(example, 0), token, readout):
+        expect(part).to_have_class(re.compile(r"\blit\b|intuitive-lit"))
+    assert lit_rings(example) == 1
+    page.mouse.move(1, 1)
+    expect(said).to_have_text("Now the cut.")
+    expect(token).not_to_have_class(re.compile("intuitive-lit"))
+    expect(readout).not_to_have_class(re.compile("intuitive-lit"))
+    assert lit_rings(example) == 0
+    readout.hover()
+    expect(mark(example, 0)).to_have_class(re.compile(r"\blit\b"))
+    page.mouse.move(1, 1)
+
+
+def test_arrow_keys_walk_and_a_click_opens_the_arithmetic(example, page):
+    said = example.root.locator(".intuitive-said")
+    line = example.root.locator(".intuitive-arithmetic")
+    place = cells_and_place(page)
+    expect(line).to_be_hidden()
+    example.root.locator("svg[role=application]").focus()
+    page.keyboard.press("Home")
+    expect(said).to_contain_text("Score 0 is")
+    page.keyboard.press("ArrowRight")
+    expect(said).not_to_contain_text("Score 0 is")
+    walked = re.search(r"Score (\d+) is", said.inner_text()).group(1)
+    expect(mark(example, int(walked))).to_have_class(re.compile(r"\blit\b"))
+    page.keyboard.press("Enter")
+    expect(line).to_be_visible()
+    expect(line.locator("math")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(line).to_be_hidden()
+    mark(example, 3).click()
+    expect(line.locator("math")).to_contain_text("3")
+    expect(line.get_by_role("button", name="Copy TeX")).to_be_visible()
+    example.root.locator("svg[role=application]").click(position={"x": 3, "y": 3})
+    expect(line).to_be_hidden()
+    assert cells_and_place(page) == place
+    page.mouse.move(1, 1)
+
+
+# ------------------------------------------------------------------------------------- verdicts
+
+
+def answer(explorer: ExplorerOnPage, choice: str) -> None:
+    again = explorer.root.get_by_role("button", name="Predict again")
+    if again.is_visible():
+        again.click()
+    expect(explorer.root).to_have_attribute("data-locked", "true")
+    explorer.root.get_by_role("button", name=choice, exact=True).click()
+    expect(explorer.root).to_have_attribute("data-locked", "false")
+
+
+def test_a_prediction_gets_its_verdict(notebook, page):
+    explorer = notebook.explorer("kit_asked", unlock=False)
+    body, verdict = (explorer.root.locator(f".intuitive-{part}") for part in ("body", "verdict"))
+    reset = explorer.root.locator("[data-reset]")
+    why = "The four largest of twelve hold about half."
+    for choice, said, state in (
+        ("about half", f"You said “about half”, and so it is. {why}", "right"),
+        ("nearly all", f"You said “nearly all”; it is “about half”. {why}", "wrong"),
+        ("Skip", why, "told"),
+    ):
+        if state == "right":
+            expect(body).to_be_hidden()
+            expect(reset).to_be_hidden()
+        answer(explorer, choice)
+        expect(verdict).to_have_text(said)
+        expect(verdict).to_have_attribute("data-verdict", state)
+        expect(body).to_be_visible()
+    explorer.settled()
+
+
+def test_a_restored_prediction_shows_its_verdict(notebook, page):
+    explorer = notebook.explorer("kit_asked", unlock=False)
+    answer(explorer, "nearly all")
+    verdict = explorer.root.locator(".intuitive-verdict")
+    expect(verdict).to_contain_text("You said “nearly all”")
+    old = explorer.root.element_handle()
+    notebook.run(ASKED)
+    page.wait_for_function("root => !root.isConnected", arg=old)
+    expect(explorer.root).to_have_attribute("data-locked", "false")
+    expect(verdict).to_contain_text("You said “nearly all”; it is “about half”.")
+
+
+def test_a_question_answers_each_press(notebook, page):
+    notebook.scroll_to_cell(QUESTION)
+    question = page.locator("[data-question=kit_question]")
+    feedback = question.locator(".intuitive-feedback")
+    choices = [question.get_by_role("button", name=name) for name in ("almost all", "half")]
+    for choice in choices:
+        expect(choice).to_have_attribute("aria-pressed", "false")
+    expect(feedback).to_be_empty()
+    for _ in range(2):  # the same choice can be taken again
+        choices[0].click()
+        expect(feedback).to_have_text("No: “half”. Equal scores share equally.")
+        expect(choices[0]).to_have_attribute("aria-pressed", "true")
+        feedback.evaluate("element => { element.textContent = 'old'; }")
+    choices[0].focus()
+    page.keyboard.press("Enter")
+    expect(feedback).to_have_text("No: “half”. Equal scores share equally.")
+    choices[1].click()
+    expect(feedback).to_have_text("Yes. Equal scores share equally.")
+    expect(choices[0]).to_have_attribute("aria-pressed", "false")
+
+    old = question.element_handle()
+    notebook.run(QUESTION)
+    page.wait_for_function("element => !element.isConnected", arg=old)
+    expect(choices[1]).to_have_attribute("aria-pressed", "true")
+    expect(feedback).to_have_text("Yes. Equal scores share equally.")
+
+
+# ------------------------------------------------------------------------------------- controls
+
+
+def test_reset_brings_back_the_defaults(example):
+    reset = example.root.locator("[data-reset]")
+    expect(reset).to_be_disabled()
+    summary = example.summary
+    example.set("spread", 6)
+    example.set("n_kept", 9)
+    assert example.summary != summary
+    reset.click()
+    example.settled({"spread": 2, "n_kept": 4})
+    expect(reset).to_be_disabled()
+    assert example.summary == summary and example.control("spread").input_value() == "2"
+
+
+def test_after_a_fast_drag_the_last_value_is_shown(example, page):
+    slider = example.control("spread")
+    drag(page, slider, [0.1, 0.9, 0.2, 0.8, *(0.3 + 0.02 * step for step in range(20))])
+    last = value_of(slider)
+    assert last not in (0, 2, 8)
+    example.settled({"spread": last})
+    page.wait_for_timeout(250)  # nothing older may still arrive
+    assert example.values()["spread"] == last == value_of(slider)
+
+
+def test_a_step_sets_its_state_and_is_marked(example):
+    first, second = (example.root.locator(f"[data-step='{index}']") for index in range(2))
+    example.set("n_kept", 7)
+    if not second.get_attribute("data-visited"):
+        expect(second.locator(".intuitive-mark")).to_have_text("2")
+    second.get_by_role("button").click()
+    example.settled({"spread": 0, "n_kept": 4})
+    assert (example.control("spread").input_value(), example.values()["n_kept"]) == ("0", 4)
+    expect(second.locator(".intuitive-mark")).to_have_text("✓")
+    expect(example.root.locator(".intuitive-chip").first).to_have_attribute("aria-pressed", "true")
+    first.get_by_role("button").click()
+    example.settled({"spread": 2, "n_kept": 4})
+    expect(first.locator(".intuitive-mark")).to_have_text("✓")
+    expect(example.root.locator(".intuitive-chip").last).to_have_attribute(
+        "aria-pressed", "true", timeout=10_000
+    )
+
+
+def test_a_state_reached_by_hand_marks_its_step(notebook, page):
+    explorer = notebook.explorer("kit_twice")
+    second = explorer.root.locator("[data-step='1'] .intuitive-mark")
+    expect(second).to_have_text("2")
+    explorer.set("spread", 0)
+    expect(second).to_have_text("✓")
+    explorer.set("spread", 2)
+
+
+def test_only_the_open_tab_is_drawn(example, page):
+    def drawn(name):
+        plot = example.root.locator(f"[data-plot={name}]")
+        return plot.evaluate(
+            "plot => plot.isConnected && plot.clientWidth > 0 && Boolean(plot.data)"
+        )
+
+    tabs = {name: example.root.get_by_role("tab", name=name) for name in ("Scores", "Weights")}
+    expect(tabs["Scores"]).to_have_attribute("aria-selected", "true")
+    assert drawn("scores") and not drawn("weights")
+    place = cells_and_place(page)
+    tabs["Scores"].focus()
+    page.keyboard.press("ArrowRight")
+    expect(tabs["Weights"]).to_have_attribute("aria-selected", "true")
+    assert tabs["Weights"].evaluate("tab => tab === document.activeElement")
+    plot = example.root.locator("[data-plot=weights] .main-svg").first
+    expect(plot).to_be_visible()
+    expect(example.root.locator("[data-plot=scores]")).to_be_hidden()
+    # A tab that was open before shows the setting of now.
+    example.set("spread", 7)
+    page.keyboard.press("ArrowRight")
+    expect(tabs["Scores"]).to_have_attribute("aria-selected", "true")
+    page.wait_for_function(
+        """root => {
+            const [all, scores] = ["all", "scores"].map(
+                name => root.querySelector(`[data-plot=${name}]`).data?.[0].y);
+            const sum = scores.reduce((sum, score) => sum + Math.exp(score), 0);
+            return Math.abs(Math.exp(scores[0]) / sum - all[0]) < 1e-6;
+        }""",
+        arg=example.root.element_handle(),
+    )
+    assert cells_and_place(page) == place
+
+
+def test_controls_stay_in_view(example, page):
+    slider = example.control("spread")
+    pane = page.locator(".jp-WindowedPanel-outer:visible").first
+    view = pane.bounding_box()
+    tall = example.root.bounding_box()["height"]
+    assert tall > 1_400
+    example.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+    before = slider.bounding_box()["y"]
+    page.mouse.move(view["x"] + 20, view["y"] + 300)
+    page.mouse.wheel(0, 600)
+    page.wait_for_timeout(300)
+    moved = example.root.bounding_box()["y"]
+    box = slider.bounding_box()
+    assert moved < view["y"] - 400, "the page did not scroll"
+    assert view["y"] <= box["y"] <= before + 1, "the controls have left"
+    assert box["y"] + box["height"] < view["y"] + view["height"]
+    notes = page.evaluate(
+        "([x, y]) => document.elementFromPoint(x, y).dataset.control", [box["x"] + 5, box["y"] + 8]
+    )
+    assert notes == "spread"  # nothing lies over them
+
+
+# ------------------------------------------------------------------------------------- Python
+
+
+def test_a_slow_setting_tells_and_can_be_cancelled(example):
+    summary = example.summary
+    example.put("hurry", "slow")
+    status = example.root.locator(".intuitive-status")
+    expect(status).to_contain_text(re.compile(r"Part \d+ of 30…"))
+    status.get_by_role("button", name="Cancel").click()
+    expect(status).to_contain_text("Cancelled.")
+    assert example.control("hurry").input_value() == "quick" and example.summary == summary
+    example.put("hurry", "slow")
+    example.put("spread", 5)
+    example.put("hurry", "quick")  # newer than what is computed: its picture comes at once
+    example.settled({"spread": 5, "hurry": "quick"}, timeout=SLOW_S)
+
+
+def test_a_failing_setting_is_told_and_left(example):
+    summary = example.summary
+    example.put("hurry", "failing")
+    alert = example.root.locator(".intuitive-error")
+    expect(alert).to_have_text("RuntimeError: this setting always fails")
+    expect(example.root.locator(".intuitive-picture")).to_have_css("opacity", "0.45")
+    example.set("hurry", "quick")
+    expect(alert).to_be_empty()
+    example.set("n_kept", 1)
+    example.put("spread", 0)
+    expect(alert).to_contain_text("Scores kept = 1 of equal scores means nothing")
+    example.root.locator("[data-reset]").click()
+    expect(alert).to_be_empty()
+    example.settled({"spread": 2, "n_kept": 4})
+    assert example.summary == summary
+
+
+def test_files_are_read_with_their_accents_or_refused(example):
+    area = example.control("text")
+    chooser = example.root.locator("input[type=file]")
+    note = example.root.locator(".intuitive-wide .intuitive-note")
+
+    def choose(name, content):
+        chooser.set_input_files({"name": name, "mimeType": "text/plain", "buffer": content})
+
+    text = "Élan, façade, naïve café"
+    choose("utf8.txt", text.encode())
+    expect(note).to_have_text("utf8.txt is in the box; press “Use this text”.")
+    expect(area).to_have_value(text)
+    area.fill("")
+    choose("latin.txt", text.encode("latin-1"))
+    expect(note).to_contain_text("read as Windows-1252 (Latin-1) since it is not UTF-8")
+    expect(area).to_have_value(text)
+    choose("binary.bin", bytes(range(256)))
+    expect(note).to_have_text(re.compile(r"^binary\.bin: .*no text\. Choose a text file\.$"))
+    expect(area).to_have_value(text)
+    choose("long.txt", b"x" * 2_001)
+    expect(note).to_contain_text("long.txt has 2001 bytes; at most 2000 are read here.")
+    example.root.get_by_role("button", name="Use this text").click()
+    example.settled({"text": text})
+    expect(example.root.locator(".intuitive-tokens")).to_have_text(f"{text} ")
+
+
+def test_two_views_follow_each_other(notebook):
+    one, other = (notebook.explorer("kit_twice", view) for view in range(2))
+    for moved, follows, value in ((one, other, 6), (other, one, 3)):
+        moved.put("spread", value)
+        for view in (moved, follows):
+            view.settled({"spread": value})
+            assert view.control("spread").input_value() == str(value)
+    assert one.summary == other.summary
+    notebook.page.wait_for_timeout(400)  # the marks are on their way
+    assert heights(one) == pytest.approx(heights(other), abs=MOVED)
+    one.set("spread", 2)
+    assert len(heights(one)) == N_SCORES
+
+
+def test_running_a_cell_again_frees_what_it_held(notebook, page):
+    def census():
+        notebook.run(CENSUS)
+        return [int(count) for count in notebook.printed(CENSUS).split()]
+
+    notebook.run(EXAMPLE)
+    explorers, threads = census()
+    assert explorers == 3
+    for _ in range(5):
+        notebook.run(EXAMPLE)
+    now = census()
+    assert now[0] == explorers and now[1] <= threads
+    notebook.explorer("kit_example")
+    assert page.locator("[data-explorer=kit_example]").count() == 1
+
+
+def test_a_busy_kernel_is_no_dead_one(example, notebook, page):
+    silence = example.root.locator(".intuitive-silence")
+    notebook.run(BUSY, wait=False)
+    page.wait_for_timeout(300)
+    example.put("spread", 7)
+    states = set()
+    for _ in range(25):
+        states.add(silence.get_attribute("data-silence"))
+        page.wait_for_timeout(100)
+    assert "asleep" not in states
+    example.settled({"spread": 7})
+    expect(silence).to_be_empty()
+
+
+def test_page_stayed_quiet(page):
+    assert page.console_errors == []
+    assert page.foreign_requests == []
+
+
+def test_a_restarted_kernel_is_told(example, notebook, page):
+    """The last of this file: afterwards Python knows nothing of the page."""
+    notebook.session("restartKernel")
+    silence = example.root.locator(".intuitive-silence")
+    expect(silence).to_be_empty()
+    example.put("spread", 4)
+    expect(silence).to_have_attribute("data-silence", "asleep", timeout=2_000)
+    expect(silence).to_contain_text("Python is not running, or was restarted")
+    expect(silence).to_contain_text("run this cell again")
+    assert silence.is_visible()
+    notebook.run(START)
+    notebook.run(EXAMPLE)
+    explorer = notebook.explorer("kit_example")
+    explorer.set("spread", 4)
+    expect(explorer.root.locator(".intuitive-silence")).to_be_empty()

@@ -1,0 +1,197 @@
+"""One particle and its swarm: where the critic is asked, its slope there, and the step it makes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.experiments import particle
+from intuitive.qgf.experiments.particle import ParticleParams, ParticleResult, Swarm
+from intuitive.qgf.trimodal import PRESETS
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    View,
+    chosen,
+    fixed,
+    percent,
+)
+from . import styles
+from .particle_figures import Picture
+
+METHODS = {
+    "bc": "unguided",
+    "ood": "OOD: ask at the particle",
+    "qgf": "QGF: ask at the estimate",
+}
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+PACE_MS = 340
+
+
+def present(result: ParticleResult) -> View:
+    params, picture = result.params, Picture(result)
+    who = {
+        "bc": "the critic is not asked",
+        "ood": "the critic is asked at the noisy action",
+    }.get(params.estimator, "the critic is asked at the clean estimate")
+    stability = params.flow.stability
+    warning = (
+        f" Where the critic bends most, w/T times its bend is {fixed(stability)}: above "
+        f"{STABILITY_LIMIT}, steps overshoot there."
+        if params.estimator != "bc" and stability > STABILITY_LIMIT
+        else ""
+    )
+    return View(
+        summary=(
+            f"Preset {params.preset}, {styles.SHORT_NAMES[params.estimator]}, "
+            f"w = {chosen(params.weight)}, T = {params.n_steps}, peak at {fixed(params.peak)}: "
+            f"{who} by a particle from {fixed(params.start)} and {params.n_particles} others."
+            f"{warning}"
+        ),
+        timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
+        related={"estimate": ("asked",), "asked": ("estimate",), "particle": ("start",)},
+        readouts=picture.say.readouts(params.n_steps, "actions"),
+        table=_table(result, {name: result.ghost_swarms[name] for name in picture.ghosts}),
+        code=styles.code("particle", params, "(found.walk.x[-1], found.swarm.shares)"),
+    )
+
+
+def _table(result: ParticleResult, beside: Mapping[str, Swarm]) -> Table:
+    walk = result.walk
+    parts = (walk.x, walk.velocity, walk.estimate, walk.asked, walk.slope, walk.push)
+    rows = [
+        (fixed(float(t)), *("–" if value != value else fixed(float(value)) for value in values))
+        for t, *values in zip(result.times, *parts, strict=True)
+    ]
+    for name, swarm in {result.params.estimator: result.swarm, **beside}.items():
+        shares = [
+            f"{percent(share)} at {chosen(mean)}"
+            for share, mean in zip(swarm.shares, result.means, strict=True)
+        ]
+        ends = f"swarm, {styles.SHORT_NAMES[name]}"
+        rows.append((ends, *shares, f"{percent(swarm.off_mode)} in no mode", "", ""))
+    header = (
+        "t",
+        "position",
+        "velocity",
+        "clean estimate",
+        "critic asked at",
+        "slope",
+        "push w·Q′",
+    )
+    return Table(header, tuple(rows))
+
+
+def _share_under_ood() -> tuple[int, str]:
+    """Preset A, w = 1, peak 0.8: the share in the peak's mode."""
+    params = ParticleParams(preset="A", peak=0.8, weight=1.0, estimator="ood", n_particles=4000)
+    found = particle.run(params)
+    share = found.swarm.shares[found.peak_mode]
+    farther = found.swarm.shares[2]
+    return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
+        f"{percent(share)} do, and {percent(farther)} overshoot to the mode at "
+        f"{chosen(found.means[2])}, although this critic is right everywhere: a noisy action is a "
+        "shrunken one, so what looks like a* on the way becomes more than a* at the end."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "A flow turns noise into actions around −2, 0.8 and 2. A critic that is never wrong likes "
+        "a* = 0.8 best. OOD follows its slope, asked at the noisy action itself, with w = 1. Which "
+        "share of the particles ends in the mode at 0.8?"
+    ),
+    choices=("hardly any", "about half", "nearly all"),
+    answer=_share_under_ood,
+)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    preset = PRESETS[name]
+    return {"peak": preset.peak, "weight": preset.weight, "n_steps": preset.n_steps}
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """One particle's way from noise to action, stage by stage, and the swarm around it.
+
+    Args:
+        predict: a question asked before the sliders unlock, such as `PREDICT`.
+        values: first control values, such as `estimator="ood"` or `start=0.8`.
+    """
+    first = dataclasses.asdict(ParticleParams(start=0.8))
+    return Explorer(
+        name="qgf_particle",
+        title="One particle and its swarm",
+        params=ParticleParams,
+        compute=particle.run,
+        present=present,
+        hero=Hero(
+            label="One particle and its swarm between noise and action, the data, and the critic"
+        ),
+        controls=(
+            Choice(name="estimator", label="Where the critic is asked", options=METHODS),
+            Range(name="peak", label="Critic's peak a*", min=-2.4, max=2.4, step=0.05),
+            Range(
+                name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))
+            ),
+            Range(
+                name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05, more=True
+            ),
+            Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30), more=True),
+            Choice(
+                name="preset",
+                label="Preset",
+                options=styles.PRESET_NAMES,
+                sets={name: _preset(name) for name in PRESETS},
+                help="Sets the modes, the critic, w and T.",
+                more=True,
+            ),
+            Range(name="n_particles", label="Particles", values=(50, 100, 200, 400), more=True),
+            Range(name="seed", label="Seed", min=0, max=20, more=True),
+        ),
+        steps=(
+            Step(
+                text="Unguided: every particle heads for the mean of what its noise can still "
+                "become. Watch when they choose among the three modes.",
+                sets={"estimator": "bc"},
+                frame="play",
+                button="Play",
+            ),
+            Step(
+                text="OOD: the same particle stands at a* from the start, and the critic says so. "
+                "Follow the dashed ray: where does that height lead?",
+                sets={"estimator": "ood"},
+                frame="play",
+                button="Play",
+            ),
+            Step(
+                text="QGF: same particle, same critic. It first jumps to the clean estimate and "
+                "asks there. Compare the slopes.",
+                sets={"estimator": "qgf"},
+                frame="play",
+                button="Play",
+            ),
+            Step(
+                text="Now the peak lies in a gap of the data. Guess where they end, then play; "
+                "drag the golden point to either side.",
+                sets={"estimator": "qgf", "peak": -0.6},
+                frame="first",
+            ),
+            Step(
+                text="Deceive it: the best action is the narrow peak below, but all estimates "
+                "begin at the mean of the data. Which way is the slope there?",
+                sets={"preset": "C", **_preset("C"), "estimator": "qgf", "start": -0.9},
+                frame="play",
+                button="Play",
+            ),
+        ),
+        defaults={**first, **values},
+        predict=predict,
+    )
