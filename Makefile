@@ -12,11 +12,12 @@ export OMP_NUM_THREADS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test sweep soak lessons vendor wheel wheel-check constraints clean
+.PHONY: help lab test lowest sweep soak lessons vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make sweep        the long sweeps that make test leaves out"
+	@echo "make lowest       the fast tests with the lowest versions that pyproject.toml allows"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
 	@echo "make vendor       bundle d3 and temml again (needs npm); tools/vendor pins their versions"
@@ -45,6 +46,18 @@ test: .venv/.test
 sweep: .venv/.test
 	@echo "sweep: the tests marked sweep"
 	@$(BIN)/python -m pytest -m sweep $(PYTEST_ARGS)
+
+# pip takes torch's CPU build where PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS names a place that has it.
+lowest: .venv/.python
+	@echo "lowest: the lowest versions that pyproject.toml allows, in a fresh environment"
+	@rm -rf build/lowest && $(PYTHON) -m venv build/lowest
+	@$(PYTHON) tools/lowest.py test > build/lowest/pins.txt
+	@build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -r build/lowest/pins.txt
+	@build/lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation -e .
+	@build/lowest/bin/intuitive model || echo "lowest: going on without the model"
+	@OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup \
+	  -m "not browser and not slow and not sweep and not gpu and not timing" $(PYTEST_ARGS)
 
 soak: .venv/.test
 	@echo "soak: 2,000 random control events on every explorer"

@@ -8,6 +8,7 @@ everything that it can.
 import functools
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read when torch is first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `import intuitive` does, if it is first
+
+# Folders of tests whose files share a module, such as kernel_inputs.py.
+for shared in sorted(Path(__file__).parent.glob("*/*.py")):
+    if not shared.stem.startswith("test_") and shared.name != "conftest.py":
+        sys.path.insert(0, str(shared.parent))
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -78,7 +78,7 @@ def imports(module: str, path: Path, source: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, False) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            # `from intuitive import msa` imports intuitive.msa
+            # `from intuitive import room` imports intuitive.room
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from ((name, False) for name in (names if node.module == "intuitive" else ()))
             if node.module != "intuitive":
@@ -118,17 +118,24 @@ def test_imports_follow_the_table(module):
     assert faults(module, path, path.read_text(encoding="utf-8")) == []
 
 
+ONE, OTHER, *_ = sorted(PAPERS)
+
+
 @pytest.mark.parametrize(
     ("module", "source", "fault"),
     [
         ("intuitive.kernels.x", "from intuitive.common import runtime", "may not import"),
         ("intuitive.kernels.x", "import numpy", "kernels may not import numpy"),
         ("intuitive.common.x", "def f():\n    import plotly", "common may not import plotly"),
-        ("intuitive.msa.x", "from intuitive.qgf import model", "may not import intuitive.qgf"),
-        ("intuitive.msa.x", "from intuitive import widgets", "may not import intuitive.widgets"),
-        ("intuitive.msa.x", "from ..common import runtime", "absolutely"),
-        ("intuitive.msa.x", "from intuitive.msa import config", "relatively"),
-        ("intuitive.msa.x", "from __future__ import annotations", "hides the shapes"),
+        (
+            f"intuitive.{ONE}.x",
+            f"from intuitive.{OTHER} import model",
+            f"may not import intuitive.{OTHER}",
+        ),
+        (f"intuitive.{ONE}.x", "from intuitive import widgets", "may not import intuitive.widgets"),
+        (f"intuitive.{ONE}.x", "from ..common import runtime", "absolutely"),
+        (f"intuitive.{ONE}.x", f"from intuitive.{ONE} import config", "relatively"),
+        (f"intuitive.{ONE}.x", "from __future__ import annotations", "hides the shapes"),
         ("intuitive.other.x", "", "not in the table"),
     ],
 )
@@ -141,9 +148,9 @@ def test_a_wrong_import_is_found(module, source, fault):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("intuitive.msa.x", "import math\nimport torch\nfrom .config import MSAConfig"),
-        ("intuitive.msa.x", "from intuitive.kernels import block_scores"),
-        ("intuitive.widgets.panels.x", "from ..kit import explorer\nfrom intuitive import msa"),
+        (f"intuitive.{ONE}.x", "import math\nimport torch\nfrom .config import Config"),
+        (f"intuitive.{ONE}.x", "from intuitive.kernels import block_scores"),
+        (f"intuitive.widgets.{ONE}.x", f"from ..kit import explorer\nfrom intuitive import {ONE}"),
         ("intuitive.cli", "from intuitive.common.smollm import fetch_model"),
     ],
 )
@@ -240,6 +247,59 @@ def tracked() -> list[Path]:
         check=True,
     ).stdout
     return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# Folders that are one paper's own, or list what all of them brought: lessons, results, pages.
+OWN = ("intuitive/{}/", "widgets/{}/", "tests/{}/")
+SHARED = ("notebooks/", "benchmarks/", "docs/")
+ROWS = ("README.md", "NOTICE.md")  # where each paper has its row
+PAGES_OF_READERS = ("tests/browser/",)  # a browser opens explorers by the names that readers see
+
+
+def names_of_papers(path: str, text: str) -> list[str]:
+    """Lines that name a paper by its folder, in a file that a new paper would not touch."""
+    if path.startswith((*SHARED, *PAGES_OF_READERS)) or path in ROWS:
+        return []
+    found = []
+    for paper in sorted(PAPERS):
+        if path.startswith(tuple(own.format(paper) for own in OWN)):
+            continue
+        for line in text.splitlines():
+            if re.search(rf"(?<![a-zA-Z]){paper}(?![a-zA-Z])", line):
+                found.append(f"{path}: {line.strip()}")
+    return found
+
+
+def test_adding_a_paper_touches_only_its_own_folders():
+    """And adds its lesson, results, page, rows in README and index, and a line of pyproject."""
+    found, lines = [], []
+    for file in tracked():
+        path, data = file.relative_to(ROOT).as_posix(), file.read_bytes()
+        if b"\0" in data or path.startswith("intuitive/common/text/"):
+            continue  # pictures and weights; other people's texts
+        hits = names_of_papers(path, data.decode("utf-8"))
+        if path == "pyproject.toml":
+            lines = hits
+        else:
+            found += hits
+    assert found == []
+    assert len(lines) == len(PAPERS)  # a line names one paper
+    for paper in PAPERS:
+        assert sum(f'"intuitive.{paper}"' in line for line in lines) == 1, paper
+        for row in ("README.md", "docs/index.md"):
+            assert paper in (ROOT / row).read_text(encoding="utf-8"), (paper, row)
+
+
+def test_the_name_of_a_paper_is_found_where_it_does_not_belong():
+    paper = min(PAPERS)
+    for path, text, hit in (
+        ("widgets/kit/x.py", f"explorer({paper}_map)", True),
+        (f"widgets/{paper}/x.py", paper, False),
+        (f"widgets/{max(PAPERS)}/x.py", f"import {paper}", True),
+        ("docs/x.md", paper, False),
+        ("tools/x.py", f"a{paper}b", False),
+    ):
+        assert bool(names_of_papers(path, text)) is hit, path
 
 
 # A folder that exists only on somebody's machine, at the start of an absolute path.

@@ -24,7 +24,7 @@ def source(tmp_path) -> Path:
     """A package with two lessons at their first version."""
     folder = tmp_path / "package"
     folder.mkdir()
-    for name in ("00_start_here.ipynb", "01_msa.ipynb"):
+    for name in ("00_start_here.ipynb", "01_first.ipynb"):
         (folder / name).write_text(f"{name} v1")
     return folder
 
@@ -45,7 +45,7 @@ def test_first_copy_is_complete_and_silent(source, folder):
 
 def test_second_copy_changes_nothing(source, folder):
     cli.copy_lessons(source, folder)
-    (folder / "01_msa.ipynb").write_text("my own")
+    (folder / "01_first.ipynb").write_text("my own")
     before = contents(folder)
     assert cli.copy_lessons(source, folder) == []
     assert contents(folder) == before
@@ -53,36 +53,36 @@ def test_second_copy_changes_nothing(source, folder):
 
 def test_unchanged_lesson_is_updated_and_changed_one_is_kept(source, folder):
     cli.copy_lessons(source, folder)
-    (folder / "01_msa.ipynb").write_text("my own")
+    (folder / "01_first.ipynb").write_text("my own")
     for name in contents(source):
         (source / name).write_text(f"{name} v2")
     assert cli.copy_lessons(source, folder) == [
         "00_start_here.ipynb: updated; you had not changed it.",
-        "01_msa.ipynb: kept as you changed it; "
-        "the newer version lies beside it as 01_msa.new.ipynb.",
+        "01_first.ipynb: kept as you changed it; "
+        "the newer version lies beside it as 01_first.new.ipynb.",
     ]
     assert contents(folder) == {
         "00_start_here.ipynb": "00_start_here.ipynb v2",
-        "01_msa.ipynb": "my own",
-        "01_msa.new.ipynb": "01_msa.ipynb v2",
+        "01_first.ipynb": "my own",
+        "01_first.new.ipynb": "01_first.ipynb v2",
     }
     assert cli.copy_lessons(source, folder) == []  # each version is offered once
 
 
 def test_newer_version_beside_is_replaced_by_the_next_unless_changed(source, folder):
     cli.copy_lessons(source, folder)
-    (folder / "01_msa.ipynb").write_text("my own")
-    beside = folder / "01_msa.new.ipynb"
+    (folder / "01_first.ipynb").write_text("my own")
+    beside = folder / "01_first.new.ipynb"
     for version in ("v2", "v3"):
-        (source / "01_msa.ipynb").write_text(version)
+        (source / "01_first.ipynb").write_text(version)
         cli.copy_lessons(source, folder)
         assert beside.read_text() == version
     beside.write_text("mine too")
-    (source / "01_msa.ipynb").write_text("v4")
+    (source / "01_first.ipynb").write_text("v4")
     for _ in range(2):  # said until the way is free
         (sentence,) = cli.copy_lessons(source, folder)
-        assert "01_msa.new.ipynb: kept as you changed it; remove it" in sentence
-    assert contents(folder)["01_msa.ipynb"] == "my own"
+        assert "01_first.new.ipynb: kept as you changed it; remove it" in sentence
+    assert contents(folder)["01_first.ipynb"] == "my own"
     assert beside.read_text() == "mine too"
     beside.unlink()
     cli.copy_lessons(source, folder)
@@ -91,7 +91,7 @@ def test_newer_version_beside_is_replaced_by_the_next_unless_changed(source, fol
 
 def test_removed_lesson_comes_back(source, folder):
     cli.copy_lessons(source, folder)
-    (folder / "01_msa.ipynb").unlink()
+    (folder / "01_first.ipynb").unlink()
     assert cli.copy_lessons(source, folder) == []
     assert contents(folder) == contents(source)
 
@@ -101,10 +101,10 @@ def test_without_its_manifest_nothing_is_overwritten(source, folder, damage):
     cli.copy_lessons(source, folder)
     manifest = folder / cli.MANIFEST
     manifest.unlink() if damage is None else manifest.write_text(damage)
-    (source / "01_msa.ipynb").write_text("v2")
+    (source / "01_first.ipynb").write_text("v2")
     cli.copy_lessons(source, folder)
-    assert contents(folder)["01_msa.ipynb"] == "01_msa.ipynb v1"
-    assert contents(folder)["01_msa.new.ipynb"] == "v2"
+    assert contents(folder)["01_first.ipynb"] == "01_first.ipynb v1"
+    assert contents(folder)["01_first.new.ipynb"] == "v2"
 
 
 def test_lessons_run_in_place_in_a_checkout(source):

@@ -199,24 +199,54 @@ def test_named_code_exists(page):
 
 
 def test_missing_names_are_found():
-    right = ["intuitive.msa.cost.flop_ratio", "tests/test_docs.py", "docs/", "a/b", "kernels"]
+    right = ["intuitive.common.records.save", "tests/test_docs.py", "docs/", "a/b", "kernels"]
     right += ["tests/test_docs.py::test_missing_names_are_found"]
-    wrong = ["intuitive.msa.cost.tea", "tests/test_tea.py", "tests/test_docs.py::test_tea"]
+    wrong = ["intuitive.common.records.tea", "tests/test_tea.py", "tests/test_docs.py::test_tea"]
     assert [span for span in right + wrong if missing(span)] == wrong
 
 
-def test_the_tree_in_the_readme_is_the_repository():
-    """Every entry of the annotated tree exists, and no folder of the package is left out."""
-    tree = next(f for f in fences((ROOT / "README.md").read_text("utf-8")) if f.info == "text tree")
+PAPERS = [path.name for path in (ROOT / "widgets").iterdir() if (path / "posters").is_dir()]
+ANY_PAPER = "PAPER"  # stands for each of them in the tree
+
+
+def entries(tree: str) -> set[str]:
+    """The paths that an annotated tree lists."""
     folders, listed = [], set()
-    for line in tree.text.splitlines():
+    for line in tree.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
         folders = [*folders[:depth], line.split()[0]]
         listed.add("/".join(name.strip("/") for name in folders))
-    assert [entry for entry in sorted(listed) if not (ROOT / entry).exists()] == []
+    return listed
+
+
+def nowhere(entry: str) -> bool:
+    """True where no paper has what the entry names; an entry without PAPER has one reading."""
+    return not any((ROOT / entry.replace(ANY_PAPER, paper)).exists() for paper in PAPERS)
+
+
+def test_the_tree_in_the_readme_is_the_repository():
+    """Every entry exists, and no folder of the package is left out, nor any paper."""
+    tree = next(f for f in fences((ROOT / "README.md").read_text("utf-8")) if f.info == "text tree")
+    listed = entries(tree.text)
+    assert [entry for entry in sorted(listed) if nowhere(entry)] == []
     packages = {
         str(init.parent.relative_to(ROOT))
         for folder in ("intuitive", "kernels", "widgets")
         for init in (ROOT / folder).rglob("__init__.py")
     }
-    assert sorted(packages - listed - {"intuitive/common/text"}) == []
+    # A paper's own folders are mapped by its front door.
+    own = {name for name in packages if set(name.split("/")[1:2]) & set(PAPERS)}
+    assert sorted(packages - own - listed - {"intuitive/common/text"}) == []
+    assert [paper for paper in PAPERS if f"intuitive/{paper}" not in listed] == []
+
+
+def test_a_wrong_entry_of_the_tree_is_found():
+    listed = entries(
+        "widgets/     all\n  PAPER/     one\n    tea.py   none has it\n  kit/   is there"
+    )
+    assert [entry for entry in sorted(listed) if nowhere(entry)] == ["widgets/PAPER/tea.py"]
+
+
+def test_every_paper_has_an_example_in_the_readme():
+    run = [f.text for f in fences((ROOT / "README.md").read_text("utf-8")) if "run" in f.info]
+    assert [p for p in PAPERS if not any(f"from intuitive.{p}" in text for text in run)] == []

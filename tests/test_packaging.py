@@ -103,7 +103,7 @@ def test_wheel_holds_every_file_of_the_package(sources, wheel):
 def test_installed_wheel_works_away_from_the_repository(installed, tmp_path):
     program = """
 import importlib, json
-rooms = ("", ".common", ".kernels", ".msa", ".widgets", ".notebooks", ".cli")
+rooms = ("", ".common", ".kernels", ".widgets", ".widgets.catalogue", ".notebooks", ".cli")
 print(json.dumps([importlib.import_module("intuitive" + room).__file__ for room in rooms]))
 """
     places = json.loads(run(installed / "python", "-I", "-c", program, cwd=tmp_path))
@@ -112,7 +112,14 @@ print(json.dumps([importlib.import_module("intuitive" + room).__file__ for room 
 
 
 def test_kernels_import_without_triton(installed, tmp_path):
-    program = "import sys; sys.modules['triton'] = None; import intuitive.kernels, intuitive.msa"
+    program = """
+import sys
+sys.modules["triton"] = None
+import importlib, intuitive, intuitive.kernels, pkgutil
+for room in pkgutil.iter_modules(intuitive.__path__):
+    if room.ispkg:
+        importlib.import_module(f"intuitive.{room.name}")
+"""
     run(installed / "python", "-c", program, cwd=tmp_path)
 
 

@@ -1,9 +1,9 @@
 """A JupyterLab of its own in headless Chromium: for browser tests, frames and measurements.
 
     with lab_server(folder) as url, browser_page(chromium) as page:
-        notebook = Notebook(page, url, "01_msa.ipynb")
+        notebook = Notebook(page, url, "lesson.ipynb")
         notebook.run_all()
-        explorer = notebook.explorer("msa_block_selection")
+        explorer = notebook.explorer("explorer_name")
         explorer.set("n_selected", 8)
 
 The server listens on the loopback address only, with throw-away folders for its settings.

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from drawn import bars, on_axis, ranges
 
 from intuitive.common import smollm
 from intuitive.common.runtime import Cancelled
@@ -15,7 +16,6 @@ from intuitive.msa import reference, shipped_index
 from intuitive.msa.experiments.block_selection import SelectionParams, select_in_text
 from intuitive.msa.reference import SELECTORS
 from intuitive.msa.texts import read_text, synthetic_sample
-from intuitive.widgets import theme
 from intuitive.widgets.msa import block_selection as widget
 from intuitive.widgets.msa import styles
 
@@ -203,24 +203,6 @@ settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def select(**changes):
     params = {"layer": 1, "query": 300, "block_size": 32, "n_selected": 4} | changes
     return select_in_text(SAMPLE, SelectionParams(**params))
-
-
-def on_axis(figure, group):
-    return [trace for trace in figure.data if (trace.xaxis or "x") == theme.x_axis(group)]
-
-
-def ranges(figure):
-    figure = go.Figure(figure)
-    axes = [name for name in figure.layout if name.startswith(("xaxis", "yaxis"))]
-    return {name: figure.layout[name].range for name in axes}
-
-
-def bars(figure, group):
-    """{block: (colour, height of its top)} of the bars in one group's plot."""
-    (trace,) = (trace for trace in on_axis(figure, group) if trace.type == "bar")
-    tops = [trace.base + float(height) for height in trace.y]
-    drawn = zip(trace.customdata.tolist(), trace.marker.color, tops, strict=True)
-    return {block: (colour, top) for block, colour, top in drawn}
 
 
 @settings

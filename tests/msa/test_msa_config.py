@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from intuitive.msa.config import MSAConfig, whole
+from intuitive.common.checks import whole
+from intuitive.msa.config import MSAConfig
 
 
 def test_paper_sizes():

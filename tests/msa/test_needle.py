@@ -5,9 +5,9 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from drawn import bars, on_axis, ranges
 
 from intuitive.msa.experiments.needle import NeedleParams, run
-from intuitive.widgets import theme
 from intuitive.widgets.msa import checks, styles
 from intuitive.widgets.msa import needle as widget
 
@@ -38,24 +38,6 @@ def test_a_weak_needle_is_lost_by_both_and_a_full_budget_finds_it():
 def test_settings_survive_as_text():
     params = NeedleParams(drag=0.25)
     assert NeedleParams.from_text(params.to_text()) == params
-
-
-def on_axis(figure, group):
-    return [trace for trace in figure.data if (trace.xaxis or "x") == theme.x_axis(group)]
-
-
-def ranges(figure):
-    figure = go.Figure(figure)
-    axes = [name for name in figure.layout if name.startswith(("xaxis", "yaxis"))]
-    return {name: figure.layout[name].range for name in axes}
-
-
-def bars(figure, group):
-    """{block: (colour, height of its top)} of the bars in one group's plot."""
-    (trace,) = (trace for trace in on_axis(figure, group) if trace.type == "bar")
-    tops = [trace.base + float(height) for height in trace.y]
-    drawn = zip(trace.customdata.tolist(), trace.marker.color, tops, strict=True)
-    return {block: (colour, top) for block, colour, top in drawn}
 
 
 @pytest.mark.parametrize("strength", [0.0, 8.0, 12.0])
