@@ -129,7 +129,8 @@ def _front(params: TrimodalParams, by: Critic, weights: Tensor) -> Front:
     near = torch.logspace(-10, 0, N_NEAR, dtype=torch.float64)
     fine = torch.unique(torch.cat((coarse, top, top - near, top + near)))
     fine = fine[(fine >= low) & (fine <= high)]
-    found = [_tilted(params, by, w, fine if w > NARROW else coarse) for w in weights.tolist()]
+    grids = [_Grid.of(params, grid) for grid in (coarse, fine)]
+    found = [_tilted(params, by, w, grids[w > NARROW]) for w in weights.tolist()]
     kl, critic, true_return = map(np.array, zip(*found, strict=True))
     return Front(
         weights=read_only(weights),
@@ -140,13 +141,28 @@ def _front(params: TrimodalParams, by: Critic, weights: Tensor) -> Front:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Positions, and on them what all tilts share."""
+
+    x: Float[Tensor, " n"]
+    p_1: Float[Tensor, " n"]
+    critic: Float[Tensor, " n"]
+    true_return: Float[Tensor, " n"]
+
+    @classmethod
+    def of(cls, params: TrimodalParams, x: Tensor) -> "_Grid":
+        p_1 = tilt(params.mixture, params.q, 0.0, x)
+        return cls(x, p_1, params.q(x), params.true_return(x))
+
+
 def _tilted(
-    params: TrimodalParams, by: Critic, weight: float, grid: Tensor
+    params: TrimodalParams, by: Critic, weight: float, grid: _Grid
 ) -> tuple[float, float, float]:
     """KL from the data, mean critic and mean return of one tilt."""
-    p_1, p = (tilt(params.mixture, by, w, grid) for w in (0, weight))
-    means = (torch.trapezoid(p * f(grid), grid).item() for f in (params.q, params.true_return))
-    return kl_divergence(p, p_1, grid), *means
+    p = tilt(params.mixture, by, weight, grid.x)
+    means = (torch.trapezoid(p * f, grid.x).item() for f in (grid.critic, grid.true_return))
+    return kl_divergence(p, grid.p_1, grid.x), *means
 
 
 def _summit(by: Critic, grid: Tensor) -> Float[Tensor, "1"]:

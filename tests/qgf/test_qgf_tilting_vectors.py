@@ -50,19 +50,19 @@ def test_exact_guidance_on_the_ring_is_that_of_the_grid(step):
 
 
 def test_exact_guidance_samples_the_tilt_of_the_ring():
-    """Mean reward of 2,000 particles after 100 steps, within four standard errors."""
+    """Mean reward of 1,000 particles after 50 steps, within four standard errors."""
     got = sample_guided(
         RING,
         REWARD,
         estimator="exact",
         weight=2.0,
-        n_steps=100,
-        n_particles=2000,
+        n_steps=50,
+        n_particles=1000,
         generator=seeded(0),
     )
     rewards = REWARD(got.actions.double())
     want = float((tilted(2.0) * REWARD(PLANE)).sum() * CELL)
-    assert float(rewards.mean()) == pytest.approx(want, abs=4 * float(rewards.std()) / 2000**0.5)
+    assert float(rewards.mean()) == pytest.approx(want, abs=4 * float(rewards.std()) / 1000**0.5)
 
 
 def test_rows_of_a_batch_have_their_own_weight():
