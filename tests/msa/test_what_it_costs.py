@@ -308,7 +308,7 @@ def test_a_failed_measurement_leaves_the_curves(opened, monkeypatch, settle):
     explorer = opened(widget.explorer)
     summary = explorer.summary
     settle(explorer, measure=1)
-    assert explorer.status["text"] == "context=8192 does not fit this GPU: choose a shorter one."
+    assert explorer.status["text"] == "Context = 8192 does not fit this GPU: choose a shorter one."
     assert explorer.summary == summary
     settle(explorer, n_selected=8)
     assert explorer.status["state"] == "done"
