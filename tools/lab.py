@@ -142,7 +142,7 @@ class ExplorerOnPage:
 
     @property
     def summary(self) -> str:
-        return self.root.locator(".intuitive-summary").inner_text()
+        return self.root.locator(".intuitive-summary").text_content()
 
     @property
     def status(self) -> str:
@@ -150,7 +150,7 @@ class ExplorerOnPage:
 
     @property
     def error(self) -> str:
-        return self.root.locator(".intuitive-error").inner_text()
+        return self.root.locator(".intuitive-error").text_content()
 
     def settled(self, values: dict | None = None, timeout: float = 60) -> None:
         """Wait until plots and status show `values` (or any finished state)."""

@@ -83,7 +83,8 @@ def test_all_its_widgets_live(lesson, page):
     assert lesson.explorers and len(made) == len(lesson.explorers) + lesson.questions
     assert page.locator(".intuitive-asleep:visible").count() == 0
     for explorer in lesson.explorers:
-        explorer.root.scroll_into_view_if_needed()  # out of sight nothing has a text
+        explorer.root.scroll_into_view_if_needed()  # out of sight nothing is drawn
+        page.wait_for_timeout(150)
         explorer.settled()
         assert explorer.error == "" and explorer.summary
         assert plots_without_drawing(explorer) == []
