@@ -262,7 +262,9 @@ class Explorer(anywidget.AnyWidget):
     def _words(self) -> str:
         predict = self.declaration.predict
         asks = predict is not None and self.prediction is None and self._poster() is None
-        return f"{self.declaration.title}: {predict.question if asks else self.summary}"
+        title = self.declaration.title
+        colon = "" if title.endswith("?") else ":"
+        return f"{title}{colon} {predict.question if asks else self.summary}"
 
     def _poster(self) -> Path | None:
         from .. import catalogue

@@ -70,7 +70,8 @@ class CheckYourself(anywidget.AnyWidget):
     def outputs(self) -> list[dict[str, Any]]:
         """What a cell that shows the question displays, as mime bundles (showing.py)."""
         listed = "".join(f"\n  ( ) {choice}" for choice in self._choices)
-        return showing.outputs(f"{self.spec['question']}{listed}", None, self.model_id)
+        asked = f"{self.spec['question']}{listed}"
+        return showing.outputs(asked, None, self.model_id, note="Run this cell to answer it.")
 
     def _ipython_display_(self, **_: Any) -> None:
         showing.show(self.outputs())

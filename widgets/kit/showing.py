@@ -15,10 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 RUN_THIS = "Run this cell to move it."
-_NOTE = f"""<p class="intuitive-asleep"><strong>{RUN_THIS}</strong></p>
-<style>
+_STYLE = """<style>
 .jp-OutputArea-child:has(.intuitive-asleep) + .jp-OutputArea-child:not(:has(.intuitive-alive))
-{{ display: none; }}
+{ display: none; }
 </style>"""
 
 
@@ -27,19 +26,23 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-def outputs(text: str, poster: Path | None, model_id: str) -> list[dict[str, Any]]:
+def outputs(
+    text: str, poster: Path | None, model_id: str, *, note: str = RUN_THIS
+) -> list[dict[str, Any]]:
     """The mime bundles of a cell that shows a widget, in order.
 
     Args:
         text: what the widget shows, in a sentence that is the same in every run.
         poster: a PNG file, or None.
         model_id: the widget's.
+        note: how to bring it to life.
     """
     picture: dict[str, Any] = {"text/plain": text}
     if poster is not None and poster.is_file():
         picture["image/png"] = base64.b64encode(poster.read_bytes()).decode()
     view = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-    return [picture, {"text/plain": RUN_THIS, "text/html": _NOTE}, {WIDGET_VIEW: view}]
+    told = f'<p class="intuitive-asleep"><strong>{note}</strong></p>\n{_STYLE}'
+    return [picture, {"text/plain": note, "text/html": told}, {WIDGET_VIEW: view}]
 
 
 def show(bundles: list[dict[str, Any]]) -> None:
