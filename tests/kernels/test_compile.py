@@ -261,6 +261,20 @@ def warps(num_warps, num_stages):
     return ("num_warps", num_warps), ("num_stages", num_stages)
 
 
+def test_a_launch_asks_the_driver_once_per_card(launches, monkeypatch):
+    """Some drivers take a millisecond to answer, more than a short launch."""
+    asked = []
+    answer = Card.get_device_properties
+    monkeypatch.setattr(
+        Card,
+        "get_device_properties",
+        lambda self, device: asked.append(device) or answer(self, device),
+    )
+    for shared in (150_000, 150_001, 150_000):  # of no real card
+        call_everything(Card(90, shared), HALF, block_size=16, d=64, group=2)
+    assert asked == [150_000_090, 150_001_090]
+
+
 def test_a_card_too_small_is_refused_before_the_launch(launches):
     with pytest.raises(
         ValueError,
