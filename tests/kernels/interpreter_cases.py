@@ -19,9 +19,9 @@ TOLERANCE = {FLOAT: {"atol": 2e-6, "rtol": 2e-6}, HALF: {"atol": 2e-3, "rtol": 2
 
 #   dtype, b, n, m, h_kv, group, d, block_size, n_selected
 SHAPES = [
-    (FLOAT, 1, 5, 37, 2, 3, 64, 16, 2),  # ragged last block, padded heads
-    (FLOAT, 2, 33, 33, 1, 1, 64, 32, 3),  # one head, several tiles of queries
-    (HALF, 2, 19, 40, 2, 2, 64, 16, 3),
+    (FLOAT, 1, 3, 37, 2, 3, 64, 16, 2),  # ragged last block, padded heads
+    (FLOAT, 1, 18, 18, 1, 1, 64, 16, 2),  # one head, several tiles of queries
+    (HALF, 2, 3, 40, 2, 2, 64, 16, 3),
     (HALF, 1, 9, 150, 1, 16, 128, 64, 2),
     (HALF, 1, 6, 130, 1, 5, 64, 128, 2),
     (HALF, 1, 2, 20, 1, 128, 64, 16, 1),  # the widest group
@@ -108,7 +108,7 @@ def test_attention_and_gradients(
         torch.testing.assert_close(got, want, **TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, 2])
 def test_the_smallest_tiles_give_the_same(monkeypatch, n):
     """Tiles that split a group's heads, and products that split a block's keys."""
     monkeypatch.setattr(limits, "STRETCH", 2)
@@ -170,8 +170,8 @@ def test_selection_passes_no_gradient():
 
 
 def test_operators_are_registered_soundly():
-    q, k, v, blocks = draw_inputs(1, 3, 40, 2, 2, 64, block_size=16, n_selected=2, seed=0)
-    q_idx, k_idx = draw_index(1, 3, 40, 2, 64, seed=0)
+    q, k, v, blocks = draw_inputs(1, 2, 40, 1, 2, 64, block_size=16, n_selected=2, seed=0)
+    q_idx, k_idx = draw_index(1, 2, 40, 1, 64, seed=0)
     ops = torch.ops.intuitive
     scores = block_scores(q_idx, k_idx, block_size=16, impl="triton")
     chosen = select_blocks(scores, n_selected=2, block_size=16, impl="triton")
@@ -190,8 +190,8 @@ def test_operators_are_registered_soundly():
 
 
 def test_compile_takes_every_operation_in_one_graph():
-    q, k, v, _ = draw_inputs(1, 3, 40, 2, 2, 64, block_size=16, n_selected=2, seed=0)
-    q_idx, k_idx = draw_index(1, 3, 40, 2, 64, seed=1)
+    q, k, v, _ = draw_inputs(1, 2, 40, 1, 2, 64, block_size=16, n_selected=2, seed=0)
+    q_idx, k_idx = draw_index(1, 2, 40, 1, 64, seed=1)
     leaves = [x.requires_grad_() for x in (q, k, v)]
 
     def layer(q_idx, k_idx, q, k, v):

@@ -16,9 +16,18 @@ CASES = Path(__file__).with_name("interpreter_cases.py")
 @pytest.mark.slow
 def test_kernels_match_their_oracles_under_the_interpreter():
     pytest.importorskip("triton", reason="Triton is not installed on this platform")
+    plain = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--noconftest",
+        "-o",
+        "addopts=--import-mode=importlib",
+    ]
+    quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)],
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "pytest", *plain, str(CASES)],
+        env=os.environ | quick | {"TRITON_INTERPRET": "1"},
         cwd=CASES.parents[2],
         capture_output=True,
         text=True,
