@@ -318,6 +318,7 @@ RATE = """async names => {
 }"""
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("what", ["marks", "swarm"])
 def test_thirty_frames_a_second(opened, what):
     tab = opened("many")
@@ -348,6 +349,7 @@ def test_a_swarm_stands_where_its_members_are(opened):
     assert abs(inked[1] - mark.xs.clip(0).mean() / WIDTH) < 0.02
 
 
+@pytest.mark.timing
 def test_scrubbing_300_marks_keeps_30_frames_a_second(opened):
     tab = opened("demo")
     per_frame_ms = tab.evaluate(
