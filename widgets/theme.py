@@ -99,6 +99,7 @@ def columns(
         layout["annotations"].append(
             {
                 "text": heading,
+                "align": "left",
                 "x": start,
                 "xanchor": "left",
                 "xref": "paper",

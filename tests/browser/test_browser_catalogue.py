@@ -60,36 +60,6 @@ CUT = "(cut off)"
 ONLY_NARROW = (NARROW,)
 ONLY_WIDE = (WIDE,)
 KNOWN: tuple[Known, ...] = (
-    Known(
-        "msa_block_selection",
-        "scores",
-        ("group 1, in the text", "group 2"),
-        "headings of the columns",
-        ONLY_NARROW,
-    ),
-    Known("msa_needle", "pooled", ("mean of each block", "needle"), "the needle's label goes up"),
-    Known(
-        "msa_needle",
-        "pooled",
-        ("max of each block", "needle"),
-        "the needle's label goes up",
-        ONLY_NARROW,
-    ),
-    Known(
-        "msa_training_replay",
-        "maps",
-        ("group *: *", "group *: *"),
-        "headings of the columns",
-        ONLY_NARROW,
-    ),
-    Known(
-        "msa_what_it_costs",
-        "decode",
-        ("10*", "decode, milliseconds"),
-        "the exponents reach the title of the axis",
-    ),
-    Known("qgf_policies", "paths", (CUT, "best of *"), "headings of the columns", ONLY_NARROW),
-    Known("qgf_policies", "paths", ("*% won", "*% won"), "headings of the columns", ONLY_NARROW),
     Known("qgf_ring", "field", ("second action", "−*"), "ticks reach the title of the axis"),
     Known(
         "qgf_ring",
@@ -98,73 +68,13 @@ KNOWN: tuple[Known, ...] = (
         "ticks reach the title of the axis",
         ONLY_NARROW,
     ),
-    Known(
-        "qgf_trimodal",
-        "flow",
-        (CUT, "critic and data"),
-        "heading wider than its column",
-        ONLY_NARROW,
-    ),
-    Known(
-        "trd_mode_map",
-        "maps",
-        ("steps since the error", "steps since the error"),
-        "titles of the columns' axes",
-        ONLY_NARROW,
-    ),
     *(
-        Known(name, "funnel", texts, reason, widths)
+        Known(name, "methods", texts, "columns too narrow for their texts", ONLY_NARROW)
         for name in ("trd_results", "trd_results_late")
-        for texts, reason, widths in (
-            (("0*", "OPD *"), "names of the second column over ticks of the first", ONLY_WIDE),
-            (("0*", "a*"), "names of the second column over ticks of the first", ONLY_WIDE),
-            (
-                ("0*", "contain WAIT"),
-                "names of the second column over ticks of the first",
-                ONLY_WIDE,
-            ),
-            (("100%", "share of the rollouts"), "title of the axis", ONLY_NARROW),
-            (
-                ("WAIT funnel of OPD forward", "accuracy, Avg@16"),
-                "headings of the columns",
-                ONLY_NARROW,
-            ),
-        )
-    ),
-    *(
-        Known(name, place, texts, "columns too narrow for their texts", ONLY_NARROW)
-        for name in ("trd_results", "trd_results_late")
-        for place, texts in (
-            ("methods", (CUT, "*")),
-            ("methods", ("100%", "Full: *")),
-            ("methods", ("WAIT → right after", "*")),
-            ("curves", (CUT, "teacher tokens *")),
-            ("curves", ("teacher tokens *", "teacher tokens *")),
-        )
-    ),
-    Known(
-        "trd_results_late",
-        "methods",
-        ("*", "keeps its order"),
-        "columns too narrow for their texts",
-        ONLY_NARROW,
-    ),
-    Known(
-        "trd_results_late",
-        "methods",
-        ("keeps its order", "right plan"),
-        "columns too narrow for their texts",
-        ONLY_NARROW,
+        for texts in (("0%", "100%"), ("WAIT →*", "*"))
     ),
     Known(
         "trd_trajectory", "ladder", (CUT, "*"), "columns too narrow for their texts", ONLY_NARROW
-    ),
-    Known(
-        "trd_trajectory",
-        "ladder",
-        ("OPD supplies: *", "the repair needs: *"),
-        "headings of the columns",
-        ONLY_NARROW,
     ),
     Known(
         "trd_two_modes",
@@ -172,12 +82,6 @@ KNOWN: tuple[Known, ...] = (
         (CUT, "*"),
         "texts at the bars and title of the axis",
         ONLY_NARROW,
-    ),
-    Known(
-        "trd_two_modes", "pushes", ("0.*", "push on *"), "ticks and title of the axis", ONLY_NARROW
-    ),
-    Known(
-        "trd_two_modes", "pushes", ("push on *", "−0.*"), "ticks and title of the axis", ONLY_NARROW
     ),
 )
 

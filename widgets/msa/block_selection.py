@@ -95,8 +95,8 @@ def scores_figure(result: SelectionResult) -> theme.Figure:
             styles.token_line(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
         ]
         shapes.append(theme.line(x=result.query, axis=axis, colour=theme.PURPLE))
-        followed = ", in the text" if group == result.params.group else ""
-        headings.append(f"group {group}{followed}")
+        heading = f"group {group}"
+        headings.append(f"<b>{heading}</b>" if group == result.params.group else heading)
     return theme.figure(
         traces,
         barmode="overlay",
@@ -367,7 +367,8 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
                 label="Token scores of one query and the blocks chosen from them, for each group",
                 caption="Orange: the score of every visible token. Bars: what the selector makes "
                 "of each block; blue ones are read, the green one is the local block, narrow grey "
-                "ones are skipped. The dotted line is the query.",
+                "ones are skipped. The dotted line is the query. Bold: the group that the text "
+                "shows.",
                 height=270,
             ),
             Plot(

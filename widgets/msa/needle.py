@@ -43,7 +43,7 @@ PREDICT = Predict(
 
 def needle_figure(result: NeedleResult) -> theme.Figure:
     """Token scores, and the same blocks under max- and under mean-pooling."""
-    params, floor, top = result.params, -6.0, 13.0
+    params, floor, top = result.params, -6.0, 15.0  # above the needle stands its name
     layout = theme.columns(
         ["max of each block", "mean of each block"], x="token position", x_range=(0, params.n)
     )

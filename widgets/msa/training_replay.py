@@ -147,13 +147,14 @@ def maps_figure(snapshot: Snapshot) -> theme.Figure:
                     "hovertemplate": "query %{y}, block %{x}: %{z:.2f}<extra></extra>",
                 }
             )
-            headings.append(f"group {group}: {kind}")
+            headings.append(f"group {group}:<br>{kind}")
     n, n_blk = teacher.shape[1:]
     return theme.figure(
         traces,
         y="query position",
         y_range=(n - 0.5, -0.5),
         yaxis={"showgrid": False},
+        margin={"t": 50},
         **theme.columns(headings, x="key block", x_range=(-0.5, n_blk - 0.5), gap=0.02),
     )
 
@@ -249,7 +250,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 label="Where the main attention lies and which blocks are read, for both groups",
                 caption="One held-out sequence of 128 tokens. Bright: much of the main attention; "
                 "blue: read. A good selector's blue follows the bright cells.",
-                height=340,
+                height=356,
             ),
             Plot(
                 name="curves",

@@ -250,11 +250,15 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
         traces.append(trace | {"mode": "lines+markers", "marker": marker})
     return theme.figure(
         traces,
-        y=f"{task}, milliseconds",
         y_range=TIME_EXPONENTS[task],
         xaxis=CONTEXT_AXIS,
-        yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
+        yaxis={
+            "type": "log",
+            "dtick": 1,
+            "exponentformat": "power",
+            "title": {"text": f"{task}, milliseconds", "standoff": 14},  # beyond the exponents
+        },
         showlegend=True,
-        margin={"l": 62},
+        margin={"l": 72},
         shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
     )

@@ -65,7 +65,7 @@ def paths_figure(result: PolicyResult) -> theme.Figure:
     """Where each way of acting went, side by side; the paying goal is filled."""
     traces, shapes = [], []
     layout = theme.columns(
-        [f"{way.label}: {percent(way.success)} won" for way in result.ways],
+        [f"{way.label}:<br>{percent(way.success)} won" for way in result.ways],
         x="",
         x_range=(-REACH, REACH),
     )
@@ -103,7 +103,7 @@ def paths_figure(result: PolicyResult) -> theme.Figure:
         traces,
         y_range=(-REACH, REACH),
         yaxis={"constrain": "domain"},
-        margin={"b": 30},
+        margin={"t": 50, "b": 30},
         shapes=shapes,
         **layout,
     )
@@ -360,7 +360,7 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
                 label="Paths of the same agent acting in several ways, from the same starts",
                 caption="Only the filled goal pays. Strong lines won, faint ones did not. BC "
                 "imitates the data, which goes to every goal equally often.",
-                height=290,
+                height=306,
             ),
             Plot(
                 name="success",

@@ -46,17 +46,32 @@ OFF_MODE = 3 * STD
 
 
 def _plane(traces: list[dict[str, Any]], **layout: Any) -> theme.Figure:
-    """A square plot of the plane with equal scales."""
+    """A square plot of the plane with equal scales.
+
+    The upright title keeps its distance from the axis, which equal scales move.
+    """
+    upright = {
+        "text": "second action",
+        "textangle": -90,
+        "x": 0,
+        "xanchor": "center",
+        "xref": "x domain",
+        "xshift": -48,
+        "y": 0.5,
+        "yref": "y domain",
+        "showarrow": False,
+        "font": {"size": 14},
+    }
     return theme.figure(
         traces,
         x="first action",
-        y="second action",
         x_range=RANGE,
         y_range=RANGE,
         xaxis={"constrain": "domain", "zeroline": False},
         yaxis={"scaleanchor": "x", "constrain": "domain", "zeroline": False},
         showlegend=True,
-        margin={"t": 60},
+        margin={"l": 62, "t": 60},
+        annotations=[upright],
         **layout,
     )
 

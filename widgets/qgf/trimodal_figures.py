@@ -52,6 +52,7 @@ def _domains(n: int, *, right: float = 1.0) -> list[tuple[float, float]]:
 def _heading(text: str, domain: tuple[float, float]) -> dict[str, Any]:
     return {
         "text": text,
+        "align": "left",
         "x": domain[0],
         "xanchor": "left",
         "xref": "paper",
@@ -116,7 +117,7 @@ def flow_figure(result: TrimodalResult) -> theme.Figure:
     """
     layout, headings = _columns(result, TIME, (0, 1), first=1, right=1 - CRITIC_SHARE - 0.03)
     side = (1 - CRITIC_SHARE, 1.0)
-    headings.append(_heading("critic and data", side))
+    headings.append(_heading("critic<br>and data", side))
     looked = result.frame_times[result.frame]
     traces, shapes = _critic(result), []
     for column, run in enumerate(result.runs, start=1):
@@ -128,6 +129,7 @@ def flow_figure(result: TrimodalResult) -> theme.Figure:
         traces,
         annotations=headings,
         shapes=shapes,
+        margin={"t": 50},
         xaxis=_axis("", (0, 1.2), side, showticklabels=False, anchor="y"),
         yaxis=_axis("position x", result.view, (0.0, 1.0), anchor="x2"),
         **layout,

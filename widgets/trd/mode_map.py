@@ -9,7 +9,7 @@ from intuitive.trd.results import WaitMap
 
 from .. import theme
 from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed
-from .styles import SETTING_NAMES, TEACHER, TEACHER_NAMES, told
+from .styles import SETTING_NAMES, TEACHER, TEACHER_NAMES, told, under
 
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -181,7 +181,8 @@ def map_figure(maps: Mapping[str, WaitMap]) -> theme.Figure:
             }
         )
     headings = [TEACHER_NAMES[name] for name in maps]
-    layout = theme.columns(headings, x="steps since the error", x_range=(-0.5, width - 0.5))
+    layout = theme.columns(headings, x="", x_range=(-0.5, width - 0.5))
+    layout["annotations"].append(under("steps since the error"))
     for name, axis in layout.items():
         if name.startswith("xaxis"):
             axis |= {"dtick": 1, "showgrid": False, "zeroline": False}

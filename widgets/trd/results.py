@@ -181,7 +181,7 @@ def declare(
                 label="Share of rollouts that say WAIT and that end right, against the teacher's λ",
                 caption="The dose: the more a perfect teacher says WAIT, the more the student "
                 "says it. Right: what that does to accuracy. One round, the program as teacher.",
-                height=380,
+                height=450,
             ),
             Plot(
                 name="methods",
@@ -191,7 +191,7 @@ def declare(
                 "problems and seeds. Second: how many rollouts say WAIT; the green tick marks how "
                 "many of all say it and end right. Dotted: before training. Vermilion trains on "
                 "y_o, green on y_r, blue on y_T.",
-                height=420,
+                height=436,
             ),
             Plot(
                 name="curves",
@@ -199,7 +199,7 @@ def declare(
                 label="Accuracy or pass@4 against teacher tokens, one round and many",
                 caption="In one round all tokens are spent before the first step, so a curve is a "
                 "vertical line. Large marks: the final students, with 95 % intervals.",
-                height=420,
+                height=450,
             ),
             Plot(
                 name="transitions",

@@ -7,15 +7,15 @@ from intuitive.trd.results import MethodRow, Rewrites
 
 from .. import theme
 from ..kit import percent
-from .styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade
+from .styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade, under
 
 MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
 LEAST_WAIT = 0.02  # share of rollouts from which it is marked how many of them end right
 COLUMNS = (  # of the table's picture
-    ("accuracy", "accuracy, Avg@16"),
-    ("wait", "WAIT → right after"),
-    ("order_kept", "keeps its order"),
-    ("plan_right", "right plan"),  # only in the task that has a plan
+    ("accuracy", "accuracy<br>Avg@16"),
+    ("wait", "WAIT →<br>right<br>after"),
+    ("order_kept", "keeps<br>its order"),
+    ("plan_right", "right<br>plan"),  # only in the task that has a plan
 )
 
 
@@ -42,21 +42,24 @@ def table_figure(
             ]
             traces += _marks(of, colour, filled=number == 0)
     titles = [title for name, title in COLUMNS if getattr(rows[0], name) is not None]
-    gap = 0.04 if len(titles) < 4 else 0.07  # wide enough for "100%" beside "0%"
+    gap = 0.1  # wide enough for "100%" beside "0"
     layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=gap)
     for name, axis in layout.items():
         if name.startswith("xaxis"):
             axis |= {
-                "tickformat": ".0%",
-                "dtick": 0.25 if len(titles) < 4 else 0.5,
+                "tickvals": [0, 0.5, 1],
+                "ticktext": ["0", "", "100%"],
+                "tickangle": 0,
                 "ticklabeloverflow": "allow",
             }
             axis["zeroline"] = False
+    for heading in layout["annotations"]:
+        heading["font"] = {"size": 12}
     labels = [METHOD_STYLES[name].name for name in names]
     return theme.figure(
         traces,
         y_range=(-0.6, len(names) - 0.4),
-        margin={"l": 200, "b": 34},
+        margin={"l": 190, "r": 22, "t": 56, "b": 34},
         shapes=[
             theme.line(x=first, colour=FIRST),
             theme.line(x=order, axis="x3", colour=FIRST),
@@ -187,7 +190,8 @@ def curves_figure(
             }
         traces.append(last)
     headings = [f"{n} round{'s' if n > 1 else ''}" for n in rounds]
-    layout = theme.columns(headings, x="teacher tokens per student, thousands", x_range=(0, 1))
+    layout = theme.columns(headings, x="", x_range=(0, 1))
+    layout["annotations"].append(under("teacher tokens per student, thousands"))
     most = [
         max(p.teacher_tokens for row in rows if row.rounds == n for p in row.curve) / 1e3
         for n in rounds
@@ -200,8 +204,8 @@ def curves_figure(
         y_range=(0, 1.03),
         yaxis={"tickformat": ".0%"},
         showlegend=True,
-        legend={"y": -0.2, "yanchor": "top"},
-        margin={"b": 118},
+        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
+        margin={"b": 150},
         **layout,
     )
 
@@ -293,20 +297,27 @@ def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> theme.Figure:
                 "hovertemplate": f"{style.name}, λ = %{{x}}: %{{y:.1%}}<extra></extra>",
             }
         )
-    headings = [f"WAIT funnel of {METHOD_STYLES[chosen].name}", "accuracy, Avg@16"]
+    headings = [f"WAIT funnel,<br>{METHOD_STYLES[chosen].name}", "accuracy,<br>Avg@16"]
     layout = theme.columns(
         headings, x="the teacher's λ", x_range=(-0.6, len(doses) - 0.4), gap=0.06
     )
-    layout["xaxis"] |= {"tickvals": places, "ticktext": [f"{repair:g}" for repair in doses]}
-    layout["xaxis2"]["range"] = (-0.04, max(doses) + 0.04)
+    layout["xaxis"] |= {
+        "tickvals": places,
+        "ticktext": [f"{repair:g}" for repair in doses],
+        "tickangle": 0,
+    }
+    layout["xaxis2"] |= {"range": (-0.04, max(doses) + 0.04), "tickangle": 0}
     return theme.figure(
         traces,
-        y="share of the rollouts",
         y_range=(0, 1.1),
-        yaxis={"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+        yaxis={
+            "tickformat": ".0%",
+            "tickvals": [0, 0.25, 0.5, 0.75, 1],
+            "title": {"text": "share of the rollouts", "standoff": 10},
+        },
         barmode="overlay",
         showlegend=True,
-        legend={"y": -0.22, "yanchor": "top"},
-        margin={"b": 96},
+        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
+        margin={"l": 68, "t": 50, "b": 150},
         **layout,
     )

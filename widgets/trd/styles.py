@@ -84,6 +84,21 @@ METHOD_STYLES = {
 }
 
 
+def under(title: str) -> dict[str, Any]:
+    """One title for the x axes of all columns, centred under their ticks, as an annotation."""
+    return {
+        "text": title,
+        "x": 0.5,
+        "xref": "paper",
+        "y": 0,
+        "yref": "paper",
+        "yanchor": "top",
+        "yshift": -24,
+        "showarrow": False,
+        "font": {"size": 14},
+    }
+
+
 def fade(colour: str, opacity: int | float) -> str:
     """A colour of the theme, let through."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -184,7 +184,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 caption="c is the failed prefix. Lit: OPD supplies that very pair. Below, the "
                 "repair's contexts hold a WAIT; OPD's never do, and at later step boundaries the "
                 "teacher only offers WAIT again. A repair goes on after the rollout has ended.",
-                height=420,
+                height=480,
             ),
             Plot(
                 name="diff",

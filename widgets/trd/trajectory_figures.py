@@ -92,8 +92,8 @@ def ladder_figure(result: TrajectoryResult, place: int) -> theme.Figure:
     rungs = result.ladder
     shapes, notes = [], []
     headings = (
-        "the repair needs: context → next token",
-        "OPD supplies: context → the teacher's next token",
+        "the repair needs:<br>context → next token",
+        "OPD supplies:<br>context → teacher's token",
     )
     for row, rung in enumerate(rungs):
         for column, (context, target) in enumerate(
@@ -120,12 +120,12 @@ def ladder_figure(result: TrajectoryResult, place: int) -> theme.Figure:
             if column == 1 and not target:
                 text = "the rollout has ended"
             if column == 1 and rung.onset_mass >= LEAST_MASS:
-                text = f"{_context(context)} → <b>WAIT</b> {fixed(rung.onset_mass)}"
+                text = f"{_context(context)}<br>→ <b>WAIT</b> {fixed(rung.onset_mass)}"
                 text += "" if target == "WAIT" else f", else {target}"
-            notes.append(_text(text, column + 0.04, row, xanchor="left"))
+            notes.append(_text(text, column + 0.04, row, xanchor="left", align="left"))
         notes.append(_text("=" if rung.shared else "≠", 0.97, row, xanchor="center"))
     notes += [
-        _text(f"<b>{heading}</b>", column + 0.02, -0.9, xanchor="left")
+        _text(f"<b>{heading}</b>", column + 0.02, -0.9, xanchor="left", align="left")
         for column, heading in enumerate(headings)
     ]
     hidden = {"visible": False}

@@ -197,7 +197,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 label="Push on the logit of WAIT under every divergence",
                 caption="The same target under every divergence. No arrow: too small to draw; the "
                 "number stands beside it.",
-                height=320,
+                height=430,
             ),
             Plot(
                 name="gaussian",
@@ -337,25 +337,25 @@ def pushes_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
             | {"x": push, "ax": 0.0, "y": row, "ay": row, "arrowcolor": colour}
         )
         loss = result.charge(name).loss
-        text = f"{push_text(push)}  (loss {fixed(loss, 3)} nats)"
+        text = f"{push_text(push)}<br>(loss {fixed(loss, 3)} nats)"
         notes.append(
             _note(
                 f"<b>{text}</b>" if name == divergence else text,
                 x=max(push, 0.0) + 0.015,
                 y=row,
                 xanchor="left",
+                align="left",
             )
         )
-    labels = [DIVERGENCE_NAMES[name] for name in names]
+    labels = [DIVERGENCE_NAMES[name].replace(", ", ",<br>") for name in names]
     labels = [f"<b>{x}</b>" if n == divergence else x for n, x in zip(names, labels, strict=True)]
     return theme.figure(
         [{"type": "scatter", "x": [0.0] * len(names), "y": list(range(len(names))),
           "mode": "markers", "marker": {"color": STUDENT, "size": 6}, "hoverinfo": "skip"}],
-        x="push on the logit of WAIT, −∂loss/∂logit",
         x_range=(-0.6, 1.25),
         y_range=(-0.6, len(names) - 0.4),
         annotations=notes,
-        margin={"l": 210, "t": 10},
+        margin={"l": 145, "t": 10, "b": 62},
         shapes=[theme.line(x=0, colour=theme.GREY)],
         yaxis={
             "tickvals": list(range(len(names))),
@@ -363,7 +363,11 @@ def pushes_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
             "zeroline": False,
             "showgrid": False,
         },
-        xaxis={"tickvals": [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1]},
+        xaxis={
+            "tickvals": [-0.5, 0, 0.5, 1],
+            "tickangle": 0,
+            "title": {"text": "push on the logit of WAIT,<br>−∂loss/∂logit", "standoff": 6},
+        },
     )  # fmt: skip
 
 
