@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 WITH_POSTER, WITH_TEXT, QUESTION = 1, 2, 3
-RUN_THIS = "Run this cell to move it."
+RUN_THIS = "Run this cell to "
 ERROR = "Error displaying widget"
 
 
