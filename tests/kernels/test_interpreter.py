@@ -23,6 +23,8 @@ def test_kernels_match_their_oracles_under_the_interpreter():
         "--noconftest",
         "-o",
         "addopts=--import-mode=importlib",
+        "-o",
+        f"pythonpath={CASES.parent}",  # kernel_inputs, which conftest would find
     ]
     quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
