@@ -136,12 +136,12 @@ def explorers_notebook(folder: Path, names: list[str]) -> str:
 
 def first_explorer(lesson: Path) -> str:
     """The name of the first explorer that a lesson shows."""
-    shown = re.compile(r"\b(\w+)\.explorer\(")
-    modules = {name.partition("_")[2]: name for name in catalogue.explorers()}
+    taken = re.compile(r"from intuitive\.widgets\.(\w+) import (.+)")
     for cell in nbformat.read(lesson, as_version=4).cells:
-        for module in shown.findall(cell.source):
-            if module in modules:
-                return modules[module]
+        for paper, names in taken.findall(cell.source if cell.cell_type == "code" else ""):
+            for module in re.findall(r"(?:^|, )(\w+)", names):
+                if f"{paper}_{module}" in catalogue.explorers():
+                    return f"{paper}_{module}"
     raise ValueError(f"{lesson.name} shows no explorer of the catalogue.")
 
 
