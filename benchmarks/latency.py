@@ -55,7 +55,9 @@ def processor() -> str:
 def sliders_of(explorer: ExplorerOnPage) -> list[dict]:
     """The sliders and drop-down lists of an explorer: name, admissible values, value now."""
     found = explorer.root.evaluate(
-        """root => [...root.querySelectorAll("input[type=range][data-control], select")].map(element => ({
+        """root => [
+            ...root.querySelectorAll("input[type=range][data-control], select")
+        ].map(element => ({
             name: element.dataset.control,
             heavy: "heavy" in element.dataset,
             listed: element.options
