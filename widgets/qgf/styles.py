@@ -11,7 +11,7 @@ from intuitive.common.settings import Settings
 from intuitive.qgf.critics import STABILITY_LIMIT
 
 from .. import theme
-from ..kit import Readout, fixed
+from ..kit import Readout, fixed, number
 
 CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
 EXACT, UNGUIDED = theme.GREEN, theme.GREY
@@ -55,6 +55,23 @@ ESTIMATOR_STYLES = {
     "cfgrl": Style(theme.GREY, "dot", "triangle-up"),
     "exact": Style(theme.GREEN, "solid", "star"),
 }
+
+
+OFF_THE_SCALE = 1e4  # beyond it a mean or a distance says only that particles have run away
+
+
+def reading(value: float) -> str:
+    """A mean of returns or values; in words where the particles have run away."""
+    if abs(value) > OFF_THE_SCALE:
+        return "far below any scale" if value < 0 else "far above any scale"
+    return number(value)
+
+
+def distance(value: float, unit: str = "") -> str:
+    """A distance, such as a KL in nats; in words where the particles have run away."""
+    if value > OFF_THE_SCALE:
+        return "off every scale"
+    return number(value, unit=unit)
 
 
 def stability(number: float, *, ascends: bool = True) -> Readout:
