@@ -63,8 +63,13 @@ OFF_THE_SCALE = 1e4  # beyond it a mean or a distance says only that particles h
 def reading(value: float) -> str:
     """A mean of returns or values; in words where the particles have run away."""
     if abs(value) > OFF_THE_SCALE:
-        return "far below any scale" if value < 0 else "far above any scale"
+        return "off every scale"
     return number(value)
+
+
+def short(value: float) -> str:
+    """`reading` with two decimals, for readouts."""
+    return reading(value) if abs(value) > OFF_THE_SCALE else fixed(value)
 
 
 def distance(value: float, unit: str = "") -> str:

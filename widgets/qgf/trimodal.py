@@ -33,12 +33,13 @@ from ..kit import (
 )
 from . import styles
 from . import trimodal_figures as figures
-from .styles import distance, reading
+from .styles import distance, reading, short
 from .trimodal_scene import Picture
 
 WEIGHTS = (0.0, *SWEPT)
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
 PACE_MS = 600
+SIDES = ("all", "left", "right")
 
 
 def present(flow: Flow) -> View:
@@ -47,14 +48,10 @@ def present(flow: Flow) -> View:
     mode = picture.peak_mode
     asked, tilted = _tilt_share(result, mode), reading(result.tilt_return)
     shares = [
-        Readout(
-            f"{ESTIMATOR_NAMES[run.estimator]}: in the peak's mode",
-            percent(run.mode_masses[mode]),
-            link=f"mode:{mode}",
-        )
-        for run in runs
+        Readout(f"{side}, peak's mode", percent(run.mode_masses[mode]), link=f"mode:{mode}")
+        for side, run in zip(SIDES[len(runs) - 1 :], runs, strict=False)
     ]
-    earned = " · ".join(reading(run.return_mean) for run in runs)
+    earned = " · ".join(short(run.return_mean) for run in runs)
     overshoots = (
         f" The stability number {fixed(result.stability)} is above {STABILITY_LIMIT}: near the "
         "critic's sharpest bend steps overshoot; raise T."
@@ -75,7 +72,7 @@ def present(flow: Flow) -> View:
             "densities": partial(figures.density_figure, result),
             "gap": partial(figures.weight_figure, result, flow.over_weights),
         },
-        readouts=(*shares, Readout("true return", earned)),
+        readouts=(*shares, Readout("they earn", earned)),
         table=_table(result),
         code=styles.code(
             "trimodal",
@@ -161,35 +158,35 @@ PREDICT = Predict(
 
 STEPS = (
     Step(
-        title="Where is asked",
+        title="Ask where?",
         text="Same noise, same critic, never wrong. Golden points are where it is asked now. "
         "Whose paths cross the golden line at a*, and where do they end?",
         sets={"preset": "A", "estimator": "ood", "second": "qgf"},
         frame="play",
     ),
     Step(
-        title="Peak outermost",
+        title="Peak at 2",
         text="OOD overshoots here as well, but no mode lies beyond that could catch the "
         "particles: nearly all end in the right one.",
         sets={"preset": "A", "estimator": "ood", "second": "qgf", "peak": 2.0},
         frame="play",
     ),
     Step(
-        title="Sampler or optimiser",
+        title="Sampler?",
         text="Green: what this w asks for, at every time. Exact guidance fills the outline; "
         "does QGF? Compare what they earn.",
         sets={"preset": "B", "estimator": "exact", "second": "qgf"},
         frame="play",
     ),
     Step(
-        title="A bump in the noise",
+        title="A bump",
         text="The critic has learned a bump at −1.8 that no return pays. OOD climbs it: the "
         "critic reads more than the actions earn.",
         sets={"preset": "B", "estimator": "ood", "second": "qgf"},
         frame="play",
     ),
     Step(
-        title="Steps too long",
+        title="Long steps",
         text="At w = 8 and T = 10 QGF jumps over the peak, there and back. Exact guidance, which "
         "is no gradient ascent, does not. Raise T under More controls.",
         sets={"preset": "B", "estimator": "exact", "second": "qgf", "weight": 8.0},

@@ -301,7 +301,9 @@ class Lane:
             marks.append(
                 Path(key=f"{self.key}:{name}", d=d, words=words, link=f"mode:{number}", **look)
             )
+        tall = np.flatnonzero(self.scale * result.tilted[place] > 0.5)
         near = np.abs(result.x) <= p.reach
+        near &= (np.arange(len(near)) >= tall[0]) & (np.arange(len(near)) <= tall[-1])
         tilted = np.minimum(self.scale * result.tilted[place][near], self.end - self.right - 2)
         words = "The exact tilt: how a perfect sampler of data times e^(wQ) would lie at this time."
         look = {"stroke": "green", "width": 2, "layer": 2, "link": "tilt", "words": words}
@@ -350,7 +352,7 @@ class Lane:
             y = p.y(mean) + (-9 if mode else 22)
             text, link = percent(share), f"mode:{mode}"
             own = {"fill": MODE_NAMES[mode], "size": size, "words": self._ended(mode)}
-            place = {"x": self.end, "y": y, "link": link}
+            place = {"x": self.end - 18, "y": y, "link": link}
             marks.append(Words(key=f"{self.key}:share:{mode}", text=text, **place, **own, **look))
         lost = max(run.off_mode, 0)
         if lost > 0.005:
