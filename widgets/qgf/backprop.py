@@ -89,13 +89,13 @@ def pairs_figure(whole: Jitter) -> theme.Figure:
     traces, notes = [], []
     strong = ("qgf", "bptt")
     taken: list[float] = []
-    for name, apart, same in sorted(
+    for name, differs, same in sorted(
         zip(whole.estimators, whole.difference, whole.same_sign, strict=True),
         key=lambda row: row[1][-1],
     ):
         guided = [
             value if some else None
-            for value, some in zip((100 * apart).tolist(), same > 0, strict=True)
+            for value, some in zip((100 * differs).tolist(), same > 0, strict=True)
         ]
         traces.append(
             {
@@ -110,7 +110,7 @@ def pairs_figure(whole: Jitter) -> theme.Figure:
                 "hovertemplate": f"{ESTIMATOR_NAMES[name]}: %{{y:.1f}}%<extra></extra>",
             }
         )
-        y = max(100 * float(apart[-1]), taken[-1] + 1.6 if taken else 0)
+        y = max(100 * float(differs[-1]), taken[-1] + 1.6 if taken else 0)
         taken.append(y)
         notes.append(
             {
@@ -168,19 +168,18 @@ PACE_MS = 550
 def present(found: Shaken) -> View:
     whole, pair, picture = found.whole, found.pair, Picture(found)
     params, names = found.params, found.whole.estimators
-    dearest = max(range(len(names)), key=lambda i: whole.ms[i])
     typical = {  # over the times at which there is guidance
         name: float(difference[same > 0].mean())
         for name, difference, same in zip(names, whole.difference, whole.same_sign, strict=True)
     }
-    place = names.index("bptt")
+    passes = [whole.passes[names.index(name)] for name in ("qgf", "bptt")]
     one, two = (fixed(x) for x in pair.x[0])
     return View(
         summary=(
             f"Preset {params.preset}: neighbours at {one} and {two}, t = {fixed(pair.times[0])}. "
             f"QGF: {apart(pair.qgf)}; BPTT: {apart(pair.bptt)}. Of a thousand pairs the median one "
             f"differs by {percent(typical['qgf'])} under QGF and {percent(typical['bptt'])} under "
-            f"BPTT, which takes {whole.passes[place]} network passes per action."
+            f"BPTT, which takes {passes[1]} network passes per action, QGF {passes[0]}."
         ),
         timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
         figures={
@@ -191,7 +190,7 @@ def present(found: Shaken) -> View:
         readouts=(
             Readout("median pair, QGF", percent(typical["qgf"])),
             Readout("median pair, BPTT", percent(typical["bptt"])),
-            Readout("slowest, measured", ESTIMATOR_NAMES[names[dearest]]),
+            Readout("passes, QGF · BPTT", f"{passes[0]} · {passes[1]}"),
         ),
         table=Table(
             (

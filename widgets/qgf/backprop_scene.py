@@ -1,9 +1,9 @@
 """The hero of "Through all steps, or one": two neighbours run to the end, the slope comes back.
 
-Above, time runs from left to right, position upwards, between the roads of unguided particles. Below
-stands, under every time, what a slope at the end has been multiplied by when it has come back to
-there: one bar for each of the two, on a scale of powers of ten. At the right their gradients stand
-side by side, by one jump (QGF) and through all steps (backpropagation through time, BPTT).
+Above, time runs from left to right, position upwards, between the roads of unguided particles.
+Below stands, under every time, what a slope at the end has been multiplied by when it has come back
+to there: one bar for each of the two, on a scale of powers of ten. At the right their gradients
+stand side by side, by one jump (QGF) and through all steps (backpropagation through time, BPTT).
 """
 
 from functools import cached_property
@@ -33,7 +33,7 @@ from .styles import MODE_NAMES
 Number = int | float
 
 WIDTH, HEIGHT = 1000, 420
-LEFT, RIGHT, TOP, BOTTOM = 48, 596, 34, 244  # of the paths
+LEFT, RIGHT, TOP, BOTTOM = 66, 596, 34, 244  # of the paths
 CEILING, FLOOR = 284, 392  # of the bars below
 DECADES = (-2.0, 2.5)  # powers of ten of the bars
 PANEL, PANEL_END = 690, 970  # of the gradients
@@ -134,7 +134,7 @@ class Picture:
         for at in np.arange(-3, 4) * (1.0 if self.reach > 2 else 0.8):
             if abs(at) < self.reach:
                 text, y = chosen(round(float(at), 1)), self.y(at) + 4
-                marks.append(Words(key=f"at:{at:.1f}", text=text, x=36, y=y, anchor="end", **faint))
+                marks.append(Words(key=f"at:{at:.1f}", text=text, x=46, y=y, anchor="end", **faint))
         for at in (0, 0.2, 0.4, 0.6, 0.8, 1):
             text = {0: "t = 0", 1: "t = 1, action"}.get(at, chosen(at))
             place = {"x": self.x(at), "y": FLOOR + 18, "anchor": "middle"}
@@ -143,7 +143,7 @@ class Picture:
             y, plain = self.bar(factor), factor != 1
             line = {"stroke": "faint", "width": 0.6, "opacity": 0.5} if plain else {"stroke": "ink"}
             marks.append(Line(key=f"factor:{factor}", x=LEFT, y=y, x2=RIGHT, y2=y, **line))
-            place = {"x": 42, "y": y + 4, "anchor": "end", **faint}
+            place = {"x": 46, "y": y + 4, "anchor": "end", **faint}
             marks.append(Words(key=f"factor's name:{factor}", text=f"×{chosen(factor)}", **place))
         edge = {"stroke": "faint", "width": 1}
         marks.append(Line(key="edge", x=RIGHT, y=TOP, x2=RIGHT, y2=BOTTOM, **edge))
@@ -238,25 +238,14 @@ class Picture:
                 x = self.x(pair.times[k]) + (i - 1) * wide
                 own = {"link": link, "words": words, "layer": 2, **look}
                 marks.append(Rectangle(key=link, x=x, y=min(top, one), **size, **own))
-        first = self.x(pair.times[back])
-        for i in range(2):
-            value = number(float(pair.back[back, i]), 2)
-            anchor, x = (("end", first - wide - 4), ("start", first + wide + 4))[i]
-            if back and i:  # the next bars stand there
-                continue
-            text = {"size": 13, "bold": True, "stroke": "page", "width": 3, "layer": 5}
-            y = CEILING + 12 if i else FLOOR - 6
-            if back:
-                y, x, anchor = CEILING + 2, first - wide - 6, "end"
-                value = " and ".join(number(float(v), 2) for v in pair.back[back])
-            marks.append(
-                Words(key=f"so far:{i}", text=f"×{value}", x=x, y=y, anchor=anchor, **text)
-            )
+        so_far = " and ".join(f"×{number(float(value), 2)}" for value in pair.back[back])
+        place = {"x": 236, "y": 272, "size": 13, "bold": True}
+        marks.append(Words(key="so far", text=so_far, **place))
         return marks
 
     def _gradients(self) -> list[Mark]:
         """Both gradients, by one jump and through all steps, as bars of powers of ten."""
-        marks: list[Mark] = []
+        marks: list[Mark] = self._jumps()
         parts = (
             ("qgf", "QGF: one jump, derivative left out", self.pair.qgf, 96),
             ("bptt", "BPTT: back through all steps", self.pair.bptt, 226),
@@ -278,6 +267,19 @@ class Picture:
                 marks.append(Words(key=f"{name}'s value:{i}", text=text, **place, **look))
             told = {"size": 13, "fill": "faint", "x": PANEL, "y": y + 74}
             marks.append(Words(key=f"{name} apart", text=apart(values), **told))
+        return marks
+
+    def _jumps(self) -> list[Mark]:
+        """QGF's straight jumps to the clean estimates."""
+        marks: list[Mark] = []
+        for i in range(2):
+            at, estimate = float(self.pair.x[0, i]), float(self.pair.estimate[i])
+            words = f"QGF's jump from {fixed(at)} to the clean estimate {fixed(estimate)}."
+            line = {"x": self.x(self.pair.times[0]), "y": self.y(at)}
+            line |= {"x2": RIGHT - 4, "y2": self.y(estimate), "head": 7}
+            own = {"link": f"gradient:qgf:{i}", "words": words}
+            look = {"stroke": "gold", "width": 1.6, "layer": 4, **own}
+            marks.append(Arrow(key=f"jump:{i}", **line, **look))
         return marks
 
     def _arithmetic(self, at: int) -> dict[str, Arithmetic]:
@@ -318,5 +320,7 @@ def apart(values: np.ndarray) -> str:
     if smaller < 1e-9 * larger:
         return "one of them is nothing"
     if larger / smaller > 2:
-        return f"one is {number(larger / smaller, 2)} times the other"
+        return f"one is {number(float(f'{larger / smaller:.1e}'), 2)} times the other"
+    if 1 - smaller / larger < 5e-4:
+        return "they are equal"
     return f"they differ by {number(100 * (1 - smaller / larger), 2)}%"

@@ -19,8 +19,8 @@ MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
 MODE_NAMES = ("blue", "vermilion", "purple")  # the same for marks, from the lowest
 SHORT_NAMES = {"bc": "unguided", "ood": "OOD", "qgf": "QGF"}
 PRESET_NAMES = {
-    "A": "A: perfect critic, wide modes",
-    "B": "B: bump outside the data",
+    "A": "A: perfect critic",
+    "B": "B: bump in the noise",
     "C": "C: deceptive mean",
 }
 
