@@ -540,7 +540,7 @@ def test_an_unfinished_step_is_drawn_as_what_it_is():
     [
         (lambda *_: 1 / 0, "guided_step raised ZeroDivisionError: division by zero"),
         (lambda *_: None, "guided_step returns None: end it with `return`"),
-        (lambda *_: "0.3", ""),
+        (lambda *_: "0.3", "must return one number, not a str: '0.3'"),
         (lambda *_: float("nan"), "guided_step returns nan: a finite number is needed"),
         (lambda *_: [1, 2], "must return one number, not a list"),
         (lambda x: x, "guided_step raised TypeError"),
@@ -552,9 +552,8 @@ def test_what_is_wrong_with_the_readers_step_is_told_in_words(step, said):
     assert explorer.status["state"] == "done"  # the package's own particle goes its way
     assert explorer.result.walk.final_mode == 1
     first = explorer.view.timeline.frames[0].sentence
-    if said:
-        assert said in first and said in explorer.summary
-        assert not any(m.key == "yours" for m in explorer.view.timeline.frames[-1].scene.marks)
+    assert said in first and said in explorer.summary
+    assert not any(m.key == "yours" for m in explorer.view.timeline.frames[-1].scene.marks)
     explorer.close()
 
 

@@ -61,7 +61,7 @@ class Picture:
         return BOTTOM - (BOTTOM - TOP) * (shown + self.reach) / (2 * self.reach)
 
     def y(self, position: Number) -> float:
-        return float(self.ys(np.array(position)))
+        return float(self.ys(np.array([position]))[0])
 
     def bar(self, factor: Number) -> float:
         """Height at which a factor's bar ends; the line of 1 is where it begins."""
