@@ -167,7 +167,7 @@ class Picture:
     def _ticks(self) -> list[float]:
         """Round values of the return in sight."""
         span = self.high - self.low
-        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10) if span / s <= 6)
+        step = next(s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if span / s <= 6)
         first = int(np.ceil(self.low / step))
         return [k * step for k in range(first, int(self.high / step) + 1)]
 
