@@ -83,7 +83,7 @@ def test_index_inputs(function, place, value, message):
         ({"n_selected": True}, r"n_selected=True must be an integer"),
         ({"n_selected": np.True_}, r"n_selected=(np\.True_|True) must be an integer"),
         ({"n_selected": torch.tensor(True)}, r"n_selected=tensor\(True\) must be an integer"),
-        (
+        ({"n_local": np.float64(1)}, r"n_local=\S*1\.0\)? must be an integer of at least 0"),
             {"n_local": np.float64(1)},
             r"n_local=(np\.float64\(1\.0\)|1\.0) must be an integer of at least 0",
         ),
