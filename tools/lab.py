@@ -162,8 +162,9 @@ class ExplorerOnPage:
     def in_sight(self) -> dict[str, int]:
         """What stands before the reader with folds and further tabs closed.
 
-        Numbers of controls, readouts, plots and steps; `hero_px`, the height from the top of the
-        explorer to the end of its hero (0 without one), and `whole_px`, to its own end.
+        Numbers of controls, readouts, pictures (hero and plots outside tabs), plots of the open
+        tab, and steps; `hero_px`, the height from the top of the explorer to the end of its hero
+        (0 without one), and `whole_px`, to its own end.
         """
         return self.root.evaluate(
             """root => {
@@ -173,11 +174,13 @@ class ExplorerOnPage:
                 const reach = part => part
                     ? Math.round(part.getBoundingClientRect().bottom - top) : 0;
                 const plots = seen("[data-plot]").filter(plot => plot.clientWidth > 0);
+                const inTab = plots.filter(plot => plot.closest(".intuitive-tabs")).length;
                 const heroes = seen(".intuitive-hero");
                 return {
                     controls: seen(".intuitive-bar [data-control]").length,
                     readouts: seen(".intuitive-readouts li").length,
-                    plots: plots.length + heroes.length,
+                    pictures: plots.length - inTab + heroes.length,
+                    tab_plots: inTab,
                     steps: root.querySelectorAll("[data-step]").length,
                     hero_px: reach(heroes[0]),
                     whole_px: reach(root),
