@@ -4,18 +4,16 @@ Source: the `ggml` repository, docs/gguf.md.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..decoder import DecoderConfig
 
-if TYPE_CHECKING:
-    import numpy as np
 
-
-def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
+def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The metadata and the dequantised float32 tensors of a GGUF file."""
     import gguf
     import numpy as np
@@ -66,7 +64,7 @@ _LAYER_NAMES = {
 }
 
 
-def read_weights(tensors: dict[str, "np.ndarray"], config: DecoderConfig) -> dict[str, Tensor]:
+def read_weights(tensors: dict[str, np.ndarray], config: DecoderConfig) -> dict[str, Tensor]:
     heads = {"attn_q": config.n_q_heads, "attn_k": config.n_kv_heads}
     weights = {
         "embedding.weight": torch.from_numpy(tensors["token_embd.weight"]),
