@@ -176,8 +176,8 @@ def explorer(name="kit_example", *, predict=None, **values):
         ),
         tokens=Tokens(label="Words", classes=(("read", "read"),)),
         steps=(
-            Step(text="Play the three stages.", frame="play"),
-            Step(text="Equal scores share equally.", sets={"spread": 0}, frame="first"),
+            Step(title="Play", text="Watch the three stages.", frame="play"),
+            Step(title="All equal", text="They share equally.", sets={"spread": 0}, frame="first"),
         ),
         defaults={"spread": 2.0, "n_kept": 4, "hurry": "quick", "text": "", **values},
         predict=predict,

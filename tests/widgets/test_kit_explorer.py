@@ -357,8 +357,8 @@ def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
 def test_steps_set_their_state_from_the_defaults(tmp_path, monkeypatch):
     monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
     steps = (
-        Step(text="See it grow.", sets={"power": 6}),
-        Step(text="Now down.", sets={"sign": "minus"}),
+        Step(title="Up", text="See it grow.", sets={"power": 6}),
+        Step(title="Down", text="Now down.", sets={"sign": "minus"}),
     )
     explorer = make(steps=steps)
     explorer.take(0).wait(5)
@@ -368,7 +368,7 @@ def test_steps_set_their_state_from_the_defaults(tmp_path, monkeypatch):
     explorer.reset().wait(5)
     assert explorer.values == explorer.defaults
     with pytest.raises(ControlError, match="no control is named hue"):
-        make(steps=(Step(text="x", sets={"hue": 1}),))
+        make(steps=(Step(title="x", text="x", sets={"hue": 1}),))
 
 
 def test_closing_frees_what_was_held(explorer):

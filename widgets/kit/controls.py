@@ -290,20 +290,20 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One instruction inside the explorer, with a button that sets the state it speaks of.
+    """One instruction inside the explorer; its title is a button that sets the state it speaks of.
 
     Attributes:
+        title: two to four words.
         text: one or two short sentences: what to look at in that state.
         sets: control values of that state; controls that it does not name go to the defaults.
         frame: where the timeline stands then: "first", "last", "play" (from the first on), the
             label of a frame, or None to leave it where it is.
-        button: what the button says.
     """
 
+    title: str
     text: str
     sets: Mapping[str, Any] = field(default_factory=dict)
     frame: str | None = None
-    button: str = "Set this"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,38 +158,39 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         steps=(
             Step(
+                title="Unguided",
                 text="Unguided: every particle heads for the mean of what its noise can still "
                 "become. Watch when they choose among the three modes.",
                 sets={"estimator": "bc"},
                 frame="play",
-                button="Play",
             ),
             Step(
+                title="Ask at the particle",
                 text="OOD: the same particle stands at a* from the start, and the critic says so. "
                 "Follow the dashed ray: where does that height lead?",
                 sets={"estimator": "ood"},
                 frame="play",
-                button="Play",
             ),
             Step(
+                title="Ask at the estimate",
                 text="QGF: same particle, same critic. It first jumps to the clean estimate and "
                 "asks there. Compare the slopes.",
                 sets={"estimator": "qgf"},
                 frame="play",
-                button="Play",
             ),
             Step(
+                title="A peak in a gap",
                 text="Now the peak lies in a gap of the data. Guess where they end, then play; "
                 "drag the golden point to either side.",
                 sets={"estimator": "qgf", "peak": -0.6},
                 frame="first",
             ),
             Step(
+                title="Deceive it",
                 text="Deceive it: the best action is the narrow peak below, but all estimates "
                 "begin at the mean of the data. Which way is the slope there?",
                 sets={"preset": "C", **_preset("C"), "estimator": "qgf", "start": -0.9},
                 frame="play",
-                button="Play",
             ),
         ),
         defaults={**first, **values},

@@ -95,32 +95,36 @@ function makePrediction(spec, send) {
 }
 
 // Steps: short instructions, each with a button that sets the state it speaks of, and a mark once
-// the reader has been there.
+// the reader has been there. Where they stand in a row, only the text of the current one is seen.
 function makeSteps(steps, take) {
   if (!steps.length) return { element: null, visited() {} };
   const items = steps.map((step, index) => {
+    const id = freshId("step");
     const mark = make("span", { class: "intuitive-mark", "aria-hidden": "true", text: String(index + 1) });
     const been = make("span", { class: "intuitive-unseen", text: "" });
-    const item = make(
-      "li",
-      { "data-step": index },
+    const pressed = () => {
+      setCurrent(index);
+      take(index);
+    };
+    const title = make("span", { text: step.title });
+    const button = make(
+      "button",
+      { type: "button", class: "intuitive-button", "aria-describedby": id, ...KEEP_KEYS, onclick: pressed },
       mark,
-      make(
-        "div",
-        {},
-        make("p", { text: step.text }, been),
-        make("button", {
-          type: "button",
-          class: "intuitive-button",
-          text: step.button,
-          "aria-label": `${step.button}: step ${index + 1}`,
-          ...KEEP_KEYS,
-          onclick: () => take(index),
-        })
-      )
+      title,
+      been
     );
-    return { item, mark, been };
+    const item = make("li", { "data-step": index }, button, make("p", { id, text: step.text }));
+    return { item, mark, been, button };
   });
+  const setCurrent = (current) => {
+    items.forEach(({ item, button }, index) => {
+      item.toggleAttribute("data-current", index === current);
+      if (index === current) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+    });
+  };
+  setCurrent(0);
   return {
     element: make("ol", { class: "intuitive-steps", "aria-label": "Steps" }, ...items.map(({ item }) => item)),
     visited(index) {
@@ -286,7 +290,6 @@ function render({ model, el }) {
     hero ? hero.element : null,
     hero ? said : null,
     hero ? arithmetic.element : null,
-    readouts,
     grid,
     tabs.element,
     tokens ? tokens.element : null,
@@ -296,7 +299,14 @@ function render({ model, el }) {
   const body = make(
     "div",
     { class: "intuitive-body" },
-    make("div", { class: "intuitive-bar" }, group(false), moreControls, status, liveness.element, alert),
+    make(
+      "div",
+      { class: "intuitive-bar" },
+      make("div", { class: "intuitive-first" }, group(false), readouts),
+      make("div", { class: "intuitive-second" }, moreControls, status),
+      liveness.element,
+      alert
+    ),
     make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
   );
