@@ -5,6 +5,7 @@ score and a bar by its mean, each row on its own scale. The strongest token of a
 its place into the bar of the upper row, the level of the mean into the bar of the lower one.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,9 +32,10 @@ LEFT, RIGHT = 132, 868  # of the part where tokens run
 TOKENS = (14, 170)  # top and bottom of the scores
 ROWS = {"max": (206, 282), "mean": (318, 394)}  # the same of the bars
 NAMES = {"max": "largest score", "mean": "mean score"}
-LOWEST, HIGHEST = -4.0, 13.0  # scores on the scale above
+Number = int | float
+LOWEST, HIGHEST = -3.6, 12.8  # scores on the scale above
 STAGES = ("scores", "pick", "pool", "keep")
-STEP = 0.25  # the scales of the bars end at multiples of it
+STEP = 0.05  # the scales of the bars end at multiples of it
 GROUND = "grey"
 
 
@@ -50,10 +52,11 @@ class Picture:
         self.result, self.params = result, result.params
         self.size, self.n = self.params.block_size, self.params.n
         self.n_blocks = len(result.block_max)
-        self.pooled = {"max": result.block_max, "mean": result.block_mean}
+        both = {"max": result.block_max, "mean": result.block_mean}
+        self.pooled = {kind: values.astype(float) for kind, values in both.items()}
         self.selected = {"max": result.selected_max, "mean": result.selected_mean}
         self.ranks = {
-            kind: 1 + (values[None, :] > values[:, None]).sum(1)
+            kind: (1 + (values[None, :] > values[:, None]).sum(1)).tolist()
             for kind, values in self.pooled.items()
         }
         best = [
@@ -66,30 +69,30 @@ class Picture:
 
     # ------------------------------------------------------------------------------- places
 
-    def x(self, token: int | float) -> float:
+    def x(self, token: Number | np.ndarray):
         return LEFT + (RIGHT - LEFT) * (token + 0.5) / self.n
 
-    def left(self, block: int) -> float:
+    def left(self, block: int) -> Number:
         return LEFT + (RIGHT - LEFT) * block * self.size / self.n
 
     @property
-    def pitch(self) -> float:
+    def pitch(self) -> Number:
         return (RIGHT - LEFT) * self.size / self.n
 
-    def y(self, score: float | np.ndarray) -> float | np.ndarray:
+    def y(self, score: Number | np.ndarray):
         """Height of a token's score; what is off the scale stands at its end."""
         top, bottom = TOKENS
         shown = np.clip(score, LOWEST, HIGHEST)
         return bottom - (bottom - top) * (shown - LOWEST) / (HIGHEST - LOWEST)
 
-    def bar_y(self, kind: str, value: float) -> float:
+    def bar_y(self, kind: str, value: Number) -> Number:
         (top, bottom), (low, high) = ROWS[kind], self.scales[kind]
         return bottom - (bottom - top) * (value - low) / (high - low)
 
     @staticmethod
-    def _scale(values: np.ndarray) -> tuple[float, float]:
+    def _scale(values: np.ndarray) -> tuple[Number, Number]:
         low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-        return np.floor(low / STEP) * STEP, np.ceil(high / STEP) * STEP
+        return math.floor(low / STEP) * STEP, math.ceil(high / STEP) * STEP
 
     # -------------------------------------------------------------------------------- marks
 
@@ -334,7 +337,7 @@ class Picture:
         block, local = self.result.needle_block, self.n_blocks - 1
         values, selected = self.pooled[kind], self.selected[kind]
         chosen_ones = [float(values[b]) for b in selected if b != local]
-        top, bottom = ROWS[kind]
+        top = ROWS[kind][0]
         read = block in selected
         ranked = f"{place(self.ranks[kind][block])} of {self.n_blocks}"
         marks: list[Mark] = []
@@ -368,7 +371,7 @@ class Picture:
                 key=f"read:{kind}",
                 x=RIGHT + 10,
                 y=top + 59,
-                text=("read: local block" if block == local else "read") if read else "not read",
+                text=("read: newest" if block == local else "read") if read else "not read",
                 size=14,
                 bold=True,
                 fill=colour,
