@@ -41,6 +41,14 @@ class Picture:
         self.pitch = (RIGHT - LEFT) / self.n_blocks
         self.how = found.run.config.how
         self.names = key_names(self.example)
+        self._looked_at: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def _at(self, shot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
+        """The question's attention and picks, by group and block."""
+        if shot.step not in self._looked_at:
+            rows = shot.teacher()[:, self.question], shot.selected()[:, self.question]
+            self._looked_at[shot.step] = rows
+        return self._looked_at[shot.step]
 
     # ------------------------------------------------------------------------------- places
 
@@ -84,10 +92,10 @@ class Picture:
 
     def picks(self, shot: Snapshot) -> int:
         """How many groups pick the block with the answer."""
-        return int(shot.selected()[:, self.question, self.target].sum())
+        return int(self._at(shot)[1][:, self.target].sum())
 
     def sentence(self, shot: Snapshot) -> str:
-        groups = len(shot.selected())
+        groups = shot.shape[0]
         picked = {0: "no group", groups: "both groups"}.get(self.picks(shot), "one group")
         does = {"index": "picks", "window": "reads"}.get(self.how.reads, "")
         does = does.removesuffix("s") if picked == "both groups" else does
@@ -147,7 +155,7 @@ class Picture:
         """What becomes of a block in the strip: "read", "local", "skipped" or "future"."""
         if block > self.here:
             return "future"
-        if shot.reads_all or shot.selected()[:, self.question, block].any():
+        if shot.reads_all or self._at(shot)[1][:, block].any():
             return "local" if block == self.here else "read"
         return "skipped"
 
@@ -180,12 +188,12 @@ class Picture:
 
     def _shares(self, shot: Snapshot) -> np.ndarray:
         """Attention on each block, mean of both groups."""
-        return shot.teacher()[:, self.question].mean(0)
+        return self._at(shot)[0].mean(0)
 
     def _arcs(self, shot: Snapshot) -> list[Mark]:
         """Attention from the question to each block, as wide as its share; read or missed."""
-        teacher = shot.teacher()[:, self.question]
-        reads = shot.selected()[:, self.question] | shot.reads_all
+        teacher, picked = self._at(shot)
+        reads = picked | shot.reads_all
         parts = {
             "read": (teacher * reads).mean(0),
             "missed": (teacher * ~reads).mean(0),
@@ -251,7 +259,7 @@ class Picture:
         return marks
 
     def _lanes(self, shot: Snapshot) -> list[Mark]:
-        teacher, selected = shot.teacher()[:, self.question], shot.selected()[:, self.question]
+        teacher, selected = self._at(shot)
         indexed = self.how.reads != "all"
         marks: list[Mark] = []
         for group, top in enumerate(LANES):
@@ -304,20 +312,17 @@ class Picture:
 
     def _arithmetic(self, shot: Snapshot) -> dict[str, Arithmetic]:
         """What a group captures of this question's attention, and of which blocks that is made."""
-        teacher, selected = shot.teacher()[:, self.question], shot.selected()[:, self.question]
-        lines = {}
-        for block in range(self.here + 1):
-            told = []
-            for group in range(len(teacher)):
-                picked = np.flatnonzero(selected[group])
-                parts = " + ".join(fixed(float(teacher[group, b])) for b in picked[:8])
-                more = " + …" if len(picked) > 8 else ""
-                whole = fixed(float(teacher[group, picked].sum()))
-                told.append(f"group {group}: {parts}{more} = {whole} captured")
-            lines[f"block:{block}"] = Arithmetic(
-                text=f"This question's attention on the picked blocks, {'; '.join(told)}."
-            )
-        return lines
+        told = []
+        for group, (teacher, picks) in enumerate(zip(*self._at(shot), strict=True)):
+            picked = np.flatnonzero(picks)
+            parts = " + ".join(fixed(float(teacher[b])) for b in picked[:8])
+            more = " + …" if len(picked) > 8 else ""
+            whole = fixed(float(teacher[picked].sum()))
+            told.append(f"group {group}: {parts}{more} = {whole} captured")
+        line = Arithmetic(
+            text=f"This question's attention on the picked blocks, {'; '.join(told)}."
+        )
+        return {f"block:{block}": line for block in range(self.here + 1)}
 
 
 @functools.cache
