@@ -93,7 +93,7 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
         if len(slider["values"]) < 2:
             continue
         for value in choices(slider, dice, moves):
-            times_ms.append(explorer.time_to_settle(control, value))
+            times_ms.append(explorer.time_to_draw(control, value))
             explorer.page.wait_for_timeout(REST_MS)
         times_ms.sort()
         rows.append(
