@@ -105,7 +105,11 @@ class Trainer:
 def _closest(params: TrainParams) -> TrainResult:
     """The recorded training with these settings, or else the one of these methods."""
     for asked in (params, TrainParams(methods=params.methods), TrainParams()):
-        if (found := recorded(asked)) is not None:
+        try:
+            found = recorded(asked)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(NO_RECORD) from error
+        if found is not None:
             return found
     raise FileNotFoundError(NO_RECORD)
 
@@ -172,9 +176,7 @@ def _share(value: float | None) -> str:
 
 
 def _right_after_wait() -> tuple[int, str]:
-    found = recorded(TrainParams())
-    if found is None:
-        raise FileNotFoundError(NO_RECORD)
+    found = _closest(TrainParams())
     end = next(run for run in found.runs if run.name == "opd_forward").points[-1]
     share = end.correct_after_wait or 0.0
     return 0 if share > 0.6 else 1 if share > 0.3 else 2, (

@@ -174,10 +174,10 @@ class Picture:
         return TOP + PITCH * row
 
     @staticmethod
-    def _height(share: Number) -> float:
+    def _height(share: Number) -> Number:
         return LOW - (LOW - HIGH) * share
 
-    def _x(self, left: Number, step: Number) -> float:
+    def _x(self, left: Number, step: Number) -> Number:
         return left + CHART * step / self.result.params.n_steps
 
     # ------------------------------------------------------------------------------- texts
@@ -312,7 +312,7 @@ class Picture:
         return marks
 
 
-def _apart(heights: list[float], least: Number = 16) -> list[float]:
+def _apart(heights: list[Number], least: Number = 16) -> list[Number]:
     """Heights of labels: in their order, never on each other, and above the axis."""
     placed = list(heights)
     order = sorted(range(len(placed)), key=placed.__getitem__)
