@@ -74,16 +74,16 @@ class Picture:
 
     # ------------------------------------------------------------------------------- places
 
-    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, positions: np.ndarray):
         """Where positions [..., 2] stand; what is out of sight stands at the edge."""
         x = np.clip(positions[..., 0], LOW_X + 0.01, HIGH_X - 0.01)
         y = np.clip(positions[..., 1], LOW_Y + 0.01, HIGH_Y - 0.01)
         return LEFT + UNIT * (x - LOW_X), TOP + UNIT * (HIGH_Y - y)
 
-    def step_x(self, step: int) -> float:
+    def step_x(self, step: int):
         return CURVE_LEFT + (CURVE_RIGHT - CURVE_LEFT) * step / self.n_steps
 
-    def share_y(self, share: float) -> float:
+    def share_y(self, share: int | float):
         return CURVE_BOTTOM - (CURVE_BOTTOM - CURVE_TOP) * share
 
     @cached_property
