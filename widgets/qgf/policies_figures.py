@@ -264,7 +264,7 @@ class Picture:
 
     def _curves(self, k: int) -> list[Mark]:
         marks: list[Mark] = []
-        told = np.minimum(self.told, k)
+        told = np.minimum(self.told, k).tolist()
         for way in self.shown:
             strong, shares = way is self.way, self.arrived[way.name]
             xs, ys = [self.step_x(step) for step in told], [self.share_y(shares[s]) for s in told]
@@ -324,7 +324,7 @@ class Picture:
                 beside = f", {round(float(self.arrived[self.beside.name][k]) * n)} by imitation"
             return f"Step {k}: {won} of {n} have arrived with {name}{beside}."
         if self.beside is not None:
-            beside = f", by imitation {int(self.beside.won.sum())}"
+            beside = f", imitation {int(self.beside.won.sum())}"
         return (
             f"{int(self.way.won.sum())} of these {n} are won with {name}{beside}. The critic "
             f"promised {fixed(self.way.first_q, 1)} at the start; as it counts, "
