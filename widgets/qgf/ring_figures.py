@@ -256,7 +256,7 @@ class Picture:
         if not self.pushes:
             return []
         sampled = self.sampled
-        push = self.params.weight * sampled.slopes[min(k, self.n_steps - 1)]  # [gy, gx, 2]
+        push = self.params.weight * sampled.slopes[min(k, self.n_steps - 1)].astype(float)
         speed = np.linalg.norm(push, axis=-1, keepdims=True)
         pitch = UNIT * (sampled.arrows_x[1] - sampled.arrows_x[0])
         way = 0.85 * pitch * np.tanh(speed / SPEED) * push / np.maximum(speed, 1e-9)
