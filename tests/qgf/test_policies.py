@@ -153,7 +153,7 @@ def test_what_is_said_of_the_live_episodes_holds_for_three_seeds(seed):
     much = way("qgf", 30.0)
     assert bc.success < 0.4 < much.success < 0.7 < best.success
     assert 0.8 < qgf.success < robust.success
-    assert much.first_q > qgf.first_q - 0.5 and much.first_q > much.discounted + 5
+    assert much.first_q > qgf.first_q and much.first_q > much.discounted + 5
     assert much.discounted < qgf.discounted - 5
     assert much.mean_return < qgf.mean_return - 10
 
@@ -163,6 +163,32 @@ def test_robust_q_earns_more_than_qgf_on_every_scored_seed_in_less_time():
     runs = results.fork().values
     assert runs.count_better("robust_q", "qgf") == len(runs.scored) == 5
     assert runs.relative_time("robust_q") < runs.relative_time("qgf")
+
+
+def test_the_lesson_says_of_the_fork_what_the_committed_runs_say():
+    """Its Explain, sentence by sentence; averages over the scored seeds."""
+    runs = results.fork().values
+
+    def mean(way, weight, measure="returns"):
+        return np.mean(runs.curve(way).at(weight, runs.scored, measure))
+
+    won = {way: np.mean(runs.score(way)) for way in WAYS}
+    assert won["bc"] == pytest.approx(0.25, abs=0.05) and won["qgf"] > 0.9
+    assert runs.relative_time("qgf") == pytest.approx(3, abs=0.25)
+    assert runs.chosen["ood"] == 1.0 and runs.count_better("ood", "qgf") == 5
+    assert mean("ood", 30.0) < mean("qgf", 30.0) < mean("qgf", 3.0)
+    assert all(runs.count_better("qgf", f"best_of_n_{n}") == 5 for n in (4, 16))
+    for weight in (0.1, 0.3, 1.0, 3.0):
+        for other in ("chain", "bptt", "qgf_jacobian"):
+            assert mean(other, weight) < mean("qgf", weight), (other, weight)
+    for weight in (10.0, 30.0, 100.0):
+        assert mean("qgf_jacobian", weight, "success") > mean("qgf", weight, "success")
+    gap = np.mean(runs.score("qgf", "returns")) - np.mean(runs.score("qgf_jacobian", "returns"))
+    assert abs(gap) < 0.5
+    assert mean("qgf", 30.0, "first_q") == pytest.approx(mean("qgf", 3.0, "first_q"), abs=0.5)
+    assert mean("qgf", 30.0) < 2 * mean("qgf", 3.0)
+    four, sixteen, qgf = map(runs.relative_time, ("best_of_n_4", "best_of_n_16", "qgf"))
+    assert 1 < four / qgf < 1.4 and sixteen / qgf == pytest.approx(4, abs=0.3)
 
 
 def test_returns_are_discounted_as_the_critic_counts():
