@@ -131,8 +131,8 @@ def _eight_times() -> tuple[int, str]:
     return 0 if rises else 1 if keeps else 2, (
         f"At w = 1 it earns {fixed(little.earned)}, imitation {fixed(little.bc_reward)}. At w = 8 "
         f"the critic promises {fixed(much.promised)} and {left} is earned: "
-        f"{percent(much.off_mode)} of the actions lie off every mode, where the critic has seen "
-        "nothing and its guess goes on rising."
+        "most actions lie off every mode, where the critic has seen nothing and its guess goes on "
+        "rising."
     )
 
 
