@@ -36,6 +36,7 @@ from .contours import crossings
 from .labels import Box, Labels
 from .ring_curves import HEIGHT, Curves
 from .styles import ESTIMATOR_STYLES
+from .ways import Way
 
 WIDTH = 1000
 UNIT = 121  # of the plane
@@ -274,18 +275,22 @@ class Picture:
         look = {"stroke": "gold", "width": 1.3, "opacity": 0.7, "link": "push", "words": words}
         return [Path(key="guidance", d=d, **look)]
 
-    def _way(self, positions: np.ndarray, k: int) -> str:
-        """A path [t, 2] up to a step; the rest lies folded at its end, so that times blend."""
-        ks = np.minimum(np.arange(len(positions)), k)
-        x, y = self.at(positions[ks])
-        return "M" + "L".join(
-            f"{a:.0f},{b:.0f}" for a, b in zip(x.tolist(), y.tolist(), strict=True)
-        )
+    @cached_property
+    def ways(self) -> list[Way]:
+        """The trails of some particles, with a corner at every frame."""
+        x, y = self.at(self.result.path[self.told, :N_TRAILS])
+        return [Way(x[:, i], y[:, i]) for i in range(x.shape[1])]
+
+    @cached_property
+    def own_ways(self) -> tuple[Way, Way]:
+        """Of the followed particle, guided and unguided, with a corner at every step."""
+        paths = self.result.path[:, self.one], self.sampled.trajectories[:, 0, self.one]
+        guided, free = (Way(*self.at(path)) for path in paths)
+        return guided, free
 
     def _trails(self, k: int) -> list[Mark]:
-        told = np.array(self.told)
-        last = int(np.searchsorted(told, k))
-        d = "".join(self._way(self.result.path[told, i], last) for i in range(N_TRAILS))
+        last = self.told.index(k)
+        d = "".join(way.upto(last) for way in self.ways)
         return [Path(key="trails", d=d, stroke=self.colour, width=0.8, opacity=0.3)]
 
     def _followed(self, k: int) -> list[Mark]:
@@ -300,12 +305,17 @@ class Picture:
             ghost = {"link": "ghost", "words": "The same particle, unguided.", "stroke": "grey"}
             marks += [
                 Path(
-                    key="ghost's way", d=self._way(free, k), width=2, dash="6 4", layer=2, **ghost
+                    key="ghost's way",
+                    d=self.own_ways[1].upto(k),
+                    width=2,
+                    dash="6 4",
+                    layer=2,
+                    **ghost,
                 ),
                 Circle(key="ghost", x=gx, y=gy, r=5, fill="page", width=2, layer=3, **ghost),
             ]
         marks += [
-            Path(key="way", d=self._way(path, k), stroke="ink", width=2.5, layer=4, **own),
+            Path(key="way", d=self.own_ways[0].upto(k), stroke="ink", width=2.5, layer=4, **own),
             Circle(key="particle", x=x, y=y, r=7, fill="ink", stroke="page", layer=6, **own),
         ]
         asked = self._asked(k)
