@@ -113,9 +113,8 @@ def _beside(name: str) -> str:
         "qgf": "bottom center",
         "robust_q": "top center",
         "ood": "top center",
-        "qgf_jacobian": "bottom right",
-        "best_of_n_16": "top center",
-        "bptt": "bottom center",
+        "qgf_jacobian": "top right",
+        "best_of_n_16": "middle left",
     }.get(name, "middle right")
 
 
