@@ -173,6 +173,21 @@ def test_layers_are_the_records_and_say_their_context():
     assert "4,096 tokens" in layers.layout.yaxis.title.text
 
 
+def test_what_the_lesson_says_of_the_oracle_and_of_speed():
+    """Best for mass, not for the next word; slower after a short prompt, ahead after a long one."""
+    for measure in ("perplexity", "returning_passage"):
+        _, by_name = values(measure)
+        assert by_name["main_max"][2] < by_name["oracle"][2]
+    found, _ = values("returning_passage")
+    speed = {(row.selector, row.prompt_tokens): row for row in found.decode}
+    for prompt, ahead in ((1024, "dense"), (8128, "trained_index")):
+        both = {name: speed[name, prompt] for name in ("dense", "trained_index")}
+        assert max(both, key=lambda name: both[name].decode_tokens_per_s) == ahead
+        assert both["trained_index"].kernels_per_token > both["dense"].kernels_per_token
+        for row in both.values():
+            assert row.gpu_busy_ms_per_token < 0.1 * row.decode_ms_per_token
+
+
 def our_index_is_level_with_the_window_on_ordinary_text(seen):
     index, window = (seen.number(label) for label in ("trained index", "window + first block"))
     assert abs(index / window - 1) < 0.03
