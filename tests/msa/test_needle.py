@@ -144,7 +144,7 @@ def solutions():
             yield line.split("`")[1], "not enough" not in line
 
 
-@pytest.mark.parametrize(("settings", "enough"), solutions())
+@pytest.mark.parametrize(("settings", "enough"), [*solutions()])
 def test_the_solutions_of_the_exercise_are_solutions(settings, enough):
     assert run(eval(f"NeedleParams({settings})")).found_by_mean == enough
 
