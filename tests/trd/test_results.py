@@ -1,21 +1,28 @@
-"""Shipped weights load as they were saved; committed results show what the lesson says."""
+"""Shipped weights load as they were saved; committed results, and the explorer that shows them."""
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import msgspec
+import plotly.graph_objects as go
 import pytest
 import torch
 
 from intuitive.common import records
 from intuitive.trd import config
 from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
+from intuitive.trd.experiments import results
 from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
 from intuitive.trd.trained import load_shipped, save_shipped
+from intuitive.widgets.trd import results as widget
+from intuitive.widgets.trd import results_figures as figures
+from intuitive.widgets.trd.results_scene import Picture, apart, hundred
+from intuitive.widgets.trd.styles import METHOD_STYLES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -184,6 +191,11 @@ def test_slice_agrees_with_the_committed_run():
     assert script("trd_methods").compare_slice(RESULTS) == []
 
 
+@pytest.mark.slow
+def test_recorded_trainings_agree_with_one_trained_again():
+    assert script("trd_train").compare_slice(RESULTS) == []
+
+
 # ------------------------------------------------------------------------------------ real text
 
 
@@ -209,10 +221,153 @@ def test_real_text_slice_agrees(text):
     assert script("trd_real_text").compare_slice(RESULTS, n_items=1) == []
 
 
-def test_predictions_are_answered_from_the_committed_table():
-    from intuitive.widgets.trd import results, results_late
+# ------------------------------------------------------------------------- what the steps claim
 
-    right, words = results.PREDICT.answer()
-    assert results.PREDICT.choices[right] == "hardly any" and words.startswith("31%")
-    right, words = results_late.PREDICT.answer()
-    assert right == 1 and "58%, TRD to 95%" in words
+
+def _right_after_wait(seen):
+    """What the last frame's sentence says of the texts with WAIT."""
+    return seen.sentences[-1].partition(" say WAIT, and ")[2]
+
+
+def the_dose_turns_texts_green_and_wrong(seen):
+    assert seen.sentences[0].startswith("λ = 0. OPD forward: 97%")
+    assert seen.number("say WAIT") > 50 and seen.number("right") < 35
+    assert _right_after_wait(seen).startswith("none of those")
+
+
+def trd_hardly_says_wait_at_any_dose(seen):
+    assert seen.number("say WAIT") < 1 and seen.number("right") > 97
+
+
+def reverse_kl_does_not_listen_and_is_as_good(seen):
+    assert seen.number("say WAIT") < 1 and seen.number("right") > 97
+
+
+def fresh_rollouts_help_since_wait_vanishes(seen):
+    assert seen.number("right") > 94
+    assert seen.readouts["say WAIT"] == "0.8%"
+    assert _right_after_wait(seen) == "18% of those come out right."
+
+
+def trd_from_x_does_not_keep_the_order(seen):
+    assert seen.number("keep their order") == 2 and seen.number("right") == 98
+    assert round(100 * methods("small").row("trd").order_kept) == 79
+
+
+STEPS = (
+    the_dose_turns_texts_green_and_wrong,
+    trd_hardly_says_wait_at_any_dose,
+    reverse_kl_does_not_listen_and_is_as_good,
+    fresh_rollouts_help_since_wait_vanishes,
+    trd_from_x_does_not_keep_the_order,
+)
+
+
+def test_the_prediction_is_answered_from_the_dose():
+    right, words = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "clearly fewer"
+    assert "97% come out right, with λ = 0.8 28%" in words
+
+
+# ---------------------------------------------------------------------------- what is looked up
+
+
+def looked(**changed):
+    return results.run(results.ResultParams(**changed))
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_one_row_is_looked_up_with_its_doses(measured):
+    found = looked(method="trd")
+    assert found.row == measured.row("trd")
+    assert [row.repair for row in found.doses] == [0.0, 0.3, 0.6]
+    assert looked(method="trd", rounds=8).doses == looked(method="sft_refined").doses == ()
+    assert {row.name for row in found.beside} == set(results.BESIDE)
+    other = looked(method="opd_forward_clip").beside
+    assert {row.name for row in other} == {*results.BESIDE, "opd_forward_clip"}
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_what_was_not_measured_is_refused_with_what_was():
+    explorer = widget.explorer().set(method="trd_corrupted_30", teacher="learned")
+    assert explorer.wait() and explorer.status["state"] == "error"
+    assert "was not measured with" in explorer.status["text"]
+    assert "Take one of these" in explorer.status["text"]
+    explorer.close()
+
+
+# ------------------------------------------------------------------------------ what is drawn
+
+
+def test_a_hundred_squares_are_the_shares_of_the_row():
+    forward = methods("small").row("opd_forward")
+    assert hundred(forward) == (0, 31, 7, 62)
+    for row in methods("late").rows:
+        counts = hundred(row)
+        assert sum(counts) == 100 and min(counts) >= 0
+        assert abs(counts[0] + counts[3] - 100 * row.accuracy.estimate) <= 1
+
+
+def test_the_dose_grows_over_the_frames_and_squares_keep_their_keys():
+    picture = Picture(results.run(results.ResultParams()))
+    frames = picture.timeline().frames
+    assert [frame.label for frame in frames] == [
+        f"λ = {repair}" for repair in ("0", "0.15", "0.3", "0.45", "0.6", "0.8")
+    ]
+    for frame in frames:
+        keys = {mark.key for mark in frame.scene.marks}
+        assert {f"text:{i}" for i in range(100)} <= keys
+    green = [sum(m.fill == "green" and m.key.startswith("text:") for m in frame.scene.marks)
+             for frame in frames]  # fmt: skip
+    assert green == sorted(green) and green[0] == 0 and green[-1] == 64
+    assert "OPD forward 97%" in {getattr(m, "text", "") for m in frames[0].scene.marks}
+    first = {getattr(mark, "text", "") for mark in frames[0].scene.marks}
+    assert not any("28%" in text for text in first)  # the poster does not tell the end
+
+
+def test_labels_do_not_lie_on_each_other():
+    placed = apart([10.0, 11.0, 12.0, 80.0], 15, 10, 100)
+    gaps = [late - early for early, late in itertools.pairwise(placed)]
+    assert placed[0] >= 10 and min(gaps) > 14 and placed[3] == pytest.approx(80, abs=1)
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_tabs_draw_one_claim_each(measured):
+    found = looked(method="trd")
+    (bars,) = go.Figure(figures.order_figure(found)).data
+    at = [METHOD_STYLES[row.name].name for row in found.beside if row.rounds == 1][::-1]
+    assert bars.x[at.index("TRD")] == measured.row("trd").order_kept
+    lines = [t for t in go.Figure(figures.fresh_figure(found)).data if t.name == "TRD"]
+    assert list(lines[0].y) == [
+        measured.row("trd", rounds=rounds).accuracy.estimate for rounds in (1, 8)
+    ]
+    cost = next(t for t in go.Figure(figures.cost_figure(found)).data if t.name == "TRD")
+    assert list(cost.x) == [9000.0, 9000.0]
+    (table,) = go.Figure(figures.transitions_figure(measured.rewrites[0])).data
+    assert [list(line) for line in table.z] == [[0.25, 0.4], [0.01, 0.25]]
+
+
+def test_values_hold_the_full_table():
+    explorer = widget.explorer()
+    found = methods("small")
+    assert len(explorer.view.table.rows) == len(found.rows) + len(found.ablations)
+    in_sight = [plot.name for plot in explorer.declaration.plots if not plot.tab]
+    assert in_sight == [] and explorer.declaration.tabs[0] == "Order"
+    explorer.close()
+
+
+def test_one_order_only_is_called_a_collapse():
+    drawn = figures.order_figure(results.run(results.ResultParams(method="trd_reverse")))
+    (bars,) = go.Figure(drawn).data
+    assert sum("collapse" in text for text in bars.text) == 2  # TRD and OPSD by reverse KL
+
+
+def test_missing_results_are_told_with_the_command_that_makes_them(monkeypatch):
+    def missing(setting):
+        raise FileNotFoundError("trd_methods_small.json")
+
+    monkeypatch.setattr(results, "methods", missing)
+    explorer = widget.explorer()
+    assert explorer.status["state"] == "error"
+    assert explorer.status["text"].endswith("run `python benchmarks/trd_methods.py`.")
+    explorer.close()
