@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from intuitive.trd.experiments import results
 from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
 from intuitive.trd.trained import load_shipped, save_shipped
+from intuitive.widgets.kit import percent
 from intuitive.widgets.trd import results as widget
 from intuitive.widgets.trd import results_figures as figures
+from intuitive.widgets.trd.results_figures import thousands
 from intuitive.widgets.trd.results_scene import Picture, apart, hundred
 from intuitive.widgets.trd.styles import METHOD_STYLES
 
@@ -267,6 +270,95 @@ def test_the_prediction_is_answered_from_the_dose():
     right, words = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "clearly fewer"
     assert "97% come out right, with λ = 0.8 28%" in words
+
+
+# ------------------------------------------------------------------------- what the prose says
+
+FIGURE = re.compile(r"(?:over )?\d+(?:\.\d+)?%|\d+k")
+
+
+def prose(cell):
+    """A markdown cell of the lesson."""
+    lesson = json.loads((ROOT / "notebooks/07_trd.ipynb").read_text(encoding="utf-8"))
+    return "".join(next(c["source"] for c in lesson["cells"] if c["id"] == cell))
+
+
+def shares(row):
+    return percent(row.accuracy.estimate), percent(row.order_kept)
+
+
+def test_figures_of_section_4_are_those_of_the_table():
+    found, text = methods("small"), prose("trd-15")
+    dose = {row.repair: row for row in found.dose if row.name == "opd_forward"}
+    fresh = found.row("opd_forward", rounds=8)
+    rows = {name: found.row(name) for name in (
+        "opd_forward", "opd_reverse", "sft_teacher", "sft_refined", "trd", "trd_from_x",
+        "trd_reverse", "opd_reverse_topk", "opd_reverse_topk_tail")}  # fmt: skip
+    kept = {name: row.order_kept for name, row in rows.items()}
+    (reverse, _), (trd, order) = shares(rows["opd_reverse"]), shares(rows["trd"])
+    clip = found.row("opd_forward_clip").accuracy
+    for phrase in (
+        f"gets {percent(dose[0.0].accuracy.estimate)} right; with $\\lambda = 0.8$ it gets "
+        f"{percent(dose[0.8].accuracy.estimate)}, and {percent(dose[0.8].wait)} say WAIT",
+        f"{reverse} and {trd} right with the program",
+        f"comes to {percent(fresh.accuracy.estimate)}",
+        f"{percent(fresh.wait, 1)} still say it, and of those "
+        f"{percent(fresh.correct_after_wait)} come out right",
+        f"in {order} of the texts, SFT on $y_r$ in {percent(kept['sft_refined'])}",
+        f"in 1 to {percent(max(kept[n] for n in ('opd_forward', 'opd_reverse', 'sft_teacher')))}",
+        f"keeps it in {percent(kept['trd_from_x'])}",
+        f"in {percent(kept['trd_reverse'])}: that is a collapse, with "
+        f"{rows['trd_reverse'].distinct_orders:.1f} different",
+        f"where TRD has {rows['trd'].distinct_orders:.1f}",
+        f"from {percent(clip.low)} to {percent(clip.high)}",
+        f"falls to {shares(rows['opd_reverse_topk'])[0]} with",
+        f"back to {shares(rows['opd_reverse_topk_tail'])[0]}",
+    ):
+        assert phrase in text, phrase
+        text = text.replace(phrase, "", 1)
+    learned = [found.row(name, teacher="learned") for name in ("opd_reverse", "trd")]
+    assert {shares(row)[0] for row in learned} == {"over 99%"}
+    assert FIGURE.findall(text) == ["over 99%"]
+
+
+def test_figures_of_section_5_are_those_of_the_table():
+    late, text = methods("late"), prose("trd-late-2")
+
+    def right(name, **how):
+        return percent(late.row(name, **how).accuracy.estimate)
+
+    first = percent(sum(late.first_accuracy) / len(late.first_accuracy))
+    tokens = {name: thousands(late.row(name, rounds=8)) for name in ("opsd_reverse", "trd")}
+    for phrase in (
+        f"reverse KL ends at {right('opd_reverse')} right",
+        f"ends at {right('opd_forward')}, *below* the first students' {first}",
+        f"TRD comes to {right('trd')}",
+        f"offers the guess again: {right('trd_from_x')}",
+        f"in the teacher's context: {right('opsd_reverse')}",
+        f"asks for no scores: {right('sft_refined')}",
+        f"({percent(late.row('opsd_reverse').order_kept)} against TRD's "
+        f"{percent(late.row('trd').order_kept)})",
+        f"TRD *falls* from {right('trd')} to {right('trd', rounds=8)}",
+        f"*rises* from {right('opsd_reverse')} to {right('opsd_reverse', rounds=8)}",
+        f"{tokens['opsd_reverse']} against {tokens['trd']}",
+        f"({late.row('opsd_reverse', rounds=8).distinct_orders:.1f} per problem)",
+        f"it goes from {right('trd', teacher='learned')} to "
+        f"{right('trd', teacher='learned', rounds=8)}",
+    ):
+        assert phrase in text, phrase
+        text = text.replace(phrase, "", 1)
+    assert FIGURE.findall(text) == []
+    low, high = (late.row("trd", rounds=rounds).accuracy for rounds in (8, 1))
+    assert low.high < high.low  # TRD falls by more than its intervals
+
+
+def test_figures_of_the_real_model_are_those_measured(text):
+    said = prose("trd-31")
+    copied, mended = (text.surprise[f"{name}|refine"].mean for name in ("wrong", "right"))
+    assert f"never above {percent(text.largest_onset, 1)}" in said
+    assert f"{copied:.2f} nats per token against {mended:.2f}" in said
+    assert f"{text.params.n_items} problems" in prose("trd-29")
+    assert text.onset_difference["all"].low < 0 < text.onset_difference["all"].high
 
 
 # ---------------------------------------------------------------------------- what is looked up
