@@ -145,6 +145,65 @@ class ExplorerOnPage:
         return self.root.locator(".intuitive-summary").text_content()
 
     @property
+    def readouts(self) -> dict[str, str]:
+        """The numbers beside the controls by their labels."""
+        return dict(
+            self.root.locator(".intuitive-readouts li").evaluate_all(
+                """items => items.map(item => ["span", "strong"].map(
+                    part => item.querySelector(part).textContent))"""
+            )
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What the hero says of the frame in sight."""
+        return self.root.locator(".intuitive-said").text_content()
+
+    def in_sight(self) -> dict[str, int]:
+        """What stands before the reader with folds and further tabs closed.
+
+        Numbers of controls, readouts, pictures (hero and plots outside tabs), plots of the open
+        tab, and steps; `hero_px`, the height from the top of the explorer to the end of its hero
+        (0 without one), and `whole_px`, to its own end.
+        """
+        return self.root.evaluate(
+            """root => {
+                const seen = selector => [...root.querySelectorAll(selector)]
+                    .filter(part => part.checkVisibility());
+                const top = root.getBoundingClientRect().top;
+                const reach = part => part
+                    ? Math.round(part.getBoundingClientRect().bottom - top) : 0;
+                const plots = seen("[data-plot]").filter(plot => plot.clientWidth > 0);
+                const inTab = plots.filter(plot => plot.closest(".intuitive-tabs")).length;
+                const heroes = seen(".intuitive-hero");
+                return {
+                    controls: seen(".intuitive-bar [data-control]").length,
+                    readouts: seen(".intuitive-readouts li").length,
+                    pictures: plots.length - inTab + heroes.length,
+                    tab_plots: inTab,
+                    steps: root.querySelectorAll("[data-step]").length,
+                    hero_px: reach(heroes[0]),
+                    whole_px: reach(root),
+                };
+            }"""
+        )
+
+    def press_step(self, step: int) -> bool:
+        """Press a step's button, let it play to its end at once; True when it is then marked."""
+        item = self.root.locator(f'[data-step="{step}"]')
+        button = item.locator("button")
+        button.scroll_into_view_if_needed()
+        button.click()
+        self.page.wait_for_function(
+            "root => root.intuitive.arrived()", arg=self.root.element_handle(), timeout=60_000
+        )
+        self.settled()
+        if self.root.locator('.intuitive-player [aria-label="Pause"]').count():
+            self.root.evaluate("root => root.intuitive.seek('last')")
+            self.settled()
+        return item.get_attribute("data-visited") == "true"
+
+    @property
     def status(self) -> str:
         return self.root.locator(".intuitive-status").inner_text()
 
@@ -187,8 +246,8 @@ class ExplorerOnPage:
             value,
         )
 
-    def time_to_settle(self, name: str, value) -> float:
-        """Milliseconds from a control's event to the settled picture, measured in the page."""
+    def time_to_draw(self, name: str, value) -> float:
+        """Milliseconds from a control's event until its picture stands or begins to move."""
         self.control(name)
         return self.page.evaluate(
             """async ([explorer, name, value]) => {
@@ -197,9 +256,9 @@ class ExplorerOnPage:
                 const spec = element.dataset.values ? JSON.parse(element.dataset.values) : null;
                 const start = performance.now();
                 const done = new Promise((resolve, reject) => {
-                    setTimeout(reject, 60_000, new Error(`${name}=${value} never settled`));
+                    setTimeout(reject, 60_000, new Error(`${name}=${value} was never drawn`));
                     const watcher = new MutationObserver(() => {
-                        const shown = JSON.parse(root.dataset.values ?? "{}");
+                        const shown = JSON.parse(root.dataset.drawn ?? "{}");
                         if (root.dataset.state === "done" && shown[name] === value) {
                             watcher.disconnect();
                             resolve(performance.now() - start);

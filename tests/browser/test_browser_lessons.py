@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from browsing import plots_without_drawing
 from lab import Notebook, browser_page
+from steps import Seen, claims
 
 pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
 
@@ -88,6 +89,25 @@ def test_all_its_widgets_live(lesson, page):
         explorer.settled()
         assert explorer.error == "" and explorer.summary
         assert plots_without_drawing(explorer) == []
+
+
+def test_every_step_shows_what_it_says(lesson):
+    """Each button is pressed; what its sentence claims is read off the page."""
+    walked = set()
+    for explorer in lesson.explorers:
+        if explorer.name in walked:
+            continue
+        walked.add(explorer.name)
+        for place, claim in enumerate(claims(explorer.name)):
+            assert explorer.press_step(place), f"{explorer.name}: step {place} is not marked"
+            claim(
+                Seen(
+                    values=explorer.values(),
+                    readouts=explorer.readouts,
+                    summary=explorer.summary,
+                    sentences=(explorer.sentence,),
+                )
+            )
 
 
 def test_page_stayed_quiet(lesson, page):

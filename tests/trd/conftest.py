@@ -20,7 +20,6 @@ from intuitive.trd.results import MethodRow, Methods, Point, Rewrites
 from intuitive.trd.sums import sample_digits, write_traces
 from intuitive.trd.trained import Shipped
 from intuitive.widgets.trd import results as results_widget
-from intuitive.widgets.trd import train as train_widget
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +88,7 @@ def stand_ins(monkeypatch, both_models, failures, late_failures, measured):
     for room in (canonical, train, trained):
         monkeypatch.setattr(room, "shipped", both_models.__getitem__)
     monkeypatch.setattr(trajectory, "failed_rollouts", lambda setting, seed: failed[setting])
-    for room in (results, results_widget, train_widget):
+    for room in (results, results_widget):
         monkeypatch.setattr(room, "methods", lambda setting: measured)
     forget()
     yield

@@ -7,16 +7,13 @@ import math
 import mmap
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..decoder import DecoderConfig
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 SCALARS = {
     0: "B",
@@ -70,14 +67,13 @@ class _Header:
         return self.numbers(SCALARS[kind])[0]
 
 
-def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
+def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The metadata and the dequantised float32 tensors of a GGUF file, version 2 or 3.
 
     Raises:
         ValueError: it is no such file.
     """
     import gguf
-    import numpy as np
 
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -146,7 +142,7 @@ _LAYER_NAMES = {
 }
 
 
-def read_weights(tensors: dict[str, "np.ndarray"], config: DecoderConfig) -> dict[str, Tensor]:
+def read_weights(tensors: dict[str, np.ndarray], config: DecoderConfig) -> dict[str, Tensor]:
     heads = {"attn_q": config.n_q_heads, "attn_k": config.n_kv_heads}
     weights = {
         "embedding.weight": torch.from_numpy(tensors["token_embd.weight"]),

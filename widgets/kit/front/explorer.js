@@ -404,8 +404,11 @@ function render({ model, el }) {
         if (!sameValues(state, spec.defaults) && sameValues(state, now.values ?? {})) steps.visited(index);
       });
     }
-    await Promise.allSettled([...inSight().map((plot) => plot.settled()), hero?.settled()]);
-    if (model.get("status").count === now.count) {
+    const latest = () => model.get("status").count === now.count;
+    await Promise.allSettled(inSight().map((plot) => plot.settled()));
+    if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
+    await hero?.settled();
+    if (latest()) {
       root.dataset.settled = now.count;
       root.dataset.values = JSON.stringify(now.values ?? {});
     }
@@ -473,6 +476,7 @@ function render({ model, el }) {
   root.intuitive = {
     set: (values) => go({ ...spec.defaults, ...values }, null),
     seek: (where) => hero?.seek(where),
+    arrived: () => onTheWay === null, // at the state that was asked for last
     poster() {
       root.classList.add("intuitive-poster");
       const asks = spec.predict ? `${spec.predict.question} ` : "";

@@ -1,0 +1,99 @@
+"""Every prediction of the lessons: each choice gets its verdict, and nothing above tells it."""
+
+import importlib
+import json
+import pkgutil
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from intuitive.widgets import catalogue
+from intuitive.widgets.kit import Explorer, Predict
+
+pytestmark = pytest.mark.model  # some read a text with the language model
+
+LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
+TELLING = re.compile(r"\d+(?:\.\d+)?%|\d+\.\d+|\d+ of \d+")  # numbers that are nobody's setting
+
+
+@cache
+def predictions() -> dict[tuple[str, str], Predict]:
+    """Every `Predict` of a paper's widgets, by (explorer's name, its own name)."""
+    found = {}
+    for paper in catalogue.papers():
+        package = importlib.import_module(f"intuitive.widgets.{paper}")
+        for _, module, _ in pkgutil.iter_modules(package.__path__):
+            room = importlib.import_module(f"{package.__name__}.{module}")
+            for name, value in vars(room).items():
+                if isinstance(value, Predict):
+                    found[f"{paper}_{module}", name] = value
+    return found
+
+
+@cache
+def answer(key: tuple[str, str]) -> tuple[int, str]:
+    return predictions()[key].answer()
+
+
+@pytest.fixture(params=predictions(), ids="-".join)
+def key(request) -> tuple[str, str]:
+    return request.param
+
+
+def test_every_choice_gets_its_verdict(key, monkeypatch):
+    monkeypatch.setattr(Explorer, "_first_picture", lambda self: None)
+    right, why = answer(key)
+    predict = replace(predictions()[key], answer=lambda: answer(key))
+    shown = catalogue.explorers()[key[0]](predict=predict)
+    try:
+        for place, choice in enumerate(predict.choices):
+            shown.predict(choice)
+            assert shown.wait()
+            verdict = shown.verdict
+            assert verdict["right"] == right
+            assert verdict["state"] == ("right" if place == right else "wrong")
+            assert choice in verdict["text"] and predict.choices[right] in verdict["text"]
+            assert verdict["text"].endswith(why)
+        shown.predict(None)
+        assert shown.wait()
+        assert shown.verdict["state"] == "told" and shown.verdict["text"] == why
+    finally:
+        shown.close()
+
+
+def above(lesson: Path, explorer: str, own: str) -> list[str]:
+    """Titles, prose and printed lines of a lesson that stand above a prediction's question."""
+    module = explorer.partition("_")[2]
+    read = []
+    for cell in json.loads(lesson.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if f"predict={module}.{own}" in source:
+            return read
+        if cell["cell_type"] == "markdown":
+            read.append(source)
+        for output in cell.get("outputs", ()):
+            plain = output.get("text") or output.get("data", {}).get("text/plain", "")
+            read.append("".join(plain))
+    return []
+
+
+def test_nothing_above_gives_the_answer_away(key):
+    explorer, own = key
+    predict = predictions()[key]
+    right, why = answer(key)
+    choice = predict.choices[right]
+    given = predict.question + " ".join(predict.choices)
+    telling = {number for number in TELLING.findall(why) if number not in given}
+    if len(choice.split()) > 2:
+        telling.add(choice)
+    title = catalogue.explorers()[explorer].__doc__ or ""
+    texts = [title, *(text for lesson in LESSONS for text in above(lesson, explorer, own))]
+    assert [(told, text) for told in telling for text in texts if told in text] == []
+
+
+def test_every_lesson_asks():
+    for lesson in LESSONS:
+        assert "predict=" in lesson.read_text(encoding="utf-8"), lesson.name
