@@ -75,3 +75,19 @@ def test_the_text_holds_writing_and_a_hyphen_twice():
     assert tokens[query - 1 : query + 1] == (" writing", "-")
     assert tokens[top - 2 : top + 1] == (" writing", "-", "des")
     assert tokens[query + 1] == "des"
+
+
+# ------------------------------------------------------------------------------- what steps claim
+
+
+def one_group_goes_back_to_the_riddle(seen) -> None:
+    assert "the riddle" in seen.summary and "“des”" in seen.summary
+    assert any("the riddle" in label and seen.number(label) > 80 for label in seen.readouts)
+
+
+def another_group_parks_on_the_first_word(seen) -> None:
+    assert "the riddle" not in seen.summary and "the first" in seen.summary
+    assert any("the first" in label and seen.number(label) > 50 for label in seen.readouts)
+
+
+STEPS = (one_group_goes_back_to_the_riddle, another_group_parks_on_the_first_word)

@@ -52,7 +52,8 @@ def quoted(token: str) -> str:
 def shown(token: str) -> str:
     """A token as the strip shows it: line breaks as arrows, nothing that cannot be seen."""
     text = "".join("↵" if c == "\n" else "→" if c == "\t" else c for c in token)
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    text = "".join(" " if unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    return text if cells(text) else ""
 
 
 def cells(text: str) -> int:
