@@ -448,7 +448,7 @@ class Picture:
         marks.append(self._words("open's hint", "click the token for its sum", x, PANEL + 39))
         if token != road.expected[i] and kind in ("total", "plan"):
             at = LEFT + SHARE * (1 - road.student[i].rest / 2)
-            drawn = f"↑ the drawn {token} is in here: {mass(road.student[i].drawn)}"
+            drawn = f"the drawn {token} is in here, with {mass(road.student[i].drawn)} ↑"
             marks.append(self._words("drawn", drawn, at + 8, PANEL + 57, fill="ink", anchor="end"))
         elif name == "y_o" and say.is_sign(i):
             says = f"↑ the student's WAIT is a sliver: {mass(road.student[i].wait)}"
