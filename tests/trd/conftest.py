@@ -60,8 +60,10 @@ def stand_ins(monkeypatch, both_models, measured):
 
 def forget():
     """What is kept belongs to other models."""
-    for kept in (trajectory._seen, trajectory.first_student, mode_map.learned_map):
-        kept.cache_clear()
+    for room, names in ((trajectory, ("_seen", "first_student")),
+                        (mode_map, ("learned_map", "program_map"))):  # fmt: skip
+        for name in names:
+            getattr(room, name).cache_clear()
 
 
 def row(name, *, rounds=1, teacher="exact", repair=0.3, **changed):

@@ -110,8 +110,8 @@ def _steps(n: int, kind: str = "") -> str:
 STEPS = (
     Step(
         title="Move λ",
-        text="Drag the green point. The program's bars follow it; the network has learned a share "
-        "of its own. Both keep it, however long ago the error was.",
+        text="Drag the green point: the program follows, the network keeps the share it has "
+        "learned. Does it matter how long ago the error was?",
         sets={"repair": 0.6},
     ),
     Step(
@@ -218,7 +218,7 @@ class Bars:
     def scene(self) -> Scene:
         return Scene(width=WIDTH, height=HEIGHT, marks=(*self._axis(), *self._groups()))
 
-    def y(self, mass: int | float) -> float:
+    def y(self, mass: int | float) -> int | float:
         return FLOOR - TALL * mass
 
     def _axis(self) -> list[Mark]:
@@ -260,7 +260,16 @@ class Bars:
             begin += self.pitch * n + self.gap
         return marks
 
-    def _bar(self, place, name, d, first, mass, x, row) -> list[Mark]:
+    def _bar(
+        self,
+        place: str,
+        name: str,
+        d: int,
+        first: int,
+        mass: int | float,
+        x: int | float,
+        row: int,
+    ) -> list[Mark]:
         wide = 0.36 * self.pitch
         left = x + 0.12 * self.pitch + row * (wide + 0.04 * self.pitch)
         tall = max(TALL * mass, 1)

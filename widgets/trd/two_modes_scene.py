@@ -46,7 +46,7 @@ def push_text(push: Number) -> str:
     return "0" if abs(push) < 1e-12 else number(push, sign=True)
 
 
-def x_of(mass: Number) -> float:
+def x_of(mass: Number) -> Number:
     """Where a probability stands on the lanes."""
     power = max(math.log10(max(mass, 1e-300)), LOW)
     return LEFT + (RIGHT - LEFT) * (power - LOW) / -LOW

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cachetools import LRUCache, cached
 
 from intuitive.common.checks import whole_fields
-from intuitive.common.runtime import never
+from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
@@ -51,6 +51,7 @@ def run(
         FileNotFoundError: the setting's weights are not there.
         Cancelled: `stale()` became true.
     """
+    check(stale)
     given = (params.setting, params.n_traces, params.seed)
     learned = learned_map(*given, stale=stale)
     never_, always = (program_map(*given, repair, stale=stale) for repair in (0.0, 1.0))
