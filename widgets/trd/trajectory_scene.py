@@ -24,7 +24,7 @@ Number = int | float
 
 WIDTH, HEIGHT = 960, 410
 ROAD, BACK, BELOW = 136, 250, 312  # heights of the roads' middles: y_o, the way back, y_r unused
-PAVED, OWN = 232, 314  # of y_r when it is trained along, and of the reader's
+PAVED, OWN = 222, 316  # of y_r when it is trained along, and of the reader's
 PANEL = 344
 TALL = 32
 LEFT, SHARE = 176, 464  # width of an open distribution
@@ -264,8 +264,8 @@ class Picture:
             marks.append(self._loss(name, road, i, top + 39))
         if self.small:
             x = self.x(10.66)
-            marks.append(self._words("bars: teacher", "teacher: next token", x, top + 9, size=12))
-            marks.append(self._words("bars: student", "student", x, top + 21, size=12))
+            marks.append(self._words("bars: teacher", "teacher expects", x, top + 9, size=12))
+            marks.append(self._words("bars: student", "student expects", x, top + 21, size=12))
             marks.append(
                 self._words("bars: loss", "loss in nats", x, top + 39, fill="purple", size=13)
             )
@@ -393,7 +393,7 @@ class Picture:
             end = say.ending(self.y_r)
         if not self.small and opd:
             end = ""
-        marks += self._name("y_r", "y_r, the teacher's rewrite", end, y, not self.y_r.correct)
+        marks += self._name("y_r", "y_r, the rewrite", end, y, not self.y_r.correct)
         return marks
 
     def _own(self, n: int) -> list[Mark]:

@@ -252,8 +252,9 @@ class Account:
             if part == "rest" or (part == "WAIT" and t < LEAST_MASS):
                 continue
             plain.append(f"{mass(t)} ln({mass(t)}/{mass(s)}) for {names[part]}")
-            tex.append(rf"\underbrace{{{_tex(t)}\,\ln\tfrac{{{_tex(t)}}}{{{_tex(s)}}}}}_{{\text{{"
-                       rf"{names[part]}}}}}")  # fmt: skip
+            ratio = rf"{_tex(t)}\,\ln\tfrac{{{_tex(t)}}}{{{_tex(s)}}}"
+            name = names[part].replace("#", r"\#")
+            tex.append(rf"\underbrace{{{ratio}}}_{{\text{{{name}}}}}")
             values.append(term)
         small = total - sum(values)
         plain.append(f"{fixed(small)} for the rest")
@@ -279,9 +280,10 @@ class Account:
 
     def _pair(self, k: int) -> Arithmetic:
         says = self.y_o.student[self.at].wait
-        visits = number(1000 * says, 2)
+        visits = number(1e6 * says, 2)
         return Arithmetic(
-            text=f"1000 attempts · {mass(says)} = {visits} that would say WAIT here and need it"
+            text=f"A million attempts · {mass(says)} = {visits} that say WAIT here, and whose text "
+            "would need this pair."
         )
 
 
