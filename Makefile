@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 2
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test lowest sweep soak lessons vendor wheel wheel-check constraints clean
+.PHONY: help lab test lowest sweep soak lessons films vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -20,6 +20,7 @@ help:
 	@echo "make lowest       the fast tests with the lowest versions that pyproject.toml allows"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
+	@echo "make films        film the heroes for README and the docs"
 	@echo "make vendor       bundle d3 and temml again (needs npm); tools/vendor pins their versions"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make wheel-check  install that wheel into an empty environment and use it"
@@ -66,6 +67,10 @@ soak: .venv/.test
 lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
+
+films: .venv/.test
+	@echo "films: the lessons' heroes, moving"
+	@$(BIN)/python tools/films.py
 
 vendor:
 	@echo "vendor: bundling d3 and temml into widgets/kit/front/vendor.min.js"

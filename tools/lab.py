@@ -159,6 +159,35 @@ class ExplorerOnPage:
         """What the hero says of the frame in sight."""
         return self.root.locator(".intuitive-said").text_content()
 
+    def in_sight(self) -> dict[str, int]:
+        """What stands before the reader with folds and further tabs closed.
+
+        Numbers of controls, readouts, pictures (hero and plots outside tabs), plots of the open
+        tab, and steps; `hero_px`, the height from the top of the explorer to the end of its hero
+        (0 without one), and `whole_px`, to its own end.
+        """
+        return self.root.evaluate(
+            """root => {
+                const seen = selector => [...root.querySelectorAll(selector)]
+                    .filter(part => part.checkVisibility());
+                const top = root.getBoundingClientRect().top;
+                const reach = part => part
+                    ? Math.round(part.getBoundingClientRect().bottom - top) : 0;
+                const plots = seen("[data-plot]").filter(plot => plot.clientWidth > 0);
+                const inTab = plots.filter(plot => plot.closest(".intuitive-tabs")).length;
+                const heroes = seen(".intuitive-hero");
+                return {
+                    controls: seen(".intuitive-bar [data-control]").length,
+                    readouts: seen(".intuitive-readouts li").length,
+                    pictures: plots.length - inTab + heroes.length,
+                    tab_plots: inTab,
+                    steps: root.querySelectorAll("[data-step]").length,
+                    hero_px: reach(heroes[0]),
+                    whole_px: reach(root),
+                };
+            }"""
+        )
+
     def press_step(self, step: int) -> bool:
         """Press a step's button, let it play to its end at once; True when it is then marked."""
         item = self.root.locator(f'[data-step="{step}"]')

@@ -14,7 +14,8 @@ import torch
 from .checks import whole
 from .runtime import check, never
 
-Progress = Callable[[float, str], None]
+# `progress(fraction, sentence)`; an explorer also takes the result so far, and draws it.
+Progress = Callable[..., None]
 
 
 @runtime_checkable
@@ -26,7 +27,7 @@ class Steps(Protocol):
     def step(self) -> object: ...
 
 
-def silent(fraction: float, sentence: str) -> None:
+def silent(fraction: float, sentence: str, so_far: object = None) -> None:
     """The `progress` of a caller who does not ask."""
 
 

@@ -140,6 +140,23 @@ def decode_byte_ceiling(config: MSAConfig) -> float:
     return 2 * config.n_kv_heads * config.d_head / config.d_index
 
 
+def decode_break_even_context(config: MSAConfig) -> float:
+    """Context in tokens where both methods read as much for one new token: k·B_k / (1 − 1/c).
+
+    MSA reads more below it: its selection covers nearly everything, and the index keys come on top.
+
+    Raises:
+        ValueError: the index keys alone are as large as all keys and values.
+    """
+    ceiling = decode_byte_ceiling(config)
+    if ceiling <= 1:
+        raise ValueError(
+            f"d_index={config.d_index} makes the index keys as large as keys and values at every "
+            "context; choose a smaller d_index."
+        )
+    return config.n_selected_tokens / (1 - 1 / ceiling)
+
+
 # Bytes held by one layer while it prefills, by category
 
 Category = Literal["weights", "keys_values", "index_keys", "scratch"]

@@ -57,7 +57,6 @@ class TrimodalParams(Settings):
     n_candidates: int = 4  # of best_of_n
     seed: int = 0
     schedule: str = "constant"  # or "score", the factor (1 - t)/t
-    time: float = 1.0  # t, at which the reader looks
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -81,7 +80,6 @@ class TrimodalParams(Settings):
                 "n_steps": (1, 200),
                 "n_particles": (100, 100_000),
                 "n_candidates": (1, 64),
-                "time": (0, 1),
             },
         )
 

@@ -37,6 +37,9 @@ NAMES = tuple(catalogue.explorers())
 WIDE, NARROW = 1400, 900
 HEIGHT = 1000
 NO_MODEL = "intuitive model"  # what the sentence about the missing language model names
+SCREEN, SCREEN_HEIGHT = 1000, 720  # pixels of an explorer's first screen
+MOST_CONTROLS, MOST_READOUTS, MOST_PICTURES = 3, 3, 2
+TALLER: dict[str, int] = {}  # explorers that may be taller, and why
 LOOKED_AT = 3  # controls whose ends the ordinary run looks at; the sweep looks at all
 
 
@@ -291,6 +294,18 @@ def test_no_text_lies_over_another(explorer, width):
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_no_text_lies_over_another_at_any_end(explorer, width):
     check_overlaps(explorer, width, every=True)
+
+
+def test_one_screen_holds_it(explorer, page):
+    """lessons.md, "One explorer": at 1,000 px, and 720 px of height to the hero's end."""
+    now = explorer.root.evaluate("root => root.getBoundingClientRect().width")
+    to_width(page, round(WIDE + SCREEN - now))
+    plots_fit(explorer)
+    seen = explorer.in_sight()
+    assert seen["controls"] <= MOST_CONTROLS and seen["readouts"] <= MOST_READOUTS
+    assert seen["pictures"] <= MOST_PICTURES and seen["tab_plots"] <= MOST_PICTURES
+    allowed = TALLER.get(explorer.name, SCREEN_HEIGHT)
+    assert 0 < seen["hero_px"] <= allowed, seen
 
 
 def test_a_narrow_window_cuts_nothing_off(explorer, page):

@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
-from drawn import bars, on_axis, ranges
 
 from intuitive.msa.experiments.needle import NeedleParams, run
-from intuitive.widgets.msa import checks, styles
+from intuitive.widgets.kit import fixed
+from intuitive.widgets.msa import checks
 from intuitive.widgets.msa import needle as widget
+from intuitive.widgets.msa import needle_figures as figures
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -40,41 +40,79 @@ def test_settings_survive_as_text():
     assert NeedleParams.from_text(params.to_text()) == params
 
 
+def scene(stage="keep", **settings):
+    frames = widget.present(run(NeedleParams(**settings))).timeline.frames
+    return next(frame.scene for frame in frames if frame.stage == stage)
+
+
 @pytest.mark.parametrize("strength", [0.0, 8.0, 12.0])
 @pytest.mark.parametrize("block_size", [16, 128])
-def test_needle_plots_both_poolings_of_the_same_scores(strength, block_size):
-    result = run(NeedleParams(strength=strength, block_size=block_size))
-    figure = go.Figure(widget.needle_figure(result))
-    for column, (pooled, selected) in enumerate(
-        ((result.block_max, result.selected_max), (result.block_mean, result.selected_mean))
+def test_both_rows_draw_their_numbers_on_their_own_scale(strength, block_size):
+    settings = {"strength": strength, "block_size": block_size}
+    result, drawn = run(NeedleParams(**settings)), scene(**settings)
+    keys = {mark.key for mark in drawn.marks}
+    for kind, pooled, selected in (
+        ("max", result.block_max, result.selected_max),
+        ("mean", result.block_mean, result.selected_mean),
     ):
-        drawn = bars(figure, column)
-        read = {b for b, (colour, _) in drawn.items() if colour != styles.SKIPPED}
+        read = {b for b in range(len(pooled)) if f"lit:{kind}:{b}" in keys}
         assert read == set(selected)
-        tops = [drawn[block][1] for block in range(len(pooled))]
-        np.testing.assert_allclose(tops, pooled, atol=1e-5)
-        (line,) = (trace for trace in on_axis(figure, column) if trace.type == "scatter")
-        np.testing.assert_allclose(line.y, result.token_scores)
-        low, high = figure.layout.yaxis.range
-        assert low <= min(line.y) and max(line.y) <= high
+        bars = [drawn[f"bar:{kind}:{b}"] for b in range(len(pooled))]
+        floor = drawn[f"floor:{kind}"].y
+        heights = np.array(
+            [
+                floor - b.y if v >= 0 else floor - b.y - b.h
+                for b, v in zip(bars, pooled, strict=True)
+            ]
+        )
+        tall = np.abs(pooled) > 0.1 * np.abs(pooled).max()  # a bar is never thinner than a pixel
+        scale = heights[tall] / pooled[tall]
+        np.testing.assert_allclose(scale, scale.mean(), rtol=1e-3)
+        top, bottom = figures.ROWS[kind]
+        assert all(top - 1 <= b.y and b.y + b.h <= bottom + 1.01 for b in bars)
+        assert max(abs(heights)) > 0.4 * (bottom - top)
 
 
-def test_the_needle_is_pointed_out():
-    params = NeedleParams(needle=517)
-    result = run(params)
-    arrows = [
-        note
-        for note in (go.Figure(widget.needle_figure(result))).layout.annotations
-        if note.showarrow
-    ]
-    assert [note.x for note in arrows] == [517, 517]
-    assert all(note.y == pytest.approx(params.strength, abs=1e-4) for note in arrows)
+def test_the_rows_are_pooled_from_the_tokens_above():
+    """What falls into a bar starts at the token or level that it is made of."""
+    result, picked, pooled = run(NeedleParams()), scene("pick"), scene("pool")
+    scores = result.token_scores.reshape(-1, 32)
+    for block in (0, result.needle_block, 31):
+        dot, bar = picked[f"best:{block}"], pooled[f"bar:max:{block}"]
+        at = int(np.argmin(np.abs(picked["tokens"].xs - dot.x)))
+        assert result.token_scores[at] == scores[block].max() == result.block_max[block]
+        assert pooled[f"best:{block}"].y == pytest.approx(bar.y)
+        assert bar.x < pooled[f"best:{block}"].x < bar.x + bar.w
+    keys = {mark.key for mark in scene("scores").marks}
+    assert not any(key.startswith(("bar:", "lit:", "rank:")) for key in keys)
 
 
-def test_needle_axes_stand_still():
-    still = ranges(widget.needle_figure(run(NeedleParams())))
-    for move in ({"strength": 12.0}, {"n_selected": 32}, {"block_size": 128}, {"drag": 2.0}):
-        assert ranges(widget.needle_figure(run(NeedleParams(**move)))) == still
+def test_the_needle_is_a_handle_of_its_two_sliders():
+    for needle, strength in ((517, 8.0), (1023, 12.0), (0, 0.0)):
+        mark = scene("scores", needle=needle, strength=strength)["needle"]
+        assert (mark.drag.x, mark.drag.y) == ("needle", "strength")
+        for (low, high), value, at in (
+            (mark.drag.x_scale, needle, mark.x),
+            (mark.drag.y_scale, strength, mark.y),
+        ):
+            share = (value - low[0]) / (high[0] - low[0])
+            assert low[1] + share * (high[1] - low[1]) == pytest.approx(at)
+        label = scene("scores", needle=needle)["needle:name"]
+        assert label.anchor == ("end" if needle > 800 else "start")
+
+
+def test_a_click_opens_both_numbers_of_the_block():
+    view = widget.present(run(NeedleParams()))
+    line = view.arithmetic["block:9"].text
+    assert "max(8.00, " in line and ") = 8.00, 1st" in line and "32nd of 32" in line
+    assert f"mean = {fixed(float(run(NeedleParams()).token_scores[288:320].sum()))} / 32 = " in line
+
+
+@pytest.mark.parametrize(("rank", "word"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th")])
+def test_places_are_written_out(rank, word):
+    assert figures.place(rank) == word
+    assert figures.place(rank + 20) == f"{rank + 20}{word[1:]}"
+    assert figures.place(11) == "11th" and figures.place(12) == "12th"
 
 
 @pytest.mark.parametrize(("strength", "word"), [(8.0, "finds"), (0.0, "loses")])
@@ -83,8 +121,61 @@ def test_needle_view_says_what_the_result_says(strength, word):
     assert result.found_by_max == (word == "finds") and not result.found_by_mean
     view = widget.present(result)
     assert view.summary.startswith(f"A needle of score {strength:g}: reading 4 blocks of 32")
-    assert f"max pooling {word} it (its block ranks {result.rank_max})" in view.summary
-    assert f"mean pooling loses it (rank {result.rank_mean} of 32)" in view.summary
+    ranked = f"its block is {figures.place(result.rank_max)}"
+    assert f"max pooling {word} it ({ranked})" in view.summary
+    assert f"mean pooling loses it ({figures.place(result.rank_mean)} of 32)" in view.summary
+
+
+def test_more_blocks_cannot_be_read_than_there_are():
+    view = widget.present(run(NeedleParams(block_size=128, n_selected=15)))
+    assert view.bounds == {"n_selected": (1, 8)}
+    assert view.timeline.frames[-1].sentence.startswith("All 8 blocks are read")
+
+
+def the_largest_finds_it_and_the_mean_does_not(seen):
+    assert seen.readouts["max pooling"] == "found, 1st of 32"
+    assert seen.readouts["mean pooling"] == "lost, 32nd of 32"
+    assert "the upper row reads the needle's block, the lower row misses" in seen.sentences[-1]
+
+
+def half_of_the_tokens_does_not_help_the_mean(seen):
+    assert seen.readouts["tokens read"] == "512 of 1024"
+    assert seen.readouts["mean pooling"] == "lost, 32nd of 32"
+
+
+def without_the_drag_it_climbs_and_is_still_lost(seen):
+    outcome, ranked = seen.readouts["mean pooling"].split(", ")
+    assert outcome == "lost" and 4 < int(ranked[:2]) < 32
+
+
+def a_weak_needle_is_lost_in_both_rows(seen):
+    assert all(seen.readouts[f"{kind} pooling"].startswith("lost") for kind in ("max", "mean"))
+
+
+def the_newest_block_is_read_whatever_its_rank(seen):
+    assert seen.readouts["mean pooling"] == "found, 32nd of 32"
+    assert seen.values["needle"] // seen.values["block_size"] == 31
+
+
+STEPS = (
+    the_largest_finds_it_and_the_mean_does_not,
+    half_of_the_tokens_does_not_help_the_mean,
+    without_the_drag_it_climbs_and_is_still_lost,
+    a_weak_needle_is_lost_in_both_rows,
+    the_newest_block_is_read_whatever_its_rank,
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_steps_hold_for_several_seeds(seed):
+    read_half, lifted, weak, newest = (
+        run(NeedleParams(seed=seed, **step.sets))
+        for step in widget.explorer().declaration.steps[1:]
+    )
+    assert read_half.rank_mean == 32 and not read_half.found_by_mean
+    assert not lifted.found_by_mean and lifted.rank_mean < 32
+    assert not weak.found_by_max and not weak.found_by_mean
+    assert newest.found_by_mean and newest.rank_mean >= 31
 
 
 def test_shown_code_makes_the_result_again():

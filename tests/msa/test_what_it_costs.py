@@ -234,13 +234,115 @@ def test_cost_view_says_what_the_result_says():
     view = widget.present(
         widget.Costs(curves=experiment.run(CostParams(context=2**20)), recorded=kernel_times())
     )
-    said = {readout.label: readout.value for readout in view.readouts}
+    said = {readout.label: readout.value for readout in view.timeline.frames[-1].readouts}
     assert said["FLOPs, dense ÷ MSA"] == "28.4×"  # the paper's figure at a million tokens
-    assert said["decode bytes, dense ÷ MSA"] == "7.88×"
-    assert said["cache"] == "+12.5%"
+    assert said["the index's part"] == "89%" and said["cache"] == "+12.5%"
     assert ("index share of MSA's FLOPs", "89%") in view.table.rows
     assert "28.4 times less" in view.summary and "(ceiling 32)" in view.summary
     assert "(ceiling 8)" in view.summary and "89% of its FLOPs" in view.summary
+
+
+def frames_of(counts="flops", **settings):
+    costs = widget.Costs(
+        curves=experiment.run(CostParams(**settings)), recorded=kernel_times(), counts=counts
+    )
+    return widget.present(costs).timeline.frames
+
+
+def area(mark):
+    return mark.w * mark.h
+
+
+@pytest.mark.parametrize("counts", ["flops", "bytes"])
+@pytest.mark.parametrize("settings", [{}, {"d_index": 16}, {"n_q_heads": 16, "n_kv_heads": 8}])
+def test_areas_are_costs_to_scale(counts, settings):
+    result = experiment.run(CostParams(**settings))
+    moments = result.moments[counts]
+    columns = []
+    for i, frame in enumerate(frames_of(counts, **settings)):
+        parts = {
+            part: getattr(moments, f"{part}_{counts}")[i] for part in ("dense", "index", "main")
+        }
+        marks = {mark.key: mark for mark in frame.scene.marks}
+        for part, cost_here in parts.items():
+            if min(marks[part].w, marks[part].h) > 1:  # nothing is drawn thinner than a pixel
+                want = cost_here / parts["dense"]
+                assert area(marks[part]) / area(marks["dense"]) == pytest.approx(want, rel=1e-6)
+            columns.append((marks[f"column:{part}"].h, cost_here))
+        stacked = marks["column:main"].y + marks["column:main"].h
+        assert stacked == pytest.approx(marks["column:index"].y)
+        assert all(
+            mark.y >= 0 and mark.y + mark.h <= frame.scene.height
+            for mark in (marks["dense"], marks["main"], marks["index"], marks["column:dense"])
+        )
+    heights, costs = np.array(columns).T
+    np.testing.assert_allclose(heights / costs, heights[0] / costs[0])  # one scale for all lengths
+
+
+@pytest.mark.parametrize(("counts", "even"), [("flops", 2488), ("bytes", 2341)])
+def test_the_break_even_is_named_on_the_scrubber(counts, even):
+    frames = frames_of(counts)
+    (named,) = [frame for frame in frames if "break-even" in frame.label]
+    assert named.label == f"2\u2009{even % 1000}: break-even"
+    assert "both cost the same" in named.sentence
+    labels = [frame.label for frame in frames]
+    assert labels[0] == "1K" and labels[-1] == "1M" and len(labels) == 12
+    before, after = (frames[labels.index(named.label) + step].sentence for step in (-1, 1))
+    assert "times more: the index comes on top" in before and "times less" in after
+
+
+def test_where_msa_never_pays_no_frame_says_that_it_does():
+    frames = frames_of(d_index=4096)
+    assert len(frames) == 11
+    assert not any(
+        "both cost" in frame.sentence or "times less" in frame.sentence for frame in frames
+    )
+
+
+def test_a_click_opens_length_times_height():
+    last = frames_of()[-1].arithmetic
+    assert last["dense"].text.startswith("524\u2009288 tokens × 32\u2009768 FLOP = 17.2 GFLOP")
+    assert last["index"].text.startswith("524\u2009288 tokens × 1\u2009024 FLOP = 537 MFLOP")
+    assert "= 67.0 MFLOP" in last["main"].text
+
+
+def the_ratio_grows_with_the_text(seen):
+    said = [sentence for sentence in seen.sentences if "times less" in sentence]
+    ratios = [float(sentence.split(" times less")[0].split()[-1]) for sentence in said]
+    assert ratios == sorted(ratios) and ratios[0] < 2 and ratios[-1] == 28.4
+
+
+def both_cost_the_same_at_the_break_even(seen):
+    (even,) = [i for i, said in enumerate(seen.sentences) if "both cost the same" in said]
+    assert "2\u2009488 tokens" in seen.sentences[even]
+    assert "1.03 times more: the index comes on top" in seen.sentences[even - 1]
+
+
+def a_smaller_index_lifts_the_ratio(seen):
+    assert seen.values["d_index"] == 64
+    assert "MSA computes 51.2 times less" in seen.sentences[-1]
+    assert "ceiling 64" in seen.summary
+
+
+def decoding_saves_less(seen):
+    assert "MSA reads 7.9 times less" in seen.sentences[-1]
+    assert "computes 28.4 times less" in seen.summary
+
+
+STEPS = (
+    the_ratio_grows_with_the_text,
+    both_cost_the_same_at_the_break_even,
+    a_smaller_index_lifts_the_ratio,
+    decoding_saves_less,
+)
+
+
+def test_the_steps_stand_at_frames_that_there_are():
+    for step in widget.explorer().declaration.steps:
+        counts = step.sets.get("counts", "flops")
+        rest = {name: value for name, value in step.sets.items() if name != "counts"}
+        labels = {frame.label for frame in frames_of(counts, **rest)}
+        assert step.frame in labels | {"play"}
 
 
 def spec_of(explorer, control):
@@ -308,7 +410,10 @@ def test_a_failed_measurement_leaves_the_curves(opened, monkeypatch, settle):
     explorer = opened(widget.explorer)
     summary = explorer.summary
     settle(explorer, measure=1)
-    assert explorer.status["text"] == "Context = 8192 does not fit this GPU: choose a shorter one."
+    assert (
+        explorer.status["text"]
+        == "Context in the tabs = 8192 does not fit this GPU: choose a shorter one."
+    )
     assert explorer.summary == summary
     settle(explorer, n_selected=8)
     assert explorer.status["state"] == "done"

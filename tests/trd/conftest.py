@@ -17,7 +17,6 @@ from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import MethodRow, Methods, Point, Rewrites
 from intuitive.trd.trained import Shipped
 from intuitive.widgets.trd import results as results_widget
-from intuitive.widgets.trd import train as train_widget
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +50,7 @@ def stand_ins(monkeypatch, both_models, measured):
     """Explorers meet these instead of what ships."""
     for room in (canonical, train, trained, trajectory):
         monkeypatch.setattr(room, "shipped", both_models.__getitem__)
-    for room in (results, results_widget, train_widget):
+    for room in (results, results_widget):
         monkeypatch.setattr(room, "methods", lambda setting: measured)
     forget()
     yield

@@ -497,3 +497,53 @@ def test_an_option_sets_what_there_is():
     sign = Choice(name="sign", label="Sign", options={"plus": "+"}, sets={"plus": {"hue": 6}})
     with pytest.raises(ControlError, match="no control is named hue"):
         make(controls=[sign], defaults={"sign": "plus"})
+
+
+def test_a_growing_result_is_drawn_while_it_grows(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    drawn_now, go_on = threading.Event(), threading.Event()
+
+    def grow(params, *, stale, progress):
+        if params.power == 3:
+            return 8
+        progress(0.5, "half of it", 7)
+        drawn_now.set()
+        go_on.wait(10)
+        return 2**params.power
+
+    explorer = make(compute=grow)
+    try:
+        explorer.set(power=5)
+        assert drawn_now.wait(10)
+        assert explorer.summary == "The value is 7." and drawn(explorer) == 7
+        assert explorer.status["state"] == "computing"
+        go_on.set()
+        assert explorer.wait() and explorer.summary == "The value is 32."
+    finally:
+        go_on.set()
+        explorer.close()
+
+
+def test_who_cancels_a_growing_result_gets_the_old_picture_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    drawn_now = threading.Event()
+
+    def grow(params, *, stale, progress):
+        if params.power == 3:
+            return 8
+        progress(0.5, "half of it", 7)
+        drawn_now.set()
+        while not stale():
+            time.sleep(0.01)
+        raise Cancelled
+
+    explorer = make(compute=grow)
+    try:
+        explorer.set(power=5)
+        assert drawn_now.wait(10)
+        explorer.cancel()
+        assert explorer.wait()
+        assert explorer.values["power"] == 3
+        assert explorer.summary == "The value is 8." and drawn(explorer) == 8
+    finally:
+        explorer.close()

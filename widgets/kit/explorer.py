@@ -40,6 +40,7 @@ from .view import View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
 PROGRESS_EVERY = 0.1  # seconds between two progress messages
+STREAM_EVERY = 0.4  # seconds between two pictures of a result that is still growing
 CANCELLED = "Cancelled. The picture shows the previous setting."
 KEPT_RESULTS = 32  # results kept for settings a reader comes back to
 
@@ -346,12 +347,16 @@ class Explorer(anywidget.AnyWidget):
         return kept, time.perf_counter() - start
 
     def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
-        said = 0.0
+        said = shown = 0.0
 
-        def progress(fraction: float, sentence: str) -> None:
-            nonlocal said
-            if time.perf_counter() - said >= PROGRESS_EVERY and not stale():
-                said = time.perf_counter()
+        def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
+            nonlocal said, shown
+            now = time.perf_counter()
+            if so_far is not None and now - shown >= STREAM_EVERY and not stale():
+                self._show_so_far(so_far, stale)
+                shown = now = time.perf_counter()
+            if now - said >= PROGRESS_EVERY and not stale():
+                said = now
                 announce.cancel()
                 self._say("computing", sentence, values, fraction=min(max(fraction, 0.0), 1.0))
 
@@ -393,24 +398,10 @@ class Explorer(anywidget.AnyWidget):
         values, _ = request
         kept, seconds = outcome
         view = kept.view
-        info = {
-            "summary": view.summary,
-            "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
-            "table": dataclasses.asdict(view.table) if view.table else None,
-            "code": view.code,
-            "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
-            "related": {link: list(others) for link, others in view.related.items()},
-        }
         with self._lock, self.hold_sync():
             if stale():  # refused or cancelled while this was on its way
                 return
-            self.result, self.view = kept.result, view
-            for plot in self.declaration.plots:
-                if plot.name in kept.figures and plot.tab in ("", self.tab):
-                    setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
-            if kept.picture is not None:
-                self.picture, self.swarm = kept.picture
-            self.info = info
+            self._draw(kept)
             if view.tokens is not None:
                 self.token_texts = list(view.tokens.texts)
                 self.token_marks = view.tokens.marks
@@ -428,6 +419,32 @@ class Explorer(anywidget.AnyWidget):
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
             self._say("done", text, settled)
+
+    def _show_so_far(self, result: Any, stale: Stale) -> None:
+        """The picture of a result that is still growing; the controls keep waiting."""
+        kept = Kept(result, self._present(result))
+        self._prepare(kept)
+        with self._lock, self.hold_sync():
+            if not stale():
+                self._draw(kept)
+
+    def _draw(self, kept: Kept) -> None:
+        """Bring a result to the page; the caller holds the lock."""
+        view = kept.view
+        self.result, self.view = kept.result, view
+        for plot in self.declaration.plots:
+            if plot.name in kept.figures and plot.tab in ("", self.tab):
+                setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
+        if kept.picture is not None:
+            self.picture, self.swarm = kept.picture
+        self.info = {
+            "summary": view.summary,
+            "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
+            "table": dataclasses.asdict(view.table) if view.table else None,
+            "code": view.code,
+            "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
+            "related": {link: list(others) for link, others in view.related.items()},
+        }
 
     def _fail(self, request: tuple[dict, Any], error: Exception, stale: Stale) -> None:
         with self._lock:

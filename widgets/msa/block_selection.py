@@ -1,4 +1,4 @@
-"""Block selection: which key blocks a real model's queries would read, under every selector."""
+"""Block selection: the text as a strip of blocks, and which of them one word reads."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from intuitive.common.checks import whole
 from intuitive.msa import shipped_index
 from intuitive.msa.experiments import block_selection as experiment
 from intuitive.msa.experiments.block_selection import SelectionParams, SelectionResult
@@ -18,95 +19,58 @@ from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
     Text,
-    TokenMarks,
-    Tokens,
+    Timeline,
     View,
     fixed,
     percent,
 )
 from . import styles
+from .block_selection_scene import RIDDLE, Picture
+from .block_selection_words import Account
+from .strip import quoted
 
-FUTURE, SKIPPED, READ, LOCAL, HERE = range(5)
-TOKEN_CLASSES = (
-    ("future", "after the query: not visible"),
-    ("skipped", "visible, not read"),
-    ("read", "in a block that is read"),
-    ("local", "in the local block"),
-    ("here", "the query"),
-)
+READ_ON = 7  # queries that are played one after another
+STAGES, QUERIES = "stages", "queries"
+PLAYS = {STAGES: "this query, stage by stage", QUERIES: f"the last {READ_ON} queries"}
+PACE_MS = {STAGES: 1300, QUERIES: 1200}
+LESSON, OWN = "lesson", "own"
+SOURCES = {LESSON: "A Mad Tea-Party", OWN: "your own, pasted below"}
 
 
-def _mass_held() -> tuple[int, str]:
+def _mean_held() -> tuple[int, str]:
     result = experiment.run(experiment.FIRST)
     group = result.params.group
     held, best, window = (
-        float(result.captured[name][group]) for name in ("main_max", "oracle", "window_sink")
+        float(result.captured_mean[name][group]) for name in ("main_max", "oracle", "window_sink")
     )
     return 0 if held < 0.375 else 1 if held < 0.75 else 2, (
-        f"They hold {percent(held)} of its attention; the choice of blocks that holds most, "
-        f"{percent(best)}, and a window of as many blocks {percent(window)}."
+        f"They hold {percent(held)} of it on average. The choice of blocks that holds most has "
+        f"{percent(best)}, and the first block with the newest {percent(window)}: most tokens "
+        "park their attention on the first one. What an average hides is below."
     )
 
 
 PREDICT = Predict(
     question=(
-        "The query may read 6 of the 22 blocks it sees: one is its own, five are chosen by "
-        "the largest score in each block. How much of the group's attention do they hold?"
+        "The text has 64 blocks of 16 tokens. Every token may read four of those behind it: its "
+        "own, and the three in which one token scores highest. How much of its attention do "
+        "they hold, averaged over the text?"
     ),
     choices=("about a quarter", "about half", "nearly all"),
-    answer=_mass_held,
+    answer=_mean_held,
 )
 
 
-# ------------------------------------------------------------------------------- record → figures
+# ------------------------------------------------------------------------------- the tabs
 
-
-LOWEST, HIGHEST = -14.0, 4.0  # of scores below the strongest token, in nats
 MAP_ROWS = 256  # rows of the selected map that are drawn
-
-
-def scores_figure(result: SelectionResult) -> theme.Figure:
-    """Token scores of one query, their block values, and the blocks chosen, by group."""
-    seen, blocks = result.n_visible, result.local_block + 1
-    pools_mass = result.params.selector in ("oracle", "window_sink")
-    headings, traces, shapes = [], [], []
-    for group in range(len(result.token_scores)):
-        tokens = result.token_scores[group, :seen]
-        pooled = (result.block_mass if pools_mass else result.block_scores)[group, :blocks]
-        if pools_mass:
-            with np.errstate(divide="ignore"):
-                tokens, pooled = np.log(tokens), np.log(pooled)
-        top = tokens.max()
-        axis = theme.x_axis(group)
-        traces += [
-            styles.block_bars(
-                np.clip(pooled - top, LOWEST, HIGHEST),
-                result.selected[group, result.query, :blocks],
-                floor=LOWEST,
-                size=result.params.block_size,
-                axis=axis,
-            ),
-            styles.token_line(np.clip(tokens - top, LOWEST, HIGHEST), axis=axis),
-        ]
-        shapes.append(theme.line(x=result.query, axis=axis, colour=theme.PURPLE))
-        heading = f"group {group}"
-        headings.append(f"<b>{heading}</b>" if group == result.params.group else heading)
-    return theme.figure(
-        traces,
-        barmode="overlay",
-        y="score below strongest (nats)",
-        y_range=(LOWEST, HIGHEST),
-        shapes=shapes,
-        **theme.columns(headings, x="token position", x_range=(0, result.n_tokens)),
-    )
-
-
 CLEAR, VISIBLE = "rgba(0,0,0,0)", "rgba(150,150,150,0.28)"
 MAP_COLOURS = [
     [0, CLEAR],
@@ -123,8 +87,15 @@ def map_figure(result: SelectionResult) -> theme.Figure:
     step = math.ceil(result.n_tokens / MAP_ROWS)
     rows = np.arange(step - 1, result.n_tokens, step)
     visible = np.arange(result.n_blocks) <= rows[:, None] // result.params.block_size
+    riddle = sorted({token // result.params.block_size for token in result.riddle})
+    groups = range(len(result.selected))
+    headings = [
+        f"<b>group {group}</b>" if group == result.params.group else f"group {group}"
+        for group in groups
+    ]
+    columns = theme.columns(headings, x="key block", x_range=(-0.5, result.n_blocks - 0.5))
     traces, shapes = [], []
-    for group in range(len(result.selected)):
+    for group in groups:
         axis = theme.x_axis(group)
         traces.append(
             {
@@ -141,59 +112,110 @@ def map_figure(result: SelectionResult) -> theme.Figure:
             }
         )
         shapes.append(theme.line(y=result.query, axis=axis, colour=theme.PURPLE, dash="solid"))
-    headings = [f"group {group}" for group in range(len(result.selected))]
+        if riddle:
+            shapes.append(
+                {
+                    "type": "rect",
+                    "xref": axis,
+                    "yref": "y",
+                    "x0": riddle[0] - 0.5,
+                    "x1": riddle[-1] + 0.5,
+                    "y0": riddle[0] * result.params.block_size,
+                    "y1": result.n_tokens,
+                    "line": {"color": styles.RIDDLE, "width": 1.5},
+                }
+            )
+            columns["annotations"].append(
+                {
+                    "text": RIDDLE,
+                    "x": (riddle[0] + riddle[-1]) / 2,
+                    "xref": axis,
+                    "xanchor": "center",
+                    "y": riddle[0] * result.params.block_size,
+                    "yref": "y",
+                    "yanchor": "bottom",
+                    "showarrow": False,
+                    "font": {"color": styles.RIDDLE, "size": 13},
+                }
+            )
     return theme.figure(
         traces,
         y="query position",
         y_range=(result.n_tokens, 0),
         yaxis={"showgrid": False},
         shapes=shapes,
-        **theme.columns(headings, x="key block", x_range=(-0.5, result.n_blocks - 0.5)),
+        **columns,
     )
 
 
-def captured_figure(result: SelectionResult) -> theme.Figure:
-    """Attention mass captured by every selector at the same budget."""
+def selectors_figure(result: SelectionResult) -> theme.Figure:
+    """Attention that every selector's blocks hold: for this query, and on average."""
     group = result.params.group
     names = list(result.captured)[::-1]
     labels = [styles.SELECTOR_NAMES[name] for name in names]
-    labels[names.index(result.params.selector)] = (
-        f"<b>{styles.SELECTOR_NAMES[result.params.selector]}</b>"
+    labels = [
+        f"<b>{label}</b>" if name == result.params.selector else label
+        for name, label in zip(names, labels, strict=True)
+    ]
+    sides = (("this query", result.captured), ("mean over queries", result.captured_mean))
+    traces = []
+    for index, (heading, shares) in enumerate(sides):
+        held = [float(shares[name][group]) for name in names]
+        strong = [1.0 if name == result.params.selector else 0.45 for name in names]
+        traces.append(
+            {
+                "type": "bar",
+                "x": held,
+                "y": labels,
+                "orientation": "h",
+                "marker": {"color": styles.READ, "opacity": strong},
+                "text": [percent(share) for share in held],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "name": heading,
+                "xaxis": theme.x_axis(index),
+                "hovertemplate": "%{y}: %{text}<extra></extra>",
+            }
+        )
+    headings = [heading for heading, _ in sides]
+    return theme.figure(
+        traces,
+        margin={"l": 158},
+        **theme.columns(headings, x="attention captured", x_range=(0, 1.15), gap=0.06),
     )
-    mean = [float(result.captured_mean[name][group]) for name in names]
-    traces = [
-        {
-            "type": "bar",
-            "x": mean,
-            "y": labels,
-            "orientation": "h",
-            "marker": {"color": styles.READ},
-            "text": [fixed(value) for value in mean],
-            "textposition": "inside",
-            "insidetextanchor": "middle",
-            "textfont": {"color": "white"},
-            "name": "mean over queries",
-        },
-        {
-            "type": "scatter",
-            "x": [float(result.captured[name][group]) for name in names],
-            "y": labels,
-            "mode": "markers",
-            "marker": {
-                "symbol": "diamond",
-                "size": 12,
-                "color": theme.VERMILION,
-                "line": {"color": "white", "width": 1},
-            },
-            "name": "this query",
-        },
+
+
+def groups_figure(result: SelectionResult) -> theme.Figure:
+    """What each group's heads attend to for this query, and which blocks it reads of that."""
+    blocks, traces = np.arange(result.local_block + 1), []
+    for group in range(len(result.block_mass)):
+        read = np.isin(blocks, result.chosen[result.params.selector][group])
+        colours = np.where(read, styles.READ, styles.SKIPPED)
+        traces.append(
+            {
+                "type": "bar",
+                "x": blocks,
+                "y": result.block_mass[group, : len(blocks)],
+                "marker": {
+                    "color": np.where(
+                        read & (blocks == result.local_block), styles.LOCAL, colours
+                    ).tolist()
+                },
+                "xaxis": theme.x_axis(group),
+                "hovertemplate": "block %{x}: %{y:.1%}<extra></extra>",
+            }
+        )
+    captured = result.captured[result.params.selector]
+    headings = [
+        f"{'<b>' * (group == result.params.group)}group {group}: reads {percent(float(share))}"
+        + "</b>" * (group == result.params.group)
+        for group, share in enumerate(captured)
     ]
     return theme.figure(
         traces,
-        x="attention mass",
-        x_range=(0, 1.02),
-        showlegend=True,
-        margin={"l": 158},
+        y="share of attention",
+        y_range=(0, 1),
+        **theme.columns(headings, x="key block", x_range=(-0.7, result.n_blocks - 0.3)),
     )
 
 
@@ -202,94 +224,126 @@ def captured_figure(result: SelectionResult) -> theme.Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSelection:
-    """A text and the sliders over it; no text means the lesson's own."""
+    """A text and the sliders over it; no text means the lesson's own.
+
+    Attributes:
+        text: the reader's own, or empty.
+        source: which text is meant; a text of the reader's own counts for more.
+        play: what the hero's frames run over, the stages of one query or several queries.
+        selection: the sliders.
+    """
 
     text: str
+    source: str
+    play: str
     selection: SelectionParams
 
     @classmethod
-    def of(cls, *, text: str = "", **settings: Any) -> "TextSelection":
-        return cls(text=text, selection=dataclasses.replace(experiment.FIRST, **settings))
+    def of(
+        cls, *, text: str = "", source: str = LESSON, play: str = STAGES, **settings: Any
+    ) -> "TextSelection":
+        selection = dataclasses.replace(experiment.FIRST, **settings)
+        whole("query", selection.query, low=0)
+        return cls(text=text, source=source, play=play, selection=selection)
 
 
-def compute(params: TextSelection, *, stale: Any, progress: Any) -> SelectionResult:
-    """`run`, on the reader's text or the lesson's."""
-    return experiment.run(params.selection, text=params.text, stale=stale, progress=progress)
+@dataclass(frozen=True, eq=False)
+class Selections:
+    """The chosen query, and those before it where they are played too."""
+
+    params: TextSelection
+    results: tuple[SelectionResult, ...]  # the last is the one that was chosen
+
+    @property
+    def result(self) -> SelectionResult:
+        return self.results[-1]
 
 
-def present(result: SelectionResult) -> View:
-    params, group = result.params, result.params.group
-    position, read = result.query, result.tokens_read[group]
-    captured = float(result.captured[params.selector][group])
-    best = float(result.captured["oracle"][group])
-    window = float(result.captured["window_sink"][group])
-    marks = bytearray([SKIPPED] * (position + 1) + [FUTURE] * (result.n_tokens - position - 1))
-    for token in read.nonzero()[0]:
-        marks[token] = LOCAL if token // params.block_size == result.local_block else READ
-    marks[position] = HERE
-    name = styles.SELECTOR_NAMES[params.selector]
+def compute(params: TextSelection, *, stale: Any, progress: Any) -> Selections:
+    """Selections in the reader's text or the lesson's."""
+    sample = experiment.read(params.text, stale=stale, progress=progress)
+    fitting = experiment.fitting(params.selection, sample)
+    first = max(fitting.query - READ_ON + 1, 0) if params.play == QUERIES else fitting.query
+    each = (dataclasses.replace(fitting, query=query) for query in range(first, fitting.query + 1))
+    results = tuple(experiment.select_in_text(sample, one, stale=stale) for one in each)
+    return Selections(params, results)
+
+
+def present(found: Selections) -> View:
+    result = found.result
+    params, group, say = result.params, result.params.group, Account(found.result)
+    picture, plays = Picture(found.results), found.params.play
+    captured, best, window = (
+        float(result.captured[name][group]) for name in (params.selector, "oracle", "window_sink")
+    )
     note = f"{result.note} " if result.note else ""
-    token = styles.token_name(result.tokens[position])
+    riddle = say.riddle & set(range(result.local_block + 1))
+    told = ""
+    if riddle and params.block_size <= 32:
+        read = riddle & set(say.read)
+        told = f" The riddle is {'read' if read else 'not read'}."
     summary = (
-        f"{note}Layer {params.layer}, token {position} ({token}), "
-        f"group {group}: {name} reads {result.n_read[group]} of {result.n_visible} visible tokens "
-        f"and captures {fixed(captured)} of the attention mass; the best possible choice of "
-        f"blocks captures {fixed(best)}, the window {fixed(window)}."
+        f"{note}Layer {params.layer}, token {result.query} ({quoted(result.tokens[result.query])}"
+        f"), group {group}: {styles.SELECTOR_NAMES[params.selector]} reads "
+        f"{result.n_read[group]} of {result.n_visible} visible tokens and captures "
+        f"{percent(captured)} of the attention; the best possible choice of as many blocks "
+        f"captures {percent(best)}, the window {percent(window)}.{told}"
     )
-    rows = tuple(
-        (
-            styles.SELECTOR_NAMES[selector],
-            *(fixed(float(share), 3) for share in shares),
-            *(fixed(float(share), 3) for share in result.captured_mean[selector]),
-        )
-        for selector, shares in result.captured.items()
-    )
-    groups = range(len(result.overlap))
+    related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
+    related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
+    source = OWN if found.params.text else LESSON
     return View(
         summary=summary,
+        timeline=Timeline(
+            frames=picture.frames(),
+            axis="query" if plays == QUERIES else "stage",
+            start=-1,
+            pace_ms=PACE_MS[plays],
+        ),
+        related=related,
+        arithmetic=say.arithmetic() if plays == STAGES else {},
         figures={
-            "scores": scores_figure(result),
             "map": partial(map_figure, result),
-            "captured": partial(captured_figure, result),
+            "selectors": partial(selectors_figure, result),
+            "groups": partial(groups_figure, result),
         },
-        readouts=(
-            Readout("tokens read", f"{result.n_read[group]} of {result.n_visible}"),
-            Readout("mass captured", fixed(captured, 3)),
-            Readout("block recall", fixed(float(result.block_recall[group]))),
-        ),
-        table=Table(
-            (
-                "attention mass captured by",
-                *(f"group {r}, here" for r in groups),
-                *(f"group {r}, mean" for r in groups),
-            ),
-            (*rows, *_about_blocks(result)),
-        ),
+        readouts=say.readouts(),
+        table=_table(result),
         code=_selection_code(params),
-        tokens=TokenMarks(result.tokens, bytes(marks), focus=position),
         bounds={
             "layer": (0, result.n_layers - 1),
             "query": (0, result.n_tokens - 1),
             "group": (0, len(result.overlap) - 1),
         },
-        values={"layer": params.layer, "query": position, "group": group},
+        values={
+            "layer": params.layer,
+            "query": result.query,
+            "group": group,
+            "source": source,
+        },
     )
 
 
-def _about_blocks(result: SelectionResult) -> list[tuple[str, ...]]:
-    """Rows on the blocks that the chosen selector reads here, by group."""
+def _table(result: SelectionResult) -> Table:
     groups = range(len(result.overlap))
+    rows = [
+        (styles.SELECTOR_NAMES[selector], *(fixed(float(share), 3) for share in shares))
+        for selector, shares in result.captured.items()
+    ]
     shared = [
         [float(result.overlap[group, other]) for other in groups if other != group]
         for group in groups
     ]
     visible = f"{result.local_visible} of {result.params.block_size}"
-    told = {
-        "block recall": [fixed(float(recall), 3) for recall in result.block_recall],
+    about = {
+        "block recall: share of the best blocks read": [
+            fixed(float(recall), 3) for recall in result.block_recall
+        ],
         "blocks shared with other groups": [fixed(sum(s) / len(s), 3) for s in shared],
         "tokens visible in the local block": [visible for _ in groups],
     }
-    return [(name, *values, *("–" for _ in groups)) for name, values in told.items()]
+    header = ("attention captured, this query", *(f"group {r}" for r in groups))
+    return Table(header, (*rows, *((name, *values) for name, values in about.items())))
 
 
 def _selection_code(params: SelectionParams) -> str:
@@ -308,7 +362,8 @@ def _selection_code(params: SelectionParams) -> str:
 def _selectors() -> dict[str, str]:
     """Selectors on offer; both indexes need the trained one's weights."""
     lacking = set(INDEXES) if shipped_index() is None else set()
-    return {name: text for name, text in styles.SELECTOR_NAMES.items() if name not in lacking}
+    names = styles.SELECTOR_NAMES.items()
+    return {name: text.removesuffix(" block") for name, text in names if name not in lacking}
 
 
 def _to_query(event: Mapping[str, Any]) -> dict[str, int]:
@@ -324,19 +379,20 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         values: first control values, such as `layer=3`.
     """
     first = dataclasses.asdict(experiment.FIRST)
+    here = {"query": experiment.FIRST.query}
     controls = (
         Range(name="n_selected", label="Blocks read, k", min=1, max=16),
-        Range(name="query", label="Query position", min=0, max=1023),
         Choice(name="selector", label="Selector", options=_selectors()),
-        Range(name="layer", label="Layer", min=0, max=29, more=True, heavy=True),
-        Range(name="group", label="Group shown", min=0, max=2, more=True),
+        Range(name="query", label="Query position", min=0, max=1023),
+        Choice(name="play", label="Play", options=PLAYS, more=True),
+        Range(name="layer", label="Layer", min=0, max=29, more=True),
+        Range(name="group", label="Group of heads", min=0, max=2, more=True),
         Range(
             name="block_size",
             label="Block size",
             values=styles.BLOCK_SIZES,
             unit="tokens",
             more=True,
-            heavy=True,
         ),
         Range(
             name="n_local",
@@ -344,56 +400,91 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             min=0,
             max=4,
             more=True,
-            help="They count among the k. MSA forces 1.",
+            help="The query's own block and those before it. They count among the k; MSA forces 1.",
         ),
         Range(name="n_init", label="Forced first blocks", min=0, max=2, more=True),
+        Choice(
+            name="source",
+            label="Text",
+            options=SOURCES,
+            sets={LESSON: {"text": "", **here}},
+            more=True,
+        ),
         Text(
             name="text",
-            label="Your own text (64 to 1,024 tokens; empty for the lesson's)",
+            label="Your own text (64 to 1,024 tokens)",
             more=True,
             heavy=True,
         ),
     )
     return Explorer(
         name="msa_block_selection",
-        title="Block selection",
+        title="Which blocks does this word read?",
         params=TextSelection.of,
         compute=compute,
         present=present,
+        hero=Hero(
+            label="The text as a strip of blocks: scores of one word, the blocks it reads, and "
+            "where its attention goes"
+        ),
         controls=controls,
+        steps=(
+            Step(
+                title="Read the recent",
+                text="“writing” and then “-”: what came next, last time? A window reads the newest "
+                "blocks and the first. Follow the empty pipe.",
+                sets={"selector": "window_sink"},
+                frame="play",
+            ),
+            Step(
+                title="Let scores choose",
+                text="As many blocks, but each is worth its best token. Watch one dot go past the "
+                "cut, and where its line lies.",
+                sets={"selector": "main_max"},
+                frame="play",
+            ),
+            Step(
+                title="Why not the mean?",
+                text="At “could” a block is worth the mean of its scores. Click block 0: what "
+                "became of its one tall bar? Then choose the maximum.",
+                sets={"selector": "main_mean", "query": 674},
+                frame="play",
+            ),
+            Step(
+                title="Read on",
+                text="Word after word toward “writing-”. Other lines light up each time; watch "
+                "for the riddle.",
+                sets={"play": QUERIES},
+                frame="play",
+            ),
+        ),
         plots=(
             Plot(
-                name="scores",
-                label="Token scores of one query and the blocks chosen from them, for each group",
-                caption="Orange: the score of every visible token. Bars: what the selector makes "
-                "of each block; blue ones are read, the green one is the local block, narrow grey "
-                "ones are skipped. The dotted line is the query. Bold: the group that the text "
-                "shows.",
-                height=270,
+                name="groups",
+                label="Attention of each group by block, and the blocks it reads",
+                caption="The same query, three groups of heads: coloured bars are read, grey ones "
+                "missed. Each group chooses for itself.",
+                tab="Groups",
+                height=240,
             ),
             Plot(
                 name="map",
                 label="Blocks read by every query, for each group",
                 caption="Every row is a query: blue blocks are read, grey ones are skipped. Choose "
-                "a row to look at that query.",
-                tab="Every query",
+                "a row to make it the query.",
+                tab="Map",
                 height=330,
                 on_click=_to_query,
             ),
             Plot(
-                name="captured",
-                label="Attention mass captured by each selector",
-                caption="All selectors read the same number of blocks. Bars average over the "
-                "queries that have to leave some out.",
-                tab="Selectors compared",
-                height=330,
+                name="selectors",
+                label="Attention captured by each selector, for this query and on average",
+                caption="All read the same number of blocks. The mean is over the queries that "
+                "have to leave some out.",
+                tab="Selectors",
+                height=300,
             ),
         ),
-        tokens=Tokens(
-            label="The text; choose a token to make it the query",
-            classes=TOKEN_CLASSES,
-            sets="query",
-        ),
         predict=predict,
-        defaults={**first, "text": text, **values},
+        defaults={**first, "play": STAGES, "source": LESSON, "text": text, **values},
     )

@@ -1,24 +1,25 @@
-"""A needle under two poolings: one strong token among ordinary ones."""
+"""A needle under two poolings: one strong token, and which number per block finds it."""
 
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from intuitive.msa.experiments.needle import NeedleParams, NeedleResult, run
 
-from .. import theme
 from ..kit import (
     Explorer,
-    Plot,
+    Hero,
     Predict,
     Range,
     Readout,
+    Step,
     Table,
+    Timeline,
     View,
+    chosen,
     fixed,
 )
 from . import styles
+from .needle_figures import Picture, place
 
 
 def _which_finds_it() -> tuple[int, str]:
@@ -41,55 +42,27 @@ PREDICT = Predict(
 )
 
 
-def needle_figure(result: NeedleResult) -> theme.Figure:
-    """Token scores, and the same blocks under max- and under mean-pooling."""
-    params, floor, top = result.params, -6.0, 15.0  # above the needle stands its name
-    layout = theme.columns(
-        ["max of each block", "mean of each block"], x="token position", x_range=(0, params.n)
-    )
-    traces = []
-    for column, (pooled, selected) in enumerate(
-        ((result.block_max, result.selected_max), (result.block_mean, result.selected_mean))
-    ):
-        axis = theme.x_axis(column)
-        chosen = np.isin(np.arange(len(pooled)), selected)
-        traces += [
-            styles.block_bars(pooled, chosen, floor=floor, size=params.block_size, axis=axis),
-            styles.token_line(result.token_scores, axis=axis),
-        ]
-        layout["annotations"].append(
-            {
-                "text": "needle",
-                "xref": axis,
-                "x": params.needle,
-                "yref": "y",
-                "y": float(result.token_scores[params.needle]),
-                "ax": 34,
-                "ay": -14,
-                "arrowwidth": 1.5,
-                "showarrow": True,
-            }
-        )
-    return theme.figure(traces, barmode="overlay", y="score", y_range=(floor, top), **layout)
-
-
 def present(result: NeedleResult) -> View:
-    params = result.params
+    params, picture = result.params, Picture(result)
+    blocks = len(result.block_max)
     reads = min(params.n_selected * params.block_size, params.n)
 
     def outcome(found: bool, rank: int) -> str:
-        return f"{'found' if found else 'lost'} (rank {rank})"
+        return f"{'found' if found else 'lost'}, {place(rank)} of {blocks}"
 
     summary = (
-        f"A needle of score {params.strength:g}: reading {params.n_selected} blocks of "
-        f"{params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} it "
-        f"(its block ranks {result.rank_max}) and mean pooling "
-        f"{'finds' if result.found_by_mean else 'loses'} it (rank {result.rank_mean} of "
-        f"{len(result.block_max)})."
+        f"A needle of score {chosen(params.strength)}: reading {len(result.selected_max)} blocks "
+        f"of {params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} "
+        f"it (its block is {place(result.rank_max)}) and mean pooling "
+        f"{'finds' if result.found_by_mean else 'loses'} it ({place(result.rank_mean)} of "
+        f"{blocks})."
     )
     return View(
         summary=summary,
-        figures={"pooled": needle_figure(result)},
+        timeline=Timeline(frames=picture.frames(), axis="stage", pace_ms=1400),
+        arithmetic=picture.arithmetic(),
+        related={"needle": (f"block:{result.needle_block}",)},
+        bounds={"n_selected": (1, min(blocks, 32))},
         readouts=(
             Readout("tokens read", f"{reads} of {params.n}"),
             Readout("max pooling", outcome(result.found_by_max, result.rank_max)),
@@ -133,7 +106,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Range(name="n_selected", label="Blocks read, k", min=1, max=32),
         Range(name="strength", label="Score of the needle", min=0, max=12, step=0.5),
         Range(name="block_size", label="Block size", values=styles.BLOCK_SIZES, unit="tokens"),
-        Range(name="needle", label="Position of the needle", min=0, max=1023, more=True),
+        Range(name="needle", label="Place of the needle", min=0, max=1023, more=True),
         Range(
             name="drag",
             label="How far its neighbours score lower",
@@ -150,13 +123,41 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         compute=run,
         present=present,
         controls=controls,
-        plots=(
-            Plot(
-                name="pooled",
-                label="Token scores and block values",
-                caption="Orange: token scores. Bars: blocks; blue ones are read, the green one is "
-                "the local block, narrow grey ones are skipped.",
-                height=300,
+        hero=Hero(label="Scores of tokens, and two numbers for each block of them"),
+        steps=(
+            Step(
+                title="Ask two ways",
+                text="Play: 1,024 scores become one number per block, in two ways. In which row "
+                "is the needle's block lit?",
+                frame="play",
+            ),
+            Step(
+                title="Read half",
+                text="Now 16 of 32 blocks are read, half of all tokens. Does that help the lower "
+                "row?",
+                sets={"n_selected": 16},
+                frame="last",
+            ),
+            Step(
+                title="Lift the neighbours",
+                text="The needle's neighbours now score like all others. Its block climbs in the "
+                "lower row: far enough for 4 places?",
+                sets={"drag": 0.0},
+                frame="last",
+            ),
+            Step(
+                title="Weaken the needle",
+                text="At a score of 2 the needle is one of many: other blocks hold a larger score "
+                "by chance. Which row finds it now?",
+                sets={"strength": 2.0},
+                frame="last",
+            ),
+            Step(
+                title="Drag it",
+                text="Here the needle lies in the newest block, which is always read. Drag it to "
+                "the left, then up and down.",
+                sets={"needle": 1010},
+                frame="last",
             ),
         ),
         predict=predict,

@@ -8,6 +8,7 @@ import numpy as np
 from .. import theme
 
 READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "rgba(127,127,127,0.5)"
+RIDDLE = "#B58100"  # the gold of scenes
 BLOCK_SIZES = (16, 32, 64, 128)  # tokens, on sliders
 SELECTOR_NAMES = {
     "oracle": "oracle (true mass)",

@@ -1,5 +1,6 @@
 """Training replay: five arms of associative recall, step by step."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -8,15 +9,26 @@ import numpy as np
 from intuitive.msa.experiments.training_replay import (
     ReplayParams,
     ReplayResult,
+    questions,
     run,
-    snapshot_steps,
 )
-from intuitive.msa.recall import Snapshot
 from intuitive.msa.task import ARMS
 
 from .. import theme
-from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed
-from . import styles
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    View,
+    fixed,
+)
+from .training_replay_scene import Picture
 
 STYLES = {  # one arm, one colour, one dash
     "dense": (theme.GREY, "solid"),
@@ -25,14 +37,21 @@ STYLES = {  # one arm, one colour, one dash
     "msa_untrained": (theme.VERMILION, "dot"),
     "window": (theme.PURPLE, "dashdot"),
 }
+SHORT_NAMES = {
+    "dense": "dense",
+    "msa_warmup": "warm-up",
+    "msa": "no warm-up",
+    "msa_untrained": "untrained",
+    "window": "window",
+}
 MEASURES = {  # of held-out sequences: label and limits of the axis
     "accuracy": ("accuracy", (0, 1.02)),
-    "kl": ("KL to the main attention (nats)", (0, 1.5)),
+    "kl": ("KL to attention (nats)", (0, 1.5)),
     "mass_captured": ("mass captured, all tokens", (0, 1.02)),
     "mass_at_queries": ("mass captured, at questions", (0, 1.02)),
     "block_recall": ("block recall", (0, 1.02)),
     "needle_selected": ("answer's block selected", (0, 1.02)),
-    "teacher_entropy": ("entropy of the main attention (nats)", (0, 5)),
+    "teacher_entropy": ("entropy of attention (nats)", (0, 5)),
     "loss": ("loss (nats)", (0, 4)),
 }
 MEASURE_NAMES = {name: label for name, (label, _) in MEASURES.items()}
@@ -70,99 +89,78 @@ PREDICT = Predict(
 
 
 def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
-    """One measure over steps for every arm: mean over seeds, band from least to greatest."""
+    """One measure over steps for every arm: each seed thin, their mean thick, named at its end."""
     label, limits = MEASURES[measure]
-    traces = []
+    traces, ends = [], {}
     for name in ARMS:
         of_arm = found.of(name)
         if not of_arm or of_arm[0].curve(measure)[0] is None:
             continue
         colour, dash = STYLES[name]
-        steps = of_arm[0].steps
+        steps = list(of_arm[0].steps)
         table = np.array([run.curve(measure) for run in of_arm], dtype=float)  # [seeds, steps]
-        edge = np.concatenate([table.max(0), table.min(0)[::-1]])
+        ours = name == found.params.arm
+        for run_of_arm, values in zip(of_arm, table, strict=True):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": steps,
+                    "y": values,
+                    "mode": "lines",
+                    "line": {"color": colour, "width": 1},
+                    "opacity": 0.5 if ours else 0.2,
+                    "hovertemplate": f"{ARMS[name].title}, seed {run_of_arm.seed}: %{{y:.2f}}"
+                    "<extra></extra>",
+                }
+            )
         traces.append(
             {
                 "type": "scatter",
-                "x": [*steps, *steps[::-1]],
-                "y": edge,
-                "mode": "lines",
-                "line": {"width": 0},
-                "fill": "toself",
-                "fillcolor": colour,
-                "opacity": 0.15,
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
-        traces.append(
-            {
-                "type": "scatter",
-                "x": list(steps),
+                "x": steps,
                 "y": table.mean(0),
                 "mode": "lines",
-                "line": {
-                    "color": colour,
-                    "dash": dash,
-                    "width": 3.5 if name == found.params.arm else 2,
-                },
+                "line": {"color": colour, "dash": dash, "width": 3.5 if ours else 2},
+                "opacity": 1.0 if ours else 0.55,
                 "name": ARMS[name].title,
             }
         )
+        ends[name] = float(table[:, -1].mean())
+    last = max(found.run.steps)
     return theme.figure(
         traces,
         x="training step",
-        y=label,
-        x_range=(0, max(found.run.steps)),
+        x_range=(0, last),
         y_range=limits,
-        showlegend=True,
-        margin={"t": 76},
-        shapes=[theme.line(x=found.snapshot.step, colour=theme.PURPLE)],
+        margin={"l": 44, "r": 108},
+        title={"text": label, "x": 0, "xref": "paper", "font": {"size": 14}},
+        annotations=[
+            {
+                "text": SHORT_NAMES[name],
+                "x": last,
+                "y": height,
+                "xanchor": "left",
+                "xshift": 6,
+                "showarrow": False,
+                "font": {"color": STYLES[name][0], "size": 13},
+            }
+            for name, height in _apart(ends, 0.075 * (limits[1] - limits[0])).items()
+        ],
     )
 
 
-def maps_figure(snapshot: Snapshot) -> theme.Figure:
-    """Where the main attention lies and what is read, group beside group, on one sequence."""
-    teacher, selected = snapshot.teacher(), snapshot.selected()
-    traces, headings = [], []
-    for group in range(len(teacher)):
-        for kind, values, scale, top in (
-            ("attention", teacher[group], theme.ORDERED, 0.5),
-            (
-                "read",
-                selected[group].astype(np.uint8),
-                [[0, "rgba(150,150,150,0.2)"], [1, styles.READ]],
-                1,
-            ),
-        ):
-            traces.append(
-                {
-                    "type": "heatmap",
-                    "z": values,
-                    "zmin": 0,
-                    "zmax": top,
-                    "colorscale": scale,
-                    "showscale": False,
-                    "xaxis": theme.x_axis(len(headings)),
-                    "hovertemplate": "query %{y}, block %{x}: %{z:.2f}<extra></extra>",
-                }
-            )
-            headings.append(f"group {group}:<br>{kind}")
-    n, n_blk = teacher.shape[1:]
-    return theme.figure(
-        traces,
-        y="query position",
-        y_range=(n - 0.5, -0.5),
-        yaxis={"showgrid": False},
-        margin={"t": 50},
-        **theme.columns(headings, x="key block", x_range=(-0.5, n_blk - 0.5), gap=0.02),
-    )
+def _apart(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """Heights of names, moved down until each has room below the one above it."""
+    placed: dict[str, float] = {}
+    above = float("inf")
+    for name, height in sorted(heights.items(), key=lambda item: -item[1]):
+        above = placed[name] = min(height, above - gap)
+    return placed
 
 
 def present(found: ReplayResult) -> View:
-    params, shot = found.params, found.snapshot
-    here = found.run.at(shot.step)
+    params, picture = found.params, Picture(found)
     finals = [run.heldout[-1] for run in found.of(params.arm)]
+    seed, last = found.run.seed, found.run.steps[-1]
 
     def told(value: float | None, decimals: int = 2) -> str:
         return "–" if value is None else fixed(value, decimals)
@@ -182,44 +180,53 @@ def present(found: ReplayResult) -> View:
         "kl",
         "teacher_entropy",
     )
-    now = f"{ARMS[params.arm].title}, step {shot.step} of seed {found.run.seed}"
     rows = (
-        (now, *(told(getattr(here, measure), 3) for measure in columns)),
-        *((ARMS[arm].title, *(spread(arm, measure) for measure in columns)) for arm in ARMS),
+        *(
+            (
+                f"{ARMS[params.arm].title}, step {shot.step} of seed {seed}",
+                *(told(getattr(found.run.at(shot.step), measure), 3) for measure in columns),
+            )
+            for shot in found.run.snapshots
+        ),
+        *(
+            (
+                f"{ARMS[arm].title}, step {last}: mean (least to greatest)",
+                *(spread(arm, measure) for measure in columns),
+            )
+            for arm in ARMS
+        ),
     )
-    reads = "only selected blocks are read"
-    if shot.reads_all:
-        always = ARMS[params.arm].reads == "all"
-        reads = "everything is read, at every step" if always else "everything is read (warm-up)"
+    right = [shot.step for shot in found.run.snapshots if picture.right(shot)]
     accuracy = [point.accuracy for point in finals]
     return View(
         summary=(
-            f"{ARMS[params.arm].title}, step {shot.step}: accuracy {told(here.accuracy)}, mass "
-            f"captured {told(here.mass_captured)}; {reads}. After {found.run.steps[-1]} steps "
-            f"its {len(finals)} seeds reach accuracy {fixed(min(accuracy))} to "
+            f"{ARMS[params.arm].title}: the question at token {params.question} is answered right "
+            f"{_steps(right, [shot.step for shot in found.run.snapshots])}. After {last} steps the "
+            f"{len(finals)} seeds of this arm reach accuracy {fixed(min(accuracy))} to "
             f"{fixed(max(accuracy))}."
         ),
+        timeline=Timeline(frames=picture.frames(), axis="training", pace_ms=1100),
         figures={
-            "maps": maps_figure(shot),
             "curves": partial(curves_figure, found, params.measure),
             "second": partial(curves_figure, found, params.beside),
         },
-        readouts=(
-            Readout("accuracy", told(here.accuracy)),
-            Readout("mass captured", told(here.mass_captured)),
-            Readout("teacher entropy", f"{fixed(here.teacher_entropy)} nats"),
-        ),
-        table=Table(
-            ("after training: mean (least to greatest)", *(MEASURE_NAMES[m] for m in columns)), rows
-        ),
+        readouts=picture.readouts(found.run.snapshots[0]),
+        table=Table(("held-out sequences", *(MEASURE_NAMES[m] for m in columns)), rows),
         code=(
-            "from intuitive.msa.recall import run\n"
-            "from intuitive.msa.task import RecallConfig\n\n"
-            f'record = run(RecallConfig(arm="{params.arm}"), seed={found.run.seed})\n'
-            f'record.steps, record.curve("{params.measure}")'
+            "from intuitive.msa.experiments.training_replay import ReplayParams, run\n\n"
+            f'found = run(ReplayParams(arm="{params.arm}", question={params.question}))\n'
+            f'found.run.steps, found.run.curve("{params.measure}")  # of the committed run'
         ),
-        values={"step": shot.step},
     )
+
+
+def _steps(right: list[int], looked_at: list[int]) -> str:
+    """When a question was answered right, of the steps that were looked at."""
+    if not right:
+        return "at none of the steps kept"
+    if right == looked_at[-len(right) :]:
+        return f"from step {right[0]} on"
+    return f"at {'step' if len(right) == 1 else 'steps'} {', '.join(map(str, right))} only"
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
@@ -229,50 +236,77 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         predict: a question asked before the sliders unlock.
         values: first control values, such as `arm="msa_untrained"`.
     """
-    steps = snapshot_steps()
-    first = ReplayParams(step=steps[len(steps) // 2])
+    first = ReplayParams()
+    asked = questions()
     controls = (
         Choice(name="arm", label="Arm", options={arm: how.title for arm, how in ARMS.items()}),
-        Range(name="step", label="Training step", values=steps),
-        Choice(name="measure", label="First measure", options=MEASURE_NAMES),
-        Choice(name="beside", label="Second measure", options=MEASURE_NAMES, more=True),
+        Range(
+            name="question",
+            label="Question",
+            values=asked,
+            texts=tuple(f"token {token}" for token in asked),
+        ),
+        Choice(name="measure", label="First curve", options=MEASURE_NAMES, more=True),
+        Choice(name="beside", label="Second curve", options=MEASURE_NAMES, more=True),
     )
     return Explorer(
         name="msa_training_replay",
-        title="Training replay",
+        title="How the index learns: a recorded training",
         params=ReplayParams,
         compute=run,
         present=present,
         controls=controls,
-        plots=(
-            Plot(
-                name="maps",
-                label="Where the main attention lies and which blocks are read, for both groups",
-                caption="One held-out sequence of 128 tokens. Bright: much of the main attention; "
-                "blue: read. A good selector's blue follows the bright cells.",
-                height=356,
+        hero=Hero(
+            label="A recall task as a strip of blocks: what is attended and what is read while "
+            "the layer trains"
+        ),
+        steps=(
+            Step(
+                title="Watch it learn",
+                text="In its warm-up this arm reads everything, while the index already practises. "
+                "Play: when do the arcs find the golden block?",
+                frame="play",
             ),
+            Step(
+                title="No warm-up",
+                text="Here the index must learn while only its own picks are read. Compare step 60 "
+                "with the arm before.",
+                sets={"arm": "msa"},
+                frame="step 60",
+            ),
+            Step(
+                title="Nobody trains it",
+                text="Random picks to the end. The question's attention would go to the golden "
+                "block: why is its arc grey?",
+                sets={"arm": "msa_untrained"},
+                frame="last",
+            ),
+            Step(
+                title="Only a window",
+                text="The first block and the last three are read, whatever is asked. Click other "
+                "questions: which ones can it answer?",
+                sets={"arm": "window"},
+                frame="last",
+            ),
+        ),
+        plots=(
             Plot(
                 name="curves",
                 label="A measure on held-out sequences over training steps, for every arm",
-                caption="Lines: mean over seeds; bands: from the least to the greatest seed. The "
-                "dotted line is the step of the maps.",
-                tab="First measure",
-                height=330,
+                caption="Thick: mean of three seeds. Thin: each seed. The strip above shows seed "
+                "0. More controls choose what is drawn.",
+                tab="Curves",
+                span=6,
+                height=320,
             ),
             Plot(
                 name="second",
                 label="A second measure on held-out sequences over training steps, for every arm",
-                tab="Second measure",
-                height=330,
+                tab="Curves",
+                span=6,
+                height=320,
             ),
         ),
         predict=predict,
-        defaults={
-            "arm": first.arm,
-            "step": first.step,
-            "measure": first.measure,
-            "beside": first.beside,
-            **values,
-        },
+        defaults={**dataclasses.asdict(first), **values},
     )

@@ -15,12 +15,15 @@ from intuitive.msa.results import KernelTimes, kernel_times
 
 from ..kit import (
     Action,
+    Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
+    Timeline,
     View,
     fixed,
     number,
@@ -35,6 +38,7 @@ from .what_it_costs_figures import (
     ratio_figure,
     times_figure,
 )
+from .what_it_costs_scene import Picture
 
 
 def _dearest_part() -> tuple[int, str]:
@@ -60,6 +64,7 @@ PREDICT = Predict(
 
 CONTEXTS = tuple(2**power for power in range(12, 21))
 CONTEXT_TEXTS = tuple(f"{c // 1024}K" if c < 2**20 else "1M" for c in CONTEXTS)
+COUNTS = {"flops": "FLOPs of a prompt", "bytes": "bytes of one token"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +72,12 @@ class CostRequest:
     """The cost sliders, and how often "measure" was pressed."""
 
     params: CostParams
+    counts: str = "flops"  # or "bytes"
     presses: int = 0
 
     @classmethod
-    def of(cls, *, measure: int, **settings: Any) -> "CostRequest":
-        return cls(params=CostParams(**settings), presses=measure)
+    def of(cls, *, measure: int, counts: str, **settings: Any) -> "CostRequest":
+        return cls(params=CostParams(**settings), counts=counts, presses=measure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +87,7 @@ class Costs:
     curves: CostResult
     recorded: KernelTimes  # of the paper's layer, whatever the sliders say
     measured: tuple[Measured, ...] = ()
+    counts: str = "flops"  # what the areas show
 
     @property
     def recorded_layer(self) -> bool:
@@ -109,7 +116,8 @@ class CostMeter:
                 raise
             self._measured.append(point)
         same = tuple(point for point in self._measured if point.config == config)
-        return Costs(curves=curves, recorded=kernel_times(), measured=same)
+        recorded, counts = kernel_times(), request.counts
+        return Costs(curves=curves, recorded=recorded, measured=same, counts=counts)
 
 
 def _times(ratio: float, below: str, above: str) -> str:
@@ -205,21 +213,21 @@ def present(costs: Costs) -> View:
                 ),
             ),
         ]
+    picture = Picture(result, costs.counts)
     return View(
         summary=summary,
+        timeline=Timeline(
+            frames=picture.frames(), axis="context", start=picture.start, pace_ms=900
+        ),
         figures={
-            "ratio": ratio_figure(result, costs.measured, recorded),
+            "ratio": partial(ratio_figure, result, costs.measured, recorded),
             "flops": partial(flops_figure, result),
             "bytes": partial(bytes_figure, result),
             "memory": partial(memory_figure, result),
             "prefill": partial(times_figure, result, costs.recorded, "prefill"),
             "decode": partial(times_figure, result, costs.recorded, "decode"),
         },
-        readouts=(
-            Readout("FLOPs, dense ÷ MSA", f"{fixed(here.flop_ratio[0], 1)}×"),
-            Readout("decode bytes, dense ÷ MSA", f"{fixed(here.byte_ratio[0])}×"),
-            Readout("cache", f"+{percent(result.cache_growth, 1)}"),
-        ),
+        readouts=picture.readouts(picture.start),
         table=Table(("quantity, one layer", "value"), tuple(rows)),
         code=(
             "from intuitive.msa.experiments.what_it_costs import CostParams, run\n\n"
@@ -230,24 +238,28 @@ def present(costs: Costs) -> View:
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """FLOPs, bytes and memory of one layer against the context, dense and MSA.
+    """What one layer costs as its context grows, dense and MSA as areas to scale.
 
     Args:
         predict: a question asked before the sliders unlock.
         values: first control values, such as `context=1048576`.
     """
     first = dataclasses.asdict(CostParams(context=2**20))
+    usual = Picture(experiment.run(CostParams()), "flops")
+    even = next(usual.label(i) for i in range(len(usual.costs.contexts)) if usual.ratio(i) >= 0.999)
     no_gpu = "" if torch.cuda.is_available() else "Needs a CUDA device; this machine has none."
     controls = (
+        Choice(name="counts", label="What is counted", options=COUNTS),
+        Range(name="n_selected", label="Blocks read, k", values=(2, 4, 8, 16, 32, 64)),
+        Range(name="d_index", label="Index head", values=(16, 32, 64, 128), unit="channels"),
         Range(
             name="context",
-            label="Context",
+            label="Context in the tabs",
             values=CONTEXTS,
             texts=CONTEXT_TEXTS,
             unit="tokens",
+            more=True,
         ),
-        Range(name="n_selected", label="Blocks read, k", values=(2, 4, 8, 16, 32, 64)),
-        Range(name="d_index", label="Index head size", values=(16, 32, 64, 128), unit="channels"),
         Range(
             name="block_size", label="Block size", values=(32, 64, 128), unit="tokens", more=True
         ),
@@ -276,6 +288,35 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         compute=CostMeter(),
         present=present,
         controls=controls,
+        hero=Hero(label="Dense attention and MSA as areas to scale, from 1K to 1M tokens"),
+        steps=(
+            Step(
+                title="Let the text grow",
+                text="Play from 1K to 1M tokens. Dense attention pays the full price for every "
+                "token; MSA pays it for its selected blocks only.",
+                frame="play",
+            ),
+            Step(
+                title="Where it pays",
+                text="Here both cost the same. One step to the left the blocks cover nearly all "
+                "that a token sees, and the index comes on top.",
+                frame=even,
+            ),
+            Step(
+                title="A smaller index",
+                text="At a million tokens, with an index head of 64 channels instead of 128: "
+                "watch the strip and the ratio.",
+                sets={"d_index": 64},
+                frame="1M",
+            ),
+            Step(
+                title="Write one token",
+                text="Decoding waits for bytes, not for FLOPs. The strip is thicker here, and the "
+                "ratio smaller.",
+                sets={"counts": "bytes"},
+                frame="1M",
+            ),
+        ),
         plots=(
             Plot(
                 name="ratio",
@@ -283,6 +324,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 caption="Dotted: what the ratio cannot exceed, however long the context. Open "
                 "markers: speed-ups measured on an H100 for the paper's layer; diamonds are the "
                 "last 8,192 tokens of a prompt.",
+                tab="How many times",
                 height=300,
             ),
             Plot(
@@ -330,5 +372,5 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
         ),
         predict=predict,
-        defaults={**first, "measure": 0, **values},
+        defaults={**first, "counts": "flops", "measure": 0, **values},
     )

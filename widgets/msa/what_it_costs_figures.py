@@ -35,10 +35,10 @@ def _against_context(
 ) -> theme.Figure:
     """Costs against the context, both axes logarithmic; `parts` maps a legend to a curve."""
     styles = (
-        (theme.VERMILION, "solid"),
+        (theme.GREY, "solid"),
         (theme.BLUE, "solid"),
-        (theme.GREEN, "dash"),
-        (theme.PURPLE, "dot"),
+        (theme.VERMILION, "dash"),
+        (theme.BLUE, "dot"),
     )
     return theme.figure(
         [
@@ -51,7 +51,7 @@ def _against_context(
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
         showlegend=True,
         margin={"l": 62},
-        shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
+        shapes=[theme.line(x=result.params.context, colour=theme.GREY)],
     )
 
 
@@ -82,8 +82,8 @@ def bytes_figure(result: CostResult) -> theme.Figure:
 MEMORY_PARTS = {  # category: legend, colour, pattern
     "weights": ("weights", theme.GREY, ""),
     "keys_values": ("keys, values", theme.BLUE, ""),
-    "index_keys": ("index keys", theme.GREEN, "x"),
-    "scratch": ("scratch", theme.VERMILION, "/"),
+    "index_keys": ("index keys", theme.VERMILION, "x"),
+    "scratch": ("scratch", theme.GREEN, "/"),
 }
 
 
@@ -105,7 +105,7 @@ def memory_figure(result: CostResult) -> theme.Figure:
                 "color": colour,
                 "pattern": {"shape": pattern, "size": 6, "fillmode": "overlay", "solidity": 0.2},
             },
-            "hovertemplate": "%{fixed(x, 3)} GiB",
+            "hovertemplate": "%{x:.3f} GiB",
         }
         for category, (name, colour, pattern) in MEMORY_PARTS.items()
     ]
@@ -131,7 +131,7 @@ def memory_figure(result: CostResult) -> theme.Figure:
                     "line": {"width": 2},
                 },
                 "showlegend": False,
-                "hovertemplate": "measured: %{fixed(x, 3)} GiB",
+                "hovertemplate": "measured: %{x:.3f} GiB",
             }
         )
     return theme.figure(
@@ -174,19 +174,19 @@ def ratio_figure(
     """
     curves = result.curves
     kinds = (
-        ("FLOP", "prefill", curves.flop_ratio, result.flop_ceiling, theme.BLUE, "solid", "circle"),
+        ("FLOP", "prefill", curves.flop_ratio, result.flop_ceiling, theme.GREEN, "solid", "circle"),
         (
             "byte",
             "decode",
             curves.byte_ratio,
             result.byte_ceiling,
-            theme.VERMILION,
+            theme.PURPLE,
             "dash",
             "square",
         ),
     )
     traces, notes = [], []
-    shapes = [theme.line(x=result.params.context, colour=theme.PURPLE)]
+    shapes = [theme.line(x=result.params.context, colour=theme.GREY)]
     for unit, phase, ratio, ceiling, colour, dash, symbol in kinds:
         traces.append(_curve(curves.contexts, ratio, f"{phase} {unit}s", colour, dash))
         if measured:
@@ -215,8 +215,8 @@ def ratio_figure(
         whole, last = recorded.of("prefill"), recorded.of("last queries")
         symbols = ["circle-open"] * len(whole) + ["diamond-open"] * len(last)
         traces += [
-            _speedups(whole + last, "H100 prefill", theme.BLUE, symbols),
-            _speedups(recorded.of("decode"), "H100 decode", theme.VERMILION, "square-open"),
+            _speedups(whole + last, "H100 prefill", theme.GREEN, symbols),
+            _speedups(recorded.of("decode"), "H100 decode", theme.PURPLE, "square-open"),
         ]
     return theme.figure(
         traces,
@@ -237,10 +237,10 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
     rows = recorded.of(task)
     contexts = np.array([row.context for row in rows])
     parts = (
-        ("dense", "dense_ms", theme.VERMILION, "solid", "circle"),
+        ("dense", "dense_ms", theme.GREY, "solid", "circle"),
         ("MSA", "msa_ms", theme.BLUE, "solid", "square"),
-        ("select", "select_ms", theme.GREEN, "dash", "diamond"),
-        ("attend", "attend_ms", theme.PURPLE, "dot", "cross"),
+        ("select", "select_ms", theme.VERMILION, "dash", "diamond"),
+        ("attend", "attend_ms", theme.BLUE, "dot", "cross"),
     )
     traces = []
     for name, field, colour, dash, symbol in parts:
@@ -260,5 +260,5 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
         },
         showlegend=True,
         margin={"l": 72},
-        shapes=[theme.line(x=result.params.context, colour=theme.PURPLE)],
+        shapes=[theme.line(x=result.params.context, colour=theme.GREY)],
     )

@@ -1,4 +1,4 @@
-"""Why backpropagation through time shakes: Jacobians, neighbours, cost."""
+"""Through all steps, or one: neighbours, Jacobians, cost."""
 
 from functools import partial
 from typing import Any
@@ -13,18 +13,21 @@ from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
     Readout,
+    Step,
     Table,
+    Timeline,
     View,
-    chosen,
     fixed,
     number,
     percent,
 )
 from . import styles
+from .backprop_scene import Picture, apart
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -38,8 +41,8 @@ def jacobians_figure(here: Jacobians) -> theme.Figure:
     x = here.x.astype(np.float32)
     hill = 10 ** (DECADES[0] + STEEP * here.density / here.density.max())
     jacobians = (
-        ("J₁, one Euler step", here.one_step, styles.ESTIMATOR_STYLES["qgf_jacobian"]),
-        ("pₜ/p₁, whole chain", here.chain, styles.ESTIMATOR_STYLES["bptt"]),
+        ("J₁, one Euler step", here.one_step, {"color": theme.GREY, "dash": "dash", "width": 2}),
+        ("pₜ/p₁, whole chain", here.chain, {"color": theme.GREY, "width": 3}),
     )
     traces: list[dict[str, Any]] = [
         {
@@ -59,7 +62,7 @@ def jacobians_figure(here: Jacobians) -> theme.Figure:
                 "x": x,
                 "y": np.where(values > 0, values, np.nan).astype(np.float32),
                 "mode": "lines",
-                "line": look.line(2.5),
+                "line": look,
                 "name": name,
                 "hovertemplate": "%{y:.3g}<extra></extra>",
             }
@@ -81,42 +84,61 @@ def jacobians_figure(here: Jacobians) -> theme.Figure:
     )
 
 
-def cosine_figure(whole: Jitter, t: float) -> theme.Figure:
-    """Cosine between the guidance of particles and of their neighbours, over time."""
-    traces = []
-    for name, cosine, same in zip(whole.estimators, whole.cosine, whole.same_sign, strict=True):
-        look = styles.ESTIMATOR_STYLES[name]
-        guided = zip(cosine.round(4).tolist(), same > 0, strict=True)  # else nothing to compare
+def pairs_figure(whole: Jitter) -> theme.Figure:
+    """How much the gradients of the median pair differ, over time."""
+    traces, notes = [], []
+    strong = ("qgf", "bptt")
+    taken: list[float] = []
+    for name, differs, same in sorted(
+        zip(whole.estimators, whole.difference, whole.same_sign, strict=True),
+        key=lambda row: row[1][-1],
+    ):
+        guided = [
+            value if some else None
+            for value, some in zip((100 * differs).tolist(), same > 0, strict=True)
+        ]
         traces.append(
             {
                 "type": "scatter",
                 "x": whole.times,
-                "y": [value if some else None for value, some in guided],
+                "y": guided,
                 "mode": "lines+markers",
-                "line": look.line(2.5),
-                "marker": look.marker(7),
+                "line": {"color": theme.GREY, "width": 3.5 if name in strong else 1.2},
+                "marker": {"color": theme.GREY, "size": 7 if name in strong else 4},
+                "opacity": 1 if name in strong else 0.6,
                 "name": ESTIMATOR_NAMES[name],
-                "hovertemplate": f"{ESTIMATOR_NAMES[name]}: %{{y:.3f}}<extra></extra>",
+                "hovertemplate": f"{ESTIMATOR_NAMES[name]}: %{{y:.1f}}%<extra></extra>",
+            }
+        )
+        y = max(100 * float(differs[-1]), taken[-1] + 1.6 if taken else 0)
+        taken.append(y)
+        notes.append(
+            {
+                "x": float(whole.times[-1]),
+                "y": y,
+                "text": ESTIMATOR_NAMES[name],
+                "xanchor": "left",
+                "xshift": 8,
+                "showarrow": False,
+                "font": {"size": 14 if name in strong else 12},
             }
         )
     return theme.figure(
         traces,
         x="time t",
-        y="cosine between neighbours",
-        x_range=(-0.02, 1),
-        y_range=(-0.3, 1.05),
-        showlegend=True,
-        margin={"t": 76},
-        shapes=[theme.line(x=t, colour=theme.GREY)],
+        y="median pair differs by, %",
+        x_range=(-0.02, 1.12),
+        y_range=(0, max(25.0, 1.1 * 100 * float(whole.difference.max()))),
+        annotations=notes,
     )
 
 
 def cost_figure(whole: Jitter) -> theme.Figure:
     """Network passes per action, and measured milliseconds, as bars."""
     names = [ESTIMATOR_NAMES[name] for name in whole.estimators]
-    colours = [styles.ESTIMATOR_STYLES[name].colour for name in whole.estimators]
     traces: list[dict[str, Any]] = []
-    layout = theme.columns(["network passes", "measured ms"], x="", x_range=(0, 1), gap=0.08)
+    titles = ["network passes", "measured ms, median"]
+    layout = theme.columns(titles, x="", x_range=(0, 1), gap=0.08)
     for column, values in enumerate((whole.passes, whole.ms)):
         axis = theme.x_axis(column)
         layout[axis.replace("x", "xaxis")]["range"] = (0, 1.35 * max(values))
@@ -127,7 +149,7 @@ def cost_figure(whole: Jitter) -> theme.Figure:
                 "x": list(values),
                 "y": names,
                 "xaxis": axis,
-                "marker": {"color": colours},
+                "marker": {"color": theme.GREY},
                 "text": [number(value, 2) for value in values],
                 "textposition": "outside",
                 "hoverinfo": "skip",
@@ -140,71 +162,68 @@ def cost_figure(whole: Jitter) -> theme.Figure:
 
 
 DISTANCES = (0.005, 0.01, 0.02, 0.05, 0.1)
+PACE_MS = 550
 
 
 def present(found: Shaken) -> View:
-    whole, here = found.whole, found.here
-    params, t = found.params, found.params.time
-    names = whole.estimators
-    mean = {  # over the times at which there is guidance
-        name: float(cosine[same > 0].mean())
-        for name, cosine, same in zip(names, whole.cosine, whole.same_sign, strict=True)
+    whole, pair, picture = found.whole, found.pair, Picture(found)
+    params, names = found.params, found.whole.estimators
+    typical = {  # over the times at which there is guidance
+        name: float(difference[same > 0].mean())
+        for name, difference, same in zip(names, whole.difference, whole.same_sign, strict=True)
     }
-    bends = {  # the factor on the critic's gradient
-        name: f"{number(float(j.min()), 2)} to {number(float(j.max()), 2)}"
-        for name, j in (("qgf_jacobian", here.one_step), ("bptt", here.chain))
-    }
-    one, chain = (number(float(j.max()), 2) for j in (here.one_step, here.chain))
-    qgf, bptt = names.index("qgf"), names.index("bptt")
+    passes = [whole.passes[names.index(name)] for name in ("qgf", "bptt")]
+    one, two = (fixed(x) for x in pair.x[0])
     return View(
         summary=(
-            f"Preset {params.preset}, t = {fixed(t)}: J₁ reaches {one}, the chain's "
-            f"Jacobian {chain}. Neighbours {chosen(whole.distance)} apart: mean "
-            f"cosine of the guidance {fixed(mean['qgf'])} for QGF, {fixed(mean['bptt'])} for BPTT, "
-            f"which takes {fixed(whole.passes[bptt] / whole.passes[qgf], 1)} times the network "
-            "passes."
+            f"Preset {params.preset}: neighbours at {one} and {two}, t = {fixed(pair.times[0])}. "
+            f"QGF: {apart(pair.qgf)}; BPTT: {apart(pair.bptt)}. Of a thousand pairs the median one "
+            f"differs by {percent(typical['qgf'])} under QGF and {percent(typical['bptt'])} under "
+            f"BPTT, which takes {passes[1]} network passes per action, QGF {passes[0]}."
         ),
+        timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
         figures={
-            "jacobians": jacobians_figure(here),
-            "cosine": cosine_figure(whole, t),
+            "pairs": partial(pairs_figure, whole),
+            "jacobians": partial(jacobians_figure, found.here),
             "cost": partial(cost_figure, whole),
         },
         readouts=(
-            Readout("pₜ/p₁, from least to greatest", bends["bptt"]),
-            Readout("mean cosine, QGF", fixed(mean["qgf"], 3)),
-            Readout("mean cosine, BPTT", fixed(mean["bptt"], 3)),
+            Readout("median pair, QGF", percent(typical["qgf"])),
+            Readout("median pair, BPTT", percent(typical["bptt"])),
+            Readout("passes, QGF · BPTT", f"{passes[0]} · {passes[1]}"),
         ),
         table=Table(
             (
                 "estimator",
-                f"Jacobian at t = {fixed(t)}",
-                "mean cosine",
-                "mean share of equal sign",
-                "typical pair differs by",
+                "median pair differs by",
+                "pairs of one sign",
+                "squared length in the top 1% of pairs",
+                "cosine of all, pooled",
                 "network passes",
-                "ms",
+                "ms, median",
             ),
             tuple(
                 (
                     ESTIMATOR_NAMES[name],
-                    bends.get(name, "–"),
-                    fixed(mean[name], 3),
-                    fixed(same[same > 0].mean(), 3),
-                    percent(difference[same > 0].mean()),
+                    percent(typical[name]),
+                    percent(same[same > 0].mean(), 1),
+                    percent(top[same > 0].mean()),
+                    fixed(cosine[same > 0].mean(), 3),
                     f"{passes}",
                     number(ms),
                 )
-                for name, same, difference, passes, ms in zip(
-                    names, whole.same_sign, whole.difference, whole.passes, whole.ms, strict=True
+                for name, same, top, cosine, passes, ms in zip(
+                    names,
+                    whole.same_sign,
+                    whole.top_share,
+                    whole.cosine,
+                    whole.passes,
+                    whole.ms,
+                    strict=True,
                 )
             ),
         ),
-        code=styles.code(
-            "backprop",
-            params,
-            "found.here.one_step.max(), found.here.chain.max(), "
-            "dict(zip(found.whole.estimators, found.whole.cosine))",
-        ),
+        code=styles.code("backprop", params, "found.pair.qgf, found.pair.bptt"),
     )
 
 
@@ -212,15 +231,15 @@ def _how_alike() -> tuple[int, str]:
     """Preset B: BPTT's guidance at neighbours 0.02 apart, over all steps."""
     whole = backprop.run(BackpropParams()).whole
     place = whole.estimators.index("bptt")
-    same, difference, cosine = (
-        float(values[place].mean()) for values in (whole.same_sign, whole.difference, whole.cosine)
+    same, difference, top = (
+        float(values[place].mean())
+        for values in (whole.same_sign, whole.difference, whole.top_share)
     )
     right = 0 if difference < 0.02 else 1 if same > 0.9 else 2
     return right, (
-        f"{percent(same, 1)} of the pairs have one sign, and a typical pair differs by "
-        f"{percent(difference)}. Taken together their gradients look unrelated all the same, "
-        f"cosine {fixed(cosine)}: a few pairs on ridges between modes are so large that they "
-        "decide."
+        f"{percent(same, 1)} of the pairs have one sign, and the median pair differs by "
+        f"{percent(difference)}. The trouble is in the few others: on ridges between two roads "
+        f"gradients are huge, and 1% of the pairs hold {percent(top)} of all squared length."
     )
 
 
@@ -236,26 +255,28 @@ PREDICT = Predict(
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """How gradients through one step and through the whole flow differ from point to point.
+    """Two neighbours run to the end, and the critic's slope comes back through every step.
 
     Args:
         predict: a question asked before the sliders unlock.
-        values: first control values, such as `time=0.9`.
+        values: first control values, such as `place=-0.25`.
     """
     controls = (
-        Range(name="time", label="Time t", min=0.05, max=0.95, step=0.05),
+        Range(name="place", label="They stand at", min=-1.6, max=1.6, step=0.01),
+        Range(name="time", label="at time t", min=0.0, max=0.9, step=0.1),
+        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, heavy=True),
         Range(
             name="distance",
             label="Distance of neighbours",
             values=DISTANCES,
             live=False,
+            more=True,
             heavy=True,
         ),
-        Choice(name="preset", label="Preset", options=styles.PRESET_NAMES, heavy=True),
         Range(
             name="n_steps",
             label="Euler steps T",
-            values=(5, 10, 20, 50),
+            values=(5, 10, 20),
             live=False,
             more=True,
             heavy=True,
@@ -264,33 +285,60 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
     return Explorer(
         name="qgf_backprop",
-        title="Why backpropagation through time shakes",
+        title="Through all steps, or one",
         params=BackpropParams,
         compute=backprop.run,
         present=present,
+        hero=Hero(
+            label="Two neighbouring particles, their way to the end, and the critic's slope on "
+            "its way back through every step"
+        ),
         controls=controls,
+        steps=(
+            Step(
+                title="On a road",
+                text="Two neighbours on one road. They run to the end; the critic's slope there "
+                "comes back, multiplied by every step's derivative.",
+                sets={"place": 0.6, "time": 0.5},
+                frame="play",
+            ),
+            Step(
+                title="On a ridge",
+                text="Here the roads part. A small nudge decides where one ends, so its "
+                "derivative explodes; its neighbour's does not. QGF's two slopes hardly differ.",
+                sets={"place": -0.25, "time": 0.5},
+                frame="play",
+            ),
+            Step(
+                title="At the start",
+                text="At t = 0 every clean estimate is the mean of the data: QGF's two slopes are "
+                "equal. Through all steps there is a ridge already.",
+                sets={"place": -0.5, "time": 0.0},
+                frame="play",
+            ),
+        ),
         plots=(
+            Plot(
+                name="pairs",
+                label="How much the gradients of the median pair differ, over time",
+                caption="A thousand pairs, by method: half of them differ by less. Ridges do not "
+                "show in a median; see the top 1% in Values.",
+                height=330,
+                tab="Typical pair",
+            ),
             Plot(
                 name="jacobians",
                 label="Jacobians of the one-step estimate and of the whole flow over x",
                 caption="How far the estimate moves when x moves. Dotted: 1, which QGF assumes "
-                "everywhere. Grey: where particles are at this time.",
-                span=6,
-                height=360,
-            ),
-            Plot(
-                name="cosine",
-                label="Cosine between guidance at neighbouring points over time",
-                caption="All particles' guidance as one vector, against that of their neighbours: "
-                "1 means that a small step changes nothing. Few large entries decide it.",
-                span=6,
-                height=360,
+                "everywhere. Thin: where particles are at this time.",
+                height=340,
+                tab="Jacobians",
             ),
             Plot(
                 name="cost",
                 label="Network passes per action and measured time",
                 caption="Passes as if field and critic were networks; milliseconds for 1,000 "
-                "particles of the closed-form field, measured once, here.",
+                "particles of the closed-form field: medians of five runs, here and now.",
                 height=230,
                 tab="Cost",
             ),
@@ -298,6 +346,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         predict=predict,
         defaults={
             "time": 0.5,
+            "place": 0.6,
             "distance": 0.02,
             "preset": "B",
             "n_steps": 10,

@@ -6,169 +6,89 @@ from typing import Any
 import numpy as np
 
 from intuitive.qgf.experiments import frontier
-from intuitive.qgf.experiments.frontier import SWEPT, Compared, FrontierParams
-from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
-from intuitive.qgf.sweep import COMPARED, Front, Sweep, best_at, least_kl
+from intuitive.qgf.experiments.frontier import Compared, FrontierParams
+from intuitive.qgf.guidance import ESTIMATOR_NAMES
+from intuitive.qgf.sweep import COMPARED, Sweep, best_at, least_kl
 from intuitive.qgf.trimodal import PRESETS
 
 from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
+    Timeline,
     View,
-    chosen,
     fixed,
-    number,
     percent,
 )
 from . import styles
+from .frontier_scene import Picture, told_weight
+from .styles import distance, reading
 
-# ------------------------------------------------------------------------------------- figures
-
-
-FARTHEST = 4.0  # nats; what lies farther from the data is left to the table
-BELOW = 0.5  # of the possible gain, shown below the return of the data
+PACE_MS = 900
 
 
-def _returns(sweep: Sweep) -> tuple[float, float]:
-    """Limits of the return's axis: from somewhat below the data's to the best."""
-    least, most = float(sweep.by_return.true_return[0]), float(sweep.by_return.true_return[-1])
-    return least - BELOW * (most - least), most + 0.06 * (most - least)
-
-
-def _curve(
-    estimator: str, x: np.ndarray, y: np.ndarray, shown: np.ndarray, chosen: str
-) -> dict[str, Any]:
-    """One estimator's curve, thicker if it is the chosen one."""
-    look = styles.ESTIMATOR_STYLES[estimator]
-    here = estimator == chosen
-    return {
-        "type": "scatter",
-        "x": [float(v) if s else None for v, s in zip(x, shown, strict=True)],
-        "y": y.round(4),
-        "mode": "lines+markers",
-        "line": look.line(3.5 if here else 1.5),
-        "marker": look.marker(9 if here else 6),
-        "name": ESTIMATOR_NAMES[estimator],
-        "hovertemplate": f"{ESTIMATOR_NAMES[estimator]}: %{{y:.3f}}<extra></extra>",
-    }
-
-
-def front_figure(sweep: Sweep, estimator: str, place: int) -> theme.Figure:
-    """Return over KL from the data.
+def weight_figure(sweep: Sweep, estimator: str, low: float, high: float) -> theme.Figure:
+    """Return over the guidance weight, with the exact tilt at the same weight.
 
     Args:
         sweep: the estimators over the weight.
-        estimator: the one looked at.
-        place: of the weight looked at, in `sweep.weights`.
+        estimator: the chosen one.
+        low, high: ends of the axis; what earns less stands at the lower end as a triangle.
     """
-    low, high = _returns(sweep)
-    front = sweep.by_return
-    near = front.kl <= 1.2 * FARTHEST
-    kl = [*front.kl[near].round(4).tolist(), FARTHEST]
-    best = [*front.true_return[near].round(4).tolist(), float(front.true_return[near][-1])]
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "x": [*kl, kl[-1], 0, kl[0]],
-            "y": [*best, high, high, best[0]],
-            "mode": "lines",
-            "line": {"width": 0},
-            "fill": "toself",
-            "fillcolor": "rgba(127,127,127,0.18)",
-            "hoverinfo": "skip",
-            "name": "impossible",
-        },
-        {
-            "type": "scatter",
-            "x": kl,
-            "y": best,
-            "mode": "lines",
-            "line": {"color": theme.GREEN, "width": 3},
-            "hoverinfo": "skip",
-            "name": "front (tilts)",
-        },
-    ]
-    chosen = next(curve for curve in sweep.curves if curve.estimator == estimator)
-    traces += [
-        _curve(
-            curve.estimator,
-            curve.kl_to_bc.round(4),
-            curve.true_return,
-            curve.kl_to_bc <= FARTHEST,
-            estimator,
-        )
-        for curve in sweep.curves
-    ]
-    x = [float(sweep.by_critic.kl[place]), float(chosen.kl_to_bc[place])]
-    y = [float(sweep.by_critic.true_return[place]), float(chosen.true_return[place])]
-    traces.append(
-        {
-            "type": "scatter",
-            "x": x,
-            "y": y,
-            "mode": "lines+markers",
-            "line": {"color": theme.GREY, "width": 1.5, "dash": "dot"},
-            "marker": {
-                "size": 16,
-                "symbol": ["star-open", "circle-open"],
-                "color": [theme.GREEN, styles.ESTIMATOR_STYLES[estimator].colour],
-                "line": {"width": 2.5},
-            },
-            "showlegend": False,
-            "hoverinfo": "skip",
-        }
-    )
-    return theme.figure(
-        traces,
-        x="KL from the data (nats)",
-        y="mean true return",
-        x_range=(0, FARTHEST),
-        y_range=(low, high),
-        showlegend=True,
-        margin={"t": 96},
-    )
-
-
-def weight_figure(sweep: Sweep, estimator: str, place: int) -> theme.Figure:
-    """Return over the guidance weight, with the exact tilt at the same weight."""
-    low, high = _returns(sweep)
     weights = np.array(sweep.weights)
-    everywhere = np.ones(len(weights), dtype=bool)
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "x": weights,
-            "y": sweep.by_critic.true_return.round(4),
-            "mode": "lines",
-            "line": {"color": theme.GREEN, "width": 3},
-            "hoverinfo": "skip",
-        }
-    ]
-    traces += [
-        _curve(
-            curve.estimator,
-            weights,
-            np.clip(curve.true_return, 3 * low - 2 * high, None),  # off the plot, but no farther
-            everywhere,
-            estimator,
+    curves = [("exact tilt", sweep.by_critic.true_return, theme.GREEN, 3.0, 1.0)]
+    for curve in sorted(sweep.curves, key=lambda c: c.estimator == estimator):
+        strong = curve.estimator == estimator
+        name = ESTIMATOR_NAMES[curve.estimator]
+        look = (theme.GREY, 3.5, 1.0) if strong else (theme.GREY, 1.2, 0.6)
+        curves.append((name, curve.true_return, *look))
+    traces: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    gap, free = (high - low) * 0.055, high
+    for name, earned, colour, width, opacity in sorted(curves, key=lambda c: -c[1][-2]):
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": weights,
+                "y": np.clip(earned, low, None).round(4),
+                "line": {"color": colour, "width": width},
+                "marker": {
+                    "color": colour,
+                    "size": 8 if width > 3 else 5,
+                    "symbol": ["triangle-down" if v < low else "circle" for v in earned],
+                },
+                "opacity": opacity,
+                "name": name,
+                "hovertemplate": f"{name}: %{{y:.2f}}<extra></extra>",
+            }
         )
-        for curve in sweep.curves
-    ]
+        free = min(free - gap, max(float(earned[-2]), low))
+        notes.append(
+            {
+                "x": float(np.log10(weights[-1])),
+                "y": free,
+                "text": name,
+                "xanchor": "left",
+                "xshift": 8,
+                "showarrow": False,
+                "font": {"size": 14 if width > 3 else 12},
+            }
+        )
     return theme.figure(
         traces,
         x="guidance weight w",
         y="mean true return",
-        x_range=(np.log10(weights[0]) - 0.05, np.log10(weights[-1]) + 0.05),
+        x_range=(np.log10(weights[0]) - 0.05, np.log10(weights[-1]) + 0.5),
         y_range=(low, high),
         xaxis={"type": "log", "tickvals": [0.1, 1, 10]},
-        margin={"t": 96},
-        shapes=[theme.line(x=sweep.weights[place], colour=theme.GREY)],
+        annotations=notes,
     )
 
 
@@ -176,61 +96,20 @@ def weight_figure(sweep: Sweep, estimator: str, place: int) -> theme.Figure:
 
 
 def present(found: Compared) -> View:
-    sweep, place, curve = found.sweep, found.place, found.curve
-    front = sweep.by_return
-    name, weight = ESTIMATOR_NAMES[found.estimator], sweep.weights[place]
-    kl, got = float(curve.kl_to_bc[place]), float(curve.true_return[place])
-    tilt_kl, tilt_got = float(sweep.by_critic.kl[place]), float(sweep.by_critic.true_return[place])
-    rows = tuple(
-        (
-            ESTIMATOR_NAMES[c.estimator],
-            fixed(c.true_return[place], 3),
-            fixed(c.critic[place], 3),
-            number(c.kl_to_bc[place]),
-            fixed(best_at(front, float(c.kl_to_bc[place])), 3),
-            fixed(least_kl(front, float(c.true_return[place]))),
-            percent(c.off_mode[place]),
-        )
-        for c in sweep.curves
-    )
-    tilt_row = (
-        "exact tilt, same w",
-        fixed(tilt_got, 3),
-        fixed(sweep.by_critic.critic[place], 3),
-        number(tilt_kl),
-        fixed(best_at(front, tilt_kl), 3),
-        fixed(least_kl(front, tilt_got)),
-        "–",
-    )
+    sweep, picture = found.sweep, Picture(found)
+    first, last = (told_weight(sweep.weights[place]) for place in (0, -1))
+    curve = partial(weight_figure, sweep, found.estimator, picture.low, picture.high)
     return View(
         summary=(
-            f"Preset {found.params.preset}, {name} at w = {chosen(weight)}: return "
-            f"{fixed(got)} at {fixed(kl, unit='nats')} from the data. The exact tilt at this w has "
-            f"{fixed(tilt_got)} at {fixed(tilt_kl, unit='nats')}, and {_verdict(front, kl, got)}."
+            f"Preset {found.params.preset}, T = {found.params.n_steps}: "
+            f"{len(sweep.curves)} methods over w from {first} to {last}, "
+            f"{sweep.params.n_particles} particles each, seed {found.params.seed}; "
+            f"{ESTIMATOR_NAMES[found.estimator]} is followed."
         ),
-        figures={
-            "front": front_figure(sweep, found.estimator, place),
-            "over_weight": partial(weight_figure, sweep, found.estimator, place),
-        },
-        readouts=(
-            Readout("return", fixed(got, 3)),
-            Readout("KL from the data", fixed(kl, unit="nats")),
-            styles.stability(
-                float(sweep.stability[place]), ascends=ESTIMATORS[found.estimator].ascends
-            ),
-        ),
-        table=Table(
-            (
-                f"w = {chosen(weight)}",
-                "true return",
-                "critic's Q",
-                "KL from the data (nats)",
-                "most return at this KL",
-                "least KL for this return",
-                "off every mode",
-            ),
-            (*rows, tilt_row),
-        ),
+        timeline=Timeline(frames=picture.frames(), axis="weight w", start=0, pace_ms=PACE_MS),
+        figures={"over_weight": curve},
+        readouts=picture.readouts(0),
+        table=_table(sweep),
         code=styles.code(
             "frontier",
             found.params,
@@ -239,17 +118,40 @@ def present(found: Compared) -> View:
     )
 
 
-def _verdict(front: Front, kl: float, got: float) -> str:
-    """What the front says of a return at a distance."""
-    nothing, needed = float(front.true_return[0]), least_kl(front, got)
-    if got < nothing:
-        return f"doing nothing has {fixed(nothing)}"
-    if needed > kl:  # no sample can: its distance was counted in bins
-        return (
-            f"{fixed(got)} takes at least {fixed(needed, unit='nats')}: bins of σ/3 are too wide "
-            "for so narrow a sample"
-        )
-    return f"{fixed(needed, unit='nats')} would do for {fixed(got)}"
+def _table(sweep: Sweep) -> Table:
+    """Every method at every weight."""
+    front, rows = sweep.by_return, []
+    for place, w in enumerate(sweep.weights):
+        parts = [
+            (ESTIMATOR_NAMES[c.estimator], c.true_return, c.critic, c.kl_to_bc, c.off_mode)
+            for c in sweep.curves
+        ]
+        tilt = sweep.by_critic
+        parts.append(("exact tilt", tilt.true_return, tilt.critic, tilt.kl, None))
+        for name, earned, critic, kl, off in parts:
+            rows.append(
+                (
+                    told_weight(w),
+                    name,
+                    reading(earned[place]),
+                    reading(critic[place]),
+                    distance(kl[place]),
+                    fixed(best_at(front, float(kl[place])), 3),
+                    fixed(least_kl(front, float(earned[place]))),
+                    "–" if off is None else percent(off[place]),
+                )
+            )
+    header = (
+        "w",
+        "method",
+        "true return",
+        "critic's Q",
+        "KL from the data, nats",
+        "most return at this KL",
+        "least KL for this return",
+        "off every mode",
+    )
+    return Table(header, tuple(rows))
 
 
 def _qgf_and_the_front() -> tuple[int, str]:
@@ -297,14 +199,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     controls = (
         Choice(
             name="estimator",
-            label="Estimator",
+            label="Follow",
             options={name: ESTIMATOR_NAMES[name] for name in COMPARED},
-        ),
-        Range(
-            name="weight",
-            label="Guidance weight w",
-            values=SWEPT,
-            texts=tuple(map(chosen, SWEPT)),
         ),
         Choice(
             name="preset", label="Preset", options=styles.PRESET_NAMES, sets=brought, heavy=True
@@ -320,23 +216,55 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         params=FrontierParams,
         compute=frontier.run,
         present=present,
+        hero=Hero(
+            label="Mean true return against KL from the data, for each method over the weight w, "
+            "and the frontier that no distribution crosses"
+        ),
         controls=controls,
+        steps=(
+            Step(
+                title="Turn up w",
+                text="Each dot is a method; w grows from frame to frame. Nothing can rise above "
+                "the green edge. Watch the strong dot, until steps of ascent become too long.",
+                sets={"estimator": "qgf"},
+                frame="play",
+            ),
+            Step(
+                title="Read one weight",
+                text="At w = 1: what does the strong dot earn, how far from the data, and for how "
+                "many nats could the same be had?",
+                sets={"estimator": "qgf"},
+                frame="w = 1",
+            ),
+            Step(
+                title="Keep the derivative",
+                text="flow-DPS keeps the derivative that QGF drops and weighs it by (1 − t)/t. At "
+                "w = 1 it earns less and stays nearer to the edge.",
+                sets={"estimator": "flow_dps"},
+                frame="w = 1",
+            ),
+            Step(
+                title="Ask the noise",
+                text="OOD climbs the bump that no return pays. From some w on its dot leaves the "
+                "picture; the arrow says how far it is.",
+                sets={"estimator": "ood"},
+                frame="w = 1",
+            ),
+            Step(
+                title="No error",
+                text="Preset A, a critic without error: at w = 0.22 OOD earns about as much as QGF "
+                "and stays nearer to the data. From w = 1 on QGF earns more.",
+                sets={"preset": "A", "estimator": "ood"},
+                frame="w = 0.22",
+            ),
+        ),
         plots=(
             Plot(
-                name="front",
-                label="Mean true return against KL from the data, for each estimator over w",
-                caption="Each curve follows one estimator from small to large w. Nothing can lie "
-                "in the grey area: the tilts of the data by the return are its edge. Star: the "
-                "exact tilt at this w; circle: the estimator. KL is counted in bins of σ/3, which "
-                f"reads low when samples collapse; beyond {chosen(FARTHEST)} nats, see Values.",
-                height=440,
-            ),
-            Plot(
                 name="over_weight",
-                label="Mean true return over the guidance weight",
-                caption="The same curves over w. Green: the exact tilt. The same w means something "
-                "else to every estimator.",
-                height=400,
+                label="Mean true return over the guidance weight, by method",
+                caption="The same curves over w. Green: the exact tilt. Triangles: out of sight. "
+                "The same w means something else to every method.",
+                height=380,
                 tab="Over the weight",
             ),
         ),
@@ -344,7 +272,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         defaults={
             **first,
             "estimator": "qgf",
-            "weight": 1.0,
             "n_steps": 20,
             "seed": 0,
             **values,

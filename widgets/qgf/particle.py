@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.exercise import GuidedStep
 from intuitive.qgf.experiments import particle
-from intuitive.qgf.experiments.particle import ParticleParams, ParticleResult, Swarm
+from intuitive.qgf.experiments.particle import ParticleParams, ParticleResult, Swarm, Yours
 from intuitive.qgf.trimodal import PRESETS
 
 from ..kit import (
@@ -25,14 +27,15 @@ from ..kit import (
 )
 from . import styles
 from .particle_figures import Picture
+from .particle_words import signed
 
 METHODS = {
     "bc": "unguided",
-    "ood": "OOD: ask at the particle",
-    "qgf": "QGF: ask at the estimate",
+    "ood": "OOD: at particle",
+    "qgf": "QGF: at estimate",
 }
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-PACE_MS = 340
+PACE_MS = 420
 
 
 def present(result: ParticleResult) -> View:
@@ -48,12 +51,13 @@ def present(result: ParticleResult) -> View:
         if params.estimator != "bc" and stability > STABILITY_LIMIT
         else ""
     )
+    guided = f"w = {chosen(params.weight)}, peak at {fixed(params.peak)}, "
     return View(
         summary=(
             f"Preset {params.preset}, {styles.SHORT_NAMES[params.estimator]}, "
-            f"w = {chosen(params.weight)}, T = {params.n_steps}, peak at {fixed(params.peak)}: "
+            f"{guided if picture.asks else ''}T = {params.n_steps}: "
             f"{who} by a particle from {fixed(params.start)} and {params.n_particles} others."
-            f"{warning}"
+            f"{warning}{_said_of(result.yours)}"
         ),
         timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
         related={"estimate": ("asked",), "asked": ("estimate",), "particle": ("start",)},
@@ -61,6 +65,15 @@ def present(result: ParticleResult) -> View:
         table=_table(result, {name: result.ghost_swarms[name] for name in picture.ghosts}),
         code=styles.code("particle", params, "(found.walk.x[-1], found.swarm.shares)"),
     )
+
+
+def _said_of(yours: Yours | None) -> str:
+    """What came of the reader's own step; where it ends is told when it has been played."""
+    if yours is None:
+        return ""
+    if yours.fault:
+        return f" Your step: {yours.fault}"
+    return f" Dotted: the same particle by your guided_step, with {yours.swarm.shape[1]} others."
 
 
 def _table(result: ParticleResult, beside: Mapping[str, Swarm]) -> Table:
@@ -113,37 +126,168 @@ PREDICT = Predict(
 )
 
 
+def _share_of_the_deceived() -> tuple[int, str]:
+    """Preset C: the share in the mode with the peak, guided and unguided."""
+    found = particle.run(ParticleParams(**_preset("C"), preset="C", n_particles=4000))
+    peak = found.peak_mode
+    share, alone = found.swarm.shares[peak], found.ghost_swarms["bc"].shares[peak]
+    right = 2 if share < 0.5 * alone else 1 if share < 0.7 else 0
+    slope = found.walk.slope[0]
+    return right, (
+        f"{percent(share)} do; unguided it is {percent(alone)}. At t = 0 every clean estimate is "
+        f"the mean of the data, {fixed(found.walk.estimate[0])}. There the narrow peak cannot be "
+        f"felt and the broad hill can: the slope is {signed(slope)}, and the whole swarm goes the "
+        "wrong way."
+    )
+
+
+DECEIVED = Predict(
+    question=(
+        "Another critic, without any error: a narrow high peak on the lowest mode, −0.8, and a "
+        "broad low hill on the highest, 0.8. QGF asks at the clean estimate, w = 4, T = 20. Which "
+        "share of the particles ends in the mode of the high peak?"
+    ),
+    choices=("nearly all", "about a third, as without a critic", "hardly any"),
+    answer=_share_of_the_deceived,
+)
+
+
 def _preset(name: str) -> dict[str, Any]:
     preset = PRESETS[name]
-    return {"peak": preset.peak, "weight": preset.weight, "n_steps": preset.n_steps}
+    settings = {"peak": preset.peak, "bump": preset.bump_position, "weight": preset.weight}
+    return {**settings, "n_steps": preset.n_steps}
 
 
-def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+UNGUIDED = (
+    Step(
+        title="The data",
+        text="Three hills at the right: what the teachers did. Each is a habit, a third of all "
+        "actions. The policy has learned to end in one of them; its noise decides in which.",
+        sets={"estimator": "bc"},
+        frame="first",
+    ),
+    Step(
+        title="Let it flow",
+        text="No critic yet. A particle always heads for its clean estimate: the mean of all that "
+        "it can still become. Watch how late the swarm parts.",
+        sets={"estimator": "bc"},
+        frame="play",
+    ),
+    Step(
+        title="Another start",
+        text="From 0.8 the particle ends in another hill. Drag its start up and down: where do "
+        "the borders lie?",
+        sets={"estimator": "bc", "start": 0.8},
+        frame="last",
+    ),
+)
+GUIDED = (
+    Step(
+        title="Unguided",
+        text="The same particle without a critic: it drifts away from 0.8.",
+        sets={"estimator": "bc"},
+        frame="play",
+    ),
+    Step(
+        title="Ask at the particle",
+        text="OOD, “out of distribution”, asks the critic about the noisy action itself. It stands "
+        "at a* and the critic says: stay. Follow the dashed ray: where does that height lead?",
+        sets={"estimator": "ood"},
+        frame="play",
+    ),
+    Step(
+        title="Ask at the estimate",
+        text="QGF: same particle, same critic. It first jumps to the clean estimate and asks "
+        "there. Compare the slopes.",
+        sets={"estimator": "qgf"},
+        frame="play",
+    ),
+    Step(
+        title="A peak in a gap",
+        text="Now the peak lies where no data are. Guess where they end, then play; drag the "
+        "golden point to either side.",
+        sets={"estimator": "qgf", "peak": -0.6},
+        frame="first",
+    ),
+)
+FAILURES = (
+    Step(
+        title="The mean deceives",
+        text="The particle starts beside the high peak. Look where its clean estimate lies, and "
+        "which way the critic slopes there.",
+        sets={"preset": "C", "estimator": "qgf", "start": -0.9},
+        frame="play",
+    ),
+    Step(
+        title="A bump in the noise",
+        text="This critic has learned a bump where no data are. Noisy actions come by there, and "
+        "OOD asks about those. No return pays for it.",
+        sets={"preset": "B", "estimator": "ood", "start": -1.2},
+        frame="play",
+    ),
+    Step(
+        title="The same bump, QGF",
+        text="Clean estimates never come near the bump: QGF does not see it. Drag the hollow "
+        "golden point nearer to the data.",
+        sets={"preset": "B", "estimator": "qgf", "start": -1.2},
+        frame="play",
+    ),
+    Step(
+        title="Steps too long",
+        text="Guidance is gradient ascent with step w/T. With w = 8 and T = 10 it jumps over the "
+        "peak, there and back. Raise T under More controls.",
+        sets={"preset": "B", "estimator": "qgf", "weight": 8.0, "n_steps": 10},
+        frame="play",
+    ),
+)
+ABOUT = {  # what the steps speak of, and the state it begins in
+    "unguided": (UNGUIDED, {"estimator": "bc", "start": -0.6}),
+    "guided": (GUIDED, {}),
+    "failure": (FAILURES, {"preset": "C", **_preset("C"), "start": -0.9}),
+}
+
+
+def explorer(
+    about: str = "guided",
+    *,
+    yours: GuidedStep | None = None,
+    predict: Predict | None = None,
+    **values: Any,
+) -> Explorer:
     """One particle's way from noise to action, stage by stage, and the swarm around it.
 
     Args:
+        about: "unguided", "guided" or "failure": what the steps speak of.
+        yours: a `guided_step` of the reader's own, drawn beside the package's.
         predict: a question asked before the sliders unlock, such as `PREDICT`.
         values: first control values, such as `estimator="ood"` or `start=0.8`.
+
+    Raises:
+        ValueError: an unknown `about`.
     """
+    if about not in ABOUT:
+        raise ValueError(f"about={about!r}: choose one of {', '.join(ABOUT)}.")
+    steps, begin = ABOUT[about]
     first = dataclasses.asdict(ParticleParams(start=0.8))
     return Explorer(
         name="qgf_particle",
         title="One particle and its swarm",
         params=ParticleParams,
-        compute=particle.run,
+        compute=partial(particle.run, yours=yours),
         present=present,
         hero=Hero(
             label="One particle and its swarm between noise and action, the data, and the critic"
         ),
         controls=(
-            Choice(name="estimator", label="Where the critic is asked", options=METHODS),
-            Range(name="peak", label="Critic's peak a*", min=-2.4, max=2.4, step=0.05),
+            Choice(name="estimator", label="Ask the critic", options=METHODS),
+            Range(name="peak", label="Peak a*", min=-2.4, max=2.4, step=0.05),
             Range(
                 name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))
             ),
             Range(
                 name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05, more=True
             ),
+            Range(name="bump", label="Critic's bump", min=-2.4, max=2.4, step=0.05, more=True),
             Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30), more=True),
             Choice(
                 name="preset",
@@ -156,43 +300,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Range(name="n_particles", label="Particles", values=(50, 100, 200, 400), more=True),
             Range(name="seed", label="Seed", min=0, max=20, more=True),
         ),
-        steps=(
-            Step(
-                title="Unguided",
-                text="Unguided: every particle heads for the mean of what its noise can still "
-                "become. Watch when they choose among the three modes.",
-                sets={"estimator": "bc"},
-                frame="play",
-            ),
-            Step(
-                title="Ask at the particle",
-                text="OOD: the same particle stands at a* from the start, and the critic says so. "
-                "Follow the dashed ray: where does that height lead?",
-                sets={"estimator": "ood"},
-                frame="play",
-            ),
-            Step(
-                title="Ask at the estimate",
-                text="QGF: same particle, same critic. It first jumps to the clean estimate and "
-                "asks there. Compare the slopes.",
-                sets={"estimator": "qgf"},
-                frame="play",
-            ),
-            Step(
-                title="A peak in a gap",
-                text="Now the peak lies in a gap of the data. Guess where they end, then play; "
-                "drag the golden point to either side.",
-                sets={"estimator": "qgf", "peak": -0.6},
-                frame="first",
-            ),
-            Step(
-                title="Deceive it",
-                text="Deceive it: the best action is the narrow peak below, but all estimates "
-                "begin at the mean of the data. Which way is the slope there?",
-                sets={"preset": "C", **_preset("C"), "estimator": "qgf", "start": -0.9},
-                frame="play",
-            ),
-        ),
-        defaults={**first, **values},
+        steps=steps,
+        defaults={**first, **begin, **values},
         predict=predict,
     )

@@ -3,7 +3,7 @@
 Time runs from left (noise) to right (action), position upwards. At the right edge stand the hills
 of the data and, upright, the critic, so that a height means one position everywhere. A step of the
 flow is told in five stages: a jump to where the critic is asked, the question, the slope, the slope
-carried back, and the step. Of more than `TOLD` steps only that many are told in stages.
+carried back, and the step. The first step and one on the way are told so, the others just taken.
 
 Nothing tells where the swarm ends before the last frame, and no method is drawn beside one that
 comes before it in the lesson: unguided, OOD, QGF.
@@ -39,12 +39,15 @@ from .styles import SHORT_NAMES as SHORT
 
 Number = int | float
 
-WIDTH, HEIGHT = 1000, 460
-LEFT, RIGHT, TOP, BOTTOM = 48, 640, 32, 424  # of the part where time runs
-HILL = 62  # width of a hill
-CRITIC_LEFT, CRITIC_RIGHT = 778, 876
+WIDTH, HEIGHT = 1000, 436
+LEFT, RIGHT, TOP, BOTTOM = 48, 640, 32, 402  # of the part where time runs
+HILL = 34  # width of a hill of the data
+TALLEST = 3.2  # the exact tilt is drawn up to so many hills wide
+NAMES = RIGHT + 1 + HILL * TALLEST + 4  # of the modes, right of all hills
+CRITIC_LEFT, CRITIC_RIGHT = 794, 886
 DEPTH = 5.0  # of the critic below its top in sight
-TOLD = 10  # steps that are told in stages
+TOLD = (0, 0.4)  # times of the steps that are told in stages
+CORNERS = 10  # of a coarse path
 N_ROADS, N_TRAILS = 48, 30  # particles of the swarm whose path is drawn
 ROOM = Box(2, 2, WIDTH - 2, HEIGHT - 2)
 STAGES = ("jump", "ask", "slope", "carry", "step")
@@ -59,8 +62,7 @@ class Picture:
         self.asks, self.reach, self.ghosts = self.say.asks, self.say.reach, self.say.ghosts
         self.n_steps = self.params.n_steps
         self._moved: dict[tuple[int, str], list[Mark]] = {}
-        count = min(self.n_steps, TOLD)
-        self.told = {round(i * self.n_steps / count) for i in range(count)}
+        self.told = {round(t * self.n_steps) for t in TOLD}
 
     # ------------------------------------------------------------------------------- places
 
@@ -96,10 +98,10 @@ class Picture:
 
     def way(self, positions, upto: int, *, coarse: bool = False) -> str:
         """Paths up to a step; what has not been walked yet lies folded at the end, so that two
-        times blend. A coarse one has a corner at `TOLD` times at most."""
+        times blend. A coarse one has `CORNERS` corners at most."""
         corners = self.n_steps
         if coarse:
-            corners = min(corners, TOLD)
+            corners = min(corners, CORNERS)
         ks = np.minimum(np.arange(corners + 1) * self.n_steps // corners, upto)
         xs = np.rint(self.x(ks / self.n_steps)).astype(int)
         ys = np.rint(self.ys(positions[ks])).astype(int).reshape(len(ks), -1)
@@ -115,7 +117,7 @@ class Picture:
     @cached_property
     def ground(self) -> tuple[Mark, ...]:
         """Axes, roads, hills, critic, the peak's handle, and their names."""
-        result, marks = self.result, []
+        marks = []
         for at in np.arange(-3, 4) * (1.0 if self.reach > 3 else 0.8):
             y = self.y(at)
             width = 1.2 if at == 0 else 0.6
@@ -127,21 +129,38 @@ class Picture:
             marks.append(self._tick(f"time:{at}", text, self.x(at), BOTTOM + 22, "middle"))
         marks.append(self._tick("position", "position ↑", 8, 18, "start"))
         marks.append(self._tick("data", "data", RIGHT + 4, 18, "start"))
-        marks.append(
-            self._tick("critic's name", "critic Q →", CRITIC_LEFT, 18, "start", "gold", True)
-        )
         marks += self._roads()
         marks += self._hills()
         edge = {"stroke": "faint", "width": 1}
         marks.append(Line(key="edge", x=RIGHT, y=TOP, x2=RIGHT, y2=BOTTOM, **edge))
-        marks.append(
-            Line(key="critic's foot", x=CRITIC_LEFT, y=TOP, x2=CRITIC_LEFT, y2=BOTTOM, **edge)
-        )
+        return (*marks, *self._critic(), *self._peak()) if self.asks else tuple(marks)
+
+    def _critic(self) -> list[Mark]:
+        """The critic, upright, and where the exact tilt by it would put the data's mass."""
+        result = self.result
         low, _ = self.critic_sight
         seen = (np.abs(result.grid) <= self.reach) & (result.critic >= low)
         places = np.linspace(*result.grid[seen][[0, -1]], 81)
         critic = np.interp(places, result.grid, result.critic)
-        marks.append(
+        near = np.abs(result.grid[:, None] - np.array(result.means)).min(1) < 4 * result.std
+        tall = np.minimum(result.tilted / result.density.max(), TALLEST)
+        shown = np.flatnonzero(near & (np.abs(result.grid) <= self.reach))
+        foot = {"x": CRITIC_LEFT, "y": TOP, "x2": CRITIC_LEFT, "y2": BOTTOM}
+        return [
+            self._tick("critic's name", "critic Q →", CRITIC_LEFT, 18, "start", "gold", True),
+            self._tick("tilt's name", "exact tilt", RIGHT + 44, 18, "start", "green", True),
+            Line(key="critic's foot", stroke="faint", width=1, **foot),
+            Path.through(
+                RIGHT + 1 + HILL * tall[shown],
+                self.ys(result.grid[shown]),
+                key="tilt",
+                stroke="green",
+                width=1.8,
+                layer=2,
+                link="tilt",
+                words="The exact tilt: where a perfect sampler of data times e^(wQ) would put the "
+                "mass of the hills.",
+            ),
             Path.through(
                 [self.critic_x(value) for value in critic],
                 self.ys(places),
@@ -150,9 +169,8 @@ class Picture:
                 width=2.5,
                 link="critic",
                 words="The critic, upright: how good it thinks an action at this height.",
-            )
-        )
-        return (*marks, *self._peak())
+            ),
+        ]
 
     def _tick(self, key, text, x, y, anchor, fill="faint", bold=False) -> Words:
         look = {"anchor": anchor, "fill": fill, "bold": bold, "size": 13}
@@ -163,6 +181,7 @@ class Picture:
         x, y = self.critic_x(self.say.critic_at(peak)) + 13, self.y(peak)
         level = {"stroke": "gold", "width": 1.2, "dash": "2 5", "opacity": 0.9}
         return (
+            *self._bump(),
             Line(key="level", x=LEFT, y=y, x2=x, y2=y, **level),
             Circle(
                 key="peak",
@@ -181,6 +200,23 @@ class Picture:
             self._tick(
                 "peak's name", f"a* = {fixed(peak)}", x + 14, y + 4.5, "start", "gold", True
             ),
+        )
+
+    def _bump(self) -> tuple[Mark, ...]:
+        """The handle of the critic's second hill, where it has one that stands alone."""
+        if not self.result.params.flow.bump_height:
+            return ()
+        bump = self.params.bump
+        x, y = self.critic_x(self.say.critic_at(bump)) + 13, self.y(bump)
+        if abs(y - self.y(self.params.peak)) < 24:
+            return ()
+        paid = "the return pays for it too" if self.params.flow.bump_real else "no return pays it"
+        words = f"The critic's second hill is at {fixed(bump)}; {paid}. Drag it up or down."
+        look = {"r": 8, "fill": "page", "stroke": "gold", "width": 2, "label": "↕", "size": 12}
+        look |= {"link": "bump", "words": words, "drag": self.drag("bump"), "layer": 6}
+        return (
+            Circle(key="bump", x=x, y=y, **look),
+            self._tick("bump's name", "bump", x + 13, y + 4.5, "start", "gold"),
         )
 
     def _roads(self) -> list[Mark]:
@@ -212,7 +248,7 @@ class Picture:
             )
             look = {"fill": colour, "bold": True}
             name = self._tick(
-                f"mode:{mode}", chosen(mean), RIGHT + HILL + 8, self.y(mean) - 4, "start", **look
+                f"mode:{mode}", chosen(mean), NAMES, self.y(mean) - 3, "start", **look
             )
             marks.append(name)
         return marks
@@ -274,6 +310,7 @@ class Picture:
                     marks.append(Path(key=f"trail:{mode}", d=d, **look))
             for name, ghost in self.ghosts.items():
                 marks += self._ghost(name, ghost, now)
+        marks += self._yours(now)
         own = {"link": "particle", "words": self.say.particle(now)}
         d = self.way(self.walk.x, now)
         marks.append(Path(key="path", d=d, stroke="ink", width=3, layer=3, **own))
@@ -294,8 +331,8 @@ class Picture:
                 y, colour = self.y(self.result.means[mode]), MODE_NAMES[mode]
                 look = {"fill": colour, "stroke": "page", "corner": 2, "layer": 2}
                 look |= {"link": f"mode:{mode}", "words": self.say.mode(mode)}
-                size = {"w": max(HILL * share, 3), "h": 10}
-                marks.append(Rectangle(key=f"share:{mode}", x=RIGHT + 1, y=y - 5, **size, **look))
+                size = {"w": max(HILL * len(swarm.shares) * share, 3), "h": 7}
+                marks.append(Rectangle(key=f"share:{mode}", x=RIGHT + 1, y=y - 3.5, **size, **look))
         return marks
 
     def _cloud(self, now: int, stage: str) -> Swarm:
@@ -326,6 +363,20 @@ class Picture:
         return [
             Path(key=link, d=d, width=2, dash="6 4", layer=2, **own),
             Circle(key=f"{link}:now", x=x, y=y, r=5, fill="page", width=2, layer=3, **own),
+        ]
+
+    def _yours(self, now: int) -> list[Mark]:
+        """The particle as the reader's own step moves it."""
+        yours = self.result.yours
+        if yours is None or yours.fault:
+            return []
+        at = float(yours.x[now])
+        words = f"The same particle by your guided_step stands at {fixed(at)}."
+        own = {"link": "yours", "words": words, "stroke": "ink"}
+        x, y, d = self.x(now / self.n_steps), self.y(at), self.way(yours.x, now)
+        return [
+            Path(key="yours", d=d, width=2.5, dash="2 5", layer=4, **own),
+            Circle(key="yours:now", x=x, y=y, r=5, fill="page", width=2.5, layer=5, **own),
         ]
 
     # ------------------------------------------------------------------------------- the stages
@@ -460,7 +511,7 @@ class Picture:
         bold = {"bold": True}
         if stage == "actions":
             for mode, share in enumerate(self.result.swarm.shares):
-                at = (RIGHT + HILL + 8, self.y(self.result.means[mode]) + 13, "start")
+                at = (NAMES, self.y(self.result.means[mode]) + 13, "start")
                 look = {"fill": MODE_NAMES[mode], "size": 15 if share > 0.5 else 13}
                 labels.put(f"share's name:{mode}", percent(share), (at,), **look, **bold)
             if self.result.swarm.off_mode > 0.005:
@@ -516,6 +567,13 @@ class Picture:
                 places = [(x - 12, gy + up, "end") for up in (-8, 18)]
                 places += [(x + 12, gy + up, "start") for up in (-8, 18)]
                 labels.put(f"ghost's name:{name}", SHORT[name], places, fill="grey")
+        yours = self.result.yours
+        if yours is not None and not yours.fault:
+            gy = self.y(yours.x[now])
+            labels.keep_off(Box.around(x, gy, 5))
+            places = [(x - 12, gy + up, "end") for up in (-8, 18, 34, -24)]
+            places += [(x + 12, gy + up, "start") for up in (-8, 18, 34, -24)]
+            labels.put("your name", "yours", places, bold=True)
         return labels.marks
 
     def _lines(self, k: int, depth: int, labels: Labels) -> None:

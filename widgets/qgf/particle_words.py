@@ -10,7 +10,7 @@ from .styles import SHORT_NAMES
 Number = int | float
 
 REACH = {"A": 3.3, "B": 2.6, "C": 2.6}  # positions in sight, up and down
-UNKNOWN = "?"
+UNKNOWN = "play to see"
 BESIDE = {"bc": (), "ood": ("bc",), "qgf": ("ood", "bc")}  # ghosts that do not tell what comes
 
 
@@ -52,7 +52,9 @@ class Account:
             asks = "Where will it ask, and where will they all end?"
             alone = "Which of the three modes will it take?"
             n = self.params.n_particles + 1
-            return f"One particle of {n} starts at {fixed(x)}. {asks if self.asks else alone}"
+            begins = f"One particle of {n} starts at {fixed(x)}. {asks if self.asks else alone}"
+            yours = self.result.yours
+            return yours.fault if yours is not None and yours.fault else begins
         if stage == "actions":
             return self.outcome()
         if stage == "jump" and self.params.estimator == "ood":
@@ -89,31 +91,54 @@ class Account:
     def outcome(self) -> str:
         """Where the particle and the swarm have ended."""
         result, mode = self.result, self.walk.final_mode
+        ends = fixed(float(self.walk.x[-1]))
+        where = "in no mode" if mode < 0 else f"in the mode at {chosen(result.means[mode])}"
+        who = f"{self.method[0].upper() + self.method[1:]}: it ends at {ends}, {where}"
+        yours = result.yours
+        if yours is not None and yours.shares:
+            same = SHORT_NAMES.get(yours.same_as)
+            said = f"yours goes the way of {same}" if same else f"yours at {fixed(yours.x[-1])}"
+            mine, share = (
+                percent(shares[result.peak_mode]) for shares in (yours.shares, result.swarm.shares)
+            )
+            return f"{who}; {said}. In the peak's mode: {share}, of yours {mine}."
+        if not self.asks:
+            shares = ", ".join(map(percent, result.swarm.shares))
+            return f"{who}. Of the swarm {shares} end in the three, from the lowest up."
+        if result.swarm.off_mode > 0.5:
+            return f"{who}, like {percent(result.swarm.off_mode)} of the swarm."
         share = percent(result.swarm.shares[result.peak_mode])
         others = ", ".join(
             f"{SHORT_NAMES[name]} {percent(result.ghost_swarms[name].shares[result.peak_mode])}"
             for name in self.ghosts
         )
         beside = f" ({others})" if others else ""
-        ends = fixed(float(self.walk.x[-1]))
-        who = f"{self.method[0].upper() + self.method[1:]}: it ends at {ends}, "
-        if mode == result.peak_mode:
-            return f"{who}in the peak's mode, as {share} of the swarm do{beside}."
-        where = "in no mode" if mode < 0 else f"in the mode at {chosen(result.means[mode])}"
-        return f"{who}{where}; {share} of the swarm reach the peak's mode{beside}."
+        return f"{who}; {share} of the swarm reach the peak's mode{beside}."
 
     def readouts(self, k: int, stage: str) -> tuple[Readout, ...]:
-        """The numbers beside a frame; what is not known yet is a question mark."""
-        result, end = self.result, stage == "actions"
-        share = percent(result.swarm.shares[result.peak_mode]) if end else UNKNOWN
-        slope = "nobody is asked" if not self.asks else UNKNOWN
-        if self.asks and stage in ("slope", "carry", "step", "actions"):
-            slope = fixed(float(self.walk.slope[k]), sign=True)
+        """The numbers beside a frame; what is not known yet is not told."""
+        result, end, peak = self.result, stage == "actions", self.result.peak_mode
         ends = self.told_at(float(self.walk.x[-1])) if end else UNKNOWN
+        yours = result.yours if result.yours is not None and result.yours.shares else None
+        if not self.asks:
+            shares = " · ".join(map(percent, result.swarm.shares)) if end else UNKNOWN
+            estimate = self.told_at(float(self.walk.estimate[k]))
+            return (
+                Readout("swarm in the modes", shares),
+                Readout("this particle ends at", ends, link="particle"),
+                Readout("clean estimate now", estimate, link="estimate"),
+            )
+        share, slope = UNKNOWN, UNKNOWN
+        if end:
+            share = percent(result.swarm.shares[peak])
+            if yours is not None:
+                share += f", yours {percent(yours.shares[peak])}"
+        if stage in ("slope", "carry", "step", "actions"):
+            slope = fixed(float(self.walk.slope[k]), sign=True)
         return (
-            Readout("swarm in the peak's mode", share, link=f"mode:{result.peak_mode}"),
-            Readout("this particle ends at", ends, link="particle"),
-            Readout("critic's slope where asked", slope, link="slope"),
+            Readout("swarm in the peak's mode", share, link=f"mode:{peak}"),
+            Readout("exact tilt there", percent(result.tilt_shares[peak]), link="tilt"),
+            Readout("slope where asked", slope, link="slope"),
         )
 
     # ------------------------------------------------------------------------------- the words
@@ -141,8 +166,11 @@ class Account:
         return f"The critic's slope {signed(slope)} times w = {w} pushes it by {signed(push)}."
 
     def mode(self, mode: int) -> str:
-        share = percent(self.result.swarm.shares[mode])
-        return f"{share} of the swarm end in the mode at {chosen(self.result.means[mode])}."
+        share, asked = (
+            percent(shares[mode]) for shares in (self.result.swarm.shares, self.result.tilt_shares)
+        )
+        ended = f"{share} of the swarm end in the mode at {chosen(self.result.means[mode])}"
+        return f"{ended}; the exact tilt asks for {asked}." if self.asks else f"{ended}."
 
     # ------------------------------------------------------------------------------- the equations
 

@@ -1,10 +1,11 @@
-"""Policies on the fork world: rollouts live, curves over the weight from the committed runs."""
+"""Policies on the fork world: episodes live, and averages over seeds from the committed runs."""
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +22,40 @@ from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
+    Timeline,
     View,
     chosen,
     fixed,
     percent,
 )
 from . import styles
+from .policies_figures import Picture, at_weight
 from .styles import Style
-
-# ------------------------------------------------------------------------------------- figures
-
 
 MEASURES = {"success": "episodes won", "returns": "mean return"}
 LIMITS = {"success": (0, 1.02), "returns": (-50, 0)}
-REACH = 1.05  # of the plane that is shown
-LOST = "rgba(140,140,140,0.4)"
+METHODS, OVER_WEIGHT = "Methods, five seeds", "Over the weight"  # tabs
+FADED = 0.35  # opacity of what is not looked at
+PACE_MS = 170
+OFFERED = {
+    "bc": "imitation alone",
+    "qgf": "QGF: ask at the estimate",
+    "ood": "OOD: ask at the noisy chunk",
+    "robust_q": "RobustQ: a critic for noisy chunks",
+    "qgf_jacobian": "QGF-Jacobian",
+    "chain": "QGF-chain",
+    "bptt": "BPTT: through the whole chain",
+    "grad_step": "GradStep: climb afterwards",
+    "cfgrl": "CFGRL: a second policy",
+    "best_of_n_4": "best of 4",
+    "best_of_n_16": "best of 16",
+}
 
 
 def style(way: str) -> Style:
@@ -49,121 +64,119 @@ def style(way: str) -> Style:
     return plain._replace(dash="longdashdot") if WAYS[way].n_candidates > 4 else plain
 
 
-def _joined(paths: np.ndarray) -> dict[str, list[float | None]]:
-    """Several paths as one line with gaps, each as far as it moves."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    for path in paths.astype(float).round(3):
-        moving = np.flatnonzero((path != path[-1]).any(1))
-        path = path[: moving[-1] + 2] if len(moving) else path[:1]
-        x += [*path[:, 0].tolist(), None]
-        y += [*path[:, 1].tolist(), None]
-    return {"x": x, "y": y}
+# -------------------------------------------------------------------------- what the tabs show
 
 
-def paths_figure(result: PolicyResult) -> theme.Figure:
-    """Where each way of acting went, side by side; the paying goal is filled."""
-    traces, shapes = [], []
-    layout = theme.columns(
-        [f"{way.label}:<br>{percent(way.success)} won" for way in result.ways],
-        x="",
-        x_range=(-REACH, REACH),
-    )
-    for column, way in enumerate(result.ways):
-        axis = theme.x_axis(column)
-        layout[axis.replace("x", "xaxis")] |= {"scaleanchor": "y", "constrain": "domain"}
-        for won, line in (
-            (False, {"color": LOST, "width": 0.8}),
-            (True, style(way.name).line(1.3)),
-        ):
-            if (way.won == won).any():
-                traces.append(
-                    {
-                        "type": "scatter",
-                        **_joined(way.paths[way.won == won]),
-                        "mode": "lines",
-                        "line": line | {"dash": "solid"},
-                        "xaxis": axis,
-                        "hoverinfo": "skip",
-                    }
-                )
-        for index, (x, y) in enumerate(result.goals.tolist()):
-            shapes.append(
-                {
-                    "type": "circle",
-                    **{"x0": x - result.reach, "x1": x + result.reach},
-                    **{"y0": y - result.reach, "y1": y + result.reach},
-                    **{"xref": axis, "yref": "y"},
-                    "line": {"color": theme.GREEN if index == 0 else theme.GREY, "width": 2},
-                    "fillcolor": "rgba(0,158,115,0.35)" if index == 0 else "rgba(0,0,0,0)",
-                    "layer": "below",
-                }
-            )
+def methods_figure(runs: ForkRuns, way: str) -> theme.Figure:
+    """Return over the time of a decision, every way at its chosen weight; the one looked at is
+    strong. Whiskers go from the least to the greatest of the scored seeds.
+    """
+    traces = []
+    for curve in runs.curves:
+        name, earned = curve.way, runs.score(curve.way, "returns")
+        mean, here = statistics.mean(earned), curve.way == way
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [runs.relative_time(name)],
+                "y": [mean],
+                "error_y": {
+                    "type": "data",
+                    "array": [max(earned) - mean],
+                    "arrayminus": [mean - min(earned)],
+                    "color": style(name).colour,
+                    "thickness": 1.5,
+                },
+                "mode": "markers+text",
+                "marker": style(name).marker(12 if here else 8),
+                "text": [f"<b>{WAYS[name].label}</b>" if here else WAYS[name].label],
+                "textposition": _beside(name),
+                "opacity": 1.0 if here else 0.6,
+                "hovertemplate": f"{WAYS[name].label}: return %{{y:.1f}}, time %{{x:.1f}}"
+                "<extra></extra>",
+                "name": WAYS[name].label,
+            }
+        )
     return theme.figure(
         traces,
-        y_range=(-REACH, REACH),
-        yaxis={"constrain": "domain"},
-        margin={"t": 50, "b": 30},
-        shapes=shapes,
-        **layout,
+        x="time of a decision, imitation = 1",
+        y="mean return",
+        x_range=(-0.12, 1.32),
+        y_range=(-43, -6),
+        xaxis={"type": "log", "tickvals": [1, 2, 4, 8, 16]},
     )
 
 
-def curves_figure(
-    runs: ForkRuns, measure: str, ways: Sequence[str], weight: int | float
-) -> theme.Figure:
-    """One measure over the weight: mean of the scored seeds, band from the least to the greatest.
+def _beside(name: str) -> str:
+    """Where a method's name stands beside its point, so that none covers another."""
+    return {
+        "qgf": "bottom center",
+        "robust_q": "top center",
+        "ood": "top center",
+        "qgf_jacobian": "bottom right",
+        "best_of_n_16": "top center",
+        "bptt": "bottom center",
+    }.get(name, "middle right")
+
+
+def curves_figure(runs: ForkRuns, measure: str, way: str, weight: int | float) -> theme.Figure:
+    """One measure over the weight: means of the scored seeds; the chosen way with its spread.
 
     Args:
         runs: the committed runs.
         measure: a key of `MEASURES`.
-        ways: those shown; one without a weight is a level line.
+        way: the one that is strong; the others are faded.
         weight: where the vertical line stands.
     """
-    tried = sorted(
-        {w for curve in runs.curves for w in curve.weights if WAYS[curve.way].takes_weight}
-    )
+    weighted = [curve for curve in runs.curves if WAYS[curve.way].takes_weight]
+    tried = sorted({w for curve in weighted for w in curve.weights})
     low, high = tried[0], tried[-1]
     traces = []
-    for way in ways:
-        curve, look = runs.curve(way), style(way)
+    names = [curve.way for curve in weighted if curve.way != way]
+    for name in dict.fromkeys([*names, "bc", way]):
+        curve, look, here = runs.curve(name), style(name), name == way
         table = np.array([curve.at(w, runs.scored, measure) for w in curve.weights])  # [w, seeds]
         x = list(curve.weights)
         if len(x) == 1:
             x, table = [low, high], table.repeat(2, 0)
-        traces += [
-            {
-                "type": "scatter",
-                "x": [*x, *x[::-1]],
-                "y": np.concatenate([table.max(1), table.min(1)[::-1]]),
-                "mode": "lines",
-                "line": {"width": 0},
-                "fill": "toself",
-                "fillcolor": look.colour,
-                "opacity": 0.15,
-                "hoverinfo": "skip",
-                "showlegend": False,
-            },
+        if here:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [*x, *x[::-1]],
+                    "y": np.concatenate([table.max(1), table.min(1)[::-1]]),
+                    "mode": "lines",
+                    "line": {"width": 0},
+                    "fill": "toself",
+                    "fillcolor": look.colour,
+                    "opacity": 0.15,
+                    "hoverinfo": "skip",
+                }
+            )
+        traces.append(
             {
                 "type": "scatter",
                 "x": x,
                 "y": table.mean(1),
                 "mode": "lines",
-                "line": look.line(),
-                "name": WAYS[way].label,
-            },
-        ]
-        if WAYS[way].takes_weight:
-            chosen = runs.chosen[way]
+                "line": look.line(3 if here else 1.5),
+                "opacity": 1.0 if here or name == "bc" else FADED,
+                "name": WAYS[name].label,
+                "hovertemplate": f"{WAYS[name].label}: %{{y:.2f}} at w = %{{x}}<extra></extra>",
+            }
+        )
+        if here and WAYS[name].takes_weight:
+            best = runs.chosen[name]
             traces.append(
                 {
                     "type": "scatter",
-                    "x": [chosen],
-                    "y": [statistics.mean(curve.at(chosen, runs.scored, measure))],
-                    "mode": "markers",
+                    "x": [best],
+                    "y": [statistics.mean(curve.at(best, runs.scored, measure))],
+                    "mode": "markers+text",
                     "marker": look.marker(10),
-                    "showlegend": False,
-                    "name": f"{WAYS[way].label}, weight chosen on other seeds",
+                    "text": [f"<b>{WAYS[name].label}</b>"],
+                    "textposition": "top center" if measure == "returns" else "bottom center",
+                    "name": f"{WAYS[name].label}, weight chosen on other seeds",
                 }
             )
     return theme.figure(
@@ -173,46 +186,11 @@ def curves_figure(
         x_range=(np.log10(low) - 0.05, np.log10(high) + 0.05),
         y_range=LIMITS[measure],
         xaxis={"type": "log", "tickvals": WEIGHTS},
-        showlegend=True,
-        margin={"t": 76},
         shapes=[theme.line(x=weight, colour=theme.GREY)],
     )
 
 
-def time_figure(runs: ForkRuns, ways: Sequence[str]) -> theme.Figure:
-    """Time of a decision over BC's, for every way; those looked at are opaque."""
-    order = sorted(runs.decision_ms, key=runs.relative_time, reverse=True)
-    times = [runs.relative_time(way) for way in order]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": times,
-        "y": [WAYS[way].label for way in order],
-        "marker": {
-            "color": [style(way).colour for way in order],
-            "opacity": [1.0 if way in ways else 0.4 for way in order],
-        },
-        "text": [fixed(time, 1) for time in times],
-        "textposition": "outside",
-        "hovertemplate": "%{y}: %{x:.3g} times BC<extra></extra>",
-    }
-    return theme.figure(
-        [bars],
-        x="time, BC = 1",
-        x_range=(0, 1.3 * max(times)),
-        margin={"l": 104},
-    )
-
-
 # ----------------------------------------------------------------------------------- the view
-
-
-SETS = {
-    "bc,ood,qgf,best_of_n_4": "BC, OOD, QGF, best of 4",
-    "qgf,qgf_jacobian,chain,bptt": "QGF and its more exact versions",
-    "qgf,ood,robust_q,grad_step": "where the gradient is taken",
-    "qgf,cfgrl,best_of_n_4,best_of_n_16": "QGF and methods without a gradient",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,6 +199,11 @@ class Policies:
 
     live: PolicyResult
     runs: ForkRuns
+
+
+def settings(*, way: str, **rest: Any) -> PolicyParams:
+    """The chosen way beside imitation; imitation alone."""
+    return PolicyParams(ways=way if way == "bc" else f"bc,{way}", **rest)
 
 
 def act(
@@ -239,17 +222,44 @@ def _spread(values: list[float], write: Callable[[float], str]) -> str:
     return f"{mean} ({least} to {most})"
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed" + "s" * (n != 1)
-
-
 def present(found: Policies) -> View:
+    live, runs, params = found.live, found.runs, found.live.params
+    picture = Picture(live, runs)
+    way, n_seeds = picture.way, len(runs.scored)
+    name = at_weight(way)
+    promised = ""
+    if WAYS[way.name].takes_weight:
+        promised = (
+            f" (the critic promised {fixed(way.first_q, 1)}; discounted as it counts, it is "
+            f"{fixed(way.discounted, 1)})"
+        )
+    best = f" at w = {chosen(runs.chosen[way.name])}" if WAYS[way.name].takes_weight else ""
+    return View(
+        summary=(
+            f"{name[0].upper() + name[1:]}: of these {params.n_episodes} episodes "
+            f"{percent(way.success)} are won, their mean return is {fixed(way.mean_return, 1)}"
+            f"{promised}. Average of {n_seeds} trained agents{best}: "
+            f"{percent(statistics.mean(runs.score(way.name)))} won, return "
+            f"{fixed(statistics.mean(runs.score(way.name, 'returns')), 1)}."
+        ),
+        timeline=Timeline(frames=picture.frames(), axis="step", start=-1, pace_ms=PACE_MS),
+        arithmetic=picture.arithmetic(),
+        figures={
+            "methods": partial(methods_figure, runs, way.name),
+            "success": partial(curves_figure, runs, "success", way.name, params.weight),
+            "returns": partial(curves_figure, runs, "returns", way.name, params.weight),
+        },
+        table=_table(found),
+        code=styles.code(
+            "policies", params, "{way.label: (way.success, way.mean_return) for way in found.ways}"
+        ),
+    )
+
+
+def _table(found: Policies) -> Table:
+    """The committed runs, and what the episodes in sight earn."""
     live, runs = found.live, found.runs
-    params = live.params
-    won = ", ".join(f"{way.label} {percent(way.success)}" for way in live.ways)
     here = {way.name: way.mean_return for way in live.ways}
-    ranked = sorted(live.ways, key=lambda way: way.mean_return)
-    best = max(params.names, key=lambda name: statistics.mean(runs.score(name, "returns")))
     rows = tuple(
         (
             WAYS[curve.way].label,
@@ -257,44 +267,21 @@ def present(found: Policies) -> View:
             _spread(runs.score(curve.way), percent),
             _spread(runs.score(curve.way, "returns"), partial(fixed, decimals=1)),
             fixed(statistics.mean(runs.score(curve.way, "first_q")), 1),
-            fixed(here[curve.way], 1) if curve.way in here else "–",
             fixed(runs.relative_time(curve.way), 1),
+            fixed(here[curve.way], 1) if curve.way in here else "–",
         )
         for curve in runs.curves
     )
-    return View(
-        summary=(
-            f"At w = {chosen(params.weight)}, of {params.n_episodes} episodes are won: {won}. Over "
-            f"{_seeds(len(runs.scored))}, with weights chosen on {_seeds(len(runs.tuning))} not "
-            f"scored, {WAYS[best].label} has the highest return of these, "
-            f"{fixed(statistics.mean(runs.score(best, 'returns')), 1)}."
-        ),
-        figures={
-            "paths": paths_figure(live),
-            "success": partial(curves_figure, runs, "success", params.names, params.weight),
-            "returns": partial(curves_figure, runs, "returns", params.names, params.weight),
-            "time": partial(time_figure, runs, params.names),
-        },
-        readouts=tuple(
-            Readout(f"{place} return here, {way.label}", fixed(way.mean_return, 1))
-            for place, way in (("highest", ranked[-1]), ("lowest", ranked[0]))
-        ),
-        table=Table(
-            (
-                f"{_seeds(len(runs.scored))}: mean (least to greatest)",
-                "chosen w",
-                "won",
-                "return",
-                "critic's Q at the start",
-                f"return here, w = {chosen(params.weight)}",
-                "time, BC = 1",
-            ),
-            rows,
-        ),
-        code=styles.code(
-            "policies", params, "{way.label: (way.success, way.mean_return) for way in found.ways}"
-        ),
+    header = (
+        f"{len(runs.scored)} agents: mean (least to greatest)",
+        "chosen w",
+        "won",
+        "return",
+        "critic's promise at the start",
+        "time, imitation = 1",
+        f"return of these episodes, w = {chosen(live.params.weight)}",
     )
+    return Table(header, rows)
 
 
 def _how_much() -> tuple[int, str]:
@@ -303,8 +290,9 @@ def _how_much() -> tuple[int, str]:
     bc, qgf = (statistics.mean(runs.score(way)) for way in ("bc", "qgf"))
     right = min(range(3), key=lambda i: abs(qgf - (bc, 0.5, 0.9)[i]))
     return right, (
-        f"Imitation wins {percent(bc)}, QGF {percent(qgf)} of the episodes, mean of "
-        f"{_seeds(len(runs.scored))} with the weight chosen on others. Only the sampling differs."
+        f"Imitation wins {percent(bc)}, QGF {percent(qgf)} of the episodes, averaged over "
+        f"{len(runs.scored)} trained agents, with the weight chosen on "
+        f"{len(runs.tuning)} others. Only the sampling differs."
     )
 
 
@@ -319,20 +307,37 @@ PREDICT = Predict(
 
 
 def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
-    """Guided policies act on the fork world: paths, winnings over the weight, time.
+    """Episodes on the fork world, guided and by imitation alone; all methods in tabs.
 
     Args:
         predict: a question asked before the sliders unlock.
-        values: first control values, such as `weight=30.0`.
+        values: first control values, such as `way="robust_q"` or `weight=30.0`.
     """
-    first = dataclasses.asdict(PolicyParams(ways=next(iter(SETS))))
+    runs = results.fork().values
+    first = dataclasses.asdict(PolicyParams())
+    del first["ways"]
+    weights = tuple(sorted({*WEIGHTS, *runs.chosen.values()} - {0.0}))
+    best = {name: {"weight": runs.chosen[name]} for name in OFFERED if WAYS[name].takes_weight}
     controls = (
-        Choice(name="ways", label="Compare", options=SETS, heavy=True),
-        Range(name="weight", label="Guidance weight w", values=WEIGHTS, live=False, heavy=True),
+        Choice(
+            name="way",
+            label="How it acts",
+            options=OFFERED,
+            sets=best,
+            heavy=True,
+        ),
+        Range(
+            name="weight",
+            label="Weight w",
+            values=weights,
+            texts=tuple(map(chosen, weights)),
+            live=False,
+            heavy=True,
+        ),
         Range(
             name="n_episodes",
             label="Episodes",
-            values=(10, 20, 40, 100),
+            values=(10, 20, 40, 60, 100),
             live=False,
             more=True,
             heavy=True,
@@ -349,44 +354,81 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
     )
     return Explorer(
         name="qgf_policies",
-        title="Policies on the fork world",
-        params=PolicyParams,
+        title="A policy at the fork",
+        params=settings,
         compute=act,
         present=present,
+        hero=Hero(
+            label="Episodes walking from the middle of the plane to its goals, guided and by "
+            "imitation; beside it the share that has arrived and the cost"
+        ),
         controls=controls,
         plots=(
             Plot(
-                name="paths",
-                label="Paths of the same agent acting in several ways, from the same starts",
-                caption="Only the filled goal pays. Strong lines won, faint ones did not. BC "
-                "imitates the data, which goes to every goal equally often.",
-                height=306,
+                name="methods",
+                label="Mean return of every method over the time of its decisions",
+                caption="Recorded: five trained agents, 300 episodes each, every weight chosen on "
+                "three others. A return of −10 is the goal after ten steps, −50 is never. Up and "
+                "to the left is better.",
+                height=360,
+                tab=METHODS,
             ),
             Plot(
                 name="success",
                 label="Share of episodes won over the guidance weight",
-                caption="Lines: mean over seeds; bands: least to greatest. Markers: the weight "
-                "chosen on seeds that are not scored. Dotted: the weight of the paths above.",
+                caption="Recorded, means of five trained agents; the band goes from the least to "
+                "the greatest. Grey: imitation.",
                 span=6,
-                height=330,
-                tab="Over the weight",
+                height=320,
+                tab=OVER_WEIGHT,
             ),
             Plot(
                 name="returns",
                 label="Mean return over the guidance weight",
-                caption="A return of −10 is a goal reached after 10 steps; −50 is never.",
+                caption="The point: the weight chosen on other agents. The line: the weight of "
+                "the episodes above.",
                 span=6,
-                height=330,
-                tab="Over the weight",
+                height=320,
+                tab=OVER_WEIGHT,
             ),
-            Plot(
-                name="time",
-                label="Time of a decision relative to BC",
-                caption="Measured for 300 states at once on one CPU thread.",
-                height=330,
-                tab="Time",
+        ),
+        steps=(
+            Step(
+                title="Imitation",
+                text="Imitation learned from walkers to all four goals. Play, and count who "
+                "reaches the one that pays.",
+                sets={"way": "bc"},
+                frame="play",
+            ),
+            Step(
+                title="QGF steers",
+                text="The same network, the same starts: only the sampling is guided. Compare the "
+                "two curves.",
+                sets={"way": "qgf"},
+                frame="play",
+            ),
+            Step(
+                title="RobustQ",
+                text="Its critic was trained on noisy chunks. In these episodes it wins more than "
+                "QGF, in less time; averages are in the tab.",
+                sets={"way": "robust_q"},
+                frame="play",
+            ),
+            Step(
+                title="Too much weight",
+                text="QGF at w = 30: the critic promises more than at w = 3, and less is earned. "
+                "Where do the blue ones go?",
+                sets={"way": "qgf", "weight": 30.0},
+                frame="play",
+            ),
+            Step(
+                title="No gradient at all",
+                text="Best of 16 draws whole chunks and keeps the one that the critic likes "
+                "best. Look at its time.",
+                sets={"way": "best_of_n_16"},
+                frame="play",
             ),
         ),
         predict=predict,
-        defaults={**first, **values},
+        defaults={"way": "bc", **first, **values},
     )

@@ -11,7 +11,7 @@ from intuitive.common.settings import Settings
 from intuitive.qgf.critics import STABILITY_LIMIT
 
 from .. import theme
-from ..kit import Readout, fixed
+from ..kit import Readout, fixed, number
 
 CRITIC = "#A67C00"  # 3.9:1 on white, 4.9:1 on Lab's dark page
 EXACT, UNGUIDED = theme.GREEN, theme.GREY
@@ -19,8 +19,8 @@ MODES = (theme.BLUE, theme.VERMILION, theme.PURPLE)  # from left to right
 MODE_NAMES = ("blue", "vermilion", "purple")  # the same for marks, from the lowest
 SHORT_NAMES = {"bc": "unguided", "ood": "OOD", "qgf": "QGF"}
 PRESET_NAMES = {
-    "A": "A: perfect critic, wide modes",
-    "B": "B: bump outside the data",
+    "A": "A: perfect critic",
+    "B": "B: bump in the noise",
     "C": "C: deceptive mean",
 }
 
@@ -55,6 +55,28 @@ ESTIMATOR_STYLES = {
     "cfgrl": Style(theme.GREY, "dot", "triangle-up"),
     "exact": Style(theme.GREEN, "solid", "star"),
 }
+
+
+OFF_THE_SCALE = 1e4  # beyond it a mean or a distance says only that particles have run away
+
+
+def reading(value: float) -> str:
+    """A mean of returns or values; in words where the particles have run away."""
+    if abs(value) > OFF_THE_SCALE:
+        return "off every scale"
+    return number(value)
+
+
+def short(value: float) -> str:
+    """`reading` with two decimals, for readouts."""
+    return reading(value) if abs(value) > OFF_THE_SCALE else fixed(value)
+
+
+def distance(value: float, unit: str = "") -> str:
+    """A distance, such as a KL in nats; in words where the particles have run away."""
+    if value > OFF_THE_SCALE:
+        return "off every scale"
+    return number(value, unit=unit)
 
 
 def stability(number: float, *, ascends: bool = True) -> Readout:

@@ -1,24 +1,29 @@
 """The tri-modal flow: where each guidance estimator sends the particles."""
 
 import dataclasses
+from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from intuitive.qgf.critics import STABILITY_LIMIT
 from intuitive.qgf.experiments import trimodal
 from intuitive.qgf.experiments.trimodal import SWEPT, Flow, FlowSetting, Run, TrimodalResult
-from intuitive.qgf.guidance import ESTIMATOR_NAMES, ESTIMATORS
+from intuitive.qgf.guidance import ESTIMATOR_NAMES
 from intuitive.qgf.trimodal import PRESETS
 
 from ..kit import (
     Choice,
     Explorer,
-    Handle,
+    Hero,
     Plot,
     Predict,
     Range,
     Readout,
+    Step,
     Table,
+    Timeline,
     Toggle,
     View,
     chosen,
@@ -28,41 +33,46 @@ from ..kit import (
 )
 from . import styles
 from . import trimodal_figures as figures
+from .styles import distance, reading, short
+from .trimodal_scene import Picture
 
 WEIGHTS = (0.0, *SWEPT)
 SCHEDULE_NAMES = {"constant": "constant", "score": "times (1 − t)/t"}
+PACE_MS = 600
+SIDES = ("all", "left", "right")
 
 
 def present(flow: Flow) -> View:
     result = flow.at
-    params, runs = result.params, result.runs
-    readouts = [styles.stability(result.stability, ascends=_ascends(result))]
-    if len(runs) == 1:
-        readouts.append(Readout("W1 to the exact tilt", number(runs[0].w1)))
-    for run in runs:
-        of = f"{ESTIMATOR_NAMES[run.estimator]}: " if len(runs) > 1 else ""
-        readouts.append(Readout(f"{of}true return", number(run.return_mean)))
+    params, runs, picture = result.params, result.runs, Picture(result)
+    mode = picture.peak_mode
+    asked, tilted = _tilt_share(result, mode), reading(result.tilt_return)
+    shares = [
+        Readout(f"{side}, peak's mode", percent(run.mode_masses[mode]), link=f"mode:{mode}")
+        for side, run in zip(SIDES[len(runs) - 1 :], runs, strict=False)
+    ]
+    earned = " · ".join(short(run.return_mean) for run in runs)
     overshoots = (
         f" The stability number {fixed(result.stability)} is above {STABILITY_LIMIT}: near the "
-        "critic's sharpest bend steps overshoot, so raise T before blaming the guidance."
-        if _ascends(result) and result.stability > STABILITY_LIMIT
+        "critic's sharpest bend steps overshoot; raise T."
+        if picture.overshoots
         else ""
     )
     summary = (
         f"Preset {params.preset}, w = {chosen(params.weight)}, T = {params.n_steps}. "
-        + " ".join(_sentence(result, run) for run in runs)
-        + f" The exact tilt earns {number(result.tilt_return)}, unguided data "
-        f"{number(result.bc_return)}.{overshoots}"
+        + " ".join(_sentence(result, run, mode) for run in runs)
+        + f" The exact tilt has {percent(asked)} there and earns {tilted}, the data "
+        f"{reading(result.bc_return)}.{overshoots}"
     )
     return View(
         summary=summary,
+        timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
         figures={
-            "flow": figures.flow_figure(result),
             "velocity": partial(figures.velocity_figure, result),
             "densities": partial(figures.density_figure, result),
             "gap": partial(figures.weight_figure, result, flow.over_weights),
         },
-        readouts=tuple(readouts),
+        readouts=(*shares, Readout("they earn", earned)),
         table=_table(result),
         code=styles.code(
             "trimodal",
@@ -72,31 +82,32 @@ def present(flow: Flow) -> View:
     )
 
 
-def _sentence(result: TrimodalResult, run: Run) -> str:
-    most = max(range(len(result.means)), key=lambda k: run.mode_masses[k])
-    left = ""
-    if run.outside > 0.01:
-        left = f" {percent(run.outside)} have left the picture."
+def _tilt_share(result: TrimodalResult, mode: int) -> float:
+    """What the exact tilt puts into a mode, counted as the particles are."""
+    near = np.abs(result.fine - result.means[mode]) <= 3 * result.std
+    return float(result.fine_tilted[near].sum() / result.fine_tilted.sum())
+
+
+def _sentence(result: TrimodalResult, run: Run, mode: int) -> str:
+    name = ESTIMATOR_NAMES[run.estimator]
+    if run.outside > 0.99:
+        return f"{name}: all particles have left the picture."
+    left = f", {percent(run.outside)} out of sight" if run.outside > 0.01 else ""
     return (
-        f"{ESTIMATOR_NAMES[run.estimator]}: {percent(run.mode_masses[most])} of the particles end "
-        f"in the mode at {chosen(result.means[most])} and {percent(run.off_mode)} in none; the "
-        f"critic reads {number(run.critic_mean)}, the true return is {number(run.return_mean)}, "
-        f"and the exact tilt is {number(run.w1)} away in W1.{left}"
+        f"{name}: {percent(run.mode_masses[mode])} of the particles end in the peak's mode, "
+        f"{percent(run.off_mode)} in none{left}; the critic reads {reading(run.critic_mean)}, "
+        f"they earn {reading(run.return_mean)}."
     )
-
-
-def _ascends(result: TrimodalResult) -> bool:
-    return any(ESTIMATORS[run.estimator].ascends for run in result.runs)
 
 
 def _table(result: TrimodalResult) -> Table:
     modes = tuple(f"mode at {chosen(mean)}" for mean in result.means)
-    header = ("", "true return", "critic Q", "W1 to tilt", "KL to tilt", "KL to data")
+    header = ("", "true return", "critic Q", "W1 to tilt", "KL to tilt, nats", "KL to data, nats")
     rows = [
         (
             ESTIMATOR_NAMES[run.estimator],
-            *map(number, (run.return_mean, run.critic_mean)),
-            *map(number, (run.w1, run.kl_to_tilt, run.kl_to_bc)),
+            *map(reading, (run.return_mean, run.critic_mean)),
+            *map(distance, (run.w1, run.kl_to_tilt, run.kl_to_bc)),
             *(fixed(mass, 3) for mass in run.mode_masses),
             fixed(run.off_mode, 3),
             f"{run.passes}",
@@ -115,67 +126,105 @@ def _table(result: TrimodalResult) -> Table:
 
 def _preset(name: str) -> dict[str, Any]:
     """The control values that a preset brings: what it says of critic, weight and steps."""
-    free = ("estimator", "second", "n_particles", "n_candidates", "seed", "schedule", "time")
+    free = ("estimator", "second", "n_particles", "n_candidates", "seed", "schedule")
     settings = dataclasses.asdict(PRESETS[name])
     return {key: value for key, value in settings.items() if key not in ("preset", *free)}
 
 
-def _where_ood_ends() -> tuple[int, str]:
-    """Preset A at w = 2: into which mode, and how far from the peak."""
-    params = dataclasses.replace(PRESETS["A"], weight=2.0, estimator="ood")
-    result = trimodal.run(params)
-    (run,) = result.runs
-    share, mean = max(run.mode_masses), float(run.actions.mean())
-    together = share > 0.9
-    right = (0 if abs(mean - params.peak) < result.std / 3 else 1) if together else 2
+def _how_many_under_qgf() -> tuple[int, str]:
+    """Preset B at w = 1: the share in the peak's mode under QGF and under the exact tilt."""
+    result = trimodal.run(replace(PRESETS["B"], second="exact"))
+    mode = Picture(result).peak_mode
+    qgf, exact = (run.mode_masses[mode] for run in result.runs)
+    asked, third = _tilt_share(result, mode), 1 / len(result.means)
+    right = min(range(3), key=lambda i: abs(qgf - (third, asked, 1.0)[i]))
     return right, (
-        f"{percent(share)} of the particles end in one mode, at {number(mean)} on average: "
-        f"{number(mean - params.peak, sign=True)} from the critic's peak. A noisy action stands "
-        "near t times the action it becomes, so one that OOD has pulled to a* decodes to about "
-        "a*/t."
+        f"QGF puts {percent(qgf)} there, where the exact tilt asks for {percent(asked)} (exact "
+        f"guidance: {percent(exact)}). It earns more, and is no sampler of the tilt: before "
+        "there are modes, every clean estimate is nearly the same, and the whole swarm is "
+        "pushed one way."
     )
 
 
 PREDICT = Predict(
     question=(
-        "This critic makes no error: it is −(a − a*)², highest at a* = 0.8, where the data "
-        "has a mode. OOD guidance follows its gradient at the noisy action, with w = 2. Where do "
-        "the particles end?"
+        "Preset B, w = 1: three narrow modes, and a critic whose peak is on the middle one. A "
+        "perfect sampler of the data times e^(wQ), the exact tilt, puts about half of the actions "
+        "there. How many does QGF?"
     ),
-    choices=("at 0.8", "together, but beside 0.8", "spread over the three modes"),
-    answer=_where_ood_ends,
+    choices=("about a third, as the data", "about half, as the tilt asks", "nearly all"),
+    answer=_how_many_under_qgf,
+)
+
+STEPS = (
+    Step(
+        title="Ask where?",
+        text="Same noise, same critic, never wrong. Golden points are where it is asked now. "
+        "Whose paths cross the golden line at a*, and where do they end?",
+        sets={"preset": "A", "estimator": "ood", "second": "qgf"},
+        frame="play",
+    ),
+    Step(
+        title="Peak at 2",
+        text="OOD overshoots here as well, but no mode lies beyond that could catch the "
+        "particles: nearly all end in the right one.",
+        sets={"preset": "A", "estimator": "ood", "second": "qgf", "peak": 2.0},
+        frame="play",
+    ),
+    Step(
+        title="Sampler?",
+        text="Green: what this w asks for, at every time. Exact guidance fills the outline; "
+        "does QGF? Compare what they earn.",
+        sets={"preset": "B", "estimator": "exact", "second": "qgf"},
+        frame="play",
+    ),
+    Step(
+        title="A bump",
+        text="The critic has learned a bump at −1.8 that no return pays. OOD climbs it: the "
+        "critic reads more than the actions earn.",
+        sets={"preset": "B", "estimator": "ood", "second": "qgf"},
+        frame="play",
+    ),
+    Step(
+        title="Long steps",
+        text="At w = 8 and T = 10 QGF jumps over the peak, there and back. Exact guidance, which "
+        "is no gradient ascent, does not. Raise T under More controls.",
+        sets={"preset": "B", "estimator": "exact", "second": "qgf", "weight": 8.0},
+        frame="play",
+    ),
 )
 
 
-def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(preset: str = "A", *, predict: Predict | None = None, **values: Any) -> Explorer:
     """Particles of a flow to three modes under one estimator, or two side by side.
 
     Args:
         preset: "A" (perfect critic), "B" (a bump outside the data) or "C" (deceptive mean).
         predict: a question asked before the sliders unlock.
         values: first control values, such as `estimator="ood"` or `weight=4.0`.
+
+    Raises:
+        ValueError: an unknown preset.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset={preset!r}: choose one of {', '.join(PRESETS)}.")
-    first = dataclasses.asdict(PRESETS[preset]) | {"sweep": False, "time": 0.5}
+    beside = {"estimator": "ood", "second": "qgf", "sweep": False}
+    first = dataclasses.asdict(PRESETS[preset]) | beside
     controls = (
-        Range(name="peak", label="Critic's peak a*", min=-2.5, max=2.5, step=0.05),
+        Choice(name="estimator", label="Left", options=ESTIMATOR_NAMES, heavy=True),
+        Choice(
+            name="second",
+            label="Right",
+            options={"none": "no other", **ESTIMATOR_NAMES},
+            heavy=True,
+        ),
         Range(
             name="weight",
             label="Weight w",
             values=WEIGHTS,
             texts=tuple(map(chosen, WEIGHTS)),
         ),
-        Choice(name="estimator", label="Estimator", options=ESTIMATOR_NAMES, heavy=True),
-        Range(
-            name="time",
-            label="Look at time t",
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            help="0 is noise, 1 the action; the nearest Euler step is shown.",
-            more=True,
-        ),
+        Range(name="peak", label="Critic's peak a*", min=-2.4, max=2.4, step=0.05, more=True),
         Choice(
             name="preset",
             label="Preset",
@@ -183,13 +232,6 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             sets={name: _preset(name) for name in PRESETS},
             help="Sets the modes, the critic, w and T.",
             more=True,
-        ),
-        Choice(
-            name="second",
-            label="Beside it",
-            options={"none": "no other estimator", **ESTIMATOR_NAMES},
-            more=True,
-            heavy=True,
         ),
         Range(
             name="n_steps",
@@ -232,52 +274,44 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
     )
     return Explorer(
         name="qgf_trimodal",
-        title="The tri-modal flow",
+        title="The swarm, two ways side by side",
         params=FlowSetting.of,
         compute=trimodal.run_and_sweep,
         present=present,
+        hero=Hero(
+            label="All particles from noise to action under two estimators, where each asks the "
+            "critic, and how they lie beside the exact tilt"
+        ),
         controls=controls,
         plots=(
             Plot(
-                name="flow",
-                label="Particles from noise to action over time, with the critic beside them",
-                caption="Drag the golden point to move the critic's peak. Lines have the colour "
-                "of the mode in which they end (dotted grey: none); golden dashes are the points "
-                "where the estimator asks the critic. The dotted upright is the time looked at. "
-                "On the right: what the critic says (golden), what actions earn (golden, dotted) "
-                "and where the data are (grey).",
-                height=380,
-                drag=(Handle(x=1.1, y="peak", label="a*", colour=styles.CRITIC),),
-            ),
-            Plot(
                 name="velocity",
                 label="The guided velocity over time and position",
-                caption="Red pushes particles up, blue down. The dotted upright is the time looked "
-                "at.",
+                caption="Red pushes particles up, blue down.",
                 height=300,
                 tab="Velocity map",
             ),
             Plot(
                 name="densities",
-                label="Densities of the particles at the time looked at and of the actions, "
-                "beside the exact tilt",
-                caption="Above: all particles at the time looked at. Below: the actions, coloured "
-                "as the paths. Green line: an exact sampler of the tilt p e^(wQ); dotted: without "
-                "guidance. One tall bar is an optimiser at work, not a sampler.",
-                height=400,
-                tab="Densities",
+                label="Histogram of the actions beside the exact tilt and the data",
+                caption="Coloured by mode. Green: an exact sampler of the tilt p e^(wQ); dotted: "
+                "the data. W1 is how far, on average, mass must be moved to make the one of the "
+                "other; KL is counted in bins of σ/3. One tall bar is an optimiser at work.",
+                height=300,
+                tab="Actions",
             ),
             Plot(
                 name="gap",
                 label="Critic's opinion and true return of the actions over the weight",
                 caption="Full point: what the critic says of the actions; open point: what they "
                 "earn; the gap is exploitation. Dotted: what the data (grey) and the exact tilt "
-                "(green) earn. Right of the red line Euler steps overshoot. Sweep over the weight, "
-                "under More controls, for the whole curves.",
+                "(green) earn. Right of the grey dashes steps overshoot; triangles: particles "
+                "have run away. Sweep over the weight, under More controls, for whole curves.",
                 height=360,
                 tab="Over the weight",
             ),
         ),
+        steps=STEPS,
         defaults={**first, **values},
         predict=predict,
     )

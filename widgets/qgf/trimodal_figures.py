@@ -1,8 +1,7 @@
-"""The tri-modal flow as figures.
+"""The swarm in the tabs: the map of velocities, the actions, and the weight.
 
-Particles take the colour of the mode in which they end; the exact answer is green, the unguided
-flow grey, and all that concerns the critic is golden: its curve, its peak, and the points where
-it is asked. An estimator set beside another takes a column of its own in every figure.
+The exact answer is green, the data grey, and all that concerns the critic golden; modes have the
+colours of the hero. An estimator set beside another takes a column of its own in every figure.
 """
 
 from collections.abc import Sequence
@@ -17,24 +16,16 @@ from intuitive.qgf.sweep import Sweep
 
 from .. import theme
 from ..kit import chosen, fixed
-from .styles import CRITIC, EXACT, MODES, UNGUIDED
+from .styles import CRITIC, EXACT, MODES, OFF_THE_SCALE, UNGUIDED, distance
 
 PARTICLES = "rgba(127,127,127,0.45)"
-EXPLOITED = "rgba(213,94,0,0.22)"
+EXPLOITED = "rgba(166,124,0,0.22)"
 
-N_POINTS = 3_000  # points of all paths; fewer paths when there are many Euler steps
-N_PATHS = 100
-N_ASKED = 30  # particles whose queries are drawn
-MARK = 0.012  # length of a query's mark in time
-COARSER = 3  # every third of the fine positions is drawn beside the paths
-FAR = 50.0  # particles farther out of sight are drawn this far
 TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
 SHADES = 254
-CRITIC_SHARE = 0.17  # of the width, at the right end
-BAR_SHARE = 0.1  # likewise, for the velocities' colours
+BAR_SHARE = 0.1  # of the width, for the velocities' colours
 TIME = "time t: noise → action"
 GAP = 0.05
-UPPER_HALF, LOWER_HALF = (0.54, 1.0), (0.0, 0.46)
 Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
 WEIGHT_ENDS = (-1.15, 1.6)  # exponents of ten; a weight of 0 is drawn at the left end
 DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -109,33 +100,6 @@ def _short(numbers: Any) -> np.ndarray:
 # ------------------------------------------------------------------------------------ through time
 
 
-def flow_figure(result: TrimodalResult) -> theme.Figure:
-    """Particles from noise to action beside the critic.
-
-    Paths and marks are shapes: plotly makes an element of the page for every particle of a
-    trace, and one for all of them here.
-    """
-    layout, headings = _columns(result, TIME, (0, 1), first=1, right=1 - CRITIC_SHARE - 0.03)
-    side = (1 - CRITIC_SHARE, 1.0)
-    headings.append(_heading("critic<br>and data", side))
-    looked = result.frame_times[result.frame]
-    traces, shapes = _critic(result), []
-    for column, run in enumerate(result.runs, start=1):
-        axis = theme.x_axis(column)
-        traces.append(_line([np.nan], [np.nan], "", {"width": 1}, xaxis=axis))  # shapes need axes
-        shapes += [*_paths(result, run, axis), *_asked(result, run, axis)]
-        shapes.append(theme.line(x=looked, axis=axis, colour=theme.GREY))
-    return theme.figure(
-        traces,
-        annotations=headings,
-        shapes=shapes,
-        margin={"t": 50},
-        xaxis=_axis("", (0, 1.2), side, showticklabels=False, anchor="y"),
-        yaxis=_axis("position x", result.view, (0.0, 1.0), anchor="x2"),
-        **layout,
-    )
-
-
 def velocity_figure(result: TrimodalResult) -> theme.Figure:
     """The guided velocity over time and position."""
     layout, headings = _columns(result, TIME, (0, 1), right=1 - BAR_SHARE)
@@ -143,73 +107,10 @@ def velocity_figure(result: TrimodalResult) -> theme.Figure:
     return theme.figure(
         [_velocity(result, run, axis) for run, axis in zip(result.runs, axes, strict=True)],
         annotations=headings,
-        shapes=[
-            theme.line(x=result.frame_times[result.frame], axis=axis, colour=theme.GREY)
-            for axis in axes
-        ],
         y="position x",
         y_range=result.view,
         **layout,
     )
-
-
-def _paths(result: TrimodalResult, run: Run, axis: str) -> list[dict[str, Any]]:
-    """The first particles through time, one shape for each final mode."""
-    n_times, n_shown = run.trajectory.shape
-    shown = slice(min(N_PATHS, N_POINTS // n_times, n_shown))
-    paths, ends = _in_reach(result, run.trajectory[:, shown]), run.final_mode[shown]
-    times = result.times.tolist()
-    shapes = []
-    for mode, colour in ((-1, theme.GREY), *enumerate(MODES)):
-        drawn = "".join(_path(times, path) for path in paths[:, ends == mode].T.tolist())
-        line = {"color": colour, "width": 1, "dash": "solid" if mode >= 0 else "dot"}
-        shapes += _shape(drawn, axis, line, layer="below")
-    return shapes
-
-
-def _asked(result: TrimodalResult, run: Run, axis: str) -> list[dict[str, Any]]:
-    """A mark at every point where the critic was asked for some of the particles."""
-    asked = _in_reach(result, run.queries[:, :N_ASKED]).tolist()
-    marks = "".join(
-        _path((time - MARK / 2, time + MARK / 2), (at, at))
-        for time, row in zip(run.query_times.tolist(), asked, strict=True)
-        for at in row
-    )
-    return _shape(marks, axis, {"color": CRITIC, "width": 3})
-
-
-def _in_reach(result: TrimodalResult, positions: np.ndarray) -> np.ndarray:
-    """Positions far out of sight brought nearer, which keeps the page's numbers short."""
-    low, high = result.view
-    return positions.clip(low - FAR, high + FAR)
-
-
-def _path(times: Sequence[float], positions: Sequence[float]) -> str:
-    points = [f"{time:.4g},{at:.3f}" for time, at in zip(times, positions, strict=True)]
-    return "M" + "L".join(points)
-
-
-def _shape(path: str, axis: str, line: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
-    if not path:
-        return []
-    return [{"type": "path", "path": path, "xref": axis, "yref": "y", "line": line, **more}]
-
-
-def _critic(result: TrimodalResult) -> list[dict[str, Any]]:
-    """Density, return and critic over the positions, upright, each as a share of its height."""
-    at = result.fine[::COARSER]
-    density, value, paid = (
-        values[::COARSER]
-        for values in (result.fine_density, result.fine_critic, result.fine_return)
-    )
-    low, high = value.min(), value.max()
-    scale = max(high - low, 1e-9)
-    filled = {"fill": "tozerox", "fillcolor": PARTICLES}
-    return [
-        _line(density / density.max(), at, "data", {"color": UNGUIDED, "width": 1}, **filled),
-        _line((paid - low) / scale, at, "return", {**RETURN, "width": 2}),
-        _line((value - low) / scale, at, "critic Q", {**Q_LINE, "width": 2.5}),
-    ]
 
 
 def _velocity(result: TrimodalResult, run: Run, axis: str) -> dict[str, Any]:
@@ -248,33 +149,28 @@ def _shades(velocity: np.ndarray, top: float) -> np.ndarray:
 
 
 def density_figure(result: TrimodalResult) -> theme.Figure:
-    """All particles at the chosen time, and as actions, over the unguided and the exact density."""
-    frame = result.frame
-    at, unguided, tilted = result.x, result.density, result.tilted
-    if frame == len(result.frame_times) - 1:  # narrow modes ask for a finer grid
-        at, unguided, tilted = result.fine, result.fine_density, result.fine_tilted
-    layout, headings = _columns(
-        result, "position x", [0.75 * end for end in result.view], anchor="y2"
-    )
+    """The actions as a histogram, over the data and the exact tilt, with their distances."""
+    layout, _ = _columns(result, "action", [0.75 * end for end in result.view])
     traces: list[dict[str, Any]] = []
-    for column, run in enumerate(result.runs):
-        upper = {"xaxis": theme.x_axis(column), "yaxis": "y"}
-        lower = upper | {"yaxis": "y2"}
-        traces.append(_steps(result.bin_edges, run.marginals[frame], PARTICLES, **upper))
-        traces += _exact(at, unguided, tilted, **upper)
+    headings = []
+    for run, drawn in zip(result.runs, layout.values(), strict=True):
+        where = {"xaxis": theme.x_axis(len(headings)), "yaxis": "y"}
         for colour, heights in _by_mode(result, run):
-            traces.append(_steps(result.final_edges, heights, colour, **lower))
-        traces += _exact(result.fine, result.fine_density, result.fine_tilted, **lower)
-    now = [run.marginals[frame] for run in result.runs]
+            traces.append(_steps(result.final_edges, heights, colour, **where))
+        traces += _exact(result.fine, result.fine_density, result.fine_tilted, **where)
+        said = (
+            f"{ESTIMATOR_NAMES[run.estimator]}: W1 {distance(run.w1)}, "
+            f"KL {distance(run.kl_to_tilt, 'nats')} to the exact tilt"
+        )
+        if run.outside > 0.99:
+            said = f"{ESTIMATOR_NAMES[run.estimator]}: all particles have left the picture"
+        headings.append(_heading(said, drawn["domain"]) | {"font": {"size": 12}})
     final = [run.histogram for run in result.runs]
-    said = f"density at t = {chosen(result.frame_times[frame])}"
-    upper_ends = _heights(now, unguided, tilted)
-    lower_ends = _heights(final, result.fine_density, result.fine_tilted)
     return theme.figure(
         traces,
         annotations=headings,
-        yaxis=_axis(said, upper_ends, UPPER_HALF, anchor="x"),
-        yaxis2=_axis("density of actions", lower_ends, LOWER_HALF, anchor="x"),
+        y="density of actions",
+        y_range=_heights(final, result.fine_density, result.fine_tilted),
         **layout,
     )
 
@@ -332,7 +228,7 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
         drawn |= {"type": "log", "dtick": 1}
         axis = {"xaxis": theme.x_axis(column)}
         if sweep is not None:
-            traces += _swept(sweep, run.estimator, showlegend=column == 0, **axis)
+            traces += _swept(sweep, run.estimator, low, showlegend=column == 0, **axis)
         ends = np.array((run.return_mean, run.critic_mean))
         seen = ends.clip(min=low)
         traces.append(
@@ -341,7 +237,7 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
                 "x": [at, at],
                 "y": _short(seen),
                 "mode": "lines+markers",
-                "line": {"color": theme.VERMILION, "width": 3},
+                "line": {"color": CRITIC, "width": 3},
                 "marker": {
                     "color": CRITIC,
                     "size": 11,
@@ -363,10 +259,11 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
         if result.stability > 0 and ESTIMATORS[run.estimator].ascends:
             limit = STABILITY_LIMIT * result.params.weight / result.stability
             if np.log10(limit) < WEIGHT_ENDS[1]:
-                red = {"colour": theme.VERMILION, "dash": "dash"}
-                shapes.append(theme.line(x=limit, axis=axis["xaxis"], **red))
+                dashed = {"colour": theme.GREY, "dash": "dash"}
+                shapes.append(theme.line(x=limit, axis=axis["xaxis"], **dashed))
         gap = run.critic_mean - run.return_mean
-        said = f"{ESTIMATOR_NAMES[run.estimator]}: exploitation {fixed(gap, sign=True)}"
+        told = "off every scale" if gap > OFF_THE_SCALE else fixed(gap, sign=True)
+        said = f"{ESTIMATOR_NAMES[run.estimator]}: exploitation {told}"
         headings.append(_heading(said, drawn["domain"]) | {"font": {"size": 13}})
     return theme.figure(
         traces,
@@ -381,12 +278,27 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
     )
 
 
-def _swept(sweep: Sweep, estimator: str, **where: Any) -> list[dict[str, Any]]:
+def _swept(sweep: Sweep, estimator: str, low: float, **where: Any) -> list[dict[str, Any]]:
+    """Curves up to the last weight in sight; from the next one on, triangles at the edge."""
     curve = next(curve for curve in sweep.curves if curve.estimator == estimator)
     exact = {"color": EXACT, "width": 1.5, "dash": "dash"}
     gap = {"fill": "tonexty", "fillcolor": EXPLOITED}
+    weights = np.array(sweep.weights)
+    lost = curve.true_return < low
+    paid, read = (np.where(lost, np.nan, values) for values in (curve.true_return, curve.critic))
+    edge = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": weights[lost],
+        "y": np.full(int(lost.sum()), low),
+        "marker": {"symbol": "triangle-down", "size": 9, "color": CRITIC},
+        "hovertemplate": "out of sight: the particles run away<extra></extra>",
+        **where,
+        "showlegend": False,
+    }
     return [
-        _line(sweep.weights, sweep.by_critic.true_return, "exact tilt", exact, **where),
-        _line(sweep.weights, curve.true_return, "return", {**RETURN, "width": 2}, **where),
-        _line(sweep.weights, curve.critic, "critic Q", {**Q_LINE, "width": 2.5}, **where, **gap),
+        _line(weights, sweep.by_critic.true_return, "exact tilt", exact, **where),
+        _line(weights, paid, "return", {**RETURN, "width": 2}, **where),
+        _line(weights, read, "critic Q", {**Q_LINE, "width": 2.5}, **where, **gap),
+        edge,
     ]

@@ -12,6 +12,11 @@ from .layers import DecoderLayer, DenseAttention, RMSNorm
 from .probe import Probe
 
 
+def _table(n_rows: int, width: int) -> nn.Embedding:
+    """An embedding that draws nothing: on the meta device a draw imports for a second."""
+    return nn.Embedding.from_pretrained(torch.empty(n_rows, width), freeze=False)
+
+
 class Decoder(nn.Module):
     """Embeddings, a stack of layers, a norm and an output head.
 
@@ -38,9 +43,9 @@ class Decoder(nn.Module):
         self.config = config
         device = torch.get_default_device()
         with torch.device("meta"):  # sizes only: the modules draw nothing of their own
-            self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+            self.embedding = _table(config.vocab_size, config.d_model)
             if config.positions == "learned":
-                self.position_embedding = nn.Embedding(config.max_positions, config.d_model)
+                self.position_embedding = _table(config.max_positions, config.d_model)
             self.layers = nn.ModuleList(
                 DecoderLayer(config, make_attention(config)) for _ in range(config.n_layers)
             )

@@ -1,14 +1,16 @@
-"""Which key blocks the queries of a text would read, under every selector.
+"""Which key blocks a query of a text would read, under every selector.
 
 `select_in_text` answers any setting of the sliders from a text that was read once; `run` reads it
-first. Arrays in results are read-only numpy arrays, ready to draw.
+first. What a result says of all queries is computed when it is asked for. Arrays in results are
+read-only numpy arrays, ready to draw.
 """
 
 import dataclasses
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -72,27 +74,26 @@ class SelectionParams(Settings):
 
 # Layer 17 at “writing-desks”: group 1 looks back 300 tokens, to where the riddle was asked.
 FIRST = SelectionParams(
-    layer=17, query=681, block_size=32, n_selected=6, selector="main_max", group=1
+    layer=17, query=681, block_size=16, n_selected=4, selector="main_max", group=1
 )
+RIDDLE = "Why is a raven like a writing-desk?"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SelectionResult:
-    """What one layer selects, for all queries and for one looked at closely.
+    """What one layer selects for one query; and, once it is asked for, for all of them.
 
     "Mass" is a share of dense attention, averaged over a group's heads, in [0, 1].
     """
 
     params: SelectionParams
-    title: str
-    note: str
-    tokens: tuple[str, ...]  # the whole text, one piece per token
-    n_layers: int
+    sample: TextSample = field(repr=False)
     query: int  # resolved position, from 0
 
-    # The query looked at
     token_scores: Float[np.ndarray, "h_kv n"]  # what the selector pools; -inf in the future
     token_mass: Float[np.ndarray, "h_kv n"]
+    head_scores: Float[np.ndarray, "h_kv group n_visible"]  # of the main heads
+    head_mass: Float[np.ndarray, "h_kv group n_visible"]
     block_scores: Float[np.ndarray, "h_kv n_blk"]  # -inf in the future
     block_mass: Float[np.ndarray, "h_kv n_blk"]
     tokens_read: Bool[np.ndarray, "h_kv n"]
@@ -102,14 +103,25 @@ class SelectionResult:
     local_visible: int  # tokens of that block at or before the query
     overlap: Float[np.ndarray, "h_kv h_kv"]  # share of blocks two groups both chose
     block_recall: Float[np.ndarray, " h_kv"]  # share of the oracle's blocks chosen
+    chosen: dict[str, Int[np.ndarray, "h_kv n_sel"]]  # by selector; -1 marks an empty slot
     captured: dict[str, Float[np.ndarray, " h_kv"]]  # by selector, all at this budget
 
-    # All queries
-    block_idx: Int[np.ndarray, "n h_kv n_sel"]  # -1 marks an empty slot
-    selected: Bool[np.ndarray, "h_kv n n_blk"]
-    captured_mean: dict[str, Float[np.ndarray, " h_kv"]]  # over queries that must leave some out
-    n_choosing: int  # how many queries see more blocks than they may read
-    overlap_mean: Float[np.ndarray, "h_kv h_kv"]  # over the same queries
+    @property
+    def title(self) -> str:
+        return self.sample.title
+
+    @property
+    def note(self) -> str:
+        return self.sample.note
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The whole text, one piece per token."""
+        return self.sample.tokens
+
+    @property
+    def n_layers(self) -> int:
+        return self.sample.n_layers
 
     @property
     def n_tokens(self) -> int:
@@ -119,29 +131,80 @@ class SelectionResult:
     def n_blocks(self) -> int:
         return self.block_scores.shape[-1]
 
+    @property
+    def riddle(self) -> range:
+        """Tokens of the Hatter's riddle; empty in a text without it."""
+        return passage(self.sample, RIDDLE)
 
-@cached(
-    LRUCache(16),
-    key=lambda sample, layer, block_size, stale: (sample, layer, block_size),
-    lock=threading.Lock(),
-)
+    # All queries of the layer: computed when a map or an average asks for them.
+
+    @cached_property
+    def block_idx(self) -> Int[np.ndarray, "n h_kv n_sel"]:
+        """Blocks that every query reads; -1 marks an empty slot."""
+        return read_only(self._choice(self.params.selector).block_idx)
+
+    @cached_property
+    def selected(self) -> Bool[np.ndarray, "h_kv n n_blk"]:
+        """Whether a query reads a block."""
+        return read_only(_as_mask(torch.tensor(self.block_idx), self.n_blocks).transpose(0, 1))
+
+    @property
+    def n_choosing(self) -> int:
+        """How many queries see more blocks than they may read."""
+        return max(0, self.n_tokens - self.params.n_selected * self.params.block_size)
+
+    @cached_property
+    def captured_mean(self) -> dict[str, Float[np.ndarray, " h_kv"]]:
+        """By selector, over the queries that have to leave some out; over all if none has to."""
+        rows = slice(self.n_tokens - self.n_choosing if self.n_choosing else 0, None)
+        return {
+            name: read_only(self._choice(name).captured[rows].mean(0))
+            for name in self.sample.selectors
+        }
+
+    @cached_property
+    def overlap_mean(self) -> Float[np.ndarray, "h_kv h_kv"]:
+        """Over the same queries."""
+        rows = slice(self.n_tokens - self.n_choosing if self.n_choosing else 0, None)
+        block_idx = torch.tensor(self.block_idx[rows])
+        return read_only(reference.group_overlap(block_idx).mean(0))
+
+    def _choice(self, selector: str) -> "_Choice":
+        return _choose(self.sample, self.params.layer, self.params.sizes, selector)
+
+
+@cached(LRUCache(32), key=lambda sample, text: (sample, text), lock=threading.Lock())
+def passage(sample: TextSample, text: str) -> range:
+    """The tokens that hold the first letter to the last of a passage; empty if it is not there."""
+    start = "".join(sample.tokens).find(text)
+    if start < 0:
+        return range(0)
+    ends = np.cumsum([len(token) for token in sample.tokens])
+    first, last = np.searchsorted(ends, (start, start + len(text) - 1), side="right")
+    return range(int(first), int(last) + 1)
+
+
+def _as_mask(block_idx: Int[Tensor, "*rows n_sel"], n_blk: int) -> Bool[Tensor, "*rows n_blk"]:
+    """Whether a block is among those chosen; -1 is no block."""
+    mask = torch.zeros(*block_idx.shape[:-1], n_blk + 1, dtype=torch.bool)
+    return mask.scatter_(-1, block_idx.long() % (n_blk + 1), True)[..., :n_blk]
+
+
+# ------------------------------------------------------------------------------- all queries
+
+
+@cached(LRUCache(48), key=lambda *what: what, lock=threading.Lock())
+@torch.inference_mode()
 def _table(
-    sample: TextSample, layer: int, block_size: int, stale: Stale
-) -> dict[str, Float[Tensor, "n h_kv n_blk"]]:
-    """Block scores of every selector for all queries of one layer."""
-    table = {}
-    for name in SELECTORS:
-        check(stale)
-        table[name] = reference.selector_scores(
-            name, sample.queries[layer], sample.keys[layer], block_size=block_size
-        )
-    for name, q_idx in sample.index_queries.items():
-        check(stale)
-        scores = block_scores(
-            q_idx[layer][None], sample.index_keys[name][layer][None], block_size=block_size
-        )
-        table[name] = scores[0] / math.sqrt(q_idx[layer].shape[-1])
-    return table
+    sample: TextSample, layer: int, block_size: int, selector: str
+) -> Float[Tensor, "n h_kv n_blk"]:
+    """Block scores of a selector for all queries of one layer."""
+    if selector not in INDEXES:
+        q, k = sample.queries[layer], sample.keys[layer]
+        return reference.selector_scores(selector, q, k, block_size=block_size)
+    q_idx, k_idx = (part[selector][layer] for part in (sample.index_queries, sample.index_keys))
+    scores = block_scores(q_idx[None], k_idx[None], block_size=block_size)
+    return scores[0] / math.sqrt(q_idx.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,21 +215,30 @@ class _Choice:
     captured: Float[Tensor, "n h_kv"]
 
 
-@cached(
-    LRUCache(32),
-    key=lambda sample, layer, sizes, stale: (sample, layer, sizes),
-    lock=threading.Lock(),
-)
-def _choose(sample: TextSample, layer: int, sizes: MSAConfig, stale: Stale) -> dict[str, _Choice]:
-    """Every selector's choice at the same budget."""
-    choices = {}
-    table = _table(sample, layer, sizes.block_size, stale)
-    mass = table["oracle"].clamp(min=0)  # the future counts -inf there
-    for name, scores in table.items():
-        check(stale)
-        block_idx = select_blocks(scores[None], **sizes.selection)[0]
-        choices[name] = _Choice(block_idx, reference.mass_captured(mass, block_idx))
-    return choices
+@cached(LRUCache(64), key=lambda *what: what, lock=threading.Lock())
+@torch.inference_mode()
+def _choose(sample: TextSample, layer: int, sizes: MSAConfig, selector: str) -> _Choice:
+    scores = _table(sample, layer, sizes.block_size, selector)
+    block_idx = select_blocks(scores[None], **sizes.selection)[0]
+    mass = _table(sample, layer, sizes.block_size, "oracle").clamp(min=0)  # the future has -inf
+    return _Choice(block_idx, reference.mass_captured(mass, block_idx))
+
+
+# ------------------------------------------------------------------------------- one query
+
+
+def _row(
+    sample: TextSample, params: SelectionParams, query: int, selector: str
+) -> Float[Tensor, "h_kv n_blk"]:
+    """Block scores of a selector for one query, over the blocks that it sees."""
+    parts = (sample.queries, sample.keys)
+    if selector in INDEXES:
+        parts = (sample.index_queries[selector], sample.index_keys[selector])
+    q, k = parts[0][params.layer][query : query + 1], parts[1][params.layer][: query + 1]
+    if selector in INDEXES:
+        scores = reference.token_scores(q[None], k[None])[0, 0]
+        return reference.block_max(scores, params.block_size)
+    return reference.selector_scores(selector, q, k, block_size=params.block_size)[0]
 
 
 def _check_against(sample: TextSample, params: SelectionParams) -> int:
@@ -194,7 +266,7 @@ def _check_against(sample: TextSample, params: SelectionParams) -> int:
 def select_in_text(
     sample: TextSample, params: SelectionParams, *, stale: Stale = never
 ) -> SelectionResult:
-    """Select key blocks for every query of one layer, and compare the selectors.
+    """Select key blocks for one query of one layer, and compare the selectors.
 
     `token_scores` are what the chosen selector pools over tokens: the greatest score among the
     group's heads (main_max, main_mean), the score of their mean query (block_mean_keys), the
@@ -212,15 +284,20 @@ def select_in_text(
         Cancelled: `stale()` became true.
     """
     query = _check_against(sample, params)
-    table = _table(sample, params.layer, params.block_size, stale)
-    choices = _choose(sample, params.layer, params.sizes, stale)
-    check(stale)
-    block_idx = choices[params.selector].block_idx  # [n, h_kv, n_sel]
-    n, n_groups, n_blk = sample.n_tokens, sample.n_groups, table["oracle"].shape[-1]
+    n, n_groups = sample.n_tokens, sample.n_groups
+    n_blk = math.ceil(n / params.block_size)
+    rows, chosen = {}, {}
+    for name in sample.selectors:
+        check(stale)
+        rows[name] = _row(sample, params, query, name)
+        chosen[name] = select_blocks(rows[name][None, None], **params.sizes.selection)[0, 0]
+    mass = rows["oracle"].clamp(min=0)
+    captured = {name: reference.mass_captured(mass, idx) for name, idx in chosen.items()}
 
     q, k = sample.queries[params.layer][query : query + 1], sample.keys[params.layer][: query + 1]
     scores = reference.group_queries(reference.main_scores(q, k)[0], n_groups)  # [h_kv, g, seen]
-    token_mass = scores.softmax(-1).mean(1)
+    head_mass = scores.softmax(-1)
+    token_mass = head_mass.mean(1)
     if params.selector in ("main_max", "main_mean"):
         token_scores = scores.amax(1)
     elif params.selector == "block_mean_keys":
@@ -231,43 +308,31 @@ def select_in_text(
         token_scores = reference.token_scores(q_idx[None], k_idx[None])[0, 0]
     else:
         token_scores = token_mass
-    future = (0, n - query - 1)
 
-    selected = torch.zeros(n, n_groups, n_blk + 1, dtype=torch.bool)  # -1 falls into the extra one
-    selected = selected.scatter_(-1, block_idx.long() % (n_blk + 1), True)[..., :n_blk]
+    block_idx = chosen[params.selector]  # [h_kv, n_sel]
     position = torch.arange(n)
-    tokens_read = selected[query][:, position // params.block_size] & (position <= query)
-    first_choosing = params.n_selected * params.block_size  # the first query that sees k+1 blocks
-    n_choosing = max(0, n - first_choosing)
-    rows = slice(first_choosing, n) if n_choosing else slice(0, n)
+    tokens_read = _as_mask(block_idx, n_blk)[:, position // params.block_size] & (position <= query)
+    later, unseen = (0, n - query - 1), (0, n_blk - mass.shape[-1])
+    pad = torch.nn.functional.pad
     return SelectionResult(
         params=params,
-        title=sample.title,
-        note=sample.note,
-        tokens=sample.tokens,
-        n_layers=sample.n_layers,
+        sample=sample,
         query=query,
-        token_scores=read_only(torch.nn.functional.pad(token_scores, future, value=-math.inf)),
-        token_mass=read_only(torch.nn.functional.pad(token_mass, future)),
-        block_scores=read_only(table[params.selector][query]),
-        block_mass=read_only(table["oracle"][query].clamp(min=0)),
+        token_scores=read_only(pad(token_scores, later, value=-math.inf)),
+        token_mass=read_only(pad(token_mass, later)),
+        head_scores=read_only(scores),
+        head_mass=read_only(head_mass),
+        block_scores=read_only(pad(rows[params.selector], unseen, value=-math.inf)),
+        block_mass=read_only(pad(mass, unseen)),
         tokens_read=read_only(tokens_read),
         n_visible=query + 1,
         n_read=read_only(tokens_read.sum(-1)),
         local_block=query // params.block_size,
         local_visible=query % params.block_size + 1,
-        overlap=read_only(reference.group_overlap(block_idx[query : query + 1])[0]),
-        block_recall=read_only(
-            reference.block_recall(block_idx[query], choices["oracle"].block_idx[query])
-        ),
-        captured={name: read_only(choice.captured[query]) for name, choice in choices.items()},
-        block_idx=read_only(block_idx),
-        selected=read_only(selected.transpose(0, 1)),
-        captured_mean={
-            name: read_only(choice.captured[rows].mean(0)) for name, choice in choices.items()
-        },
-        n_choosing=n_choosing,
-        overlap_mean=read_only(reference.group_overlap(block_idx[rows]).mean(0)),
+        overlap=read_only(reference.group_overlap(block_idx[None])[0]),
+        block_recall=read_only(reference.block_recall(block_idx, chosen["oracle"])),
+        chosen={name: read_only(idx) for name, idx in chosen.items()},
+        captured={name: read_only(share) for name, share in captured.items()},
     )
 
 
@@ -294,21 +359,29 @@ def run(
         ModelMissing: a text of the reader's own, and no model to read it.
         Cancelled: `stale()` became true.
     """
+    sample = read(text, stale=stale, progress=progress)
+    return select_in_text(sample, fitting(params, sample), stale=stale)
+
+
+def read(text: str = "", *, stale: Stale = never, progress: Progress = silent) -> TextSample:
+    """A text as SmolLM2 reads it; arguments and errors as of `run`."""
     if smollm.find_model() is None and not text:
-        sample = synthetic_sample()
-    else:
-        sample = read_text(
-            text or corpus.DEFAULT_TEXT,
-            model=smollm.load_smollm2(),
-            index=shipped_index(),
-            title="Your text" if text else corpus.DEFAULT_TITLE,
-            stale=stale,
-            progress=progress,
-        )
-    fitting = dataclasses.replace(
+        return synthetic_sample()
+    return read_text(
+        text or corpus.DEFAULT_TEXT,
+        model=smollm.load_smollm2(),
+        index=shipped_index(),
+        title="Your text" if text else corpus.DEFAULT_TITLE,
+        stale=stale,
+        progress=progress,
+    )
+
+
+def fitting(params: SelectionParams, sample: TextSample) -> SelectionParams:
+    """The settings, brought into the range that a text and its model have."""
+    return dataclasses.replace(
         params,
         layer=min(params.layer, sample.n_layers - 1),
         query=min(params.query, sample.n_tokens - 1),
         group=min(params.group, sample.n_groups - 1),
     )
-    return select_in_text(sample, fitting, stale=stale)

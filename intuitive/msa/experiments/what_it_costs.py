@@ -25,6 +25,7 @@ from ..config import MSAConfig
 from ..results import MemoryUse, memory_use
 
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
+MOMENTS = tuple(2**power for power in range(10, 21))  # contexts that the picture grows through
 PREFILLED = 8192  # queries at a time, when a prompt is taken in pieces
 
 
@@ -82,6 +83,7 @@ class CostResult:
     params: CostParams
     curves: CostCurves
     here: CostCurves  # one point: the chosen context
+    moments: dict[str, CostCurves]  # "flops", "bytes": at MOMENTS and at their own break-even
     flop_ceiling: float
     byte_ceiling: float
     cache_growth: float  # index keys over keys and values
@@ -104,10 +106,8 @@ def run(
     config = params.config
     steps = 4 * round(math.log2(LONGEST / SHORTEST))
     contexts = [round(SHORTEST * 2 ** (step / 4)) for step in range(steps + 1)]
-    try:
-        break_even = cost.break_even_context(config)
-    except ValueError:
-        break_even = None
+    break_even = _where(cost.break_even_context, config)
+    evens = {"flops": break_even, "bytes": _where(cost.decode_break_even_context, config)}
     n_prefilled = min(params.context, PREFILLED)
     size = {"element_bytes": params.element_bytes}
     most = dataclasses.replace(config, n_selected=max(64, config.n_selected))
@@ -116,6 +116,10 @@ def run(
         params=params,
         curves=_costs_at(contexts, config, params.element_bytes),
         here=_costs_at([params.context], config, params.element_bytes),
+        moments={
+            counts: _costs_at(_moments(even), config, params.element_bytes)
+            for counts, even in evens.items()
+        },
         flop_ceiling=cost.flop_ceiling(config),
         byte_ceiling=cost.decode_byte_ceiling(config),
         cache_growth=cost.cache_growth(config),
@@ -124,6 +128,20 @@ def run(
         memory=cost.prefill_memory(config, params.context, n_prefilled, **size),
         largest_memory=max(sum(parts.values()) for parts in largest.values()),
     )
+
+
+def _where(break_even: Callable[[MSAConfig], float], config: MSAConfig) -> float | None:
+    """A break-even in tokens; None where MSA never costs less."""
+    try:
+        return break_even(config)
+    except ValueError:
+        return None
+
+
+def _moments(break_even: float | None) -> list[int]:
+    """Contexts in order; the break-even is rounded to a token."""
+    between = break_even is not None and MOMENTS[0] < break_even < MOMENTS[-1]
+    return sorted({*MOMENTS, *([round(break_even)] if between else [])})
 
 
 def _costs_at(contexts: list[int], config: MSAConfig, element_bytes: int) -> CostCurves:

@@ -1,14 +1,19 @@
-"""How much the flow and the estimators' gradients change from a point to its neighbour."""
+"""How much the flow and the estimators' gradients change from a point to its neighbour.
+
+A pair of neighbours is followed to the end and back: what backpropagation multiplies, step by step.
+Beside it stand statistics of a thousand pairs, as medians: pooled numbers are those of a few pairs.
+"""
 
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 import torch
 from cachetools import LRUCache, cached
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from intuitive.common.arrays import read_only
@@ -17,21 +22,25 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..checks import settle
-from ..guidance import Stale
+from ..guidance import Oracles, Stale
 from ..mixture import flow_endpoint
 from ..sampling import guided_velocity
-from ..trimodal import PRESETS, VIEWS, TrimodalParams, sample
+from ..trimodal import PRESETS, VIEWS, TrimodalParams, modes, sample
 
 N_PARTICLES = 1000
 N_GRID = 644  # positions of the Jacobians
+N_ROADS = 90  # unguided paths beside a pair
+N_TIMED = 5  # times that sampling is timed; the median counts
+TOP = 0.01  # share of the pairs with the largest gradients
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackpropParams(Settings):
-    """A preset at a time, and how far apart neighbours stand."""
+    """A preset, where two neighbours stand at a time, and how far apart."""
 
     preset: str = "B"
-    time: float = 0.5
+    time: float = 0.5  # the nearest Euler step is taken
+    place: float = 0.6  # of the lower of the two
     distance: float = 0.02
     n_steps: int = 10
     seed: int = 0
@@ -39,7 +48,9 @@ class BackpropParams(Settings):
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset={self.preset!r}: choose one of {', '.join(PRESETS)}.")
-        settle(self, {"time": (0, 1), "n_steps": (1, 200)})
+        settle(self, {"time": (0, 1), "place": (-5, 5), "n_steps": (1, 200)})
+        if not self.distance > 0:
+            raise ValueError(f"distance={self.distance} must be above 0: neighbours stand apart.")
 
     @property
     def flow(self) -> TrimodalParams:
@@ -55,15 +66,18 @@ class BackpropParams(Settings):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shaken:
-    """Neighbours at all times, and the Jacobians at one."""
+    """One pair of neighbours, a thousand at all times, and the Jacobians at one."""
 
     params: BackpropParams
+    pair: "Pair"
+    roads: Float[np.ndarray, "n_times n"]  # unguided particles, at all Euler times
+    modes: Int[np.ndarray, " n"]  # in which they end, -1 in none
     whole: "Jitter"
     here: "Jacobians"
 
 
 def run(params: BackpropParams, *, stale: Stale = never, progress: Progress = silent) -> Shaken:
-    """Gradients of neighbours at every step, once for every flow and distance; Jacobians anew.
+    """Gradients of neighbours at every step, once for every flow and distance; one pair anew.
 
     Args:
         params: the setting.
@@ -71,11 +85,27 @@ def run(params: BackpropParams, *, stale: Stale = never, progress: Progress = si
         progress: called with a share in [0, 1] and a sentence before each estimator.
 
     Raises:
-        ValueError: a distance that is not above 0.
         Cancelled: `stale()` became true.
     """
     whole = _neighbours(params.flow, params.distance, stale, progress)
-    return Shaken(params=params, whole=whole, here=jacobians(params.preset, params.time))
+    flow, first = params.flow, min(round(params.time * params.n_steps), params.n_steps - 1)
+    pair = follow_pair(flow, (params.place, params.place + params.distance), first)
+    roads, ends = _roads(flow)
+    return Shaken(
+        params=params,
+        pair=pair,
+        roads=roads,
+        modes=ends,
+        whole=whole,
+        here=jacobians(params.preset, float(pair.times[0])),
+    )
+
+
+@cached(cache=LRUCache(8), lock=threading.Lock())
+def _roads(flow: TrimodalParams) -> tuple[np.ndarray, np.ndarray]:
+    with torch.inference_mode(False), torch.no_grad():
+        drawn = sample(flow, "bc", 0.0, N_ROADS)
+        return read_only(drawn.trajectory), read_only(modes(flow, drawn.actions))
 
 
 @cached(cache=LRUCache(8), key=lambda flow, distance, *_: (flow, distance), lock=threading.Lock())
@@ -84,6 +114,55 @@ def _neighbours(
 ) -> "Jitter":
     jitter(flow, ("ood",), stale=stale)  # warms up what is timed next
     return jitter(flow, distance=distance, stale=stale, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """Two particles from a time on, unguided, and the critic's slope on its way back."""
+
+    times: Float[np.ndarray, " n"]  # from theirs to 1
+    x: Float[np.ndarray, "n 2"]
+    derivative: Float[np.ndarray, "n_steps 2"]  # of every Euler step, 1 + (∂v/∂x)/T
+    back: Float[np.ndarray, "n 2"]  # ∂x_1/∂x at every time: the product of those to come
+    slope: Float[np.ndarray, " 2"]  # the critic's at the end of the path
+    bptt: Float[np.ndarray, " 2"]  # that times the first of `back`
+    estimate: Float[np.ndarray, " 2"]  # x̂_1 where they stand first
+    qgf: Float[np.ndarray, " 2"]  # the critic's slope there
+
+
+def follow_pair(flow: TrimodalParams, places: Sequence[float], first: int) -> Pair:
+    """Follow particles from Euler step `first` to the end, and the critic's slope back.
+
+    Args:
+        flow: mixture, critic and T.
+        places: where they stand then.
+        first: in [0, T - 1].
+    """
+    mixture, n_steps = flow.mixture, flow.n_steps
+    slopes = Oracles(field=mixture, critics=(flow.q,)).gradient
+    with torch.inference_mode(False), torch.no_grad():
+        x = torch.tensor(list(places), dtype=torch.float64)
+        estimate = mixture.posterior_mean(x, first / n_steps)
+        path, derivative = [x], []
+        for k in range(first, n_steps):
+            t = k / n_steps
+            bend = (mixture.posterior_mean_jacobian(x, t) - 1) / (1 - t)  # ∂v/∂x
+            derivative.append(1 + bend / n_steps)
+            x = x + mixture.velocity(x, t) / n_steps
+            path.append(x)
+        steps = torch.stack((*derivative, torch.ones_like(x)))
+        back = steps.flip(0).cumprod(0).flip(0)
+        slope = slopes(x)
+        return Pair(
+            times=np.arange(first, n_steps + 1) / n_steps,
+            x=read_only(torch.stack(path)),
+            derivative=read_only(steps[:-1]),
+            back=read_only(back),
+            slope=read_only(slope),
+            bptt=read_only(slope * back[0]),
+            estimate=read_only(estimate),
+            qgf=read_only(slopes(estimate)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +188,9 @@ def jacobians(preset: str, t: int | float) -> Jacobians:
     Raises:
         ValueError: an unknown preset, or a time outside [0, 1].
     """
-    mixture, t = TrimodalParams(preset=preset, time=t).mixture, min(t, 0.999)
+    if not 0 <= t <= 1:
+        raise ValueError(f"t={t} must lie in [0, 1]: choose a time in there.")
+    mixture, t = TrimodalParams(preset=preset).mixture, min(t, 0.999)
     with torch.inference_mode(False), torch.no_grad():
         x = torch.linspace(*VIEWS[preset], N_GRID, dtype=torch.float64)
         end = flow_endpoint(mixture, x, t)
@@ -133,10 +214,11 @@ class Jitter:
     times: Float[np.ndarray, " n_steps"]
     estimators: tuple[str, ...]
     cosine: Float[np.ndarray, "n_estimators n_steps"]  # of all particles' guidance as one vector
-    same_sign: Float[np.ndarray, "n_estimators n_steps"]  # share of particles; in 1D a cosine too
-    difference: Float[np.ndarray, "n_estimators n_steps"]  # of a typical pair, over the larger one
+    same_sign: Float[np.ndarray, "n_estimators n_steps"]  # share of the pairs
+    difference: Float[np.ndarray, "n_estimators n_steps"]  # of the median pair, over the larger one
+    top_share: Float[np.ndarray, "n_estimators n_steps"]  # of all squares, in the top 1% of pairs
     passes: tuple[int, ...]  # per action
-    ms: tuple[float, ...]  # sampling n_particles
+    ms: tuple[float, ...]  # sampling n_particles, median of `N_TIMED`
 
 
 def jitter(
@@ -168,13 +250,12 @@ def jitter(
     with torch.inference_mode(False), torch.no_grad():
         base = sample(params, "bc", 0.0, params.n_particles, stale)
         side = torch.randint(0, 2, base.actions.shape, generator=seeded(params.seed + 1)) * 2 - 1
-        cosine, same, apart, passes, ms = [], [], [], [], []
+        cosine, same, apart, top, passes, ms = [], [], [], [], [], []
         for i, name in enumerate(estimators):
             check(stale)
             progress(i / len(estimators), f"Neighbours under {name}")
-            begin = time.perf_counter()
             passes.append(sample(params, name, 1.0, params.n_particles, stale).passes.total)
-            ms.append(1e3 * (time.perf_counter() - begin))
+            ms.append(median(_timed(params, name, stale) for _ in range(N_TIMED)))
             pairs = []
             for step in range(params.n_steps):
                 here = base.trajectory[step]
@@ -186,6 +267,9 @@ def jitter(
             same.append((g * neighbour > 0).double().mean(1))
             larger = torch.maximum(g.abs(), neighbour.abs()).clamp(min=1e-300)
             apart.append(((g - neighbour).abs() / larger).median(1).values)
+            squares = g.square().sort(1, descending=True).values
+            most = squares[:, : max(round(TOP * g.shape[1]), 1)].sum(1)
+            top.append(most / squares.sum(1).clamp(min=1e-300))
     return Jitter(
         params=params,
         distance=distance,
@@ -194,9 +278,17 @@ def jitter(
         cosine=read_only(torch.stack(cosine)),
         same_sign=read_only(torch.stack(same)),
         difference=read_only(torch.stack(apart)),
+        top_share=read_only(torch.stack(top)),
         passes=tuple(passes),
         ms=tuple(ms),
     )
+
+
+def _timed(params: TrimodalParams, name: str, stale: Stale) -> float:
+    """Milliseconds of sampling once."""
+    begin = time.perf_counter()
+    sample(params, name, 1.0, params.n_particles, stale)
+    return 1e3 * (time.perf_counter() - begin)
 
 
 def _push(params: TrimodalParams, name: str, x: Tensor, step: int, stale: Stale) -> Tensor:

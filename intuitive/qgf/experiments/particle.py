@@ -1,7 +1,8 @@
 """One particle and its swarm: where the critic is asked, what it answers, and the step taken.
 
 The particle is the first of a batch of which the others are the swarm, so that both come out of one
-sample. Beside it the same particle goes under the OOD gradient and unguided.
+sample. Beside it the same particle goes under the OOD gradient and unguided, and where a reader has
+written a step of their own (`exercise.py`), by that one.
 
 Source: Zhou et al. 2026, arXiv:2606.11087, Algorithm 1.
 """
@@ -21,6 +22,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..checks import settle
+from ..exercise import GuidedStep, StepFault, follow
 from ..guidance import ESTIMATORS, Guidance, Oracles, Stale, Step
 from ..sampling import sample_guided
 from ..tilting import tilt
@@ -36,6 +38,7 @@ class ParticleParams(Settings):
 
     preset: str = "A"  # decides the mixture, and the critic but for its peak
     peak: float = 0.8  # a*
+    bump: float = -1.8  # where the critic's second hill is; preset A has none
     weight: float = 1.0  # w
     estimator: str = "qgf"  # one of `ASKING`
     n_steps: int = 10  # Euler steps T
@@ -52,6 +55,7 @@ class ParticleParams(Settings):
             self,
             {
                 "peak": (-4, 4),
+                "bump": (-6, 6),
                 "weight": (0, 100),
                 "n_steps": (1, 200),
                 "start": (-5, 5),
@@ -63,7 +67,11 @@ class ParticleParams(Settings):
     def flow(self) -> TrimodalParams:
         """Mixture, critic and return."""
         return replace(
-            PRESETS[self.preset], peak=self.peak, weight=self.weight, n_steps=self.n_steps
+            PRESETS[self.preset],
+            peak=self.peak,
+            bump_position=self.bump,
+            weight=self.weight,
+            n_steps=self.n_steps,
         )
 
 
@@ -99,6 +107,20 @@ class Swarm:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Yours:
+    """The same particle and some of the swarm by a step that a reader has written.
+
+    Where the step fails, `fault` says how and the arrays are empty.
+    """
+
+    x: Float[np.ndarray, " n_times"]
+    swarm: Float[np.ndarray, "n_times n"]  # the first particles of the swarm
+    shares: tuple[float, ...]  # of these, in each mode
+    same_as: str  # the estimator that takes the particle the same way, or ""
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ParticleResult:
     """One particle and its swarm, with ghosts of both, and what to draw them on."""
 
@@ -119,15 +141,23 @@ class ParticleResult:
     tilted: Float[np.ndarray, " n_grid"]  # p*, the exact tilt at this weight
     critic: Float[np.ndarray, " n_grid"]
     true_return: Float[np.ndarray, " n_grid"]
+    tilt_shares: tuple[float, ...]  # of the exact tilt, by the nearest mode
+    yours: Yours | None = None
 
 
 def run(
-    params: ParticleParams, *, stale: Stale = never, progress: Progress = silent
+    params: ParticleParams,
+    *,
+    yours: GuidedStep | None = None,
+    stale: Stale = never,
+    progress: Progress = silent,
 ) -> ParticleResult:
     """Follow one particle and its swarm under an estimator, under OOD, and unguided.
 
     Args:
         params: the setting.
+        yours: a reader's `guided_step` (`exercise.py`), followed beside them; whatever it does,
+            nothing is raised, and what goes wrong stands in the result.
         stale: turns true when nobody waits; asked at every Euler step.
         progress: called with a share in [0, 1] and a sentence before each estimator.
 
@@ -136,12 +166,13 @@ def run(
     """
     flow = params.flow
     ghosts, walks = ("ood", "bc"), {}
-    for i, name in enumerate(dict.fromkeys((params.estimator, *ghosts))):
+    compared = () if yours is None else ("qgf",)
+    for i, name in enumerate(dict.fromkeys((params.estimator, *ghosts, *compared))):
         check(stale)
         progress(i / 3, f"Sampling with {name}")
         asked = replace(params, estimator=name)
         if name == "bc":  # which no critic moves
-            asked = replace(asked, peak=0.0, weight=0.0)
+            asked = replace(asked, peak=0.0, bump=0.0, weight=0.0)
         walks[name] = _walked(asked, stale)
     with torch.inference_mode(False), torch.no_grad():
         times = torch.arange(params.n_steps + 1, dtype=torch.float64) / params.n_steps
@@ -149,6 +180,8 @@ def run(
         mixture = flow.mixture
         means = MEANS[params.preset]
         walk, swarm = walks[params.estimator]
+        tilted = tilt(mixture, flow.q, flow.weight, grid)
+        nearest = (grid[:, None] - torch.tensor(means, dtype=torch.float64)).abs().argmin(1)
         return ParticleResult(
             params=params,
             times=read_only(times),
@@ -164,10 +197,43 @@ def run(
             grid=read_only(grid),
             hills=read_only(torch.stack([mixture.log_prob_t(grid, t).exp() for t in times])),
             density=read_only(mixture.log_prob(grid).exp()),
-            tilted=read_only(tilt(mixture, flow.q, flow.weight, grid)),
+            tilted=read_only(tilted),
             critic=read_only(flow.q(grid)),
             true_return=read_only(flow.true_return(grid)),
+            tilt_shares=tuple(
+                float((tilted * (nearest == k)).sum() / tilted.sum()) for k in range(len(means))
+            ),
+            yours=None if yours is None else _followed(yours, params, walks, stale),
         )
+
+
+def _followed(
+    step: GuidedStep, params: ParticleParams, walks: dict[str, tuple[Walk, Swarm]], stale: Stale
+) -> Yours:
+    """The particle and some of the swarm by a reader's step."""
+    flow, (_, swarm) = params.flow, walks[params.estimator]
+    start = torch.from_numpy(np.append(params.start, swarm.x[0])).double()
+    try:
+        path = follow(
+            step,
+            start,
+            field=flow.mixture,
+            critic=flow.q,
+            weight=params.weight,
+            n_steps=params.n_steps,
+            stale=stale,
+        )
+    except StepFault as fault:
+        return Yours(x=np.empty(0), swarm=np.empty((0, 0)), shares=(), same_as="", fault=f"{fault}")
+    ends = modes(flow, path[-1, 1:])
+    same = [name for name, (walk, _) in walks.items() if np.allclose(walk.x, path[:, 0], atol=1e-6)]
+    return Yours(
+        x=read_only(path[:, 0]),
+        swarm=read_only(path[:, 1:]),
+        shares=tuple(float((ends == k).double().mean()) for k in range(3)),
+        same_as=same[0] if same else "",
+        fault="",
+    )
 
 
 @cached(cache=LRUCache(16), key=lambda params, *_: params, lock=threading.Lock())

@@ -27,7 +27,7 @@ from ..trimodal import MEANS, STDS, VIEWS, TrimodalParams, modes, sample
 SWEPT = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 SWEPT_PARTICLES = 1_000
 N_SHOWN = 300  # particles whose paths are kept
-N_FRAMES = 21  # at most so many times carry marginals
+N_FRAMES = 21  # at most so many times are shown
 N_COLUMNS = 40  # at most so many steps in the map of velocities
 N_MAP = 61  # positions in that map
 N_BINS = 80  # of the marginals; the final histogram has twice as many
@@ -37,12 +37,13 @@ N_FINE = 1201  # positions of the final densities
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One estimator's particles. n_frames counts the times of `TrimodalResult.frame_times`."""
+    """One estimator's particles. n_frames counts `TrimodalResult.frames`."""
 
     estimator: str
     trajectory: Float[np.ndarray, "n_times n_shown"]  # the first particles, at `times`
     query_times: Float[np.ndarray, " n_asked"]
     queries: Float[np.ndarray, "n_asked n_shown"]  # where the critic was asked
+    asks_itself: bool  # about the particle as it is, noisy or not
     final_mode: Int[np.ndarray, " n_shown"]  # counted from the left; -1 is off every mode
     velocity: Float[np.ndarray, "n_map n_columns"]  # field plus guidance, at map_x and map_times
     guidance: Float[np.ndarray, "n_map n_columns"]  # of it, the guidance
@@ -72,10 +73,9 @@ class TrimodalResult:
     std: float
     times: Float[np.ndarray, " n_times"]
     stability: float  # (w/T) λ_max(-Q''); above 2 steps overshoot
-    frame_times: Float[np.ndarray, " n_frames"]
+    frames: tuple[int, ...]  # the Euler steps that are shown, 0 and T among them
     x: Float[np.ndarray, " n_grid"]
-    density: Float[np.ndarray, " n_grid"]  # p_t of the unguided flow, at the frame looked at
-    tilted: Float[np.ndarray, " n_grid"]  # p*_t, whose end is the exact tilt, likewise
+    tilted: Float[np.ndarray, "n_frames n_grid"]  # p*_t, whose end is the exact tilt
     bin_edges: Float[np.ndarray, " n_edges"]
     final_edges: Float[np.ndarray, " n_final_edges"]
     map_x: Float[np.ndarray, " n_map"]
@@ -90,19 +90,11 @@ class TrimodalResult:
     bc_critic: float  # means under the data
     bc_return: float
 
-    @property
-    def frame(self) -> int:
-        """The frame looked at, nearest to `params.time`."""
-        return _nearest(self.frame_times, self.params.time)
-
 
 def run(
     params: TrimodalParams, *, stale: Stale = never, progress: Progress = silent
 ) -> TrimodalResult:
     """Sample with the chosen estimators and set the exact answer beside them.
-
-    Settings that differ in `time` alone share one sample; only the exact densities at that time
-    are computed anew.
 
     Args:
         params: the setting.
@@ -113,8 +105,7 @@ def run(
         Cancelled: `stale()` became true.
     """
     with torch.inference_mode(False), torch.no_grad():
-        found = _sampled(replace(params, time=1.0), stale, progress)
-        return replace(found, params=params, **_densities(params, found.frame_times))
+        return _sampled(params, stale, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +137,7 @@ def run_and_sweep(
     if not setting.sweep:
         return Flow(at=at, over_weights=None)
     fewer = min(flow.n_particles, SWEPT_PARTICLES)
-    timeless = replace(flow, n_particles=fewer, weight=1.0, time=1.0)
+    timeless = replace(flow, n_particles=fewer, weight=1.0)
     return Flow(at=at, over_weights=_swept(timeless, stale, progress))
 
 
@@ -165,25 +156,10 @@ def _names(params: TrimodalParams) -> tuple[str, ...]:
     return tuple(dict.fromkeys((params.estimator, *second)))
 
 
-def _densities(params: TrimodalParams, frame_times: np.ndarray) -> dict[str, np.ndarray]:
-    """What of `TrimodalResult` depends on the time looked at."""
-    t = float(frame_times[_nearest(frame_times, params.time)])
-    x = torch.linspace(*VIEWS[params.preset], N_GRID, dtype=torch.float64)
-    exact = _exact(replace(params, time=1.0))
-    return {
-        "density": read_only(params.mixture.log_prob_t(x, t).exp()),
-        "tilted": read_only(exact.log_prob_t(x, t).exp()),
-    }
-
-
 @cached(cache=LRUCache(8), lock=threading.Lock())
 def _exact(params: TrimodalParams) -> Posterior:
     """The exact tilt as a flow."""
     return Posterior(params.mixture, lambda a: params.weight * params.q(a))
-
-
-def _nearest(times: np.ndarray, t: int | float) -> int:
-    return int(np.abs(times - t).argmin())
 
 
 @cached(cache=LRUCache(8), key=_first, lock=threading.Lock())
@@ -193,7 +169,6 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
     x = torch.linspace(low, high, N_GRID, dtype=torch.float64)
     fine = torch.linspace(low, high, N_FINE, dtype=torch.float64)
     frames = _spread(params.n_steps + 1, N_FRAMES)
-    frame_times = np.array(frames) / params.n_steps
     exact = _exact(params)
     tilted, density = tilt(mixture, q, params.weight, fine), mixture.log_prob(fine).exp()
     names = [params.estimator] + [params.second] * (params.second != "none")
@@ -211,9 +186,11 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
         std=STDS[params.preset],
         times=read_only(torch.arange(params.n_steps + 1, dtype=torch.float32) / params.n_steps),
         stability=params.stability,
-        frame_times=frame_times,
+        frames=tuple(frames),
         x=read_only(x),
-        **_densities(params, frame_times),
+        tilted=read_only(
+            torch.stack([exact.log_prob_t(x, k / params.n_steps).exp() for k in frames])
+        ),
         bin_edges=read_only(torch.linspace(low, high, N_BINS + 1, dtype=torch.float64)),
         final_edges=read_only(torch.linspace(low, high, 2 * N_BINS + 1, dtype=torch.float64)),
         map_x=read_only(_map_x(params)),
@@ -266,6 +243,8 @@ def _run(
         trajectory=read_only(path[:, :N_SHOWN]),
         query_times=read_only(drawn.query_times),
         queries=read_only(queries),
+        asks_itself=len(drawn.queries) == params.n_steps
+        and bool(torch.equal(drawn.queries, drawn.trajectory[:-1])),
         final_mode=read_only(mode[:N_SHOWN]),
         velocity=read_only((field + push).T),
         guidance=read_only(push.T),

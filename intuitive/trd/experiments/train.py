@@ -1,26 +1,40 @@
-"""Students trained while one watches, several methods side by side.
+"""Students trained while one watches, several methods side by side, on ten problems that stay.
+
+At every look each student writes its solutions of the same problems with the same random numbers,
+so that a text changes only because the student has. The first rollouts of the first `N_TEXTS`
+problems are kept, token by token; all of them make the curves.
 
 Source: arXiv:2606.08432, section 6.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from cachetools import LRUCache, cached
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, one_thread, silent
 
+from ..config import setting_config
 from ..distillation import Arm, Plan, distil, grade, roll
 from ..methods import METHODS
 from ..metrics import pass_at_k
 from ..model import StackedDecoder
 from ..signals import Stale
-from ..sums import SumsConfig, sample_digits
+from ..sums import Problem, SumsConfig, parse_trace, sample_digits
 from ..trained import check_teacher, named_teacher, shipped
+
+N_TEXTS = 10  # problems whose solutions are kept, token by token
+N_LOOKS = 24  # a training is looked at so often while it begins, half as often later
+EARLY = 6  # looks that are dense
+RECORDED = "trd_train"  # the committed run of `benchmarks/trd_train.py`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +47,14 @@ class TrainParams(Settings):
     rounds: int = 1
     n_steps: int = 120
     batch: int = 64
-    n_problems: int = 512
-    lr: float = 1e-3
+    n_problems: int = 256  # drawing their rollouts takes less than half a second
+    lr: float = 1e-3  # the same for all
     n_test: int = 48  # problems, with 4 rollouts each
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher)
-        whole_fields(self, rounds=1, n_steps=1, batch=1, n_problems=1, n_test=1, seed=0)
+        whole_fields(self, rounds=1, n_steps=1, batch=1, n_problems=1, n_test=N_TEXTS, seed=0)
         for name in self.names:
             if name not in METHODS:
                 raise ValueError(
@@ -61,8 +75,15 @@ class TrainParams(Settings):
             n_steps=self.n_steps,
             batch=self.batch,
             rounds=self.rounds,
-            observe_every=max(1, self.n_steps // 4),
+            observe_every=max(1, round(self.n_steps / N_LOOKS)),
         )
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Steps after which the students are looked at: often at first, when most changes."""
+        every = self.plan.observe_every
+        looks = [every * i for i in range(N_LOOKS) if i <= EARLY or i % 2 == 0]
+        return (*(step for step in looks if step < self.n_steps), self.n_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +101,22 @@ class TrainPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRun:
-    """One method's course and some of its last rollouts."""
+    """One method's course: numbers and texts at every look."""
 
     name: str
     points: tuple[TrainPoint, ...]
-    rollouts: tuple[tuple[str, ...], ...]
+    texts: tuple[tuple[str, ...], ...]  # by look and problem, tokens apart by spaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A solution that a student wrote, as it is graded; places count its tokens."""
+
+    tokens: tuple[str, ...]
+    right: bool
+    first_error: int | None  # the first wrong number
+    broken: int | None  # the first token that cannot stand there, or one past the end
+    reason: str  # why it cannot; empty where all can
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +124,35 @@ class TrainResult:
     """All methods on common problems and random numbers."""
 
     params: TrainParams
+    problems: tuple[tuple[int, ...], ...]  # digits of those whose texts are kept
     runs: tuple[TrainRun, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """Trainings that were run once, by `benchmarks/trd_train.py`."""
+
+    results: tuple[TrainResult, ...]
+
+
+Watch = Callable[[TrainResult], object]
+
+
 @one_thread()
-def run(params: TrainParams, *, stale: Stale = never, progress: Progress = silent) -> TrainResult:
+def run(
+    params: TrainParams,
+    *,
+    stale: Stale = never,
+    progress: Progress = silent,
+    watch: Watch | None = None,
+) -> TrainResult:
     """Train students on the CPU, several methods at once.
+
+    Args:
+        params: what is trained, and how long.
+        stale: turns true when nobody waits any more.
+        progress: called after every step.
+        watch: called at every look with what there is so far.
 
     Raises:
         FileNotFoundError: the small setting's weights are not there.
@@ -115,9 +170,22 @@ def run(params: TrainParams, *, stale: Stale = never, progress: Progress = silen
         for n in params.names
     ]
     points: list[list[TrainPoint]] = [[] for _ in arms]
-    last: list[Tensor] = []
+    texts: list[list[tuple[Text, ...]]] = [[] for _ in arms]
+    problems = tuple(tuple(row) for row in held_out[:N_TEXTS].tolist())
+
+    def so_far() -> TrainResult:
+        return TrainResult(
+            params=params,
+            problems=problems,
+            runs=tuple(
+                TrainRun(name=arm.name, points=tuple(points[i]), texts=tuple(texts[i]))
+                for i, arm in enumerate(arms)
+            ),
+        )
 
     def observe(step: int, stack: StackedDecoder, cost: list) -> None:
+        if step not in params.looks:
+            return
         rolled = roll(
             sums, stack, held_out, seeds=[0] * len(arms), n_samples=4, salt=99, stale=stale
         )
@@ -137,27 +205,47 @@ def run(params: TrainParams, *, stale: Stale = never, progress: Progress = silen
                     order_kept=float(right_to_left(sums, verdict.order).float().mean()),
                 )
             )
-        last[:] = [own[:8] for own in rolled]
+            texts[arm].append(tuple(_written(sums, row) for row in rolled[arm][:N_TEXTS].tolist()))
+        if watch is not None:
+            watch(so_far())
 
     first = models.students.copies([0])
     distil(
         first, arms, teachers, digits, params.plan, observe=observe, stale=stale, progress=progress
     )
-    return TrainResult(
-        params=params,
-        runs=tuple(
-            TrainRun(name=arm.name, points=tuple(points[i]), rollouts=_words(sums, last[i]))
-            for i, arm in enumerate(arms)
-        ),
+    return so_far()
+
+
+def recorded(params: TrainParams) -> TrainResult | None:
+    """The committed training with these settings; None where there is none.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    found = results.load(RECORDED, Recorded).values.results
+    return next((result for result in found if result.params == params), None)
+
+
+@cached(cache=LRUCache(4096), lock=threading.Lock())
+def read(written: str, digits: tuple[int, ...]) -> Text:
+    """A solution of the small setting, graded as `parse_trace` does."""
+    sums, tokens = setting_config("small").sums, tuple(written.split())
+    ids = {sums.name(token): token for token in range(sums.vocab_size)}
+    problem = Problem(digits=digits, config=sums)
+    trace = parse_trace([ids[token] for token in tokens], problem)
+    return Text(
+        tokens=tokens,
+        right=trace.correct,
+        first_error=trace.first_error,
+        broken=trace.malformed_at,
+        reason=trace.reason or "",
     )
+
+
+def _written(sums: SumsConfig, tokens: list[int]) -> str:
+    return " ".join(sums.name(token) for token in tokens if token != sums.pad)
 
 
 def right_to_left(sums: SumsConfig, order: Int[Tensor, "b n_digits"]) -> Tensor:
     """Which traces visit the digits from the last to the first, the first student's habit."""
     return (order == torch.arange(sums.n_digits - 1, -1, -1, device=order.device)).all(-1)
-
-
-def _words(sums: SumsConfig, rollouts: Tensor) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        tuple(sums.name(token) for token in row if token != sums.pad) for row in rollouts.tolist()
-    )

@@ -856,7 +856,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   onResize.observe(stage);
 
   // Where a new timeline stands: at the same label and stage, else at the same index, else at its
-  // own start.
+  // own start. Who stands at the end of one that has grown stays at its end.
   const keep = () => {
     const before = frames[index];
     const whole = wholeFrames(header);
@@ -866,6 +866,8 @@ function makeHero(spec, { model, bus, set, controls }) {
       const found = whole.findIndex(same);
       if (found >= 0) to = found;
     }
+    const last = frames.length - 1;
+    if (drawn && last > 0 && index === last && to === last && same(whole[to])) to = whole.length - 1;
     frames = whole;
     index = to;
   };

@@ -1,0 +1,322 @@
+"""What "Block selection" says of a query, its blocks and tokens: words, readouts, arithmetic."""
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from intuitive.msa.experiments.block_selection import SelectionResult
+
+from ..kit import Arithmetic, Readout, fixed, percent
+from .strip import LEAST, LEAST_MISSED, quoted, share_text
+
+MEANS = ("main_mean", "block_mean_keys")  # selectors that average a block
+SHARES = ("oracle",)  # that add its attention up
+ORDINALS = {1: "st", 2: "nd", 3: "rd"}
+
+
+def ordinal(n: int) -> str:
+    return f"{n}{'th' if n % 100 in (11, 12, 13) else ORDINALS.get(n % 10, 'th')}"
+
+
+class Account:
+    """What there is to say of one query of one group."""
+
+    def __init__(self, result: SelectionResult) -> None:
+        self.result, self.params = result, result.params
+        self.group, self.size = result.params.group, result.params.block_size
+        self.selector = result.params.selector
+        self.scores = self.selector != "window_sink"
+        self.token_scores = result.token_scores[self.group]
+        self.token_mass = result.token_mass[self.group]
+        self.riddle = {token // self.size for token in result.riddle}
+
+    # ------------------------------------------------------------------------------- facts
+
+    @cached_property
+    def read(self) -> list[int]:
+        """Blocks that are read, in order."""
+        found = self.result.chosen[self.selector][self.group]
+        return [int(block) for block in found if block >= 0]
+
+    @cached_property
+    def forced(self) -> list[int]:
+        """Blocks that are read whatever they score: the local ones and the first."""
+        last = self.result.local_block
+        local = range(max(last - self.params.n_local + 1, 0), last + 1)
+        forced = {*local, *range(min(self.params.n_init, last + 1))}
+        return sorted(forced, reverse=True)
+
+    @cached_property
+    def ranks(self) -> dict[int, int]:
+        """Place of each block among those that had to earn theirs, from 1."""
+        scores = self.result.block_scores[self.group][: self.result.local_block + 1]
+        order = np.argsort(-scores, kind="stable").tolist()
+        rest = [block for block in order if block not in self.forced]
+        return {block: place for place, block in enumerate(rest, 1)}
+
+    @cached_property
+    def by_rank(self) -> list[int]:
+        """Blocks that are read for their score, the best first."""
+        earned = [block for block in self.read if block not in self.forced]
+        return sorted(earned, key=lambda block: self.ranks[block])
+
+    @cached_property
+    def missed(self) -> list[int]:
+        """Blocks that hold attention worth a pipe and are not read, the largest first."""
+        mass = self.result.block_mass[self.group]
+        order = np.argsort(-mass, kind="stable").tolist()
+        return [block for block in order if block not in self.read and mass[block] >= LEAST_MISSED]
+
+    @property
+    def most_missed(self) -> list[int]:
+        return self.missed
+
+    @cached_property
+    def banded(self) -> list[int]:
+        """Tokens with a band of their own."""
+        return np.flatnonzero(self.token_mass >= LEAST).tolist()
+
+    @cached_property
+    def cut(self) -> float:
+        """The score between the last block that is read for it and the next; infinite if none."""
+        n, values = len(self.by_rank), self.result.block_scores[self.group]
+        last = [block for block, rank in self.ranks.items() if rank in (n, n + 1)]
+        if n == 0 or len(last) < 2:
+            return math.inf
+        return float(values[last].mean())
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the scale of scores: the least mean of a block, and the strongest token.
+
+        The same for the maximum and the mean, so that a block's value moves when the rule changes.
+        """
+        if not self.scores:
+            return 0.0, 1.0
+        values = self.result.block_scores[self.group][: self.result.local_block + 1]
+        tokens = self.token_scores[: self.result.n_visible]
+        if self.selector in SHARES:
+            return 0.0, float(values.max())
+        means = [
+            tokens[start : start + self.size].mean() for start in range(0, len(tokens), self.size)
+        ]
+        return float(min(means)), float(max(tokens.max(), values.max()))
+
+    @cached_property
+    def top(self) -> int:
+        """The token with most attention."""
+        return int(self.token_mass[: self.result.n_visible].argmax())
+
+    def inside(self, block: int) -> range:
+        """Visible tokens of a block."""
+        return range(
+            block * self.size, min((block + 1) * self.size, self.result.query + 1)
+        ) or range(block * self.size, block * self.size + 1)
+
+    def best(self, block: int) -> int:
+        """The token of a block with the greatest score; of attention where none is scored."""
+        by = self.token_scores if self.scores else self.token_mass
+        return max(self.inside(block), key=lambda token: by[token])
+
+    def value(self, block: int) -> float:
+        return float(self.result.block_scores[self.group][block])
+
+    def mass(self, block: int) -> float:
+        return float(self.result.block_mass[self.group][block])
+
+    def colour(self, block: int) -> str:
+        return "green" if block == self.result.local_block and block in self.forced else "blue"
+
+    # ------------------------------------------------------------------------------- words
+
+    @property
+    def lane_name(self) -> str:
+        if not self.scores:
+            return ""
+        if self.selector in MEANS:
+            return "mean score →"
+        return "its attention →" if self.selector in SHARES else "best score →"
+
+    def written(self, value: float) -> str:
+        """A score as the selector's kind is written."""
+        return percent(value) if self.selector in SHARES else fixed(value, 1)
+
+    def name(self, block: int) -> str:
+        extra = [
+            words
+            for words, holds in (
+                ("the riddle", block in self.riddle),
+                ("its own", block == self.result.local_block),
+            )
+            if holds
+        ]
+        return f"Block {block}" + (f", {' and '.join(extra)}" if extra else "")
+
+    def fate(self, block: int) -> str:
+        """How a block came to be read, or not."""
+        if block in self.forced:
+            return "always read"
+        if not self.scores:
+            if block not in self.read:
+                return "neither the first nor recent, skipped"
+            return "the first, read" if block == 0 else "recent, read"
+        place = f"{ordinal(self.ranks[block])} of {len(self.ranks)}"
+        return f"{place}, {'read' if block in self.read else 'skipped'}"
+
+    def outcome(self, block: int, *, flow: bool) -> str:
+        """A lit block's words at the right: why, and from the flow on how much it holds."""
+        if block in self.forced:
+            is_local = block > self.result.local_block - self.params.n_local
+            why = "local" if is_local else "first"
+        elif self.scores:
+            why = ordinal(self.ranks[block])
+        else:
+            why = "first" if block == 0 else "recent"
+        return f"{why} · {share_text(self.mass(block))}" if flow else why
+
+    def block(self, block: int) -> str:
+        if block > self.result.local_block:
+            return f"Block {block} begins after the query: it cannot be seen."
+        return f"{self.name(block)}: {self.fate(block)}; holds {percent(self.mass(block), 1)}."
+
+    def blocks(self, which: Iterable[int]) -> dict[int, str]:
+        return {block: self.block(block) for block in which}
+
+    def token(self, token: int) -> str:
+        text = f"{quoted(self.result.tokens[token])}, token {token}"
+        if token > self.result.query:
+            return f"{text}, comes after the query. Click: it becomes the query."
+        block = token // self.size
+        score = f": score {fixed(float(self.token_scores[token]), 1)}"
+        if not self.scores or self.selector in SHARES:
+            score = ""
+        elif token == self.best(block):
+            score += ", the best of its block"
+        share = percent(float(self.token_mass[token]), 1)
+        return f"{text}, block {block}{score}; {share} of the attention."
+
+    def tokens(self, which: Iterable[int]) -> dict[int, str]:
+        return {token: self.token(token) for token in which}
+
+    # ------------------------------------------------------------------------------- sentences
+
+    @property
+    def asks(self) -> str:
+        return quoted(self.result.tokens[self.result.query])
+
+    def sentence(self, stage: str, groups: list[list[int]], at: int) -> str:
+        """What is to be seen in a stage; for `light`, of the group of blocks that lights up."""
+        if stage == "no scores":
+            return (
+                "A window scores nothing: it reads the newest blocks and the first, whatever "
+                "they say."
+            )
+        if stage == "scores":
+            return (
+                f"{self.asks}, token {self.result.query}, scores the tokens up to itself: the "
+                "taller the bar behind a word, the higher its score."
+            )
+        if stage == "caps":
+            pooled = {True: "the mean of its scores", False: "its best score"}[
+                self.selector in MEANS
+            ]
+            if self.selector in SHARES:
+                pooled = "the attention it holds"
+            return f"Each block is worth {pooled}: a dot carries it into the lane at the right."
+        if stage == "flow":
+            return self._flow()
+        if groups[at] == self.forced:
+            held = "its own block" if len(self.forced) == 1 else "the forced blocks"
+            return f"First {held}: always read, and counted among the {self.params.n_selected}."
+        if not self.scores:
+            return f"Then {self._list(groups[at])}."
+        rest = len(self.ranks) - len(self.by_rank)
+        end = f" Below the cut {rest} stay dark." if at == len(groups) - 1 and rest else ""
+        return f"Then {self._list(groups[at])}, by score.{end}"
+
+    def _list(self, blocks: list[int]) -> str:
+        told = [f"{b}, the riddle" if b in self.riddle else str(b) for b in blocks]
+        return f"block {told[0]}" if len(told) == 1 else f"blocks {', '.join(told)}"
+
+    def _flow(self) -> str:
+        top, block = self.top, self.top // self.size
+        where = f"{quoted(self.result.tokens[top])} in block {block}"
+        where += ", the riddle" if block in self.riddle else ""
+        share = percent(float(self.token_mass[top]))
+        if block not in self.read:
+            return f"{self.asks} wants {where}: {share} of its attention, in a pipe that is empty."
+        if top == 0:
+            rest = self.result.block_mass[self.group].copy()
+            rest[0] = 0
+            next_ = int(rest.argmax())
+            more = ""
+            if rest[next_] >= 0.1:
+                more = f"; {percent(float(rest[next_]))} go to {self._list([next_])}"
+            return f"{self.asks} parks {share} of its attention on the first token{more}."
+        return f"{self.asks} reads what it wants: {share} of its attention goes to {where}."
+
+    def readouts(self) -> tuple[Readout, ...]:
+        captured = float(self.result.captured[self.selector][self.group])
+        best = float(self.result.captured["oracle"][self.group])
+        k = self.params.n_selected
+        read, seen = int(self.result.n_read[self.group]), self.result.n_visible
+        return (
+            Readout("tokens read", f"{read} of {seen}"),
+            Readout("attention captured", percent(captured)),
+            Readout(f"the best {k} hold" if k > 1 else "the best one holds", percent(best)),
+        )
+
+    # ------------------------------------------------------------------------------- arithmetic
+
+    def arithmetic(self) -> dict[str, Arithmetic]:
+        """For every visible block, and for the tokens with a band of their own and the query."""
+        blocks = range(self.result.local_block + 1)
+        lines = {f"b:{block}": self._block_line(block) for block in blocks}
+        for token in {*self.banded, self.result.query}:
+            lines[f"t:{token}"] = self._token_line(token)
+        return lines
+
+    def _block_line(self, block: int) -> Arithmetic:
+        inside = self.inside(block)
+        end = f"→ {self.fate(block)}, holds {percent(self.mass(block), 1)}"
+        if not self.scores:
+            return Arithmetic(text=f"{self.name(block)}: no score is asked for {end}")
+        by = sorted(inside, key=lambda token: -self.token_scores[token])[:3]
+        some = [
+            f"{self.written(float(self.token_scores[t]))} {quoted(self.result.tokens[t])}"
+            for t in by
+        ]
+        dots = ", …" if len(inside) > len(by) else ""
+        value = self.written(self.value(block))
+        numbers = [self.written(float(self.token_scores[t])).replace("%", r"\%") for t in by]
+        filled = ", ".join(numbers) + (r", \ldots" if dots else "")
+        if self.selector in MEANS:
+            text = f"mean of {len(inside)} scores ({', '.join(some)}{dots}) = {value}"
+            tex = rf"\frac{{1}}{{{len(inside)}}}\left({' + '.join(numbers)} + \cdots\right)"
+        elif self.selector in SHARES:
+            text = f"sum({', '.join(some)}{dots}) = {value}"
+            tex = rf"{' + '.join(numbers)}" + (r" + \cdots" if dots else "")
+        else:
+            text = f"max({', '.join(some)}{dots}) = {value}"
+            tex = rf"\max({filled})"
+        tex = rf"M_{{{block}}} = {tex} = {value}".replace("%", r"\%").replace(r"\\%", r"\%")
+        return Arithmetic(text=f"{self.name(block)}: {text} {end}", tex=tex.replace("−", "-"))
+
+    def _token_line(self, token: int) -> Arithmetic:
+        """A token's score and share, head by head."""
+        scores = self.result.head_scores[self.group, :, token].tolist()
+        shares = self.result.head_mass[self.group, :, token].tolist()
+        heads = ", ".join(fixed(score, 1) for score in scores)
+        told = ", ".join(percent(share) for share in shares)
+        mean = percent(float(self.token_mass[token]), 1)
+        name = quoted(self.result.tokens[token])
+        text = (
+            f"{name}: the group's {len(scores)} heads score it {heads} and give it {told} of "
+            f"their attention: {mean} on average"
+        )
+        added = " + ".join(fixed(share, 2) for share in shares)
+        share = fixed(float(self.token_mass[token]), 3)
+        tex = rf"\tfrac{{1}}{{{len(shares)}}}({added}) = {share}"
+        return Arithmetic(text=text, tex=tex)

@@ -1,0 +1,509 @@
+"""The text as one strip of blocks: a line for each, its words inside, bands of attention beside it.
+
+`Strip` lays a text out: which blocks are shown, what is folded between them, where every token
+stands. Its methods draw the parts that explorers share: lines and words, score bars, bands of
+attention to scale, pipes of what is missed, and tags. One colour has one meaning in the lesson:
+vermilion a score, blue what is read, green the local block, purple the query, gold the riddle.
+
+A scene is `WIDTH` units wide and usually shown half as large again, so that its words stay apart
+in narrow windows too. Words are set in a font of one width, because their places are computed here.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..kit import Mark, Path, Rectangle, Words, percent
+
+Number = int | float
+
+WIDTH = 640
+TOP, BOTTOM = 14, 13  # room for headings and for the axis of scores
+PITCH, FOLD = 12.6, 9.0  # height of a line, and of one that stands for folded blocks
+LEFT, CELLS, CELL = 70, 79, 5.2  # where the text begins, its characters, the width of one
+RIGHT = LEFT + CELLS * CELL
+NUMBER = RIGHT + 18  # where a block's number ends
+LANE, LANE_END = RIGHT + 26, RIGHT + 88
+OUTCOME = LANE_END + 6
+SIZE, SMALL = 8.6, 8.0  # of words and of names
+FULL = 15.0  # width of a band of all the attention
+THROUGH = 2.0  # a narrower band ends at its line: it would strike the words out
+LEAST, LEAST_MISSED = 0.015, 0.01  # less has no band, or pipe, of its own
+TALL = 10.2  # of the bar of the greatest score
+FOLDED, GROUND, BANDS, BARS, TAGS, TEXT, VEIL, FRONT, HANDLE = range(9)  # layers
+
+
+def share_text(share: Number) -> str:
+    """A share in as few letters as a mark has room for."""
+    return percent(share) if share >= 0.01 or share == 0 else "<1%"
+
+
+def quoted(token: str) -> str:
+    """A token as a sentence shows it; white space in words."""
+    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+    text = token.strip()
+    return f"“{text}”" if text else names.get(token, "white space")
+
+
+def shown(token: str) -> str:
+    """A token as the strip shows it: line breaks as arrows, nothing that cannot be seen."""
+    text = "".join("↵" if c == "\n" else "→" if c == "\t" else c for c in token)
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+
+
+def cells(text: str) -> int:
+    """How many columns of a font of one width a text takes."""
+    return sum(
+        0
+        if unicodedata.category(c) in ("Mn", "Me", "Cf")
+        else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+@dataclass(frozen=True)
+class Word:
+    """A token in its place."""
+
+    token: int
+    text: str
+    x: float
+    w: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the strip: one block, or a run of folded ones."""
+
+    blocks: range
+    y: float
+    words: tuple[Word, ...] = ()
+    more: tuple[bool, bool] = (False, False)  # whether words before and after are left out
+
+    @property
+    def is_fold(self) -> bool:
+        return not self.words
+
+    @property
+    def block(self) -> int:
+        return self.blocks.start
+
+    @property
+    def middle(self) -> float:
+        return self.y + (FOLD if self.is_fold else PITCH - 1) / 2
+
+
+def window(
+    n_blocks: int, wanted: Sequence[Iterable[int]], *, room: Number, last: int
+) -> list[range]:
+    """Which blocks to show, so that they and the folds between them fit.
+
+    Args:
+        n_blocks: of the whole text.
+        wanted: groups of blocks, the most important first; the first is always shown.
+        room: height for lines and folds.
+        last: block of the query; what is left is filled with those before it, then after it.
+
+    Returns:
+        In order, a range of one block for each line, and of several for each fold.
+    """
+
+    def runs(blocks: set[int]) -> list[range]:
+        found, at = [], 0
+        for block in (*sorted(blocks), n_blocks):
+            if block > at:
+                found.append(range(at, block))
+            if block < n_blocks:
+                found.append(range(block, block + 1))
+            at = block + 1
+        return found
+
+    def height(blocks: set[int]) -> float:
+        folds = [run for run in runs(blocks) if run.start not in blocks]
+        return len(blocks) * PITCH + len(folds) * FOLD
+
+    seen = {block for block in wanted[0] if 0 <= block < n_blocks}
+    near = [*range(last, -1, -1), *range(last + 1, n_blocks)]
+    for block in [block for group in wanted[1:] for block in group] + near:
+        if 0 <= block < n_blocks and height(seen | {block}) <= room:
+            seen.add(block)
+    holes = [run for run in runs(seen) if run.start not in seen and len(run) == 1]
+    for run in holes:  # a fold of one block is better shown
+        if height(seen | set(run)) <= room + PITCH - FOLD:
+            seen |= set(run)
+    return runs(seen)
+
+
+def excerpt(widths: Sequence[int], anchor: int, room: int) -> range:
+    """The tokens around `anchor` that fit into so many columns, ellipses counted in."""
+    if sum(widths) <= room:
+        return range(len(widths))
+    first, end, used = anchor, anchor + 1, widths[anchor] + 2
+    while True:
+        before = first > 0 and used + widths[first - 1] <= room
+        after = end < len(widths) and used + widths[end] <= room
+        if before and (not after or anchor - first <= 2 * (end - 1 - anchor)):
+            first -= 1
+            used += widths[first]
+        elif after:
+            used += widths[end]
+            end += 1
+        else:
+            return range(first, end)
+
+
+class Strip:
+    """A text laid out.
+
+    Args:
+        tokens: of the whole text.
+        block_size: tokens of a line.
+        height: of the scene.
+        wanted: groups of blocks for `window`.
+        last: block of the query.
+        anchors: by block, the token that a line too long for its place is cut around.
+        tags: by block, a word at the end of its line, and its colour.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        block_size: int,
+        *,
+        height: Number,
+        wanted: Sequence[Iterable[int]],
+        last: int,
+        anchors: Mapping[int, int],
+        tags: Mapping[int, tuple[str, str]],
+    ) -> None:
+        self.tokens, self.block_size, self.height, self.tags = tokens, block_size, height, tags
+        n_blocks = -(-len(tokens) // block_size)
+        rows, y = [], float(TOP)
+        for run in window(n_blocks, wanted, room=height - TOP - BOTTOM, last=last):
+            if len(run) == 1:
+                block = run.start
+                rows.append(self._row(block, y, anchors.get(block, block * block_size)))
+                y += PITCH
+            else:
+                rows.append(Row(run, y))
+                y += FOLD
+        self.rows = tuple(rows)
+
+    def _row(self, block: int, y: float, anchor: int) -> Row:
+        start = block * self.block_size
+        texts = [shown(token) for token in self.tokens[start : start + self.block_size]]
+        texts[0] = texts[0].lstrip() or texts[0]
+        widths = [cells(text) for text in texts]
+        room = CELLS - (len(self.tags[block][0]) + 1 if block in self.tags else 0)
+        kept = excerpt(widths, anchor - start, room)
+        x = LEFT + 2 + CELL * (kept.start > 0)
+        words = []
+        for place in kept:
+            text, w = texts[place], widths[place] * CELL
+            lead = len(text) - len(text.lstrip())
+            words.append(Word(start + place, text.strip(), x + lead * CELL, w - lead * CELL))
+            x += w
+        return Row(
+            range(block, block + 1), y, tuple(words), (kept.start > 0, kept.stop < len(texts))
+        )
+
+    @cached_property
+    def lines(self) -> dict[int, Row]:
+        """The lines by their block."""
+        return {row.block: row for row in self.rows if not row.is_fold}
+
+    @cached_property
+    def folds(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.is_fold)
+
+    @cached_property
+    def words(self) -> dict[int, Word]:
+        """The words in sight by their token."""
+        return {word.token: word for row in self.rows for word in row.words}
+
+    def row_of(self, block: int) -> Row:
+        """The line of a block, or the fold that holds it."""
+        return next(row for row in self.rows if block in row.blocks)
+
+    # ------------------------------------------------------------------------------- the text
+
+    def texts(self, query: int, told: Mapping[int, str], *, click: str = "query") -> list[Mark]:
+        """The words; what comes after the query is faint."""
+        marks: list[Mark] = []
+        for row in self.lines.values():
+            for word in row.words:
+                if not word.text:
+                    continue
+                marks.append(
+                    Words(
+                        key=f"t:{word.token}",
+                        x=word.x,
+                        y=row.y + 8.4,
+                        text=word.text,
+                        mono=True,
+                        size=SIZE,
+                        fill="ink" if word.token <= query else "faint",
+                        link=f"t:{word.token}",
+                        words=told.get(word.token, ""),
+                        click={click: word.token} if click else None,
+                        layer=TEXT,
+                    )
+                )
+            ends = ((row.more[0], LEFT + 2, "<"), (row.more[1], self._end(row), ">"))
+            for left_out, x, side in ends:
+                if left_out:
+                    look = {"mono": True, "size": SIZE, "fill": "faint", "layer": TEXT}
+                    key = f"more:{row.block}{side}"
+                    marks.append(Words(key=key, x=x, y=row.y + 8.4, text="…", **look))
+        return marks
+
+    @staticmethod
+    def _end(row: Row) -> float:
+        return row.words[-1].x + row.words[-1].w if row.words else LEFT
+
+    def grounds(self, told: Mapping[int, str]) -> list[Mark]:
+        """A line's ground and number, for every block in sight; `told` says what it is."""
+        marks: list[Mark] = []
+        for block, row in self.lines.items():
+            box = {"x": LEFT, "y": row.y, "w": RIGHT - LEFT, "h": PITCH - 1, "corner": 2}
+            own = {"link": f"b:{block}", "words": told.get(block, "")}
+            look = {"fill": "faint", "opacity": 0.6, "layer": FOLDED}
+            marks.append(Rectangle(key=f"b:{block}", **box, **look, **own))
+        return marks
+
+    def numbers(self, colours: Mapping[int, str]) -> list[Mark]:
+        """The blocks' numbers; those with a colour are strong."""
+        return [
+            Words(
+                key=f"n:{block}",
+                x=NUMBER,
+                y=row.y + 8.2,
+                text=str(block),
+                anchor="end",
+                size=SMALL,
+                fill=colours.get(block, "faint"),
+                bold=block in colours,
+                layer=FRONT,
+            )
+            for block, row in self.lines.items()
+        ]
+
+    def folded(self, mass: Sequence[Number], last: int) -> list[Mark]:
+        """One thin line for each run of blocks that is folded."""
+        marks: list[Mark] = []
+        for row in self.folds:
+            seen = range(row.blocks.start, min(row.blocks.stop, last + 1))
+            held = float(sum(mass[block] for block in seen))
+            text = f"⋯ {len(row.blocks)} blocks"
+            text += f", {percent(held, 1)} of the attention" if seen else ", after the query"
+            marks.append(
+                Words(
+                    key=f"fold:{row.blocks.start}",
+                    x=LEFT + 4,
+                    y=row.y + 7,
+                    text=text,
+                    size=7.4,
+                    fill="faint",
+                    layer=TEXT,
+                )
+            )
+        return marks
+
+    def tagged(self) -> list[Mark]:
+        """The words at the ends of lines."""
+        return [
+            Words(
+                key=f"tag:{text}:{block}",
+                x=RIGHT - 3,
+                y=self.lines[block].y + 8.2,
+                text=text,
+                anchor="end",
+                size=SMALL,
+                bold=True,
+                fill=colour,
+                layer=FRONT,
+            )
+            for block, (text, colour) in self.tags.items()
+            if block in self.lines
+        ]
+
+    def around(self, tokens: Iterable[int], *, key: str, colour: str) -> list[Mark]:
+        """A frame of colour around some tokens, line by line."""
+        lines: dict[int, list[Word]] = {}
+        for token in tokens:
+            if token in self.words:
+                lines.setdefault(token // self.block_size, []).append(self.words[token])
+        return [
+            Rectangle(
+                key=f"{key}:{block}",
+                x=words[0].x - 1.5,
+                y=self.lines[block].y + 0.3,
+                w=words[-1].x + words[-1].w - words[0].x + 3,
+                h=PITCH - 1.6,
+                corner=2,
+                stroke=colour,
+                width=1.1,
+                layer=TAGS,
+            )
+            for block, words in lines.items()
+        ]
+
+    def veils(self, lit: Iterable[int], last: int) -> list[Mark]:
+        """A thin veil over every line up to the last that is not lit."""
+        lit = set(lit)
+        return [
+            Rectangle(
+                key=f"veil:{block}",
+                x=LEFT - 1,
+                y=row.y - 0.5,
+                w=RIGHT - LEFT + 2,
+                h=PITCH,
+                fill="page",
+                opacity=0.0 if block in lit else 0.36,
+                layer=VEIL,
+            )
+            for block, row in self.lines.items()
+            if block <= last
+        ]
+
+    def lights(self, lit: Mapping[int, str]) -> list[Mark]:
+        """Colour over the lines that are read, strongest at their left end."""
+        marks: list[Mark] = []
+        for block, row in self.lines.items():
+            colour = lit.get(block, "")
+            box = {"y": row.y, "h": PITCH - 1, "fill": colour or "grey", "layer": GROUND}
+            wide = {"x": LEFT, "w": RIGHT - LEFT, "corner": 2}
+            marks.append(
+                Rectangle(key=f"lit:{block}", opacity=0.24 if colour else 0, **wide, **box)
+            )
+            edge = {"x": LEFT - 2.5, "w": 3, "corner": 1}
+            marks.append(Rectangle(key=f"edge:{block}", opacity=1 if colour else 0, **edge, **box))
+        return marks
+
+    # ------------------------------------------------------------------------------- the scores
+
+    def bars(self, scores: Sequence[Number], low: Number, high: Number, query: int) -> list[Mark]:
+        """Behind each word a bar as tall as its score, between two ends; none after the query."""
+        marks: list[Mark] = []
+        for block, row in self.lines.items():
+            foot, steps = row.y + PITCH - 1, []
+            for word in row.words:
+                if word.token <= query and word.w:
+                    tall = self.tall(scores[word.token], low, high)
+                    steps.append(f"M{word.x:.1f},{foot:.1f}v-{tall:.1f}h{word.w:.1f}v{tall:.1f}z")
+            look = {"fill": "vermilion", "opacity": 0.42, "layer": BARS}
+            marks.append(Path(key=f"bars:{block}", d="".join(steps), **look))
+        return marks
+
+    @staticmethod
+    def tall(score: Number, low: Number, high: Number) -> float:
+        """Height of the bar of a score."""
+        share = (float(score) - low) / max(high - low, 1e-9)
+        return TALL * min(max(share, 0.0), 1.0)
+
+    # ------------------------------------------------------------------------------- attention
+
+    def bands(
+        self,
+        mass: Sequence[Number],
+        query: int,
+        read: Iterable[int],
+        *,
+        open_: bool,
+        told: Mapping[int, str],
+        blocks_told: Mapping[int, str],
+    ) -> list[Mark]:
+        """Attention from the query's line to each block's, to scale.
+
+        What is read is a blue band to every token that holds enough, and one for the rest of its
+        block; what is missed is an empty pipe to the block.
+
+        Args:
+            mass: share of the attention, by token.
+            query: position of the query.
+            read: blocks that are read.
+            open_: whether attention flows; before, all bands lie folded at the query.
+            told: by token, words of its band.
+            blocks_told: by block, words of its pipe and of the rest.
+        """
+        read, local = set(read), query // self.block_size
+        home = self.row_of(local).middle
+        at, marks = home + FULL / 2, []
+        for row in self.rows:
+            for block in row.blocks:
+                if block > local:
+                    break
+                start = block * self.block_size
+                inside = range(start, min(start + self.block_size, query + 1))
+                total = FULL * float(sum(mass[token] for token in inside))
+                to = row.middle - total / 2
+                if block in read:
+                    own = [t for t in inside if mass[t] >= LEAST and t in self.words]
+                    rest = total - FULL * float(sum(mass[t] for t in own))
+                    parts = [(f"r:{t}", f"t:{t}", FULL * float(mass[t]), t) for t in own]
+                    if rest > 0.25:
+                        parts.append((f"rest:{block}", f"b:{block}", rest, None))
+                    spot = at
+                    for key, link, w, token in parts:
+                        end = LEFT - 2
+                        if token is not None and w > THROUGH:
+                            end = self.words[token].x + self.words[token].w
+                        words = blocks_told.get(block, "") if token is None else told.get(token, "")
+                        band = self._band(spot - w / 2, to + w / 2, home, end, open_)
+                        look = {"stroke": "blue", "width": max(w, 0.3), "layer": BANDS}
+                        look |= {"opacity": 0.62 if open_ else 0, "link": link, "words": words}
+                        marks.append(Path(key=key, d=band, **look))
+                        spot, to = spot - w, to + w
+                elif total > FULL * LEAST_MISSED:
+                    own = {"layer": BANDS}
+                    if not row.is_fold:
+                        own |= {"link": f"b:{block}", "words": blocks_told.get(block, "")}
+                    band = self._band(at - total / 2, row.middle, home, LEFT - 3, open_)
+                    look = {"stroke": "faint", "width": total, "opacity": 0.28 if open_ else 0}
+                    marks.append(Path(key=f"hollow:{block}", d=band, **look, **own))
+                    pipe = self._pipe(at, to, total, home, open_)
+                    look = {"stroke": "ink", "width": 0.8, "dash": "2.5 2"}
+                    look |= {"opacity": 0.8 if open_ else 0, "layer": BANDS}
+                    marks.append(Path(key=f"missed:{block}", d=pipe, **look))
+                at -= total
+        return marks
+
+    def _bulge(self, y: float, home: float) -> float:
+        far = min(abs(home - y) / (self.height - TOP - BOTTOM), 1)
+        return (LEFT - 12) * (0.16 + 0.84 * far) * 4 / 3
+
+    def _band(self, y: float, to: float, home: float, end: float, open_: bool) -> str:
+        edge = LEFT - 3
+        if not open_:
+            return f"M{edge},{y:.1f}C{edge},{y:.1f} {edge},{y:.1f} {edge},{y:.1f}H{edge}"
+        out = edge - self._bulge(to, home)
+        return f"M{edge},{y:.1f}C{out:.1f},{y:.1f} {out:.1f},{to:.1f} {edge},{to:.1f}H{end:.1f}"
+
+    def _pipe(self, y: float, to: float, w: float, home: float, open_: bool) -> str:
+        edge = LEFT - 3
+        if not open_:
+            flat = f"{edge},{y:.1f}"
+            side = f"C{flat} {flat} {flat}"
+            return f"M{flat}{side}M{flat}{side}"
+        out = edge - self._bulge(to + w / 2, home)
+        wide = max(w, 1.2)
+        spread = 2 / 3 * wide  # so that the sides lie half a width from the middle where it turns
+        middle = (y - w / 2, to + w / 2)
+        sides = ((wide / 2, -wide / 2, out - spread), (-wide / 2, wide / 2, out + spread))
+        return "".join(
+            f"M{edge},{middle[0] + a:.1f}C{turn:.1f},{middle[0] + a:.1f} "
+            f"{turn:.1f},{middle[1] + b:.1f} {edge},{middle[1] + b:.1f}"
+            for a, b, turn in sides
+        )
+
+
+def heading(key: str, text: str, x: Number, *, anchor: str = "start") -> Words:
+    """The name of a column."""
+    return Words(key=f"head:{key}", x=x, y=8.5, text=text, anchor=anchor, size=7.6, fill="faint")
+
+
+def dot(key: str, x: Number, y: Number, colour: str, **rest) -> Rectangle:
+    """A disc that takes no more of the pointer than is seen of it."""
+    look = {"w": 5, "h": 5, "corner": 2.5, "fill": colour, "layer": FRONT}
+    return Rectangle(key=key, x=x - 2.5, y=y - 2.5, **look, **rest)
