@@ -359,7 +359,8 @@ class Picture:
             off = percent(result.off_mode)
             return (
                 f"At w = {w} the critic promises {fixed(result.promised)}; {fixed(result.earned)} "
-                f"is earned, by imitation {fixed(result.bc_reward)}. {off} end off every mode (dark)."
+                f"is earned, by imitation {fixed(result.bc_reward)}. {off} (dark) end off every "
+                "mode."
             )
         asked = self._asked(k)
         if k == 0:
