@@ -225,8 +225,7 @@ def present(found: Policies) -> View:
     live, runs, params = found.live, found.runs, found.live.params
     picture = Picture(live, runs)
     way, n_seeds = picture.way, len(runs.scored)
-    name = at_weight(way)
-    promised = ""
+    name, promised = at_weight(way), ", whatever the weight"
     if WAYS[way.name].takes_weight:
         promised = (
             f" (the critic promised {fixed(way.first_q, 1)}; discounted as it counts, it is "
