@@ -1,10 +1,14 @@
 """Where guidance fails: the deceptive mean, the bump in the noise, steps that are too long."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from intuitive.qgf.experiments import particle
+from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.experiments import particle, trimodal
 from intuitive.qgf.experiments.particle import ParticleParams
+from intuitive.qgf.trimodal import PRESETS
 from intuitive.widgets.qgf import failure as shown
 from intuitive.widgets.qgf.particle import preset
 
@@ -22,6 +26,18 @@ def test_the_mean_deceives_qgf_on_every_seed(seed):
     assert found.swarm.shares[found.peak_mode] < 0.02
     assert found.ghost_swarms["bc"].shares[found.peak_mode] == pytest.approx(0.33, abs=0.025)
     assert found.walk.slope[0] > 0.3  # at the mean of the data, away from the peak
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_short_steps_do_not_save_qgf_and_exact_guidance_needs_no_saving(seed):
+    """Preset C with T = 200: the alarm is off. At T = 20 exact guidance earns well all the same."""
+    setting = replace(PRESETS["C"], n_particles=1000, seed=seed)
+    short = trimodal.run(replace(setting, n_steps=200, second="bc"))
+    qgf, alone = short.runs
+    assert short.stability < STABILITY_LIMIT and qgf.return_mean < alone.return_mean
+    exact = trimodal.run(replace(setting, estimator="exact"))
+    assert exact.stability > STABILITY_LIMIT
+    assert exact.runs[0].return_mean > 1.3 * alone.return_mean
 
 
 def test_the_verdict_is_computed():
