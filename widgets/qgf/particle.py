@@ -225,7 +225,6 @@ def _controls() -> tuple[Choice | Range, ...]:
             label="Preset",
             options=styles.PRESET_NAMES,
             sets={key: preset(key) for key in PRESETS},
-            help="Sets the modes, the critic, w and T.",
         ),
         Range(name="n_particles", label="Particles", values=(50, 100, 200, 400)),
         Range(name="seed", label="Seed", min=0, max=20),
