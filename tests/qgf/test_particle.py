@@ -475,7 +475,12 @@ def test_an_unfinished_step_is_drawn_as_what_it_is():
     view = shown.present(result)
     for k, frame in enumerate(f for f in view.timeline.frames if f.stage == "step"):
         assert frame.scene["yours:now"].y == pytest.approx(height(result.yours.x[k + 1]))
-    assert any(mark.key == "your name" for mark in view.timeline.frames[-1].scene.marks)
+    *before, last = view.timeline.frames
+    assert any(mark.key == "your name" for mark in last.scene.marks)
+    for mode, share in enumerate(result.yours.shares):
+        bar = last.scene[f"your share:{mode}"]
+        assert bar.w == pytest.approx(3 * figures.HILL * share) and f"{share:.0%}" in bar.words
+    assert not any(m.key.startswith("your share") for f in before for m in f.scene.marks)
     assert "Dotted" in view.summary
 
 

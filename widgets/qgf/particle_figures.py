@@ -338,6 +338,21 @@ class Picture:
                 look |= {"link": f"mode:{mode}", "words": self.say.mode(mode)}
                 size = {"w": max(HILL * len(swarm.shares) * share, 3), "h": 7}
                 marks.append(Rectangle(key=f"share:{mode}", x=RIGHT + 1, y=y - 3.5, **size, **look))
+            marks += self._your_shares()
+        return marks
+
+    def _your_shares(self) -> list[Mark]:
+        """Hollow bars: where the swarm ends by the reader's own step."""
+        yours, marks = self.result.yours, []
+        for mode, share in enumerate(yours.shares if yours is not None else ()):
+            if not share:
+                continue
+            y, mean = self.y(self.result.means[mode]), chosen(self.result.means[mode])
+            words = f"{percent(share)} of the swarm end in the mode at {mean} by your guided_step."
+            look = {"stroke": "ink", "width": 1.5, "corner": 2, "layer": 3, "words": words}
+            size = {"w": max(HILL * len(yours.shares) * share, 3), "h": 7}
+            link = {"key": f"your share:{mode}", "link": "yours"}
+            marks.append(Rectangle(x=RIGHT + 1, y=y + 5, **size, **look, **link))
         return marks
 
     def _cloud(self, now: int, stage: str) -> Swarm:
