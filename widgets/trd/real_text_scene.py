@@ -107,8 +107,8 @@ class Picture:
             written = self.kept.item.wrong[line].rpartition("=")[2].strip(" .\n")
             nats = sum(self.wrong.nll[at] for at in self.places)
             return (
-                f"Line {n} has the wrong number, {written}: a surprise of {fixed(nats, 1)} nats, so "
-                "the model expected another."
+                f"Line {n} has the wrong number, {written}: a surprise of {fixed(nats, 1)} nats, "
+                "so the model expected another."
             )
         return (
             f"Line {n} carries on from the error. Before it: {percent(mass, 2)} on repair words, "
