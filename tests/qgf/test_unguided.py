@@ -1,11 +1,18 @@
 """A flow without a critic: what the lesson's first steps say of it."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from intuitive.qgf.experiments import particle
 from intuitive.qgf.experiments.particle import ParticleParams
+from intuitive.qgf.trimodal import MEANS
+from intuitive.widgets.kit import chosen
 from intuitive.widgets.qgf import unguided as shown
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +29,13 @@ def test_every_particle_begins_at_the_mean_and_parts_late(seed):
     assert found.swarm.x[5].std() < 0.8 * found.swarm.x[-1].std()
     assert found.swarm.shares == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=0.06)
     assert found.swarm.off_mode < 0.05
+
+
+def test_the_lesson_names_the_habits_where_they_are():
+    lesson = json.loads((ROOT / "notebooks/06_qgf.ipynb").read_text(encoding="utf-8"))
+    (told,) = ("".join(c["source"]) for c in lesson["cells"] if c["id"] == "qgf-01a")
+    for mean in MEANS["A"]:
+        assert f"near {chosen(mean)}," in told or f"near {chosen(mean)}." in told
 
 
 def test_no_control_of_the_critic_is_in_sight():
