@@ -41,7 +41,7 @@ class Picture:
         self.gap = self._lines(self.dense)
         self.sparse_top = TOP + LINE * self.gap + 26
         self.sparse = self._places(result.sparse, self.sparse_top)
-        self.height = self.sparse_top + LINE * self._lines(self.sparse) + 22
+        self.height = self.sparse_top + LINE * self._lines(self.sparse) - 12
 
     def _lines(self, places: list[tuple[Number, Number, Number]]) -> int:
         return 1 + round((places[-1][1] - places[0][1]) / LINE)
@@ -178,10 +178,10 @@ class Picture:
             ),
             Words(
                 key="fork:name",
-                x=x2 - 1,
-                y=self.height - 6,
+                x=x - 1,
+                y=TOP - 28,
                 text=f"they part at token {self.parted + 1}",
-                anchor="start" if x2 < WIDTH / 2 else "end",
+                anchor="start" if x < WIDTH / 2 else "end",
                 size=13,
                 bold=True,
             ),
