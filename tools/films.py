@@ -1,16 +1,17 @@
-"""A short film of each lesson's hero, for README and the docs: `docs/films/<explorer>.gif`.
+"""A short film of each lesson's hero, for README and the docs: `docs/films/<explorer>_<step>.gif`.
 
-    python tools/films.py [EXPLORER ...]
+    python tools/films.py [EXPLORER_STEP ...]
 
-The film is the explorer's own timeline in the state that one of its steps sets, drawn by the
-explorer's own front end in headless Chromium, with the page's clock moved by hand, so that it looks
-the same on every machine.
+Films are made of the explorers whose films a page shows. Each is the explorer's own timeline in the
+state of one of its steps, counted from 1, drawn by its own front end in headless Chromium, with the
+page's clock moved by hand, so that it looks the same on every machine.
 """
 
 import argparse
 import base64
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,19 +24,21 @@ from playwright.sync_api import Page
 
 from intuitive.widgets import catalogue
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "films"
-FILMS = {  # explorer: the step whose state is filmed, counted from 0
-    "msa_needle": 0,
-    "msa_block_selection": 1,
-    "qgf_particle": 1,
-    "trd_trajectory": 1,
-}
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "films"
 MOST_BYTES = 700_000
 WIDTH = 760  # pixels
 MOTION_MS, BEATS = 270, 3  # of one move; pictures taken of it
 HOLD_MS, LAST_HOLD_MS = 420, 2200  # how long a frame stands; the last one
 MOST_FRAMES = 28  # of the timeline; more are thinned out evenly
 QUALITIES = ((160, 1.0), (96, 1.0), (64, 0.85), (48, 0.75))  # colours and scale, the best first
+
+
+def wanted() -> list[str]:
+    """Films that stand in README or on a page of the docs."""
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    return sorted({name for text in texts for name in re.findall(r"films/(\w+)\.gif", text)})
 
 
 def pictures(page: Page, n_frames: int) -> tuple[list[Image.Image], list[int]]:
@@ -96,10 +99,11 @@ def _side_by_side(shots: list[Image.Image]) -> Image.Image:
 
 
 def film(name: str, chromium: str) -> bytes:
-    """The film of one explorer as a GIF."""
+    """The film of one step, `<explorer>_<step>`, as a GIF."""
+    name, _, step = name.rpartition("_")
     explorer = catalogue.explorers()[name]()
     try:
-        explorer.take(FILMS[name])
+        explorer.take(int(step) - 1)
         if not explorer.wait(120) or explorer.status["state"] != "done":
             raise ValueError(f"{name}: {explorer.status['text']}")
         timeline = explorer.view.timeline
@@ -117,11 +121,11 @@ def film(name: str, chromium: str) -> bytes:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("explorers", nargs="*", help="by name; all films by default")
+    parser.add_argument("explorers", nargs="*", help="by default all films that pages show")
     parser.add_argument("--chromium", default=os.environ.get("INTUITIVE_CHROMIUM", "chromium"))
     chosen = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
-    for name in chosen.explorers or FILMS:
+    for name in chosen.explorers or wanted():
         made = film(name, shutil.which(chosen.chromium) or chosen.chromium)
         FOLDER.joinpath(f"{name}.gif").write_bytes(made)
         print(f"{name}: {len(made) / 1e3:.0f} kB")
