@@ -90,13 +90,13 @@ def end_names(
     gap: int | float,
     low: int | float,
     high: int | float,
+    x: int | float | None = None,
 ) -> list[dict]:
-    """Annotations right of a plot that name its curves where they end, in axis units of y."""
+    """Annotations that name curves where they end, in axis units; right of the plot without `x`."""
     return [
         {
             "text": name,
-            "xref": "paper",
-            "x": 1,
+            **({"xref": "paper", "x": 1} if x is None else {"x": x}),
             "y": height,
             "xanchor": "left",
             "xshift": 6,

@@ -275,5 +275,12 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
         },
         margin={"l": 72, "r": 64},
         shapes=[theme.line(x=result.params.context, colour=theme.GREY)],
-        annotations=styles.end_names(ends, colours, gap=0.08 * (high - low), low=low, high=high),
+        annotations=styles.end_names(
+            ends,
+            colours,
+            gap=0.08 * (high - low),
+            low=low,
+            high=high,
+            x=math.log10(contexts[-1]),
+        ),
     )
