@@ -177,7 +177,7 @@ class Picture:
             Words(
                 key="needle:name",
                 x=x + (-14 if right else 14),
-                y=max(y + 5, TOKENS[0] + 12),
+                y=min(max(y + 5, TOKENS[0] + 12), float(self.y(4.8))),  # above the crowd
                 text=f"needle, score {chosen(self.params.strength)} – drag it",
                 anchor="end" if right else "start",
                 size=14,
