@@ -189,7 +189,7 @@ def test_own_text_is_read_or_refused_in_words(selection):
     assert selection.summary == summary
     use_text(selection, 6 * PROSE)
     selection.settled({"text": 6 * PROSE})
-    assert selection.root.locator("[data-key='t:1']").inner_text() == "March"
+    assert selection.root.locator("[data-key='t:1']").text_content() == "March"
     assert int(selection.control("query").get_attribute("max")) < 200
     use_text(selection, "")
     selection.settled({"text": ""})
