@@ -265,7 +265,9 @@ def test_lit_lines_are_the_blocks_read(setting):
     *_, last = Picture([result]).frames()
     lit = {block for block, mark in marks(last, "lit").items() if mark.opacity > 0}
     chosen = set(result.chosen[result.params.selector][result.params.group].tolist()) - {-1}
-    assert lit == chosen  # all of them are in sight
+    assert lit <= chosen and lit == chosen & set(Picture([result]).strip.lines)
+    if len(chosen) <= 8:
+        assert lit == chosen  # all of them are in sight
     green = {block for block, mark in marks(last, "lit").items() if mark.fill == "green"}
     assert green == ({result.local_block} & lit if result.params.n_local else set())
 
@@ -308,8 +310,24 @@ def test_what_is_largest_is_in_sight_even_where_little_fits():
         wanted = {result.local_block, *say.read, *say.missed[:1]}
         assert wanted <= set(picture.strip.lines)
         assert picture.strip.folds
-        last = picture.strip.rows[-1]
-        assert last.y + strip.PITCH <= picture.frames()[0].scene.height - strip.BOTTOM + strip.PITCH
+
+
+@pytest.mark.parametrize("n_selected", [1, 4, 16])
+@pytest.mark.parametrize("count", [1, 7])
+def test_nothing_leaves_the_picture(n_selected, count):
+    sample = synthetic_sample(n=1000, seed=1, n_layers=1)
+    for last in (999, 640, 20):
+        results = [
+            select_in_text(
+                sample,
+                SelectionParams(layer=0, query=query, block_size=16, n_selected=n_selected),
+            )
+            for query in range(last - count + 1, last + 1)
+        ]
+        picture = Picture(results)
+        row = picture.strip.rows[-1]
+        foot = row.y + (strip.FOLD if row.is_fold else strip.PITCH)
+        assert foot <= picture.frames()[0].scene.height - strip.BOTTOM + 0.1
 
 
 def test_folds_say_how_much_they_hide():
@@ -453,15 +471,17 @@ def test_selectors_are_compared_for_this_query_and_on_average(setting):
     result = select(**setting)
     group = result.params.group
     by_name = {text: name for name, text in styles.SELECTOR_NAMES.items()}
-    for trace, shares in zip(
-        go.Figure(widget.selectors_figure(result)).data,
-        (result.captured, result.captured_mean),
-        strict=True,
-    ):
+    bars, texts = (
+        [trace for trace in go.Figure(widget.selectors_figure(result)).data if trace.type == kind]
+        for kind in ("bar", "scatter")
+    )
+    sides = (result.captured, result.captured_mean)
+    for trace, told, shares in zip(bars, texts, sides, strict=True):
         plain = [label.removeprefix("<b>").removesuffix("</b>") for label in trace.y]
         names = [by_name[label] for label in plain]
         assert set(names) == set(result.captured)
         assert list(trace.x) == [float(shares[name][group]) for name in names]
+        assert [text.strip() for text in told.text] == [widget.percent(x) for x in trace.x]
         bold = [name for name, label in zip(names, trace.y, strict=True) if label[0] == "<"]
         assert bold == [result.params.selector]
         best = names.index("oracle")  # no other choice of as many blocks can hold more

@@ -105,9 +105,10 @@ def window(
 
     Args:
         n_blocks: of the whole text.
-        wanted: groups of blocks, the most important first; the first is always shown.
+        wanted: groups of blocks, the most important first, and so within a group.
         room: height for lines and folds.
-        last: block of the query; what is left is filled with those before it, then after it.
+        last: block of the query, always shown; what is left is filled with those before it, then
+            after it.
 
     Returns:
         In order, a range of one block for each line, and of several for each fold.
@@ -127,14 +128,14 @@ def window(
         folds = [run for run in runs(blocks) if run.start not in blocks]
         return len(blocks) * PITCH + len(folds) * FOLD
 
-    seen = {block for block in wanted[0] if 0 <= block < n_blocks}
+    seen = {last}
     near = [*range(last, -1, -1), *range(last + 1, n_blocks)]
-    for block in [block for group in wanted[1:] for block in group] + near:
+    for block in [block for group in wanted for block in group] + near:
         if 0 <= block < n_blocks and height(seen | {block}) <= room:
             seen.add(block)
     holes = [run for run in runs(seen) if run.start not in seen and len(run) == 1]
     for run in holes:  # a fold of one block is better shown
-        if height(seen | set(run)) <= room + PITCH - FOLD:
+        if height(seen | set(run)) <= room:
             seen |= set(run)
     return runs(seen)
 
@@ -294,13 +295,16 @@ class Strip:
             for block, row in self.lines.items()
         ]
 
-    def folded(self, mass: Numbers, last: int) -> list[Mark]:
-        """One thin line for each run of blocks that is folded."""
+    def folded(self, mass: Numbers, last: int, read: Iterable[int] = ()) -> list[Mark]:
+        """One thin line for each run of blocks that is folded; `read` are those that are read."""
+        read = set(read)
         marks: list[Mark] = []
         for row in self.folds:
             seen = range(row.blocks.start, min(row.blocks.stop, last + 1))
             held = float(sum(mass[block] for block in seen))
-            text = f"⋯ {len(row.blocks)} blocks"
+            text = f"⋯ {len(row.blocks)} {'blocks' if len(row.blocks) > 1 else 'block'}"
+            if among := read & set(row.blocks):
+                text += f", {len(among)} of them read"
             text += f", {percent(held, 1)} of the attention" if seen else ", after the query"
             marks.append(
                 Words(
