@@ -1,65 +1,192 @@
-"""Checks for the lesson's "your turn": the reader writes the loss of one position.
+"""The lesson's "your turn": the reader writes TRD's rewrite of an attempt.
 
-    def position_loss(teacher, student, on_refined):
-        '''Nats at one position: KL(teacher || student) on y_r, 0 on y_o.'''
+    def rewrite(attempt, error, teacher):
+        '''y_r: what the teacher makes of an attempt that is wrong at `attempt[error]`.'''
 
-    check_position_loss(position_loss)
+    check_rewrite(rewrite)
 
-`teacher` and `student` are lists of probabilities, one per token.
+`attempt` is a list of tokens such as ["#3", "6", ..., "EOS"], `error` the place of its first wrong
+number, or None, and `teacher(tokens)` the token that the teacher would write after these, in the
+student's order. The result is a list of tokens that ends with "EOS".
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from intuitive.common.exercise import Check, ExerciseReport
 
-from .divergences import as_logits, forward_kl
+from .sums import Problem, SumsConfig, advance, write_traces
+from .teacher import ExactTeacher, TeacherConfig
 
-PositionLoss = Callable[[list[float], list[float], bool], float]
+Tokens = list[str]
+TeacherSays = Callable[[Sequence[str]], str]
+Rewrite = Callable[[Tokens, int | None, TeacherSays], Tokens]
+MOST_QUESTIONS = 200  # that a rewrite may ask of the teacher
 
-_CASES = (
-    ("Equal distributions cost nothing.", [0.5, 0.25, 0.25], [0.5, 0.25, 0.25], True),
-    ("The teacher's probabilities weigh the terms.", [0.7, 0.3], [0.9, 0.1], True),
-    ("A token that the teacher never says costs nothing.", [1.0, 0.0], [0.75, 0.25], True),
-    ("All tokens count, with natural logarithms.", [0.1, 0.2, 0.7], [0.6, 0.3, 0.1], True),
-    ("Positions of the failed rollout are not trained on.", [0.7, 0.3], [0.9, 0.1], False),
+
+class AskedTooOften(RuntimeError):
+    """A rewrite that does not come to its end."""
+
+
+def token_ids(sums: SumsConfig, tokens: object) -> list[int]:
+    """Ids of tokens by their names.
+
+    Raises:
+        ValueError: not a list of names of this vocabulary.
+    """
+    names = {sums.name(token): token for token in range(sums.vocab_size)}
+    if isinstance(tokens, str) or not isinstance(tokens, Sequence):
+        raise ValueError(f"{tokens!r} is no list of tokens: return a list such as ['#3', '6'].")
+    for token in tokens:
+        if not isinstance(token, str) or token not in names:
+            raise ValueError(
+                f"{token!r} is no token: numbers are '0' to '{sums.modulus - 1}', digits '#0' to "
+                f"'#{sums.n_digits - 1}', and there are WAIT, ANS and EOS."
+            )
+    return [names[token] for token in tokens]
+
+
+def asks(problem: Problem, order: Sequence[int], *, repair: int | float = 1.0) -> TeacherSays:
+    """`teacher(tokens)` of the exercise: the program's likeliest next token, in this order.
+
+    It has read no attempt. Where a wrong total stands it says WAIT, if λ = `repair` is above a
+    half, and else goes on from it.
+
+    Raises:
+        ValueError: tokens that are none; λ outside [0, 1].
+        AskedTooOften: it was asked MOST_QUESTIONS times.
+    """
+    sums = problem.config
+    program = ExactTeacher(sums=sums, config=TeacherConfig(repair=repair, plan_skill=1.0))
+    digits = torch.tensor([problem.digits])
+    told = write_traces(sums, digits, torch.tensor([list(order)])).tokens
+    begin = program.context(digits, drafts=told)
+    asked = 0
+
+    def teacher(tokens: Sequence[str]) -> str:
+        nonlocal asked
+        asked += 1
+        if asked > MOST_QUESTIONS:
+            raise AskedTooOften(
+                f"the teacher was asked {MOST_QUESTIONS} times: does the loop stop at 'EOS'?"
+            )
+        state = begin
+        for token in token_ids(sums, tokens):
+            state = advance(sums, state, torch.tensor([token]))
+        return sums.name(int(program.distribution(state)[0].argmax()))
+
+    return teacher
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a reader's `rewrite` made of an attempt."""
+
+    tokens: tuple[str, ...]  # empty where it failed
+    told: str  # one sentence about it
+
+
+def try_rewrite(
+    rewrite: Rewrite,
+    attempt: Sequence[str],
+    error: int | None,
+    problem: Problem,
+    order: Sequence[int],
+    want: Sequence[str],
+) -> Own:
+    """A reader's rewrite of an attempt beside the package's `want`; nothing is raised."""
+    tokens, fault = _called(rewrite, attempt, error, asks(problem, order), problem.config)
+    if fault:
+        return Own((), f"Your rewrite cannot be drawn: {fault}")
+    if tokens == list(want):
+        return Own(tuple(tokens), "Your rewrite is the package's, token by token.")
+    place = next(
+        (i for i, (a, b) in enumerate(zip(tokens, want, strict=False)) if a != b),
+        min(len(tokens), len(want)),
+    )
+    got, wanted = ((text[place] if place < len(text) else "nothing") for text in (tokens, want))
+    return Own(
+        tuple(tokens), f"Your rewrite has {got} as token {place + 1}; the package writes {wanted}."
+    )
+
+
+def _called(
+    rewrite: Rewrite,
+    attempt: Sequence[str],
+    error: int | None,
+    teacher: TeacherSays,
+    sums: SumsConfig,
+) -> tuple[Tokens, str]:
+    """The tokens of a reader's rewrite, or what is wrong with it."""
+    given = list(attempt)
+    try:
+        got = rewrite(given, error, teacher)
+        if got is None:
+            return [], "it returned nothing: end it with `return`."
+        got = list(got) if isinstance(got, tuple) else got
+        token_ids(sums, got)
+    except NotImplementedError:
+        return [], "nothing is written yet."
+    except Exception as failure:  # a reader's function may fail in any way
+        return [], f"it raised {type(failure).__name__}: {failure}"
+    if len(got) > sums.trace_length:
+        return [], f"it returned {len(got)} tokens; no attempt is longer than {sums.trace_length}."
+    if given != list(attempt):
+        return [], "it changed the attempt that it was given: build a new list."
+    return got, ""
+
+
+_PROBLEM = Problem(digits=(3, 5, 2, 6), config=SumsConfig())
+_ORDER = (3, 2, 1, 0)
+_CASES = (  # rule, step with a wrong total, what is added to it
+    ("An attempt without an error stays as it is.", None, 0),
+    ("Tokens before the error are kept.", 3, 2),
+    ("The wrong total is put right.", 2, 2),
+    ("The teacher goes on from what is right, to the answer.", 1, 4),
+    ("The last total may be wrong too.", 4, 1),
 )
 
 
-def check_position_loss(position_loss: PositionLoss) -> ExerciseReport:
-    """Try the reader's `position_loss(teacher, student, on_refined)` against the real one.
+def check_rewrite(rewrite: Rewrite) -> ExerciseReport:
+    """Try the reader's `rewrite(attempt, error, teacher)` on attempts with one wrong total.
 
     Whatever the function does, nothing is raised: what goes wrong stands in the report.
 
     Args:
-        position_loss: gets two lists of probabilities and whether the position lies on the
-            refined trajectory; returns nats.
+        rewrite: gets the attempt, the place of its first wrong number (None where there is none)
+            and `teacher(tokens)`; returns the rewritten tokens.
     """
-    return ExerciseReport(tuple(_check(position_loss, *case) for case in _CASES))
+    return ExerciseReport(tuple(_check(rewrite, *case) for case in _CASES))
 
 
-def _check(
-    position_loss: PositionLoss,
-    rule: str,
-    teacher: list[float],
-    student: list[float],
-    on_refined: bool,
-) -> Check:
-    exact = forward_kl(
-        as_logits(torch.tensor(teacher, dtype=torch.float64)),
-        as_logits(torch.tensor(student, dtype=torch.float64)),
-    )
-    want = float(exact) if on_refined else 0.0
-    given = f"position_loss({teacher}, {student}, {on_refined})"
-    try:
-        got = position_loss(list(teacher), list(student), on_refined)
-        if got is not None and math.isclose(float(got), want, rel_tol=1e-6, abs_tol=1e-9):
-            return Check(rule, True, "")
-    except NotImplementedError:
-        return Check(rule, False, "Nothing is written yet.")
-    except Exception as error:  # a reader's function may fail in any way
-        return Check(rule, False, f"{given} raised {type(error).__name__}: {error}")
-    told = got if got is None else f"{float(got):.4f}"
-    return Check(rule, False, f"{given} should be {want:.4f}, not {told}.")
+def _check(rewrite: Rewrite, rule: str, step: int | None, shift: int) -> Check:
+    sums, digits = _PROBLEM.config, torch.tensor([_PROBLEM.digits])
+    order, shifts = torch.tensor([_ORDER]), torch.zeros(1, sums.n_digits, dtype=torch.int64)
+    want = _names(write_traces(sums, digits, order).tokens[0])
+    if step is not None:
+        shifts[0, step - 1] = shift
+    attempt = _names(write_traces(sums, digits, order, shifts=shifts).tokens[0])
+    error = None if step is None else 2 * step - 1
+    got, fault = _called(rewrite, attempt, error, asks(_PROBLEM, _ORDER), sums)
+    given = f"rewrite({' '.join(attempt)}, {error})"
+    if fault:
+        return Check(rule, False, f"{given}: {fault}")
+    if got == want:
+        return Check(rule, True, "")
+    hint = ""
+    if "WAIT" in got:
+        hint = " Where the error still stands, the teacher says WAIT: leave it out."
+    elif error is not None and got[: error + 1] == attempt[: error + 1]:
+        hint = " The wrong total is still there."
+    elif error is not None and got[:error] != attempt[:error]:
+        hint = " What stood before the error was right."
+    elif "EOS" not in got:
+        hint = " It stops before EOS."
+    return Check(rule, False, f"{given} should be {' '.join(want)}, not {' '.join(got)}.{hint}")
+
+
+def _names(tokens: torch.Tensor) -> Tokens:
+    sums = _PROBLEM.config
+    return [sums.name(token) for token in tokens.tolist() if token != sums.pad]

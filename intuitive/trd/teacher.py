@@ -180,7 +180,7 @@ class ExactTeacher:
         states = [state]
         for token in tokens[:, :-1].long().unbind(1):
             states.append(advance(self.sums, states[-1], token))
-        return self.distribution(_stack(states)).log()
+        return self.distribution(stacked(states)).log()
 
     def distribution(self, state: TraceState) -> Float[Tensor, "*axes v"]:
         """Probabilities of the next token in every state."""
@@ -310,7 +310,7 @@ class ExactTeacher:
         return Refined(tokens[:b], p[:b].log(), tokens[b:])
 
 
-def _stack(states: Sequence[TraceState]) -> TraceState:
+def stacked(states: Sequence[TraceState]) -> TraceState:
     """States [b] one after the other, as one state [b, n]."""
     fields = {
         field.name: torch.stack([getattr(state, field.name) for state in states], dim=1)

@@ -1,4 +1,4 @@
-"""Stand-ins for what ships: untrained models, failed rollouts written by hand, made-up results.
+"""Stand-ins for what ships: untrained models and made-up results.
 
 With them an explorer's test says what stands where, whatever was trained.
 """
@@ -6,18 +6,15 @@ With them an explorer's test says what stands where, whatever was trained.
 import dataclasses
 
 import pytest
-import torch
 
 from intuitive.trd import canonical, trained
 from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
 from intuitive.trd.experiments import mode_map, results, train, trajectory
-from intuitive.trd.experiments.trajectory import FailedRollouts
 from intuitive.trd.learned import LearnedTeacher
 from intuitive.trd.methods import ABLATIONS, METHODS
 from intuitive.trd.metrics import Interval
 from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import MethodRow, Methods, Point, Rewrites
-from intuitive.trd.sums import sample_digits, write_traces
 from intuitive.trd.trained import Shipped
 from intuitive.widgets.trd import results as results_widget
 
@@ -48,46 +45,11 @@ def models(both_models):
     return both_models["small"]
 
 
-@pytest.fixture(scope="session")
-def late_failures(both_models):
-    """Rollouts from right to left: a wrong plan, and a wrong total at step 2."""
-    models = both_models["late"]
-    sums = models.config.sums
-    digits = sample_digits(sums, 2, generator=torch.Generator().manual_seed(0))
-    order = torch.arange(sums.n_digits).flip(0).expand(2, -1)
-    shifts = torch.zeros_like(digits)
-    shifts[1, 1] = 5
-    plan_shifts = torch.tensor([1, 0])
-    traces = write_traces(sums, digits, order, shifts=shifts, plan_shifts=plan_shifts)
-    return FailedRollouts(
-        models.students.copies([0]).decoder(), digits, traces.tokens, torch.tensor([0, 4])
-    )
-
-
-@pytest.fixture(scope="session")
-def failures(models):
-    """Rollouts from right to left, three with an error at step 2 and two at step 4."""
-    sums = models.config.sums
-    digits = sample_digits(sums, 5, generator=torch.Generator().manual_seed(0))
-    order = torch.arange(sums.n_digits).flip(0).expand(5, -1)
-    shifts = torch.zeros_like(digits)
-    for row, step in enumerate((1, 3, 1, 3, 1)):
-        shifts[row, step] = 2
-    return FailedRollouts(
-        models.students.copies([0]).decoder(),
-        digits,
-        write_traces(sums, digits, order, shifts=shifts).tokens[:, : sums.clean_length],
-        2 * shifts.argmax(-1) + 1,
-    )
-
-
 @pytest.fixture
-def stand_ins(monkeypatch, both_models, failures, late_failures, measured):
+def stand_ins(monkeypatch, both_models, measured):
     """Explorers meet these instead of what ships."""
-    failed = {"small": failures, "late": late_failures}
-    for room in (canonical, train, trained):
+    for room in (canonical, train, trained, trajectory):
         monkeypatch.setattr(room, "shipped", both_models.__getitem__)
-    monkeypatch.setattr(trajectory, "failed_rollouts", lambda setting, seed: failed[setting])
     for room in (results, results_widget):
         monkeypatch.setattr(room, "methods", lambda setting: measured)
     forget()
@@ -97,8 +59,10 @@ def stand_ins(monkeypatch, both_models, failures, late_failures, measured):
 
 def forget():
     """What is kept belongs to other models."""
-    for kept in (trajectory._seen, mode_map.learned_map):
-        kept.cache_clear()
+    for room, names in ((trajectory, ("_seen", "first_student")),
+                        (mode_map, ("learned_map", "program_map"))):  # fmt: skip
+        for name in names:
+            getattr(room, name).cache_clear()
 
 
 def row(name, *, rounds=1, teacher="exact", repair=0.3, **changed):

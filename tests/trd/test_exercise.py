@@ -1,44 +1,93 @@
-"""The reader's loss of one position: a right one passes, wrong ones fail where they are wrong."""
-
-import math
+"""The reader's rewrite: a right one passes, wrong ones fail where they are wrong and hear why."""
 
 import pytest
 
-from intuitive.trd.exercise import check_position_loss
+from intuitive.trd.exercise import asks, check_rewrite, try_rewrite
+from intuitive.trd.sums import Problem, SumsConfig
 
 
-def solution(teacher, student, on_refined):
-    if not on_refined:
-        return 0.0
-    return sum(p * math.log(p / q) for p, q in zip(teacher, student, strict=True) if p > 0)
+def solution(attempt, error, teacher):
+    kept = attempt[:error]
+    while not kept or kept[-1] != "EOS":
+        kept.append(teacher(kept))
+    return kept
 
 
-def failing(loss):
-    return {i for i, check in enumerate(check_position_loss(loss).checks) if not check.passed}
+def keeps_the_error(attempt, error, teacher):
+    return solution(attempt, None if error is None else error + 1, teacher)
 
 
-def test_a_right_solution_passes_every_check():
+def from_scratch(attempt, error, teacher):
+    return solution([], 0, teacher)
+
+
+def mends_one_token(attempt, error, teacher):
+    if error is None:
+        return attempt
+    return [*attempt[:error], teacher(attempt[:error]), *attempt[error + 1 :]]
+
+
+def failing(rewrite):
+    return {i for i, check in enumerate(check_rewrite(rewrite).checks) if not check.passed}
+
+
+def test_right_solutions_pass_every_check():
     assert failing(solution) == set()
+    assert (
+        failing(lambda attempt, error, teacher: tuple(solution(attempt, error, teacher))) == set()
+    )
+    assert failing(from_scratch) == set()  # the teacher knows the order: it writes the same
 
 
 @pytest.mark.parametrize(
-    ("wrong", "where"),
+    ("wrong", "where", "told"),
     [
-        (lambda p, q, r: solution(q, p, r) if 0 not in p else math.inf, {1, 2, 3}),
-        (lambda p, q, r: solution(p, q, True), {4}),
-        (lambda p, q, r: solution(p, q, r) / math.log(2), {1, 2, 3}),
-        (lambda p, q, r: solution(p[:2], q[:2], r), {3}),
-        (lambda p, q, r: r and sum(a * math.log(a / b) for a, b in zip(p, q)), {2}),  # noqa: B905
-        (lambda *_: None, {0, 1, 2, 3, 4}),
+        (lambda attempt, error, teacher: attempt, {1, 2, 3, 4}, "wrong total is still there"),
+        (keeps_the_error, {1, 2, 3, 4}, "the teacher says WAIT"),
+        (mends_one_token, {1, 2, 3, 4}, "not #3"),
+        (lambda attempt, error, teacher: attempt[:error], {1, 2, 3, 4}, "stops before EOS"),
+        (lambda *_: None, {0, 1, 2, 3, 4}, "returned nothing"),
+        (lambda *_: "#3 6", {0, 1, 2, 3, 4}, "is no list of tokens"),
+        (lambda *_: ["#9"], {0, 1, 2, 3, 4}, "'#9' is no token"),
+        (lambda *_: [1], {0, 1, 2, 3, 4}, "1 is no token"),
+        (lambda *_: ["#3"] * 99, {0, 1, 2, 3, 4}, "returned 99 tokens"),
+        (lambda attempt, *_: attempt.clear() or [], {0, 1, 2, 3, 4}, "changed the attempt"),
     ],
-    ids=["reversed", "on y_o", "in bits", "two tokens", "log of zero", "nothing"],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_wrong_solutions_fail_where_they_are_wrong(wrong, where):
+def test_wrong_solutions_fail_where_they_are_wrong_and_are_told_why(wrong, where, told):
     assert failing(wrong) == where
+    assert told in repr(check_rewrite(wrong))
 
 
-def test_an_unfinished_function_is_reported_not_raised():
+def test_an_unfinished_or_endless_function_is_reported_not_raised():
     def unfinished(*_):
         raise NotImplementedError
 
-    assert "Nothing is written yet." in repr(check_position_loss(unfinished))
+    def endless(attempt, error, teacher):
+        while True:
+            teacher(attempt)
+
+    assert "nothing is written yet" in repr(check_rewrite(unfinished))
+    assert "does the loop stop at 'EOS'?" in repr(check_rewrite(endless))
+
+
+def test_the_teacher_of_the_exercise_insists_where_an_error_stands():
+    problem, order = Problem(digits=(3, 5, 2, 6), config=SumsConfig()), (3, 2, 1, 0)
+    teacher = asks(problem, order)
+    assert teacher([]) == "#3" and teacher(["#3", "6", "#2"]) == "1"
+    assert teacher(["#3", "6", "#2", "3"]) == "WAIT"
+    assert asks(problem, order, repair=0.3)(["#3", "6", "#2", "3"]) == "#1"
+
+
+def test_a_rewrite_of_any_task_is_compared_with_the_package_s():
+    sums = SumsConfig.late()
+    problem, order = Problem(digits=(1,) * 8, config=sums), tuple(range(8))[::-1]
+    teacher, want = asks(problem, order), []
+    while "EOS" not in want:
+        want.append(teacher(want))
+    assert want[-1] == "EOS" and len(want) == sums.clean_length
+    own = try_rewrite(solution, ["5", *want[1:]], 0, problem, order, want)
+    assert own.tokens == tuple(want) and "token by token" in own.told
+    short = try_rewrite(lambda *_: want[:-1], want, None, problem, order, want)
+    assert "has nothing as token 20; the package writes EOS" in short.told

@@ -23,10 +23,6 @@ def readouts(view):
     return {readout.label: readout for readout in view.readouts}
 
 
-def named(figure, name):
-    return next(trace for trace in figure.data if trace.name == name)
-
-
 @needs_weights
 def test_mode_map_reads_both_teachers_on_one_setting():
     found = mode_map.run(ModeMapParams(repair=0.6, n_traces=16))
@@ -41,6 +37,19 @@ def test_mode_map_reads_both_teachers_on_one_setting():
         mode_map.run(ModeMapParams(), stale=lambda: True)
 
 
+@pytest.mark.parametrize("setting", ["small", "late"])
+@pytest.mark.parametrize("repair", [0.3, 0.7])
+def test_a_program_s_map_is_linear_in_λ(setting, repair):
+    given = (setting, 8, 3)
+    ends = [mode_map.program_map(*given, end) for end in (0.0, 1.0)]
+    mixed, direct = mode_map._between(*ends, repair), mode_map.program_map(*given, repair)
+    for error, masses in direct.by_error.items():
+        assert mixed.by_error[error] == pytest.approx(masses, abs=1e-6)
+    assert mixed.clean == pytest.approx(direct.clean, abs=1e-6)
+    for name in ("worst_clean", "consistent", "repaired"):
+        assert getattr(mixed, name) == pytest.approx(getattr(direct, name), abs=1e-6)
+
+
 @pytest.mark.usefixtures("stand_ins")
 def test_maps_show_every_mass_and_nothing_where_no_step_is_left():
     exact = WaitMap(teacher="exact", by_error={"0": (0.3, 0.2), "1": (0.1,)}, clean=(0.0, 0.01),
@@ -50,8 +59,6 @@ def test_maps_show_every_mass_and_nothing_where_no_step_is_left():
     figure = go.Figure(widget.map_figure(maps))
     assert [list(line) for line in figure.data[0].z] == [[0.3, 0.2], [0.1, None]]
     assert list(figure.layout.yaxis.ticktext) == ["step 1", "step 2"]
-    drawn = named(go.Figure(widget.clean_figure(maps)), "the trained network")
-    assert list(drawn.y) == [0.0, 0.05] and list(drawn.x) == [1, 2]
     params = ModeMapParams()
     view = widget.present_map(mode_map.ModeMapResult(params=params, exact=exact, learned=learned))
     worst = readouts(view)["worst false alarm"]
@@ -81,7 +88,7 @@ def test_a_wrong_plan_is_a_row_of_its_own():
     assert drawn.shape == (9, 8) and figure.layout.yaxis.ticktext[-1] == "plan"
     assert drawn[-1] == pytest.approx([0.0] * 7 + [0.6], abs=0.002)
     assert np.nanmin(drawn[:-1]) == pytest.approx(0.6, abs=0.002) == np.nanmax(drawn[:-1])
-    assert readouts(explorer.view)["the program: WAIT after a wrong total"].value == "0.60"
+    assert readouts(explorer.view)["the program, after an error"].value == "0.60"
     assert "A wrong plan shows when all steps stand: there they say it with 0.60" in (
         explorer.summary
     )
@@ -97,3 +104,47 @@ def test_another_lambda_asks_the_network_nothing_again(monkeypatch):
     assert explorer.wait() and explorer.status["state"] == "done", explorer.status
     assert explorer.result.learned is learned and "λ = 0.6" in explorer.summary
     explorer.close()
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_bars_are_means_by_delay_and_the_handle_stands_at_λ():
+    exact = WaitMap(teacher="exact", by_error={"0": (0.3, 0.2), "1": (0.1,)}, clean=(0.0, 0.01),
+                    worst_clean=0.01, consistent=1.0, repaired=0.0)  # fmt: skip
+    assert widget.by_delay(exact) == pytest.approx((0.2, 0.2))
+    maps = {"exact": exact, "learned": dataclasses.replace(exact, clean=(0.5, 1.0))}
+    scene = widget.Bars(0.4, maps).scene()
+    for d, mass in enumerate((0.2, 0.2)):
+        assert scene[f"bar:after a wrong total:exact:{d}"].h == pytest.approx(widget.TALL * mass)
+    for d, mass in enumerate((0.5, 1.0)):
+        assert scene[f"bar:nothing wrong:learned:{d}"].h == pytest.approx(widget.TALL * mass)
+    handle = scene["handle"]
+    (v0, p0), (v1, p1) = handle.drag.y_scale
+    assert v0 + (handle.y - p0) * (v1 - v0) / (p1 - p0) == pytest.approx(0.4)
+    assert scene["λ"].y == handle.y == pytest.approx(widget.FLOOR - 0.4 * widget.TALL)
+
+
+# ------------------------------------------------------------------------------ the steps
+
+
+def the_program_follows_and_the_network_stays(seen):
+    assert seen.number("the program, after an error") == pytest.approx(0.6, abs=0.01)
+    assert seen.number("the trained network, after an error") == pytest.approx(0.3, abs=0.05)
+
+
+def nobody_interrupts_a_right_attempt(seen):
+    assert seen.number("the program, after an error") > 0.99
+    assert seen.number("worst false alarm") < 0.01
+
+
+def a_wrong_plan_is_told_when_all_steps_stand(seen):
+    assert seen.values["setting"] == "late"
+    told = seen.summary.split("A wrong plan shows when all steps stand: there they say it with ")[1]
+    shares = [float(share) for share in told.rstrip(".").split(" and ")]
+    assert shares == pytest.approx([0.3, 0.3], abs=0.05)
+
+
+STEPS = (
+    the_program_follows_and_the_network_stays,
+    nobody_interrupts_a_right_attempt,
+    a_wrong_plan_is_told_when_all_steps_stand,
+)

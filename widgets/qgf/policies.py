@@ -416,8 +416,8 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             ),
             Step(
                 title="Too much weight",
-                text="QGF at w = 30: the critic promises more than at w = 3, and less is earned. "
-                "Where do the blue ones go?",
+                text="QGF at w = 30: here the critic promises more than at w = 3, and less is "
+                "earned. Where do the blue ones go?",
                 sets={"way": "qgf", "weight": 30.0},
                 frame="play",
             ),

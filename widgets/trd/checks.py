@@ -5,7 +5,6 @@ from intuitive.trd.experiments import trajectory, two_modes
 
 from ..kit import CheckYourself, fixed, number, percent
 from .styles import told
-from .trajectory_figures import shared_rungs
 
 
 def says_wait_and_fails() -> CheckYourself:
@@ -13,14 +12,15 @@ def says_wait_and_fails() -> CheckYourself:
 
     def answer() -> tuple[int, str]:
         with told("models"):
-            found = trajectory.run(trajectory.TrajectoryParams(item=7, repair=0.5))
+            found = trajectory.run(trajectory.TrajectoryParams(step=1, written=2, repair=0.5))
         first, ladder = found.ladder[0], found.ladder
+        shared = sum(rung.shared for rung in ladder)
         with_wait = sum("WAIT" in rung.opd_context for rung in ladder)
         again = sum(rung.boundary and rung.onset_mass > 0.25 for rung in ladder[1:])
         right = 0 if not found.y_t.correct else 1 if not first.shared else 2 if not with_wait else 3
         return right, (
             f"The repair needs {len(ladder)} pairs of context and next token; the frozen rollout "
-            f"supplies {shared_rungs(ladder)} of them, the one that ends in WAIT (teacher's mass "
+            f"supplies {shared} of them, the one that ends in WAIT (teacher's mass "
             f"{fixed(first.onset_mass)}). {with_wait} of its contexts hold a WAIT, so what follows "
             f"one is never taught; at {again} later step boundaries the teacher "
             "only offers WAIT again. "

@@ -1,6 +1,7 @@
-"""The mode map: when does a teacher stop to repair?"""
+"""When does a teacher stop to repair? Its WAIT step by step after an error, and after none."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -8,16 +9,44 @@ from intuitive.trd.experiments.mode_map import ModeMapParams, ModeMapResult, run
 from intuitive.trd.results import WaitMap
 
 from .. import theme
-from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed
-from .styles import SETTING_NAMES, TEACHER, TEACHER_NAMES, told, under
+from ..kit import (
+    Choice,
+    Circle,
+    Drag,
+    Explorer,
+    Hero,
+    Line,
+    Mark,
+    Plot,
+    Predict,
+    Range,
+    Readout,
+    Rectangle,
+    Scene,
+    Step,
+    Table,
+    View,
+    Words,
+    chosen,
+    fixed,
+)
+from .styles import SETTING_NAMES, TEACHER_NAMES, told, under
 
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LIMIT = 0.02  # of the probability of WAIT where nothing is wrong
 
 
 def map_modes(params: ModeMapParams, *, stale: Any, progress: Any) -> ModeMapResult:
     """`run` of the compute module."""
     with told("models"):
         return run(params, stale=stale, progress=progress)
+
+
+def by_delay(found: WaitMap) -> tuple[float, ...]:
+    """Mean WAIT mass by the steps since a wrong total, over its places; not of a wrong plan."""
+    rows = [masses for error, masses in found.by_error.items() if error != "plan"]
+    longest = max(map(len, rows))
+    return tuple(fmean(row[d] for row in rows if d < len(row)) for d in range(longest))
 
 
 def after_errors(found: WaitMap) -> float:
@@ -27,6 +56,7 @@ def after_errors(found: WaitMap) -> float:
 
 
 def present_map(result: ModeMapResult) -> View:
+    """Bars by the steps since an error, those after none beside them, and the map in a tab."""
     params, maps = result.params, {"exact": result.exact, "learned": result.learned}
     rows = []
     for name, found in maps.items():
@@ -42,7 +72,7 @@ def present_map(result: ModeMapResult) -> View:
         rows.append((of, "worst false alarm", f"{fixed(found.worst_clean, 4)}"))
     exact, learned = maps.values()
     readouts = [
-        Readout(f"{TEACHER_NAMES[name]}: WAIT after a wrong total", f"{fixed(after_errors(found))}")
+        Readout(f"{TEACHER_NAMES[name]}, after an error", fixed(after_errors(found)), link=name)
         for name, found in maps.items()
     ]
     worst, who = max((found.worst_clean, TEACHER_NAMES[name]) for name, found in maps.items())
@@ -55,13 +85,14 @@ def present_map(result: ModeMapResult) -> View:
         plan = f" A wrong plan shows when all steps stand: there they say it with {last}."
     return View(
         summary=(
-            f"With λ = {params.repair:g} the program says WAIT with {fixed(after_errors(exact))} "
-            "on average after a wrong total and with at most "
+            f"With λ = {chosen(params.repair)} the program says WAIT with "
+            f"{fixed(after_errors(exact))} on average after a wrong total and with at most "
             f"{fixed(exact.worst_clean, 3)} after right steps; the trained network with "
             f"{fixed(after_errors(learned))} and at most "
             f"{fixed(learned.worst_clean, 3)}.{plan}"
         ),
-        figures={"maps": map_figure(maps), "clean": clean_figure(maps)},
+        scene=Bars(params.repair, maps).scene(),
+        figures={"maps": functools.partial(map_figure, maps)},
         readouts=tuple(readouts),
         table=Table(("teacher", "where", "probability of WAIT, or as said"), tuple(rows)),
         code=(
@@ -76,8 +107,30 @@ def _steps(n: int, kind: str = "") -> str:
     return f"{n} {kind}step{'s' if n != 1 else ''}"
 
 
+STEPS = (
+    Step(
+        title="Move λ",
+        text="Drag the green point: the program follows, the network keeps the share it has "
+        "learned. Does it matter how long ago the error was?",
+        sets={"repair": 0.6},
+    ),
+    Step(
+        title="Where nothing is wrong",
+        text="λ = 1, and still the right-hand bars lie on the floor: nobody interrupts a right "
+        "attempt. Else OPD would teach WAIT everywhere.",
+        sets={"repair": 1.0},
+    ),
+    Step(
+        title="A wrong plan",
+        text="Eight digits and a plan. A wrong plan makes no total wrong, so both wait until all "
+        "eight steps stand.",
+        sets={"setting": "late"},
+    ),
+)
+
+
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """WAIT mass by the place of an error and the steps since, with false alarms.
+    """WAIT step by step after an error, with false alarms beside it.
 
     Args:
         predict: a question asked before the sliders unlock.
@@ -91,16 +144,16 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             values=REPAIRS,
             texts=tuple(f"{value:g}" for value in REPAIRS),
         ),
-        Range(name="seed", label="Seed of the traces", min=0, max=20, more=True),
+        Choice(  # the other network reads, of eight digits
+            name="setting", label="Task", options=SETTING_NAMES, heavy=True
+        ),
+        Range(name="seed", label="Seed of the traces", min=0, max=20, more=True, heavy=True),
         Range(
             name="n_traces",
             label="Traces per error position",
             values=(16, 32, 64, 128),
             more=True,
             heavy=True,  # the network reads up to four times as many
-        ),
-        Choice(  # the other network reads, of eight digits
-            name="setting", label="Task", options=SETTING_NAMES, more=True, heavy=True
         ),
     )
     return Explorer(
@@ -109,23 +162,18 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         params=ModeMapParams,
         compute=map_modes,
         present=present_map,
+        hero=Hero(
+            label="Probability of WAIT by steps since an error and after right steps, two teachers"
+        ),
         controls=controls,
+        steps=STEPS,
         plots=(
             Plot(
                 name="maps",
+                tab="By place of the error",
                 label="Probability of WAIT by place of the error and steps since, for two teachers",
                 caption="A row is where the error stands, a column how many steps were written "
-                "since. The program's mass is λ wherever the error can be seen, a wrong plan "
-                "only at the end; the network learned its own from traces and stays as it is. "
-                "In the larger task's map 30 stands for 0.30.",
-                span=8,
-                height=320,
-            ),
-            Plot(
-                name="clean",
-                label="Probability of WAIT after right steps alone, for two teachers",
-                caption="Nothing is wrong here: every WAIT is a false alarm. Dotted: 2 %.",
-                span=4,
+                "since. In the larger task's map 30 stands for 0.30.",
                 height=320,
             ),
         ),
@@ -140,12 +188,132 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
 
 
-# ---- figures
+# ---- the hero
+
+WIDTH, HEIGHT = 960, 300
+FLOOR, TALL = 236, 190  # height of 0, and from there to 1
+LEFT = 52
+COLOURS = {"exact": "blue", "learned": "gold"}
+PLACES = ("after a wrong total", "after a wrong plan", "nothing wrong")
 
 
-LIMIT = 0.02  # of the probability of WAIT where nothing is wrong
-TOPS = (0.05, 0.1, 0.2, 0.5, 1.0)
-LOOKS = {"exact": ("solid", "circle"), "learned": ("dash", "square")}
+class Bars:
+    """Two bars for every number of steps, in a group for each kind of attempt."""
+
+    def __init__(self, repair: int | float, maps: Mapping[str, WaitMap]) -> None:
+        self.repair, self.maps = repair, maps
+        self.groups: list[tuple[str, dict[str, Sequence[float]], int]] = [
+            (PLACES[0], {name: by_delay(found) for name, found in maps.items()}, 0)
+        ]
+        if all("plan" in found.by_error for found in maps.values()):
+            plans = {name: found.by_error["plan"] for name, found in maps.items()}
+            self.groups.append((PLACES[1], plans, 1))
+        clean = {name: found.clean for name, found in maps.items()}
+        self.groups.append((PLACES[2], clean, 1))
+        columns = sum(len(next(iter(found.values()))) for _, found, _ in self.groups)
+        self.gap = 50
+        room = WIDTH - LEFT - 30 - self.gap * (len(self.groups) - 1)
+        self.pitch = room / columns
+
+    def scene(self) -> Scene:
+        return Scene(width=WIDTH, height=HEIGHT, marks=(*self._axis(), *self._groups()))
+
+    def y(self, mass: int | float) -> int | float:
+        return FLOOR - TALL * mass
+
+    def _axis(self) -> list[Mark]:
+        marks: list[Mark] = [Words(key="axis", text="WAIT", x=8, y=22, fill="ink", bold=True)]
+        for tick in (0, 0.5, 1):
+            y = self.y(tick)
+            look = {"stroke": "faint", "width": 0.8, "opacity": 0.6}
+            marks.append(Line(key=f"grid:{tick}", x=LEFT, y=y, x2=WIDTH - 8, y2=y, **look))
+            told = {"anchor": "end", "fill": "faint"}
+            marks.append(Words(key=f"tick:{tick}", text=chosen(tick), x=LEFT - 8, y=y + 5, **told))
+        return marks
+
+    def _groups(self) -> list[Mark]:
+        marks: list[Mark] = []
+        begin = float(LEFT)
+        for place, found, first in self.groups:
+            n = len(next(iter(found.values())))
+            middle = begin + self.pitch * n / 2
+            head = {"anchor": "middle", "fill": "ink", "bold": True, "size": 14}
+            marks.append(Words(key=place, text=place, x=middle, y=22, **head))
+            steps = "right steps so far" if place == PLACES[2] else "steps since"
+            if place == PLACES[1]:
+                steps = "steps so far"
+            foot = {"anchor": "middle", "fill": "faint"}
+            marks.append(Words(key=f"{place}: steps", text=steps, x=middle, y=FLOOR + 40, **foot))
+            for d in range(n):
+                x = begin + self.pitch * d
+                marks.append(
+                    Words(
+                        key=f"{place}:{d}", text=f"{d + first}", x=x + self.pitch / 2,
+                        y=FLOOR + 19, anchor="middle", fill="faint",
+                    )
+                )  # fmt: skip
+                for row, (name, masses) in enumerate(found.items()):
+                    marks += self._bar(place, name, d, first, masses[d], x, row)
+            if place == PLACES[0]:
+                marks += self._handle(begin, begin + self.pitch * n)
+                marks += self._names(begin)
+            begin += self.pitch * n + self.gap
+        return marks
+
+    def _bar(
+        self,
+        place: str,
+        name: str,
+        d: int,
+        first: int,
+        mass: int | float,
+        x: int | float,
+        row: int,
+    ) -> list[Mark]:
+        wide = 0.36 * self.pitch
+        left = x + 0.12 * self.pitch + row * (wide + 0.04 * self.pitch)
+        tall = max(TALL * mass, 1)
+        who = TEACHER_NAMES[name]
+        words = f"{place}, {_steps(d + first)}: {who} says WAIT with {fixed(mass, 3)}."
+        marks: list[Mark] = [
+            Rectangle(
+                key=f"bar:{place}:{name}:{d}", x=left, y=FLOOR - tall, w=wide, h=tall,
+                fill=COLOURS[name], link=name, words=words[0].upper() + words[1:],
+            )
+        ]  # fmt: skip
+        if self.pitch > 60:
+            at = {"x": left + wide / 2, "y": FLOOR - tall - 5, "anchor": "middle", "size": 13}
+            text = fixed(mass) if mass >= 0.005 else "0.00"
+            marks.append(Words(key=f"value:{place}:{name}:{d}", text=text, fill="ink", **at))
+        return marks
+
+    def _names(self, begin: int | float) -> list[Mark]:
+        """Who is who, beside the first bars."""
+        marks: list[Mark] = []
+        for row, name in enumerate(self.maps):
+            look = {"fill": COLOURS[name], "bold": True, "link": name}
+            x = begin + 4 + row * 130
+            marks.append(
+                Words(key=f"who:{name}", text=TEACHER_NAMES[name], x=x, y=FLOOR + 60, **look)
+            )
+        return marks
+
+    def _handle(self, begin: int | float, end: int | float) -> list[Mark]:
+        y = self.y(self.repair)
+        scale = ((0.0, self.y(0)), (1.0, self.y(1)))
+        line = {"stroke": "green", "width": 2, "dash": "5 4"}
+        words = f"λ = {chosen(self.repair)}: drag it to another share."
+        return [
+            Line(key="λ", x=begin, y=y, x2=end + 16, y2=y, **line),
+            Circle(
+                key="handle", x=end + 16, y=y, r=9, fill="green", stroke="page", label="↕",
+                size=12, drag=Drag(y="repair", y_scale=scale), words=words, link="λ", layer=1,
+            ),
+            Words(key="λ's name", text="λ", x=end + 30, y=y + 5, fill="green", bold=True, size=15),
+        ]  # fmt: skip
+
+
+# ---- the tab
 
 
 def error_name(error: str) -> str:
@@ -197,34 +365,4 @@ def map_figure(maps: Mapping[str, WaitMap]) -> theme.Figure:
             "zeroline": False,
         },
         **layout,
-    )
-
-
-def clean_figure(maps: Mapping[str, WaitMap]) -> theme.Figure:
-    """False alarms: WAIT mass after right steps alone."""
-    traces = []
-    for name, found in maps.items():
-        dash, symbol = LOOKS[name]
-        traces.append(
-            {
-                "type": "scatter",
-                "x": list(range(1, len(found.clean) + 1)),
-                "y": list(found.clean),
-                "mode": "lines+markers",
-                "line": {"color": TEACHER, "dash": dash, "width": 2.5},
-                "marker": {"color": TEACHER, "symbol": symbol, "size": 9},
-                "name": TEACHER_NAMES[name],
-            }
-        )
-    worst = max(found.worst_clean for found in maps.values())
-    n = len(next(iter(maps.values())).clean)
-    return theme.figure(
-        traces,
-        x="right steps so far",
-        y="WAIT mass, false alarms",
-        x_range=(0.7, n + 0.3),
-        y_range=(-0.002, next((top for top in TOPS if top > 1.05 * worst), 1.05)),
-        xaxis={"dtick": 1},
-        shapes=[theme.line(y=LIMIT, colour=theme.VERMILION)],
-        showlegend=True,
     )

@@ -1,4 +1,4 @@
-"""The two-mode teacher: one target, and what every divergence makes of it."""
+"""The two-mode teacher: one target, and a student under every divergence on its way there."""
 
 import functools
 from dataclasses import dataclass
@@ -6,23 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from intuitive.trd.experiments.two_modes import TwoModesParams, TwoModesResult, run
+from intuitive.trd.experiments.two_modes import (
+    N_STEPS,
+    STEP_SIZE,
+    TwoModesParams,
+    TwoModesResult,
+    run,
+)
 
 from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
+    Timeline,
     Toggle,
     View,
-    fixed,
+    chosen,
     number,
 )
-from .styles import CONTINUE, DIVERGENCE_NAMES, REPAIR, STUDENT, fade
+from .styles import CONTINUE, DIVERGENCE_NAMES, REPAIR, STUDENT, TEACHER, fade
+from .two_modes_scene import Lanes, push_text
 
 REPAIRS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ONSETS = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -79,68 +88,99 @@ def charge(setting: TwoModesSetting, *, stale: Any, progress: Any) -> Charged:
 
 
 def present_modes(charged: Charged) -> View:
+    """The lanes of all divergences, and the two Gaussians."""
     result, name = charged.result, charged.divergence
-    params, chosen, onset = result.params, result.charge(name), result.onset_token
-    push, below = -chosen.gradient[onset], ""
-    if chosen.loss < -1e-12:
-        below = " The charge is below zero: terms of a KL may be, and the cap cuts only large ones."
-    forward, reverse = (
-        -result.charge(direction).gradient[onset] for direction in ("forward_kl", "reverse_kl")
-    )
-    ratio = f"{number(forward / reverse)} times" if abs(reverse) > 1e-15 else "–"
+    params, one, onset = result.params, result.charge(name), result.onset_token
+    lanes, below = Lanes(result, name), ""
+    if one.loss < -1e-12:
+        below = (
+            " The charge is below zero: single terms of a KL may be, the cap cuts only large ones, "
+            "and what is left over is negative."
+        )
     hot = "" if params.temperature == 1 else f" at temperature {params.temperature:g}"
     rows = []
     for key, label in DIVERGENCE_NAMES.items():
-        one = result.charge(key)
-        rest = [-g for place, g in enumerate(one.gradient) if place != onset]
+        found = result.charge(key)
+        rest = [-g for place, g in enumerate(found.gradient) if place != onset]
         rows.append(
             (
                 label,
-                number(one.loss, 4),
-                push_text(-one.gradient[onset]),
+                number(found.loss, 4),
+                push_text(-found.gradient[onset]),
                 push_text(min(rest)),
+                number(found.walk[1]),
+                number(found.walk[-1]),
             )
         )
     return View(
         summary=(
             f"The teacher says WAIT with {number(result.teacher[onset])}, the student with "
-            f"{number(result.student[onset])}{hot}: "
-            f"{DIVERGENCE_NAMES[name]} charges {number(chosen.loss)} nats and pushes the "
-            f"logit of WAIT by {push_text(push)}. One Gaussian in the place of the two "
-            f"humps stands at {_place(result, 'forward_kl')} under forward KL and at "
-            f"{_place(result, 'reverse_kl')} under reverse KL." + below
+            f"{number(result.student[onset])}{hot}. {N_STEPS} steps of size {chosen(STEP_SIZE)} "
+            f"under {DIVERGENCE_NAMES[name]} bring it to {number(one.walk[-1])}.{below}"
         ),
-        figures={
-            "bars": bars_figure(result, name),
-            "gaussian": functools.partial(gaussian_figure, result, name),
-            "pushes": functools.partial(pushes_figure, result, name),
-        },
-        readouts=(
-            Readout("loss", number(chosen.loss, unit="nats")),
-            Readout("push on WAIT", push_text(push)),
-            Readout("forward push ÷ reverse push", ratio),
-        ),
+        timeline=Timeline(frames=lanes.frames(), axis="gradient step", pace_ms=420),
+        arithmetic=lanes.arithmetic(),
+        related={"teacher": ("student",), "student": ("teacher",)},
+        figures={"gaussian": functools.partial(gaussian_figure, result, name)},
         table=Table(
-            ("divergence", "loss, nats", "push on WAIT", "least push elsewhere"), tuple(rows)
+            (
+                "divergence",
+                "loss, nats",
+                "push on WAIT",
+                "least push elsewhere",
+                "WAIT after one step",
+                f"after {N_STEPS}",
+            ),
+            tuple(rows),
         ),
         code=(
             "from intuitive.trd.experiments import two_modes\n\n"
             f'params = two_modes.TwoModesParams.from_text(\n    "{params.to_text()}"\n)\n'
             f'charge = two_modes.run(params).charge("{name}")\n'
-            "charge.loss, charge.gradient"
+            "charge.loss, charge.pushes, charge.walk"
         ),
         bounds={"top_k": (1, len(result.tokens))},
         values={"top_k": params.top_k},
     )
 
 
-def _place(result: TwoModesResult, direction: str) -> str:
-    fit = next(fit for fit in result.fits if fit.name == direction)
-    return f"{fixed(fit.mean)} (width {fixed(fit.std)})"
+STEPS = (
+    Step(
+        title="See the pushes",
+        text="Every dot is the same student under another divergence. The arrow: how hard a "
+        "gradient step pushes the logit of WAIT.",
+        frame="push",
+    ),
+    Step(
+        title="Follow forward KL",
+        text="Play the steps. The dot walks until the student says WAIT as often as the teacher.",
+        frame="play",
+    ),
+    Step(
+        title="Follow reverse KL",
+        text="Same student, same teacher. Reverse KL weighs a token by the student's own mass "
+        "there. How far does it come?",
+        sets={"divergence": "reverse_kl"},
+        frame="play",
+    ),
+    Step(
+        title="Let it begin higher",
+        text="ε = 0.03: a student that does say WAIT now and then. Now reverse KL sees it.",
+        sets={"divergence": "reverse_kl", "onset": 0.03},
+        frame="play",
+    ),
+    Step(
+        title="Clip the loss",
+        text="A cap of 0.1 nats on the sum: above it the loss no longer changes, so nothing "
+        "pushes. A gate, not a brake.",
+        sets={"divergence": "clipped_forward_kl"},
+        frame="last",
+    ),
+)
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """Continue and repair as two bars, and the push of every divergence on their logits.
+    """Continue and repair as bars, and a student under every divergence, step by step.
 
     Args:
         predict: a question asked before the sliders unlock.
@@ -150,13 +190,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     controls = (
         Range(
             name="repair",
-            label="Teacher's mass on repair, λ",
+            label="Teacher's λ",
             values=REPAIRS,
             texts=tuple(f"{value:g}" for value in REPAIRS),
         ),
         Range(
             name="onset",
-            label="Student's mass on WAIT, ε",
+            label="Student's ε",
             values=ONSETS,
             texts=tuple(f"{value:g}" for value in ONSETS),
         ),
@@ -171,7 +211,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         Range(name="beta", label="Jensen–Shannon: β", min=0.05, max=0.95, step=0.05, more=True),
         Range(name="top_k", label="Top-k: tokens kept, k", min=1, max=2, more=True),
-        Range(name="temperature", label="Temperature", min=0.25, max=4, step=0.25, more=True),
+        Range(
+            name="temperature",
+            label="Temperature",
+            min=0.25,
+            max=4,
+            step=0.25,
+            help="Divides both sides' logits first; the bars and dots show what is compared.",
+            more=True,
+        ),
         Range(name="distance", label="Distance of the humps", min=0, max=8, step=0.25, more=True),
         Toggle(name="full", label="All tokens of running sums instead of two", more=True),
     )
@@ -181,31 +229,18 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         params=TwoModesSetting.of,
         compute=charge,
         present=present_modes,
+        hero=Hero(label="Teacher and student as bars; one student per divergence on its lane"),
         controls=controls,
+        steps=STEPS,
         plots=(
-            Plot(
-                name="bars",
-                label="Teacher's and student's probabilities of continue and repair, with pushes",
-                caption="Filled: the teacher after an error. Purple outline: the student. An arrow "
-                "starts at the student's mass and is as long as the push on that logit; under "
-                "forward KL, at temperature 1, it ends at the teacher's bar.",
-                height=360,
-            ),
-            Plot(
-                name="pushes",
-                tab="Every divergence",
-                label="Push on the logit of WAIT under every divergence",
-                caption="The same target under every divergence. No arrow: too small to draw; the "
-                "number stands beside it.",
-                height=430,
-            ),
             Plot(
                 name="gaussian",
                 tab="One Gaussian",
                 label="Two humps and the one Gaussian fitted to them under either direction of KL",
-                caption="A student of one mode: forward KL (solid) spreads it over both humps, "
-                "reverse KL (dashed) puts it into one. The thick one is of the chosen direction.",
-                height=360,
+                caption="The textbook's picture of the same: a student of one mode. Forward KL "
+                "spreads it over both humps, reverse KL puts it into one. Only the teacher's λ and "
+                "the distance play a part; clipped and mixed losses are not fitted here.",
+                height=320,
             ),
         ),
         defaults={
@@ -224,151 +259,12 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
 
 
-# ---- figures
+# ---- the tab
 
 
-LEAST_ARROW = 0.04  # pushes below this are smaller than an arrow's head
 DENSITY_ENDS, DENSITY_TOP = (-4.0, 12.0), 0.7
 GRID = np.linspace(*DENSITY_ENDS, 161)
 FIT_DASHES = {"forward_kl": "solid", "reverse_kl": "dash"}
-
-
-def push_text(push: int | float) -> str:
-    """A push with its sign; what rounding leaves is none."""
-    if abs(push) < 1e-12:
-        return "0"
-    return number(push, sign=True)
-
-
-def bars_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
-    """Teacher's bars, student's bars over them, and the push on every logit as an arrow."""
-    places = list(range(len(result.tokens)))
-    colours = [REPAIR if place == result.onset_token else CONTINUE for place in places]
-    pushes = [-g for g in result.charge(divergence).gradient]
-    few = len(places) == 2
-    notes = []
-    for place, push in zip(places, pushes, strict=True):
-        start = result.student[place]
-        notes.append(_arrow(place + 0.26, start, start + push))  # beside the bar's middle
-        if few or place == result.onset_token:
-            tallest = max(result.teacher[place], start, start + push)
-            text = f"push {push_text(push)}"
-            notes.append(_note(text, x=place, y=tallest + 0.02, yanchor="bottom"))
-    return theme.figure(
-        [
-            {
-                "type": "bar",
-                "x": places,
-                "y": list(result.teacher),
-                "width": 0.7,
-                "marker": {"color": [fade(c, 0.55) for c in colours]},
-                "name": "teacher",
-                "showlegend": False,
-                "hovertemplate": "teacher %{y:.4f}<extra></extra>",
-            },
-            {
-                "type": "bar",
-                "x": places,
-                "y": list(result.student),
-                "width": 0.35,
-                "marker": {"color": "rgba(0,0,0,0)", "line": {"color": STUDENT, "width": 2.5}},
-                "name": "student",
-                "hovertemplate": "student %{y:.6f}<extra></extra>",
-            },
-            *(
-                {"type": "bar", "x": [None], "y": [None], "name": name, "marker": {"color": colour}}
-                for name, colour in (
-                    ("teacher: continue", fade(CONTINUE, 0.55)),
-                    ("teacher: repair", fade(REPAIR, 0.55)),
-                )
-            ),
-        ],
-        y="probability",
-        x_range=(-0.6, len(places) - 0.4),
-        y_range=(-0.08, 1.12),
-        barmode="overlay",
-        showlegend=True,
-        legend={"y": 1.03, "traceorder": "reversed"},
-        margin={"t": 40, "b": 62 if not few else 30},
-        annotations=notes,
-        xaxis={
-            "tickvals": places,
-            "ticktext": list(result.tokens),
-            "tickangle": 0 if few else -60,
-            "zeroline": False,
-        },
-        yaxis={"tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]},
-    )
-
-
-def _note(text: str, **where: Any) -> dict[str, Any]:
-    return {"text": text, "showarrow": False, "font": {"size": 13}, **where}
-
-
-def _arrow(x: int | float, start: int | float, end: int | float) -> dict[str, Any]:
-    """An upright arrow; one that is too short to draw is kept, unseen."""
-    return {
-        "visible": abs(end - start) >= LEAST_ARROW,
-        "text": "",
-        "showarrow": True,
-        "axref": "x",
-        "ayref": "y",
-        "x": x,
-        "ax": x,
-        "y": end,
-        "ay": start,
-        "arrowhead": 2,
-        "arrowwidth": 3,
-        "arrowcolor": STUDENT,
-        "xref": "x",
-        "yref": "y",
-    }
-
-
-def pushes_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
-    """The push on the onset's logit under every divergence, the chosen one in full colour."""
-    names = list(DIVERGENCE_NAMES)[::-1]
-    pushes = [-result.charge(name).gradient[result.onset_token] for name in names]
-    notes = []
-    for row, (name, push) in enumerate(zip(names, pushes, strict=True)):
-        colour = STUDENT if name == divergence else fade(STUDENT, 0.45)
-        notes.append(
-            _arrow(row, 0.0, push)
-            | {"x": push, "ax": 0.0, "y": row, "ay": row, "arrowcolor": colour}
-        )
-        loss = result.charge(name).loss
-        text = f"{push_text(push)}<br>(loss {fixed(loss, 3)} nats)"
-        notes.append(
-            _note(
-                f"<b>{text}</b>" if name == divergence else text,
-                x=max(push, 0.0) + 0.015,
-                y=row,
-                xanchor="left",
-                align="left",
-            )
-        )
-    labels = [DIVERGENCE_NAMES[name].replace(", ", ",<br>") for name in names]
-    labels = [f"<b>{x}</b>" if n == divergence else x for n, x in zip(names, labels, strict=True)]
-    return theme.figure(
-        [{"type": "scatter", "x": [0.0] * len(names), "y": list(range(len(names))),
-          "mode": "markers", "marker": {"color": STUDENT, "size": 6}, "hoverinfo": "skip"}],
-        x_range=(-0.6, 1.25),
-        y_range=(-0.6, len(names) - 0.4),
-        annotations=notes,
-        margin={"l": 145, "t": 10, "b": 62},
-        shapes=[theme.line(x=0, colour=theme.GREY)],
-        yaxis={
-            "tickvals": list(range(len(names))),
-            "ticktext": labels,
-            "zeroline": False,
-            "showgrid": False,
-        },
-        xaxis={
-            "tickvals": [-0.5, 0, 0.5, 1],
-            "tickangle": 0,
-            "title": {"text": "push on the logit of WAIT,<br>−∂loss/∂logit", "standoff": 6},
-        },
-    )  # fmt: skip
 
 
 def gaussian_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
@@ -390,7 +286,17 @@ def gaussian_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
             parts, (CONTINUE, REPAIR), ("continue", "repair"), strict=True
         )
     ]
-    chosen = "reverse_kl" if "reverse" in divergence else "forward_kl"
+    traces.append(
+        {
+            "type": "scatter",
+            "x": GRID,
+            "y": np.sum(parts, axis=0),
+            "mode": "lines",
+            "line": {"color": TEACHER, "width": 3},
+            "name": "teacher, both together",
+            "hoverinfo": "skip",
+        }
+    )
     for fit in result.fits:
         line = {"color": STUDENT, "dash": FIT_DASHES[fit.name]}
         traces.append(
@@ -399,8 +305,8 @@ def gaussian_figure(result: TwoModesResult, divergence: str) -> theme.Figure:
                 "x": GRID,
                 "y": _density(fit.mean, fit.std),
                 "mode": "lines",
-                "line": {**line, "width": 4 if fit.name == chosen else 2},
-                "name": f"{DIVERGENCE_NAMES[fit.name]} fit",
+                "line": {**line, "width": 4 if fit.name == divergence else 2},
+                "name": f"student, {DIVERGENCE_NAMES[fit.name]}",
                 "hoverinfo": "skip",
             }
         )

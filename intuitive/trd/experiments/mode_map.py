@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cachetools import LRUCache, cached
 
 from intuitive.common.checks import whole_fields
-from intuitive.common.runtime import never
+from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
@@ -51,10 +51,52 @@ def run(
         FileNotFoundError: the setting's weights are not there.
         Cancelled: `stale()` became true.
     """
-    learned = learned_map(params.setting, params.n_traces, params.seed, stale=stale)
-    program = named_teacher("exact", params.setting, params.repair)
-    exact = wait_map("exact", program, n_traces=params.n_traces, seed=params.seed, stale=stale)
-    return ModeMapResult(params=params, exact=exact, learned=learned)
+    check(stale)
+    given = (params.setting, params.n_traces, params.seed)
+    learned = learned_map(*given, stale=stale)
+    never_, always = (program_map(*given, repair, stale=stale) for repair in (0.0, 1.0))
+    return ModeMapResult(
+        params=params, exact=_between(never_, always, params.repair), learned=learned
+    )
+
+
+def _between(never_: WaitMap, always: WaitMap, repair: int | float) -> WaitMap:
+    """The map of a program with λ = `repair`: its distributions are linear in λ."""
+
+    def mixed(a: int | float, b: int | float) -> int | float:
+        return (1 - repair) * a + repair * b
+
+    def row(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(map(mixed, a, b))
+
+    clean = row(never_.clean, always.clean)
+    return WaitMap(
+        teacher="exact",
+        by_error={
+            error: row(masses, always.by_error[error]) for error, masses in never_.by_error.items()
+        },
+        clean=clean,
+        worst_clean=max(clean),
+        consistent=mixed(never_.consistent, always.consistent),
+        repaired=mixed(never_.repaired, always.repaired),
+    )
+
+
+@cached(
+    cache=LRUCache(32),
+    key=lambda setting, n_traces, seed, repair, **_: (setting, n_traces, seed, repair),
+    lock=threading.Lock(),
+)
+def program_map(
+    setting: str, n_traces: int, seed: int, repair: float, *, stale: Stale = never
+) -> WaitMap:
+    """The program's map at one λ, kept for the next call.
+
+    Raises:
+        Cancelled: `stale()` became true.
+    """
+    program = named_teacher("exact", setting, repair)
+    return wait_map("exact", program, n_traces=n_traces, seed=seed, stale=stale)
 
 
 @cached(

@@ -1,14 +1,18 @@
-"""One failed rollout and what the teacher makes of it, token by token.
+"""A road of tokens that forks at an error: what teacher and student say at every token of it.
 
-    run      charges along the rollout y_o and its rewrite y_r, with the teacher's own solution y_T
-    ladder   the pairs that a repair needs, beside those that the frozen rollout supplies
+    run      the attempt y_o with a number written by the reader, its rewrite y_r, both charged
+    ladder   the pairs of context and target that a repair needs, and which of them y_o supplies
     marks    which of y_o's steps a rewrite kept, fixed or moved
+
+The attempt visits the digits from right to left, as most attempts of the first students do. One
+number of it is the reader's: a total, or the plan where there is one. What follows it is written
+consistently, so that there is one error and no other.
 
 Source: arXiv:2606.08432, sections 3, 4 and 6.4.
 """
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,51 +27,83 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..config import setting_config
-from ..distillation import roll
 from ..divergences import DIVERGENCES, WHOLE
-from ..rollout import response_logits
+from ..rollout import response_logits, sample_rollouts
 from ..signals import Stale
 from ..sums import (
     Problem,
     SumsConfig,
-    fit_drafts,
+    TraceState,
+    advance,
     parse_trace,
     prompts,
     read,
+    refine_prompts,
     sample_digits,
-    verify,
+    write_traces,
 )
-from ..teacher import ExactTeacher, TeacherConfig
-from ..trained import check_teacher, named_teacher, shipped
+from ..teacher import ExactTeacher, TeacherConfig, stacked
+from ..trained import named_teacher, shipped
 
-N_PROBLEMS = 256  # that a student tries, to find failures
-LAST = 40  # rollouts that one may look at with an error in one place
+N_PROBLEMS = 20  # to choose from
 LEAST_MASS = 0.02  # of the teacher on a target, for a student to be taught it
+TEACHERS = ("follows", "exact", "learned")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryParams(Settings):
-    """One failed rollout of the first student, and what it is charged for."""
+    """One attempt, what is written into it, and how it is charged.
+
+    Teachers: "follows" is the program that writes its steps in the student's order; "exact" the
+    program with an order of its own, as in the training runs; "learned" the trained network.
+    """
 
     setting: str = "small"
-    teacher: str = "exact"
-    repair: float = 0.3  # λ of the exact teacher
-    item: int = 0  # which of the failed rollouts
+    teacher: str = "follows"
+    repair: float = 0.3  # λ of the program
+    problem: int = 0
+    step: int = 2  # where the reader writes, from 1; 0 is the plan, in the task that has one
+    written: int = 3  # what stands there, modulo the numbers that may
     divergence: str = "forward_kl"  # a name in divergences.WHOLE
     context: str = "refine"  # what the teacher sees on y_r: refine, or x
     beta: float = 0.5
     cap: float = 0.1
     top_k: int = 4
-    seed: int = 0  # of the student and of the problems
+    seed: int = 0  # of the student
 
     def __post_init__(self) -> None:
-        setting_config(self.setting)
-        check_teacher(self.teacher)
+        sums = setting_config(self.setting).sums
+        if self.teacher not in TEACHERS:
+            raise ValueError(f"teacher={self.teacher!r} must be one of {', '.join(TEACHERS)}.")
         if self.divergence not in WHOLE:
             raise ValueError(f"divergence={self.divergence!r} must be one of {', '.join(WHOLE)}.")
         if self.context not in ("refine", "x"):
             raise ValueError(f"context={self.context!r} must be 'refine' or 'x'.")
-        whole_fields(self, item=0, top_k=1, seed=0)
+        if not 0 <= self.repair <= 1:
+            raise ValueError(f"repair={self.repair} must lie in [0, 1]: it is a probability.")
+        whole_fields(self, problem=0, step=0, written=0, top_k=1, seed=0)
+        if self.problem >= N_PROBLEMS:
+            raise ValueError(
+                f"problem={self.problem} must be below {N_PROBLEMS}: so many are kept."
+            )
+        object.__setattr__(self, "step", min(max(self.step, 1 - sums.plan), sums.n_digits))
+        object.__setattr__(self, "written", self.written % self.n_numbers)
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers may stand at the step."""
+        sums = setting_config(self.setting).sums
+        return sums.modulus if self.step else sums.n_plans
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A next-token distribution in three parts, and one token of the rest."""
+
+    wait: float  # mass on WAIT
+    expected: float  # on the token that carries on from what is written
+    rest: float
+    drawn: float  # on the token that stands in the text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +113,21 @@ class Path:
     name: str  # "y_o", "y_r" or "y_t"
     tokens: tuple[str, ...]
     marks: tuple[str, ...]  # per token: "kept", "fixed", "moved", "wrong", "follows", "" (`run`)
+    expected: tuple[str, ...]  # what carries on from the tokens before it; empty for y_t
+    teacher: tuple[Split, ...]  # empty for y_t
+    student: tuple[Split, ...]
+    terms: tuple[tuple[float, float, float], ...]  # forward KL's, by the parts of a Split
     nats: tuple[float, ...]  # the divergence; empty for y_t
-    wait_mass: tuple[float, ...]  # of the teacher; empty for y_t
     nll: tuple[float, ...]  # of the student
     mean_nll: float
     first_error: int | None
+    answer: int | None  # as written
     correct: bool
+
+    @property
+    def wait_mass(self) -> tuple[float, ...]:
+        """The teacher's, at every token."""
+        return tuple(split.wait for split in self.teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +137,7 @@ class Rung:
     context: tuple[str, ...]  # the repair written so far, after the prefix y_o[:t]
     target: str
     opd_context: tuple[str, ...]  # what OPD puts there instead
-    opd_target: str  # the teacher's likeliest move there; "" where the rollout has ended
+    opd_target: str  # the teacher's likeliest move there; "" where the attempt has ended
     shared: bool  # OPD supplies it: the contexts are one, and the teacher there offers the target
     onset_mass: float  # of the teacher in OPD's context
     boundary: bool  # OPD's context stands at a step boundary, where WAIT may be said
@@ -100,164 +145,363 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryResult:
-    """A failed rollout, its rewrite, the teacher's own solution, and the ladder."""
+    """An attempt, its rewrite, the teacher's own solution, and the ladder."""
 
     params: TrajectoryParams
     digits: tuple[int, ...]
+    order: tuple[int, ...]  # in which the attempt visits them
+    target: int  # the right answer
+    right: int  # number that should stand where the reader writes
     y_o: Path
     y_r: Path
     y_t: Path
-    onset_at: int  # position in y_o of the first boundary where the error can be seen
-    ladder: tuple[Rung, ...]
+    onset_at: int | None  # first boundary of y_o where the error can be seen; None without one
+    ladder: tuple[Rung, ...]  # empty without an error
+    n_right_supplied: int  # leading pairs of y_r that y_o supplies too, by context and target
 
 
 def run(
     params: TrajectoryParams, *, stale: Stale = never, progress: Progress = silent
 ) -> TrajectoryResult:
-    """Follow one failed rollout and what the teacher makes of it.
+    """What teacher and student say along an attempt and its rewrite, and what that costs.
 
-    Marks say of every number whether it is right. "wrong": it does not follow from what stands
-    before it. "follows": it does, but from an error, and so it is not what it should be. Of the
-    right ones, compared with y_o by digit: "kept" (same place, same number), "fixed" (same place,
-    another number), "moved" (another place).
+    The rewrite y_r and the teacher's own solution y_T are its likeliest, token by token. Marks say
+    of every number whether it is right. "wrong": it does not follow from what stands before it.
+    "follows": it does, but from an error, and so it is not what it should be. Of the right ones,
+    compared with y_o by digit: "kept" (same place, same number), "fixed" (same place, another
+    number), "moved" (another place).
 
     Raises:
-        ValueError: fewer failed rollouts than `item`, or a divergence's setting out of range.
+        ValueError: a divergence's setting out of range, or no student of this seed.
         FileNotFoundError: the setting's weights are not there.
         Cancelled: `stale()` became true.
     """
     check(stale)
-    seen = _seen(params.setting, params.teacher, params.repair, params.item, params.seed)
+    seen = _seen(
+        params.setting, params.teacher, params.repair, params.problem, params.step, params.written,
+        params.seed,
+    )  # fmt: skip
     check(stale)
     charge = DIVERGENCES[params.divergence]
-    wait = setting_config(params.setting).sums.wait
-    paths = {"y_t": seen.paths["y_t"]}
+    paths = {"y_t": seen.paths["y_t", "x"]}
     for name, context in (("y_o", "x"), ("y_r", params.context)):
         teacher, student = seen.teacher_logits[name, context], seen.student_logits[name]
         with torch.no_grad():
             nats = charge(teacher, student, params)
-        waits = teacher.softmax(-1)[:, wait]
-        paths[name] = replace(
-            seen.paths[name], nats=tuple(nats.tolist()), wait_mass=tuple(waits.tolist())
-        )
+        paths[name] = replace(seen.paths[name, context], nats=tuple(nats.tolist()))
     return TrajectoryResult(
-        params=params, digits=seen.digits, **paths, onset_at=seen.onset_at, ladder=seen.ladder
+        params=params,
+        digits=seen.problem.digits,
+        order=seen.order,
+        target=seen.problem.answer,
+        right=seen.right,
+        onset_at=seen.onset_at,
+        ladder=seen.ladder,
+        n_right_supplied=seen.n_right_supplied,
+        **paths,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class FailedRollouts:
-    """A first student and those of its rollouts that `run` can follow."""
-
-    student: Decoder
-    digits: Int[Tensor, "b n_digits"]
-    y_o: Int[Tensor, "b n"]  # filled up with PAD
-    first_error: Int[Tensor, " b"]  # its position in y_o
+# ------------------------------------------------------------------------------- the attempt
 
 
 @cached(cache=LRUCache(8), lock=threading.Lock())
-def failed_rollouts(setting: str, seed: int) -> FailedRollouts:
-    """The failures of one first student among N_PROBLEMS problems, which `item` counts.
-
-    They are well formed, without WAIT, and not wrong in the answer alone. Kept for the next call.
-
-    Args:
-        setting: a name in `config.SETTINGS`.
-        seed: of the student, of the problems and of its rollouts.
-
-    Raises:
-        ValueError: no such setting, or no student of this seed.
-        FileNotFoundError: the setting's weights are not there.
-    """
-    with torch.inference_mode(False), torch.no_grad():  # kept for callers of any mode
-        return _failed_rollouts(setting, seed)
+def problem_digits(setting: str) -> Int[Tensor, "b n_digits"]:
+    """The problems to choose from; the small setting's first one is the lesson's."""
+    sums = setting_config(setting).sums
+    with torch.inference_mode(False):
+        digits = sample_digits(sums, N_PROBLEMS, generator=seeded(0))
+        if setting == "small":
+            digits[0] = torch.tensor([3, 5, 2, 6])
+    return digits
 
 
-def _failed_rollouts(setting: str, seed: int) -> FailedRollouts:
-    models = shipped(setting)
-    sums, n_students = models.config.sums, models.students.n_models
-    if not 0 <= seed < n_students:
-        raise ValueError(
-            f"seed={seed} must lie in [0, {n_students}): so many first students were trained."
-        )
-    student = models.students.copies([seed])
-    digits = sample_digits(sums, N_PROBLEMS, generator=seeded(seed))
-    y_o = roll(sums, student, digits, seeds=[seed])[0]
-    found = verify(sums, digits, y_o)
-    in_step = (found.first_error >= 0) & (found.first_error < sums.clean_length - 2)
-    rows = found.well_formed & ~found.correct & (found.n_waits == 0) & in_step
-    return FailedRollouts(student.decoder(), digits[rows], y_o[rows], found.first_error[rows])
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """An attempt with one number written by the reader, and the same without it."""
+
+    problem: Problem
+    digits: Int[Tensor, "1 n_digits"]
+    order: tuple[int, ...]
+    y_o: Int[Tensor, "1 trace_length"]  # filled up with PAD
+    faultless: Int[Tensor, "1 trace_length"]
+    right: int  # number that should stand where the reader writes
+
+
+def attempt(setting: str, problem: int, step: int, written: int) -> Attempt:
+    """A problem's attempt from right to left in which `written` stands at `step` (0: the plan)."""
+    sums = setting_config(setting).sums
+    digits = problem_digits(setting)[problem][None]
+    order = torch.arange(sums.n_digits).flip(0)[None]
+    faultless = write_traces(sums, digits, order).tokens
+    at = int(sums.plan) + 2 * step - 1 if step else 0
+    right = int(faultless[0, at])
+    shifts, plan_shifts = torch.zeros_like(digits), None
+    if step:
+        shifts[0, step - 1] = written - right
+    else:
+        plan_shifts = torch.tensor([written - right])
+    return Attempt(
+        problem=Problem(digits=tuple(digits[0].tolist()), config=sums),
+        digits=digits,
+        order=tuple(order[0].tolist()),
+        y_o=write_traces(sums, digits, order, shifts=shifts, plan_shifts=plan_shifts).tokens,
+        faultless=faultless,
+        right=right,
+    )
+
+
+# ------------------------------------------------------------------------------- what is said
 
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """All of `run` that no divergence changes."""
 
-    digits: tuple[int, ...]
-    paths: dict[str, Path]  # without `nats` and `wait_mass`
+    problem: Problem
+    order: tuple[int, ...]
+    right: int
+    paths: dict[tuple[str, str], Path]  # by path and the teacher's context, without `nats`
     student_logits: dict[str, Tensor]  # [n, v] along each path
     teacher_logits: dict[tuple[str, str], Tensor]  # [n, v] by path and context
-    onset_at: int
+    onset_at: int | None
     ladder: tuple[Rung, ...]
+    n_right_supplied: int
 
 
 @cached(cache=LRUCache(64), lock=threading.Lock())
-def _seen(setting: str, teacher_name: str, repair: int | float, item: int, seed: int) -> _Seen:
+def _seen(
+    setting: str,
+    teacher: str,
+    repair: int | float,
+    problem: int,
+    step: int,
+    written: int,
+    seed: int,
+) -> _Seen:
     with torch.inference_mode(False), torch.no_grad():  # kept for callers of any mode
-        return _look(setting, teacher_name, repair, item, seed)
+        return _look(setting, teacher, repair, attempt(setting, problem, step, written), seed)
 
 
-def _look(setting: str, teacher_name: str, repair: int | float, item: int, seed: int) -> _Seen:
-    sums, failed = setting_config(setting).sums, failed_rollouts(setting, seed)
-    n_failed = len(failed.digits)
-    if item >= n_failed:
+@cached(cache=LRUCache(8), lock=threading.Lock())
+def first_student(setting: str, seed: int) -> Decoder:
+    """The trained first student of a seed.
+
+    Raises:
+        ValueError: no student of this seed.
+        FileNotFoundError: the setting's weights are not there.
+    """
+    students = shipped(setting).students
+    if seed >= students.n_models:
         raise ValueError(
-            f"item={item} must be below {n_failed}, the failed rollouts among {N_PROBLEMS}: take "
-            "a smaller one, or another seed."
+            f"seed={seed} must lie in [0, {students.n_models}): so many first students were "
+            "trained."
         )
-    digits = failed.digits[item][None]
-    y_o = fit_drafts(sums, digits, failed.y_o[item][None])
-    teacher = named_teacher(teacher_name, setting, repair)
-    refined = teacher.refine(digits, y_o, generator=seeded(seed + 1))
-    traces = {"y_o": y_o, "y_r": refined.y_r, "y_t": refined.y_t}
-    lengths = {name: int((tokens != sums.pad).sum()) for name, tokens in traces.items()}
-    tokens = torch.cat([fit_drafts(sums, digits, trace) for trace in traces.values()])
-    tokens = tokens[:, : max(lengths.values())]
-    found = response_logits(failed.student, prompts(sums, digits.expand(3, -1)), tokens)
-    student = {name: logits[:n] for (name, n), logits in zip(lengths.items(), found, strict=True)}
-    from_x = teacher.logits(digits.expand(2, -1), tokens[:2])
-    asked = {("y_o", "x"): from_x[0], ("y_r", "x"): from_x[1], ("y_r", "refine"): refined.logits[0]}
-    problem = Problem(digits=tuple(digits[0].tolist()), config=sums)
-    paths = {
-        name: _path(name, row[: lengths[name]], student[name], problem, y_o[0])
-        for name, row in zip(traces, tokens, strict=True)
-    }
-    onset_at = _onset_at(sums, paths["y_o"].first_error)
+    with torch.inference_mode(False):
+        return students.copies([seed]).decoder()
+
+
+def _look(setting: str, teacher_name: str, repair: int | float, given: Attempt, seed: int) -> _Seen:
+    sums, digits = setting_config(setting).sums, given.digits
+    said = _program_says(setting, repair, given)
+    y_r, y_t = said.y_r, said.y_t
+    if teacher_name == "learned":
+        y_r, y_t = _learned_texts(setting, given)
+        said = _program_says(setting, repair, given, y_r=y_r)
+    rows = {name: _trim(sums, row) for name, row in
+            {"y_o": given.y_o[0], "y_r": y_r, "y_t": y_t}.items()}  # fmt: skip
+    student = _student_logits(sums, first_student(setting, seed), digits, rows)
+    if teacher_name == "learned":
+        teacher = _learned_logits(setting, given, rows)
+    else:
+        start = "order" if teacher_name == "follows" else "x"
+        teacher = {
+            ("y_o", "x"): said.logits["y_o", start],
+            ("y_r", "x"): said.logits["y_r", start],
+            ("y_r", "refine"): said.logits["y_r", "refine"],
+        }
+    teacher = {key: logits[: len(rows[key[0]])] for key, logits in teacher.items()}
+    paths = {("y_t", "x"): _path("y_t", rows["y_t"], student["y_t"], given)}
+    for name in ("y_o", "y_r"):
+        plain = _path(name, rows[name], student[name], given)
+        for at, context in (key for key in teacher if key[0] == name):
+            expected = said.expected[name][: len(rows[name])]
+            paths[at, context] = _told(
+                plain, sums, rows[name], student[name], teacher[at, context], expected
+            )
+    onset_at, ladder = None, ()
+    first_error = paths["y_o", "x"].first_error
+    if first_error is not None:
+        off = int(sums.plan)
+        onset_at = off + 2 * sums.n_digits if first_error < off else first_error + 1
+        ladder = _ladder(sums, digits, rows["y_o"], onset_at, teacher["y_o", "x"])
     return _Seen(
-        digits=problem.digits,
+        problem=given.problem,
+        order=given.order,
+        right=given.right,
         paths=paths,
         student_logits=student,
-        teacher_logits={key: logits[: lengths[key[0]]] for key, logits in asked.items()},
+        teacher_logits=teacher,
         onset_at=onset_at,
-        ladder=_ladder(sums, digits, y_o[0, : lengths["y_o"]], onset_at, asked["y_o", "x"]),
+        ladder=ladder,
+        n_right_supplied=_n_supplied(rows["y_r"], rows["y_o"], teacher["y_o", "x"]),
     )
 
 
-def _path(name: str, tokens: Tensor, logits: Tensor, problem: Problem, y_o: Tensor) -> Path:
+def _trim(sums: SumsConfig, tokens: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
+    return tokens[: int((tokens != sums.pad).sum())]
+
+
+def _student_logits(
+    sums: SumsConfig, student: Decoder, digits: Tensor, rows: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    longest = max(map(len, rows.values()))
+    padded = [F.pad(row, (0, longest - len(row)), value=sums.pad) for row in rows.values()]
+    given = prompts(sums, digits.expand(len(rows), -1))
+    found = response_logits(student, given, torch.stack(padded))
+    return {name: found[i, : len(row)] for i, (name, row) in enumerate(rows.items())}
+
+
+@dataclass(frozen=True, eq=False)
+class _Program:
+    """What a program writes and says, and what would carry on from every prefix."""
+
+    y_r: Int[Tensor, " n_r"]
+    y_t: Int[Tensor, " n_t"]
+    logits: dict[tuple[str, str], Tensor]  # [n, v] by path and what it knows: x, order, refine
+    expected: dict[str, Tensor]  # tokens [n] that carry on in the student's order
+
+
+def _program_says(
+    setting: str, repair: int | float, given: Attempt, *, y_r: Tensor | None = None
+) -> _Program:
+    """Everything of a program in three passes; without `y_r` it writes its own rewrite."""
+    program = named_teacher("exact", setting, repair)
+    sums, y_o = program.sums, given.y_o
+    drafts = torch.cat([given.faultless, y_o, torch.full_like(y_o, sums.pad)])
+    starts = program.context(given.digits.expand(3, -1), drafts=drafts)
+    known = starts.plan_known & torch.tensor([False, True, True])  # of the order alone
+    starts = replace(starts, plan_known=known)
+    order, refine, x = range(3)
+    texts, _ = program.write(_rows(starts, [refine, x]), sums.trace_length, lambda p: p.argmax(-1))
+    y_r = texts[0] if y_r is None else y_r
+    asked = {
+        ("y_o", "order"): order, ("y_r", "order"): order, ("y_r", "refine"): refine,
+        ("y_o", "x"): x, ("y_r", "x"): x,
+    }  # fmt: skip
+    longest = max(len(_trim(sums, text)) for text in (y_o[0], y_r))
+    tokens = {
+        name: F.pad(text, (0, max(longest - len(text), 0)), value=sums.pad)[:longest]
+        for name, text in (("y_o", y_o[0]), ("y_r", y_r))
+    }
+    state, states = _rows(starts, list(asked.values())), []
+    for column in torch.stack([tokens[name] for name, _ in asked]).unbind(1):
+        states.append(state)
+        state = advance(sums, state, column)
+    seen = stacked(states)
+    logits = program.distribution(seen).log()
+    carry_on = TeacherConfig(repair=0.0, plan_skill=1.0, smoothing=0.0)
+    consistent = ExactTeacher(sums=sums, config=carry_on).distribution(seen).argmax(-1)
+    return _Program(
+        y_r=y_r,
+        y_t=texts[1],
+        logits=dict(zip(asked, logits, strict=True)),
+        expected={"y_o": consistent[0], "y_r": consistent[1]},
+    )
+
+
+def _rows(state: TraceState, rows: list[int]) -> TraceState:
+    """Some rows of a batch of states."""
+    picked = {
+        field.name: getattr(state, field.name)[rows]
+        for field in fields(state)
+        if field.name != "position"
+    }
+    return replace(state, **picked)
+
+
+def _learned_texts(setting: str, given: Attempt) -> tuple[Tensor, Tensor]:
+    """The network's likeliest rewrite and solution, token by token."""
+    learned = named_teacher("learned", setting, 0.0)
+    sums, digits = learned.sums, given.digits
+    both = (refine_prompts(sums, digits, given.y_o), prompts(sums, digits))
+    y_r, y_t = (sample_rollouts(learned.decoder, sums, p, temperature=0)[0] for p in both)
+    return y_r, y_t
+
+
+def _learned_logits(
+    setting: str, given: Attempt, rows: dict[str, Tensor]
+) -> dict[tuple[str, str], Tensor]:
+    learned = named_teacher("learned", setting, 0.0)
+    return {
+        ("y_o", "x"): learned.logits(given.digits, rows["y_o"][None])[0],
+        ("y_r", "x"): learned.logits(given.digits, rows["y_r"][None])[0],
+        ("y_r", "refine"): learned.logits(given.digits, rows["y_r"][None], drafts=given.y_o)[0],
+    }
+
+
+def _path(name: str, tokens: Tensor, student: Tensor, given: Attempt) -> Path:
     """A path [n] by the student's logits [n, v], without what the teacher says."""
-    nll = F.cross_entropy(logits, tokens, reduction="none")
-    trace, ids = parse_trace(tokens, problem), tokens.tolist()
+    sums, ids = given.problem.config, tokens.tolist()
+    nll = F.cross_entropy(student, tokens, reduction="none")
+    trace = parse_trace(tokens, given.problem)
     return Path(
         name=name,
-        tokens=tuple(map(problem.config.name, ids)),
-        marks=_marks(ids, y_o.tolist(), problem),
+        tokens=tuple(map(sums.name, ids)),
+        marks=_marks(ids, given.y_o[0].tolist(), given.problem),
+        expected=(),
+        teacher=(),
+        student=(),
+        terms=(),
         nats=(),
-        wait_mass=(),
         nll=tuple(nll.tolist()),
         mean_nll=float(nll.mean()),
         first_error=trace.first_error,
+        answer=trace.answer,
         correct=trace.correct,
     )
+
+
+def _told(
+    path: Path,
+    sums: SumsConfig,
+    tokens: Tensor,
+    student: Tensor,
+    teacher: Tensor,
+    expected: Tensor,
+) -> Path:
+    """A path with both distributions, from logits [n, v] and the tokens [n] that carry on."""
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    per_token = p * (teacher.log_softmax(-1) - student.log_softmax(-1))
+    return replace(
+        path,
+        expected=tuple(map(sums.name, expected.tolist())),
+        teacher=_splits(sums, p, expected, tokens),
+        student=_splits(sums, q, expected, tokens),
+        terms=tuple(
+            (split.wait, split.expected, split.rest)
+            for split in _splits(sums, per_token, expected, tokens)
+        ),
+    )
+
+
+def _splits(sums: SumsConfig, p: Tensor, expected: Tensor, drawn: Tensor) -> tuple[Split, ...]:
+    """The parts of every row [n, v]; `expected` and `drawn` [n] are tokens."""
+    wait = p[:, sums.wait]
+    best, there = (p.gather(1, tokens[:, None])[:, 0] for tokens in (expected, drawn))
+    rest = p.sum(-1) - wait - best
+    columns = zip(wait.tolist(), best.tolist(), rest.tolist(), there.tolist(), strict=True)
+    return tuple(Split(wait=w, expected=e, rest=r, drawn=d) for w, e, r, d in columns)
+
+
+def _n_supplied(y_r: Tensor, y_o: Tensor, teacher_logits: Tensor) -> int:
+    """Leading pairs of y_r [n] that y_o [m] supplies: same context, and the teacher's target."""
+    p = teacher_logits.softmax(-1)
+    for place, target in enumerate(y_r.tolist()):
+        there = place < len(y_o) and torch.equal(y_r[:place], y_o[:place])
+        if not there or p[place, target] < LEAST_MASS:
+            return place
+    return len(y_r)
 
 
 def _marks(tokens: list[int], y_o: list[int], problem: Problem) -> tuple[str, ...]:
@@ -312,13 +556,6 @@ def _steps(trace: list[int], problem: Problem) -> tuple[dict[int, tuple[int, int
     return {trace[i]: (place, trace[i + 1]) for place, i in enumerate(at)}, answer
 
 
-def _onset_at(sums: SumsConfig, first_error: int | None) -> int:
-    """Position of the boundary where an error can first be answered by WAIT."""
-    assert first_error is not None  # `failed_rollouts` picks rollouts with an error
-    off = int(sums.plan)
-    return off + 2 * sums.n_digits if first_error < off else first_error + 1
-
-
 def _ladder(
     sums: SumsConfig, digits: Tensor, y_o: Tensor, onset_at: int, teacher_logits: Tensor
 ) -> tuple[Rung, ...]:
@@ -352,66 +589,3 @@ def _at_boundary(sums: SumsConfig, written: list[int]) -> bool:
     """Whether a well-formed trace stands where a step may begin, or ANS: there WAIT may be said."""
     steps = len(written) - int(sums.plan)
     return 0 <= steps <= 2 * sums.n_digits and steps % 2 == 0
-
-
-# ------------------------------------------------------------------- by the place of the error
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutSetting:
-    """Which failed rollout, by the place of its error, and how far after it one looks."""
-
-    params: TrajectoryParams  # its item is left to `follow`
-    error: int  # step of the first error, from 1; 0 is the plan
-    which: int  # of the rollouts with that error
-    delay: int  # steps
-
-    @classmethod
-    def of(cls, *, error: int, which: int, delay: int, **settings: object) -> "RolloutSetting":
-        return cls(params=TrajectoryParams(**settings), error=error, which=which, delay=delay)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Followed:
-    """A rollout, and the setting that led to it."""
-
-    setting: RolloutSetting  # as it came out: with an error, a rollout and a delay that there are
-    errors: tuple[int, ...]  # places of errors to choose from
-    n_alike: int  # rollouts with the error there
-    n_delays: int
-    place: int  # token looked at
-    result: TrajectoryResult
-
-
-def error_steps(sums: SumsConfig, first_errors: list[int]) -> list[int]:
-    """The step of each first error, from 1; 0 is the plan."""
-    off = int(sums.plan)
-    return [0 if at < off else (at - off) // 2 + 1 for at in first_errors]
-
-
-def follow(
-    setting: RolloutSetting, *, stale: Stale = never, progress: Progress = silent
-) -> Followed:
-    """`run` along the chosen rollout; without an error at the wanted step, the nearest."""
-    check(stale)
-    params, sums = setting.params, setting_config(setting.params.setting).sums
-    failed = failed_rollouts(params.setting, params.seed)
-    steps = error_steps(sums, failed.first_error.tolist())
-    if not steps:
-        raise ValueError(f"seed={params.seed}: this student has no failed rollout here.")
-    error = min(set(steps), key=lambda step: (abs(step - setting.error), step))
-    alike = [item for item, step in enumerate(steps) if step == error][:LAST]
-    which = min(setting.which, len(alike))
-    chosen = replace(params, item=alike[which - 1])
-    result = run(chosen, stale=stale)
-    n_tokens = len(result.y_o.tokens)
-    n_delays = len(range(result.onset_at, n_tokens - 2, 2))  # boundaries up to the answer
-    delay = min(setting.delay, n_delays - 1)
-    return Followed(
-        setting=RolloutSetting(params=chosen, error=error, which=which, delay=delay),
-        errors=tuple(sorted(set(steps))),
-        n_alike=len(alike),
-        n_delays=n_delays,
-        place=result.onset_at + 2 * delay,
-        result=result,
-    )

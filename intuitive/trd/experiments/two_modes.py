@@ -1,7 +1,8 @@
-"""One target with two modes: what every divergence charges, and where it pulls.
+"""One target with two modes: what every divergence charges, where it pushes, where that leads.
 
-The teacher puts λ on WAIT and the rest on going on; the student puts ε there. Beside it stands the
-textbook's picture of the same: one Gaussian fitted to two humps by either KL.
+The teacher puts λ on WAIT and the rest on going on; the student puts ε there, and then takes some
+steps of gradient descent on its logits. Beside it stands the textbook's picture of the same: one
+Gaussian fitted to two humps by either KL.
 
 Source: arXiv:2606.08432, section 4.
 """
@@ -10,7 +11,8 @@ import functools
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from cachetools import LRUCache, cached
@@ -24,6 +26,8 @@ from intuitive.common.training import Progress, silent
 from ..divergences import DIVERGENCES, WHOLE
 from ..sums import SumsConfig, write_traces
 from ..teacher import ExactTeacher, TeacherConfig
+
+N_STEPS, STEP_SIZE = 12, 2.0  # of gradient descent on the student's logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,9 @@ class Charge:
     name: str
     loss: float  # nats
     gradient: tuple[float, ...]  # on the student's own logits; a step goes against it
+    walk: tuple[float, ...]  # the student's mass on WAIT after 0 ... N_STEPS steps
+    losses: tuple[float, ...]  # nats, likewise
+    pushes: tuple[float, ...]  # on the logit of WAIT, −∂loss/∂logit, likewise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,8 @@ def run(
     With two tokens the teacher is (1 − λ, λ) on continue and WAIT and the student (1 − ε, ε). With
     all tokens the teacher is the exact one at a boundary after a wrong total, and the student has
     its distribution without a repair, with ε moved to WAIT. The temperature divides both sides'
-    logits before they are compared, so gradients carry a factor 1/T.
+    logits before they are compared: probabilities are those that are compared, and gradients, on
+    the logits before that, carry a factor 1/T.
 
     Raises:
         ValueError: `top_k`, `cap` or `beta` out of range, as in `divergences`.
@@ -106,35 +114,58 @@ def run(
     """
     check(stale)
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
-        return _charges(params)
+        target = _target(replace(params, distance=TwoModesParams.distance))
+    check(stale)
+    humps = ((1 - params.repair, 0.0, 1.0), (params.repair, params.distance, 0.6))
+    fits = (_forward_fit(humps), _reverse_fit(humps))
+    return TwoModesResult(params=params, humps=humps, fits=fits, **target)
 
 
-def _charges(params: TwoModesParams) -> TwoModesResult:
+@cached(cache=LRUCache(64), lock=threading.Lock())
+def _target(params: TwoModesParams) -> dict[str, Any]:
+    """All of a result that does not depend on the humps."""
     if params.full:
         names, teacher, student, onset = _boundary(params)
     else:
         names, onset = ("continue", "WAIT"), 1
         teacher = torch.tensor([1 - params.repair, params.repair], dtype=torch.float64)
         student = torch.tensor([1 - params.onset, params.onset], dtype=torch.float64)
-    teacher_logits, student_logits = teacher.log(), student.log()
-    charges = []
-    for name in WHOLE:
-        logits = student_logits.clone().requires_grad_()
-        loss = DIVERGENCES[name](teacher_logits, logits, params, temperature=params.temperature)
-        (gradient,) = torch.autograd.grad(loss, logits)
-        plain = tuple((gradient + 0.0).tolist())  # no negative zeros
-        charges.append(Charge(name=name, loss=loss.item() + 0.0, gradient=plain))
-    humps = ((1 - params.repair, 0.0, 1.0), (params.repair, params.distance, 0.6))
-    return TwoModesResult(
-        params=params,
-        tokens=names,
-        onset_token=onset,
-        teacher=tuple((teacher_logits / params.temperature).softmax(-1).tolist()),
-        student=tuple((student_logits / params.temperature).softmax(-1).tolist()),
-        charges=tuple(charges),
-        humps=humps,
-        fits=(_forward_fit(humps), _reverse_fit(humps)),
-    )
+    teacher_logits, temperature = teacher.log(), params.temperature
+    logits = student.log().expand(len(WHOLE), -1)  # one student per divergence
+    walk, losses, pushes, first = [], [], [], None
+    for _ in range(N_STEPS + 1):
+        logits = logits.detach().requires_grad_()
+        charged = torch.stack(
+            [
+                DIVERGENCES[name](teacher_logits, own, params, temperature=temperature)
+                for name, own in zip(WHOLE, logits, strict=True)
+            ]
+        )
+        (gradient,) = torch.autograd.grad(charged.sum(), logits)
+        gradient = gradient + 0.0  # no negative zeros
+        first = gradient if first is None else first
+        walk.append((logits.detach() / temperature).softmax(-1)[:, onset])
+        losses.append(charged.detach() + 0.0)
+        pushes.append(-gradient[:, onset] + 0.0)
+        logits = logits - STEP_SIZE * gradient
+    walk, losses, pushes = (torch.stack(part, 1).tolist() for part in (walk, losses, pushes))
+    return {
+        "tokens": names,
+        "onset_token": onset,
+        "teacher": tuple((teacher_logits / temperature).softmax(-1).tolist()),
+        "student": tuple((student.log() / temperature).softmax(-1).tolist()),
+        "charges": tuple(
+            Charge(
+                name=name,
+                loss=losses[i][0],
+                gradient=tuple(first[i].tolist()),
+                walk=tuple(walk[i]),
+                losses=tuple(losses[i]),
+                pushes=tuple(pushes[i]),
+            )
+            for i, name in enumerate(WHOLE)
+        ),
+    }
 
 
 def _boundary(params: TwoModesParams) -> tuple[tuple[str, ...], Tensor, Tensor, int]:
