@@ -125,18 +125,14 @@ def window(
         return found
 
     def height(blocks: set[int]) -> Number:
-        folds = [run for run in runs(blocks) if run.start not in blocks]
-        return len(blocks) * PITCH + len(folds) * FOLD
+        """A hole of one block is no fold: the block is shown."""
+        return sum(PITCH if len(run) == 1 else FOLD for run in runs(blocks))
 
     seen = {last}
     near = [*range(last, -1, -1), *range(last + 1, n_blocks)]
     for block in [block for group in wanted for block in group] + near:
         if 0 <= block < n_blocks and height(seen | {block}) <= room:
             seen.add(block)
-    holes = [run for run in runs(seen) if run.start not in seen and len(run) == 1]
-    for run in holes:  # a fold of one block is better shown
-        if height(seen | set(run)) <= room:
-            seen |= set(run)
     return runs(seen)
 
 
@@ -302,7 +298,7 @@ class Strip:
         for row in self.folds:
             seen = range(row.blocks.start, min(row.blocks.stop, last + 1))
             held = float(sum(mass[block] for block in seen))
-            text = f"⋯ {len(row.blocks)} {'blocks' if len(row.blocks) > 1 else 'block'}"
+            text = f"⋯ {len(row.blocks)} blocks"
             if among := read & set(row.blocks):
                 text += f", {len(among)} of them read"
             text += f", {percent(held, 1)} of the attention" if seen else ", after the query"
