@@ -307,7 +307,8 @@ class Account:
         ]
         if self.selector in MEANS:
             text = f"mean of {len(inside)} scores ({told}) = {value}"
-            added = " + ".join(parts) + r" + \cdots" * more
+            terms = (f"({part})" if part.startswith("-") else part for part in parts)
+            added = " + ".join(terms) + r" + \cdots" * more
             tex = rf"\tfrac{{1}}{{{len(inside)}}}\left({added}\right)"
         elif self.selector in SHARES:
             text = f"sum({told}) = {value}"
