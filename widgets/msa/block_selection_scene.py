@@ -148,6 +148,7 @@ class Picture:
             marks += self._handle(result)
             marks.append(heading("attention", "attention", strip.LEFT - 6, anchor="end"))
             text = f"the text, {result.params.block_size} tokens a line"
+            text += "; bars: their scores" if say.scores else ""
             marks.append(heading("text", text, strip.LEFT + 2))
             marks.append(heading("number", "block", strip.NUMBER, anchor="end"))
             marks.append(heading("lane", say.lane_name, strip.LANE))
