@@ -10,7 +10,13 @@ from intuitive.widgets.msa.strip import Strip, cells, excerpt, quoted, shown, wi
 
 @pytest.mark.parametrize(
     ("token", "name"),
-    [(" Alice", "“Alice”"), ("\n", "a line break"), (" ", "a space"), ("\n\n ", "white space")],
+    [
+        (" Alice", "“Alice”"),
+        ("\n", "a line break"),
+        (" ", "a space"),
+        ("\n\n ", "white space"),
+        ("", "part of a character"),
+    ],
 )
 def test_white_space_has_a_name_in_sentences(token, name):
     assert quoted(token) == name

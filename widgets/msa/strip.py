@@ -31,7 +31,7 @@ LANE, LANE_END = RIGHT + 26, RIGHT + 88
 OUTCOME = LANE_END + 6
 SIZE, SMALL = 8.6, 8.0  # of words and of names
 FULL = 15.0  # width of a band of all the attention
-THROUGH = 2.0  # a narrower band ends at its line: it would strike the words out
+THROUGH = 5.0  # a narrower band ends at its line: it would strike the words out
 LEAST, LEAST_MISSED = 0.015, 0.01  # less has no band, or pipe, of its own
 TALL = 10.2  # of the bar of the greatest score
 FOLDED, GROUND, BANDS, BARS, TAGS, TEXT, VEIL, FRONT, HANDLE = range(9)  # layers
@@ -44,7 +44,7 @@ def share_text(share: Number) -> str:
 
 def quoted(token: str) -> str:
     """A token as a sentence shows it; white space in words."""
-    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+    names = {" ": "a space", "\n": "a line break", "\t": "a tab", "": "part of a character"}
     text = token.strip()
     return f"“{text}”" if text else names.get(token, "white space")
 
