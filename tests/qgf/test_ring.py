@@ -10,7 +10,7 @@ import torch
 
 from intuitive.common.runtime import Cancelled
 from intuitive.qgf import ring as rooms
-from intuitive.qgf.critics import STABILITY_LIMIT
+from intuitive.qgf.critics import STABILITY_LIMIT, stability_number
 from intuitive.qgf.experiments import ring
 from intuitive.qgf.experiments.ring import ESTIMATORS, UNPUSHED, WEIGHTS, RingParams
 from intuitive.qgf.ring import REWARD_WIDTH, RewardBump, ring_mixture, sharpest_bend
@@ -157,6 +157,7 @@ def taught(request):
             dict(zip(WEIGHTS, found.sampled.earned.mean(1), strict=True)),
             dict(zip(WEIGHTS, found.sampled.off_mode, strict=True)),
             found.bc_reward,
+            found.sampled.bend,
         )
         for name, found in made.items()
     }
@@ -165,17 +166,18 @@ def taught(request):
 def test_a_briefly_taught_critic_helps_at_a_small_weight_and_is_exploited_at_a_large_one(taught):
     """At the setting shown, for each of three seeds: what is promised rises on and on, what is
     earned rises and then falls below imitation."""
-    promised, earned, off, imitation = taught["brief"]
+    promised, earned, off, imitation, bend = taught["brief"]
     assert earned[1.0] > 1.5 * imitation
     assert promised[1.0] < earned[1.0] + 0.15
     assert earned[4.0] < earned[2.0] and earned[8.0] < 0.25 * imitation
     assert promised[1.0] < promised[2.0] < promised[4.0] < promised[8.0]
     assert promised[8.0] > 1.3  # no action earns more than 1
     assert off[8.0] > 0.9 > 0.3 > off[1.0]
+    assert stability_number(bend, 8.0, RingParams().n_steps) < STABILITY_LIMIT  # no long steps
 
 
 def test_a_critic_taught_longer_keeps_its_promise(taught):
-    promised, earned, off, _ = taught["long"]
+    promised, earned, off, *_ = taught["long"]
     for weight in (1.0, 2.0, 4.0, 8.0):
         assert promised[weight] == pytest.approx(earned[weight], abs=0.05)
     assert earned[8.0] > 0.9 and off[8.0] < 0.05

@@ -269,7 +269,7 @@ STEPS = (
 def test_the_prediction_is_answered_from_the_dose():
     right, words = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "clearly fewer"
-    assert "97% come out right, with λ = 0.8 28%" in words
+    assert "97% come out right; with λ = 0.8 it is 28%, and 64% say WAIT" in words
 
 
 # ------------------------------------------------------------------------- what the prose says

@@ -271,9 +271,7 @@ class Picture:
             f"M{a},{b}l{c},{e} {f},{g}l{h},{i} {j},{m}"
             for a, b, c, e, f, g, h, i, j, m in np.rint(parts).astype(int).reshape(-1, 10).tolist()
         )
-        words = "The guidance at this time: which way, and how hard, it pushes a particle here."
-        look = {"stroke": "gold", "width": 1.3, "opacity": 0.7, "link": "push", "words": words}
-        return [Path(key="guidance", d=d, **look)]
+        return [Path(key="guidance", d=d, stroke="gold", width=1.3, opacity=0.7)]
 
     @cached_property
     def ways(self) -> list[Way]:
@@ -361,7 +359,8 @@ class Picture:
             off = percent(result.off_mode)
             return (
                 f"At w = {w} the critic promises {fixed(result.promised)}; {fixed(result.earned)} "
-                f"is earned, by imitation {fixed(result.bc_reward)}. {off} end off every mode."
+                f"is earned, by imitation {fixed(result.bc_reward)}. {off} (dark) end off every "
+                "mode."
             )
         asked = self._asked(k)
         if k == 0:

@@ -221,6 +221,17 @@ MEASURES = {  # of `Trajectory`: what it is called, and whether its axis is loga
 FLOOR = 1e-8  # smaller masses are drawn here
 
 
+def _names() -> list[dict[str, Any]]:
+    """The two solutions' names in their colours, above the plot."""
+    told = {"right": "— right solution", "wrong": "- - wrong solution"}
+    return [
+        {"text": told[name], "x": 0.15 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
+         "yref": "paper", "yanchor": "bottom", "showarrow": False,
+         "font": {"color": LOOKS[name][0], "size": 13}}
+        for place, name in enumerate(LOOKS)
+    ]  # fmt: skip
+
+
 def along_figure(kept: KeptItem, measure: str) -> theme.Figure:
     """A measure at every token of the right and of the wrong solution; the error's line marked."""
     label, logarithmic = MEASURES[measure]
@@ -276,7 +287,7 @@ def along_figure(kept: KeptItem, measure: str) -> theme.Figure:
         x_range=(-1, longest),
         xaxis={"zeroline": False},
         shapes=shapes,
-        showlegend=True,
+        annotations=_names(),
         margin={"l": 76},
         **y,
     )
@@ -320,7 +331,7 @@ def delay_figure(found: RealText, kind: str) -> theme.Figure:
         },
         yaxis={"rangemode": "tozero", "exponentformat": "power", "nticks": 6},
         margin={"l": 70},
-        showlegend=True,
+        annotations=_names(),
     )
 
 
@@ -357,5 +368,5 @@ def prompts_figure(found: RealText) -> theme.Figure:
         x_range=(-0.5, 1.5),
         xaxis={"tickvals": [0, 1], "ticktext": list(contexts.values()), "zeroline": False},
         yaxis={"rangemode": "tozero"},
-        showlegend=True,
+        annotations=_names(),
     )

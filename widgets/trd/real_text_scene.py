@@ -104,11 +104,11 @@ class Picture:
         if line < self.error:
             return f"Line {n} is right. Before it: {percent(mass, 2)} on repair words."
         if line == self.error:
-            written = "".join(self.wrong.tokens[at] for at in self.places)
+            written = self.kept.item.wrong[line].rpartition("=")[2].strip(" .\n")
             nats = sum(self.wrong.nll[at] for at in self.places)
             return (
-                f"Line {n} has the wrong number, “{written.strip()}” in it: a surprise of "
-                f"{fixed(nats, 1)} nats, so the model expected another."
+                f"Line {n} has the wrong number, {written}: a surprise of {fixed(nats, 1)} nats, "
+                "so the model expected another."
             )
         return (
             f"Line {n} carries on from the error. Before it: {percent(mass, 2)} on repair words, "

@@ -72,8 +72,9 @@ def _with_the_dose() -> tuple[int, str]:
     none, most = (pick(rows, key=lambda row: row.repair) for pick in (min, max))
     change = most.accuracy.estimate - none.accuracy.estimate
     return 0 if change > 0.1 else 2 if change < -0.1 else 1, (
-        f"With λ = {none.repair:g} {percent(none.accuracy.estimate)} come out right, with λ = "
-        f"{most.repair:g} {percent(most.accuracy.estimate)}: {percent(most.wait)} say WAIT then. "
+        f"With λ = {none.repair:g}, {percent(none.accuracy.estimate)} come out right; with λ = "
+        f"{most.repair:g} it is {percent(most.accuracy.estimate)}, and {percent(most.wait)} say "
+        "WAIT. "
         "The more eagerly a perfect teacher repairs, the worse its student, since only the first "
         "word of a repair is taught."
     )

@@ -65,7 +65,7 @@ def readouts(row: MethodRow) -> tuple[Readout, ...]:
     return (
         Readout("right", percent(row.accuracy.estimate), link=row.name),
         Readout("say WAIT", waits(row), link="wait"),
-        Readout("keep their order", percent(row.order_kept), link="order"),
+        Readout("keep their order", percent(row.order_kept)),
     )
 
 
@@ -219,10 +219,10 @@ class Picture:
         counts = hundred(row)
         kinds = [kind for kind, count in enumerate(counts) for _ in range(count)]
         looks = (
-            {"fill": WAIT, "stroke": WAIT, "label": "✓"},
-            {"fill": WAIT, "stroke": WAIT, "label": "✗"},
-            {"fill": RIGHT_TEXT, "stroke": WRONG, "label": "✗"},
-            {"fill": RIGHT_TEXT, "stroke": "faint", "label": "✓"},
+            {"fill": WAIT, "stroke": WAIT, "label": "✓", "link": "wait"},
+            {"fill": WAIT, "stroke": WAIT, "label": "✗", "link": "wait"},
+            {"fill": RIGHT_TEXT, "stroke": WRONG, "label": "✗", "link": "wrong"},
+            {"fill": RIGHT_TEXT, "stroke": "faint", "label": "✓", "link": "clean"},
         )
         marks: list[Mark] = [
             Words(key="hundred", text=f"a hundred texts of {short_name(row.name)}", x=SQUARES_X,
