@@ -191,6 +191,7 @@ def selectors_figure(result: SelectionResult) -> theme.Figure:
     return theme.figure(
         traces,
         margin={"l": 158},
+        yaxis={"showgrid": False},
         **theme.columns(headings, x="attention captured", x_range=(0, 1.15), gap=0.06),
     )
 
