@@ -57,12 +57,6 @@ def token_line(scores: np.ndarray, *, axis: str) -> dict:
     }
 
 
-def token_name(text: str) -> str:
-    """A token as a sentence shows it; white space in words."""
-    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
-    return repr(text.strip()) if text.strip() else names.get(text, "white space")
-
-
 def spread(
     places: dict[str, int | float],
     gap: int | float,
