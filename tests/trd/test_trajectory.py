@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -452,3 +453,29 @@ def test_sentences_and_settings_survive_as_text():
     assert TrajectoryParams.from_text(params.to_text()) == params
     assert dataclasses.asdict(params)["written"] == 6
     assert scene.COUNTED == "pairs"
+
+
+def test_no_global_switch_changes_the_picture():
+    """Gradients off, inference mode, numpy that raises, float64 as torch's default."""
+    want = widget.explorer()
+
+    def same():
+        for kept in (trajectory._seen, trajectory.first_student, trajectory.problem_digits):
+            kept.cache_clear()
+        explorer = widget.explorer()
+        assert explorer.status["state"] == "done", explorer.status
+        assert explorer.picture == want.picture and explorer.summary == want.summary
+        explorer.close()
+
+    with torch.no_grad():
+        same()
+    with torch.inference_mode():
+        same()
+    with np.errstate(all="raise"):
+        same()
+    torch.set_default_dtype(torch.float64)
+    try:
+        same()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        want.close()
