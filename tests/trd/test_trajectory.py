@@ -11,6 +11,7 @@ from intuitive.trd import trained
 from intuitive.trd.config import setting_config
 from intuitive.trd.experiments import trajectory
 from intuitive.trd.experiments.trajectory import TrajectoryParams
+from intuitive.trd.sums import read
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
 from intuitive.trd.trained import WEIGHTS
 from intuitive.widgets.kit import Rectangle, Words
@@ -105,14 +106,42 @@ def test_the_following_program_differs_from_the_other_in_the_order_alone():
     assert sum(s.expected for s in exact.y_o.teacher[index]) < 4
 
 
-def test_the_rewrite_of_a_program_is_what_it_samples_without_smoothing():
-    given = trajectory.attempt("small", 0, 2, 3)
-    sums = setting_config("small").sums
-    sharp = ExactTeacher(sums=sums, config=TeacherConfig(smoothing=0.0))
+WRITTEN = [("small", step, 3) for step in (1, 2, 3, 4)] + [("late", 0, 0), ("late", 5, 1)]
+
+
+@pytest.mark.parametrize(("setting", "step", "written"), WRITTEN)
+def test_a_program_s_texts_and_logits_are_those_of_the_exact_teacher(setting, step, written):
+    """Rewrite, way back, and what it says with each kind of knowledge."""
+    given = trajectory.attempt(setting, 0, step, written)
+    sums = setting_config(setting).sums
+    sharp = ExactTeacher(sums=sums, config=TeacherConfig(smoothing=0.0, repair=1.0))
     generator = torch.Generator().manual_seed(0)
-    y_r = sharp.refine(given.digits, given.y_o, generator=generator).y_r[0]
-    want = tuple(sums.name(token) for token in y_r.tolist() if token != sums.pad)
-    assert run().y_r.tokens == want
+    y_r = sharp.refine(given.digits, given.y_o, generator=generator).y_r
+    assert y_r[0].tolist() == given.faultless[0, : y_r.shape[1]].tolist()
+
+    found = run(setting=setting, step=step, written=written, teacher="exact")
+    told = sharp.context(given.digits, drafts=given.faultless)
+    told = dataclasses.replace(told, plan_known=told.plan_known & False)
+    at = found.onset_at
+    state = read(sums, told, torch.cat([given.y_o[:, :at], torch.tensor([[sums.wait]])], dim=1))
+    rest, _ = sharp.write(state, sums.trace_length, lambda p: p.argmax(-1))
+    way_back = [sums.name(token) for token in rest[0].tolist()]
+    assert [rung.target for rung in found.ladder] == ["WAIT", *way_back]
+
+    program = trained.named_teacher("exact", setting, 0.3)
+    said = trajectory._program_says(setting, 0.3, given)
+    n, faultless = said.logits["y_o", "x"].shape[0], given.faultless
+    drafts = {"drafts": given.y_o}
+    for key, tokens, more in (
+        (("y_o", "x"), given.y_o, {}),
+        (("y_r", "x"), faultless, {}),
+        (("y_r", "refine"), faultless, drafts),
+    ):
+        want = program.logits(given.digits, tokens, **more)[0, :n]
+        torch.testing.assert_close(said.logits[key], want)
+    if not sums.plan:  # without a plan a draft tells the order and no more
+        want = program.logits(given.digits, given.y_o, **drafts)[0, :n]
+        torch.testing.assert_close(said.logits["y_o", "order"], want)
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])

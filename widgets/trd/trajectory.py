@@ -150,6 +150,7 @@ def present(walked: Walked) -> View:
         bounds={
             "step": (1 - say.off, say.k),
             "written": (0, params.n_numbers - 1),
+            "look": (0, picture.length),
         },
         values={"step": params.step, "written": params.written, "look": picture.look},
     )
