@@ -251,10 +251,20 @@ def boxes(picture):
     return [box for box in found if box[0]]
 
 
-@pytest.mark.parametrize("along", widget.ALONG)
+REWRITES = {
+    "opd": None,
+    "trd": None,
+    "trd, same": lambda attempt, error, teacher: attempt,
+    "trd, long": lambda attempt, error, teacher: [*attempt[:-1], "WAIT", "WAIT", "WAIT", "EOS"],
+    "trd, fails": lambda attempt, error, teacher: 1 / 0,
+}
+
+
+@pytest.mark.parametrize("kind", REWRITES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_no_text_lies_over_another_or_leaves_the_scene(settings, along):
-    for frame in shown(along, **settings).timeline.frames:
+def test_no_text_lies_over_another_or_leaves_the_scene(settings, kind):
+    view = shown(kind[:3], yours=REWRITES[kind], **settings)
+    for frame in view.timeline.frames:
         seen = boxes(frame.scene)
         for i, (text, left, top, right, bottom) in enumerate(seen):
             assert left >= 0 and top >= 0, text

@@ -39,7 +39,7 @@ ALONG = {"opd": "own road (OPD)", "trd": "rewrite (TRD)"}
 TEACHERS = {
     "follows": "the program, in the student's order",
     "exact": "the program, in an order of its own",
-    "learned": "the trained network",
+    "learned": "the trained network, λ its own",
 }
 CONTEXTS = {"refine": "x and y_o, as it rewrote", "x": "x alone"}
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

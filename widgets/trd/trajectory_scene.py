@@ -401,17 +401,18 @@ class Picture:
         if self.own is None:
             return []
         marks = []
-        for i, token in enumerate(self.own.tokens[: self.slots]):
+        drawn = self.own.tokens[: self.slots - (2 if self.small else 1)]
+        for i, token in enumerate(drawn):
             same = i < self.n_r and token == self.y_r.tokens[i]
             look = {"fill": "page" if same else GO, "stroke": "sky" if same else GO, "width": 2}
             look |= {"link": f"own:{i}", "words": self.say.own_token(i)}
             marks.append(self._tile("own", i, OWN, token, **look))
-        told = self.own.told if not self.own.tokens else "your rewrite"
-        x = self.x(max(len(self.own.tokens), 1) - 0.34) if self.own.tokens else 8
-        if not self.small and self.own.tokens:
-            return [*marks, self._words("own's name", told, 8, OWN + 32, fill="ink", bold=True)]
-        marks.append(self._words("own's name", told[:130], x, OWN - 2, fill="ink", bold=True))
-        return marks
+        look = {"fill": "ink", "bold": True}
+        if not self.own.tokens:
+            return [self._words("own's name", self.own.told[:130], 8, OWN, **look)]
+        name = "your rewrite" if self.small else "yours"
+        x = self.x(len(drawn) - 0.4)
+        return [*marks, self._words("own's name", name, x, OWN + 5, **look)]
 
     # ------------------------------------------------------------------------------ the open token
 
