@@ -164,7 +164,7 @@ def _number(got: object, t: float) -> float:
     if got is None:
         raise StepFault("guided_step returns None: end it with `return` and the next position.")
     try:
-        value = float(got)
+        value = float(None if isinstance(got, str) else got)
     except (TypeError, ValueError, RuntimeError):
         kind = type(got).__name__
         raise StepFault(f"guided_step must return one number, not a {kind}: {got!r}.") from None

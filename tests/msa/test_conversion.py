@@ -1,12 +1,28 @@
 """The committed conversion of SmolLM2, read as curves: what it shows."""
 
+import importlib.util
 import math
+import sys
+from itertools import pairwise
+from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
+import torch
 
-from intuitive.msa.experiments.conversion import QUALITIES, READERS, ConversionParams, curves
+from intuitive.msa.experiments.conversion import (
+    MEASURES,
+    PASSAGE,
+    PERPLEXITIES,
+    QUALITIES,
+    READERS,
+    ConversionParams,
+    curves,
+    passages,
+)
+from intuitive.widgets.kit import fixed, number
 from intuitive.widgets.msa import conversion as widget
+from intuitive.widgets.msa import conversion_scene as scene
 from intuitive.widgets.msa import styles
 
 
@@ -69,22 +85,149 @@ def test_what_was_not_measured_is_refused_with_what_was(settings, words):
         curves(ConversionParams(**settings))
 
 
-def test_curves_bars_and_the_dense_level_are_the_records():
-    found = curves(ConversionParams(measure="perplexity", n_selected=4))
+def marks_of(**settings):
+    found = curves(ConversionParams(**settings))
     view = widget.present(found)
-    figure = go.Figure(view.figures["curves"])
-    line = next(t for t in figure.data if t.name == styles.SELECTOR_NAMES["trained_index"])
-    points = found.curves["trained_index"]
-    assert list(line.y) == [point.mean for point in points]
-    assert list(line.error_y.array) == [max(p.by_seed) - p.mean for p in points]
-    level = next(shape for shape in figure.layout.shapes if shape.y0 == shape.y1)
-    assert level.y0 == found.dense
-    assert figure.layout.yaxis.range[0] < math.log10(found.dense)
-    shown = {readout.label: readout.value for readout in view.readouts}
-    assert shown[styles.SELECTOR_NAMES["trained_index"]] == f"{points[1].mean:.3g}"
-    layers = go.Figure(view.figures["layers"])
+    return found, view, {mark.key: mark for mark in view.scene.marks}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_points_stand_on_one_scale_with_ticks_in_order(measure):
+    found, _, marks = marks_of(measure=measure)
+    ticks = {float(key[5:]): mark.y for key, mark in marks.items() if key.startswith("grid:")}
+    assert len(ticks) >= 3 and list(ticks) == sorted(ticks)
+    assert sorted(ticks.values(), reverse=True) == list(ticks.values())  # larger is higher
+    of_scale = math.log if measure in PERPLEXITIES else float
+    at = sorted((of_scale(tick), y) for tick, y in ticks.items())
+    slope = (at[-1][1] - at[0][1]) / (at[-1][0] - at[0][0])
+    for name, points in found.curves.items():
+        for point in points:
+            want = at[0][1] + slope * (of_scale(point.mean) - at[0][0])
+            assert marks[f"point:{name}:{point.n_selected}"].y == pytest.approx(want)
+            if len(point.by_seed) > 1:
+                span = marks[f"span:{name}:{point.n_selected}"]
+                assert span.y <= marks[f"point:{name}:{point.n_selected}"].y <= span.y2
+    if found.dense is not None:
+        want = at[0][1] + slope * (of_scale(found.dense) - at[0][0])
+        assert marks["dense"].y == pytest.approx(want)
+
+
+def test_names_carry_the_values_at_the_cursor_and_keep_apart():
+    for measure in MEASURES:
+        for k in (2, 4, 8, 16):
+            found, view, marks = marks_of(measure=measure, n_selected=k)
+            for name, points in found.curves.items():
+                value = next(point.mean for point in points if point.n_selected == k)
+                told = scene.value_text(value, measure)
+                assert marks[f"name:{name}"].text == f"{styles.SELECTOR_NAMES[name]} {told}"
+            heights = sorted(mark.y for key, mark in marks.items() if key.startswith("name:"))
+            assert min(b - a for a, b in pairwise(heights)) >= scene.GAP - 1e-9
+            assert heights[0] >= scene.TOP and heights[-1] <= scene.HEIGHT - 4
+            shown = {readout.label: readout.value for readout in view.readouts}
+            index = next(p.mean for p in found.curves["trained_index"] if p.n_selected == k)
+            assert shown["trained index"] == scene.value_text(index, measure)
+
+
+def test_the_strip_shows_what_the_window_reads_and_where_the_passage_stands():
+    _, _, marks = marks_of(measure="returning_passage", n_selected=8)
+    blocks = {b: marks[f"block:{b}"] for b in range(64)}
+    assert {b for b, mark in blocks.items() if mark.fill == "green"} == {0, *range(57, 64)}
+    tokens = torch.arange(4096)
+    returning = benchmark().with_returning_passage(tokens)
+    first, again = passages(4096)
+    assert (returning[again:] == tokens[first : first + PASSAGE]).all()
+    assert (returning[:again] == tokens[:again]).all()
+    for place, start in (("first", first), ("again", again)):
+        frame = marks[f"passage:{place}"]
+        inside = [b for b, mark in blocks.items() if frame.x <= mark.x < frame.x + frame.w]
+        assert inside == list(range(start // 64, (start + PASSAGE) // 64))
+    _, _, without = marks_of(measure="perplexity")
+    assert not any(key.startswith("passage") for key in without)
+
+
+def benchmark():
+    path = Path(__file__).parents[2] / "benchmarks" / "msa_conversion.py"
+    spec = importlib.util.spec_from_file_location("msa_conversion", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_click_opens_the_seeds_and_the_dense_model():
+    found, view, _ = marks_of(n_selected=4)
+    point = found.curves["trained_index"][1]
+    seeds = " + ".join(number(value) for value in point.by_seed)
+    line = view.arithmetic["trained_index"].text
+    assert f"({seeds}) / 3 = {number(point.mean)}" in line
+    assert f"{fixed(point.mean / found.dense)} times the dense model's" in line
+    assert marks_of(measure="mass_captured")[1].arithmetic["oracle"].text.endswith(": 0.88.")
+
+
+def test_layers_are_the_records_and_say_their_context():
+    found, view, _ = marks_of(measure="perplexity", context=8192)
+    layers = go.Figure(view.figure("layers"))
     oracle = next(t for t in layers.data if t.name == styles.SELECTOR_NAMES["oracle"])
     assert tuple(oracle.y) == found.mass_by_layer["oracle"] and len(oracle.y) == 30
+    assert found.mass_context == 4096
+    assert "4,096 tokens" in layers.layout.yaxis.title.text
+
+
+def test_what_the_lesson_says_of_the_oracle_and_of_speed():
+    """Best for mass, not for the next word; slower after a short prompt, ahead after a long one."""
+    for measure in ("perplexity", "returning_passage"):
+        _, by_name = values(measure)
+        assert by_name["main_max"][2] < by_name["oracle"][2]
+    found, _ = values("returning_passage")
+    speed = {(row.selector, row.prompt_tokens): row for row in found.decode}
+    for prompt, ahead in ((1024, "dense"), (8128, "trained_index")):
+        both = {name: speed[name, prompt] for name in ("dense", "trained_index")}
+        assert max(both, key=lambda name: both[name].decode_tokens_per_s) == ahead
+        assert both["trained_index"].kernels_per_token > both["dense"].kernels_per_token
+        for row in both.values():
+            assert row.gpu_busy_ms_per_token < 0.1 * row.decode_ms_per_token
+
+
+def our_index_is_level_with_the_window_on_ordinary_text(seen):
+    index, window = (seen.number(label) for label in ("trained index", "window + first block"))
+    assert abs(index / window - 1) < 0.03
+    assert seen.values["n_selected"] == 8
+
+
+def the_index_captures_more_mass_than_the_window(seen):
+    assert seen.number("trained index") > seen.number("window + first block")
+
+
+def only_the_main_scores_look_where_the_passage_stood(seen):
+    assert seen.number("main scores, max") < 2 < seen.number("trained index")
+    assert seen.number("window + first block") > 10
+    assert "4,096 tokens" in seen.summary
+
+
+def the_oracle_falls_behind_at_two_blocks(seen):
+    oracle = float(seen.summary.split("oracle (true mass) ")[1].split(";")[0])
+    assert seen.number("main scores, max") < oracle / 3
+
+
+STEPS = (
+    our_index_is_level_with_the_window_on_ordinary_text,
+    the_index_captures_more_mass_than_the_window,
+    only_the_main_scores_look_where_the_passage_stood,
+    the_oracle_falls_behind_at_two_blocks,
+)
+
+
+def test_what_the_steps_say_holds_for_every_seed_of_the_index():
+    for measure, holds in (
+        ("perplexity", lambda index, window: abs(index / window - 1) < 0.03),
+        ("mass_captured", lambda index, window: index > window),
+        ("returning_passage", lambda index, window: index > 10),
+    ):
+        found = curves(ConversionParams(measure=measure))
+        points = {name: curve[2] for name, curve in found.curves.items()}
+        assert len(points["trained_index"].by_seed) == 3
+        window = points["window_sink"].mean
+        assert all(holds(index, window) for index in points["trained_index"].by_seed)
 
 
 def test_at_a_context_that_was_not_measured_the_nearest_one_is_shown():
@@ -96,6 +239,7 @@ def test_at_a_context_that_was_not_measured_the_nearest_one_is_shown():
     assert "8,192" in explorer.summary
     explorer.set(measure="returning_passage").wait()
     assert "4,096" in explorer.summary
+    assert explorer.values["context"] == 4096  # the slider says what the picture shows
     explorer.close()
 
 

@@ -1,15 +1,13 @@
 """The three loop orders compute the same pairs and move the bytes that the equations count."""
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 
-from intuitive.common.runtime import never
-from intuitive.common.training import silent
 from intuitive.msa import cost
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.experiments.loop_orders import ORDERS, LoopParams, drifting_selection, run
 from intuitive.widgets.msa import loop_orders as widget
+from intuitive.widgets.msa import loop_orders_scene as scene
 
 
 @pytest.fixture(params=[0.0, 0.15, 1.0], ids="drift={}".format)
@@ -90,24 +88,111 @@ def test_bad_settings_are_refused_in_words(settings, words):
         LoopParams(**settings)
 
 
+def frames_of(**settings):
+    result = run(LoopParams(**settings))
+    return result, widget.present(result).timeline.frames
+
+
+def pairs_of(frame):
+    cells = (mark for mark in frame.scene.marks if mark.key.startswith("pair:"))
+    return {tuple(map(int, mark.key.split(":")[1:])): mark.fill for mark in cells}
+
+
 def test_pairs_are_waiting_in_work_done_or_in_vain():
-    result = run(LoopParams(order="union_tile", drift=1.0))
+    result, frames = frames_of(order="union_tile", drift=1.0)
     trace = result.traces["union_tile"]
-    last = widget.pair_kinds(result, trace, trace.n_steps)  # after the end
-    assert (last[result.chosen] == 2).all() and (last[trace.masked] == 4).all()
-    first = widget.pair_kinds(result, trace, 0)
-    assert set(np.unique(first)) <= {0, 1, 3} and (first == 3).any()
+    first, last = pairs_of(frames[0]), pairs_of(frames[-1])
+    assert set(first.values()) == {"grey", "vermilion"}
+    in_vain = {pair for pair, fill in last.items() if fill == "purple"}
+    late = {tuple(pair) for pair in np.argwhere(trace.step_of > scene_step(frames[-2]))}
+    assert in_vain == {tuple(pair) for pair in np.argwhere(trace.masked)} - late
+    assert {p for p, fill in last.items() if fill in ("blue", "vermilion")} - late == {
+        tuple(pair) for pair in np.argwhere(result.chosen)
+    } - late
 
 
-def test_traffic_bars_end_at_the_totals():
-    result = run(LoopParams())
-    figure = go.Figure(widget.traffic_figure(result, 1.0))
-    bars = [trace for trace in figure.data if trace.type == "bar"]
-    ends = next(trace for trace in figure.data if trace.type == "scatter")
-    np.testing.assert_allclose(np.sum([bar.x for bar in bars], 0), ends.x)
+def scene_step(frame):
+    return int(frame.label.split()[1]) - 1
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("n_queries", [4, 32])
+def test_fetches_and_bytes_are_those_of_the_trace(order, n_queries):
+    result, frames = frames_of(order=order, n_queries=n_queries)
+    trace = result.traces[order]
+    block_bytes = 2 * 128 * 128 * 2
+    for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
+        step = scene_step(frame)
+        shown = {readout.label: readout.value for readout in frame.readouts}
+        assert int(shown["blocks fetched"]) == trace.key_value_bytes[step] / block_bytes
+        moved = trace.key_value_bytes[step] + trace.query_bytes[step] + trace.partial_bytes[step]
+        assert shown["moved so far"] == f"{moved / 2**20:.2f} MiB"
+        lengths = [mark.w for mark in frame.scene.marks if mark.key.startswith(f"bytes:{order}:")]
+        end = next(mark for mark in frame.scene.marks if mark.key == f"end:{order}").x
+        full = end - scene.BARS[0]
+        assert sum(lengths) / full == pytest.approx(moved / trace.total_bytes)
+    assert len(frames) <= scene.MOST_FRAMES
+    assert scene_step(frames[-1]) == trace.n_steps - 1
+    assert all(
+        mark.y + mark.h <= scene.HEIGHT
+        for mark in frames[-1].scene.marks
+        if mark.kind == "rectangle"
+    )
+
+
+def test_a_click_opens_a_count_times_a_size():
+    result, _ = frames_of()
+    lines = widget.present(result).arithmetic
+    assert lines["query_outer:key_value_bytes"].text.endswith(
+        "144 fetches of a block × 64 KiB = 9.00 MiB."
+    )
+    assert "48 slabs of a query × 4 KiB = 0.19 MiB" in lines["query_outer:query_bytes"].text
 
 
 def test_loop_summary_names_the_order_with_fewest_bytes():
-    scrubbed = widget.Scrubbed(params=LoopParams(drift=1.0), percent=100)
-    view = widget.present(widget.trace(scrubbed, stale=never, progress=silent))
-    assert "KV-outer needs least" in view.summary
+    assert "KV-outer needs least" in widget.present(run(LoopParams(drift=1.0))).summary
+
+
+def every_query_fetches_the_first_block(seen):
+    assert (
+        "144 fetches for" in seen.sentences[-1] and "block 0 alone 24 times" in seen.sentences[-1]
+    )
+
+
+def every_block_comes_once(seen):
+    assert "block 0 alone 1 times (most: 1)" in seen.sentences[-1]
+    assert "0 pairs in vain" in seen.sentences[-1]
+
+
+def the_tile_shares_and_wastes(seen):
+    assert "block 0 alone 3 times" in seen.sentences[-1]
+    assert "union tile needs least" in seen.summary
+    assert " 0 pairs in vain" not in seen.sentences[-1]
+
+
+def agreeing_neighbours_waste_nothing(seen):
+    assert " 0 pairs in vain" in seen.sentences[-1] and "union tile needs least" in seen.summary
+
+
+def without_agreement_most_pairs_are_in_vain(seen):
+    vain = int(seen.sentences[-1].split(" pairs in vain")[0].split()[-1])
+    assert vain > 144
+    assert "KV-outer needs least" in seen.summary
+
+
+STEPS = (
+    every_query_fetches_the_first_block,
+    every_block_comes_once,
+    the_tile_shares_and_wastes,
+    agreeing_neighbours_waste_nothing,
+    without_agreement_most_pairs_are_in_vain,
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_steps_say_holds_for_every_seed(seed):
+    for drift, best in ((0.0, "union_tile"), (0.15, "union_tile"), (1.0, "kv_outer")):
+        traces = run(LoopParams(drift=drift, seed=seed)).traces
+        assert min(traces, key=lambda name: traces[name].total_bytes) == best
+        in_vain = int(traces["union_tile"].masked.sum())
+        assert in_vain == 0 if drift == 0 else in_vain > (144 if drift == 1 else 0)

@@ -1,6 +1,8 @@
 """The needle: found by the largest score of its block, lost by the mean; drawn and said so."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +132,30 @@ def test_more_blocks_cannot_be_read_than_there_are():
     view = widget.present(run(NeedleParams(block_size=128, n_selected=15)))
     assert view.bounds == {"n_selected": (1, 8)}
     assert view.timeline.frames[-1].sentence.startswith("All 8 blocks are read")
+
+
+def solutions():
+    """Settings of the fold "Some solutions", and the one that it says is not enough."""
+    lesson = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    (fold,) = [cell for cell in cells if "Some solutions" in "".join(cell["source"])]
+    for line in fold["source"]:
+        if line.startswith("- `"):
+            yield line.split("`")[1], "not enough" not in line
+
+
+@pytest.mark.parametrize(("settings", "enough"), [*solutions()])
+def test_the_solutions_of_the_exercise_are_solutions(settings, enough):
+    assert run(eval(f"NeedleParams({settings})")).found_by_mean == enough
+
+
+def test_the_lesson_tells_the_ranks_that_there_are():
+    """Fold and solutions of 00: the mean moves by a quarter; rank 12 without the drag."""
+    with_it, without = (run(NeedleParams(drag=0.0, strength=s)).block_mean for s in (8.0, 0.0))
+    moved = with_it - without
+    assert moved[9] == pytest.approx(0.25, abs=1e-5) and np.abs(np.delete(moved, 9)).max() < 1e-5
+    assert run(NeedleParams(drag=0.0)).rank_mean == 12
+    assert (np.delete(run(NeedleParams()).token_scores, 300) > 2).sum() > 10
 
 
 def the_largest_finds_it_and_the_mean_does_not(seen):

@@ -152,7 +152,7 @@ def test_the_prediction_is_judged_by_the_committed_runs():
     }
     assert max(ends, key=ends.get) == "msa_untrained"
     assert widget.PREDICT.choices[right] == "the arm with the untrained selector"
-    assert f"{ends['msa_untrained']:.2f}" in sentence
+    assert f"captures {ends['msa_untrained']:.0%} of its own" in sentence
 
 
 def sentence_at(seen, step):

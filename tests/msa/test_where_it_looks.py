@@ -1,13 +1,12 @@
 """Where one attention group looks: the block named is the one with most attention."""
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 
 from intuitive.msa.experiments.block_selection import SelectionParams, select_in_text
 from intuitive.msa.experiments.where_it_looks import LookParams, of, run
 from intuitive.msa.texts import synthetic_sample
-from intuitive.widgets.msa import styles
+from intuitive.widgets.msa import strip
 from intuitive.widgets.msa import where_it_looks as widget
 
 
@@ -34,19 +33,61 @@ def test_first_picture_names_the_block_with_most_attention():
     best = int(result.block_mass[1].argmax())
     assert f"{result.block_mass[1, best]:.0%} of its attention" in view.summary
     assert f"begins {300 - 32 * best} tokens earlier" in view.summary
-    kinds = [name for name, _ in widget.CLASSES]
-    shown = {kind: [] for kind in kinds}
-    for text, mark in zip(view.tokens.texts, view.tokens.marks, strict=True):
-        shown[kinds[mark]].append(text)
-    assert shown["read"] == list(result.tokens[32 * best : 32 * (best + 1)])
-    assert shown["here"] == [result.tokens[300]]
-    assert shown["future"] and shown["future"][0] == result.tokens[301]
+    values = [readout.value for readout in view.readouts]
+    assert values == [f"{result.block_mass[1, best]:.0%}", f"{300 - 32 * best} tokens"]
 
 
-def test_first_picture_draws_all_the_attention():
-    result = selection()
-    figure = go.Figure(widget.mass_figure(of(result)))
-    assert len(figure.data) == 3
-    for trace in figure.data:
-        assert float(np.sum(trace.y)) == pytest.approx(1, abs=1e-5)
-    assert [t.marker.color == styles.READ for t in figure.data] == [False, True, False]
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_bands_are_drawn_to_scale_and_hold_all_that_is_in_sight(group):
+    result = selection(group=group)
+    mass = result.token_mass[group]
+    marks = widget.scene(of(result)).marks
+    bands = {m.key: m for m in marks if m.key.startswith("r:")}
+    for key, band in bands.items():
+        share = mass[int(key[2:])]
+        assert band.width == pytest.approx(max(strip.FULL * share, 0.3), abs=1e-3)
+    told = {int(key[2:]) for key in bands}
+    shown = {int(m.key[2:]) for m in marks if m.key.startswith("t:")}
+    assert {t for t in np.flatnonzero(mass >= strip.LEAST) if t in shown} == told
+    rest = [m for m in marks if m.key.startswith(("rest:", "missed:"))]
+    total = sum(m.width for m in (*bands.values(), *rest) if m.key[0] == "r")
+    assert total == pytest.approx(strip.FULL, abs=0.25 * result.n_blocks)
+
+
+@pytest.mark.model
+def test_one_group_looks_back_at_the_riddle_and_the_picture_says_so():
+    look = run(LookParams())
+    view = widget.present(look)
+    size = look.selection.params.block_size
+    assert look.block in {token // size for token in look.selection.riddle}
+    assert "the riddle" in view.summary and "“des”" in view.summary
+    assert any(mark.key == f"tag:the riddle:{look.block}" for mark in view.scene.marks)
+    others = [run(LookParams(group=group)) for group in (0, 2)]
+    assert all(other.block != look.block for other in others)
+
+
+@pytest.mark.model
+def test_the_text_holds_writing_and_a_hyphen_twice():
+    """Why the hyphen looks back: what followed “writing-” before is what comes next."""
+    look = run(LookParams())
+    tokens, query = look.selection.tokens, look.selection.query
+    top = int(look.selection.token_mass[look.group].argmax())
+    assert tokens[query - 1 : query + 1] == (" writing", "-")
+    assert tokens[top - 2 : top + 1] == (" writing", "-", "des")
+    assert tokens[query + 1] == "des"
+
+
+# ------------------------------------------------------------------------------- what steps claim
+
+
+def one_group_goes_back_to_the_riddle(seen) -> None:
+    assert "the riddle" in seen.summary and "“des”" in seen.summary
+    assert any("the riddle" in label and seen.number(label) > 80 for label in seen.readouts)
+
+
+def another_group_parks_on_the_first_word(seen) -> None:
+    assert "the riddle" not in seen.summary and "the first" in seen.summary
+    assert any("the first" in label and seen.number(label) > 50 for label in seen.readouts)
+
+
+STEPS = (one_group_goes_back_to_the_riddle, another_group_parks_on_the_first_word)

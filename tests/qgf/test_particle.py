@@ -1,5 +1,6 @@
 """One particle and its swarm: it goes as the sampler does, and the hero shows just that."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from intuitive.widgets.kit import Circle, Range, Swarm, Words
 from intuitive.widgets.qgf import particle as shown
 from intuitive.widgets.qgf import particle_figures as figures
 from intuitive.widgets.qgf.particle_figures import STAGES
-from intuitive.widgets.qgf.particle_words import REACH
+from intuitive.widgets.qgf.particle_words import REACH, UNKNOWN
 
 
 def slope(critic, a):
@@ -145,9 +146,10 @@ EDGES = {  # of the controls, beside the defaults
     "weight": (0.0, 8.0),
     "start": (-2.4, 0.0, 2.4),
     "n_steps": (5, 30),
+    "bump": (-2.4, 0.3),
     "preset": ("B", "C"),
 }
-PRESET_VALUES = {"B": {"peak": 0.3}, "C": {"peak": -0.8, "weight": 4.0, "n_steps": 20}}
+PRESET_VALUES = {"B": {"peak": 0.3}, "C": {"peak": -0.8, "bump": 0.8, "weight": 4.0, "n_steps": 20}}
 SETTINGS = [
     {"estimator": estimator, "start": 0.8, "n_particles": 30, name: value}
     | PRESET_VALUES.get(value, {})
@@ -214,11 +216,10 @@ def test_frames_follow_time_and_within_a_step_the_stages(estimator, n_steps):
     told = ("jump", "step") if estimator == "bc" else STAGES
     want = [("t = 0.00", "start")]
     for k in range(n_steps):
-        every = n_steps // 10 or 1
-        stages = told if k % every == 0 else ("step",)
+        stages = told if k in (0, round(0.4 * n_steps)) else ("step",)
         want += [(f"t = {k / n_steps:.2f}", stage) for stage in stages]
     assert [(f.label, f.stage) for f in frames] == [*want, ("t = 1.00", "actions")]
-    assert all(frame.sentence and len(frame.sentence) <= 105 for frame in frames)
+    assert all(frame.sentence and len(frame.sentence) <= 112 for frame in frames)
     assert all(len(frame.readouts) == 3 for frame in frames)
 
 
@@ -227,7 +228,13 @@ def test_the_scene_holds_the_numbers_of_the_result():
     walk, (left, right) = result.walk, (figures.LEFT, figures.RIGHT)
     for k in range(10):
         t = f"t = {k / 10:.2f}"
-        carry, step = (frame_of(view, t, stage).scene for stage in ("carry", "step"))
+        step = frame_of(view, t, "step").scene
+        assert step["particle"].y == pytest.approx(height(walk.x[k + 1]))
+        np.testing.assert_allclose(step["swarm"].ys, height(result.swarm.x[k + 1]))
+        for name, ghost in result.ghosts.items():
+            assert step[f"ghost:{name}:now"].y == pytest.approx(height(ghost.x[k + 1]))
+    for k in (0, 4):
+        carry = frame_of(view, f"t = {k / 10:.2f}", "carry").scene
         x = left + (right - left) * k / 10
         assert carry["particle"].x == pytest.approx(x)
         assert carry["particle"].y == pytest.approx(height(walk.x[k]))
@@ -237,15 +244,11 @@ def test_the_scene_holds_the_numbers_of_the_result():
         assert (carry["push"].y, carry["push"].y2) == pytest.approx(
             (height(walk.estimate[k]), height(reached))
         )
-        assert step["particle"].y == pytest.approx(height(walk.x[k + 1]))
-        np.testing.assert_allclose(step["swarm"].ys, height(result.swarm.x[k + 1]))
-        for name, ghost in result.ghosts.items():
-            assert step[f"ghost:{name}:now"].y == pytest.approx(height(ghost.x[k + 1]))
     end = view.timeline.frames[-1].scene
     np.testing.assert_array_equal(end["swarm"].shades, result.swarm.final_mode + 1)
     for mode, share in enumerate(result.swarm.shares):
         if share:
-            assert end[f"share:{mode}"].w == pytest.approx(max(figures.HILL * share, 3))
+            assert end[f"share:{mode}"].w == pytest.approx(max(3 * figures.HILL * share, 3))
 
 
 def test_the_first_slice_of_the_wedge_is_the_step():
@@ -264,7 +267,7 @@ def test_ood_asks_at_the_particle_and_its_ray_goes_through_the_peak():
         for frame in view.timeline.frames
         if frame.label == "t = 0.00"
     )
-    for k in (4, 5, 8):
+    for k in (4,):
         scene = frame_of(view, f"t = {k / 10:.2f}", "ask").scene
         assert scene["asked here"].y == scene["query"].y == pytest.approx(height(result.walk.x[k]))
         ray, now = scene["ray"], scene["ray now"]
@@ -272,8 +275,9 @@ def test_ood_asks_at_the_particle_and_its_ray_goes_through_the_peak():
         assert ray.y2 == pytest.approx(height(0.8 / (k / 10)))
         share = (now.x - ray.x) / (ray.x2 - ray.x)
         assert ray.y + share * (ray.y2 - ray.y) == pytest.approx(now.y) == height(0.8)
-    early = frame_of(view, "t = 0.10", "ask").scene["ray"]  # a*/t = 8 is out of sight
-    assert early.y2 == figures.TOP and early.x2 < figures.RIGHT
+    _, early = hero(estimator="ood", n_steps=5, peak=2.4, n_particles=20)
+    ray = frame_of(early, "t = 0.40", "ask").scene["ray"]  # a*/t = 6 is out of sight
+    assert ray.y2 == figures.TOP and ray.x2 < figures.RIGHT
 
 
 def test_nothing_tells_the_end_before_the_last_frame():
@@ -282,17 +286,41 @@ def test_nothing_tells_the_end_before_the_last_frame():
         share = figures.percent(result.swarm.shares[result.peak_mode])
         first, *middle, last = view.timeline.frames
         assert set(first.scene["swarm"].shades) == {0}
-        assert share in last.sentence and last.readouts[0].value == share
+        assert share in last.sentence and share in last.readouts[0].value
         for frame in (first, *middle):
-            assert frame.readouts[0].value == frame.readouts[1].value == "?"
+            assert frame.readouts[0].value == UNKNOWN
             assert not any(mark.key.startswith("share") for mark in frame.scene.marks)
         assert share not in view.summary
 
 
-def test_peak_and_start_are_dragged_by_their_ranges():
-    explorer = shown.explorer()
+def test_the_outline_on_the_hills_is_the_exact_tilt():
+    result, view = hero(n_particles=20, weight=2.0)
+    outline = view.timeline.frames[0].scene["tilt"].d
+    points = np.array([p.split(",") for p in outline[1:].split("L")], float)
+    near = np.abs(points[:, 1] - height(0.8)) < 0.5
+    want = np.interp(0.8, result.grid, result.tilted) / result.density.max()
+    want = 1 + figures.HILL * min(want, figures.TALLEST)
+    assert points[near, 0].max() - figures.RIGHT == pytest.approx(want, abs=0.5)
+    assert sum(result.tilt_shares) == pytest.approx(1)
+    assert view.timeline.frames[0].readouts[1].value == f"{result.tilt_shares[1]:.0%}"
+    middle = (0.8 + 2.0) / 2
+    above = (result.grid > -0.6) & (result.grid < middle)
+    mass = np.trapezoid(result.tilted[above], result.grid[above])
+    assert result.tilt_shares[1] == pytest.approx(mass, abs=0.01)
+
+
+def test_unguided_there_is_no_critic_to_see():
+    _, view = hero(estimator="bc", n_particles=20)
+    keys = {mark.key for frame in view.timeline.frames for mark in frame.scene.marks}
+    assert not keys & {"critic", "peak", "tilt", "bump", "level"}
+    guided = {mark.key for mark in hero(n_particles=20)[1].timeline.frames[0].scene.marks}
+    assert {"critic", "peak", "tilt"} <= guided and "bump" not in guided  # preset A has none
+
+
+def test_peak_start_and_bump_are_dragged_by_their_ranges():
+    explorer = shown.explorer(preset="B", peak=0.3, bump=-1.8)
     ranges = {c.name: c for c in explorer.declaration.controls if isinstance(c, Range)}
-    for key in ("peak", "start"):
+    for key in ("peak", "start", "bump"):
         for frame in explorer.view.timeline.frames:
             mark = frame.scene[key]
             assert mark.drag.y == key and key in ranges
@@ -358,20 +386,174 @@ def test_the_verdict_is_computed():
     explorer.close()
 
 
-def test_steps_set_what_they_speak_of():
+def test_the_bump_moves_the_critic():
+    near, far = (particle.run(ParticleParams(preset="B", peak=0.3, bump=b)) for b in (-1.0, -1.8))
+    for found, bump in ((near, -1.0), (far, -1.8)):
+        low = found.grid < -0.5
+        top = found.grid[low][found.critic[low].argmax()]
+        assert top == pytest.approx(bump, abs=0.05)
+    np.testing.assert_array_equal(near.ghosts["bc"].x, far.ghosts["bc"].x)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_mean_deceives_qgf_on_every_seed(seed):
+    """Preset C: hardly any particle ends in the peak's mode; unguided a third does."""
+    params = PRESET_VALUES["C"] | {"preset": "C", "n_particles": 4000}
+    found = particle.run(ParticleParams(**params, seed=seed))
+    assert found.swarm.shares[found.peak_mode] < 0.02
+    assert found.ghost_swarms["bc"].shares[found.peak_mode] == pytest.approx(0.33, abs=0.025)
+    assert found.walk.slope[0] > 0.3  # at the mean of the data, away from the peak
+
+
+def test_the_verdict_on_the_deceived_is_computed():
+    right, why = shown.DECEIVED.answer()
+    assert shown.DECEIVED.choices[right] == "hardly any"
+    found = particle.run(ParticleParams(preset="C", **PRESET_VALUES["C"], n_particles=4000))
+    assert f"{found.walk.estimate[0]:.2f}" in why and f"{found.walk.slope[0]:+.2f}" in why
+
+
+# ------------------------------------------------------------------------------ steps and claims
+
+
+def drifts_away_unguided(seen) -> None:
+    assert seen.readouts["swarm in the modes"].count("%") == 3
+    assert "in the mode at 2" in seen.sentences[-1]  # though it starts at 0.8
+
+
+def stays_says_the_critic_and_it_ends_too_high(seen) -> None:
+    assert 45 <= seen.number("swarm in the peak's mode") <= 60
+    assert "in the mode at 2" in seen.sentences[-1]
+
+
+def finds_the_mode_of_the_peak(seen) -> None:
+    assert seen.number("swarm in the peak's mode") >= 95
+    assert "in the mode at 0.8" in seen.sentences[-1]
+
+
+def the_peak_lies_in_a_gap(seen) -> None:
+    assert seen.values["peak"] == -0.6
+    assert "guided" not in seen.sentences[0] and "where will they all end" in seen.sentences[0]
+
+
+STEPS = (
+    drifts_away_unguided,
+    stays_says_the_critic_and_it_ends_too_high,
+    finds_the_mode_of_the_peak,
+    the_peak_lies_in_a_gap,
+)
+
+
+def taken(explorer, step):
+    assert explorer.take(step).wait()
+    assert explorer.status["state"] == "done", explorer.status["text"]
+    return explorer.result, explorer.view.timeline.frames[-1]
+
+
+def test_a_peak_in_a_gap_draws_them_to_where_no_data_are():
     explorer = shown.explorer()
-    shares = []
-    for step in range(5):
-        explorer.take(step).wait()
-        assert explorer.status["state"] == "done"
-        result = explorer.result
-        shares.append(result.swarm.shares[result.peak_mode])
-    unguided, ood, qgf, gap, deceived = shares
-    assert unguided < 0.45 < ood < 0.6 and qgf > 0.95
-    assert gap == 0 and deceived < 0.05
-    assert explorer.result.params == ParticleParams(
-        preset="C", peak=-0.8, weight=4.0, n_steps=20, start=-0.9
-    )
+    result, last = taken(explorer, 3)
+    assert result.swarm.off_mode > 0.9 and "in no mode" in last.sentence
+    explorer.close()
+
+
+def test_the_unguided_lesson():
+    explorer = shown.explorer("unguided")
+    result, _ = taken(explorer, 1)
+    assert result.params.estimator == "bc" and result.means[result.walk.final_mode] == -2.0
+    estimates = [w.estimate[0] for w in (result.walk, *result.ghosts.values())]
+    mean = sum(result.means) / 3
+    np.testing.assert_allclose(estimates, mean, atol=1e-6)  # of all that can become
+    late = result.swarm.x[5].std() < 0.8 * result.swarm.x[-1].std()
+    assert late  # at half time the swarm has hardly parted
+    result, _ = taken(explorer, 2)
+    assert result.params.start == 0.8 and result.means[result.walk.final_mode] == 2.0
+    explorer.close()
+
+
+def test_the_lesson_on_failures():
+    explorer = shown.explorer("failure")
+    result, _ = taken(explorer, 0)
+    walk = result.walk
+    assert walk.x[0] == -0.9 and walk.slope[0] > 0 and walk.final_mode == 2
+    assert result.swarm.shares[0] < 0.02
+    result, _ = taken(explorer, 1)
+    assert result.walk.final_mode == -1 and result.walk.x[-1] < -1.2
+    assert result.true_return[np.abs(result.grid - result.walk.x[-1]).argmin()] < 0.1
+    assert result.critic[np.abs(result.grid - result.walk.x[-1]).argmin()] > 0.5
+    result, _ = taken(explorer, 2)
+    assert result.walk.asked.min() > -0.8 and result.swarm.shares[1] > 0.95
+    result, _ = taken(explorer, 3)
+    assert "above 2" in explorer.summary and result.swarm.shares[1] < 0.1
+    assert (np.diff(np.sign(result.walk.asked[:-1] - 0.3)) != 0).sum() >= 3  # there and back
+    explorer.set(n_steps=30).wait()
+    assert explorer.result.swarm.shares[1] > 0.9
+    explorer.close()
+
+
+def test_another_lesson_is_refused():
+    with pytest.raises(ValueError, match="about='trimodal': choose one of unguided, guided"):
+        shown.explorer("trimodal")
+
+
+# ---------------------------------------------------------------------------- the reader's own step
+
+
+def right_step(x, t, dt, velocity, gradient, weight):
+    v = velocity(x, t)
+    return x + dt * (v + weight * gradient(x + (1 - t) * v))
+
+
+def step_of_numbers(x, t, dt, velocity, gradient, weight):
+    v = velocity(x, t)
+    return math.fsum((x, dt * v, dt * weight * gradient(x + (1 - t) * v)))
+
+
+def unfinished_step(x, t, dt, velocity, gradient, weight):
+    return x + dt * velocity(x, t)
+
+
+@pytest.mark.parametrize("step", [right_step, step_of_numbers])
+def test_the_readers_step_goes_the_way_of_the_package(step):
+    result = particle.run(ParticleParams(start=0.8, n_particles=150), yours=step)
+    np.testing.assert_allclose(result.yours.x, result.walk.x, atol=1e-6)
+    n = result.yours.swarm.shape[1]
+    assert n == (150 if step is right_step else 99)  # one after another: only some
+    np.testing.assert_allclose(result.yours.swarm, result.swarm.x[:, :n], atol=1e-6)
+    assert result.yours.same_as == "qgf"
+    last = shown.present(result).timeline.frames[-1]
+    assert "yours goes the way of QGF" in last.sentence and "yours" in last.readouts[0].value
+
+
+def test_an_unfinished_step_is_drawn_as_what_it_is():
+    result = particle.run(ParticleParams(start=0.8, n_particles=60), yours=unfinished_step)
+    assert result.yours.same_as == "bc"
+    np.testing.assert_allclose(result.yours.x, result.ghosts["bc"].x, atol=1e-6)
+    view = shown.present(result)
+    for k, frame in enumerate(f for f in view.timeline.frames if f.stage == "step"):
+        assert frame.scene["yours:now"].y == pytest.approx(height(result.yours.x[k + 1]))
+    assert any(mark.key == "your name" for mark in view.timeline.frames[-1].scene.marks)
+    assert "Dotted" in view.summary
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (lambda *_: 1 / 0, "guided_step raised ZeroDivisionError: division by zero"),
+        (lambda *_: None, "guided_step returns None: end it with `return`"),
+        (lambda *_: "0.3", "must return one number, not a str: '0.3'"),
+        (lambda *_: float("nan"), "guided_step returns nan: a finite number is needed"),
+        (lambda *_: [1, 2], "must return one number, not a list"),
+        (lambda x: x, "guided_step raised TypeError"),
+    ],
+    ids=["raises", "none", "text of a number", "nan", "list", "arguments"],
+)
+def test_what_is_wrong_with_the_readers_step_is_told_in_words(step, said):
+    explorer = shown.explorer(yours=step, n_particles=50)
+    assert explorer.status["state"] == "done"  # the package's own particle goes its way
+    assert explorer.result.walk.final_mode == 1
+    first = explorer.view.timeline.frames[0].sentence
+    assert said in first and said in explorer.summary
+    assert not any(m.key == "yours" for m in explorer.view.timeline.frames[-1].scene.marks)
     explorer.close()
 
 

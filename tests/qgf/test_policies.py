@@ -1,6 +1,7 @@
 """Acting on the fork world: decisions of untrained nets, the choice of weights, what is shipped."""
 
 import dataclasses
+import re
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,7 +25,9 @@ from intuitive.qgf.policies import (
     fork_chunks,
     shipped_agent,
 )
+from intuitive.widgets.kit import fixed, percent
 from intuitive.widgets.qgf import policies as shown
+from intuitive.widgets.qgf.policies_figures import Picture
 
 SMALL = IQLConfig(width=16, depth=2)
 AGENT = make_agent(SMALL, (0, 1))
@@ -120,7 +123,7 @@ def test_rollouts_start_together_and_stop_when_nobody_waits():
     for way in found.ways:
         assert way.success == pytest.approx(way.won.mean())
     with pytest.raises(Cancelled):
-        acting.run(PolicyParams(n_episodes=2), stale=lambda: True)
+        acting.run(PolicyParams(n_episodes=2, seed=19), stale=lambda: True)
 
 
 def test_the_shipped_policy_imitates_and_guidance_improves_it():
@@ -134,43 +137,134 @@ def test_the_shipped_policy_imitates_and_guidance_improves_it():
     assert qgf.first_q > bc.first_q
 
 
+@pytest.mark.parametrize("seed", (0, 1, 2))
+def test_what_is_said_of_the_live_episodes_holds_for_three_seeds(seed):
+    """60 episodes of the shipped agent: imitation wins the fewest; RobustQ wins more than QGF; at
+    w = 30 QGF's critic promises more than at w = 3, and less is earned than at w = 3 and than
+    promised; both as the critic counts."""
+    chosen = results.fork().values.chosen
+
+    def way(name, weight=None):
+        weight = chosen[name] if weight is None else weight
+        (found,) = acting.run(PolicyParams(ways=name, weight=weight, seed=seed)).ways
+        return found
+
+    bc, qgf, robust, best = (way(name) for name in ("bc", "qgf", "robust_q", "best_of_n_16"))
+    much = way("qgf", 30.0)
+    assert bc.success < 0.4 < much.success < 0.7 < best.success
+    assert 0.8 < qgf.success < robust.success
+    assert much.first_q > qgf.first_q and much.first_q > much.discounted + 5
+    assert much.discounted < qgf.discounted - 5
+    assert much.mean_return < qgf.mean_return - 10
+
+
+def test_robust_q_earns_more_than_qgf_on_every_scored_seed_in_less_time():
+    """The committed runs, each at the weight that was chosen on other seeds."""
+    runs = results.fork().values
+    assert runs.count_better("robust_q", "qgf") == len(runs.scored) == 5
+    assert runs.relative_time("robust_q") < runs.relative_time("qgf")
+
+
+def test_the_lesson_says_of_the_fork_what_the_committed_runs_say():
+    """Its Explain, sentence by sentence; averages over the scored seeds."""
+    runs = results.fork().values
+
+    def mean(way, weight, measure="returns"):
+        return np.mean(runs.curve(way).at(weight, runs.scored, measure))
+
+    won = {way: np.mean(runs.score(way)) for way in WAYS}
+    assert won["bc"] == pytest.approx(0.25, abs=0.05) and won["qgf"] > 0.9
+    assert runs.relative_time("qgf") == pytest.approx(3, abs=0.25)
+    assert runs.chosen["ood"] == 1.0 and runs.count_better("ood", "qgf") == 5
+    assert mean("ood", 30.0) < mean("qgf", 30.0) < mean("qgf", 3.0)
+    assert all(runs.count_better("qgf", f"best_of_n_{n}") == 5 for n in (4, 16))
+    for weight in (0.1, 0.3, 1.0, 3.0):
+        for other in ("chain", "bptt", "qgf_jacobian"):
+            assert mean(other, weight) < mean("qgf", weight), (other, weight)
+    for weight in (10.0, 30.0, 100.0):
+        assert mean("qgf_jacobian", weight, "success") > mean("qgf", weight, "success")
+    gap = np.mean(runs.score("qgf", "returns")) - np.mean(runs.score("qgf_jacobian", "returns"))
+    assert abs(gap) < 0.5
+    assert mean("qgf", 30.0, "first_q") == pytest.approx(mean("qgf", 3.0, "first_q"), abs=0.5)
+    assert mean("qgf", 30.0) < 2 * mean("qgf", 3.0)
+    four, sixteen, qgf = map(runs.relative_time, ("best_of_n_4", "best_of_n_16", "qgf"))
+    assert 1 < four / qgf < 1.4 and sixteen / qgf == pytest.approx(4, abs=0.3)
+
+
+def test_returns_are_discounted_as_the_critic_counts():
+    """A way that never wins pays 1 at every step, discounted: (1 - γ^50)/(1 - γ)."""
+    agent = make_agent(SMALL, (0,))
+    (way,) = acting.run(PolicyParams(ways="bc", n_episodes=30, n_steps=1), agent=agent).ways
+    gamma = SMALL.gamma
+    steps = np.where(way.won, np.nan, 50)
+    assert np.isnan(steps).mean() < 1  # an untrained agent loses some
+    gap = np.linalg.norm(way.paths[:, 1:] - ForkWorld().goals()[0].numpy(), axis=-1)
+    paid = (gap >= ForkWorld().reach).sum(1)
+    assert way.mean_return == pytest.approx(-paid.mean())
+    assert way.discounted == pytest.approx(-((1 - gamma**paid) / (1 - gamma)).mean(), rel=1e-4)
+
+
 # --------------------------------------------------------------------------- what is drawn and said
-
-
-def named(figure, name):
-    return next(trace for trace in figure.data if trace.name == name)
 
 
 @pytest.fixture(scope="module")
 def acted():
     """An untrained agent: what it wins does not matter here."""
     agent = make_agent(IQLConfig(width=16, depth=2), (0,))
-    params = PolicyParams(ways="bc,qgf,best_of_n_4", n_episodes=6, n_steps=2)
+    params = PolicyParams(ways="bc,qgf", n_episodes=12, n_steps=2)
     live = acting.run(params, agent=agent, stale=never)
     return shown.Policies(live=live, runs=results.fork().values)
 
 
-def test_paths_are_drawn_from_start_to_end(acted):
-    figure = go.Figure(shown.paths_figure(acted.live))
-    for column, way in enumerate(acted.live.ways):
-        axis = "x" if column == 0 else f"x{column + 1}"
-        traces = [trace for trace in figure.data if trace.xaxis == axis]
-        ends = np.array(
-            [
-                (trace.x[i - 1], trace.y[i - 1])
-                for trace in traces
-                for i, x in enumerate(trace.x)
-                if x is None
-            ]
-        )
-        want = way.paths[:, -1]
-        gap = np.abs(ends[:, None] - want[None]).max(-1).min(0)
-        assert len(ends) == len(want) and gap.max() < 1e-3
+def test_episodes_walk_where_they_went(acted):
+    picture = Picture(acted.live, acted.runs)
+    frames = picture.frames()
+    assert [frame.label for frame in frames] == [f"step {k}" for k in range(0, 51, 2)]
+    for k in (0, 10, 50):
+        scene = frames[k // 2].scene
+        for strong, way in ((True, acted.live.ways[1]), (False, acted.live.ways[0])):
+            x, y = picture.at(way.paths[:, k])
+            crowd = scene[f"crowd:{strong}"]
+            lost = ~way.won  # the others are spread over the goal
+            np.testing.assert_allclose(crowd.xs[lost], x[lost])
+            np.testing.assert_allclose(crowd.ys[lost], y[lost])
+            walker = scene[f"walker:{strong}"]
+            assert (walker.x, walker.y) == (x[picture.one], y[picture.one])
+
+
+def test_the_share_that_has_arrived_ends_at_what_is_won(acted):
+    picture = Picture(acted.live, acted.runs)
+    for way in acted.live.ways:
+        arrived = picture.arrived[way.name]
+        assert arrived[-1] == pytest.approx(way.success) and (np.diff(arrived) >= 0).all()
+
+
+def test_imitation_stands_alone_where_it_is_chosen():
+    assert shown.settings(way="bc").names == ("bc",)
+    assert shown.settings(way="robust_q", weight=1.0).names == ("bc", "robust_q")
+
+
+def test_numbers_of_these_episodes_wait_for_their_end(acted):
+    frames = shown.present(acted).timeline.frames
+    way = acted.live.ways[1]
+    for frame in frames[:-1]:
+        assert [readout.value for readout in frame.readouts[:2]] == ["?", "?"]
+    won, earned, time = (readout.value for readout in frames[-1].readouts)
+    assert won == percent(way.success)
+    assert earned == fixed(way.mean_return, 1)
+    assert time == fixed(acted.runs.relative_time("qgf"), 1)
+
+
+def test_summary_tells_these_episodes_and_the_average_of_agents_apart(acted):
+    live, averaged = shown.present(acted).summary.split(" Average of 5 trained agents at w = 3: ")
+    way, runs = acted.live.ways[1], acted.runs
+    assert f"of these 12 episodes {percent(way.success)} are won" in live
+    assert averaged.startswith(f"{percent(np.mean(runs.score('qgf')))} won")
 
 
 def test_curves_are_of_the_scored_seeds_and_mark_the_chosen_weight(acted):
     runs = acted.runs
-    figure = go.Figure(shown.curves_figure(runs, "returns", ("bc", "qgf"), 3.0))
+    figure = go.Figure(shown.curves_figure(runs, "returns", "qgf", 3.0))
     line = named(figure, "QGF")
     curve = runs.curve("qgf")
     want = [np.mean(curve.at(w, runs.scored, "returns")) for w in curve.weights]
@@ -179,21 +273,91 @@ def test_curves_are_of_the_scored_seeds_and_mark_the_chosen_weight(acted):
     assert mark.x[0] == runs.chosen["qgf"] and mark.x[0] in curve.weights
     assert set(runs.scored).isdisjoint(runs.tuning)
     assert len(set(named(figure, "BC").y)) == 1  # a level line: it takes no weight
+    strong = [trace.name for trace in figure.data if trace.line.width == 3]
+    assert strong == ["QGF"]
 
 
-def test_policies_tell_live_wins_and_committed_times(acted):
+def test_methods_stand_at_their_means_and_times(acted):
+    runs = acted.runs
+    figure = go.Figure(shown.methods_figure(runs, "robust_q"))
+    assert {trace.name for trace in figure.data} == {WAYS[c.way].label for c in runs.curves}
+    for way in ("robust_q", "best_of_n_16"):
+        point = named(figure, WAYS[way].label)
+        earned = runs.score(way, "returns")
+        assert point.y[0] == pytest.approx(np.mean(earned))
+        assert point.y[0] + point.error_y.array[0] == pytest.approx(max(earned))
+        assert point.x[0] == pytest.approx(runs.relative_time(way))
+
+
+def test_the_table_holds_every_method(acted):
     view = shown.present(acted)
+    times = {row[0]: row[-2] for row in view.table.rows}
+    assert times["BC"] == "1.0" and "RobustQ" in times
+    here = {row[0]: row[-1] for row in view.table.rows}
     for way in acted.live.ways:
-        assert f"{way.label} {way.success:.0%}" in view.summary
-    times = {row[0]: row[-1] for row in view.table.rows}
-    assert times["BC"] == "1.0"
-    here = {row[0]: row[-2] for row in view.table.rows}
-    earned = sorted(way.mean_return for way in acted.live.ways)
-    assert [here[way.label] for way in acted.live.ways] == [
-        f"{way.mean_return:.1f}".replace("-", "−") for way in acted.live.ways
-    ]
-    assert [readout.value for readout in view.readouts] == [
-        f"{value:.1f}".replace("-", "−") for value in (earned[-1], earned[0])
-    ]
-    assert times["QGF"] == f"{acted.runs.relative_time('qgf'):.1f}"
-    assert all(set(names.split(",")) <= set(WAYS) for names in shown.SETS)
+        assert here[way.label] == fixed(way.mean_return, 1)
+    assert here["RobustQ"] == "–"
+
+
+def test_a_way_brings_its_chosen_weight():
+    runs = results.fork().values
+    explorer = shown.explorer(n_episodes=10, n_steps=5)
+    explorer.set(way="ood")
+    assert explorer.values["weight"] == runs.chosen["ood"]
+    explorer.set(way="qgf", weight=30.0)
+    assert explorer.values["weight"] == 30.0
+    assert set(shown.OFFERED) == set(WAYS)
+    explorer.close()
+
+
+def named(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+# ------------------------------------------------------------------------------- what steps claim
+
+
+def promised_and_earned(seen) -> tuple[float, float]:
+    """As the critic counts, from the summary."""
+    found = re.search(r"promised (−[\d.]+); discounted as it counts, it is (−[\d.]+)", seen.summary)
+    promised, earned = (float(number.replace("−", "-")) for number in found.groups())
+    return promised, earned
+
+
+def imitation_reaches_the_goal_that_pays_about_one_time_in_four(seen) -> None:
+    assert 15 < seen.number("won of these 60") < 40
+    assert seen.number("time, imitation = 1") == 1
+
+
+def guidance_lifts_the_curve(seen) -> None:
+    assert seen.number("won of these 60") > 80
+    assert "imitation 17" in seen.sentences[-1]
+
+
+def robust_q_wins_more_in_less_time(seen) -> None:
+    """Than QGF in the step before, whose claims are 88% and 3.0."""
+    runs = results.fork().values
+    (qgf,) = acting.run(PolicyParams(ways="qgf", weight=runs.chosen["qgf"])).ways
+    assert seen.number("won of these 60") > 100 * qgf.success
+    assert seen.number("time, imitation = 1") < runs.relative_time("qgf")
+
+
+def the_critic_promises_more_and_less_is_earned(seen) -> None:
+    promised, earned = promised_and_earned(seen)
+    (qgf,) = acting.run(PolicyParams(ways="qgf", weight=3.0)).ways
+    assert promised > qgf.first_q and earned < qgf.discounted
+    assert seen.number("return here") < qgf.mean_return
+
+
+def choosing_among_sixteen_takes_long(seen) -> None:
+    assert seen.number("time, imitation = 1") > 10
+    assert seen.number("won of these 60") > 80
+
+
+STEPS = (
+    imitation_reaches_the_goal_that_pays_about_one_time_in_four,
+    guidance_lifts_the_curve,
+    robust_q_wins_more_in_less_time,
+    the_critic_promises_more_and_less_is_earned,
+    choosing_among_sixteen_takes_long,
+)

@@ -166,3 +166,29 @@ def test_ogbench_critics_promise_more_for_the_best_of_more():
         for critic in {row.critic for row in task.exploitation}:
             said = {row.way: row.promised for row in task.exploitation if row.critic == critic}
             assert said["bc"] <= said["best_of_n_4"] <= said["best_of_n_16"]
+
+
+def test_the_lesson_says_of_ogbench_what_the_committed_run_says():
+    """The maze, the cube at its small weight, and both critics over larger and larger ones."""
+    tasks = results.ogbench().values.tasks
+    maze, cube = tasks["pointmaze-medium"], tasks["cube-single"]
+    steps = {row.way: row.steps for row in maze.scored}
+    won = {row.way: row.success for row in maze.scored}
+    assert won["bc"] < 0.1
+    assert {won[way] for way in ("qgf", "ood", "best_of_n_4", "best_of_n_16")} == {1.0}
+    assert steps["qgf"] < steps["best_of_n_16"] < min(steps["best_of_n_4"], steps["ood"])
+    won = {row.way: row.success for row in cube.scored}
+    assert 3 * won["bc"] < won["qgf"] < won["best_of_n_16"]
+    for critic in ("4000", "final"):
+        rows = [row for row in cube.exploitation if row.critic == critic]
+        named = {row.way: row for row in rows if row.way != "qgf"}
+        qgf = {row.weight: row for row in rows if row.way == "qgf"}
+        promised = [named["bc"].promised, *(qgf[w].promised for w in (1.0, 10.0, 100.0))]
+        assert promised == sorted(promised)
+        assert all(qgf[w].success < 0.05 for w in (10.0, 100.0, 1000.0))
+        assert named["best_of_n_16"].success > 0.5
+        over = [row.promised - row.discounted_return for row in (named["bc"], *qgf.values())]
+        if critic == "4000":
+            assert min(over) > 20
+        else:
+            assert max(over) < 0 and max(over) > -2

@@ -1,16 +1,24 @@
-"""Items are what they claim to be, and measures are means over them; SmolLM2 once."""
+"""Items are what they claim to be, measures are means over them; SmolLM2 once; the explorer."""
 
+import dataclasses
 import itertools
 import math
 import re
 
+import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 
 from intuitive.common.runtime import Cancelled
+from intuitive.trd.experiments import real_text
 from intuitive.trd.real_text import (
     CONTEXTS,
     KINDS,
+    Estimate,
+    Item,
+    KeptItem,
+    RealText,
     RealTextParams,
     Trajectory,
     follow,
@@ -20,6 +28,8 @@ from intuitive.trd.real_text import (
     prompt,
     summarise,
 )
+from intuitive.widgets.trd import real_text as widget
+from intuitive.widgets.trd.real_text_scene import SCALE, Picture, means_sentence, wrong_places
 
 PARAMS = RealTextParams(n_items=40, n_kept=2)
 
@@ -140,3 +150,152 @@ def test_following_two_solutions_is_reading_each_anew():
         measure(model, RealTextParams(), stale=lambda: True)
     with pytest.raises(ValueError, match="at least one line"):
         follow(model, text, ((),), list(onsets))
+
+
+# ------------------------------------------------------------------------- what the steps claim
+
+
+def the_signs_stay_empty_after_the_error(seen):
+    assert seen.number("repair words, at most") < 5
+    assert sum("carries on from the error" in sentence for sentence in seen.sentences) >= 3
+
+
+def the_wrong_number_is_a_surprise(seen):
+    assert seen.number("wrong number's surprise") > 3
+    assert "the model expected another" in seen.sentences[2]
+
+
+def the_signs_do_not_fill_in_stories(seen):
+    assert seen.values["kind"] == "reasoning"
+    assert seen.number("repair words, at most") < 5
+    assert seen.sentences[-1].startswith("Over 104 reasoning problems")
+    assert "not told apart" in seen.sentences[-1]
+
+
+def the_copy_is_less_surprising_than_the_rewrite(seen):
+    assert "finds the wrong solution likelier: 0.23 nats per token for the right" in seen.summary
+
+
+STEPS = (
+    the_signs_stay_empty_after_the_error,
+    the_wrong_number_is_a_surprise,
+    the_signs_do_not_fill_in_stories,
+    the_copy_is_less_surprising_than_the_rewrite,
+)
+
+
+# ---------------------------------------------------------------------------- the explorer
+
+
+@pytest.fixture
+def two_items(monkeypatch):
+    monkeypatch.setattr(real_text, "real_text", real)
+
+
+def real():
+    """Two made-up items; the wrong solution has 9 in the place of 5."""
+    item = Item(kind="arithmetic", problem="Compute 2 + 3 + 1.", right=("5.\n", "6.\n"),
+                wrong=("9.\n", "10.\n"), error_line=0)  # fmt: skip
+
+    def read(first, surprise):
+        return Trajectory(
+            tokens=(first, ".\n", "1", ".\n"), nll=(surprise, 0.1, 0.2, 0.1),
+            onset_mass=(0.1, 0.0, 0.02, 0.0), entropy=(1.0, 0.5, 0.5, 0.1), lines=(0, 0, 1, 1),
+            first=(True, False, True, False), likeliest=("5", ".", "1", "."),
+        )  # fmt: skip
+
+    def end(mean):
+        return Estimate(mean=mean, low=mean - 0.01, high=mean + 0.02, n=2)
+
+    delays = {"right": {"-1": end(0.1), "0": end(0.05)}, "wrong": {"-1": end(0.1), "0": end(0.3)}}
+    kept = KeptItem(item=item, right=read("5", 0.5), wrong=read("9", 3.0))
+    return RealText(
+        params=RealTextParams(n_items=2, n_kept=2),
+        onset_words=("Wait",),
+        onset_by_delay={"all": delays, "arithmetic": delays, "reasoning": delays},
+        onset_difference={kind: end(0.25) for kind in ("all", "arithmetic", "reasoning")},
+        onset_per_token={"right": end(0.1), "wrong": end(0.1)},
+        largest_onset=0.3,
+        surprise={"right|plain": end(0.5), "right|refine": end(0.2), "wrong|plain": end(0.9),
+                  "wrong|refine": end(0.4)},
+        perplexity_gap={"right": end(0.4), "wrong": end(0.8)},
+        surprise_at_error={"right": end(1.0), "wrong": end(3.0)},
+        error_preferred=end(0.2),
+        kept=(kept, kept),
+    )  # fmt: skip
+
+
+def named(figure, name):
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def test_figures_draw_what_was_measured():
+    found = real()
+    figure = go.Figure(widget.along_figure(found.kept[0], "nll"))
+    assert list(named(figure, "wrong solution").y) == [3.0, 0.1, 0.2, 0.1]
+    shaded = next(shape for shape in figure.layout.shapes if shape.type == "rect")
+    assert (shaded.x0, shaded.x1) == (-0.5, 1.5)  # the line with the error
+    drawn = named(go.Figure(widget.delay_figure(found, "all")), "wrong solution")
+    assert list(drawn.y) == [0.1, 0.3]
+    np.testing.assert_allclose(drawn.error_y.array, 0.02)
+    prompts = named(go.Figure(widget.prompts_figure(found)), "right solution")
+    assert list(prompts.y) == [0.5, 0.2]
+
+
+@pytest.mark.usefixtures("two_items")
+def test_signs_are_to_scale_and_the_wrong_number_is_marked():
+    read = real_text.run(real_text.RealParams())
+    frames = Picture(read).timeline().frames
+    assert [frame.label for frame in frames] == ["problem", "line 1", "line 2", "means"]
+    assert wrong_places(read.kept) == (0,)
+    assert frames[0].scene["mass:1"].w == 0 and frames[0].scene["token:0"].fill == "page"
+    scene = frames[-1].scene
+    assert scene["mass:1"].w == pytest.approx(0.02 * SCALE)
+    assert scene["taught"].w == pytest.approx(0.3 * SCALE)
+    assert [scene[f"token:{at}"].fill for at in range(4)] == ["vermilion", *["page"] * 3]
+    assert scene["nats:0"].h == pytest.approx(3.0 * 2.4)
+    assert "3.0 nats" in frames[1].sentence and "2.00% on repair words" in frames[2].sentence
+
+
+def test_sentences_follow_the_kind_that_was_chosen():
+    for kind, n in (("all", "208"), ("arithmetic", "104"), ("reasoning", "104")):
+        read = real_text.run(real_text.RealParams(kind=kind))
+        which = "" if kind == "all" else f" {kind}"
+        assert means_sentence(read).startswith(f"Over {n}{which} problems the mass")
+        assert Picture(read).timeline().frames[-1].scene["means"].text == f"{n}{which} problems"
+
+
+@pytest.mark.usefixtures("two_items")
+def test_it_says_what_the_intervals_allow(monkeypatch):
+    explorer = widget.explorer()
+    assert "larger than on right solutions" in explorer.summary
+    assert "finds the right solution likelier" in explorer.summary
+    explorer.close()
+    flat = dataclasses.replace(
+        real(), onset_difference={"all": Estimate(mean=0.0, low=-0.1, high=0.1, n=2)}
+    )
+    monkeypatch.setattr(real_text, "real_text", lambda: flat)
+    assert "not told apart" in widget.explorer().summary
+
+
+@pytest.mark.usefixtures("two_items")
+def test_a_problem_that_was_not_kept_is_refused_in_words():
+    explorer = widget.explorer().set(item=9)
+    assert explorer.wait()
+    assert explorer.status["text"] == "Problem = 9 must lie in [1, 2]."
+    explorer.close()
+
+
+def test_every_kept_problem_is_read_to_its_end():
+    for item in range(1, 17):
+        read = real_text.run(real_text.RealParams(item=item))
+        frames = Picture(read).timeline().frames
+        for frame in frames:
+            tiles = [mark for mark in frame.scene.marks if mark.key.startswith("token:")]
+            assert max(tile.x + tile.w for tile in tiles) < 768  # where the means begin
+        assert frames[-1].readouts[0].value != "?"
+
+
+def test_the_prediction_is_answered_from_the_measurement():
+    right, words = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "neither more nor less" and "4.1%" in words

@@ -1,21 +1,31 @@
-"""Shipped weights load as they were saved; committed results show what the lesson says."""
+"""Shipped weights load as they were saved; committed results, and the explorer that shows them."""
 
 import dataclasses
 import importlib.util
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
 import msgspec
+import plotly.graph_objects as go
 import pytest
 import torch
 
 from intuitive.common import records
 from intuitive.trd import config
 from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
+from intuitive.trd.experiments import results
 from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
 from intuitive.trd.trained import load_shipped, save_shipped
+from intuitive.widgets.kit import percent
+from intuitive.widgets.trd import results as widget
+from intuitive.widgets.trd import results_figures as figures
+from intuitive.widgets.trd.results_figures import thousands
+from intuitive.widgets.trd.results_scene import Picture, apart, hundred
+from intuitive.widgets.trd.styles import METHOD_STYLES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -184,6 +194,11 @@ def test_slice_agrees_with_the_committed_run():
     assert script("trd_methods").compare_slice(RESULTS) == []
 
 
+@pytest.mark.slow
+def test_recorded_trainings_agree_with_one_trained_again():
+    assert script("trd_train").compare_slice(RESULTS) == []
+
+
 # ------------------------------------------------------------------------------------ real text
 
 
@@ -209,10 +224,242 @@ def test_real_text_slice_agrees(text):
     assert script("trd_real_text").compare_slice(RESULTS, n_items=1) == []
 
 
-def test_predictions_are_answered_from_the_committed_table():
-    from intuitive.widgets.trd import results, results_late
+# ------------------------------------------------------------------------- what the steps claim
 
-    right, words = results.PREDICT.answer()
-    assert results.PREDICT.choices[right] == "hardly any" and words.startswith("31%")
-    right, words = results_late.PREDICT.answer()
-    assert right == 1 and "58%, TRD to 95%" in words
+
+def _right_after_wait(seen):
+    """What the last frame's sentence says of the texts with WAIT."""
+    return seen.sentences[-1].partition(" say WAIT, and ")[2]
+
+
+def the_dose_turns_texts_green_and_wrong(seen):
+    assert seen.sentences[0].startswith("λ = 0. OPD forward: 97%")
+    assert seen.number("say WAIT") > 50 and seen.number("right") < 35
+    assert _right_after_wait(seen).startswith("none of those")
+
+
+def trd_hardly_says_wait_at_any_dose(seen):
+    assert seen.number("say WAIT") < 1 and seen.number("right") > 97
+
+
+def reverse_kl_does_not_listen_and_is_as_good(seen):
+    assert seen.number("say WAIT") < 1 and seen.number("right") > 97
+
+
+def fresh_rollouts_help_since_wait_vanishes(seen):
+    assert seen.number("right") > 94
+    assert seen.readouts["say WAIT"] == "0.8%"
+    assert _right_after_wait(seen) == "18% of those come out right."
+
+
+def trd_from_x_does_not_keep_the_order(seen):
+    assert seen.number("keep their order") == 2 and seen.number("right") == 98
+    assert round(100 * methods("small").row("trd").order_kept) == 79
+
+
+STEPS = (
+    the_dose_turns_texts_green_and_wrong,
+    trd_hardly_says_wait_at_any_dose,
+    reverse_kl_does_not_listen_and_is_as_good,
+    fresh_rollouts_help_since_wait_vanishes,
+    trd_from_x_does_not_keep_the_order,
+)
+
+
+def test_the_prediction_is_answered_from_the_dose():
+    right, words = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "clearly fewer"
+    assert "97% come out right; with λ = 0.8 it is 28%, and 64% say WAIT" in words
+
+
+# ------------------------------------------------------------------------- what the prose says
+
+FIGURE = re.compile(r"(?:over )?\d+(?:\.\d+)?%|\d+k")
+
+
+def prose(cell):
+    """A markdown cell of the lesson."""
+    lesson = json.loads((ROOT / "notebooks/07_trd.ipynb").read_text(encoding="utf-8"))
+    return "".join(next(c["source"] for c in lesson["cells"] if c["id"] == cell))
+
+
+def shares(row):
+    return percent(row.accuracy.estimate), percent(row.order_kept)
+
+
+def test_figures_of_section_4_are_those_of_the_table():
+    found, text = methods("small"), prose("trd-15")
+    dose = {row.repair: row for row in found.dose if row.name == "opd_forward"}
+    fresh = found.row("opd_forward", rounds=8)
+    rows = {name: found.row(name) for name in (
+        "opd_forward", "opd_reverse", "sft_teacher", "sft_refined", "trd", "trd_from_x",
+        "trd_reverse", "opd_reverse_topk", "opd_reverse_topk_tail")}  # fmt: skip
+    kept = {name: row.order_kept for name, row in rows.items()}
+    (reverse, _), (trd, order) = shares(rows["opd_reverse"]), shares(rows["trd"])
+    clip = found.row("opd_forward_clip").accuracy
+    for phrase in (
+        f"gets {percent(dose[0.0].accuracy.estimate)} right; with $\\lambda = 0.8$ it gets "
+        f"{percent(dose[0.8].accuracy.estimate)}, and {percent(dose[0.8].wait)} say WAIT",
+        f"{reverse} and {trd} right with the program",
+        f"comes to {percent(fresh.accuracy.estimate)}",
+        f"{percent(fresh.wait, 1)} still say it, and of those "
+        f"{percent(fresh.correct_after_wait)} come out right",
+        f"in {order} of the texts, SFT on $y_r$ in {percent(kept['sft_refined'])}",
+        f"in 1 to {percent(max(kept[n] for n in ('opd_forward', 'opd_reverse', 'sft_teacher')))}",
+        f"keeps it in {percent(kept['trd_from_x'])}",
+        f"in {percent(kept['trd_reverse'])}: that is a collapse, with "
+        f"{rows['trd_reverse'].distinct_orders:.1f} different",
+        f"where TRD has {rows['trd'].distinct_orders:.1f}",
+        f"from {percent(clip.low)} to {percent(clip.high)}",
+        f"falls to {shares(rows['opd_reverse_topk'])[0]} with",
+        f"back to {shares(rows['opd_reverse_topk_tail'])[0]}",
+    ):
+        assert phrase in text, phrase
+        text = text.replace(phrase, "", 1)
+    learned = [found.row(name, teacher="learned") for name in ("opd_reverse", "trd")]
+    assert {shares(row)[0] for row in learned} == {"over 99%"}
+    assert FIGURE.findall(text) == ["over 99%"]
+
+
+def test_figures_of_section_5_are_those_of_the_table():
+    late, text = methods("late"), prose("trd-late-2")
+
+    def right(name, **how):
+        return percent(late.row(name, **how).accuracy.estimate)
+
+    first = percent(sum(late.first_accuracy) / len(late.first_accuracy))
+    tokens = {name: thousands(late.row(name, rounds=8)) for name in ("opsd_reverse", "trd")}
+    for phrase in (
+        f"reverse KL ends at {right('opd_reverse')} right",
+        f"ends at {right('opd_forward')}, *below* the first students' {first}",
+        f"TRD comes to {right('trd')}",
+        f"offers the guess again: {right('trd_from_x')}",
+        f"in the teacher's context: {right('opsd_reverse')}",
+        f"asks for no scores: {right('sft_refined')}",
+        f"({percent(late.row('opsd_reverse').order_kept)} against TRD's "
+        f"{percent(late.row('trd').order_kept)})",
+        f"TRD *falls* from {right('trd')} to {right('trd', rounds=8)}",
+        f"*rises* from {right('opsd_reverse')} to {right('opsd_reverse', rounds=8)}",
+        f"{tokens['opsd_reverse']} against {tokens['trd']}",
+        f"({late.row('opsd_reverse', rounds=8).distinct_orders:.1f} per problem)",
+        f"it goes from {right('trd', teacher='learned')} to "
+        f"{right('trd', teacher='learned', rounds=8)}",
+    ):
+        assert phrase in text, phrase
+        text = text.replace(phrase, "", 1)
+    assert FIGURE.findall(text) == []
+    low, high = (late.row("trd", rounds=rounds).accuracy for rounds in (8, 1))
+    assert low.high < high.low  # TRD falls by more than its intervals
+
+
+def test_figures_of_the_real_model_are_those_measured(text):
+    said = prose("trd-31")
+    copied, mended = (text.surprise[f"{name}|refine"].mean for name in ("wrong", "right"))
+    assert f"never above {percent(text.largest_onset, 1)}" in said
+    assert f"{copied:.2f} nats per token against {mended:.2f}" in said
+    assert f"{text.params.n_items} problems" in prose("trd-29")
+    assert text.onset_difference["all"].low < 0 < text.onset_difference["all"].high
+
+
+# ---------------------------------------------------------------------------- what is looked up
+
+
+def looked(**changed):
+    return results.run(results.ResultParams(**changed))
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_one_row_is_looked_up_with_its_doses(measured):
+    found = looked(method="trd")
+    assert found.row == measured.row("trd")
+    assert [row.repair for row in found.doses] == [0.0, 0.3, 0.6]
+    assert looked(method="trd", rounds=8).doses == looked(method="sft_refined").doses == ()
+    assert {row.name for row in found.beside} == set(results.BESIDE)
+    other = looked(method="opd_forward_clip").beside
+    assert {row.name for row in other} == {*results.BESIDE, "opd_forward_clip"}
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_what_was_not_measured_is_refused_with_what_was():
+    explorer = widget.explorer().set(method="trd_corrupted_30", teacher="learned")
+    assert explorer.wait() and explorer.status["state"] == "error"
+    assert "was not measured with" in explorer.status["text"]
+    assert "Take one of these" in explorer.status["text"]
+    explorer.close()
+
+
+# ------------------------------------------------------------------------------ what is drawn
+
+
+def test_a_hundred_squares_are_the_shares_of_the_row():
+    forward = methods("small").row("opd_forward")
+    assert hundred(forward) == (0, 31, 7, 62)
+    for row in methods("late").rows:
+        counts = hundred(row)
+        assert sum(counts) == 100 and min(counts) >= 0
+        assert abs(counts[0] + counts[3] - 100 * row.accuracy.estimate) <= 1
+
+
+def test_the_dose_grows_over_the_frames_and_squares_keep_their_keys():
+    picture = Picture(results.run(results.ResultParams()))
+    frames = picture.timeline().frames
+    assert [frame.label for frame in frames] == [
+        f"λ = {repair}" for repair in ("0", "0.15", "0.3", "0.45", "0.6", "0.8")
+    ]
+    for frame in frames:
+        keys = {mark.key for mark in frame.scene.marks}
+        assert {f"text:{i}" for i in range(100)} <= keys
+    green = [sum(m.fill == "green" and m.key.startswith("text:") for m in frame.scene.marks)
+             for frame in frames]  # fmt: skip
+    assert green == sorted(green) and green[0] == 0 and green[-1] == 64
+    assert "OPD forward 97%" in {getattr(m, "text", "") for m in frames[0].scene.marks}
+    first = {getattr(mark, "text", "") for mark in frames[0].scene.marks}
+    assert not any("28%" in text for text in first)  # the poster does not tell the end
+
+
+def test_labels_do_not_lie_on_each_other():
+    placed = apart([10.0, 11.0, 12.0, 80.0], 15, 10, 100)
+    gaps = [late - early for early, late in itertools.pairwise(placed)]
+    assert placed[0] >= 10 and min(gaps) > 14 and placed[3] == pytest.approx(80, abs=1)
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_tabs_draw_one_claim_each(measured):
+    found = looked(method="trd")
+    (bars,) = go.Figure(figures.order_figure(found)).data
+    at = [METHOD_STYLES[row.name].name for row in found.beside if row.rounds == 1][::-1]
+    assert bars.x[at.index("TRD")] == measured.row("trd").order_kept
+    lines = [t for t in go.Figure(figures.fresh_figure(found)).data if t.name == "TRD"]
+    assert list(lines[0].y) == [
+        measured.row("trd", rounds=rounds).accuracy.estimate for rounds in (1, 8)
+    ]
+    cost = next(t for t in go.Figure(figures.cost_figure(found)).data if t.name == "TRD")
+    assert list(cost.x) == [9000.0, 9000.0]
+    (table,) = go.Figure(figures.transitions_figure(measured.rewrites[0])).data
+    assert [list(line) for line in table.z] == [[0.25, 0.4], [0.01, 0.25]]
+
+
+def test_values_hold_the_full_table():
+    explorer = widget.explorer()
+    found = methods("small")
+    assert len(explorer.view.table.rows) == len(found.rows) + len(found.ablations)
+    in_sight = [plot.name for plot in explorer.declaration.plots if not plot.tab]
+    assert in_sight == [] and explorer.declaration.tabs[0] == "Order"
+    explorer.close()
+
+
+def test_one_order_only_is_called_a_collapse():
+    drawn = figures.order_figure(results.run(results.ResultParams(method="trd_reverse")))
+    (bars,) = go.Figure(drawn).data
+    assert sum("collapse" in text for text in bars.text) == 2  # TRD and OPSD by reverse KL
+
+
+def test_missing_results_are_told_with_the_command_that_makes_them(monkeypatch):
+    def missing(setting):
+        raise FileNotFoundError("trd_methods_small.json")
+
+    monkeypatch.setattr(results, "methods", missing)
+    explorer = widget.explorer()
+    assert explorer.status["state"] == "error"
+    assert explorer.status["text"].endswith("run `python benchmarks/trd_methods.py`.")
+    explorer.close()

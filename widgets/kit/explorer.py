@@ -352,13 +352,14 @@ class Explorer(anywidget.AnyWidget):
         def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
             nonlocal said, shown
             now = time.perf_counter()
-            if so_far is not None and now - shown >= STREAM_EVERY and not stale():
-                self._show_so_far(so_far, stale)
-                shown = now = time.perf_counter()
-            if now - said >= PROGRESS_EVERY and not stale():
+            draws = so_far is not None and now - shown >= STREAM_EVERY
+            if (draws or now - said >= PROGRESS_EVERY) and not stale():
                 said = now
                 announce.cancel()
                 self._say("computing", sentence, values, fraction=min(max(fraction, 0.0), 1.0))
+            if draws and not stale():
+                self._show_so_far(so_far, stale)
+                shown = time.perf_counter()
 
         def speak() -> None:
             with self._lock:

@@ -128,9 +128,9 @@ def map_figure(result: SelectionResult) -> theme.Figure:
             columns["annotations"].append(
                 {
                     "text": RIDDLE,
-                    "x": (riddle[0] + riddle[-1]) / 2,
+                    "x": riddle[0] - 0.5,
                     "xref": axis,
-                    "xanchor": "center",
+                    "xanchor": "left",
                     "y": riddle[0] * result.params.block_size,
                     "yref": "y",
                     "yanchor": "bottom",

@@ -51,7 +51,7 @@ class Picture:
         must: set[int] = set(self.riddle_blocks)
         for each in self.results:
             say = Account(each)
-            must |= {each.local_block, *say.read, *say.most_missed[:1]}
+            must |= {each.local_block, *say.read, *say.missed[:1]}
         beside: set[int] = set()
         if result.params.n_selected <= FEW:
             for name in BESIDE:
@@ -81,7 +81,7 @@ class Picture:
         ends = [Account(each).ends for each in self.results]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
-    def lane(self, score: float) -> float:
+    def lane(self, score: int | float) -> float:
         low, high = self.scale
         share = (score - low) / max(high - low, 1e-9)
         return strip.LANE + (strip.LANE_END - strip.LANE) * min(max(share, 0), 1)
@@ -224,11 +224,11 @@ class Picture:
             own = {"link": f"b:{block}", "words": "" if self.moves else say.block(block)}
             if risen:
                 place = {"x": strip.LANE, "y": y, "x2": value, "y2": y}
-                look = {"stroke": "vermilion", "width": 1.6, "layer": strip.FRONT}
+                look = {"stroke": "vermilion", "width": 1.6, "layer": strip.VEIL}
                 marks.append(Line(key=f"stem:{block}", **place, **look, **strong, **own))
                 at = (value, y)
             elif best is not None:
-                tall = self.strip.tall(say.token_scores[best.token], low, high)
+                tall = self.strip.tall(float(say.token_scores[best.token]), low, high)
                 at = (best.x + best.w / 2, row.y + strip.PITCH - 1 - tall)
             else:
                 at = (strip.LEFT, y)
@@ -260,7 +260,7 @@ class Picture:
         return marks
 
     @staticmethod
-    def _tick(key: str, x: float, text: str, colour: str = "faint") -> Words:
+    def _tick(key: str, x: int | float, text: str, colour: str = "faint") -> Words:
         place = {"x": x, "y": HEIGHT - 2.5, "anchor": "middle", "size": 7.4}
         bold = colour != "faint"
         return Words(key=key, text=text, fill=colour, bold=bold, layer=strip.FRONT, **place)

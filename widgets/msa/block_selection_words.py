@@ -8,7 +8,8 @@ import numpy as np
 
 from intuitive.msa.experiments.block_selection import SelectionResult
 
-from ..kit import Arithmetic, Readout, fixed, percent
+from ..kit import Arithmetic, Readout, fixed, number, percent
+from ..kit.numbers import MINUS
 from .strip import LEAST, LEAST_MISSED, quoted, share_text
 
 MEANS = ("main_mean", "block_mean_keys")  # selectors that average a block
@@ -18,6 +19,21 @@ ORDINALS = {1: "st", 2: "nd", 3: "rd"}
 
 def ordinal(n: int) -> str:
     return f"{n}{'th' if n % 100 in (11, 12, 13) else ORDINALS.get(n % 10, 'th')}"
+
+
+TEX_TEXT = str.maketrans(
+    {"\\": "∖", "^": "ˆ", "~": "∼"} | {c: rf"\{c}" for c in "%#&_$"} | {c: rf"\{c}" for c in "{}"}
+)
+
+
+def as_text(words: str) -> str:
+    """Words inside TeX."""
+    return rf"\text{{{words.translate(TEX_TEXT)}}}"
+
+
+def as_number(text: str) -> str:
+    """A written number inside TeX."""
+    return text.replace(MINUS, "-").replace("%", r"\%")
 
 
 class Account:
@@ -68,10 +84,6 @@ class Account:
         mass = self.result.block_mass[self.group]
         order = np.argsort(-mass, kind="stable").tolist()
         return [block for block in order if block not in self.read and mass[block] >= LEAST_MISSED]
-
-    @property
-    def most_missed(self) -> list[int]:
-        return self.missed
 
     @cached_property
     def banded(self) -> list[int]:
@@ -139,9 +151,9 @@ class Account:
             return "mean score →"
         return "its attention →" if self.selector in SHARES else "best score →"
 
-    def written(self, value: float) -> str:
+    def written(self, value: int | float) -> str:
         """A score as the selector's kind is written."""
-        return percent(value) if self.selector in SHARES else fixed(value, 1)
+        return f"{fixed(100 * value, 1)}%" if self.selector in SHARES else fixed(value, 1)
 
     def name(self, block: int) -> str:
         extra = [
@@ -279,30 +291,35 @@ class Account:
         return lines
 
     def _block_line(self, block: int) -> Arithmetic:
-        inside = self.inside(block)
-        end = f"→ {self.fate(block)}, holds {percent(self.mass(block), 1)}"
+        """From the scores in a block to its value, its place and what it holds."""
+        inside, value = self.inside(block), self.written(self.value(block))
+        end = f"{self.fate(block)}, holds {percent(self.mass(block), 1)}"
         if not self.scores:
-            return Arithmetic(text=f"{self.name(block)}: no score is asked for {end}")
-        by = sorted(inside, key=lambda token: -self.token_scores[token])[:3]
-        some = [
-            f"{self.written(float(self.token_scores[t]))} {quoted(self.result.tokens[t])}"
-            for t in by
+            text = f"{self.name(block)}: no score is asked for → {end}"
+            return Arithmetic(text=text, tex=as_text(text))
+        best = sorted(inside, key=lambda token: -self.token_scores[token])[:3]
+        numbers = [self.written(float(self.token_scores[token])) for token in best]
+        names = [quoted(self.result.tokens[token]) for token in best]
+        more = len(inside) > len(best)
+        told = ", ".join(map(" ".join, zip(numbers, names, strict=True))) + ", …" * more
+        parts = [
+            rf"{as_number(n)}\,{as_text(name)}" for n, name in zip(numbers, names, strict=True)
         ]
-        dots = ", …" if len(inside) > len(by) else ""
-        value = self.written(self.value(block))
-        numbers = [self.written(float(self.token_scores[t])).replace("%", r"\%") for t in by]
-        filled = ", ".join(numbers) + (r", \ldots" if dots else "")
         if self.selector in MEANS:
-            text = f"mean of {len(inside)} scores ({', '.join(some)}{dots}) = {value}"
-            tex = rf"\frac{{1}}{{{len(inside)}}}\left({' + '.join(numbers)} + \cdots\right)"
+            text = f"mean of {len(inside)} scores ({told}) = {value}"
+            added = " + ".join(parts) + r" + \cdots" * more
+            tex = rf"\tfrac{{1}}{{{len(inside)}}}\left({added}\right)"
         elif self.selector in SHARES:
-            text = f"sum({', '.join(some)}{dots}) = {value}"
-            tex = rf"{' + '.join(numbers)}" + (r" + \cdots" if dots else "")
+            text = f"sum({told}) = {value}"
+            tex = " + ".join(parts) + r" + \cdots" * more
         else:
-            text = f"max({', '.join(some)}{dots}) = {value}"
-            tex = rf"\max({filled})"
-        tex = rf"M_{{{block}}} = {tex} = {value}".replace("%", r"\%").replace(r"\\%", r"\%")
-        return Arithmetic(text=f"{self.name(block)}: {text} {end}", tex=tex.replace("−", "-"))
+            text = f"max({told}) = {value}"
+            listed = ", ".join(parts) + r", \ldots" * more
+            tex = rf"\max({listed})"
+        return Arithmetic(
+            text=f"{self.name(block)}: {text} → {end}",
+            tex=rf"M_{{{block}}} = {tex} = {as_number(value)} \;\to\; {as_text(end)}",
+        )
 
     def _token_line(self, token: int) -> Arithmetic:
         """A token's score and share, head by head."""
@@ -310,13 +327,14 @@ class Account:
         shares = self.result.head_mass[self.group, :, token].tolist()
         heads = ", ".join(fixed(score, 1) for score in scores)
         told = ", ".join(percent(share) for share in shares)
-        mean = percent(float(self.token_mass[token]), 1)
+        mean = f"{number(100 * float(self.token_mass[token]))}%"
         name = quoted(self.result.tokens[token])
         text = (
             f"{name}: the group's {len(scores)} heads score it {heads} and give it {told} of "
             f"their attention: {mean} on average"
         )
-        added = " + ".join(fixed(share, 2) for share in shares)
-        share = fixed(float(self.token_mass[token]), 3)
-        tex = rf"\tfrac{{1}}{{{len(shares)}}}({added}) = {share}"
-        return Arithmetic(text=text, tex=tex)
+        added = " + ".join(rf"{number(100 * share)}\%" for share in shares)
+        tex = (
+            rf"{as_text(f'{name}: scores {heads}, shares')}\;\tfrac{{1}}{{{len(shares)}}}({added})"
+        )
+        return Arithmetic(text=text, tex=rf"{tex} = {as_number(mean)}")

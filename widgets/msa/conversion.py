@@ -1,38 +1,49 @@
 """A dense model made sparse: what each selector costs, from the committed run on a GPU."""
 
 import dataclasses
-import math
+from functools import partial
 from typing import Any
 
 from intuitive.msa.experiments.conversion import (
-    PERPLEXITIES,
+    READERS,
     ConversionParams,
     ConversionResult,
     run,
 )
 
 from .. import theme
-from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed, number
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Readout,
+    Step,
+    Table,
+    View,
+    fixed,
+    number,
+)
 from . import styles
+from .conversion_scene import Picture, value_text
 
-STYLES = {  # one selector, one colour, one dash, one marker
-    "oracle": (theme.GREY, "solid", "circle"),
-    "trained_index": (theme.BLUE, "solid", "square"),
-    "main_max": (theme.GREEN, "dash", "diamond"),
-    "main_mean": (theme.PURPLE, "dashdot", "cross"),
-    "block_mean_keys": ("#8A5A78", "dot", "x"),
-    "window_sink": (theme.VERMILION, "dash", "triangle-up"),
+STYLES = {  # of the selectors drawn by layer: colour and dash
+    "oracle": (theme.GREY, "solid"),
+    "trained_index": (theme.BLUE, "solid"),
+    "main_max": (theme.VERMILION, "dash"),
+    "window_sink": (theme.GREEN, "dash"),
 }
 MEASURE_NAMES = {
     "perplexity": "perplexity, all texts",
     "perplexity_prose": "perplexity, prose",
     "perplexity_code": "perplexity, code",
-    "returning_passage": "perplexity of a passage read before",
+    "returning_passage": "perplexity, returning passage",
     "mass_captured": "attention mass captured",
     "block_recall": "block recall",
     "group_overlap": "blocks shared between groups",
 }
-MAPPED = ("oracle", "trained_index", "main_max", "window_sink")  # drawn by layer
 LEVEL = 0.03  # relative; perplexities closer than this count as the same
 
 
@@ -60,65 +71,10 @@ PREDICT = Predict(
 )
 
 
-def curves_figure(found: ConversionResult) -> theme.Figure:
-    """One measure against the blocks read, for every selector."""
-    perplexity = found.params.measure in PERPLEXITIES
-    traces, budgets = [], sorted({p.n_selected for curve in found.curves.values() for p in curve})
-    for name, points in found.curves.items():
-        colour, dash, symbol = STYLES[name]
-        means = [point.mean for point in points]
-        spread = any(len(point.by_seed) > 1 for point in points)
-        traces.append(
-            {
-                "type": "scatter",
-                "x": [point.n_selected for point in points],
-                "y": means,
-                "mode": "lines+markers",
-                "name": styles.SELECTOR_NAMES[name],
-                "line": {"color": colour, "dash": dash, "width": 2},
-                "marker": {"symbol": symbol, "size": 8},
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [max(point.by_seed) - point.mean for point in points],
-                    "arrayminus": [point.mean - min(point.by_seed) for point in points],
-                    "visible": spread,
-                },
-            }
-        )
-    values = [point.mean for curve in found.curves.values() for point in curve]
-    shapes = [theme.line(x=found.params.n_selected, colour=theme.PURPLE)]
-    if perplexity:
-        low = found.dense if found.dense is not None else min(values)
-        limits = (math.log10(low) - 0.03, math.log10(max(values)) + 0.05)
-        shapes.append(theme.line(y=low, colour=theme.GREY, dash="solid"))
-    else:
-        limits = (0.0, 1.05)
-    return theme.figure(
-        traces,
-        xaxis={
-            "type": "log",
-            "title": {"text": f"blocks of {found.block_size} tokens that may be read, k"},
-            "tickvals": budgets,
-            "range": (math.log10(budgets[0]) - 0.1, math.log10(budgets[-1]) + 0.1),
-        },
-        yaxis={
-            "type": "log" if perplexity else "linear",
-            "title": {"text": MEASURE_NAMES[found.params.measure]},
-            "range": limits,
-            **({"dtick": "D2"} if perplexity else {}),
-        },
-        showlegend=True,
-        margin={"t": 76},
-        shapes=shapes,
-    )
-
-
 def layers_figure(found: ConversionResult) -> theme.Figure:
     """Attention mass captured in every layer at the chosen budget."""
     traces = []
-    for name in MAPPED:
-        colour, dash, _ = STYLES[name]
+    for name, (colour, dash) in STYLES.items():
         mass = found.mass_by_layer[name]
         traces.append(
             {
@@ -133,7 +89,7 @@ def layers_figure(found: ConversionResult) -> theme.Figure:
     return theme.figure(
         traces,
         x="layer",
-        y=f"mass captured, k = {found.params.n_selected}",
+        y=f"mass, k = {found.params.n_selected}, {found.mass_context:,} tokens",
         x_range=(0, len(found.mass_by_layer["oracle"]) - 1),
         y_range=(0.0, 1.02),
         showlegend=True,
@@ -179,7 +135,7 @@ def present(found: ConversionResult) -> View:
     dense = "" if found.dense is None else f"; dense {number(found.dense)}"
     told = ", ".join(
         f"{styles.SELECTOR_NAMES[selector]} {number(chosen[selector].mean)}"
-        for selector in ("oracle", "trained_index", "window_sink")
+        for selector in ("trained_index", "window_sink", "main_max", "oracle")
         if selector in chosen
     )
     summary = (
@@ -189,19 +145,23 @@ def present(found: ConversionResult) -> View:
         else f"At {params.context:,} tokens {name} was measured at k = "
         f"{', '.join(map(str, budgets))}, not at {params.n_selected}."
     )
-    readouts = [] if found.dense is None else [Readout("dense model", number(found.dense))]
-    readouts += [
-        Readout(styles.SELECTOR_NAMES[selector], number(chosen[selector].mean))
-        for selector in ("trained_index", "window_sink", "oracle")
+    readouts = [
+        Readout(
+            styles.SELECTOR_NAMES[selector],
+            value_text(chosen[selector].mean, params.measure),
+            link=selector,
+        )
+        for selector in ("trained_index", "window_sink", "main_max")
         if selector in chosen
     ]
+    picture = Picture(found, name)
     return View(
         summary=summary,
-        figures={
-            "curves": curves_figure(found),
-            "layers": layers_figure(found),
-        },
-        readouts=tuple(readouts[:3]),
+        scene=picture.scene(),
+        arithmetic=picture.arithmetic(),
+        figures={"layers": partial(layers_figure, found)},
+        readouts=tuple(readouts),
+        values={"context": params.context},
         table=Table((name, *(f"k = {budget}" for budget in budgets)), tuple(rows)),
         code=(
             "from intuitive.msa.experiments.conversion import ConversionParams, run\n\n"
@@ -221,7 +181,12 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     controls = (
         Choice(name="measure", label="Measure", options=MEASURE_NAMES),
         Range(name="n_selected", label="Blocks read, k", values=(2, 4, 8, 16)),
-        Range(name="context", label="Context", values=(2048, 4096, 8192), unit="tokens"),
+        Choice(
+            name="selector",
+            label="Look at",
+            options={name: styles.SELECTOR_NAMES[name] for name in READERS},
+        ),
+        Range(name="context", label="Context", values=(2048, 4096, 8192), unit="tokens", more=True),
     )
     return Explorer(
         name="msa_conversion",
@@ -230,23 +195,42 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         compute=run,
         present=present,
         controls=controls,
-        plots=(
-            Plot(
-                name="curves",
-                label="The measure against the blocks read, for every selector",
-                caption="Held-out prose and code. The grey level is the dense model; bars at the "
-                "trained index span its three seeds.",
-                span=7,
-                height=360,
+        hero=Hero(label="The text as blocks, and what each selector costs against the blocks read"),
+        steps=(
+            Step(
+                title="Ordinary text",
+                text="Held-out prose and code, 8 of 64 blocks read. Compare the blue curve, our "
+                "index, with the green one, a window.",
             ),
+            Step(
+                title="Attention captured",
+                text="The same selections, counted in the dense model's attention: here the blue "
+                "curve lies above the green one at every k.",
+                sets={"measure": "mass_captured"},
+            ),
+            Step(
+                title="A passage returns",
+                text="512 tokens from the second quarter come back at the end. One has only to "
+                "look where they stood: who does?",
+                sets={"measure": "returning_passage", "selector": "main_max"},
+            ),
+            Step(
+                title="Two blocks only",
+                text="The oracle knows the true attention, and at 2 blocks it still falls behind "
+                "the main scores' max: most mass is not the best next word.",
+                sets={"measure": "returning_passage", "n_selected": 2, "selector": "oracle"},
+            ),
+        ),
+        plots=(
             Plot(
                 name="layers",
                 label="Attention mass captured in every layer at the chosen k",
-                caption="Of the dense model's own attention.",
-                span=5,
-                height=360,
+                caption="Of the dense model's own attention; the index of the first seed.",
+                tab="Layers",
+                height=320,
             ),
         ),
         predict=predict,
+        poster={"measure": "mass_captured"},
         defaults={**dataclasses.asdict(ConversionParams()), **values},
     )

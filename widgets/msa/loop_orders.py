@@ -1,155 +1,18 @@
-"""Loop orders: a scrubber over three orders of the same work, with a counter of bytes."""
+"""Loop orders: three orders of the same work, played step by step, with a counter of bytes."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, run
 
-from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, LoopTrace, run
+from ..kit import Choice, Explorer, Hero, Predict, Range, Step, Table, Timeline, View, fixed
+from .loop_orders_scene import ORDER_NAMES, Picture
 
-from .. import theme
-from ..kit import Choice, Explorer, Plot, Predict, Range, Readout, Table, View, fixed
-
-ORDER_NAMES = {
-    "query_outer": "query-outer",
-    "union_tile": "union tile",
-    "kv_outer": "KV-outer",
-}
-WAITING, DONE, NOW, WASTED = "rgba(150,150,150,0.35)", theme.BLUE, theme.VERMILION, theme.PURPLE
-KINDS = ("rgba(0,0,0,0)", WAITING, DONE, NOW, WASTED)  # of a (query, block) pair, by number
 SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from query to query
 
 
-def pair_kinds(result: LoopResult, trace: LoopTrace, step: int) -> np.ndarray:
-    """Number in KINDS of every (query, block) pair after `step`: [n, n_blk] uint8."""
-    kinds = np.where(result.chosen, 1, 0)
-    kinds = np.where(result.chosen & (trace.step_of >= 0) & (trace.step_of < step), 2, kinds)
-    kinds = np.where(trace.masked & (trace.step_of < step), 4, kinds)
-    return np.where(trace.step_of == step, 3, kinds).astype(np.uint8)
-
-
-def pairs_figure(result: LoopResult, step: int) -> theme.Figure:
-    """Which pairs of query and block are done, in work, waiting, or computed in vain."""
-    trace = result.traces[result.params.order]
-    edges = np.linspace(0, 1, len(KINDS) + 1)
-    scale = [
-        stop
-        for kind, colour in enumerate(KINDS)
-        for stop in ([edges[kind], colour], [edges[kind + 1], colour])
-    ]
-    traces = [
-        {
-            "type": "heatmap",
-            "z": pair_kinds(result, trace, step),
-            "zmin": -0.5,
-            "zmax": len(KINDS) - 0.5,
-            "colorscale": scale,
-            "showscale": False,
-            "xgap": 1,
-            "ygap": 1,
-            "hovertemplate": "query %{y}, block %{x}<extra></extra>",
-        }
-    ]
-    n, n_blk = result.chosen.shape
-    return theme.figure(
-        traces,
-        x="key block",
-        y="query",
-        x_range=(-0.5, n_blk - 0.5),
-        y_range=(n - 0.5, -0.5),
-        xaxis={"showgrid": False},
-        yaxis={"showgrid": False},
-    )
-
-
-def traffic_figure(result: LoopResult, share: int | float) -> theme.Figure:
-    """Bytes moved by each order at the same share of its steps, and in the end."""
-    names = list(result.traces)[::-1]
-    labels = [
-        f"<b>{ORDER_NAMES[name]}</b>" if name == result.params.order else ORDER_NAMES[name]
-        for name in names
-    ]
-    parts = (
-        ("keys and values", "key_value_bytes", theme.BLUE, ""),
-        ("queries and outputs", "query_bytes", theme.GREEN, "/"),
-        ("partial outputs", "partial_bytes", "#8A5A78", "x"),
-    )
-    traces = []
-    for legend, field, colour, pattern in parts:
-        moved = [
-            getattr(result.traces[name], field)[round(share * (result.traces[name].n_steps - 1))]
-            for name in names
-        ]
-        traces.append(
-            {
-                "type": "bar",
-                "x": [float(value) / 2**20 for value in moved],
-                "y": labels,
-                "orientation": "h",
-                "name": legend,
-                "marker": {
-                    "color": colour,
-                    "pattern": {
-                        "shape": pattern,
-                        "size": 7,
-                        "fillmode": "overlay",
-                        "solidity": 0.15,
-                    },
-                },
-            }
-        )
-    ends = [result.traces[name].total_bytes / 2**20 for name in names]
-    traces.append(
-        {
-            "type": "scatter",
-            "x": ends,
-            "y": labels,
-            "mode": "markers",
-            "name": "in the end",
-            "marker": {"symbol": "line-ns-open", "size": 22, "color": theme.VERMILION},
-        }
-    )
-    return theme.figure(
-        traces,
-        x="MiB moved, one group",
-        x_range=(0, 1.05 * max(ends)),
-        barmode="stack",
-        showlegend=True,
-        legend={"traceorder": "normal"},
-        margin={"l": 104, "t": 76},
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scrubbed:
-    """Loop settings, and how far the work has come, in percent of its steps."""
-
-    params: LoopParams
-    percent: int
-
-    @classmethod
-    def of(cls, *, percent: int, **settings: Any) -> "Scrubbed":
-        return cls(params=LoopParams(**settings), percent=percent)
-
-    @property
-    def share(self) -> float:
-        return self.percent / 100
-
-
-def trace(scrubbed: Scrubbed, *, stale: Any, progress: Any) -> tuple[Scrubbed, LoopResult]:
-    """The three orders, whatever the progress: that only says how far to look."""
-    return scrubbed, run(scrubbed.params, stale=stale, progress=progress)
-
-
-def present(traced: tuple[Scrubbed, LoopResult]) -> View:
-    scrubbed, result = traced
-    order = scrubbed.params.order
-    now = result.traces[order]
-    step = round(scrubbed.share * (now.n_steps - 1))
-    moved = int(now.key_value_bytes[step] + now.query_bytes[step] + now.partial_bytes[step])
-    wasted = int((now.masked & (now.step_of <= step)).sum())
-    name = ORDER_NAMES[order]
+def present(result: LoopResult) -> View:
+    picture, now = Picture(result), result.traces[result.params.order]
     least = min(result.traces.values(), key=lambda one: one.total_bytes)
     pair_flops = 4 * result.config.group_size * result.config.block_size * result.config.d_head
     rows = tuple(
@@ -167,27 +30,15 @@ def present(traced: tuple[Scrubbed, LoopResult]) -> View:
         )
         for one in result.traces.values()
     )
-    distinct = np.mean(
-        [
-            result.chosen[first : first + scrubbed.params.tile].any(0).sum()
-            for first in range(0, len(result.chosen), scrubbed.params.tile)
-        ]
-    )
     return View(
         summary=(
-            f"{name}, step {step + 1} of {now.n_steps}: {fixed(moved / 2**20)} of "
-            f"{fixed(now.total_bytes / 2**20)} MiB moved; {ORDER_NAMES[least.order]} needs "
-            f"least in the end, {fixed(least.total_bytes / 2**20)} MiB."
+            f"{ORDER_NAMES[now.order]} moves {fixed(now.total_bytes / 2**20)} MiB in "
+            f"{now.n_steps} steps; {ORDER_NAMES[least.order]} needs least, "
+            f"{fixed(least.total_bytes / 2**20)} MiB."
         ),
-        figures={
-            "pairs": pairs_figure(result, step),
-            "traffic": traffic_figure(result, scrubbed.share),
-        },
-        readouts=(
-            Readout("moved so far", f"{fixed(moved / 2**20)} MiB"),
-            Readout("computed in vain", f"{wasted}"),
-            Readout("distinct blocks of a tile", fixed(distinct, 1)),
-        ),
+        timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
+        arithmetic=picture.arithmetic(),
+        readouts=picture.readouts(0),
         table=Table(
             (
                 "order",
@@ -204,14 +55,14 @@ def present(traced: tuple[Scrubbed, LoopResult]) -> View:
         ),
         code=(
             "from intuitive.msa.experiments.loop_orders import LoopParams, run\n\n"
-            f'result = run(LoopParams.from_text(\n    "{scrubbed.params.to_text()}"\n))\n'
+            f'result = run(LoopParams.from_text(\n    "{result.params.to_text()}"\n))\n'
             "{name: trace.total_bytes for name, trace in result.traces.items()}"
         ),
     )
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """Query-outer, union-tile and KV-outer, step by step, with a counter of bytes.
+    """Query-outer, union-tile and KV-outer, step by step, with the bytes that they move.
 
     Args:
         predict: a question asked before the sliders unlock.
@@ -222,7 +73,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         del first[standing]
     controls = (
         Choice(name="order", label="Loop order", options=ORDER_NAMES),
-        Range(name="percent", label="Progress", min=0, max=100, unit="%"),
         Range(
             name="drift",
             label="Neighbours differ",
@@ -235,29 +85,49 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
     return Explorer(
         name="msa_loop_orders",
-        title="Loop orders",
-        params=Scrubbed.of,
-        compute=trace,
+        title="The same work, three orders of its loops",
+        params=LoopParams,
+        compute=run,
         present=present,
         controls=controls,
-        plots=(
-            Plot(
-                name="pairs",
-                label="Pairs of query and block: done, in work, waiting",
-                caption="Grey pairs wait, orange ones are in work, blue ones are done; purple ones "
-                "were computed for the tile's sake and thrown away.",
-                span=7,
-                height=330,
+        hero=Hero(
+            label="Pairs of query and block in the order of the loops, and the bytes they move"
+        ),
+        steps=(
+            Step(
+                title="Query by query",
+                text="Each query fetches its own blocks. Play, and watch how often block 0 has to "
+                "come, which everybody reads.",
+                frame="play",
             ),
-            Plot(
-                name="traffic",
-                label="Bytes moved by each order",
-                caption="All orders at the same share of their steps; the vertical marks show "
-                "where they end.",
-                span=5,
-                height=330,
+            Step(
+                title="Block by block",
+                text="Now each block comes once, for all queries that chose it. What travels "
+                "instead are queries and unfinished outputs.",
+                sets={"order": "kv_outer"},
+                frame="play",
+            ),
+            Step(
+                title="Tile by tile",
+                text="Eight neighbours share their fetches. Purple pairs are the price: computed "
+                "for one, thrown away by another.",
+                sets={"order": "union_tile"},
+                frame="play",
+            ),
+            Step(
+                title="Neighbours agree",
+                text="If neighbours always choose the same blocks, the tile wastes nothing.",
+                sets={"order": "union_tile", "drift": 0.0},
+                frame="last",
+            ),
+            Step(
+                title="Nobody agrees",
+                text="If they never do, most of the tile's pairs are in vain. Which order moves "
+                "the fewest bytes now?",
+                sets={"order": "union_tile", "drift": 1.0},
+                frame="last",
             ),
         ),
         predict=predict,
-        defaults={**first, "percent": 40, **values},
+        defaults={**first, **values},
     )

@@ -14,9 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ..kit import Mark, Path, Rectangle, Words, percent
 
 Number = int | float
+Numbers = Sequence[Number] | np.ndarray
 
 WIDTH = 640
 TOP, BOTTOM = 14, 13  # room for headings and for the axis of scores
@@ -49,7 +52,8 @@ def quoted(token: str) -> str:
 def shown(token: str) -> str:
     """A token as the strip shows it: line breaks as arrows, nothing that cannot be seen."""
     text = "".join("↵" if c == "\n" else "→" if c == "\t" else c for c in token)
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    text = "".join(" " if unicodedata.category(c) in ("Cc", "Zs") else c for c in text)
+    return text if cells(text) else ""
 
 
 def cells(text: str) -> int:
@@ -68,8 +72,8 @@ class Word:
 
     token: int
     text: str
-    x: float
-    w: float
+    x: Number
+    w: Number
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Row:
     """A line of the strip: one block, or a run of folded ones."""
 
     blocks: range
-    y: float
+    y: Number
     words: tuple[Word, ...] = ()
     more: tuple[bool, bool] = (False, False)  # whether words before and after are left out
 
@@ -90,7 +94,7 @@ class Row:
         return self.blocks.start
 
     @property
-    def middle(self) -> float:
+    def middle(self) -> Number:
         return self.y + (FOLD if self.is_fold else PITCH - 1) / 2
 
 
@@ -119,7 +123,7 @@ def window(
             at = block + 1
         return found
 
-    def height(blocks: set[int]) -> float:
+    def height(blocks: set[int]) -> Number:
         folds = [run for run in runs(blocks) if run.start not in blocks]
         return len(blocks) * PITCH + len(folds) * FOLD
 
@@ -190,7 +194,7 @@ class Strip:
                 y += FOLD
         self.rows = tuple(rows)
 
-    def _row(self, block: int, y: float, anchor: int) -> Row:
+    def _row(self, block: int, y: Number, anchor: int) -> Row:
         start = block * self.block_size
         texts = [shown(token) for token in self.tokens[start : start + self.block_size]]
         texts[0] = texts[0].lstrip() or texts[0]
@@ -259,7 +263,7 @@ class Strip:
         return marks
 
     @staticmethod
-    def _end(row: Row) -> float:
+    def _end(row: Row) -> Number:
         return row.words[-1].x + row.words[-1].w if row.words else LEFT
 
     def grounds(self, told: Mapping[int, str]) -> list[Mark]:
@@ -284,12 +288,13 @@ class Strip:
                 size=SMALL,
                 fill=colours.get(block, "faint"),
                 bold=block in colours,
+                link=f"b:{block}",
                 layer=FRONT,
             )
             for block, row in self.lines.items()
         ]
 
-    def folded(self, mass: Sequence[Number], last: int) -> list[Mark]:
+    def folded(self, mass: Numbers, last: int) -> list[Mark]:
         """One thin line for each run of blocks that is folded."""
         marks: list[Mark] = []
         for row in self.folds:
@@ -383,30 +388,30 @@ class Strip:
 
     # ------------------------------------------------------------------------------- the scores
 
-    def bars(self, scores: Sequence[Number], low: Number, high: Number, query: int) -> list[Mark]:
+    def bars(self, scores: Numbers, low: Number, high: Number, query: int) -> list[Mark]:
         """Behind each word a bar as tall as its score, between two ends; none after the query."""
         marks: list[Mark] = []
         for block, row in self.lines.items():
             foot, steps = row.y + PITCH - 1, []
             for word in row.words:
                 if word.token <= query and word.w:
-                    tall = self.tall(scores[word.token], low, high)
+                    tall = self.tall(float(scores[word.token]), low, high)
                     steps.append(f"M{word.x:.1f},{foot:.1f}v-{tall:.1f}h{word.w:.1f}v{tall:.1f}z")
             look = {"fill": "vermilion", "opacity": 0.42, "layer": BARS}
             marks.append(Path(key=f"bars:{block}", d="".join(steps), **look))
         return marks
 
     @staticmethod
-    def tall(score: Number, low: Number, high: Number) -> float:
+    def tall(score: Number, low: Number, high: Number) -> Number:
         """Height of the bar of a score."""
-        share = (float(score) - low) / max(high - low, 1e-9)
+        share = (score - low) / max(high - low, 1e-9)
         return TALL * min(max(share, 0.0), 1.0)
 
     # ------------------------------------------------------------------------------- attention
 
     def bands(
         self,
-        mass: Sequence[Number],
+        mass: Numbers,
         query: int,
         read: Iterable[int],
         *,
@@ -469,25 +474,25 @@ class Strip:
                 at -= total
         return marks
 
-    def _bulge(self, y: float, home: float) -> float:
+    def _bulge(self, y: Number, home: Number) -> Number:
         far = min(abs(home - y) / (self.height - TOP - BOTTOM), 1)
         return (LEFT - 12) * (0.16 + 0.84 * far) * 4 / 3
 
-    def _band(self, y: float, to: float, home: float, end: float, open_: bool) -> str:
+    def _band(self, y: Number, to: Number, home: Number, end: Number, open_: bool) -> str:
         edge = LEFT - 3
         if not open_:
             return f"M{edge},{y:.1f}C{edge},{y:.1f} {edge},{y:.1f} {edge},{y:.1f}H{edge}"
         out = edge - self._bulge(to, home)
         return f"M{edge},{y:.1f}C{out:.1f},{y:.1f} {out:.1f},{to:.1f} {edge},{to:.1f}H{end:.1f}"
 
-    def _pipe(self, y: float, to: float, w: float, home: float, open_: bool) -> str:
+    def _pipe(self, y: Number, to: Number, w: Number, home: Number, open_: bool) -> str:
         edge = LEFT - 3
         if not open_:
             flat = f"{edge},{y:.1f}"
             side = f"C{flat} {flat} {flat}"
             return f"M{flat}{side}M{flat}{side}"
         out = edge - self._bulge(to + w / 2, home)
-        wide = max(w, 1.2)
+        wide = w if w > 1.8 else 0  # what is thinner is one line
         spread = 2 / 3 * wide  # so that the sides lie half a width from the middle where it turns
         middle = (y - w / 2, to + w / 2)
         sides = ((wide / 2, -wide / 2, out - spread), (-wide / 2, wide / 2, out + spread))

@@ -27,6 +27,7 @@ from ..kit import (
     Timeline,
     View,
     fixed,
+    percent,
 )
 from .training_replay_scene import Picture
 
@@ -67,10 +68,10 @@ def _most_mass() -> tuple[int, str]:
     most = max(ANSWERS, key=lambda arm: end(arm, "mass_captured"))
     trained = max(("msa_warmup", "msa"), key=lambda arm: end(arm, "mass_captured"))
     return ANSWERS[most], (
-        f"“{ARMS[most].title}” captures {fixed(end(most, 'mass_captured'))} of its own attention, "
-        f"the better trained index {fixed(end(trained, 'mass_captured'))}; their accuracies are "
-        f"{fixed(end(most, 'accuracy'))} and {fixed(end(trained, 'accuracy'))}. Attention shrinks "
-        "to what it is given to read."
+        f"“{ARMS[most].title}” captures {percent(end(most, 'mass_captured'))} of its own "
+        f"attention, the better trained index {percent(end(trained, 'mass_captured'))}. Yet they "
+        f"answer {percent(end(most, 'accuracy'))} and {percent(end(trained, 'accuracy'))} of the "
+        "questions: attention shrinks to what it is given to read."
     )
 
 

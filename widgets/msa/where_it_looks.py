@@ -16,6 +16,7 @@ from ..kit import (
     Readout,
     Rectangle,
     Scene,
+    Step,
     View,
     Words,
     percent,
@@ -164,6 +165,20 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present,
         hero=Hero(label="The text, and bands from one token to those that its attention goes to"),
         controls=(Range(name="group", label="Group of heads", min=0, max=2),),
+        steps=(
+            Step(
+                title="Why so far back?",
+                text="Follow the thick band up from “-”. Which word stood before it there, and "
+                "which one came next?",
+                sets={"group": 1},
+            ),
+            Step(
+                title="Ask another group",
+                text="The same word in the same text, read by other heads. Do they go back to the "
+                "riddle as well?",
+                sets={"group": 2},
+            ),
+        ),
         predict=predict,
         defaults={**dataclasses.asdict(LookParams()), **values},
     )

@@ -1,5 +1,6 @@
 """Through all steps, or one: neighbours, Jacobians, cost."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,8 @@ from ..kit import (
     percent,
 )
 from . import styles
-from .backprop_scene import Picture, apart
+from .backprop_scene import Picture
+from .particle_words import UNKNOWN
 
 # ------------------------------------------------------------------------------------- figures
 
@@ -174,24 +176,26 @@ def present(found: Shaken) -> View:
     }
     passes = [whole.passes[names.index(name)] for name in ("qgf", "bptt")]
     one, two = (fixed(x) for x in pair.x[0])
+    cost = Readout("passes, QGF · BPTT", f"{passes[0]} · {passes[1]}")
+    medians = {name: percent(typical[name]) for name in ("qgf", "bptt")}
+    hidden, told = (
+        (Readout("median pair, QGF", qgf), Readout("median pair, BPTT", bptt), cost)
+        for qgf, bptt in ((UNKNOWN, UNKNOWN), (medians["qgf"], medians["bptt"]))
+    )
+    *before, last = picture.frames()
+    frames = (*before, replace(last, readouts=told))
     return View(
         summary=(
             f"Preset {params.preset}: neighbours at {one} and {two}, t = {fixed(pair.times[0])}. "
-            f"QGF: {apart(pair.qgf)}; BPTT: {apart(pair.bptt)}. Of a thousand pairs the median one "
-            f"differs by {percent(typical['qgf'])} under QGF and {percent(typical['bptt'])} under "
-            f"BPTT, which takes {passes[1]} network passes per action, QGF {passes[0]}."
+            f"An action takes {passes[0]} network passes with QGF, {passes[1]} through all steps."
         ),
-        timeline=Timeline(frames=picture.frames(), axis="time t", start=0, pace_ms=PACE_MS),
+        timeline=Timeline(frames=frames, axis="time t", start=0, pace_ms=PACE_MS),
         figures={
             "pairs": partial(pairs_figure, whole),
             "jacobians": partial(jacobians_figure, found.here),
             "cost": partial(cost_figure, whole),
         },
-        readouts=(
-            Readout("median pair, QGF", percent(typical["qgf"])),
-            Readout("median pair, BPTT", percent(typical["bptt"])),
-            Readout("passes, QGF · BPTT", f"{passes[0]} · {passes[1]}"),
-        ),
+        readouts=hidden,
         table=Table(
             (
                 "estimator",

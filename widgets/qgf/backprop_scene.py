@@ -27,6 +27,7 @@ from ..kit import (
     chosen,
     fixed,
     number,
+    percent,
 )
 from .styles import MODE_NAMES
 
@@ -61,7 +62,7 @@ class Picture:
         return BOTTOM - (BOTTOM - TOP) * (shown + self.reach) / (2 * self.reach)
 
     def y(self, position: Number) -> float:
-        return float(self.ys(np.array(position)))
+        return float(self.ys(np.array([position]))[0])
 
     def bar(self, factor: Number) -> float:
         """Height at which a factor's bar ends; the line of 1 is where it begins."""
@@ -239,7 +240,7 @@ class Picture:
                 own = {"link": link, "words": words, "layer": 2, **look}
                 marks.append(Rectangle(key=link, x=x, y=min(top, one), **size, **own))
         so_far = " and ".join(f"×{number(float(value), 2)}" for value in pair.back[back])
-        place = {"x": 236, "y": 272, "size": 13, "bold": True}
+        place = {"x": 266, "y": 272, "size": 13, "bold": True}
         marks.append(Words(key="so far", text=so_far, **place))
         return marks
 
@@ -323,4 +324,4 @@ def apart(values: np.ndarray) -> str:
         return f"one is {number(float(f'{larger / smaller:.1e}'), 2)} times the other"
     if 1 - smaller / larger < 5e-4:
         return "they are equal"
-    return f"they differ by {number(100 * (1 - smaller / larger), 2)}%"
+    return f"they differ by {percent(1 - smaller / larger, 1)}"

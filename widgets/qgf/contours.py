@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def crossings(x: np.ndarray, y: np.ndarray, z: np.ndarray, level: float) -> np.ndarray:
+def crossings(x: np.ndarray, y: np.ndarray, z: np.ndarray, level: int | float) -> np.ndarray:
     """Where a surface z [y, x] has a value: pieces of lines [n, 2, 2], ends of (x, y).
 
     Every cell of the grid is cut into two triangles; in each the surface is flat.

@@ -35,7 +35,7 @@ Number = int | float
 
 WIDTH, HEIGHT = 1000, 428
 LEFT, RIGHT, TOP, BOTTOM = 62, 930, 22, 384
-ROOM = Box(LEFT - 56, 4, WIDTH - 4, BOTTOM + 2)
+ROOM = Box(LEFT + 2, 4, WIDTH - 4, BOTTOM + 2)
 FARTHEST = 4.0  # nats; what lies farther stands at the edge
 BELOW = 0.5  # of the possible gain, shown below the return of the data
 
@@ -112,7 +112,7 @@ class Picture:
         ascends = ESTIMATORS[self.result.estimator].ascends
         return (
             Readout("return", short(got), link=f"method:{self.result.estimator}"),
-            Readout("KL from the data, nats", distance(kl)),
+            Readout("nats from the data", distance(kl)),
             stability(float(self.sweep.stability[place]), ascends=ascends),
         )
 
@@ -167,7 +167,7 @@ class Picture:
     def _ticks(self) -> list[float]:
         """Round values of the return in sight."""
         span = self.high - self.low
-        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10) if span / s <= 6)
+        step = next(s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0) if span / s <= 6)
         first = int(np.ceil(self.low / step))
         return [k * step for k in range(first, int(self.high / step) + 1)]
 

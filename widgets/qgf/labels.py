@@ -31,11 +31,11 @@ class Box(NamedTuple):
 
     def meets(self, other: "Box") -> bool:
         across = self.left < other.right and other.left < self.right
-        return across and self.top < other.bottom and other.top < self.bottom
+        return bool(across and self.top < other.bottom and other.top < self.bottom)
 
     def inside(self, other: "Box") -> bool:
         across = other.left <= self.left and self.right <= other.right
-        return across and other.top <= self.top and self.bottom <= other.bottom
+        return bool(across and other.top <= self.top and self.bottom <= other.bottom)
 
 
 def text_box(text: str, size: Number, x: Number, y: Number, anchor: str) -> Box:

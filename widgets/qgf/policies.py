@@ -113,9 +113,8 @@ def _beside(name: str) -> str:
         "qgf": "bottom center",
         "robust_q": "top center",
         "ood": "top center",
-        "qgf_jacobian": "bottom right",
-        "best_of_n_16": "top center",
-        "bptt": "bottom center",
+        "qgf_jacobian": "top right",
+        "best_of_n_16": "middle left",
     }.get(name, "middle right")
 
 
@@ -226,8 +225,7 @@ def present(found: Policies) -> View:
     live, runs, params = found.live, found.runs, found.live.params
     picture = Picture(live, runs)
     way, n_seeds = picture.way, len(runs.scored)
-    name = at_weight(way)
-    promised = ""
+    name, promised = at_weight(way), ", whatever the weight"
     if WAYS[way.name].takes_weight:
         promised = (
             f" (the critic promised {fixed(way.first_q, 1)}; discounted as it counts, it is "
@@ -416,8 +414,8 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             ),
             Step(
                 title="Too much weight",
-                text="QGF at w = 30: the critic promises more than at w = 3, and less is earned. "
-                "Where do the blue ones go?",
+                text="QGF at w = 30: here the critic promises more than at w = 3, and less is "
+                "earned. Where do the blue ones go?",
                 sets={"way": "qgf", "weight": 30.0},
                 frame="play",
             ),

@@ -33,6 +33,7 @@ from ..kit import (
 from .contours import crossings
 from .labels import Box, Labels, text_box
 from .styles import ESTIMATOR_STYLES
+from .ways import Way
 
 WIDTH, HEIGHT = 1000, 438
 UNIT, LEFT, TOP = 216, 1, 2
@@ -74,16 +75,16 @@ class Picture:
 
     # ------------------------------------------------------------------------------- places
 
-    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, positions: np.ndarray):
         """Where positions [..., 2] stand; what is out of sight stands at the edge."""
         x = np.clip(positions[..., 0], LOW_X + 0.01, HIGH_X - 0.01)
         y = np.clip(positions[..., 1], LOW_Y + 0.01, HIGH_Y - 0.01)
         return LEFT + UNIT * (x - LOW_X), TOP + UNIT * (HIGH_Y - y)
 
-    def step_x(self, step: int) -> float:
+    def step_x(self, step: int):
         return CURVE_LEFT + (CURVE_RIGHT - CURVE_LEFT) * step / self.n_steps
 
-    def share_y(self, share: float) -> float:
+    def share_y(self, share: int | float):
         return CURVE_BOTTOM - (CURVE_BOTTOM - CURVE_TOP) * share
 
     @cached_property
@@ -216,18 +217,21 @@ class Picture:
             marks.append(Swarm(key=f"crowd:{strong}", xs=x, ys=y, colours=colours, **look))
         return marks
 
-    def _way(self, path: np.ndarray, k: int) -> str:
-        """A way [t, 2] up to a step; the rest lies folded at its end, so that steps blend."""
-        told = np.minimum(self.told, k)
-        places = np.rint(np.stack(self.at(path[told]), -1)).astype(int)
-        moves = " ".join(f"{a},{b}" for a, b in np.diff(places, axis=0).tolist())
-        return f"M{places[0, 0]},{places[0, 1]}l{moves}"
+    @cached_property
+    def ways(self) -> dict[str, list[Way]]:
+        """The ways of some episodes and of the followed one, which comes last."""
+        found = {}
+        for way in self.shown:
+            episodes = [*range(min(N_TRAILS, len(way.paths))), self.one]
+            x, y = self.at(way.paths[episodes][:, self.told])
+            found[way.name] = [Way(*corners) for corners in zip(x, y, strict=True)]
+        return found
 
     def _trails(self, k: int) -> list[Mark]:
-        marks = []
+        marks, last = [], self.told.index(k)
         for way in self.shown:
             strong = way is self.way
-            d = "".join(self._way(path, k) for path in way.paths[:N_TRAILS])
+            d = "".join(trail.upto(last) for trail in self.ways[way.name][:-1])
             look = {"opacity": 0.5 if strong else 0.3, "width": 1.2 if strong else 1}
             marks.append(Path(key=f"trails:{strong}", d=d, stroke=self.colours[way.name], **look))
         return marks
@@ -244,10 +248,11 @@ class Picture:
                 f"{': it wins.' if way.won[self.one] else ': it does not win.'}"
             )
             own = {"link": f"one:{strong}", "words": words}
+            own_way = self.ways[way.name][-1].upto(self.told.index(k))
             colour = self.colours[way.name]
             line = {"stroke": colour, "width": 3 if strong else 2, "dash": "" if strong else "6 4"}
             marks += [
-                Path(key=f"way:{strong}", d=self._way(path, k), layer=3 + strong, **line, **own),
+                Path(key=f"way:{strong}", d=own_way, layer=3 + strong, **line, **own),
                 Circle(
                     key=f"walker:{strong}",
                     x=x,
@@ -264,7 +269,7 @@ class Picture:
 
     def _curves(self, k: int) -> list[Mark]:
         marks: list[Mark] = []
-        told = np.minimum(self.told, k)
+        told = np.minimum(self.told, k).tolist()
         for way in self.shown:
             strong, shares = way is self.way, self.arrived[way.name]
             xs, ys = [self.step_x(step) for step in told], [self.share_y(shares[s]) for s in told]
@@ -324,7 +329,7 @@ class Picture:
                 beside = f", {round(float(self.arrived[self.beside.name][k]) * n)} by imitation"
             return f"Step {k}: {won} of {n} have arrived with {name}{beside}."
         if self.beside is not None:
-            beside = f", by imitation {int(self.beside.won.sum())}"
+            beside = f", imitation {int(self.beside.won.sum())}"
         return (
             f"{int(self.way.won.sum())} of these {n} are won with {name}{beside}. The critic "
             f"promised {fixed(self.way.first_q, 1)} at the start; as it counts, "

@@ -5,12 +5,11 @@ and a shade where it promises more than there is to earn. Golden arrows are the 
 time. Right, for every weight, what the critic promises and what is earned.
 """
 
-from collections.abc import Sequence
+import math
 from functools import cached_property
 
 import numpy as np
 
-from intuitive.qgf.critics import STABILITY_LIMIT
 from intuitive.qgf.experiments.ring import SIGHT, UNPUSHED, RingResult
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
 from intuitive.qgf.ring import REWARD_WIDTH, STD
@@ -22,14 +21,12 @@ from ..kit import (
     Circle,
     Drag,
     Frame,
-    Line,
     Mark,
     Path,
     Readout,
     Rectangle,
     Scene,
     Swarm,
-    Words,
     chosen,
     fixed,
     number,
@@ -37,14 +34,14 @@ from ..kit import (
 )
 from .contours import crossings
 from .labels import Box, Labels
+from .ring_curves import HEIGHT, Curves
 from .styles import ESTIMATOR_STYLES
+from .ways import Way
 
-WIDTH, HEIGHT = 1000, 438
+WIDTH = 1000
 UNIT = 121  # of the plane
 LEFT, TOP = 1, 1
 RIGHT, BOTTOM = LEFT + UNIT * (SIGHT[0][1] - SIGHT[0][0]), TOP + UNIT * (SIGHT[1][1] - SIGHT[1][0])
-CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_BOTTOM = 690, 952, 52, 336
-MOST_SHOWN = 2.5  # of a promise, in the curves
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 FINER = 5  # rows of the shade per row of the critic's grid
 SHADES = LEVELS[:3]  # of the reward
@@ -74,24 +71,16 @@ class Picture:
 
     # ------------------------------------------------------------------------------- places
 
-    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, positions: np.ndarray):
         """Where positions [..., 2] stand; what is out of sight stands at the edge."""
         (low_x, high_x), (low_y, high_y) = SIGHT
         x = LEFT + UNIT * (np.clip(positions[..., 0], low_x + 0.02, high_x - 0.02) - low_x)
         return x, BOTTOM - UNIT * (np.clip(positions[..., 1], low_y + 0.02, high_y - 0.02) - low_y)
 
-    def point(self, position: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    def point(self, position) -> tuple[float, float]:
+        """Where one position (x, y) stands."""
         x, y = self.at(np.asarray(position, dtype=float))
         return float(x), float(y)
-
-    def promise_y(self, value: float) -> float:
-        """Height of a promise or reward in the curves; what is above stands at the edge."""
-        share = min(max(value, -0.1), MOST_SHOWN) / MOST_SHOWN
-        return CURVE_BOTTOM - (CURVE_BOTTOM - CURVE_TOP) * share
-
-    def weight_x(self, place: int) -> float:
-        step = (CURVE_RIGHT - CURVE_LEFT) / max(len(self.sampled.weights) - 1, 1)
-        return CURVE_LEFT + step * place
 
     # ------------------------------------------------------------------------------- the plane
 
@@ -119,13 +108,13 @@ class Picture:
                 )
             )
         marks += self._belief()
-        return (*marks, *self._peak(), *self._curves())
+        return (*marks, *self._peak(), *Curves(self.result).marks())
 
     @property
     def peak(self) -> np.ndarray:
         return np.array([self.params.peak_x, self.params.peak_y])
 
-    def _hill(self, level: float) -> Path:
+    def _hill(self, level: int | float) -> Path:
         angles = np.linspace(0, 2 * np.pi, 49)
         radius = REWARD_WIDTH * np.sqrt(-2 * np.log(level))
         rim = self.peak + radius * np.stack([np.cos(angles), np.sin(angles)], -1)
@@ -191,7 +180,7 @@ class Picture:
         """Write what the colours of the plane mean; `believed` are [row, column] of the grid."""
         sampled, bold = self.sampled, {"bold": True}
         x, y = self.point(self.peak)
-        rim = UNIT * REWARD_WIDTH * np.sqrt(-2 * np.log(SHADES[0]))
+        rim = UNIT * REWARD_WIDTH * math.sqrt(-2 * math.log(SHADES[0]))
         places = [(x + dx, y + rim * up, "middle") for up in (0.92, -0.85) for dx in (0, -30, 30)]
         labels.put("reward's name", "true reward", places, fill="green", link="reward", **bold)
         if len(believed) > 40:
@@ -238,157 +227,15 @@ class Picture:
             ),
         )
 
-    # ------------------------------------------------------------------------------- the curves
-
-    def _curves(self) -> list[Mark]:
-        """Promise and reward over the weight; every point is a weight that can be clicked."""
-        sampled, now = self.sampled, self.result.place
-        places = range(len(sampled.weights))
-        means = {"promised": sampled.promised.mean(1), "earned": sampled.earned.mean(1)}
-        colours = {"promised": "gold", "earned": "green"}
-        x_now = self.weight_x(now)
-        base = {"stroke": "faint", "width": 1}
-        one = self.promise_y(1)
-        marks: list[Mark] = [
-            Line(key="foot", x=CURVE_LEFT, y=CURVE_BOTTOM, x2=CURVE_RIGHT, y2=CURVE_BOTTOM, **base),
-            Line(
-                key="most",
-                x=CURVE_LEFT,
-                y=one,
-                x2=CURVE_RIGHT,
-                y2=one,
-                stroke="green",
-                width=1.2,
-                dash="2 4",
-            ),
-            Line(
-                key="weight",
-                x=x_now,
-                y=CURVE_TOP,
-                x2=x_now,
-                y2=CURVE_BOTTOM,
-                stroke="ink",
-                width=1,
-                opacity=0.5,
-            ),
-        ]
-        xs = [self.weight_x(place) for place in places]
-        tops = [self.promise_y(float(v)) for v in means["promised"]]
-        feet = [self.promise_y(float(v)) for v in means["earned"]]
-        gap = Path.through(
-            xs + xs[::-1],
-            tops + feet[::-1],
-            closed=True,
-            key="gap",
-            fill="gold",
-            opacity=0.14,
-            link="gap",
-            words="The gap between what is promised and what is earned: the critic is exploited.",
-        )
-        marks.append(gap)
-        for name, values in means.items():
-            ys = [self.promise_y(float(value)) for value in values]
-            look = {"stroke": colours[name], "width": 2.5, "link": name}
-            marks.append(Path.through(xs, ys, key=f"curve:{name}", **look))
-            for place, value in enumerate(values.tolist()):
-                w = chosen(sampled.weights[place])
-                look = {"r": 7 if place == now else 4, "fill": colours[name], "stroke": "page"}
-                marks.append(
-                    Circle(
-                        key=f"{name}:{place}",
-                        x=xs[place],
-                        y=ys[place],
-                        link=name if place == now else f"weight:{place}",
-                        words=f"At w = {w}, {number(value)} is {name}. Click to set this weight.",
-                        click={"weight": sampled.weights[place]},
-                        layer=3,
-                        **look,
-                    )
-                )
-                if value > MOST_SHOWN and place != now:
-                    text = f"↑ {number(value, 2)}"
-                    at = xs[place], CURVE_TOP - 10, "middle", colours[name]
-                    marks.append(self._tick(f"above:{place}", text, *at))
-        marks.append(self._tick("weights", "weight w →", CURVE_RIGHT, CURVE_BOTTOM + 38, "end"))
-        for place, weight in enumerate(sampled.weights):
-            look = {"bold": place == now, "fill": "ink" if place == now else "faint"}
-            text = "¼" if weight == 0.25 else "½" if weight == 0.5 else chosen(weight)
-            at = xs[place], CURVE_BOTTOM + 19
-            marks.append(self._tick(f"w:{place}", text, *at, "middle", **look))
-        for value in (0, 1, 2):
-            marks.append(
-                self._tick(
-                    f"value at {value}",
-                    str(value),
-                    CURVE_LEFT - 10,
-                    self.promise_y(value) + 4.5,
-                    "end",
-                )
-            )
-        marks.append(
-            self._tick(
-                "most's name", "the most there is", CURVE_LEFT + 4, one - 7, "start", "green"
-            )
-        )
-        return marks + self._curve_labels(means)
-
-    def _curve_labels(self, means: dict[str, np.ndarray]) -> list[Words]:
-        room = Box(CURVE_LEFT + 2, 2, WIDTH - 2, CURVE_BOTTOM - 2)
-        labels, now = Labels(room), self.result.place
-        labels.keep_off(
-            Box(CURVE_LEFT, self.promise_y(1) - 22, CURVE_LEFT + 112, self.promise_y(1))
-        )
-        x = self.weight_x(now)
-        colours = {"promised": "gold", "earned": "green"}
-        ys = {name: self.promise_y(float(values[now])) for name, values in means.items()}
-        for values in means.values():
-            heights = [self.promise_y(value) for value in values.tolist()]
-            for place, y in enumerate(heights):
-                labels.keep_off(Box.around(self.weight_x(place), y, 7 if place == now else 4))
-            for place in range(len(heights) - 1):
-                ends = self.weight_x(place), self.weight_x(place + 1)
-                labels.keep_off_line(ends[0], heights[place], ends[1], heights[place + 1], 3)
-        for name in ("promised", "earned"):
-            value, y = float(means[name][now]), ys[name]
-            off = "↑ " if value > MOST_SHOWN else ""
-            text = f"{name} {off}{fixed(value)}"
-            ups = (-14, -32, -50, 24, 42) if name == "promised" else (24, 42, 60, -14, -32)
-            places = [(x + 8, y + up, "start") for up in ups]
-            places += [(x - 8, y + up, "end") for up in ups]
-            places += [(x, y + up, "middle") for up in ups]
-            look = {"fill": colours[name], "bold": True, "link": name}
-            labels.put(f"{name}'s name", text, places, **look)
-        return labels.marks
-
-    def _tick(self, key, text, x, y, anchor, fill="faint", bold=False) -> Words:
-        return Words(key=key, text=text, x=x, y=y, anchor=anchor, fill=fill, bold=bold, size=13)
-
-    def _stability(self) -> list[Mark]:
-        """The stability number, and what it means where it is too large."""
-        if self.params.estimator in UNPUSHED:
-            return []
-        value, y = self.result.stability, HEIGHT - 26
-        alarm = value > STABILITY_LIMIT
-        text = f"step × bend = {fixed(value)}"
-        text += f" ▲ above {STABILITY_LIMIT}: overshoots" if alarm else f", below {STABILITY_LIMIT}"
-        look = {"fill": "vermilion" if alarm else "faint", "bold": alarm}
-        words = (
-            "The step w/T times the critic's sharpest bend. Above 2 a step up the slope lands on "
-            "the other side of the peak, farther away than it began: paths zigzag."
-        )
-        at = {"x": CURVE_LEFT - 18, "y": y, "size": 13}
-        return [Words(key="stability", text=text, link="stability", words=words, **at, **look)]
-
     # ------------------------------------------------------------------------------- the frames
 
     def frames(self) -> tuple[Frame, ...]:
-        fixed_marks = (*self.ground, *self._stability())
-        return tuple(self._frame(k, fixed_marks) for k in self.told)
+        return tuple(self._frame(k) for k in self.told)
 
-    def _frame(self, k: int, ground: tuple[Mark, ...]) -> Frame:
+    def _frame(self, k: int) -> Frame:
         marks = [self._cloud(k), *self._arrows(k), *self._trails(k), *self._followed(k)]
         return Frame(
-            scene=Scene(width=WIDTH, height=HEIGHT, marks=(*ground, *marks)),
+            scene=Scene(width=WIDTH, height=HEIGHT, marks=(*self.ground, *marks)),
             label=f"t = {fixed(k / self.n_steps)}",
             sentence=self.sentence(k),
             readouts=self.readouts(k),
@@ -410,7 +257,7 @@ class Picture:
         if not self.pushes:
             return []
         sampled = self.sampled
-        push = self.params.weight * sampled.slopes[min(k, self.n_steps - 1)]  # [gy, gx, 2]
+        push = self.params.weight * sampled.slopes[min(k, self.n_steps - 1)].astype(float)
         speed = np.linalg.norm(push, axis=-1, keepdims=True)
         pitch = UNIT * (sampled.arrows_x[1] - sampled.arrows_x[0])
         way = 0.85 * pitch * np.tanh(speed / SPEED) * push / np.maximum(speed, 1e-9)
@@ -424,22 +271,24 @@ class Picture:
             f"M{a},{b}l{c},{e} {f},{g}l{h},{i} {j},{m}"
             for a, b, c, e, f, g, h, i, j, m in np.rint(parts).astype(int).reshape(-1, 10).tolist()
         )
-        words = "The guidance at this time: which way, and how hard, it pushes a particle here."
-        look = {"stroke": "gold", "width": 1.3, "opacity": 0.7, "link": "push", "words": words}
-        return [Path(key="guidance", d=d, **look)]
+        return [Path(key="guidance", d=d, stroke="gold", width=1.3, opacity=0.7)]
 
-    def _way(self, positions: np.ndarray, k: int) -> str:
-        """A path [t, 2] up to a step; the rest lies folded at its end, so that times blend."""
-        ks = np.minimum(np.arange(len(positions)), k)
-        x, y = self.at(positions[ks])
-        return "M" + "L".join(
-            f"{a:.0f},{b:.0f}" for a, b in zip(x.tolist(), y.tolist(), strict=True)
-        )
+    @cached_property
+    def ways(self) -> list[Way]:
+        """The trails of some particles, with a corner at every frame."""
+        x, y = self.at(self.result.path[self.told, :N_TRAILS])
+        return [Way(x[:, i], y[:, i]) for i in range(x.shape[1])]
+
+    @cached_property
+    def own_ways(self) -> tuple[Way, Way]:
+        """Of the followed particle, guided and unguided, with a corner at every step."""
+        paths = self.result.path[:, self.one], self.sampled.trajectories[:, 0, self.one]
+        guided, free = (Way(*self.at(path)) for path in paths)
+        return guided, free
 
     def _trails(self, k: int) -> list[Mark]:
-        told = np.array(self.told)
-        last = int(np.searchsorted(told, k))
-        d = "".join(self._way(self.result.path[told, i], last) for i in range(N_TRAILS))
+        last = self.told.index(k)
+        d = "".join(way.upto(last) for way in self.ways)
         return [Path(key="trails", d=d, stroke=self.colour, width=0.8, opacity=0.3)]
 
     def _followed(self, k: int) -> list[Mark]:
@@ -454,12 +303,17 @@ class Picture:
             ghost = {"link": "ghost", "words": "The same particle, unguided.", "stroke": "grey"}
             marks += [
                 Path(
-                    key="ghost's way", d=self._way(free, k), width=2, dash="6 4", layer=2, **ghost
+                    key="ghost's way",
+                    d=self.own_ways[1].upto(k),
+                    width=2,
+                    dash="6 4",
+                    layer=2,
+                    **ghost,
                 ),
                 Circle(key="ghost", x=gx, y=gy, r=5, fill="page", width=2, layer=3, **ghost),
             ]
         marks += [
-            Path(key="way", d=self._way(path, k), stroke="ink", width=2.5, layer=4, **own),
+            Path(key="way", d=self.own_ways[0].upto(k), stroke="ink", width=2.5, layer=4, **own),
             Circle(key="particle", x=x, y=y, r=7, fill="ink", stroke="page", layer=6, **own),
         ]
         asked = self._asked(k)
@@ -486,14 +340,14 @@ class Picture:
 
     # ------------------------------------------------------------------------------- the words
 
-    def promise(self, position: np.ndarray) -> float:
+    def promise(self, position: np.ndarray):
         """About what the critic says of a position in sight, by the nearest points of its grid."""
         sampled = self.sampled
         row = int(np.abs(sampled.surface_y - position[1]).argmin())
         column = int(np.abs(sampled.surface_x - position[0]).argmin())
         return float(sampled.critic[row, column])
 
-    def reward(self, position: np.ndarray) -> float:
+    def reward(self, position: np.ndarray):
         return float(np.exp(-np.square(position - self.peak).sum() / (2 * REWARD_WIDTH**2)))
 
     def _told(self, position: np.ndarray) -> str:
@@ -505,7 +359,8 @@ class Picture:
             off = percent(result.off_mode)
             return (
                 f"At w = {w} the critic promises {fixed(result.promised)}; {fixed(result.earned)} "
-                f"is earned, by imitation {fixed(result.bc_reward)}. {off} end off every mode."
+                f"is earned, by imitation {fixed(result.bc_reward)}. {off} (dark) end off every "
+                "mode."
             )
         asked = self._asked(k)
         if k == 0:

@@ -81,12 +81,12 @@ def distance(value: float, unit: str = "") -> str:
 
 def stability(number: float, *, ascends: bool = True) -> Readout:
     """The stability number, red where an estimator that ascends by w/T overshoots."""
-    label, value = "stability number, w/T · sharpest bend", fixed(number)
+    label, value = "w/T · sharpest bend", fixed(number)
+    if not ascends:
+        return Readout(label, f"{value}, no ascent")
     if number <= STABILITY_LIMIT:
-        return Readout(label, f"{value}, below {STABILITY_LIMIT}")
-    if ascends:
-        return Readout(label, f"{value} ▲ above {STABILITY_LIMIT}", alarm=True)
-    return Readout(label, f"{value}, no gradient steps")
+        return Readout(label, value)
+    return Readout(label, f"{value} ▲ above {STABILITY_LIMIT}", alarm=True)
 
 
 def code(explorer: str, params: Settings, shown: str, *, run: str = "run") -> str:

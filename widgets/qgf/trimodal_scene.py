@@ -65,7 +65,7 @@ class Picture:
         self.peak_mode = int(np.abs(np.array(result.means) - self.params.peak).argmin())
 
     def y(self, position: Number) -> float:
-        return float(self.ys(np.array(position)))
+        return float(self.ys(np.array([position]))[0])
 
     def ys(self, positions: np.ndarray) -> np.ndarray:
         """Heights of positions; what is out of sight stands at the edge."""
@@ -175,7 +175,8 @@ class Lane:
         exact = max(float(self.result.tilted.max()), float(self.result.fine_density.max()))
         self.scale = (end - right - 8) / exact  # pixels for a density
 
-    def x(self, t: Number) -> float:
+    def x(self, t):
+        """Where a time stands, or several."""
         return self.left + (self.right - self.left) * t
 
     @cached_property

@@ -6,31 +6,25 @@ from typing import Any
 
 from intuitive.trd.experiments.real_text import Read, RealParams, run
 from intuitive.trd.real_text import KINDS, Estimate, KeptItem, RealText, RealTextParams, Trajectory
+from intuitive.trd.results import real_text
 
 from .. import theme
 from ..kit import (
     Choice,
     Explorer,
+    Hero,
     Plot,
     Predict,
     Range,
-    Readout,
+    Step,
     Table,
-    TokenMarks,
-    Tokens,
     View,
     fixed,
     number,
     percent,
 )
+from .real_text_scene import Picture, means_sentence
 from .styles import CONTINUE, REPAIR, told
-
-TEXT, ERROR, ONSET = range(3)
-CLASSES = (
-    ("skipped", "the wrong solution"),
-    ("here", "where it is wrong"),
-    ("local", "where a repair would begin: starts of the lines after it"),
-)
 
 
 def read_real(params: RealParams, *, stale: Any, progress: Any) -> Read:
@@ -41,46 +35,25 @@ def read_real(params: RealParams, *, stale: Any, progress: Any) -> Read:
 
 def present_real(read: Read) -> View:
     params, found, kept = read.params, read.found, read.kept
-    difference = found.onset_difference[params.kind]
-    n = difference.n
     mended, copied = (found.surprise[f"{name}|refine"].mean for name in ("right", "wrong"))
-    second = (
-        "larger than on right solutions"
-        if difference.low > 0
-        else "smaller than on right solutions"
-        if difference.high < 0
-        else "not told apart from that on right solutions"
-    )
+    picture = Picture(read)
     return View(
         summary=(
-            f"Problem {params.item}: {kept.item.problem} Over {n} problems SmolLM2 puts at "
-            f"most {number(found.largest_onset, 2)} on repair words at a line's start after an "
-            f"error; the mean after errors is {second} ({_estimate(difference, _short)}). Shown "
-            f"the wrong attempt to rewrite, it finds "
+            f"Problem {params.item}: {kept.item.problem} {means_sentence(read)} Over all "
+            f"{found.params.n_items} the largest such mass is {percent(found.largest_onset, 1)}; "
+            f"shown the wrong attempt to rewrite, the model finds "
             f"{'the wrong' if copied < mended else 'the right'} solution likelier: "
             f"{fixed(mended)} nats per token for the right one, {fixed(copied)} for the wrong one."
         ),
+        timeline=picture.timeline(),
+        arithmetic=picture.arithmetic(),
         figures={
-            "along": along_figure(kept, params.measure),
             "delay": functools.partial(delay_figure, found, params.kind),
             "prompts": functools.partial(prompts_figure, found),
+            "along": functools.partial(along_figure, kept, params.measure),
         },
-        readouts=(
-            Readout(
-                "repair mass, wrong − right",
-                _estimate(difference, _short),
-            ),
-            Readout(
-                "wrong number preferred", f"{percent(found.error_preferred.mean)} of the items"
-            ),
-            Readout(
-                "surprise by the line with the right / wrong number",
-                f"{fixed(found.surprise_at_error['right'].mean)} / "
-                f"{fixed(found.surprise_at_error['wrong'].mean)} nats",
-            ),
-        ),
+        readouts=picture.readouts(0),
         table=_table(found),
-        tokens=_marked(kept),
         code=(
             "from intuitive.trd.results import real_text\n\n"
             "found = real_text()\n"
@@ -90,27 +63,8 @@ def present_real(read: Read) -> View:
     )
 
 
-def _short(value: float) -> str:
-    return number(value, 2)
-
-
 def _estimate(found: Estimate, form: Callable[[float], str]) -> str:
     return f"{form(found.mean)} ({form(found.low)} to {form(found.high)})"
-
-
-def _marked(kept: KeptItem) -> TokenMarks:
-    """The wrong solution; the number that is wrong, and where a repair would begin."""
-    wrong, error = kept.wrong, kept.item.error_line
-    at = [place for place, line in enumerate(wrong.lines) if line == error]
-    right = [kept.right.tokens[p] for p, line in enumerate(kept.right.lines) if line == error]
-    differ = [
-        place for place, token in zip(at, right, strict=False) if wrong.tokens[place] != token
-    ]
-    marks = [
-        ERROR if place in differ else ONSET if first and wrong.lines[place] > error else TEXT
-        for place, first in enumerate(wrong.first)
-    ]
-    return TokenMarks(wrong.tokens, bytes(marks), focus=at[0])
 
 
 def _table(found: RealText) -> Table:
@@ -127,28 +81,58 @@ def _table(found: RealText) -> Table:
                      _estimate(end, functools.partial(fixed, decimals=3)), f"{end.n}"))  # fmt: skip
     for name, end in found.perplexity_gap.items():
         rows.append(("perplexity gap", f"{name} solution", _estimate(end, fixed), f"{end.n}"))
+    for name, end in found.surprise_at_error.items():
+        rows.append(("surprise by the line of the error", f"with the {name} number",
+                     _estimate(end, fixed), f"{end.n}"))  # fmt: skip
+    preferred = found.error_preferred
+    rows.append(("wrong number likelier", "in the line of the error",
+                 _estimate(preferred, percent), f"{preferred.n}"))  # fmt: skip
     return Table(("measure", "where", "mean (95 %)", "items"), tuple(rows))
 
 
+def _after_an_error() -> tuple[int, str]:
+    with told("measurements of SmolLM2"):
+        found = real_text()
+    difference = found.onset_difference["all"]
+    right = 0 if difference.low > 0 else 2 if difference.high < 0 else 1
+    return right, (
+        f"{means_sentence(run(RealParams()))} The largest mass at any line was "
+        f"{percent(found.largest_onset, 1)}. One model of 135 million parameters says nothing "
+        "about larger ones."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "SmolLM2, a model of 135 million parameters, reads a solution with a wrong number. Where "
+        "the next line begins, how much does it expect a Wait or However, compared with the same "
+        "place of the right solution?"
+    ),
+    choices=("clearly more", "neither more nor less", "clearly less"),
+    answer=_after_an_error,
+)
+
+
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """SmolLM2's distribution along right and wrong solutions, as measured by the benchmark.
+    """A wrong solution as SmolLM2 reads it, as measured by the benchmark.
 
     Args:
-        predict: a question asked before the controls unlock.
-        values: first control values, such as `measure="nll"`.
+        predict: a question asked before the controls unlock, such as `PREDICT`.
+        values: first control values, such as `item=2`.
     """
     first = RealParams()
     controls = (
         Range(name="item", label="Problem", min=1, max=RealTextParams().n_kept),
         Choice(
-            name="measure",
-            label="Along it",
-            options={name: label for name, (label, _) in MEASURES.items()},
-        ),
-        Choice(
             name="kind",
             label="Means over",
             options={"all": "all problems", **{kind: f"{kind} problems" for kind in KINDS}},
+        ),
+        Choice(
+            name="measure",
+            label="In the tab Every token",
+            options={name: label for name, (label, _) in MEASURES.items()},
+            more=True,
         ),
     )
     return Explorer(
@@ -157,33 +141,61 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         params=RealParams,
         compute=read_real,
         present=present_real,
+        hero=Hero(label="A wrong solution as SmolLM2 reads it, with a sign before every line"),
         controls=controls,
+        steps=(
+            Step(
+                title="Read the wrong solution",
+                text="Line by line. The signs are to the scale of a teacher that was taught to "
+                "repair: how much of each is filled after the error?",
+                frame="play",
+            ),
+            Step(
+                title="Is it surprised?",
+                text="Go to the wrong number. The bars above it say how little the model expected "
+                "it; point at it to hear what it expected instead.",
+                frame="line 2",
+            ),
+            Step(
+                title="A story instead",
+                text="A problem in words, and means over the reasoning problems alone. Do the "
+                "signs fill there?",
+                sets={"item": 4, "kind": "reasoning"},
+                frame="play",
+            ),
+            Step(
+                title="Ask it to rewrite",
+                text="Shown the wrong solution and asked to rewrite it, as TRD's teacher would be: "
+                "which of the two does it find less surprising?",
+                frame="last",
+            ),
+        ),
         plots=(
             Plot(
-                name="along",
-                label="A measure at every token of a right and of a wrong solution",
-                caption="Shaded: the line with the error. Grey lines: where lines begin, and a "
-                "repair could. Repair words: Wait, Actually, However and their like.",
-                height=320,
-            ),
-            Plot(
                 name="delay",
-                tab="Means",
+                tab="Means by line",
                 label="Mass on repair words where a line begins, by lines since the error",
                 caption="A second mode would lift the wrong solution above the right one after "
-                "the error. Bars: 95 % over problems.",
+                "the error. Bars: 95% over problems.",
                 height=320,
             ),
             Plot(
                 name="prompts",
                 tab="Two prompts",
-                label="Surprise per token under two prompts",
-                caption="Shown a wrong attempt to rewrite, the model should prefer the right "
-                "solution. Bars: 95 % over problems.",
+                label="Surprise per token under two prompts, all problems",
+                caption="Shown a wrong attempt to rewrite, a teacher should prefer the right "
+                "solution. Bars: 95% over problems.",
+                height=320,
+            ),
+            Plot(
+                name="along",
+                tab="Every token",
+                label="A measure at every token of a right and of a wrong solution",
+                caption="Shaded: the line with the error. Grey lines: where lines begin, and a "
+                "repair could.",
                 height=320,
             ),
         ),
-        tokens=Tokens(label="The wrong solution, as tokens", classes=CLASSES, height=150),
         defaults={
             "item": first.item,
             "measure": first.measure,
@@ -207,6 +219,17 @@ MEASURES = {  # of `Trajectory`: what it is called, and whether its axis is loga
     "entropy": ("entropy, nats", False),
 }
 FLOOR = 1e-8  # smaller masses are drawn here
+
+
+def _names() -> list[dict[str, Any]]:
+    """The two solutions' names in their colours, above the plot."""
+    told = {"right": "— right solution", "wrong": "- - wrong solution"}
+    return [
+        {"text": told[name], "x": 0.15 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
+         "yref": "paper", "yanchor": "bottom", "showarrow": False,
+         "font": {"color": LOOKS[name][0], "size": 13}}
+        for place, name in enumerate(LOOKS)
+    ]  # fmt: skip
 
 
 def along_figure(kept: KeptItem, measure: str) -> theme.Figure:
@@ -264,7 +287,7 @@ def along_figure(kept: KeptItem, measure: str) -> theme.Figure:
         x_range=(-1, longest),
         xaxis={"zeroline": False},
         shapes=shapes,
-        showlegend=True,
+        annotations=_names(),
         margin={"l": 76},
         **y,
     )
@@ -308,7 +331,7 @@ def delay_figure(found: RealText, kind: str) -> theme.Figure:
         },
         yaxis={"rangemode": "tozero", "exponentformat": "power", "nticks": 6},
         margin={"l": 70},
-        showlegend=True,
+        annotations=_names(),
     )
 
 
@@ -345,5 +368,5 @@ def prompts_figure(found: RealText) -> theme.Figure:
         x_range=(-0.5, 1.5),
         xaxis={"tickvals": [0, 1], "ticktext": list(contexts.values()), "zeroline": False},
         yaxis={"rangemode": "tozero"},
-        showlegend=True,
+        annotations=_names(),
     )

@@ -1,14 +1,19 @@
-"""What the benchmark measured: methods, budgets, transitions, and the WAIT funnel."""
+"""What the benchmark measured: the dose curve with a hundred texts, and one plot for each claim."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
-from intuitive.trd.experiments.results import GROUPS, ResultParams, Results, run
-from intuitive.trd.results import MethodRow, methods
+from intuitive.trd.experiments.results import ResultParams, Results, chosen_rows, run
+from intuitive.trd.methods import ABLATIONS, METHODS
+from intuitive.trd.results import Methods, methods
 
-from ..kit import Choice, Explorer, Plot, Predict, Readout, Table, View, fixed, percent
+from ..kit import Choice, Explorer, Hero, Plot, Predict, Step, Table, View, percent
 from . import results_figures as figures
-from .styles import METHOD_STYLES, SETTING_NAMES, TEACHER_NAMES, told
+from .results_scene import Picture, outcome, readouts
+from .styles import METHOD_STYLES, TEACHER_NAMES, told
+
+ROUNDS = {1: "drawn once", 8: "drawn anew 8 times"}
 
 
 def look_up(params: ResultParams, *, stale: Any, progress: Any) -> Results:
@@ -18,204 +23,200 @@ def look_up(params: ResultParams, *, stale: Any, progress: Any) -> Results:
 
 
 def present_results(results: Results) -> View:
-    params, found, rows = results.params, results.found, results.rows
-    rounds = sorted({row.rounds for row in rows})
-    first = sum(found.first_accuracy) / len(found.first_accuracy)
+    params, found, row = results.params, results.found, results.row
+    picture = Picture(results)
     rewrites = next(one for one in found.rewrites if one.teacher == params.teacher)
-    doses = {row.name for row in found.dose}
-    funnel = params.method if params.method in doses else "opd_forward"
-    own, absent = next((row for row in rows if row.name == params.method), None), ""
-    if own is None:
-        own = rows[0]
-        wanted = METHOD_STYLES[params.method].name
-        absent = f"{wanted} was not measured with {TEACHER_NAMES[params.teacher]}. "
-    style = METHOD_STYLES[own.name]
-    best = max((row for row in rows if row.rounds == own.rounds), key=_accuracy)
-    waits = "hardly one says WAIT"
-    if own.wait >= 0.001:
-        waits = (
-            f"{percent(own.wait, 1)} say WAIT, of which {percent(own.correct_after_wait)} end right"
-        )
-    plan = "" if own.plan_right is None else f"; {percent(own.plan_right)} end with the right plan"
     return View(
         summary=(
-            f"{absent}{style.name}, {TEACHER_NAMES[params.teacher]}, {own.rounds} round: "
-            f"{_interval(own)} of the rollouts right (first student {percent(first)}); "
-            f"{waits}; {percent(own.order_kept)} keep the student's order{plan}. Of the methods "
-            f"shown {METHOD_STYLES[best.name].name} is best with {_interval(best)}."
+            f"{METHOD_STYLES[row.name].name}, {TEACHER_NAMES[params.teacher]} as teacher, rollouts "
+            f"{ROUNDS[params.rounds]}, λ = {row.repair:g}: {outcome(row)}; "
+            f"{percent(row.order_kept)} keep the first student's order. Means of {found.seeds} "
+            f"students, recorded; the first students had "
+            f"{percent(sum(found.first_accuracy) / len(found.first_accuracy))} right."
         ),
+        timeline=picture.timeline(),
+        arithmetic=picture.arithmetic(),
         figures={
-            "methods": functools.partial(
-                figures.table_figure, rows, rounds, first, found.first_order, params.method
-            ),
-            "curves": functools.partial(
-                figures.curves_figure, rows, rounds, params.measure, params.method
-            ),
+            "order": functools.partial(figures.order_figure, results),
+            "fresh": functools.partial(figures.fresh_figure, results),
+            "cost": functools.partial(figures.cost_figure, results),
             "transitions": functools.partial(figures.transitions_figure, rewrites),
-            "funnel": functools.partial(figures.funnel_figure, found.dose, funnel),
         },
-        readouts=(
-            Readout("teacher's own solutions right", f"{percent(rewrites.solve_accuracy, 1)}"),
-            Readout(
-                "student NLL of y_o / y_r / y_T",
-                " / ".join(map(fixed, (rewrites.nll_y_o, rewrites.nll_y_r, rewrites.nll_y_t))),
-            ),
-            Readout(
-                f"{style.name}: teacher tokens written + scored",
-                f"{fixed(own.teacher_generated / 1e3, 0)} + "
-                f"{fixed(own.teacher_scored / 1e3, 0)} thousand",
-            ),
-        ),
-        table=_table(rows, found.seeds),
-        code=(
-            "from intuitive.trd.results import methods\n\n"
-            f'row = methods("{params.setting}").row('
-            f'"{own.name}", teacher="{params.teacher}", rounds={own.rounds})\n'
-            "row.accuracy, row.wait, row.correct_after_wait, row.order_kept"
-        ),
+        readouts=readouts(picture.followed[0]),
+        table=table(found),
+        code=code(params),
     )
 
 
-def _accuracy(row: MethodRow) -> float:
-    return row.accuracy.estimate
+def table(found: Methods) -> Table:
+    """All rows with both teachers."""
+    names = (*METHODS, *ABLATIONS)
+    rows = [row for teacher in TEACHER_NAMES for row in chosen_rows(found, teacher, names)]
+    return Table(*figures.rows_for_table(rows, found.seeds))
 
 
-def _interval(row: MethodRow) -> str:
-    found = row.accuracy
-    return f"{percent(found.estimate)} ({percent(found.low)} to {percent(found.high)})"
-
-
-def _table(rows: tuple[MethodRow, ...], seeds: int) -> Table:
-    header = (
-        "method", "rounds", "seeds", "accuracy (95 %)", "pass@4", "pass@16", "says WAIT",
-        "right after WAIT", "order kept", "correct orders of 16", "right plan",
-        "teacher tokens, k", "learning rate",
-    )  # fmt: skip
-
-    def share(value: float | None) -> str:
-        return "–" if value is None else f"{percent(value, 1)}"
-
-    return Table(
-        header,
-        tuple(
-            (
-                METHOD_STYLES[row.name].name,
-                f"{row.rounds}",
-                f"{seeds}",
-                _interval(row),
-                share(row.pass_at.get("4")),
-                share(row.pass_at.get("16")),
-                share(row.wait),
-                share(row.correct_after_wait),
-                share(row.order_kept),
-                f"{fixed(row.distinct_orders)}",
-                share(row.plan_right),
-                f"{fixed((row.teacher_generated + row.teacher_scored) / 1e3, 1)}",
-                f"{row.lr:g}",
-            )
-            for row in rows
-        ),
+def code(params: ResultParams) -> str:
+    """The call that looks the row up."""
+    return (
+        "from intuitive.trd.results import methods\n\n"
+        f'row = methods("{params.setting}").row('
+        f'"{params.method}", teacher="{params.teacher}", rounds={params.rounds})\n'
+        "row.accuracy, row.wait, row.correct_after_wait, row.order_kept"
     )
 
 
-def _answer() -> tuple[int, str]:
+def _with_the_dose() -> tuple[int, str]:
     with told("results"):
-        row = methods("small").row("opd_forward")
-    share = row.correct_after_wait or 0.0
-    return 0 if share > 0.6 else 1 if share > 0.3 else 2, (
-        f"{percent(row.wait)} of its attempts say WAIT, and of those {percent(share)} come out "
-        "right: what follows a WAIT was never taught."
+        found = methods("small").dose
+    rows = [row for row in found if row.name == "opd_forward"]
+    none, most = (pick(rows, key=lambda row: row.repair) for pick in (min, max))
+    change = most.accuracy.estimate - none.accuracy.estimate
+    return 0 if change > 0.1 else 2 if change < -0.1 else 1, (
+        f"With λ = {none.repair:g}, {percent(none.accuracy.estimate)} come out right; with λ = "
+        f"{most.repair:g} it is {percent(most.accuracy.estimate)}, and {percent(most.wait)} say "
+        "WAIT. "
+        "The more eagerly a perfect teacher repairs, the worse its student, since only the first "
+        "word of a repair is taught."
     )
 
 
 PREDICT = Predict(
     question=(
-        "Forward KL on the student's own attempts, one round: the student learns to say WAIT. "
-        "Of the attempts in which it does, how many come out right?"
+        "The teacher is always right. The larger its λ, the more often it says WAIT and repairs "
+        "an error. A student learns by forward KL along its own texts. As λ goes from 0 to 0.8, "
+        "how many more of its texts come out right?"
     ),
-    choices=("most", "about half", "hardly any"),
-    answer=_answer,
+    choices=("clearly more", "as many as before", "clearly fewer"),
+    answer=_with_the_dose,
 )
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """The methods beside one another: accuracy, cost, WAIT and style.
+    """The dose curve, a hundred texts of one method, and the claims in tabs.
 
     Args:
-        predict: a question asked before the controls unlock.
+        predict: a question asked before the controls unlock, such as `PREDICT`.
         values: first control values, such as `teacher="learned"`.
     """
-    title = "What every method made of the same students"
-    return declare("trd_results", title, ResultParams(), predict, values)
-
-
-def declare(
-    name: str, title: str, first: ResultParams, predict: Predict | None, values: dict[str, Any]
-) -> Explorer:
-    """The explorer of one setting; the dose curve stands in sight, the rest waits in tabs."""
-    controls = (
-        Choice(
-            name="method",
-            label="Look at",
-            options={name: style.name for name, style in METHOD_STYLES.items()},
-        ),
-        Choice(name="teacher", label="Teacher", options=TEACHER_NAMES),
-        Choice(
-            name="group",
-            label="Beside",
-            options={name: label for name, (label, _) in GROUPS.items()},
-        ),
-        Choice(name="measure", label="Curves show", options=figures.MEASURES, more=True),
-        Choice(name="setting", label="Task", options=SETTING_NAMES, more=True),
-    )
     return Explorer(
-        name=name,
-        title=title,
-        params=ResultParams,
+        name="trd_results",
+        title="A teacher that says WAIT more often",
+        params=params_of("small"),
         compute=look_up,
         present=present_results,
-        controls=controls,
-        plots=(
-            Plot(
-                name="funnel",
-                label="Share of rollouts that say WAIT and that end right, against the teacher's λ",
-                caption="The dose: the more a perfect teacher says WAIT, the more the student "
-                "says it. Right: what that does to accuracy. One round, the program as teacher.",
-                height=450,
+        hero=Hero(
+            label="Right texts against the teacher's λ, and a hundred texts of one method",
+            caption="Green: the text says WAIT. ✓ right, ✗ wrong. Bars on the curves: 95% over "
+            "problems and five students.",
+        ),
+        controls=controls(),
+        steps=(
+            Step(
+                title="Raise the dose",
+                text="λ goes from 0 to 0.8. Watch the hundred texts: which of them turn green, "
+                "and what sign do they get?",
+                sets={"method": "opd_forward"},
+                frame="play",
             ),
-            Plot(
-                name="methods",
-                tab="All methods",
-                label="Accuracy, WAIT, order and plan of every method, after one round and many",
-                caption="Full: rollouts drawn once. Open: drawn anew eight times. Bars: 95 % over "
-                "problems and seeds. Second: how many rollouts say WAIT; the green tick marks how "
-                "many of all say it and end right. Dotted: before training. Vermilion trains on "
-                "y_o, green on y_r, blue on y_T.",
-                height=436,
+            Step(
+                title="Pave the rewrite",
+                text="TRD, the same doses: the teacher puts its repair into the text before the "
+                "student learns along it. Count the green texts.",
+                sets={"method": "trd"},
+                frame="play",
             ),
-            Plot(
-                name="curves",
-                tab="Cost",
-                label="Accuracy or pass@4 against teacher tokens, one round and many",
-                caption="In one round all tokens are spent before the first step, so a curve is a "
-                "vertical line. Large marks: the final students, with 95 % intervals.",
-                height=450,
+            Step(
+                title="Do not listen",
+                text="Reverse KL along the student's own texts: the loss hardly hears a word that "
+                "the student never says. Compare with TRD.",
+                sets={"method": "opd_reverse"},
+                frame="play",
             ),
-            Plot(
-                name="transitions",
-                label="Rollouts by whether they and their rewrites are right",
-                caption="What the teacher's rewrites mend (top right) and break (bottom left).",
-                tab="Rewrites",
-                height=380,
+            Step(
+                title="Fresh rollouts",
+                text="Texts drawn anew eight times: forward KL recovers. Because its repairs work "
+                "now, or because it no longer says WAIT?",
+                sets={"method": "opd_forward", "rounds": "8"},
+                frame="last",
+            ),
+            Step(
+                title="Whose order?",
+                text="TRD's rewrites, but scored by a teacher that has not seen the student's "
+                "text. As many are right; look at the third number, and at TRD's.",
+                sets={"method": "trd_from_x"},
+                frame="last",
             ),
         ),
-        defaults={
-            "method": first.method,
-            "teacher": first.teacher,
-            "group": first.group,
-            "measure": first.measure,
-            "setting": first.setting,
-            **values,
-        },
+        plots=(
+            Plot(
+                name="order",
+                tab="Order",
+                label="Share of texts in the first student's order, by method",
+                caption="The first students add from right to left. One order only is no style "
+                "kept, but a collapse.",
+                height=330,
+            ),
+            Plot(
+                name="fresh",
+                tab="Fresh rollouts",
+                label="Accuracy and WAIT with rollouts drawn once and eight times",
+                height=340,
+            ),
+            *shared_plots(),
+        ),
+        defaults=defaults(ResultParams(), values),
         predict=predict,
     )
+
+
+def _params(setting: str, *, method: str, teacher: str, rounds: str) -> ResultParams:
+    return ResultParams(setting=setting, method=method, teacher=teacher, rounds=int(rounds))
+
+
+def params_of(setting: str) -> Callable[..., ResultParams]:
+    """How control values make the params of a setting."""
+    return functools.partial(_params, setting)
+
+
+def controls() -> tuple[Choice, ...]:
+    """What the explorers of both settings are moved by."""
+    return (
+        Choice(
+            name="method",
+            label="Follow",
+            options={name: style.name for name, style in METHOD_STYLES.items()},
+        ),
+        Choice(
+            name="rounds",
+            label="Student's texts",
+            options={str(rounds): label for rounds, label in ROUNDS.items()},
+        ),
+        Choice(name="teacher", label="Teacher", options=TEACHER_NAMES),
+    )
+
+
+def shared_plots() -> tuple[Plot, ...]:
+    """Tabs of both settings."""
+    return (
+        Plot(
+            name="cost",
+            tab="Cost",
+            label="Accuracy against teacher tokens, drawn once and eight times",
+            caption="From the left end of each line (drawn once) to its right (eight times). "
+            "Bars: 95%.",
+            height=340,
+        ),
+        Plot(
+            name="transitions",
+            tab="Rewrites",
+            label="Texts by whether they and their rewrites are right",
+            caption="Top right: what a rewrite mends. Bottom left: what it breaks.",
+            height=300,
+        ),
+    )
+
+
+def defaults(first: ResultParams, values: dict[str, Any]) -> dict[str, Any]:
+    """First control values."""
+    known = {"method": first.method, "rounds": str(first.rounds), "teacher": first.teacher}
+    return {**known, **values}

@@ -1,213 +1,251 @@
-"""The committed results as figures: the table of methods, curves, transitions, the WAIT funnel."""
+"""The committed results in the tabs of `results` and `results_late`: one plot for each claim.
 
+Names stand on the marks. The method that is followed is strong, the others are faded.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from intuitive.trd.experiments.results import Results
 from intuitive.trd.results import MethodRow, Rewrites
 
 from .. import theme
-from ..kit import percent
-from .styles import CONTINUE, FIRST, METHOD_STYLES, REPAIR, TEACHER, fade, under
+from ..kit import fixed, percent
+from .results_scene import apart
+from .styles import METHOD_STYLES, fade
 
-MEASURES = {"accuracy": "Avg@n", "pass_at_4": "pass@4"}
-LEAST_WAIT = 0.02  # share of rollouts from which it is marked how many of them end right
-COLUMNS = (  # of the table's picture
-    ("accuracy", "accuracy<br>Avg@16"),
-    ("wait", "WAIT →<br>right<br>after"),
-    ("order_kept", "keeps<br>its order"),
-    ("plan_right", "right<br>plan"),  # only in the task that has a plan
-)
+FADED = 0.45
+AT = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
 
 
-def table_figure(
-    rows: Sequence[MethodRow],
-    rounds: Sequence[int],
-    first: int | float,
-    order: int | float,
-    chosen: str,
-) -> theme.Figure:
-    """Every method in a line of its own: accuracy, WAIT, order, plan; open marks: many rounds.
+def _look(row: MethodRow, chosen: str) -> tuple[str, bool]:
+    style, strong = METHOD_STYLES[row.name], row.name == chosen
+    return style.colour if strong else fade(style.colour, FADED), strong
 
-    Methods of one colour share their traces: plotly looks at each trace of a new figure in turn.
-    """
-    names = list(dict.fromkeys(row.name for row in rows))[::-1]
-    traces: list[dict[str, Any]] = []
-    for number, n_rounds in enumerate(sorted(rounds)):
-        offset = 0.14 * (1 - 2 * number) if len(rounds) > 1 else 0.0
-        for colour in (CONTINUE, TEACHER, REPAIR):
-            of = [
-                (row, names.index(row.name) + offset)
-                for row in rows
-                if row.rounds == n_rounds and METHOD_STYLES[row.name].colour == colour
-            ]
-            traces += _marks(of, colour, filled=number == 0)
-    titles = [title for name, title in COLUMNS if getattr(rows[0], name) is not None]
-    gap = 0.1  # wide enough for "100%" beside "0"
-    layout = theme.columns(titles, x="", x_range=(-0.02, 1.04), gap=gap)
-    for name, axis in layout.items():
-        if name.startswith("xaxis"):
-            axis |= {
-                "tickvals": [0, 0.5, 1],
-                "ticktext": ["0", "", "100%"],
-                "tickangle": 0,
-                "ticklabeloverflow": "allow",
-            }
-            axis["zeroline"] = False
-    for heading in layout["annotations"]:
-        heading["font"] = {"size": 12}
-    labels = [METHOD_STYLES[name].name for name in names]
-    return theme.figure(
-        traces,
-        y_range=(-0.6, len(names) - 0.4),
-        margin={"l": 190, "r": 22, "t": 56, "b": 34},
-        shapes=[
-            theme.line(x=first, colour=FIRST),
-            theme.line(x=order, axis="x3", colour=FIRST),
-        ],
-        yaxis={
-            "tickvals": list(range(len(names))),
-            "ticktext": [
-                f"<b>{label}</b>" if name == chosen else label
-                for name, label in zip(names, labels, strict=True)
-            ],
-            "zeroline": False,
-        },
-        **layout,
+
+def order_figure(results: Results) -> theme.Figure:
+    """Who keeps the first student's order, and in how many orders a right text can come."""
+
+    def told(row: MethodRow) -> str:
+        orders = f"{fixed(row.distinct_orders, 1)} orders"
+        alone = ": a collapse" if row.distinct_orders < 1.1 else ""
+        return f"{percent(row.order_kept)}, {orders}{alone}"
+
+    return _bars(
+        results,
+        lambda row: row.order_kept,
+        told,
+        before=(results.found.first_order, "first student"),
+        x="in the first student's order; different right orders per problem, of 16 texts",
     )
 
 
-def _marks(
-    rows: Sequence[tuple[MethodRow, int | float]], colour: str, *, filled: bool
-) -> list[dict[str, Any]]:
-    """Rows of one colour with their heights: accuracy, order, WAIT, and right after it."""
-
-    def points(
-        found: Sequence[tuple[MethodRow, int | float]],
-        x: list[float | None],
-        axis: str,
-        **more: Any,
-    ) -> dict[str, Any]:
-        return {
-            "type": "scatter",
-            "x": x,
-            "y": [y for _, y in found],
-            "text": [_said(row) for row, _ in found],
-            "mode": "markers",
-            "marker": {
-                "color": colour,
-                "size": 9,
-                "symbol": "circle" if filled else "circle-open",
-                "line": {"width": 2, "color": colour},
-            },
-            "xaxis": axis,
-            "hovertemplate": "%{text}: %{x:.1%}<extra></extra>",
-            **more,
-        }
-
-    waits = [(row, y) for row, y in rows for _ in range(3)]  # from 0 to its share, and a gap
-    after = [
-        (row, y) for row, y in rows if row.correct_after_wait is not None and row.wait >= LEAST_WAIT
-    ]
-    interval = {
-        "type": "data",
-        "symmetric": False,
-        "array": [row.accuracy.high - row.accuracy.estimate for row, _ in rows],
-        "arrayminus": [row.accuracy.estimate - row.accuracy.low for row, _ in rows],
-        "thickness": 2,
-        "width": 3,
-        "color": colour,
-    }
-    planned = [(row, y) for row, y in rows if row.plan_right is not None]
-    plans = [points(planned, [row.plan_right for row, _ in planned], "x4")] if planned else []
-    tick = {
-        "color": REPAIR,
-        "size": 12,
-        "symbol": "line-ns-open",
-        "line": {"width": 3, "color": REPAIR},
-    }
-    return [
-        points(rows, [row.accuracy.estimate for row, _ in rows], "x", error_x=interval),
-        points(rows, [row.order_kept for row, _ in rows], "x3"),
-        *plans,
-        points(
-            waits,
-            [share for row, _ in rows for share in (0.0, row.wait, None)],
-            "x2",
-            mode="lines",
-            line={"color": fade(colour, 0.7 if filled else 0.35), "width": 5},
-        ),
-        points(after, [row.wait * row.correct_after_wait for row, _ in after], "x2", marker=tick),
-    ]
+def plan_figure(results: Results) -> theme.Figure:
+    """Who ends with the right plan, and how many texts are right then."""
+    return _bars(
+        results,
+        lambda row: row.plan_right or 0.0,
+        lambda row: f"{percent(row.plan_right or 0)}; {percent(row.accuracy.estimate)} right",
+        x="texts with the right plan",
+    )
 
 
-def _said(row: MethodRow) -> str:
-    return f"{METHOD_STYLES[row.name].name}, {row.rounds} round{'s' if row.rounds > 1 else ''}"
-
-
-def curves_figure(
-    rows: Sequence[MethodRow], rounds: Sequence[int], measure: str, chosen: str
+def _bars(
+    results: Results,
+    share: Any,
+    told: Any,
+    *,
+    x: str,
+    before: tuple[float, str] | None = None,
 ) -> theme.Figure:
-    """Avg@n or pass@4 against teacher tokens, a plot for each number of rounds."""
-    rounds = sorted(rounds)
-    traces = []
-    for row in rows:
-        style = METHOD_STYLES[row.name]
-        bold = row.name == chosen
-        tokens = [point.teacher_tokens / 1e3 for point in row.curve]
-        heights = [getattr(point, measure) for point in row.curve]
+    """One bar for each method after as many rounds as are looked at, its numbers at its end."""
+    rows = [row for row in results.beside if row.rounds == results.params.rounds][::-1]
+    looks = [_look(row, results.params.method) for row in rows]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [share(row) for row in rows],
+        "y": list(range(len(rows))),
+        "marker": {"color": [colour for colour, _ in looks]},
+        "width": 0.62,
+        "text": [f" {told(row)}" for row in rows],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
+    names = [METHOD_STYLES[row.name].name for row in rows]
+    names = [
+        f"<b>{name}</b>" if strong else name for name, (_, strong) in zip(names, looks, strict=True)
+    ]
+    shapes, notes = [], []
+    if before is not None:
+        shapes = [theme.line(x=before[0], colour=theme.GREY)]
+        notes = [
+            {"text": f"{before[1]} {percent(before[0])}", "x": before[0], "y": 1, "yref": "paper",
+             "yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
+        ]  # fmt: skip
+    return theme.figure(
+        [bars],
+        x=x,
+        x_range=(0, 1.42),
+        y_range=(-0.6, len(rows) - 0.4),
+        xaxis=AT | {"zeroline": False},
+        yaxis={"tickvals": list(range(len(rows))), "ticktext": names, "zeroline": False},
+        shapes=shapes,
+        annotations=notes,
+        margin={"l": 168, "t": 26},
+    )
+
+
+def fresh_figure(results: Results) -> theme.Figure:
+    """Every method once and with fresh rollouts: accuracy, and texts that say WAIT."""
+    traces: list[dict[str, Any]] = []
+    names = list(dict.fromkeys(row.name for row in results.beside))
+    chosen = results.params.method
+    pairs = []
+    for name in names:
+        pair = sorted((r for r in results.beside if r.name == name), key=lambda r: r.rounds)
+        if len(pair) == 2:
+            pairs.append(pair)
+    for column, share in enumerate((lambda row: row.accuracy.estimate, lambda row: row.wait)):
+        told = [
+            pair
+            for pair in pairs
+            if column == 0 or max(map(share, pair)) > 0.01 or _look(pair[0], chosen)[1]
+        ]
+        heights = apart([-share(pair[1]) for pair in told], 0.058, -1.03, 0.0)
+        ends = dict(zip([pair[0].name for pair in told], heights, strict=True))
+        for pair in pairs:
+            style, (colour, strong) = (
+                METHOD_STYLES[pair[0].name],
+                _look(pair[0], results.params.method),
+            )
+            axis = theme.x_axis(column)
+            values = [share(row) for row in pair]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [0, 1],
+                    "y": values,
+                    "mode": "lines+markers",
+                    "line": {"color": colour, "dash": style.dash, "width": 3.5 if strong else 2},
+                    "marker": {"color": colour, "size": 9 if strong else 7},
+                    "cliponaxis": False,
+                    "xaxis": axis,
+                    "name": style.name,
+                    "hovertemplate": f"{style.name}: %{{y:.1%}}<extra></extra>",
+                }
+            )
+            if pair[0].name in ends:
+                first, last = (percent(v, 0 if v >= 0.1 or column == 0 else 1) for v in values)
+                label = f"{style.name}, {first} → {last}"
+                traces.append(
+                    {
+                        "type": "scatter",
+                        "x": [1.05],
+                        "y": [-ends[pair[0].name]],
+                        "mode": "text",
+                        "text": [f"<b>{label}</b>" if strong else label],
+                        "textposition": "middle right",
+                        "textfont": {"color": style.colour, "size": 12},
+                        "cliponaxis": False,
+                        "xaxis": axis,
+                        "hoverinfo": "skip",
+                    }
+                )
+    layout = theme.columns(
+        ["texts that are right", "texts that say WAIT"], x="", x_range=(-0.1, 2.6)
+    )
+    rounds = max((row.rounds for row in results.beside), default=1)
+    for name in ("xaxis", "xaxis2"):
+        layout[name] |= {
+            "tickvals": [0, 1],
+            "ticktext": ["drawn once", f"{rounds} times"],
+            "zeroline": False,
+            "ticklabeloverflow": "allow",
+        }
+    return theme.figure(traces, y_range=(-0.03, 1.06), yaxis=AT, margin={"l": 62}, **layout)
+
+
+def cost_figure(results: Results) -> theme.Figure:
+    """Accuracy against teacher tokens, drawn once and anew, with the methods' names."""
+    traces: list[dict[str, Any]] = []
+    names = list(dict.fromkeys(row.name for row in results.beside))
+    tokens = [_tokens(row) for row in results.beside]
+    low, high = math.log10(min(tokens)), math.log10(max(tokens))
+    for name in names:
+        pair = sorted((r for r in results.beside if r.name == name), key=lambda r: r.rounds)
+        style, (colour, strong) = METHOD_STYLES[name], _look(pair[0], results.params.method)
         traces.append(
             {
                 "type": "scatter",
-                "x": tokens,
-                "y": heights,
+                "x": [_tokens(row) for row in pair],
+                "y": [row.accuracy.estimate for row in pair],
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [row.accuracy.high - row.accuracy.estimate for row in pair],
+                    "arrayminus": [row.accuracy.estimate - row.accuracy.low for row in pair],
+                    "color": colour,
+                },
                 "mode": "lines+markers",
-                "line": style.line(3.5 if bold else 1.5),
-                "marker": {**style.marker(5), "opacity": 0.6},
-                "xaxis": theme.x_axis(rounds.index(row.rounds)),
-                "showlegend": False,
-                "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}}k<extra></extra>",
+                "line": {"color": colour, "dash": style.dash, "width": 3.5 if strong else 2},
+                "marker": {"color": colour, "size": 10 if strong else 8},
+                "cliponaxis": False,
+                "name": style.name,
+                "hovertemplate": f"{style.name}: %{{y:.1%}} for %{{x:.3s}} tokens<extra></extra>",
             }
         )
-        final = row.accuracy.estimate if measure == "accuracy" else row.pass_at["4"]
-        last = {
-            "type": "scatter",
-            "x": tokens[-1:],
-            "y": [final],
-            "mode": "markers",
-            "marker": style.marker(14 if bold else 10),
-            "xaxis": theme.x_axis(rounds.index(row.rounds)),
-            "name": style.name,
-            "showlegend": row.rounds == rounds[0],
-            "hovertemplate": f"{style.name}: %{{y:.1%}} at %{{x:.3g}}k<extra></extra>",
-        }
-        if measure == "accuracy":
-            last["error_y"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": [row.accuracy.high - final],
-                "arrayminus": [final - row.accuracy.low],
-                "color": style.colour,
-            }
-        traces.append(last)
-    headings = [f"{n} round{'s' if n > 1 else ''}" for n in rounds]
-    layout = theme.columns(headings, x="", x_range=(0, 1))
-    layout["annotations"].append(under("teacher tokens per student, thousands"))
-    most = [
-        max(p.teacher_tokens for row in rows if row.rounds == n for p in row.curve) / 1e3
-        for n in rounds
+    last = [
+        max((r for r in results.beside if r.name == name), key=lambda r: r.rounds) for name in names
     ]
-    for place, top in enumerate(most):
-        layout[theme.x_axis(place).replace("x", "xaxis")]["range"] = (-0.03 * top, 1.08 * top)
+    ends = apart([-row.accuracy.estimate for row in last], 0.062, -1.03, 0.0)
+    for row, end in zip(last, ends, strict=True):
+        style, strong = METHOD_STYLES[row.name], row.name == results.params.method
+        label = f"{style.name}, {percent(row.accuracy.estimate)} for {thousands(row)}"
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [10 ** (high + 0.06)],
+                "y": [-end],
+                "mode": "text",
+                "text": [f"<b>{label}</b>" if strong else label],
+                "textposition": "middle right",
+                "textfont": {"color": style.colour, "size": 12},
+                "cliponaxis": False,
+                "hoverinfo": "skip",
+            }
+        )
+    wide = high - low
+    ticks = [10**k * m for k in range(3, 7) for m in (1, 3) if low - 0.1 < math.log10(10**k * m)]
     return theme.figure(
         traces,
-        y=MEASURES[measure],
-        y_range=(0, 1.03),
-        yaxis={"tickformat": ".0%"},
-        showlegend=True,
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
-        margin={"b": 150},
-        **layout,
+        x="teacher tokens per student, written and scored",
+        y="texts that are right",
+        x_range=(low - 0.06 * wide, high + 0.62 * wide),
+        y_range=(-0.03, 1.06),
+        xaxis={
+            "type": "log",
+            "tickvals": [tick for tick in ticks if math.log10(tick) < high + 0.05],
+            "ticktext": [_short(tick) for tick in ticks if math.log10(tick) < high + 0.05],
+        },
+        yaxis=AT,
+        margin={"l": 66},
     )
+
+
+def _tokens(row: MethodRow) -> float:
+    return row.teacher_generated + row.teacher_scored
+
+
+def thousands(row: MethodRow) -> str:
+    """Teacher tokens of one student, such as 885k."""
+    return _short(_tokens(row))
+
+
+def _short(tokens: int | float) -> str:
+    return f"{fixed(tokens / 1e6, 2)}M" if tokens > 1e6 else f"{fixed(tokens / 1e3, 0)}k"
 
 
 def transitions_figure(found: Rewrites) -> theme.Figure:
@@ -218,106 +256,58 @@ def transitions_figure(found: Rewrites) -> theme.Figure:
             {
                 "type": "heatmap",
                 "z": table,
-                "x": ["wrong", "right"],
-                "y": ["wrong", "right"],
+                "x": ["rewrite wrong", "rewrite right"],
+                "y": ["text wrong", "text right"],
                 "zmin": 0,
                 "zmax": 1,
                 "colorscale": theme.ORDERED,
                 "showscale": False,
                 "xgap": 3,
                 "ygap": 3,
-                "texttemplate": "%{z:.1%}",
+                "text": [[percent(share, 1) for share in row] for row in table],
+                "texttemplate": "%{text}",
                 "textfont": {"size": 16},
                 "hoverinfo": "skip",
             }
         ],
-        x="rewrite y_r",
-        y="rollout y_o",
         yaxis={"autorange": "reversed", "showgrid": False},
+        margin={"l": 92},
     )
 
 
-def funnel_figure(dose: Sequence[MethodRow], chosen: str) -> theme.Figure:
-    """Rollouts → with WAIT → right after it, against λ; accuracy of all methods beside it.
+def rows_for_table(rows: Sequence[MethodRow], seeds: int) -> tuple[tuple[str, ...], tuple]:
+    """Header and rows of the full table."""
+    header = (
+        "method", "teacher", "rounds", "seeds", "right (95%)", "pass@4", "pass@16", "says WAIT",
+        "right after WAIT", "order kept", "right orders of 16", "right plan",
+        "teacher tokens, thousands", "learning rate",
+    )  # fmt: skip
 
-    No doses, as in a setting where they were not measured, leave the plot empty and say so.
-    """
-    if not dose:
-        said = {"text": "not measured for this task", "x": 0.5, "y": 0.5, "showarrow": False}
-        place = {"xref": "paper", "yref": "paper", "font": {"size": 15}}
-        hidden = {"visible": False}
-        return theme.figure([], annotations=[{**said, **place}], xaxis=hidden, yaxis=hidden)
-    doses = sorted({row.repair for row in dose})
-    own = {row.repair: row for row in dose if row.name == chosen}
-    waits = [own[repair].wait if repair in own else None for repair in doses]
-    right = [
-        own[repair].wait * (own[repair].correct_after_wait or 0.0) if repair in own else None
-        for repair in doses
-    ]
-    places = list(range(len(doses)))
-    bars = [
-        ("all rollouts", [1.0] * len(doses), fade(FIRST, 0.2), FIRST),
-        ("contain WAIT", waits, fade(CONTINUE, 0.55), CONTINUE),
-        ("and end right", right, REPAIR, REPAIR),
-    ]
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "bar",
-            "x": places,
-            "y": heights,
-            "width": 0.8 - 0.2 * number,
-            "marker": {"color": fill, "line": {"color": edge, "width": 1}},
-            "name": name,
-            "text": ["" if h is None or number == 0 else f"{percent(h)}" for h in heights],
-            "textposition": "outside" if number == 1 else "none",
-            "cliponaxis": False,
-            "hovertemplate": f"{name}: %{{y:.1%}}<extra></extra>",
-        }
-        for number, (name, heights, fill, edge) in enumerate(bars)
-    ]
-    for name in dict.fromkeys(row.name for row in dose):
-        style, of = METHOD_STYLES[name], [row for row in dose if row.name == name]
-        traces.append(
-            {
-                "type": "scatter",
-                "x": [row.repair for row in of],
-                "y": [row.accuracy.estimate for row in of],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [row.accuracy.high - row.accuracy.estimate for row in of],
-                    "arrayminus": [row.accuracy.estimate - row.accuracy.low for row in of],
-                    "color": style.colour,
-                },
-                "mode": "lines+markers",
-                "line": style.line(4 if name == chosen else 2),
-                "marker": style.marker(),
-                "name": style.name,
-                "xaxis": "x2",
-                "hovertemplate": f"{style.name}, λ = %{{x}}: %{{y:.1%}}<extra></extra>",
-            }
+    def share(value: float | None) -> str:
+        return "–" if value is None else percent(value, 1)
+
+    return header, tuple(
+        (
+            METHOD_STYLES[row.name].name,
+            row.teacher,
+            f"{row.rounds}",
+            f"{seeds}",
+            interval(row),
+            share(row.pass_at.get("4")),
+            share(row.pass_at.get("16")),
+            share(row.wait),
+            share(row.correct_after_wait),
+            share(row.order_kept),
+            fixed(row.distinct_orders),
+            share(row.plan_right),
+            fixed(_tokens(row) / 1e3, 1),
+            f"{row.lr:g}",
         )
-    headings = [f"WAIT funnel,<br>{METHOD_STYLES[chosen].name}", "accuracy,<br>Avg@16"]
-    layout = theme.columns(
-        headings, x="the teacher's λ", x_range=(-0.6, len(doses) - 0.4), gap=0.06
+        for row in rows
     )
-    layout["xaxis"] |= {
-        "tickvals": places,
-        "ticktext": [f"{repair:g}" for repair in doses],
-        "tickangle": 0,
-    }
-    layout["xaxis2"] |= {"range": (-0.04, max(doses) + 0.04), "tickangle": 0}
-    return theme.figure(
-        traces,
-        y_range=(0, 1.1),
-        yaxis={
-            "tickformat": ".0%",
-            "tickvals": [0, 0.25, 0.5, 0.75, 1],
-            "title": {"text": "share of the rollouts", "standoff": 10},
-        },
-        barmode="overlay",
-        showlegend=True,
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
-        margin={"l": 68, "t": 50, "b": 150},
-        **layout,
-    )
+
+
+def interval(row: MethodRow) -> str:
+    """Accuracy with its ends."""
+    found = row.accuracy
+    return f"{percent(found.estimate)} ({percent(found.low)} to {percent(found.high)})"

@@ -25,6 +25,7 @@ PERPLEXITIES = {  # measure: (part of the file, which texts)
 }
 QUALITIES = ("mass_captured", "block_recall", "group_overlap")
 MEASURES = (*PERPLEXITIES, *QUALITIES)
+PASSAGE = 512  # tokens of the passage that returns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,16 @@ class ConversionParams(Settings):
     measure: str = "perplexity"
     context: int = 4096  # tokens
     n_selected: int = 8  # blocks of 64 tokens
+    selector: str = "trained_index"  # the one that is looked at
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise ValueError(
                 f"measure={self.measure!r} must be one of {', '.join(MEASURES)}: choose one."
+            )
+        if self.selector not in READERS:
+            raise ValueError(
+                f"selector={self.selector!r} must be one of {', '.join(READERS)}: choose one."
             )
         whole_fields(self, context=1, n_selected=1)
 
@@ -64,9 +70,15 @@ class ConversionResult:
     curves: dict[str, tuple[Point, ...]]  # by selector
     dense: float | None  # the dense model's value; None where it is 1 by definition
     mass_by_layer: dict[str, tuple[float, ...]]  # at `params.n_selected`, first seed
+    mass_context: int  # tokens, of `mass_by_layer`: it was not taken at every context
     seeds: tuple[int, ...]
     device: str
     decode: tuple[DecodeRow, ...]
+
+
+def passages(context: int) -> tuple[int, int]:
+    """First tokens of the returning passage: where it is read first, and where it comes back."""
+    return context // 4, context - PASSAGE
 
 
 def _rows(measure: str) -> tuple[Losses, ...] | tuple[QualityRow, ...]:
@@ -122,6 +134,7 @@ def curves(params: ConversionParams) -> ConversionResult:
         curves={name: points for name, points in by_selector.items() if points},
         dense=dense,
         mass_by_layer=_mass_by_layer(params),
+        mass_context=_mass_context(params),
         seeds=tuple(committed.made.config["seeds"]),
         device=committed.made.device,
         decode=committed.values.decode,
@@ -144,6 +157,10 @@ def run(
     return curves(replace(params, context=nearest))
 
 
+def _mass_context(params: ConversionParams) -> int:
+    return min(params.context, max(measured_contexts("mass_captured")))
+
+
 def _mass_by_layer(params: ConversionParams) -> dict[str, tuple[float, ...]]:
     measured = _rows("mass_captured")
     budgets = sorted({row.n_selected for row in measured})
@@ -152,7 +169,7 @@ def _mass_by_layer(params: ConversionParams) -> dict[str, tuple[float, ...]]:
             f"n_selected={params.n_selected}: budgets of {', '.join(map(str, budgets))} blocks "
             "were measured; choose one of these."
         )
-    context = min(params.context, max(row.context for row in measured))
+    context = _mass_context(params)
     found: dict[str, tuple[float, ...]] = {}
     for row in measured:
         if (row.context, row.n_selected) == (context, params.n_selected):

@@ -1,10 +1,11 @@
-"""What the benchmark measured: the numbers of two explorers, `results` and `results_late`.
+"""What the benchmark measured: one method among the others, and what a teacher's λ does to it.
 
-Both look at the same kind of table; they differ in the setting and in what is shown first.
+`results_late` looks at the same kind of table in the other setting.
 """
 
 from dataclasses import dataclass
 
+from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
@@ -13,60 +14,65 @@ from ..methods import ABLATIONS, METHODS
 from ..results import MethodRow, Methods, methods
 from ..signals import Stale
 
-MAIN = ("opd_forward", "opd_forward_clip", "opd_reverse", "sft_teacher", "sft_refined", "trd")
-GROUPS = {
-    "main": ("six methods", MAIN),
-    "methods": ("all methods", tuple(METHODS)),
-    "seen": (
-        "by what the teacher sees",
-        (
-            "opd_forward",
-            "opd_reverse",
-            "opsd_reverse",
-            "sft_teacher",
-            "sft_refined",
-            "trd",
-            "trd_from_x",
-        ),
-    ),
-    "ablations": ("variations", ("opd_forward", "opd_reverse", "trd", *ABLATIONS)),
-}
+BESIDE = (  # drawn faded in every plot, whatever is followed
+    "opd_forward", "opd_reverse", "opsd_reverse", "sft_teacher", "sft_refined", "trd",
+    "trd_from_x", "trd_reverse",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultParams(Settings):
-    """Which part of the results is looked at."""
+    """Which of the results is looked at."""
 
     setting: str = "small"
     teacher: str = "exact"
-    method: str = "opd_forward"  # drawn thick
-    group: str = "main"
-    measure: str = "accuracy"
+    method: str = "opd_forward"  # the one that is followed
+    rounds: int = 1  # how often rollouts were drawn anew
+
+    def __post_init__(self) -> None:
+        whole_fields(self, rounds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The committed results, and the rows looked at."""
+    """The committed results, and the one looked at."""
 
     params: ResultParams
     found: Methods
-    rows: tuple[MethodRow, ...]
+    row: MethodRow
+    doses: tuple[MethodRow, ...]  # the same method at several λ, where that was measured
+
+    @property
+    def beside(self) -> tuple[MethodRow, ...]:
+        """Rows of the methods in `BESIDE` and of the one looked at, with the same teacher."""
+        return chosen_rows(self.found, self.params.teacher, (*BESIDE, self.params.method))
 
 
 def run(params: ResultParams, *, stale: Stale = never, progress: Progress = silent) -> Results:
-    """Look up rows of `results.methods`.
+    """Look up one row of `results.methods`.
 
     Raises:
-        ValueError: nothing was measured with this teacher.
+        ValueError: it was not measured; the message says what was.
         FileNotFoundError: the results are not there.
         Cancelled: `stale()` became true.
     """
     check(stale)
     found = methods(params.setting)
-    rows = chosen_rows(found, params.teacher, (*GROUPS[params.group][1], params.method))
-    if not rows:
-        raise ValueError(f"teacher={params.teacher!r}: nothing was measured with it; take another.")
-    return Results(params=params, found=found, rows=rows)
+    name, teacher, rounds = params.method, params.teacher, params.rounds
+    known = [row for row in chosen_rows(found, teacher, (name,)) if row.rounds == rounds]
+    if not known:
+        others = sorted(
+            f"{row.teacher} with rounds={row.rounds}"
+            for row in (*found.rows, *found.ablations)
+            if row.name == name
+        )
+        raise ValueError(
+            f"method={name} was not measured with teacher={teacher} and rounds={rounds}; it was "
+            f"with {', '.join(others) or 'no teacher'}. Take one of these, or another method."
+        )
+    one_round = rounds == 1 and teacher == "exact"
+    doses = tuple(row for row in found.dose if row.name == name and one_round)
+    return Results(params=params, found=found, row=known[0], doses=doses)
 
 
 def chosen_rows(found: Methods, teacher: str, names: tuple[str, ...]) -> tuple[MethodRow, ...]:

@@ -29,8 +29,17 @@ function makeBus() {
     },
     // What was clicked stays lit while nothing else is; an empty link lets it go.
     choose(link, source, words = "") {
-      chosen = link ? { link, words } : null;
+      chosen = link ? { link, words, source } : null;
       for (const listener of listeners) listener.chosen?.(link, words, source);
+      tell();
+    },
+    // What `source` has chosen says something else now, or is no longer there (undefined).
+    renew(source, wordsOf) {
+      if (chosen?.source !== source) return;
+      const words = wordsOf(chosen.link);
+      if (words === undefined) return this.choose("", source);
+      if (words === chosen.words) return;
+      chosen.words = words;
       tell();
     },
     // By link, the links that light along with it, more weakly.

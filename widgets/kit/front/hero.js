@@ -671,6 +671,7 @@ function makeHero(spec, { model, bus, set, controls }) {
     const { x, y } = current.goal;
     write(ring, { x: x + box.x - 5, y: y + box.y - 5, width: box.width + 10, height: box.height + 10 });
   };
+  let pressed = ""; // the key of the mark that was clicked last
   let spoke = ""; // of pointer and keyboard, who lit last
   const say = (node, by) => {
     spoke = by;
@@ -695,6 +696,10 @@ function makeHero(spec, { model, bus, set, controls }) {
     const order = [refreshHover, refreshFocus];
     if (spoke === hoverSource) order.reverse(); // who lit last stays on top
     for (const again of order) again();
+    bus.renew(source, (link) => {
+      const same = nodes().filter((node) => node.mark.link === link);
+      return (same.find((node) => node.mark.key === pressed) ?? same[0])?.mark.words;
+    });
     light();
     drawRing();
   };
@@ -724,6 +729,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   const press = (node) => {
     const { mark } = node;
     if (mark.click) set(mark.click);
+    pressed = mark.key;
     if (mark.link) bus.choose(mark.link, source, mark.words);
   };
   const nodeAt = (event) => event.target.closest?.(".mark.live") ?? null;
@@ -856,7 +862,8 @@ function makeHero(spec, { model, bus, set, controls }) {
   onResize.observe(stage);
 
   // Where a new timeline stands: at the same label and stage, else at the same index, else at its
-  // own start. Who stands at the end of one that has grown stays at its end.
+  // own start. Of one that is still growing the newest frame is seen, and who stands at the end of
+  // one that has grown stays at its end.
   const keep = () => {
     const before = frames[index];
     const whole = wholeFrames(header);
@@ -868,6 +875,7 @@ function makeHero(spec, { model, bus, set, controls }) {
     }
     const last = frames.length - 1;
     if (drawn && last > 0 && index === last && to === last && same(whole[to])) to = whole.length - 1;
+    if (drawn && model.get("status")?.state === "computing") to = whole.length - 1;
     frames = whole;
     index = to;
   };

@@ -1,0 +1,285 @@
+"""The hero of "Loop orders": pairs of query and block computed in the order of the loops.
+
+Each cell is a pair that has to be computed. Above, a column grows by one for every time that its
+block is fetched from memory; right, the bytes that all three orders have moved by then, with marks
+where they end.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+
+from intuitive.msa.experiments.loop_orders import LoopResult, LoopTrace
+
+from ..kit import Arithmetic, Frame, Line, Mark, Readout, Rectangle, Scene, Words, fixed
+
+Number = int | float
+
+WIDTH, HEIGHT = 1000, 400
+LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
+FETCHED = (26, 100)  # top and bottom of the columns that count fetches
+BARS = (700, 984)  # of the bytes
+ORDER_NAMES = {
+    "query_outer": "query-outer",
+    "union_tile": "union tile",
+    "kv_outer": "KV-outer",
+}
+PARTS = {  # what is moved: field of a trace, name, colour
+    "key_value_bytes": ("keys and values", "blue"),
+    "query_bytes": ("queries and outputs", "green"),
+    "partial_bytes": ("partial outputs", "purple"),
+}
+MOST_FRAMES = 48
+KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": ("blue", 0.9)}
+MIB = 2**20
+
+
+class Picture:
+    """All frames of one order."""
+
+    def __init__(self, result: LoopResult) -> None:
+        self.result, self.trace = result, result.traces[result.params.order]
+        self.order = self.trace.order
+        self.n, self.n_blocks = result.chosen.shape
+        self.wide = (RIGHT - LEFT) / self.n_blocks
+        self.tall = min((BOTTOM - TOP) / self.n, 17)
+        count = min(self.trace.n_steps, MOST_FRAMES)
+        self.steps = sorted({round(s) for s in np.linspace(0, self.trace.n_steps - 1, count)})
+        self.blocks = block_of_step(self.trace)
+        self.most = max(max(self.fetches(one, one.n_steps - 1)) for one in result.traces.values())
+        self.longest = max(one.total_bytes for one in result.traces.values())
+        self.cell = functools.cache(self._cell)
+
+    def fetches(self, trace: LoopTrace, step: int) -> tuple[int, ...]:
+        """How often each block was fetched, up to a step."""
+        blocks = block_of_step(trace)[: step + 1]
+        return tuple(np.bincount(blocks[blocks >= 0], minlength=self.n_blocks).tolist())
+
+    def frames(self) -> tuple[Frame, ...]:
+        still = self._still()
+        before = [-1, *self.steps[:-1]]
+        return tuple(
+            Frame(
+                scene=Scene(
+                    width=WIDTH,
+                    height=HEIGHT,
+                    marks=(
+                        *still,
+                        *self._pairs(first, step),
+                        *self._columns(step),
+                        *self._bytes(step),
+                    ),
+                ),
+                label=f"step {step + 1} of {self.trace.n_steps}",
+                sentence=self._sentence(step),
+                readouts=self.readouts(step),
+            )
+            for first, step in zip(before, self.steps, strict=True)
+        )
+
+    # --------------------------------------------------------------------------------- words
+
+    def moved(self, trace: LoopTrace, step: int) -> int:
+        return sum(int(getattr(trace, part)[step]) for part in PARTS)
+
+    def wasted(self, step: int) -> int:
+        return int((self.trace.masked & (self.trace.step_of <= step)).sum())
+
+    def readouts(self, step: int) -> tuple[Readout, ...]:
+        return (
+            Readout("moved so far", f"{fixed(self.moved(self.trace, step) / MIB)} MiB"),
+            Readout("blocks fetched", str(sum(self.fetches(self.trace, step)))),
+            Readout("pairs in vain", str(self.wasted(step))),
+        )
+
+    def _sentence(self, step: int) -> str:
+        block, moved = self.blocks[step], fixed(self.moved(self.trace, step) / MIB)
+        total = fixed(self.trace.total_bytes / MIB)
+        if step == self.trace.n_steps - 1:
+            counts = self.fetches(self.trace, step)
+            most, used = max(counts), sum(count > 0 for count in counts)
+            vain = self.wasted(step)
+            return (
+                f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {counts[0]} times "
+                f"(most: {most}); {total} MiB moved, {vain} pairs in vain."
+            )
+        queries = np.flatnonzero(self.trace.step_of[:, block] == step)
+        who = f"query {queries[0]}"
+        if len(queries) > 1:
+            who = f"queries {queries[0]} to {queries[-1]}"
+            who = who if np.ptp(queries) + 1 == len(queries) else f"{len(queries)} queries"
+        return f"Block {block} is fetched and used for {who}: {moved} of {total} MiB moved."
+
+    # --------------------------------------------------------------------------------- marks
+
+    def _still(self) -> list[Mark]:
+        bottom = TOP + self.tall * self.n
+        texts = [
+            ("fetched", LEFT, 16, "how often each block was fetched", "start", True),
+            ("queries", LEFT - 10, TOP + 12, "query 0", "end", False),
+            ("queries:last", LEFT - 10, bottom - 2, str(self.n - 1), "end", False),
+            ("blocks", LEFT, bottom + 14, "block 0", "start", False),
+            ("blocks:last", RIGHT, bottom + 14, str(self.n_blocks - 1), "end", False),
+            ("bytes", BARS[0], 16, "bytes moved, one group", "start", True),
+        ]
+        marks: list[Mark] = [
+            Words(key=key, x=x, y=y, text=text, anchor=anchor, size=14 if bold else 12, bold=bold)
+            for key, x, y, text, anchor, bold in texts
+            if not (key.startswith("blocks") and bottom + 14 > HEIGHT - 2)
+        ]
+        for number, (name, colour) in enumerate(PARTS.values()):
+            y = 312 + 24 * number
+            marks += [
+                Rectangle(key=f"key:{name}", x=BARS[0], y=y - 11, w=14, h=14, fill=colour),
+                Words(key=f"key:{name}:name", x=BARS[0] + 22, y=y + 1, text=name, size=13),
+            ]
+        return marks
+
+    def _cell(self, query: int, block: int, kind: str) -> Rectangle:
+        chosen = bool(self.result.chosen[query, block])
+        colour, opacity = KINDS[kind]
+        told = {"waiting": "waits", "now": "is computed now", "done": "is computed"}[kind]
+        if not chosen and kind == "done":
+            colour, told = "purple", "was computed for its tile's sake and thrown away"
+        return Rectangle(
+            key=f"pair:{query}:{block}",
+            link=f"block:{block}",
+            x=LEFT + self.wide * block + 1,
+            y=TOP + self.tall * query + 1,
+            w=self.wide - 2,
+            h=self.tall - 2,
+            fill=colour,
+            opacity=opacity,
+            words=f"Query {query}, block {block}: {told}.",
+        )
+
+    def _pairs(self, first: int, step: int) -> list[Mark]:
+        marks: list[Mark] = []
+        at = self.trace.step_of
+        for query, block in itertools.product(range(self.n), range(self.n_blocks)):
+            when = int(at[query, block])
+            if self.result.chosen[query, block]:
+                kind = "waiting" if when > step else "now" if when > first else "done"
+            elif 0 <= when <= step:
+                kind = "now" if when > first else "done"
+            else:
+                continue
+            marks.append(self.cell(query, block, kind))
+        return marks
+
+    def _columns(self, step: int) -> list[Mark]:
+        top, bottom = FETCHED
+        now = self.blocks[step]
+        marks: list[Mark] = []
+        for block, count in enumerate(self.fetches(self.trace, step)):
+            if not count:
+                continue
+            height = max((bottom - top) * count / self.most, 2)
+            marks.append(
+                Rectangle(
+                    key=f"fetches:{block}",
+                    link=f"block:{block}",
+                    x=LEFT + self.wide * block + 2,
+                    y=bottom - height,
+                    w=self.wide - 4,
+                    h=height,
+                    fill="vermilion" if block == now else "blue",
+                    words=f"Block {block} was fetched {count} times.",
+                )
+            )
+        counts = self.fetches(self.trace, step)
+        block = int(np.argmax(counts))
+        marks.append(
+            Words(
+                key="most",
+                x=LEFT + self.wide * (block + 0.5) + 10,
+                y=bottom - (bottom - top) * counts[block] / self.most + 12,
+                text=f"{counts[block]}×",
+                size=14,
+                bold=True,
+                layer=2,
+            )
+        )
+        return marks
+
+    def _bytes(self, step: int) -> list[Mark]:
+        """All orders at the same share of their steps, and where they end."""
+        share = step / max(self.trace.n_steps - 1, 1)
+        left, right = BARS
+        scale = (right - left) / self.longest
+        marks: list[Mark] = []
+        for number, (order, trace) in enumerate(self.result.traces.items()):
+            y, ours = 40 + 84 * number, order == self.order
+            here = round(share * (trace.n_steps - 1))
+            moved = self.moved(trace, here)
+            style = {"opacity": 1.0 if ours else 0.45}
+            marks += [
+                Words(
+                    key=f"order:{order}",
+                    x=left,
+                    y=y + 12,
+                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} of "
+                    f"{fixed(trace.total_bytes / MIB)} MiB",
+                    size=14,
+                    bold=ours,
+                    click={"order": order},
+                    words=f"{ORDER_NAMES[order]}. Press to see its loops.",
+                ),
+                Line(
+                    key=f"end:{order}",
+                    x=left + scale * trace.total_bytes,
+                    x2=left + scale * trace.total_bytes,
+                    y=y + 18,
+                    y2=y + 48,
+                    stroke="ink",
+                    width=2,
+                ),
+            ]
+            x = float(left)
+            for part, (name, colour) in PARTS.items():
+                length = scale * int(getattr(trace, part)[here])
+                marks.append(
+                    Rectangle(
+                        key=f"bytes:{order}:{part}",
+                        link=f"{order}:{part}",
+                        x=x,
+                        y=y + 21,
+                        w=length,
+                        h=24,
+                        fill=colour,
+                        words=f"{ORDER_NAMES[order]}: {name}.",
+                        **style,
+                    )
+                )
+                x += length
+        return marks
+
+    # --------------------------------------------------------------------------- arithmetic
+
+    def arithmetic(self) -> dict[str, Arithmetic]:
+        """What is moved in the end, as a count times a size."""
+        config = self.result.config
+        block_bytes = 2 * config.block_size * config.d_head * 2
+        slab_bytes = config.group_size * config.d_head * 2
+        lines = {}
+        for order, trace in self.result.traces.items():
+            for part, (name, _) in PARTS.items():
+                total = int(getattr(trace, part)[-1])
+                size = block_bytes if part == "key_value_bytes" else slab_bytes
+                unit = "fetches of a block" if part == "key_value_bytes" else "slabs of a query"
+                lines[f"{order}:{part}"] = Arithmetic(
+                    text=(
+                        f"{ORDER_NAMES[order]}, {name} in the end: {total // size} {unit} × "
+                        f"{size // 1024} KiB = {fixed(total / MIB)} MiB."
+                    )
+                )
+        return lines
+
+
+def block_of_step(trace: LoopTrace) -> np.ndarray:
+    """The block that each step fetches; -1 for a step that only merges."""
+    blocks = np.full(trace.n_steps, -1)
+    queries, columns = np.nonzero(trace.step_of >= 0)
+    blocks[trace.step_of[queries, columns]] = columns
+    return blocks
