@@ -432,7 +432,7 @@ def test_what_the_lesson_explains_holds_for_every_student(seed):
 
 def test_the_prediction_is_answered_by_computing():
     right, words = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "for the first one only" and "1 of 10" in words
+    assert widget.PREDICT.choices[right] == "only the first one" and "1 of 10" in words
 
 
 def test_timelines_are_small_on_the_wire():

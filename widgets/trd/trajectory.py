@@ -104,11 +104,11 @@ def _answer() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "After a wrong total the teacher would take it back: WAIT, the digit again, the right "
-        "total, and so on to the answer. On the student's own text, for how many tokens of this "
-        "way back does the teacher ever show the next one in its proper context?"
+        "After a wrong total a repair reads: WAIT, the digit again, the right total, and on to the "
+        "answer. The student trains along its own text, where nobody repaired anything. How many "
+        "of the repair's tokens can it be taught there?"
     ),
-    choices=("for all of them", "for the first one only", "for none"),
+    choices=("all of them", "only the first one", "none of them"),
     answer=_answer,
 )
 

@@ -434,14 +434,19 @@ class Picture:
                 w = SHARE * p
                 texts = (f"{names[part]}: {mass(p)}", names[part], "")
                 text = next(text for text in texts if 7.4 * len(text) < w or not text)
-                pale = {"opacity": 0.6} if part == "rest" else {}
+                rest = part == "rest"  # pale, and so its text stands apart from it
                 marks.append(
                     self.keep(
                         Rectangle, f"open:{row}:{part}", w, x, text, colour, x=x, y=y,
-                        w=max(w, 1.5 if part == "wait" else 0), h=20, fill=colour, label=text,
-                        size=13, **pale,
+                        w=max(w, 1.5 if part == "wait" else 0), h=20, fill=colour,
+                        label="" if rest else text, size=13, opacity=0.55 if rest else 1.0,
                     )
                 )  # fmt: skip
+                if rest and text:
+                    look = {"fill": "ink", "anchor": "middle"}
+                    marks.append(
+                        self._words(f"open:{row}:rest's", text, x + w / 2, y + 14.5, **look)
+                    )
                 x += w
         x = LEFT + SHARE + 18
         loss = f"{say.charge}: {fixed(road.nats[i])} nats"
