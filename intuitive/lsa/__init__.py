@@ -1,0 +1,26 @@
+"""FlashMemory's Lookahead Sparse Attention: a KV cache off the GPU, fetched before it is needed.
+
+Map of the rooms, in reading order:
+    config.py       every size and choice
+    cost.py         bytes, transfers and FLOPs as formulas
+    rotary.py       positions as V4 turns them
+    labels.py       what a window will need: the label factory
+    selection.py    from scores to a resident set
+
+Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
+is DeepSeek-V4's.
+"""
+
+from intuitive.common.lazy import front_door
+
+_HOME = {
+    "LSAConfig": "config",
+    "kv_bytes": "cost",
+    "resident_bytes": "cost",
+    "golden_chunks": "labels",
+    "window_labels": "labels",
+    "memory_logits": "selection",
+}
+_ROOMS = ("config", "cost", "labels", "rotary", "selection")
+__all__ = [*_HOME, *_ROOMS]
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)
