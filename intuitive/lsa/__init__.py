@@ -6,6 +6,8 @@ Map of the rooms, in reading order:
     rotary.py       positions as V4 turns them
     labels.py       what a window will need: the label factory
     selection.py    from scores to a resident set
+    indexer.py      the Memory Indexer
+    indexer_training.py  its loss, its training, and what its choice is worth
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -20,7 +22,10 @@ _HOME = {
     "golden_chunks": "labels",
     "window_labels": "labels",
     "memory_logits": "selection",
+    "MemoryIndexer": "indexer",
+    "MemoryIndexers": "indexer",
+    "train_indexers": "indexer_training",
 }
-_ROOMS = ("config", "cost", "labels", "rotary", "selection")
+_ROOMS = ("config", "cost", "indexer", "indexer_training", "labels", "rotary", "selection")
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from .config import LSAConfig
 
-BETA_FAST, BETA_SLOW = 32.0, 1.0  # turns within the first length: above the one kept, below stretched
+BETA_FAST, BETA_SLOW = (
+    32.0,
+    1.0,
+)  # turns within the first length: above the one kept, below stretched
 
 
 def rates(
