@@ -4,6 +4,9 @@ Map of the rooms, in reading order:
     config.py       every size and choice
     cost.py         bytes, transfers and FLOPs as formulas
     rotary.py       positions as V4 turns them
+    reference.py    window, CSA and HCA attention with loops
+    cache.py        what a layer has read: recent tokens and entries
+    attention.py    the same attention, fast, as a decoder's exchangeable layers
     labels.py       what a window will need: the label factory
     selection.py    from scores to a resident set
     indexer.py      the Memory Indexer
@@ -24,8 +27,21 @@ _HOME = {
     "memory_logits": "selection",
     "MemoryIndexer": "indexer",
     "MemoryIndexers": "indexer",
+    "LSAAttention": "attention",
+    "lsa_decoder": "attention",
     "train_indexers": "indexer_training",
 }
-_ROOMS = ("config", "cost", "indexer", "indexer_training", "labels", "rotary", "selection")
+_ROOMS = (
+    "attention",
+    "cache",
+    "config",
+    "cost",
+    "indexer",
+    "indexer_training",
+    "labels",
+    "reference",
+    "rotary",
+    "selection",
+)
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)
