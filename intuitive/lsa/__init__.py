@@ -11,6 +11,7 @@ Map of the rooms, in reading order:
     selection.py    from scores to a resident set
     indexer.py      the Memory Indexer
     indexer_training.py  its loss, its training, and what its choice is worth
+    residency.py    decoding while most of the history is somewhere else
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -29,6 +30,8 @@ _HOME = {
     "MemoryIndexers": "indexer",
     "LSAAttention": "attention",
     "lsa_decoder": "attention",
+    "CellPool": "residency",
+    "LookaheadDecoding": "residency",
     "train_indexers": "indexer_training",
 }
 _ROOMS = (
@@ -40,6 +43,7 @@ _ROOMS = (
     "indexer_training",
     "labels",
     "reference",
+    "residency",
     "rotary",
     "selection",
 )

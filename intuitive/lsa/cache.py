@@ -61,15 +61,19 @@ class LSACache:
         self._first = 0
         self._floor = 0  # the shortest length that the tail allows going back to
         self._n_entries = 0
-        rows = capacity // self.size if self.size else 0
-        widths = {"entries": config.d_head} if self.size else {}
-        if kind == "csa":
-            widths["index_keys"] = config.d_index
         with torch.inference_mode(False):  # else it could be written in inference mode only
-            self._pools = {
-                name: torch.zeros(batch, rows, width, device=device, dtype=dtype)
-                for name, width in widths.items()
-            }
+            self._pools = self._make_pools(device, dtype)
+
+    def _make_pools(self, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Room for all entries, and for their index keys where something selects."""
+        rows = self.capacity // self.size if self.size else 0
+        widths = {"entries": self.config.d_head} if self.size else {}
+        if self.kind == "csa":
+            widths["index_keys"] = self.config.d_index
+        return {
+            name: torch.zeros(self.batch, rows, width, device=device, dtype=dtype)
+            for name, width in widths.items()
+        }
 
     # tokens
 
@@ -124,6 +128,10 @@ class LSACache:
         self._n_entries = start + next(iter(new.values())).shape[1]
         if self._resident is not None:
             self._resident[:, start : self._n_entries] = True
+
+    def index_keys(self) -> Float[Tensor, "b r d_idx"]:
+        """All index keys held."""
+        return self._pools["index_keys"][:, : self._n_entries]
 
     @property
     def resident(self) -> Bool[Tensor, "b chunks"] | None:

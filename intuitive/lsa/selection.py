@@ -134,6 +134,38 @@ def always_resident(
     return ((chunk < config.sink) | (chunk >= first)) & (chunk < closed)
 
 
+def check_rule(rule: str, size: int | None) -> None:
+    """ValueError unless the rule exists and has the size that it needs."""
+    if rule not in ("threshold", "budget", "pages"):
+        raise ValueError(f"rule={rule!r} is unknown: 'threshold', 'budget' or 'pages'.")
+    if (size is None) != (rule == "threshold"):
+        raise ValueError(
+            f"size={size} does not go with rule={rule!r}: a budget and pages have a size, a "
+            "threshold has none."
+        )
+
+
+def decide(
+    logits: Float[Tensor, "layers chunks"],
+    always: Bool[Tensor, " chunks"],
+    config: LSAConfig,
+    *,
+    rule: Rule,
+    size: int | None,
+) -> Bool[Tensor, " chunks"]:
+    """Chunks that one trigger asks for; arguments as in `resident_sets`.
+
+    Args:
+        always: chunks that are resident in any case: their pages come first.
+    """
+    if rule == "budget":
+        return best(logits, size)
+    chosen = above(logits, config.threshold)
+    if rule == "threshold":
+        return chosen
+    return densest_pages(chosen, page_size=config.page_size, n_pages=size, forced=always)
+
+
 def resident_sets(
     logits: Float[Tensor, "windows layers chunks"],
     closed: Int[Tensor, " windows"],
@@ -163,13 +195,7 @@ def resident_sets(
 
     Source: arXiv:2606.09079v2, section 2.1; lag, pages and sticky sets as in the repository.
     """
-    if rule not in ("threshold", "budget", "pages"):
-        raise ValueError(f"rule={rule!r} is unknown: 'threshold', 'budget' or 'pages'.")
-    if (size is None) != (rule == "threshold"):
-        raise ValueError(
-            f"size={size} does not go with rule={rule!r}: a budget and pages have a size, a "
-            "threshold has none."
-        )
+    check_rule(rule, size)
     if lag not in (0, 1):
         raise ValueError(f"lag={lag} must be 0 or 1 windows.")
     n_windows, _, n = logits.shape
@@ -182,15 +208,7 @@ def resident_sets(
         always = always_resident(count, n, config, decoded_from=int(closed[0])).to(logits.device)
         if window >= lag:
             decided = logits[window - lag]
-            if rule == "budget":
-                always = always | best(decided, size)
-            else:
-                chosen = above(decided, config.threshold)
-                if rule == "pages":
-                    chosen = densest_pages(
-                        chosen, page_size=config.page_size, n_pages=size, forced=always
-                    )
-                always = always | chosen
+            always = always | decide(decided, always, config, rule=rule, size=size)
         if sticky and window:
             always = always | resident[window - 1]
         resident[window] = always & exists[window]
