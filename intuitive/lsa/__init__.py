@@ -11,6 +11,7 @@ Map of the rooms, in reading order:
     selection.py    from scores to a resident set
     indexer.py      the Memory Indexer
     indexer_training.py  its loss, its training, and what its choice is worth
+    harvest.py      what a run of the frozen model leaves behind for it
     residency.py    decoding while most of the history is somewhere else
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
@@ -39,6 +40,7 @@ _ROOMS = (
     "cache",
     "config",
     "cost",
+    "harvest",
     "indexer",
     "indexer_training",
     "labels",

@@ -150,7 +150,7 @@ def indexers():
 
 
 def begin(decoder, indexers, prompt, **given):
-    decoding = LookaheadDecoding(decoder, indexers, capacity=700, **given)
+    decoding = LookaheadDecoding(decoder, indexers, **{"capacity": 700} | given)
     decoding.prefill(prompt)
     return decoding
 
@@ -176,25 +176,36 @@ def test_moving_gives_the_tokens_of_masking(decoder, indexers):
 
 
 @pytest.mark.slow
-def test_512_steps_of_two_requests_at_once_with_slots_reused(decoder, indexers):
+def test_512_steps_of_two_requests_at_once_with_slots_reused():
     """One pool; a third request takes over the cells of the first, while the second goes on."""
-    prompts = [draw_tokens(1, n, seed=n)[0] for n in (61, 83, 45)]
-    want = [
-        begin(decoder, indexers, p).generate(n)
-        for p, n in zip(prompts, (200, 512, 200), strict=True)
-    ]
-    pool = make_pool(260, reserve=20)
-    first, second = (begin(decoder, indexers, p, pool=pool) for p in prompts[:2])
-    for _ in range(20):
-        first.generate(10)
-        second.generate(7)
+    config = dataclasses.replace(CONFIG, layers=("csa", "hca", "csa"), memory_layers=(0,))
+    decoder = make_decoder(config, max_positions=900)
+    indexers = MemoryIndexers(config, generator=seeded(3)).requires_grad_(False)
+    prompts = [draw_tokens(1, n, seed=n)[0] for n in (161, 303, 145)]
+
+    def draw(logits, always):
+        """Another tenth of the chunks at every trigger."""
+        return torch.rand(len(always), generator=seeded(len(always))) < 0.1
+
+    given = {"choose": draw, "capacity": 900}
+    runs = zip(prompts, (64, 512, 64), strict=True)
+    want = [begin(decoder, indexers, prompt, **given).generate(n) for prompt, n in runs]
+    pool = CellPool(config, 200, reserve=10)
+    given["pool"] = pool
+    first, second = (begin(decoder, indexers, prompt, **given) for prompt in prompts[:2])
+    for _ in range(4):
+        first.generate(16)
+        second.generate(9)
     first.close()
-    third = begin(decoder, indexers, prompts[2], pool=pool)
-    for _ in range(20):
-        third.generate(10)
-        second.generate(7)
-    second.generate(512 - 280)
+    third = begin(decoder, indexers, prompts[2], **given)
+    for _ in range(4):
+        third.generate(16)
+        second.generate(9)
+    second.generate(512 - 72)
     assert [first.tokens, second.tokens, third.tokens] == want
+    assert sum(cycle.fetched for cycle in second.cycles) > pool.n_cells  # cells change hands
+    assert sum(cycle.refetched for cycle in second.cycles) > 0
+    assert not any(bool(cycle.resident.all()) for cycle in second.cycles)
 
 
 def test_everything_resident_gives_the_tokens_of_the_unrestricted_model(decoder, indexers):
