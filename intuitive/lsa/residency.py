@@ -86,6 +86,7 @@ class CellPool:
         self._resident: dict[int, dict[int, int]] = {}  # request -> chunk -> cell
         self._reserved: OrderedDict[tuple[int, int], int] = OrderedDict()  # the oldest first
         self._next_request = 0
+        self._sorted: dict[int, tuple[Tensor, Tensor]] = {}  # of requests unchanged since asked
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +119,17 @@ class CellPool:
         """Cell of each resident chunk of a request, in the order of chunks."""
         return dict(sorted(self._resident[request].items()))
 
+    def cells(self, request: int) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
+        """A request's resident chunks, rising, and the cell of each; on the device."""
+        if request not in self._sorted:
+            table = self.table(request)
+            with torch.inference_mode(False):
+                self._sorted[request] = (
+                    torch.tensor(list(table.keys()), dtype=torch.int64, device=self.device),
+                    torch.tensor(list(table.values()), dtype=torch.int64, device=self.device),
+                )
+        return self._sorted[request]
+
     def place(self, request: int, chunks: list[int]) -> dict[int, int]:
         """Make exactly these chunks of a request resident.
 
@@ -137,6 +149,7 @@ class CellPool:
                 f"{len(wanted)} chunks must be resident, {len(missing)} of them new, and "
                 f"{room} of {self.n_cells} cells can be had: make a larger pool, or choose less."
             )
+        self._sorted.pop(request, None)
         for chunk in back:
             here[chunk] = self._reserved.pop((request, chunk))
         for chunk in leaving:
@@ -162,11 +175,13 @@ class CellPool:
                     "chunks: make a larger pool, or choose less."
                 )
             here[chunk] = self._take()
+            self._sorted.pop(request, None)
         return here[chunk]
 
     def forget(self, request: int, first: int) -> None:
         """Free the cells of a request's chunks from the first on, if they have any."""
         here = self._resident[request]
+        self._sorted.pop(request, None)
         for chunk in [chunk for chunk in here if chunk >= first]:
             self._free.append(here.pop(chunk))
         for owner, chunk in [key for key in self._reserved if key[0] == request]:
@@ -271,14 +286,13 @@ class CellCache(LSACache):
             ids = torch.arange(self._n_entries, device=device)[None]
             parts = [part[:, : self._n_entries].to(device) for part in self._pools.values()]
             return Readable(*parts, ids, torch.ones_like(ids, dtype=torch.bool))
-        table = self.pool.table(self.request)
-        ids = torch.tensor([list(table.keys())], dtype=torch.int64, device=device)
-        cells = torch.tensor(list(table.values()), dtype=torch.int64, device=device)
+        ids, cells = self.pool.cells(self.request)
         if self._keys is None:
             keys = self.pool.keys[self.ordinal][cells][None]
         else:
-            keys = self._keys[:, ids[0]]
+            keys = self._keys[:, ids]
         entries = self.pool.entries[self.ordinal][cells][None]
+        ids = ids[None]
         return Readable(entries, keys, ids, torch.ones_like(ids, dtype=torch.bool))
 
     def confine(self, resident: Bool[Tensor, "b chunks"] | None) -> None:
@@ -505,7 +519,7 @@ class LookaheadDecoding:
         always = always_resident(closed, closed, config, decoded_from=self._prompt_chunks)
         always = always.to(logits.device)
         if self.choose is not None:
-            asked = self.choose(logits, always)
+            asked = self.choose(logits, always).to(logits.device)
         elif closed:
             asked = decide(logits, always, config, rule=self.rule, size=self.size)
         else:

@@ -8,7 +8,7 @@ from lsa_layers import SMALL, draw_tokens, make_decoder
 
 from intuitive.common.decoder import generate
 from intuitive.common.runtime import Cancelled, seeded
-from intuitive.lsa import cost
+from intuitive.lsa import cost, residency
 from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.residency import CellPool, LookaheadDecoding, PoolFull
 from intuitive.lsa.selection import resident_sets
@@ -309,7 +309,35 @@ def test_bytes_on_the_device_are_those_of_the_cost_model(decoder, indexers):
     assert masked.cache.nbytes()["entries"] == full["csa_entries"] + hca
 
 
+@pytest.mark.gpu
+def test_moving_gives_the_tokens_of_masking_on_the_gpu():
+    decoder = make_decoder(CONFIG, max_positions=800).cuda()
+    indexers = MemoryIndexers(CONFIG, generator=seeded(3)).requires_grad_(False).cuda()
+    prompt = draw_tokens(1, 297)[0].cuda()
+    pool = CellPool(CONFIG, 160, reserve=9, device="cuda")
+    masked, moving = (
+        begin(decoder, indexers, prompt, pool=given, rule="budget", size=9)
+        for given in (None, pool)
+    )
+    assert moving.generate(100) == masked.generate(100)
+    assert all(cache.pinned for cache in moving.csa_caches)
+    assert sum(cycle.fetched for cycle in moving.cycles) > moving.cycles[0].fetched > 0
+    assert moving.csa_caches[0].readable().entries.is_cuda
+    assert moving.cache.nbytes() | {"entries": 0, "index_keys": 0} == (
+        masked.cache.nbytes() | {"entries": 0, "index_keys": 0}
+    )
+
+
 # --------------------------------------------------------------------------- when it fails
+
+
+def test_memory_that_cannot_be_pinned_serves_as_it_is(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("out of lockable memory")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
+    host = {"entries": torch.ones(2)}
+    assert residency._pin(host) == (host, False)
 
 
 def test_a_full_pool_loses_no_text_and_the_request_goes_on(decoder, indexers):
