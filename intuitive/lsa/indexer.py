@@ -55,11 +55,13 @@ class MemoryIndexer(nn.Module):
         """Queries and scaled head weights, as `selection.memory_logits` takes them.
 
         Args:
-            hidden: input of the layer's attention.
+            hidden: input of the layer's attention, of any dtype.
             positions: of these tokens.
         """
         config = self.config
-        low = rms_norm(hidden @ self.w_dq.T, (config.memory_rank,), self.norm, config.norm_eps)
+        hidden = hidden.to(self.w_dq.dtype)
+        low = (hidden @ self.w_dq.T).to(self.norm.dtype)  # under autocast another
+        low = rms_norm(low, (config.memory_rank,), self.norm, config.norm_eps)
         q = (low @ self.w_uq.T).unflatten(-1, (config.n_memory_heads, config.d_index))
         q = turn(q, positions, layer_rates(config, compressed=True))
         if config.hadamard:

@@ -223,6 +223,7 @@ def train_indexers(
     Source: arXiv:2606.09079v2, section 2.4.
     """
     how = IndexerTrainingConfig() if how is None else how
+    documents = [_trainable(document) for document in documents]
     useful = [(document, _useful(document)) for document in documents]
     useful = [(document, rows) for document, rows in useful if len(rows)]
     if not useful:
@@ -242,7 +243,7 @@ def train_indexers(
     def gradients(step: int) -> dict[str, float]:
         for group in optimizer.param_groups:
             group["lr"] = how.rate(step)
-        total, count = torch.zeros((), device=device), 0
+        total, count = torch.zeros((), device=device, dtype=torch.float32), 0
         for pick in torch.randint(len(useful), (how.n_documents,), generator=draw).tolist():
             document, rows = useful[pick]
             chosen = rows[torch.randint(len(rows), (how.n_triggers,), generator=draw).to(device)]
@@ -256,6 +257,12 @@ def train_indexers(
 
     train(gradients, optimizer, n_steps=how.n_steps, stale=stale, progress=progress)
     return IndexerTraining(indexers.requires_grad_(False), tuple(losses))
+
+
+def _trainable(document: Document) -> Document:
+    """The same without tensors of inference mode, which no gradient can pass."""
+    parts = vars(document).items()
+    return Document(**{name: part.clone() if part.is_inference() else part for name, part in parts})
 
 
 def _useful(document: Document) -> Int[Tensor, " rows"]:

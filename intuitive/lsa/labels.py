@@ -195,7 +195,7 @@ def positive_weights(
     if not len(golden):
         raise ValueError("golden has no steps: there is nothing to weigh.")
     often = golden.float().mean(0) > common
-    return torch.where(often, weight, 1.0)
+    return torch.where(often, weight, 1.0).float()
 
 
 def _check_votes(votes: int, layers: int) -> int:

@@ -56,7 +56,7 @@ def entry(
         slots += [((i - 1) * size + j, j, slice(0, d)) for j in range(size)]
     values = torch.stack([(w_value @ hidden[t])[series] for t, _, series in slots])
     gates = torch.stack([(w_gate @ hidden[t] + slot_bias[j])[series] for t, j, series in slots])
-    pooled = torch.zeros(d)
+    pooled = torch.zeros(d, dtype=hidden.dtype)
     for c in range(d):
         total = gates[:, c].exp().sum()
         for value, gate in zip(values[:, c], gates[:, c], strict=True):

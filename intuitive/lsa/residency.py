@@ -94,6 +94,11 @@ class CellPool:
         return self.entries[0].device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the cells hold."""
+        return self.entries[0].dtype
+
+    @property
     def cell_bytes(self) -> int:
         """Bytes of one cell, in all layers: what one fetched chunk moves."""
         parts = [*self.entries, *self.keys.values()]
@@ -366,8 +371,8 @@ class LookaheadDecoding:
 
     Raises:
         ValueError: a decoder of other layers; a rule without its size; a lag other than 0 and 1;
-            a limit outside [0, 1]; a budget larger than the pool; a capacity longer than the
-            decoder's position table.
+            a limit outside [0, 1]; a budget larger than the pool, or a pool of another dtype or
+            device; a capacity longer than the decoder's position table.
 
     `tokens` holds what was generated so far, whatever happens; `cycles` what each trigger did.
     """
@@ -401,6 +406,12 @@ class LookaheadDecoding:
             raise ValueError(
                 f"a budget of {budget} chunks is larger than the pool of {pool.n_cells} cells: "
                 "make the pool larger, and leave room for the tail and for decoded chunks."
+            )
+        weight = decoder.embedding.weight
+        if pool is not None and (pool.dtype, pool.device) != (weight.dtype, weight.device):
+            raise ValueError(
+                f"the pool holds {pool.dtype} on {pool.device}, the decoder {weight.dtype} on "
+                f"{weight.device}: make the pool with the decoder's dtype and device."
             )
         self.decoder, self.indexers, self.config, self.pool = decoder, indexers, config, pool
         self.rule, self.size, self.lag, self.sticky = rule, size, lag, sticky

@@ -106,7 +106,7 @@ def densest_pages(
     """
     n = len(chosen)
     page = torch.arange(n, device=chosen.device) // whole("page_size", page_size, low=1)
-    count = torch.zeros(-(-n // page_size), device=chosen.device)
+    count = torch.zeros(-(-n // page_size), device=chosen.device, dtype=torch.float32)
     must = count.index_add(0, page, forced.float()) > 0
     density = count.index_add(0, page, chosen.float()).masked_fill(must, torch.inf)
     order = density.sort(descending=True, stable=True).indices

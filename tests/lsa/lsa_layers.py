@@ -58,7 +58,7 @@ def make_decoder(config=SMALL, seed=0, max_positions=256):
 
 
 def draw_hidden(b, n, config=SMALL, seed=1):
-    return torch.randn(b, n, config.d_model, generator=seeded(seed))
+    return torch.randn(b, n, config.d_model, generator=seeded(seed), dtype=torch.float32)
 
 
 def draw_tokens(b, n, seed=1):

@@ -421,6 +421,22 @@ def test_a_decoder_of_other_layers_is_refused(indexers):
         LookaheadDecoding(make_decoder(SMALL), indexers, capacity=100)
 
 
+def test_a_pool_of_another_dtype_is_refused(decoder, indexers):
+    pool = CellPool(CONFIG, 9, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"the pool holds torch.bfloat16 on cpu, the decoder"):
+        LookaheadDecoding(decoder, indexers, capacity=60, pool=pool)
+
+
+def test_a_model_in_half_precision_decodes(indexers):
+    """Its Memory Indexer stays in float32."""
+    decoder, prompt = make_decoder(CONFIG).bfloat16(), draw_tokens(1, 60)[0]
+    pool = CellPool(CONFIG, 40, dtype=torch.bfloat16)
+    moving = begin(decoder, indexers, prompt, pool=pool, capacity=90)
+    assert moving.generate(12) == begin(decoder, indexers, prompt, capacity=90).generate(12)
+    assert moving.cycles[0].logits.dtype == torch.float32
+    assert moving.pool.cell_bytes == make_pool(1).cell_bytes // 2
+
+
 def test_a_request_is_read_once_and_has_one_row(decoder, indexers):
     decoding = LookaheadDecoding(decoder, indexers, capacity=60, pool=make_pool(9))
     with pytest.raises(ValueError, match="call prefill first"):
