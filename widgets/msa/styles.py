@@ -44,19 +44,6 @@ def block_bars(
     }
 
 
-def token_line(scores: np.ndarray, *, axis: str) -> dict:
-    """Token scores as a line."""
-    return {
-        "type": "scatter",
-        "x": np.arange(len(scores)),
-        "y": scores.astype(np.float32),
-        "mode": "lines",
-        "line": {"width": 1, "color": theme.VERMILION},
-        "xaxis": axis,
-        "hovertemplate": "token %{x}<extra></extra>",
-    }
-
-
 def spread(
     places: dict[str, int | float],
     gap: int | float,
