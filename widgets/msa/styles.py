@@ -3,7 +3,6 @@
 Blocks read are blue, the local block green, the rest grey.
 """
 
-import numpy as np
 
 from .. import theme
 
@@ -20,28 +19,6 @@ SELECTOR_NAMES = {
     "untrained_index": "untrained index",
 }
 
-
-def block_bars(
-    heights: np.ndarray, chosen: np.ndarray, *, floor: float, size: int, axis: str
-) -> dict:
-    """Block values as bars: read, not read, and the last, outlined, as the local block if read."""
-    blocks = np.arange(len(heights))
-    colours = np.where(chosen, READ, SKIPPED)
-    local = chosen & (blocks == len(blocks) - 1)
-    return {
-        "type": "bar",
-        "x": (blocks + 0.5) * size,
-        "y": (heights - floor).astype(np.float32),
-        "base": floor,
-        "width": size * np.where(chosen, 0.94, 0.5),
-        "marker": {
-            "color": np.where(local, LOCAL, colours).tolist(),
-            "line": {"color": theme.PURPLE, "width": np.where(local, 2, 0)},
-        },
-        "xaxis": axis,
-        "customdata": blocks,
-        "hovertemplate": "block %{customdata}<extra></extra>",
-    }
 
 
 def spread(

@@ -33,13 +33,11 @@ function makeBus() {
       for (const listener of listeners) listener.chosen?.(link, words, source);
       tell();
     },
-    // What `source` has chosen says something else now, or is no longer there (undefined).
-    renew(source, wordsOf) {
+    // With the next picture the chosen thing stays lit, if it is there, but has had its say.
+    goOn(source, isThere) {
       if (chosen?.source !== source) return;
-      const words = wordsOf(chosen.link);
-      if (words === undefined) return this.choose("", source);
-      if (words === chosen.words) return;
-      chosen.words = words;
+      if (!isThere(chosen.link)) return this.choose("", source);
+      chosen.words = "";
       tell();
     },
     // By link, the links that light along with it, more weakly.

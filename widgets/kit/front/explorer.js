@@ -97,7 +97,7 @@ function makePrediction(spec, send) {
 // Steps: short instructions, each with a button that sets the state it speaks of, and a mark once
 // the reader has been there. Where they stand in a row, only the text of the current one is seen.
 function makeSteps(steps, take) {
-  if (!steps.length) return { element: null, visited() {} };
+  if (!steps.length) return { element: null, visited() {}, again() {} };
   const items = steps.map((step, index) => {
     const id = freshId("step");
     const mark = make("span", { class: "intuitive-mark", "aria-hidden": "true", text: String(index + 1) });
@@ -127,6 +127,7 @@ function makeSteps(steps, take) {
   setCurrent(0);
   return {
     element: make("ol", { class: "intuitive-steps", "aria-label": "Steps" }, ...items.map(({ item }) => item)),
+    again: () => setCurrent(0), // the first one invites
     visited(index) {
       const { item, mark, been } = items[index];
       if (item.dataset.visited) return;
@@ -236,7 +237,10 @@ function render({ model, el }) {
     text: "Reset",
     "data-reset": true,
     ...KEEP_KEYS,
-    onclick: () => go(spec.defaults, "start"),
+    onclick: () => {
+      steps.again();
+      go(spec.defaults, "start");
+    },
   });
   const alert = make("div", { class: "intuitive-error", role: "alert" });
   const status = make("div", { class: "intuitive-status" }, statusText, bar, cancel);

@@ -671,7 +671,6 @@ function makeHero(spec, { model, bus, set, controls }) {
     const { x, y } = current.goal;
     write(ring, { x: x + box.x - 5, y: y + box.y - 5, width: box.width + 10, height: box.height + 10 });
   };
-  let pressed = ""; // the key of the mark that was clicked last
   let spoke = ""; // of pointer and keyboard, who lit last
   const say = (node, by) => {
     spoke = by;
@@ -685,7 +684,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   };
   const refreshFocus = () => {
     if (current && !isGone(current)) {
-      if (document.activeElement === svg) say(current, focusSource);
+      if (svg.classList.contains("walking")) say(current, focusSource);
       return;
     }
     if (current) bus.dark(focusSource);
@@ -696,10 +695,7 @@ function makeHero(spec, { model, bus, set, controls }) {
     const order = [refreshHover, refreshFocus];
     if (spoke === hoverSource) order.reverse(); // who lit last stays on top
     for (const again of order) again();
-    bus.renew(source, (link) => {
-      const same = nodes().filter((node) => node.mark.link === link);
-      return (same.find((node) => node.mark.key === pressed) ?? same[0])?.mark.words;
-    });
+    bus.goOn(source, (link) => nodes().some((node) => node.mark.link === link));
     light();
     drawRing();
   };
@@ -729,7 +725,6 @@ function makeHero(spec, { model, bus, set, controls }) {
   const press = (node) => {
     const { mark } = node;
     if (mark.click) set(mark.click);
-    pressed = mark.key;
     if (mark.link) bus.choose(mark.link, source, mark.words);
   };
   const nodeAt = (event) => event.target.closest?.(".mark.live") ?? null;
