@@ -148,3 +148,12 @@ STEPS = (
     nobody_interrupts_a_right_attempt,
     a_wrong_plan_is_told_when_all_steps_stand,
 )
+
+
+@needs_weights
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_network_comes_near_three_tenths_at_every_delay(seed):
+    """As the lesson says: near 0.3 however long ago, and hardly ever where nothing is wrong."""
+    learned = mode_map.learned_map("small", 64, seed)
+    assert widget.by_delay(learned) == pytest.approx([0.3] * 4, abs=0.05)
+    assert learned.worst_clean < 0.01

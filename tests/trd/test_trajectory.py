@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -10,6 +11,7 @@ from intuitive.trd import trained
 from intuitive.trd.config import setting_config
 from intuitive.trd.experiments import trajectory
 from intuitive.trd.experiments.trajectory import TrajectoryParams
+from intuitive.trd.sums import read
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
 from intuitive.trd.trained import WEIGHTS
 from intuitive.widgets.kit import Rectangle, Words
@@ -104,14 +106,42 @@ def test_the_following_program_differs_from_the_other_in_the_order_alone():
     assert sum(s.expected for s in exact.y_o.teacher[index]) < 4
 
 
-def test_the_rewrite_of_a_program_is_what_it_samples_without_smoothing():
-    given = trajectory.attempt("small", 0, 2, 3)
-    sums = setting_config("small").sums
-    sharp = ExactTeacher(sums=sums, config=TeacherConfig(smoothing=0.0))
+WRITTEN = [("small", step, 3) for step in (1, 2, 3, 4)] + [("late", 0, 0), ("late", 5, 1)]
+
+
+@pytest.mark.parametrize(("setting", "step", "written"), WRITTEN)
+def test_a_program_s_texts_and_logits_are_those_of_the_exact_teacher(setting, step, written):
+    """Rewrite, way back, and what it says with each kind of knowledge."""
+    given = trajectory.attempt(setting, 0, step, written)
+    sums = setting_config(setting).sums
+    sharp = ExactTeacher(sums=sums, config=TeacherConfig(smoothing=0.0, repair=1.0))
     generator = torch.Generator().manual_seed(0)
-    y_r = sharp.refine(given.digits, given.y_o, generator=generator).y_r[0]
-    want = tuple(sums.name(token) for token in y_r.tolist() if token != sums.pad)
-    assert run().y_r.tokens == want
+    y_r = sharp.refine(given.digits, given.y_o, generator=generator).y_r
+    assert y_r[0].tolist() == given.faultless[0, : y_r.shape[1]].tolist()
+
+    found = run(setting=setting, step=step, written=written, teacher="exact")
+    told = sharp.context(given.digits, drafts=given.faultless)
+    told = dataclasses.replace(told, plan_known=told.plan_known & False)
+    at = found.onset_at
+    state = read(sums, told, torch.cat([given.y_o[:, :at], torch.tensor([[sums.wait]])], dim=1))
+    rest, _ = sharp.write(state, sums.trace_length, lambda p: p.argmax(-1))
+    way_back = [sums.name(token) for token in rest[0].tolist()]
+    assert [rung.target for rung in found.ladder] == ["WAIT", *way_back]
+
+    program = trained.named_teacher("exact", setting, 0.3)
+    said = trajectory._program_says(setting, 0.3, given)
+    n, faultless = said.logits["y_o", "x"].shape[0], given.faultless
+    drafts = {"drafts": given.y_o}
+    for key, tokens, more in (
+        (("y_o", "x"), given.y_o, {}),
+        (("y_r", "x"), faultless, {}),
+        (("y_r", "refine"), faultless, drafts),
+    ):
+        want = program.logits(given.digits, tokens, **more)[0, :n]
+        torch.testing.assert_close(said.logits[key], want)
+    if not sums.plan:  # without a plan a draft tells the order and no more
+        want = program.logits(given.digits, given.y_o, **drafts)[0, :n]
+        torch.testing.assert_close(said.logits["y_o", "order"], want)
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])
@@ -221,10 +251,20 @@ def boxes(picture):
     return [box for box in found if box[0]]
 
 
-@pytest.mark.parametrize("along", widget.ALONG)
+REWRITES = {
+    "opd": None,
+    "trd": None,
+    "trd, same": lambda attempt, error, teacher: attempt,
+    "trd, long": lambda attempt, error, teacher: [*attempt[:-1], "WAIT", "WAIT", "WAIT", "EOS"],
+    "trd, fails": lambda attempt, error, teacher: 1 / 0,
+}
+
+
+@pytest.mark.parametrize("kind", REWRITES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_no_text_lies_over_another_or_leaves_the_scene(settings, along):
-    for frame in shown(along, **settings).timeline.frames:
+def test_no_text_lies_over_another_or_leaves_the_scene(settings, kind):
+    view = shown(kind[:3], yours=REWRITES[kind], **settings)
+    for frame in view.timeline.frames:
         seen = boxes(frame.scene)
         for i, (text, left, top, right, bottom) in enumerate(seen):
             assert left >= 0 and top >= 0, text
@@ -392,7 +432,7 @@ def test_what_the_lesson_explains_holds_for_every_student(seed):
 
 def test_the_prediction_is_answered_by_computing():
     right, words = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "for the first one only" and "1 of 10" in words
+    assert widget.PREDICT.choices[right] == "only the first one" and "1 of 10" in words
 
 
 def test_timelines_are_small_on_the_wire():
@@ -452,3 +492,29 @@ def test_sentences_and_settings_survive_as_text():
     assert TrajectoryParams.from_text(params.to_text()) == params
     assert dataclasses.asdict(params)["written"] == 6
     assert scene.COUNTED == "pairs"
+
+
+def test_no_global_switch_changes_the_picture():
+    """Gradients off, inference mode, numpy that raises, float64 as torch's default."""
+    want = widget.explorer()
+
+    def same():
+        for kept in (trajectory._seen, trajectory.first_student, trajectory.problem_digits):
+            kept.cache_clear()
+        explorer = widget.explorer()
+        assert explorer.status["state"] == "done", explorer.status
+        assert explorer.picture == want.picture and explorer.summary == want.summary
+        explorer.close()
+
+    with torch.no_grad():
+        same()
+    with torch.inference_mode():
+        same()
+    with np.errstate(all="raise"):
+        same()
+    torch.set_default_dtype(torch.float64)
+    try:
+        same()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        want.close()

@@ -39,7 +39,7 @@ ALONG = {"opd": "own road (OPD)", "trd": "rewrite (TRD)"}
 TEACHERS = {
     "follows": "the program, in the student's order",
     "exact": "the program, in an order of its own",
-    "learned": "the trained network",
+    "learned": "the trained network, λ its own",
 }
 CONTEXTS = {"refine": "x and y_o, as it rewrote", "x": "x alone"}
 REPAIRS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -104,11 +104,11 @@ def _answer() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "After a wrong total the teacher would take it back: WAIT, the digit again, the right "
-        "total, and so on to the answer. On the student's own text, for how many tokens of this "
-        "way back does the teacher ever show the next one in its proper context?"
+        "After a wrong total a repair reads: WAIT, the digit again, the right total, and on to the "
+        "answer. The student trains along its own text, where nobody repaired anything. How many "
+        "of the repair's tokens can it be taught there?"
     ),
-    choices=("for all of them", "for the first one only", "for none"),
+    choices=("all of them", "only the first one", "none of them"),
     answer=_answer,
 )
 
@@ -150,6 +150,7 @@ def present(walked: Walked) -> View:
         bounds={
             "step": (1 - say.off, say.k),
             "written": (0, params.n_numbers - 1),
+            "look": (0, picture.length),
         },
         values={"step": params.step, "written": params.written, "look": picture.look},
     )

@@ -401,17 +401,18 @@ class Picture:
         if self.own is None:
             return []
         marks = []
-        for i, token in enumerate(self.own.tokens[: self.slots]):
+        drawn = self.own.tokens[: self.slots - (2 if self.small else 1)]
+        for i, token in enumerate(drawn):
             same = i < self.n_r and token == self.y_r.tokens[i]
             look = {"fill": "page" if same else GO, "stroke": "sky" if same else GO, "width": 2}
             look |= {"link": f"own:{i}", "words": self.say.own_token(i)}
             marks.append(self._tile("own", i, OWN, token, **look))
-        told = self.own.told if not self.own.tokens else "your rewrite"
-        x = self.x(max(len(self.own.tokens), 1) - 0.34) if self.own.tokens else 8
-        if not self.small and self.own.tokens:
-            return [*marks, self._words("own's name", told, 8, OWN + 32, fill="ink", bold=True)]
-        marks.append(self._words("own's name", told[:130], x, OWN - 2, fill="ink", bold=True))
-        return marks
+        look = {"fill": "ink", "bold": True}
+        if not self.own.tokens:
+            return [self._words("own's name", self.own.told[:130], 8, OWN, **look)]
+        name = "your rewrite" if self.small else "yours"
+        x = self.x(len(drawn) - 0.4)
+        return [*marks, self._words("own's name", name, x, OWN + 5, **look)]
 
     # ------------------------------------------------------------------------------ the open token
 
@@ -433,14 +434,19 @@ class Picture:
                 w = SHARE * p
                 texts = (f"{names[part]}: {mass(p)}", names[part], "")
                 text = next(text for text in texts if 7.4 * len(text) < w or not text)
-                pale = {"opacity": 0.6} if part == "rest" else {}
+                rest = part == "rest"  # pale, and so its text stands apart from it
                 marks.append(
                     self.keep(
                         Rectangle, f"open:{row}:{part}", w, x, text, colour, x=x, y=y,
-                        w=max(w, 1.5 if part == "wait" else 0), h=20, fill=colour, label=text,
-                        size=13, **pale,
+                        w=max(w, 1.5 if part == "wait" else 0), h=20, fill=colour,
+                        label="" if rest else text, size=13, opacity=0.55 if rest else 1.0,
                     )
                 )  # fmt: skip
+                if rest and text:
+                    look = {"fill": "ink", "anchor": "middle"}
+                    marks.append(
+                        self._words(f"open:{row}:rest's", text, x + w / 2, y + 14.5, **look)
+                    )
                 x += w
         x = LEFT + SHARE + 18
         loss = f"{say.charge}: {fixed(road.nats[i])} nats"

@@ -215,7 +215,7 @@ class Account:
         rung, n = self.result.ladder[k], len(self.result.ladder)
         said = f"Pair {k + 1} of {n}: "
         if k == 0:
-            told = f"this context → WAIT. The teacher asks for it with {mass(rung.onset_mass)}"
+            told = f"this context → WAIT. The teacher asks for it with {fixed(rung.onset_mass)}"
             return f"{said}{told}, and the context is on the road."
         context = " ".join(rung.context[-3:])
         here = f"after “{context}” write {rung.target}. "
@@ -308,10 +308,14 @@ def summary(result: TrajectoryResult, along: str, own: Own | None) -> str:
         losses = f"Mean loss along it {fixed(_mean(y_o.nats))} nats."
     else:
         wrote = f"At {where} stands {y_o.tokens[say.error]} in the place of {result.right}."
-        losses = (
-            f"Loss {fixed(y_o.nats[say.error])} nats at the error, {fixed(y_o.nats[say.at])} at "
-            f"the first sign, where the teacher says WAIT with {mass(y_o.teacher[say.at].wait)}."
-        )
+        losses = f"Loss {fixed(y_o.nats[say.error])} nats at the error, "
+        if say.is_sign(say.at):
+            losses += (
+                f"{fixed(y_o.nats[say.at])} at the first sign, where the teacher says WAIT with "
+                f"{mass(y_o.teacher[say.at].wait)}."
+            )
+        else:
+            losses += "and no sign after it: the teacher never turns back."
     rewritten = f"Along y_r {fixed(_mean(result.y_r.nats))} nats a token. {say.ending(result.y_r)}"
     lam = f", λ = {chosen(params.repair)}" if params.teacher != "learned" else ""
     trained = "own road y_o (OPD)" if along == "opd" else "rewrite y_r (TRD)"

@@ -198,7 +198,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="onset",
             label="Student's ε",
             values=ONSETS,
-            texts=tuple(f"{value:g}" for value in ONSETS),
+            texts=("10⁻⁶", "10⁻⁵", *(f"{value:g}" for value in ONSETS[2:])),
         ),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES),
         Range(

@@ -43,7 +43,7 @@ GO, REPAIR, STUDENT = "vermilion", "green", "purple"
 
 def push_text(push: Number) -> str:
     """A push with its sign; what rounding leaves is none."""
-    return "0" if abs(push) < 1e-12 else number(push, sign=True)
+    return "0" if abs(push) < 1e-7 else number(push, sign=True)
 
 
 def x_of(mass: Number) -> Number:

@@ -11,8 +11,9 @@ consistently, so that there is one error and no other.
 Source: arXiv:2606.08432, sections 3, 4 and 6.4.
 """
 
+import functools
 import threading
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -33,13 +34,12 @@ from ..signals import Stale
 from ..sums import (
     Problem,
     SumsConfig,
-    TraceState,
     advance,
     parse_trace,
     prompts,
-    read,
     refine_prompts,
     sample_digits,
+    start,
     write_traces,
 )
 from ..teacher import ExactTeacher, TeacherConfig, stacked
@@ -225,9 +225,11 @@ class Attempt:
     order: tuple[int, ...]
     y_o: Int[Tensor, "1 trace_length"]  # filled up with PAD
     faultless: Int[Tensor, "1 trace_length"]
+    repaired: Int[Tensor, "1 trace_length"]  # y_o to its first sign, WAIT, and the way back
     right: int  # number that should stand where the reader writes
 
 
+@cached(cache=LRUCache(64), lock=threading.Lock())
 def attempt(setting: str, problem: int, step: int, written: int) -> Attempt:
     """A problem's attempt from right to left in which `written` stands at `step` (0: the plan)."""
     sums = setting_config(setting).sums
@@ -241,12 +243,16 @@ def attempt(setting: str, problem: int, step: int, written: int) -> Attempt:
         shifts[0, step - 1] = written - right
     else:
         plan_shifts = torch.tensor([written - right])
+    planted = {"shifts": shifts, "plan_shifts": plan_shifts}
+    seen_after = 0 if written == right else step or sums.n_digits  # steps
+    waits = torch.tensor([seen_after])
     return Attempt(
         problem=Problem(digits=tuple(digits[0].tolist()), config=sums),
         digits=digits,
         order=tuple(order[0].tolist()),
-        y_o=write_traces(sums, digits, order, shifts=shifts, plan_shifts=plan_shifts).tokens,
+        y_o=write_traces(sums, digits, order, **planted).tokens,
         faultless=faultless,
+        repaired=write_traces(sums, digits, order, **planted, wait_after=waits).tokens,
         right=right,
     )
 
@@ -334,7 +340,7 @@ def _look(setting: str, teacher_name: str, repair: int | float, given: Attempt, 
     if first_error is not None:
         off = int(sums.plan)
         onset_at = off + 2 * sums.n_digits if first_error < off else first_error + 1
-        ladder = _ladder(sums, digits, rows["y_o"], onset_at, teacher["y_o", "x"])
+        ladder = _ladder(sums, rows["y_o"], given.repaired[0], onset_at, teacher["y_o", "x"])
     return _Seen(
         problem=given.problem,
         order=given.order,
@@ -346,6 +352,16 @@ def _look(setting: str, teacher_name: str, repair: int | float, given: Attempt, 
         ladder=ladder,
         n_right_supplied=_n_supplied(rows["y_r"], rows["y_o"], teacher["y_o", "x"]),
     )
+
+
+@functools.cache
+def _names(sums: SumsConfig) -> tuple[str, ...]:
+    return tuple(map(sums.name, range(sums.vocab_size)))
+
+
+def _named(sums: SumsConfig, tokens: list[int]) -> tuple[str, ...]:
+    names = _names(sums)
+    return tuple(names[token] for token in tokens)
 
 
 def _trim(sums: SumsConfig, tokens: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
@@ -375,27 +391,28 @@ class _Program:
 def _program_says(
     setting: str, repair: int | float, given: Attempt, *, y_r: Tensor | None = None
 ) -> _Program:
-    """Everything of a program in three passes; without `y_r` it writes its own rewrite."""
+    """Everything of a program in one pass. Its likeliest rewrite is the attempt without its error.
+
+    It knows nothing (x), the student's order alone (order), or the whole attempt, and so the plan
+    as well (refine): each is where `ExactTeacher.context` would stand.
+    """
     program = named_teacher("exact", setting, repair)
-    sums, y_o = program.sums, given.y_o
-    drafts = torch.cat([given.faultless, y_o, torch.full_like(y_o, sums.pad)])
-    starts = program.context(given.digits.expand(3, -1), drafts=drafts)
-    known = starts.plan_known & torch.tensor([False, True, True])  # of the order alone
-    starts = replace(starts, plan_known=known)
-    order, refine, x = range(3)
-    texts, _ = program.write(_rows(starts, [refine, x]), sums.trace_length, lambda p: p.argmax(-1))
-    y_r = texts[0] if y_r is None else y_r
+    sums = program.sums
+    y_r = given.faultless[0] if y_r is None else y_r
     asked = {
-        ("y_o", "order"): order, ("y_r", "order"): order, ("y_r", "refine"): refine,
-        ("y_o", "x"): x, ("y_r", "x"): x,
+        ("y_o", "order"): given.y_o[0], ("y_r", "order"): y_r, ("y_r", "refine"): y_r,
+        ("y_o", "x"): given.y_o[0], ("y_r", "x"): y_r,
     }  # fmt: skip
-    longest = max(len(_trim(sums, text)) for text in (y_o[0], y_r))
-    tokens = {
-        name: F.pad(text, (0, max(longest - len(text), 0)), value=sums.pad)[:longest]
-        for name, text in (("y_o", y_o[0]), ("y_r", y_r))
-    }
-    state, states = _rows(starts, list(asked.values())), []
-    for column in torch.stack([tokens[name] for name, _ in asked]).unbind(1):
+    texts = [_trim(sums, text) for text in asked.values()]
+    longest = max(map(len, texts))
+    rows = [F.pad(text, (0, longest - len(text)), value=sums.pad) for text in texts]
+    state = start(sums, given.digits.expand(len(asked), -1))
+    knows = [what for _, what in asked]
+    in_order = torch.tensor(given.order).argsort()  # the step of each digit
+    rank = torch.stack([state.rank[0] if what == "x" else in_order for what in knows])
+    state = replace(state, rank=rank, plan_known=torch.tensor([what == "refine" for what in knows]))
+    states = []
+    for column in torch.stack(rows).unbind(1):
         states.append(state)
         state = advance(sums, state, column)
     seen = stacked(states)
@@ -404,20 +421,18 @@ def _program_says(
     consistent = ExactTeacher(sums=sums, config=carry_on).distribution(seen).argmax(-1)
     return _Program(
         y_r=y_r,
-        y_t=texts[1],
+        y_t=_own_solution(setting, given.problem.digits),
         logits=dict(zip(asked, logits, strict=True)),
         expected={"y_o": consistent[0], "y_r": consistent[1]},
     )
 
 
-def _rows(state: TraceState, rows: list[int]) -> TraceState:
-    """Some rows of a batch of states."""
-    picked = {
-        field.name: getattr(state, field.name)[rows]
-        for field in fields(state)
-        if field.name != "position"
-    }
-    return replace(state, **picked)
+@cached(cache=LRUCache(64), lock=threading.Lock())
+def _own_solution(setting: str, digits: tuple[int, ...]) -> Int[Tensor, " n"]:
+    """A program's likeliest solution, token by token; λ plays no part where nothing is wrong."""
+    program = named_teacher("exact", setting, 0.0)
+    begin = program.context(torch.tensor([digits]))
+    return program.write(begin, program.sums.trace_length, lambda p: p.argmax(-1))[0][0]
 
 
 def _learned_texts(setting: str, given: Attempt) -> tuple[Tensor, Tensor]:
@@ -447,7 +462,7 @@ def _path(name: str, tokens: Tensor, student: Tensor, given: Attempt) -> Path:
     trace = parse_trace(tokens, given.problem)
     return Path(
         name=name,
-        tokens=tuple(map(sums.name, ids)),
+        tokens=_named(sums, ids),
         marks=_marks(ids, given.y_o[0].tolist(), given.problem),
         expected=(),
         teacher=(),
@@ -475,7 +490,7 @@ def _told(
     per_token = p * (teacher.log_softmax(-1) - student.log_softmax(-1))
     return replace(
         path,
-        expected=tuple(map(sums.name, expected.tolist())),
+        expected=_named(sums, expected.tolist()),
         teacher=_splits(sums, p, expected, tokens),
         student=_splits(sums, q, expected, tokens),
         terms=tuple(
@@ -557,15 +572,10 @@ def _steps(trace: list[int], problem: Problem) -> tuple[dict[int, tuple[int, int
 
 
 def _ladder(
-    sums: SumsConfig, digits: Tensor, y_o: Tensor, onset_at: int, teacher_logits: Tensor
+    sums: SumsConfig, y_o: Tensor, repaired: Tensor, onset_at: int, teacher_logits: Tensor
 ) -> tuple[Rung, ...]:
-    """The exact teacher's repair after WAIT, beside what the frozen rollout [n] has there."""
-    ideal = ExactTeacher(sums=sums, config=TeacherConfig(repair=1.0, smoothing=0.0))
-    written = y_o.tolist()
-    repair = [*written[:onset_at], sums.wait]
-    state = read(sums, ideal.context(digits), torch.tensor([repair]))
-    rest, _ = ideal.write(state, sums.trace_length - len(repair), lambda p: p.argmax(-1))
-    repair += rest[0].tolist()
+    """The way back after WAIT, beside what the frozen attempt [n] has there."""
+    written, repair = y_o.tolist(), _trim(sums, repaired).tolist()
     p = teacher_logits.softmax(-1)
     rungs = []
     for place in range(onset_at, len(repair)):
@@ -573,10 +583,10 @@ def _ladder(
         there = place < len(written)  # the frozen rollout may have ended
         rungs.append(
             Rung(
-                context=tuple(map(sums.name, needed)),
-                target=sums.name(target),
-                opd_context=tuple(map(sums.name, given)),
-                opd_target=sums.name(int(p[place].argmax())) if there else "",
+                context=_named(sums, needed),
+                target=_names(sums)[target],
+                opd_context=_named(sums, given),
+                opd_target=_names(sums)[int(p[place].argmax())] if there else "",
                 shared=there and needed == given and float(p[place, target]) >= LEAST_MASS,
                 onset_mass=float(p[place, sums.wait]) if there else 0.0,
                 boundary=there and _at_boundary(sums, written[:place]),

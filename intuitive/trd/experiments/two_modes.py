@@ -133,11 +133,13 @@ def _target(params: TwoModesParams) -> dict[str, Any]:
     teacher_logits, temperature = teacher.log(), params.temperature
     logits = student.log().expand(len(WHOLE), -1)  # one student per divergence
     walk, losses, pushes, first = [], [], [], None
-    for _ in range(N_STEPS + 1):
+    for step in range(N_STEPS + 1):
         logits = logits.detach().requires_grad_()
         charged = torch.stack(
             [
-                DIVERGENCES[name](teacher_logits, own, params, temperature=temperature)
+                DIVERGENCES[name](
+                    teacher_logits, own, params, temperature=temperature, check=step == 0
+                )
                 for name, own in zip(WHOLE, logits, strict=True)
             ]
         )
