@@ -44,6 +44,8 @@ def test_no_control_of_the_critic_is_in_sight():
     assert seen == ["start", "n_steps", "seed"]
     keys = {m.key for f in explorer.view.timeline.frames for m in f.scene.marks}
     assert not keys & {"critic", "peak", "tilt"}
+    first = explorer.view.timeline.frames[1].scene  # the jump from t = 0
+    assert first["mean"].y == pytest.approx(first["jump"].y2)
     explorer.close()
 
 

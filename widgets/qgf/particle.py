@@ -217,7 +217,7 @@ def _controls() -> tuple[Choice | Range, ...]:
         Choice(name="estimator", label="Ask the critic", options=METHODS),
         Range(name="peak", label="Peak a*", min=-2.4, max=2.4, step=0.05),
         Range(name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))),
-        Range(name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05),
+        Range(name="start", label="Its start", min=-2.4, max=2.4, step=0.05),
         Range(name="bump", label="Critic's bump", min=-2.4, max=2.4, step=0.05),
         Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30)),
         Choice(

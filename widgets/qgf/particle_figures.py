@@ -138,7 +138,21 @@ class Picture:
         marks += self._hills()
         edge = {"stroke": "faint", "width": 1}
         marks.append(Line(key="edge", x=RIGHT, y=TOP, x2=RIGHT, y2=BOTTOM, **edge))
-        return (*marks, *self._critic(), *self._peak()) if self.asks else tuple(marks)
+        more = (*self._critic(), *self._peak()) if self.asks else self._mean()
+        return (*marks, *more)
+
+    def _mean(self) -> tuple[Mark, ...]:
+        """The mean of the data, where every clean estimate begins."""
+        mean = float(np.mean(self.result.means))
+        y, words = self.y(mean), "The mean of the data: an action that is nowhere in it."
+        own = {"link": "mean", "words": words}
+        line = {"stroke": "grey", "width": 1.2, "dash": "2 5", "opacity": 0.9, **own}
+        x = self.names + 60
+        text = f"mean of the data {fixed(mean)}"
+        return (
+            Line(key="mean", x=LEFT, y=y, x2=x - 6, y2=y, **line),
+            self._tick("mean's name", text, x, y + 4.5, "start", "grey"),
+        )
 
     def _critic(self) -> list[Mark]:
         """The critic, upright, and where the exact tilt by it would put the data's mass."""
