@@ -26,6 +26,7 @@ from intuitive.msa.reference import SELECTORS
 from intuitive.msa.texts import read_text, synthetic_sample
 from intuitive.widgets.kit.scene import wire
 from intuitive.widgets.msa import block_selection as widget
+from intuitive.widgets.msa import block_selection_figures as figures
 from intuitive.widgets.msa import checks, strip, styles
 from intuitive.widgets.msa.block_selection_scene import Picture
 from intuitive.widgets.msa.block_selection_words import Account
@@ -447,7 +448,7 @@ def test_arithmetic_adds_up(setting):
 @settings
 def test_map_shows_what_every_query_reads(setting):
     result = select(**setting)
-    figure = go.Figure(widget.map_figure(result))
+    figure = go.Figure(figures.map_figure(result))
     for group, trace in enumerate(figure.data):
         for row, kinds in enumerate(trace.z):
             query = trace.y0 + row * trace.dy
@@ -461,8 +462,8 @@ def test_map_shows_what_every_query_reads(setting):
 def test_long_texts_are_drawn_with_every_other_query():
     sample = synthetic_sample(n=600, n_layers=1)
     result = select_in_text(sample, SelectionParams(layer=0))
-    (trace, *_) = (go.Figure(widget.map_figure(result))).data
-    assert len(trace.z) <= widget.MAP_ROWS
+    (trace, *_) = (go.Figure(figures.map_figure(result))).data
+    assert len(trace.z) <= figures.MAP_ROWS
     assert trace.y0 + (len(trace.z) - 1) * trace.dy < 600
 
 
@@ -472,7 +473,7 @@ def test_selectors_are_compared_for_this_query_and_on_average(setting):
     group = result.params.group
     by_name = {text: name for name, text in styles.SELECTOR_NAMES.items()}
     bars, texts = (
-        [trace for trace in go.Figure(widget.selectors_figure(result)).data if trace.type == kind]
+        [trace for trace in go.Figure(figures.selectors_figure(result)).data if trace.type == kind]
         for kind in ("bar", "scatter")
     )
     sides = (result.captured, result.captured_mean)
@@ -491,7 +492,7 @@ def test_selectors_are_compared_for_this_query_and_on_average(setting):
 @settings
 def test_groups_show_all_their_attention_and_what_they_read(setting):
     result = select(**setting)
-    for group, trace in enumerate(go.Figure(widget.groups_figure(result)).data):
+    for group, trace in enumerate(go.Figure(figures.groups_figure(result)).data):
         assert float(np.sum(trace.y)) == pytest.approx(1, abs=1e-5)
         colours = np.array(trace.marker.color)
         read = set(np.flatnonzero(colours != styles.SKIPPED).tolist())
@@ -499,7 +500,7 @@ def test_groups_show_all_their_attention_and_what_they_read(setting):
         assert read == set(chosen) - {-1}
 
 
-@pytest.mark.parametrize("draw", [widget.map_figure, widget.groups_figure])
+@pytest.mark.parametrize("draw", [figures.map_figure, figures.groups_figure])
 def test_selection_axes_stand_still(draw):
     assert all(limits is not None for limits in ranges(draw(select())).values())
     moves = (
