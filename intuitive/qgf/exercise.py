@@ -226,21 +226,24 @@ def follow(
         )
         return _number(got, t)
 
-    start = start.double()
-    together = _moved(step, start, 0.0, 1 / n_steps, velocity, slope, weight)
-    if together is None or not math.isclose(one(start[0], 0.0), float(together[0]), abs_tol=1e-9):
-        start = start[:n_few]
-        together = None
-    path = [start]
-    for k in range(n_steps):
-        check(stale)
-        x, t, moved = path[-1], k / n_steps, None
-        if together is not None:
-            moved = _moved(step, x, t, 1 / n_steps, velocity, slope, weight)
-        if moved is None:
-            moved = torch.tensor([one(at, t) for at in x], dtype=torch.float64)
-        path.append(moved)
-    return torch.stack(path)
+    with torch.inference_mode(False), torch.no_grad():
+        start = start.double().clone()
+        together = _moved(step, start, 0.0, 1 / n_steps, velocity, slope, weight)
+        if together is None or not math.isclose(
+            one(start[0], 0.0), float(together[0]), abs_tol=1e-9
+        ):
+            start = start[:n_few]
+            together = None
+        path = [start]
+        for k in range(n_steps):
+            check(stale)
+            x, t, moved = path[-1], k / n_steps, None
+            if together is not None:
+                moved = _moved(step, x, t, 1 / n_steps, velocity, slope, weight)
+            if moved is None:
+                moved = torch.tensor([one(at, t) for at in x], dtype=torch.float64)
+            path.append(moved)
+        return torch.stack(path)
 
 
 def _moved(step: GuidedStep, x: Tensor, t: float, *rest: object) -> Tensor | None:

@@ -57,6 +57,7 @@ class TrimodalParams(Settings):
     n_candidates: int = 4  # of best_of_n
     seed: int = 0
     schedule: str = "constant"  # or "score", the factor (1 - t)/t
+    time: float = 1.0  # t, in [0, 1]; committed runs name it, and nothing computed hangs on it
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -80,6 +81,7 @@ class TrimodalParams(Settings):
                 "n_steps": (1, 200),
                 "n_particles": (100, 100_000),
                 "n_candidates": (1, 64),
+                "time": (0, 1),
             },
         )
 

@@ -26,7 +26,7 @@ from intuitive.msa.reference import SELECTORS
 from intuitive.msa.texts import read_text, synthetic_sample
 from intuitive.widgets.kit.scene import wire
 from intuitive.widgets.msa import block_selection as widget
-from intuitive.widgets.msa import strip, styles
+from intuitive.widgets.msa import checks, strip, styles
 from intuitive.widgets.msa.block_selection_scene import Picture
 from intuitive.widgets.msa.block_selection_words import Account
 
@@ -265,7 +265,9 @@ def test_lit_lines_are_the_blocks_read(setting):
     *_, last = Picture([result]).frames()
     lit = {block for block, mark in marks(last, "lit").items() if mark.opacity > 0}
     chosen = set(result.chosen[result.params.selector][result.params.group].tolist()) - {-1}
-    assert lit == chosen  # all of them are in sight
+    assert lit <= chosen and lit == chosen & set(Picture([result]).strip.lines)
+    if len(chosen) <= 8:
+        assert lit == chosen  # all of them are in sight
     green = {block for block, mark in marks(last, "lit").items() if mark.fill == "green"}
     assert green == ({result.local_block} & lit if result.params.n_local else set())
 
@@ -308,8 +310,24 @@ def test_what_is_largest_is_in_sight_even_where_little_fits():
         wanted = {result.local_block, *say.read, *say.missed[:1]}
         assert wanted <= set(picture.strip.lines)
         assert picture.strip.folds
-        last = picture.strip.rows[-1]
-        assert last.y + strip.PITCH <= picture.frames()[0].scene.height - strip.BOTTOM + strip.PITCH
+
+
+@pytest.mark.parametrize("n_selected", [1, 4, 16])
+@pytest.mark.parametrize("count", [1, 7])
+def test_nothing_leaves_the_picture(n_selected, count):
+    sample = synthetic_sample(n=1000, seed=1, n_layers=1)
+    for last in (999, 640, 20):
+        results = [
+            select_in_text(
+                sample,
+                SelectionParams(layer=0, query=query, block_size=16, n_selected=n_selected),
+            )
+            for query in range(last - count + 1, last + 1)
+        ]
+        picture = Picture(results)
+        row = picture.strip.rows[-1]
+        foot = row.y + (strip.FOLD if row.is_fold else strip.PITCH)
+        assert foot <= picture.frames()[0].scene.height - strip.BOTTOM + 0.1
 
 
 def test_folds_say_how_much_they_hide():
@@ -453,15 +471,17 @@ def test_selectors_are_compared_for_this_query_and_on_average(setting):
     result = select(**setting)
     group = result.params.group
     by_name = {text: name for name, text in styles.SELECTOR_NAMES.items()}
-    for trace, shares in zip(
-        go.Figure(widget.selectors_figure(result)).data,
-        (result.captured, result.captured_mean),
-        strict=True,
-    ):
+    bars, texts = (
+        [trace for trace in go.Figure(widget.selectors_figure(result)).data if trace.type == kind]
+        for kind in ("bar", "scatter")
+    )
+    sides = (result.captured, result.captured_mean)
+    for trace, told, shares in zip(bars, texts, sides, strict=True):
         plain = [label.removeprefix("<b>").removesuffix("</b>") for label in trace.y]
         names = [by_name[label] for label in plain]
         assert set(names) == set(result.captured)
         assert list(trace.x) == [float(shares[name][group]) for name in names]
+        assert [text.strip() for text in told.text] == [widget.percent(x) for x in trace.x]
         bold = [name for name, label in zip(names, trace.y, strict=True) if label[0] == "<"]
         assert bold == [result.params.selector]
         best = names.index("oracle")  # no other choice of as many blocks can hold more
@@ -728,6 +748,65 @@ def test_the_prediction_is_judged_by_the_average():
     assert f"hold {100 * held:.0f}%" in sentence
     assert "64 blocks of 16 tokens" in widget.PREDICT.question
     assert result.n_blocks == 64 and FIRST.block_size == 16 and FIRST.n_selected == 4
+
+
+# ------------------------------------------------------------------------- what the lesson says
+
+
+def at_home(**changes):
+    return widget.experiment.run(dataclasses.replace(FIRST, **changes))
+
+
+def in_the_riddle(result, selector):
+    """Whether the block in which “desk” stands is read."""
+    home = result.riddle[-1] // result.params.block_size
+    return home in result.chosen[selector][1].tolist()
+
+
+@pytest.mark.model
+def test_the_index_finds_the_riddle_with_eight_blocks_and_not_with_four():
+    few, many = at_home(), at_home(n_selected=8)
+    assert in_the_riddle(few, "main_max") and not in_the_riddle(few, "trained_index")
+    assert in_the_riddle(many, "trained_index")
+
+
+@pytest.mark.model
+def test_in_early_layers_the_index_beats_the_window_and_later_hardly():
+    for layer in range(30):
+        mean = at_home(layer=layer).captured_mean
+        gain = float((mean["trained_index"] - mean["window_sink"]).mean())
+        if 3 <= layer <= 10:
+            assert gain > 0.05, layer
+        if layer >= 12:
+            assert abs(gain) < 0.02, layer
+
+
+@pytest.mark.model
+def test_breaking_it_does_what_section_5_says():
+    mean = {name: float(share[1]) for name, share in at_home().captured_mean.items()}
+    assert 0.2 < mean["main_mean"] < 0.3  # a quarter
+    assert 0.75 < mean["trained_index"] < 0.85 and 0.15 < mean["untrained_index"] < 0.25
+    assert mean["trained_index"] - mean["window_sink"] < 0.05  # a window has most of it
+    forced, free = (
+        float(at_home(n_selected=1, n_local=n).captured_mean["main_max"][1]) for n in (1, 0)
+    )
+    assert round(forced, 2) == 0.02 and free > 2 / 3
+    blocks = at_home(n_selected=1, n_local=0).block_idx[:, 1, 0]
+    assert (blocks[16:] == 0).mean() > 0.5
+
+
+@pytest.mark.model
+def test_many_small_blocks_hold_more_than_few_large_ones():
+    question = checks.many_small_blocks()
+    told = question.choose(0)
+    assert question.spec["choices"][0] == "Sixteen blocks of 16" and told["verdict"] == "right"
+    sentence = told["text"]
+    held = [float(share) for share in re.findall(r"(\d+)%", sentence)]
+    small, large = (
+        float(at_home(block_size=size, n_selected=k).captured_mean["main_max"][1])
+        for size, k in ((16, 16), (128, 2))
+    )
+    assert held == [round(100 * small), round(100 * large)] and small > large + 0.1
 
 
 # ------------------------------------------------------------------------------- what steps claim

@@ -15,23 +15,55 @@ def continued(dense, sparse):
         sparse=tuple(map(str, sparse)),
         dense_ids=tuple(dense),
         sparse_ids=tuple(sparse),
-        agreement=0.5,
+        guesses=tuple("abcdefgh"[i % 8] for i in range(len(dense))),
+        agrees=tuple(a == b for a, b in zip(dense, sparse, strict=True)),
         read_share=0.25,
     )
 
 
+def marks_of(frame):
+    return {mark.key: mark for mark in frame.scene.marks}
+
+
 def test_tokens_are_marked_from_the_first_difference_on():
     view = widget.present(continued([1, 2, 3, 4], [1, 2, 9, 4]))
-    marks = list(view.tokens.marks)
-    assert marks.count(widget.SAME) == 4  # two in each text
-    assert marks.count(widget.DENSE) == marks.count(widget.SPARSE) == 2
+    last = marks_of(view.timeline.frames[-1])
+    grounds = {k: mark.fill for k, mark in last.items() if k.startswith("ground:")}
+    assert {k for k, fill in grounds.items() if fill == "blue"} == {
+        f"ground:{name}:{i}" for name in ("dense", "sparse") for i in (0, 1)
+    }
+    assert grounds["ground:dense:3"] == "grey" and grounds["ground:sparse:3"] == "vermilion"
+    assert [last[f"agrees:{i}"].fill for i in range(4)] == ["blue", "blue", "page", "blue"]
+    assert "would write “c” instead" in last["agrees:2"].words
+    assert last["fork:name"].text == "they part at token 3"
     assert "part at token 3 of 4" in view.summary
+    assert "agrees at 3 of 4 places" in view.timeline.frames[-1].sentence
+
+
+def test_a_frame_shows_what_has_been_written_by_then():
+    frames = widget.present(continued([1, 2, 3, 4], [1, 2, 9, 4])).timeline.frames
+    assert len(frames) == 5
+    for count, frame in enumerate(frames):
+        written = [k for k in marks_of(frame) if k.startswith("text:sparse:")]
+        assert len(written) == count
+        assert ("fork" in marks_of(frame)) == (count > 2)
+
+
+def test_long_texts_stay_within_the_picture():
+    long = [10**6 + i for i in range(96)]
+    (*_, last) = widget.present(continued(long, long[::-1])).timeline.frames
+    for mark in last.scene.marks:
+        if mark.kind == "rectangle":
+            assert mark.x >= 0 and mark.x + mark.w <= last.scene.width
+            assert mark.y >= 0 and mark.y + mark.h <= last.scene.height
 
 
 def test_equal_texts_have_no_difference():
     result = continued([1, 2], [1, 2])
     assert result.first_difference is None
-    assert "all 2 tokens are the same" in widget.present(result).summary
+    view = widget.present(result)
+    assert "all 2 tokens are the same" in view.summary
+    assert "fork" not in marks_of(view.timeline.frames[-1])
 
 
 @pytest.mark.model
@@ -50,3 +82,26 @@ def test_reading_every_block_continues_like_the_dense_model():
 
 def test_without_the_model_the_explorer_says_how_to_get_it(no_model, opened):
     assert opened(widget.explorer).status["text"] == smollm.MISSING_MODEL_SENTENCE
+
+
+def three_blocks_part_and_mostly_agree(seen):
+    assert "they part at token" in seen.summary
+    assert 50 < seen.number("agreement along dense") < 100
+    assert "They parted at token" in seen.sentences[-1]
+
+
+def five_blocks_write_the_same(seen):
+    assert "all 24 tokens are the same" in seen.summary
+    assert 50 < seen.number("tokens read") < 60
+
+
+def random_picks_write_nonsense(seen):
+    assert seen.number("agreement along dense") < 60
+    assert seen.number("same tokens in a row") < 4
+
+
+STEPS = (
+    three_blocks_part_and_mostly_agree,
+    five_blocks_write_the_same,
+    random_picks_write_nonsense,
+)

@@ -160,7 +160,7 @@ def every_query_fetches_the_first_block(seen):
 
 
 def every_block_comes_once(seen):
-    assert "block 0 alone 1 times (most: 1)" in seen.sentences[-1]
+    assert "block 0 alone once (most: 1)" in seen.sentences[-1]
     assert "0 pairs in vain" in seen.sentences[-1]
 
 

@@ -111,8 +111,8 @@ def test_flop_curves_follow_equation_12():
     np.testing.assert_allclose(dense, 2 * 64 * 128 * contexts)
     np.testing.assert_allclose(drawn["index"][1], 4 * 128 * contexts)
     read = 16 * 128 - (16 * 128) ** 2 / (2 * contexts)  # tokens, averaged over the context
-    np.testing.assert_allclose(drawn["main branch"][1], 4 * 64 * 128 * read)
-    parts = drawn["index"][1] + drawn["main branch"][1]
+    np.testing.assert_allclose(drawn["selected"][1], 4 * 64 * 128 * read)
+    parts = drawn["index"][1] + drawn["selected"][1]
     np.testing.assert_allclose(drawn["MSA"][1], parts)
 
 
@@ -121,9 +121,7 @@ def test_byte_curves_add_up():
     assert len(read) == 4
     contexts, dense = read["dense"]
     np.testing.assert_allclose(dense, 2 * 4 * 128 * 2 * contexts)  # keys and values, bf16
-    np.testing.assert_allclose(
-        read["MSA"][1], read["index"][1] + read["main branch"][1], rtol=1e-12
-    )
+    np.testing.assert_allclose(read["MSA"][1], read["index"][1] + read["selected"][1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("context", [4096, 2**20])
@@ -169,6 +167,8 @@ def test_ratios_stay_below_the_ceilings_that_are_drawn():
     assert {note.text for note in figure.layout.annotations} == {
         "FLOP ceiling 32×",
         "byte ceiling 8×",
+        "FLOPs of a prompt",
+        "bytes of a token",
     }
     for (_, ratio), ceiling in zip(curves_of(figure).values(), ceilings, strict=True):
         assert (np.diff(ratio) > 0).all() and ratio[-1] < ceiling

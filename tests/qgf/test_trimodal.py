@@ -45,6 +45,7 @@ def test_settings_survive_as_text(preset):
         ({"width": 0.0}, "width=0.0"),
         ({"n_steps": 0}, "n_steps=0"),
         ({"n_particles": 5}, "n_particles=5"),
+        ({"time": 1.5}, "time=1.5"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):

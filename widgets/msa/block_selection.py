@@ -169,18 +169,29 @@ def selectors_figure(result: SelectionResult) -> theme.Figure:
                 "y": labels,
                 "orientation": "h",
                 "marker": {"color": styles.READ, "opacity": strong},
-                "text": [percent(share) for share in held],
-                "textposition": "outside",
-                "cliponaxis": False,
                 "name": heading,
                 "xaxis": theme.x_axis(index),
-                "hovertemplate": "%{y}: %{text}<extra></extra>",
+                "hoverinfo": "skip",
+            }
+        )
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "text",
+                "x": held,
+                "y": labels,
+                "text": [f" {percent(share)}" for share in held],
+                "textposition": "middle right",
+                "cliponaxis": False,
+                "xaxis": theme.x_axis(index),
+                "hoverinfo": "skip",
             }
         )
     headings = [heading for heading, _ in sides]
     return theme.figure(
         traces,
         margin={"l": 158},
+        yaxis={"showgrid": False},
         **theme.columns(headings, x="attention captured", x_range=(0, 1.15), gap=0.06),
     )
 

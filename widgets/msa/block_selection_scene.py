@@ -48,12 +48,15 @@ class Picture:
     @cached_property
     def strip(self) -> Strip:
         result, size = self.result, self.result.params.block_size
-        must: set[int] = set(self.riddle_blocks)
-        for each in self.results:
+        must: list[int] = []
+        for each in reversed(self.results):
             say = Account(each)
-            must |= {each.local_block, *say.read, *say.missed[:1]}
+            by_mass = sorted(say.read, key=say.mass, reverse=True)
+            must += [each.local_block, *by_mass[:2], *say.missed[:1], *self.riddle_blocks]
+        for each in reversed(self.results):
+            must += Account(each).by_rank
         beside: set[int] = set()
-        if result.params.n_selected <= FEW:
+        if result.params.n_selected <= FEW and not self.moves:
             for name in BESIDE:
                 beside |= set(result.chosen[name][self.group].tolist()) - {-1}
         largest = np.argsort(-result.block_mass[self.group])[:3].tolist()
@@ -69,7 +72,7 @@ class Picture:
             result.tokens,
             size,
             height=HEIGHT,
-            wanted=(sorted(must), sorted(beside), largest),
+            wanted=(must, sorted(beside), largest),
             last=max(each.local_block for each in self.results),
             anchors=anchors,
             tags=tags,
@@ -139,12 +142,13 @@ class Picture:
         if key not in self._stays:
             marks = self.strip.texts(result.query, {} if moves else say.tokens(self.strip.words))
             marks += self.strip.grounds({} if moves else say.blocks(self.strip.lines))
-            marks += self.strip.folded(result.block_mass[self.group], result.local_block)
+            marks += self.strip.folded(result.block_mass[self.group], result.local_block, say.read)
             marks += self.strip.tagged()
             marks += self.strip.around(result.riddle, key="riddle", colour="gold")
             marks += self._handle(result)
             marks.append(heading("attention", "attention", strip.LEFT - 6, anchor="end"))
             text = f"the text, {result.params.block_size} tokens a line"
+            text += "; bars: their scores" if say.scores else ""
             marks.append(heading("text", text, strip.LEFT + 2))
             marks.append(heading("number", "block", strip.NUMBER, anchor="end"))
             marks.append(heading("lane", say.lane_name, strip.LANE))

@@ -220,6 +220,10 @@ class Account:
 
     def sentence(self, stage: str, groups: list[list[int]], at: int) -> str:
         """What is to be seen in a stage; for `light`, of the group of blocks that lights up."""
+        told = self._sentence(stage, groups, at)
+        return told[0].upper() + told[1:]
+
+    def _sentence(self, stage: str, groups: list[list[int]], at: int) -> str:
         if stage == "no scores":
             return (
                 "A window scores nothing: it reads the newest blocks and the first, whatever "
@@ -307,7 +311,8 @@ class Account:
         ]
         if self.selector in MEANS:
             text = f"mean of {len(inside)} scores ({told}) = {value}"
-            added = " + ".join(parts) + r" + \cdots" * more
+            terms = (f"({part})" if part.startswith("-") else part for part in parts)
+            added = " + ".join(terms) + r" + \cdots" * more
             tex = rf"\tfrac{{1}}{{{len(inside)}}}\left({added}\right)"
         elif self.selector in SHARES:
             text = f"sum({told}) = {value}"

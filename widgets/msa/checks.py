@@ -3,11 +3,42 @@
 from dataclasses import replace
 
 from intuitive.msa import MSAConfig, cost
+from intuitive.msa.experiments import block_selection
 from intuitive.msa.experiments.needle import NeedleParams, run
 
 from ..kit import CheckYourself, fixed, percent
 
 MILLION = 2**20  # tokens
+
+
+def many_small_blocks() -> CheckYourself:
+    """The same number of tokens in small blocks or in large ones: which hold more attention?"""
+
+    def answer() -> tuple[int, str]:
+        held = {}
+        for size, count in ((16, 16), (128, 2)):
+            settings = replace(block_selection.FIRST, block_size=size, n_selected=count)
+            result = block_selection.run(settings)
+            held[size] = float(result.captured_mean["main_max"][settings.group])
+        gain = held[16] - held[128]
+        return 0 if gain > 0.03 else 1 if gain < -0.03 else 2, (
+            f"Averaged over the text, sixteen small blocks hold {percent(held[16])} and two large "
+            f"ones {percent(held[128])}. Most of a large block are neighbours of the one token "
+            "that won it, and one of the two places belongs to the local block. The price of "
+            "small blocks: there are eight times as many to rank, and reading many small pieces "
+            "of memory is slower than reading few large ones."
+        )
+
+    return CheckYourself(
+        name="msa_many_small_blocks",
+        question=(
+            "A token may read 256 tokens: sixteen blocks of 16, or two blocks of 128. In both, "
+            "one is its own and the largest score picks the others. Which hold more of its "
+            "attention?"
+        ),
+        choices=("Sixteen blocks of 16", "Two blocks of 128", "Both about the same"),
+        answer=answer,
+    )
 
 
 def halving_k() -> CheckYourself:

@@ -7,24 +7,30 @@ from typing import Any
 from intuitive.msa.experiments.continuation import (
     ALL_READERS,
     TRAINED,
+    UNTRAINED,
     Continuation,
     ContinueParams,
     readers,
     run,
 )
 
-from ..kit import Choice, Explorer, Predict, Range, Readout, Text, TokenMarks, Tokens, View, percent
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Predict,
+    Range,
+    Readout,
+    Step,
+    Text,
+    Timeline,
+    View,
+    percent,
+)
 from . import styles
+from .continuation_scene import Picture
 
 READER_NAMES = {name: styles.SELECTOR_NAMES[name] for name in ALL_READERS}
-PROMPT_SHOWN = 60  # tokens
-PROMPT, SAME, DENSE, SPARSE = range(4)
-CLASSES = (
-    ("skipped", "the end of the prompt"),
-    ("read", "the same in both"),
-    ("local", "dense, once they differ"),
-    ("here", "sparse, once they differ"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +53,6 @@ def compute(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
 def present(result: Continuation) -> View:
     params, parted = result.params, result.first_difference
     equal = len(result.dense) if parted is None else parted
-    texts, marks = ["…"], [PROMPT]
-    for piece in result.prompt[-PROMPT_SHOWN:]:
-        texts.append(piece)
-        marks.append(PROMPT)
-    for name, pieces, mark in (
-        ("Dense", result.dense, DENSE),
-        ("Sparse", result.sparse, SPARSE),
-    ):
-        texts.append(f"\n\n{name}: ")
-        marks.append(PROMPT)
-        for position, piece in enumerate(pieces):
-            texts.append(piece)
-            marks.append(SAME if position < equal else mark)
     reader = READER_NAMES[params.reader]
     n_new = len(result.dense)
     where = (
@@ -73,10 +66,11 @@ def present(result: Continuation) -> View:
             f"{where}; along the dense text the sparse model would write "
             f"{percent(result.agreement)} of the same tokens."
         ),
+        timeline=Timeline(frames=Picture(result).frames(), axis="token", start=-1, pace_ms=350),
         readouts=(
             Readout("tokens read", f"at most {percent(result.read_share)}"),
             Readout("same tokens in a row", f"{equal} of {len(result.dense)}"),
-            Readout("agreement along the dense text", percent(result.agreement)),
+            Readout("agreement along dense", percent(result.agreement)),
         ),
         code=(
             "from intuitive.common import corpus, smollm\n"
@@ -85,7 +79,6 @@ def present(result: Continuation) -> View:
             "result = continue_text(corpus.DEFAULT_TEXT, params, model=smollm.load_smollm2())\n"
             '"".join(result.dense), "".join(result.sparse)'
         ),
-        tokens=TokenMarks(tuple(texts), bytes(marks), focus=len(texts) - 1),
     )
 
 
@@ -146,11 +139,27 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         compute=compute,
         present=present,
         controls=controls,
-        plots=(),
-        tokens=Tokens(
-            label="The same prompt, continued twice, always with the likeliest token",
-            classes=CLASSES,
-            height=320,
+        hero=Hero(label="One prompt, continued by the dense and by the sparse model"),
+        steps=(
+            Step(
+                title="Write",
+                text="Play: both write, the sparse model reading 3 blocks only. Where do they "
+                "part, and do the marks agree again afterwards?",
+                frame="play",
+            ),
+            Step(
+                title="More blocks",
+                text="With 5 blocks it reads little more than half of the text.",
+                sets={"n_selected": 5},
+                frame="last",
+            ),
+            Step(
+                title="Picked at random",
+                text="The same 3 blocks, chosen by an index that nobody has trained: read what it "
+                "writes.",
+                sets={"reader": UNTRAINED},
+                frame="last",
+            ),
         ),
         predict=predict,
         defaults={**first, "text": text, **values},

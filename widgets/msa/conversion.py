@@ -73,16 +73,17 @@ PREDICT = Predict(
 
 def layers_figure(found: ConversionResult) -> theme.Figure:
     """Attention mass captured in every layer at the chosen budget."""
-    traces = []
+    traces, ends, colours = [], {}, {}
     for name, (colour, dash) in STYLES.items():
-        mass = found.mass_by_layer[name]
+        mass, title = found.mass_by_layer[name], styles.SELECTOR_NAMES[name]
+        ends[title], colours[title] = mass[-1], colour
         traces.append(
             {
                 "type": "scatter",
                 "x": list(range(len(mass))),
                 "y": list(mass),
                 "mode": "lines",
-                "name": styles.SELECTOR_NAMES[name],
+                "name": title,
                 "line": {"color": colour, "dash": dash, "width": 2},
             }
         )
@@ -92,8 +93,8 @@ def layers_figure(found: ConversionResult) -> theme.Figure:
         y=f"mass, k = {found.params.n_selected}, {found.mass_context:,} tokens",
         x_range=(0, len(found.mass_by_layer["oracle"]) - 1),
         y_range=(0.0, 1.02),
-        showlegend=True,
-        margin={"t": 76},
+        margin={"r": 150},
+        annotations=styles.end_names(ends, colours, gap=0.08, low=0.0, high=1.0),
     )
 
 

@@ -292,7 +292,7 @@ class Picture:
         """A name for each curve at its end, with its value at the cursor."""
         k = self.params.n_selected
         ends = {name: self.y(points[-1].mean) for name, points in self.found.curves.items()}
-        places = spread(ends, GAP, TOP + 8, BOTTOM + 4)
+        places = styles.spread(ends, GAP, TOP + 8, BOTTOM + 4)
         marks: list[Mark] = [
             Words(key="at", x=RIGHT + 34, y=TOP - 14, text=f"at k = {k}", size=14, bold=True)
         ]
@@ -348,16 +348,3 @@ class Picture:
 
 
 PLACES = {"first": "a passage", "again": "the passage again"}
-
-
-def spread(heights: dict[str, Number], gap: Number, top: Number, bottom: Number) -> dict:
-    """Heights of names in the order of `heights`, `gap` apart and between `top` and `bottom`."""
-    ordered = sorted(heights, key=heights.get)
-    placed: dict[str, Number] = {}
-    above = top - gap
-    for name in ordered:
-        above = placed[name] = max(heights[name], above + gap)
-    below = bottom + gap
-    for name in reversed(ordered):
-        below = placed[name] = min(placed[name], below - gap)
-    return placed

@@ -18,7 +18,7 @@ Number = int | float
 
 WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
-FETCHED = (26, 100)  # top and bottom of the columns that count fetches
+FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
 ORDER_NAMES = {
     "query_outer": "query-outer",
@@ -28,7 +28,7 @@ ORDER_NAMES = {
 PARTS = {  # what is moved: field of a trace, name, colour
     "key_value_bytes": ("keys and values", "blue"),
     "query_bytes": ("queries and outputs", "green"),
-    "partial_bytes": ("partial outputs", "purple"),
+    "partial_bytes": ("partial outputs", "gold"),
 }
 MOST_FRAMES = 48
 KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": ("blue", 0.9)}
@@ -101,7 +101,7 @@ class Picture:
             most, used = max(counts), sum(count > 0 for count in counts)
             vain = self.wasted(step)
             return (
-                f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {counts[0]} times "
+                f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {times(counts[0])} "
                 f"(most: {most}); {total} MiB moved, {vain} pairs in vain."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
@@ -185,7 +185,7 @@ class Picture:
                     w=self.wide - 4,
                     h=height,
                     fill="vermilion" if block == now else "blue",
-                    words=f"Block {block} was fetched {count} times.",
+                    words=f"Block {block} was fetched {times(count)}.",
                 )
             )
         counts = self.fetches(self.trace, step)
@@ -193,9 +193,10 @@ class Picture:
         marks.append(
             Words(
                 key="most",
-                x=LEFT + self.wide * (block + 0.5) + 10,
-                y=bottom - (bottom - top) * counts[block] / self.most + 12,
+                x=LEFT + self.wide * (block + 0.5),
+                y=bottom - max((bottom - top) * counts[block] / self.most, 2) - 5,
                 text=f"{counts[block]}×",
+                anchor="middle",
                 size=14,
                 bold=True,
                 layer=2,
@@ -283,3 +284,8 @@ def block_of_step(trace: LoopTrace) -> np.ndarray:
     queries, columns = np.nonzero(trace.step_of >= 0)
     blocks[trace.step_of[queries, columns]] = columns
     return blocks
+
+
+def times(count: int) -> str:
+    """Once, or so many times."""
+    return "once" if count == 1 else f"{count} times"

@@ -10,7 +10,6 @@ from ..kit import (
     Hero,
     Predict,
     Range,
-    Readout,
     Step,
     Table,
     Timeline,
@@ -45,11 +44,6 @@ PREDICT = Predict(
 def present(result: NeedleResult) -> View:
     params, picture = result.params, Picture(result)
     blocks = len(result.block_max)
-    reads = min(params.n_selected * params.block_size, params.n)
-
-    def outcome(found: bool, rank: int) -> str:
-        return f"{'found' if found else 'lost'}, {place(rank)} of {blocks}"
-
     summary = (
         f"A needle of score {chosen(params.strength)}: reading {len(result.selected_max)} blocks "
         f"of {params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} "
@@ -63,11 +57,7 @@ def present(result: NeedleResult) -> View:
         arithmetic=picture.arithmetic(),
         related={"needle": (f"block:{result.needle_block}",)},
         bounds={"n_selected": (1, min(blocks, 32))},
-        readouts=(
-            Readout("tokens read", f"{reads} of {params.n}"),
-            Readout("max pooling", outcome(result.found_by_max, result.rank_max)),
-            Readout("mean pooling", outcome(result.found_by_mean, result.rank_mean)),
-        ),
+        readouts=picture.readouts("keep"),
         table=Table(
             ("pooling", "blocks read", "rank of the needle's block", "mass captured"),
             (
@@ -104,8 +94,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     del first["n"], first["seed"]
     controls = (
         Range(name="n_selected", label="Blocks read, k", min=1, max=32),
-        Range(name="strength", label="Score of the needle", min=0, max=12, step=0.5),
-        Range(name="block_size", label="Block size", values=styles.BLOCK_SIZES, unit="tokens"),
+        Range(name="strength", label="Needle's score", min=0, max=12, step=0.5),
+        Range(name="block_size", label="Block size", values=styles.BLOCK_SIZES),
         Range(name="needle", label="Place of the needle", min=0, max=1023, more=True),
         Range(
             name="drag",

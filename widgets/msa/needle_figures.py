@@ -19,6 +19,7 @@ from ..kit import (
     Frame,
     Line,
     Mark,
+    Readout,
     Rectangle,
     Scene,
     Swarm,
@@ -176,7 +177,7 @@ class Picture:
             Words(
                 key="needle:name",
                 x=x + (-14 if right else 14),
-                y=max(y + 5, TOKENS[0] + 12),
+                y=min(max(y + 5, TOKENS[0] + 12), float(self.y(4.8))),  # above the crowd
                 text=f"needle, score {chosen(self.params.strength)} – drag it",
                 anchor="end" if right else "start",
                 size=14,
@@ -208,9 +209,24 @@ class Picture:
                     scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(marks)),
                     stage=stage,
                     sentence=SENTENCES[stage](self),
+                    readouts=self.readouts(stage),
                 )
             )
         return tuple(frames)
+
+    def readouts(self, stage: str) -> tuple[Readout, ...]:
+        """What is read, and whether each row finds the needle: only once its blocks are kept."""
+        reads = min(self.params.n_selected * self.size, self.n)
+        told = {"max": "–", "mean": "–"}
+        if stage == "keep":
+            block = self.result.needle_block
+            for kind, selected in self.selected.items():
+                found = "found" if block in selected else "lost"
+                told[kind] = f"{found}, {place(self.ranks[kind][block])}"
+        return (
+            Readout("tokens read", f"{reads} of {self.n}"),
+            *(Readout(f"{kind} pooling", outcome) for kind, outcome in told.items()),
+        )
 
     def _empty_rows(self) -> list[Mark]:
         """Rows that wait for their bars."""

@@ -31,7 +31,7 @@ LANE, LANE_END = RIGHT + 26, RIGHT + 88
 OUTCOME = LANE_END + 6
 SIZE, SMALL = 8.6, 8.0  # of words and of names
 FULL = 15.0  # width of a band of all the attention
-THROUGH = 2.0  # a narrower band ends at its line: it would strike the words out
+THROUGH = 5.0  # a narrower band ends at its line: it would strike the words out
 LEAST, LEAST_MISSED = 0.015, 0.01  # less has no band, or pipe, of its own
 TALL = 10.2  # of the bar of the greatest score
 FOLDED, GROUND, BANDS, BARS, TAGS, TEXT, VEIL, FRONT, HANDLE = range(9)  # layers
@@ -44,7 +44,7 @@ def share_text(share: Number) -> str:
 
 def quoted(token: str) -> str:
     """A token as a sentence shows it; white space in words."""
-    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+    names = {" ": "a space", "\n": "a line break", "\t": "a tab", "": "part of a character"}
     text = token.strip()
     return f"“{text}”" if text else names.get(token, "white space")
 
@@ -105,9 +105,10 @@ def window(
 
     Args:
         n_blocks: of the whole text.
-        wanted: groups of blocks, the most important first; the first is always shown.
+        wanted: groups of blocks, the most important first, and so within a group.
         room: height for lines and folds.
-        last: block of the query; what is left is filled with those before it, then after it.
+        last: block of the query, always shown; what is left is filled with those before it, then
+            after it.
 
     Returns:
         In order, a range of one block for each line, and of several for each fold.
@@ -124,18 +125,14 @@ def window(
         return found
 
     def height(blocks: set[int]) -> Number:
-        folds = [run for run in runs(blocks) if run.start not in blocks]
-        return len(blocks) * PITCH + len(folds) * FOLD
+        """A hole of one block is no fold: the block is shown."""
+        return sum(PITCH if len(run) == 1 else FOLD for run in runs(blocks))
 
-    seen = {block for block in wanted[0] if 0 <= block < n_blocks}
+    seen = {last}
     near = [*range(last, -1, -1), *range(last + 1, n_blocks)]
-    for block in [block for group in wanted[1:] for block in group] + near:
+    for block in [block for group in wanted for block in group] + near:
         if 0 <= block < n_blocks and height(seen | {block}) <= room:
             seen.add(block)
-    holes = [run for run in runs(seen) if run.start not in seen and len(run) == 1]
-    for run in holes:  # a fold of one block is better shown
-        if height(seen | set(run)) <= room + PITCH - FOLD:
-            seen |= set(run)
     return runs(seen)
 
 
@@ -294,13 +291,16 @@ class Strip:
             for block, row in self.lines.items()
         ]
 
-    def folded(self, mass: Numbers, last: int) -> list[Mark]:
-        """One thin line for each run of blocks that is folded."""
+    def folded(self, mass: Numbers, last: int, read: Iterable[int] = ()) -> list[Mark]:
+        """One thin line for each run of blocks that is folded; `read` are those that are read."""
+        read = set(read)
         marks: list[Mark] = []
         for row in self.folds:
             seen = range(row.blocks.start, min(row.blocks.stop, last + 1))
             held = float(sum(mass[block] for block in seen))
             text = f"⋯ {len(row.blocks)} blocks"
+            if among := read & set(row.blocks):
+                text += f", {len(among)} of them read"
             text += f", {percent(held, 1)} of the attention" if seen else ", after the query"
             marks.append(
                 Words(

@@ -44,20 +44,45 @@ def block_bars(
     }
 
 
-def token_line(scores: np.ndarray, *, axis: str) -> dict:
-    """Token scores as a line."""
-    return {
-        "type": "scatter",
-        "x": np.arange(len(scores)),
-        "y": scores.astype(np.float32),
-        "mode": "lines",
-        "line": {"width": 1, "color": theme.VERMILION},
-        "xaxis": axis,
-        "hovertemplate": "token %{x}<extra></extra>",
-    }
+def spread(
+    places: dict[str, int | float],
+    gap: int | float,
+    low: int | float,
+    high: int | float,
+) -> dict[str, int | float]:
+    """Places of names along one axis, in the order of `places`, `gap` apart within the limits."""
+    ordered = sorted(places, key=lambda name: places[name])
+    found: dict[str, int | float] = {}
+    least = low
+    for name in ordered:
+        found[name] = max(places[name], least)
+        least = found[name] + gap
+    most = high
+    for name in reversed(ordered):
+        found[name] = min(found[name], most)
+        most = found[name] - gap
+    return found
 
 
-def token_name(text: str) -> str:
-    """A token as a sentence shows it; white space in words."""
-    names = {" ": "a space", "\n": "a line break", "\t": "a tab"}
-    return repr(text.strip()) if text.strip() else names.get(text, "white space")
+def end_names(
+    ends: dict[str, int | float],
+    colours: dict[str, str],
+    *,
+    gap: int | float,
+    low: int | float,
+    high: int | float,
+    x: int | float | None = None,
+) -> list[dict]:
+    """Annotations that name curves where they end, in axis units; right of the plot without `x`."""
+    return [
+        {
+            "text": name,
+            **({"xref": "paper", "x": 1} if x is None else {"x": x}),
+            "y": height,
+            "xanchor": "left",
+            "xshift": 6,
+            "showarrow": False,
+            "font": {"color": colours[name], "size": 13},
+        }
+        for name, height in spread(ends, gap, low, high).items()
+    ]

@@ -29,6 +29,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from . import styles
 from .training_replay_scene import Picture
 
 STYLES = {  # one arm, one colour, one dash
@@ -125,7 +126,7 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
                 "name": ARMS[name].title,
             }
         )
-        ends[name] = float(table[:, -1].mean())
+        ends[SHORT_NAMES[name]] = float(table[:, -1].mean())
     last = max(found.run.steps)
     return theme.figure(
         traces,
@@ -134,28 +135,14 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
         y_range=limits,
         margin={"l": 44, "r": 108},
         title={"text": label, "x": 0, "xref": "paper", "font": {"size": 14}},
-        annotations=[
-            {
-                "text": SHORT_NAMES[name],
-                "x": last,
-                "y": height,
-                "xanchor": "left",
-                "xshift": 6,
-                "showarrow": False,
-                "font": {"color": STYLES[name][0], "size": 13},
-            }
-            for name, height in _apart(ends, 0.075 * (limits[1] - limits[0])).items()
-        ],
+        annotations=styles.end_names(
+            ends,
+            {SHORT_NAMES[name]: colour for name, (colour, _) in STYLES.items()},
+            gap=0.075 * (limits[1] - limits[0]),
+            low=limits[0],
+            high=limits[1],
+        ),
     )
-
-
-def _apart(heights: dict[str, float], gap: float) -> dict[str, float]:
-    """Heights of names, moved down until each has room below the one above it."""
-    placed: dict[str, float] = {}
-    above = float("inf")
-    for name, height in sorted(heights.items(), key=lambda item: -item[1]):
-        above = placed[name] = min(height, above - gap)
-    return placed
 
 
 def present(found: ReplayResult) -> View:

@@ -251,7 +251,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     controls = (
         Choice(name="counts", label="What is counted", options=COUNTS),
         Range(name="n_selected", label="Blocks read, k", values=(2, 4, 8, 16, 32, 64)),
-        Range(name="d_index", label="Index head", values=(16, 32, 64, 128), unit="channels"),
+        Range(name="d_index", label="Index head size", values=(16, 32, 64, 128)),
         Range(
             name="context",
             label="Context in the tabs",

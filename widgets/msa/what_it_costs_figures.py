@@ -10,6 +10,7 @@ from intuitive.msa.results import KernelTime, KernelTimes
 
 from .. import theme
 from ..kit import fixed
+from . import styles
 
 CONTEXT_AXIS = {
     **theme.AXIS,
@@ -34,24 +35,32 @@ def _against_context(
     exponents: tuple[int | float, int | float],
 ) -> theme.Figure:
     """Costs against the context, both axes logarithmic; `parts` maps a legend to a curve."""
-    styles = (
+    looks = (
         (theme.GREY, "solid"),
         (theme.BLUE, "solid"),
         (theme.VERMILION, "dash"),
         (theme.BLUE, "dot"),
     )
+    ends = {name: math.log10(values[-1]) for name, values in parts.items()}
+    low, high = exponents
     return theme.figure(
         [
-            _curve(result.curves.contexts, values, name, *style)
-            for (name, values), style in zip(parts.items(), styles, strict=False)
+            _curve(result.curves.contexts, values, name, *look)
+            for (name, values), look in zip(parts.items(), looks, strict=False)
         ],
         y=y,
         y_range=exponents,
         xaxis=CONTEXT_AXIS,
         yaxis={"type": "log", "dtick": 1, "exponentformat": "power"},
-        showlegend=True,
-        margin={"l": 62},
+        margin={"l": 62, "r": 84},
         shapes=[theme.line(x=result.params.context, colour=theme.GREY)],
+        annotations=styles.end_names(
+            ends,
+            {name: colour for name, (colour, _) in zip(parts, looks, strict=False)},
+            gap=0.08 * (high - low),
+            low=low,
+            high=high,
+        ),
     )
 
 
@@ -62,7 +71,7 @@ def flops_figure(result: CostResult) -> theme.Figure:
         "dense": curves.dense_flops,
         "MSA": curves.index_flops + curves.main_flops,
         "index": curves.index_flops,
-        "main branch": curves.main_flops,
+        "selected": curves.main_flops,
     }
     return _against_context(result, parts, y="FLOPs per token", exponents=(6, 10.8))
 
@@ -74,7 +83,7 @@ def bytes_figure(result: CostResult) -> theme.Figure:
         "dense": curves.dense_bytes,
         "MSA": curves.index_bytes + curves.main_bytes,
         "index": curves.index_bytes,
-        "main branch": curves.main_bytes,
+        "selected": curves.main_bytes,
     }
     return _against_context(result, parts, y="bytes per token", exponents=(5, 10.3))
 
@@ -185,10 +194,12 @@ def ratio_figure(
             "square",
         ),
     )
-    traces, notes = [], []
+    traces, notes, ends, colours = [], [], {}, {}
     shapes = [theme.line(x=result.params.context, colour=theme.GREY)]
     for unit, phase, ratio, ceiling, colour, dash, symbol in kinds:
-        traces.append(_curve(curves.contexts, ratio, f"{phase} {unit}s", colour, dash))
+        name = f"{unit}s of a {'prompt' if phase == 'prefill' else 'token'}"
+        traces.append(_curve(curves.contexts, ratio, name, colour, dash) | {"showlegend": False})
+        ends[name], colours[name] = float(ratio[-1]), colour
         if measured:
             traces.append(
                 {
@@ -218,14 +229,16 @@ def ratio_figure(
             _speedups(whole + last, "H100 prefill", theme.GREEN, symbols),
             _speedups(recorded.of("decode"), "H100 decode", theme.PURPLE, "square-open"),
         ]
+    top = 1.15 * max(40.0, result.flop_ceiling, result.byte_ceiling)
     return theme.figure(
         traces,
         y="dense ÷ MSA",
-        y_range=(0, 1.15 * max(40.0, result.flop_ceiling, result.byte_ceiling)),
+        y_range=(0, top),
         xaxis=CONTEXT_AXIS,
         showlegend=True,
+        margin={"r": 128},
         shapes=shapes,
-        annotations=notes,
+        annotations=notes + styles.end_names(ends, colours, gap=0.07 * top, low=0.0, high=top),
     )
 
 
@@ -242,10 +255,12 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
         ("select", "select_ms", theme.VERMILION, "dash", "diamond"),
         ("attend", "attend_ms", theme.BLUE, "dot", "cross"),
     )
-    traces = []
+    low, high = TIME_EXPONENTS[task]
+    traces, ends, colours = [], {}, {}
     for name, field, colour, dash, symbol in parts:
         values = np.array([getattr(row, field) for row in rows])
         marker = {"size": 8, "color": colour, "symbol": symbol}
+        ends[name], colours[name] = math.log10(values[-1]), colour
         trace = _curve(contexts, values, name, colour, dash)
         traces.append(trace | {"mode": "lines+markers", "marker": marker})
     return theme.figure(
@@ -258,7 +273,14 @@ def times_figure(result: CostResult, recorded: KernelTimes, task: str) -> theme.
             "exponentformat": "power",
             "title": {"text": f"{task}, milliseconds", "standoff": 14},  # beyond the exponents
         },
-        showlegend=True,
-        margin={"l": 72},
+        margin={"l": 72, "r": 64},
         shapes=[theme.line(x=result.params.context, colour=theme.GREY)],
+        annotations=styles.end_names(
+            ends,
+            colours,
+            gap=0.08 * (high - low),
+            low=low,
+            high=high,
+            x=math.log10(contexts[-1]),
+        ),
     )

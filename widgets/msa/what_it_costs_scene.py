@@ -231,7 +231,7 @@ class Picture:
                 x=LEFT + 14 if inside else LEFT + wide + 12,
                 y=MAIN_TOP + PRICE / 2 + 5,
                 text=main_text,
-                fill="page" if inside else "ink",
+                fill="#ffffff" if inside else "ink",  # on blue, in both themes
                 layer=2,
                 **size,
             ),

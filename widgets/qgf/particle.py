@@ -1,7 +1,8 @@
 """One particle and its swarm: where the critic is asked, its slope there, and the step it makes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,6 @@ from ..kit import (
 )
 from . import styles
 from .particle_figures import Picture
-from .particle_words import signed
 
 METHODS = {
     "bc": "unguided",
@@ -126,62 +126,14 @@ PREDICT = Predict(
 )
 
 
-def _share_of_the_deceived() -> tuple[int, str]:
-    """Preset C: the share in the mode with the peak, guided and unguided."""
-    found = particle.run(ParticleParams(**_preset("C"), preset="C", n_particles=4000))
-    peak = found.peak_mode
-    share, alone = found.swarm.shares[peak], found.ghost_swarms["bc"].shares[peak]
-    right = 2 if share < 0.5 * alone else 1 if share < 0.7 else 0
-    slope = found.walk.slope[0]
-    return right, (
-        f"{percent(share)} do; unguided it is {percent(alone)}. At t = 0 every clean estimate is "
-        f"the mean of the data, {fixed(found.walk.estimate[0])}. There the narrow peak cannot be "
-        f"felt and the broad hill can: the slope is {signed(slope)}, and the whole swarm goes the "
-        "wrong way."
-    )
+def preset(name: str) -> dict[str, Any]:
+    """What a preset says of critic, weight and steps, as control values."""
+    flow = PRESETS[name]
+    settings = {"peak": flow.peak, "bump": flow.bump_position, "weight": flow.weight}
+    return {**settings, "n_steps": flow.n_steps}
 
 
-DECEIVED = Predict(
-    question=(
-        "Another critic, without any error: a narrow high peak on the lowest mode, −0.8, and a "
-        "broad low hill on the highest, 0.8. QGF asks at the clean estimate, w = 4, T = 20. Which "
-        "share of the particles ends in the mode of the high peak?"
-    ),
-    choices=("nearly all", "about a third, as without a critic", "hardly any"),
-    answer=_share_of_the_deceived,
-)
-
-
-def _preset(name: str) -> dict[str, Any]:
-    preset = PRESETS[name]
-    settings = {"peak": preset.peak, "bump": preset.bump_position, "weight": preset.weight}
-    return {**settings, "n_steps": preset.n_steps}
-
-
-UNGUIDED = (
-    Step(
-        title="The data",
-        text="Three hills at the right: what the teachers did. Each is a habit, a third of all "
-        "actions. The policy has learned to end in one of them; its noise decides in which.",
-        sets={"estimator": "bc"},
-        frame="first",
-    ),
-    Step(
-        title="Let it flow",
-        text="No critic yet. A particle always heads for its clean estimate: the mean of all that "
-        "it can still become. Watch how late the swarm parts.",
-        sets={"estimator": "bc"},
-        frame="play",
-    ),
-    Step(
-        title="Another start",
-        text="From 0.8 the particle ends in another hill. Drag its start up and down: where do "
-        "the borders lie?",
-        sets={"estimator": "bc", "start": 0.8},
-        frame="last",
-    ),
-)
-GUIDED = (
+STEPS = (
     Step(
         title="Unguided",
         text="The same particle without a critic: it drifts away from 0.8.",
@@ -210,97 +162,70 @@ GUIDED = (
         frame="first",
     ),
 )
-FAILURES = (
-    Step(
-        title="The mean deceives",
-        text="The particle starts beside the high peak. Look where its clean estimate lies, and "
-        "which way the critic slopes there.",
-        sets={"preset": "C", "estimator": "qgf", "start": -0.9},
-        frame="play",
-    ),
-    Step(
-        title="A bump in the noise",
-        text="This critic has learned a bump where no data are. Noisy actions come by there, and "
-        "OOD asks about those. No return pays for it.",
-        sets={"preset": "B", "estimator": "ood", "start": -1.2},
-        frame="play",
-    ),
-    Step(
-        title="The same bump, QGF",
-        text="Clean estimates never come near the bump: QGF does not see it. Drag the hollow "
-        "golden point nearer to the data.",
-        sets={"preset": "B", "estimator": "qgf", "start": -1.2},
-        frame="play",
-    ),
-    Step(
-        title="Steps too long",
-        text="Guidance is gradient ascent with step w/T. With w = 8 and T = 10 it jumps over the "
-        "peak, there and back. Raise T under More controls.",
-        sets={"preset": "B", "estimator": "qgf", "weight": 8.0, "n_steps": 10},
-        frame="play",
-    ),
-)
-ABOUT = {  # what the steps speak of, and the state it begins in
-    "unguided": (UNGUIDED, {"estimator": "bc", "start": -0.6}),
-    "guided": (GUIDED, {}),
-    "failure": (FAILURES, {"preset": "C", **_preset("C"), "start": -0.9}),
-}
 
 
 def explorer(
-    about: str = "guided",
-    *,
-    yours: GuidedStep | None = None,
-    predict: Predict | None = None,
-    **values: Any,
+    *, yours: GuidedStep | None = None, predict: Predict | None = None, **values: Any
 ) -> Explorer:
     """One particle's way from noise to action, stage by stage, and the swarm around it.
 
     Args:
-        about: "unguided", "guided" or "failure": what the steps speak of.
         yours: a `guided_step` of the reader's own, drawn beside the package's.
         predict: a question asked before the sliders unlock, such as `PREDICT`.
         values: first control values, such as `estimator="ood"` or `start=0.8`.
-
-    Raises:
-        ValueError: an unknown `about`.
     """
-    if about not in ABOUT:
-        raise ValueError(f"about={about!r}: choose one of {', '.join(ABOUT)}.")
-    steps, begin = ABOUT[about]
+    title = "One particle and its swarm"
+    return made("qgf_particle", title, STEPS, yours=yours, predict=predict, **values)
+
+
+def made(
+    name: str,
+    title: str,
+    steps: Sequence[Step],
+    *,
+    in_sight: Sequence[str] = ("estimator", "peak", "weight"),
+    yours: GuidedStep | None = None,
+    predict: Predict | None = None,
+    **values: Any,
+) -> Explorer:
+    """The particle in one of the lesson's explorers.
+
+    Args:
+        name, title, steps: what tells them apart.
+        in_sight: controls that do not wait under "More controls".
+        yours, predict, values: as in `explorer`.
+    """
     first = dataclasses.asdict(ParticleParams(start=0.8))
     return Explorer(
-        name="qgf_particle",
-        title="One particle and its swarm",
+        name=name,
+        title=title,
         params=ParticleParams,
         compute=partial(particle.run, yours=yours),
         present=present,
         hero=Hero(
             label="One particle and its swarm between noise and action, the data, and the critic"
         ),
-        controls=(
-            Choice(name="estimator", label="Ask the critic", options=METHODS),
-            Range(name="peak", label="Peak a*", min=-2.4, max=2.4, step=0.05),
-            Range(
-                name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))
-            ),
-            Range(
-                name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05, more=True
-            ),
-            Range(name="bump", label="Critic's bump", min=-2.4, max=2.4, step=0.05, more=True),
-            Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30), more=True),
-            Choice(
-                name="preset",
-                label="Preset",
-                options=styles.PRESET_NAMES,
-                sets={name: _preset(name) for name in PRESETS},
-                help="Sets the modes, the critic, w and T.",
-                more=True,
-            ),
-            Range(name="n_particles", label="Particles", values=(50, 100, 200, 400), more=True),
-            Range(name="seed", label="Seed", min=0, max=20, more=True),
-        ),
-        steps=steps,
-        defaults={**first, **begin, **values},
+        controls=tuple(replace(c, more=c.name not in in_sight) for c in _controls()),
+        steps=tuple(steps),
+        defaults={**first, **values},
         predict=predict,
+    )
+
+
+def _controls() -> tuple[Choice | Range, ...]:
+    return (
+        Choice(name="estimator", label="Ask the critic", options=METHODS),
+        Range(name="peak", label="Peak a*", min=-2.4, max=2.4, step=0.05),
+        Range(name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))),
+        Range(name="start", label="Start of the particle", min=-2.4, max=2.4, step=0.05),
+        Range(name="bump", label="Critic's bump", min=-2.4, max=2.4, step=0.05),
+        Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30)),
+        Choice(
+            name="preset",
+            label="Preset",
+            options=styles.PRESET_NAMES,
+            sets={key: preset(key) for key in PRESETS},
+        ),
+        Range(name="n_particles", label="Particles", values=(50, 100, 200, 400)),
+        Range(name="seed", label="Seed", min=0, max=20),
     )

@@ -43,7 +43,7 @@ WIDTH, HEIGHT = 1000, 436
 LEFT, RIGHT, TOP, BOTTOM = 48, 640, 32, 402  # of the part where time runs
 HILL = 34  # width of a hill of the data
 TALLEST = 3.2  # the exact tilt is drawn up to so many hills wide
-NAMES = RIGHT + 1 + HILL * TALLEST + 4  # of the modes, right of all hills
+NAMES = RIGHT + 1 + HILL * TALLEST + 4  # of the modes, right of all hills and the exact tilt
 CRITIC_LEFT, CRITIC_RIGHT = 794, 886
 DEPTH = 5.0  # of the critic below its top in sight
 TOLD = (0, 0.4)  # times of the steps that are told in stages
@@ -79,6 +79,11 @@ class Picture:
         """Heights of several positions."""
         shown = np.clip(positions, -self.reach, self.reach)
         return BOTTOM - (BOTTOM - TOP) * (shown + self.reach) / (2 * self.reach)
+
+    @property
+    def names(self) -> Number:
+        """Where the modes' names begin: right of all that stands beside them."""
+        return NAMES if self.asks else RIGHT + HILL * 3 + 8
 
     @cached_property
     def critic_sight(self) -> tuple[float, float]:
@@ -248,7 +253,7 @@ class Picture:
             )
             look = {"fill": colour, "bold": True}
             name = self._tick(
-                f"mode:{mode}", chosen(mean), NAMES, self.y(mean) - 3, "start", **look
+                f"mode:{mode}", chosen(mean), self.names, self.y(mean) - 3, "start", **look
             )
             marks.append(name)
         return marks
@@ -333,6 +338,21 @@ class Picture:
                 look |= {"link": f"mode:{mode}", "words": self.say.mode(mode)}
                 size = {"w": max(HILL * len(swarm.shares) * share, 3), "h": 7}
                 marks.append(Rectangle(key=f"share:{mode}", x=RIGHT + 1, y=y - 3.5, **size, **look))
+            marks += self._your_shares()
+        return marks
+
+    def _your_shares(self) -> list[Mark]:
+        """Hollow bars: where the swarm ends by the reader's own step."""
+        yours, marks = self.result.yours, []
+        for mode, share in enumerate(yours.shares if yours is not None else ()):
+            if not share:
+                continue
+            y, mean = self.y(self.result.means[mode]), chosen(self.result.means[mode])
+            words = f"{percent(share)} of the swarm end in the mode at {mean} by your guided_step."
+            look = {"stroke": "ink", "width": 1.5, "corner": 2, "layer": 3, "words": words}
+            size = {"w": max(HILL * len(yours.shares) * share, 3), "h": 7}
+            link = {"key": f"your share:{mode}", "link": "yours"}
+            marks.append(Rectangle(x=RIGHT + 1, y=y + 5, **size, **look, **link))
         return marks
 
     def _cloud(self, now: int, stage: str) -> Swarm:
@@ -511,7 +531,7 @@ class Picture:
         bold = {"bold": True}
         if stage == "actions":
             for mode, share in enumerate(self.result.swarm.shares):
-                at = (NAMES, self.y(self.result.means[mode]) + 13, "start")
+                at = (self.names, self.y(self.result.means[mode]) + 13, "start")
                 look = {"fill": MODE_NAMES[mode], "size": 15 if share > 0.5 else 13}
                 labels.put(f"share's name:{mode}", percent(share), (at,), **look, **bold)
             if self.result.swarm.off_mode > 0.005:

@@ -20,7 +20,7 @@ MODE_NAMES = ("blue", "vermilion", "purple")  # the same for marks, from the low
 SHORT_NAMES = {"bc": "unguided", "ood": "OOD", "qgf": "QGF"}
 PRESET_NAMES = {
     "A": "A: perfect critic",
-    "B": "B: bump in the noise",
+    "B": "B: bump in noise",
     "C": "C: deceptive mean",
 }
 

@@ -126,7 +126,7 @@ def _table(result: TrimodalResult) -> Table:
 
 def _preset(name: str) -> dict[str, Any]:
     """The control values that a preset brings: what it says of critic, weight and steps."""
-    free = ("estimator", "second", "n_particles", "n_candidates", "seed", "schedule")
+    free = ("estimator", "second", "n_particles", "n_candidates", "seed", "schedule", "time")
     settings = dataclasses.asdict(PRESETS[name])
     return {key: value for key, value in settings.items() if key not in ("preset", *free)}
 
@@ -210,6 +210,7 @@ def explorer(preset: str = "A", *, predict: Predict | None = None, **values: Any
         raise ValueError(f"preset={preset!r}: choose one of {', '.join(PRESETS)}.")
     beside = {"estimator": "ood", "second": "qgf", "sweep": False}
     first = dataclasses.asdict(PRESETS[preset]) | beside
+    del first["time"]  # all times are shown
     controls = (
         Choice(name="estimator", label="Left", options=ESTIMATOR_NAMES, heavy=True),
         Choice(

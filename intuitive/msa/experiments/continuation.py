@@ -76,8 +76,14 @@ class Continuation:
     sparse: tuple[str, ...]
     dense_ids: tuple[int, ...]
     sparse_ids: tuple[int, ...]
-    agreement: float  # share of the dense text's tokens that the sparse model would write there
+    guesses: tuple[str, ...]  # what the sparse model would write at each place of the dense text
+    agrees: tuple[bool, ...]  # whether that is the dense text's own token
     read_share: float  # share of the visible tokens that the last query may read at most
+
+    @property
+    def agreement(self) -> float:
+        """Share of the dense text's tokens that the sparse model would write there, in [0, 1]."""
+        return sum(self.agrees) / len(self.agrees)
 
     @property
     def first_difference(self) -> int | None:
@@ -145,7 +151,6 @@ def continue_text(
     check(stale)
     along = torch.tensor([[*ids, *written["dense"]]], device=device)
     guesses = sparse_decoder(along)[0, len(ids) - 1 : -1].argmax(-1).tolist()
-    agree = [guess == token for guess, token in zip(guesses, written["dense"], strict=True)]
     pieces = model.tokenizer.token_strings
     return Continuation(
         params=params,
@@ -154,7 +159,8 @@ def continue_text(
         sparse=tuple(pieces(list(written["sparse"]))),
         dense_ids=written["dense"],
         sparse_ids=written["sparse"],
-        agreement=sum(agree) / len(agree),
+        guesses=tuple(pieces(guesses)),
+        agrees=tuple(g == token for g, token in zip(guesses, written["dense"], strict=True)),
         read_share=min(1.0, params.n_selected * params.block_size / along.shape[1]),
     )
 

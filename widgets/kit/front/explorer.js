@@ -398,6 +398,7 @@ function render({ model, el }) {
     else bar.value = now.fraction;
     root.dataset.state = now.state;
     if (now.state === "done") {
+      await null; // the picture of this status may come with the same message, and after it
       arrive();
       spec.steps.forEach((step, index) => {
         const state = { ...spec.defaults, ...step.sets };

@@ -1,0 +1,53 @@
+"""FlashMemory's Lookahead Sparse Attention: a KV cache off the GPU, fetched before it is needed.
+
+Map of the rooms, in reading order:
+    config.py       every size and choice
+    cost.py         bytes, transfers and FLOPs as formulas
+    rotary.py       positions as V4 turns them
+    reference.py    window, CSA and HCA attention with loops
+    cache.py        what a layer has read: recent tokens and entries
+    attention.py    the same attention, fast, as a decoder's exchangeable layers
+    labels.py       what a window will need: the label factory
+    selection.py    from scores to a resident set
+    indexer.py      the Memory Indexer
+    indexer_training.py  its loss, its training, and what its choice is worth
+    harvest.py      what a run of the frozen model leaves behind for it
+    residency.py    decoding while most of the history is somewhere else
+
+Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
+is DeepSeek-V4's.
+"""
+
+from intuitive.common.lazy import front_door
+
+_HOME = {
+    "LSAConfig": "config",
+    "kv_bytes": "cost",
+    "resident_bytes": "cost",
+    "golden_chunks": "labels",
+    "window_labels": "labels",
+    "memory_logits": "selection",
+    "MemoryIndexer": "indexer",
+    "MemoryIndexers": "indexer",
+    "LSAAttention": "attention",
+    "lsa_decoder": "attention",
+    "CellPool": "residency",
+    "LookaheadDecoding": "residency",
+    "train_indexers": "indexer_training",
+}
+_ROOMS = (
+    "attention",
+    "cache",
+    "config",
+    "cost",
+    "harvest",
+    "indexer",
+    "indexer_training",
+    "labels",
+    "reference",
+    "residency",
+    "rotary",
+    "selection",
+)
+__all__ = [*_HOME, *_ROOMS]
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

@@ -1,0 +1,237 @@
+"""What a window, CSA or HCA layer has read: recent tokens, and entries of everything before.
+
+A token's own key-value vector is kept for the window only. What the compressor still needs of it
+is kept until its last chunk is closed: with the overlap, two chunks long.
+
+A resident set confines reading: entries outside it stay where they are and are not read. Chunks
+that close while it is set are decoded ones, and resident.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .config import Kind, LSAConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Readable:
+    """Entries that a layer may read, in the order of their chunks."""
+
+    entries: Float[Tensor, "b r d"]
+    keys: Float[Tensor, "b r d_idx"] | None  # index keys; None where nothing selects
+    ids: Int[Tensor, "b r"]  # which chunk each one is
+    there: Bool[Tensor, "b r"]  # False where a row is filled up, or not resident
+
+
+class LSACache:
+    """The cache of one layer, a `LayerCache` of the common decoder.
+
+    Args:
+        config: sizes.
+        kind: of the layer.
+        batch: rows.
+        capacity: tokens.
+        device: where everything lives.
+        dtype: of vectors and entries.
+
+    Raises:
+        ValueError: no row, or no room.
+    """
+
+    def __init__(
+        self,
+        config: LSAConfig,
+        kind: Kind,
+        batch: int,
+        capacity: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if batch < 1 or capacity < 1:
+            raise ValueError(f"batch={batch} and capacity={capacity} must be at least 1.")
+        self.config, self.kind, self.batch, self.capacity = config, kind, batch, capacity
+        self.length = 0
+        self.size = {"window": 0, "csa": config.chunk_size, "hca": config.hca_size}[kind]
+        self.gathers = False  # whether a resident set is gathered, or the rest masked
+        self._resident: Bool[Tensor, "b chunks"] | None = None
+        self._tail: dict[str, Tensor] = {}  # the newest tokens, from self._first on
+        self._first = 0
+        self._floor = 0  # the shortest length that the tail allows going back to
+        self._n_entries = 0
+        with torch.inference_mode(False):  # else it could be written in inference mode only
+            self._pools = self._make_pools(device, dtype)
+
+    def _make_pools(self, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Room for all entries, and for their index keys where something selects."""
+        rows = self.capacity // self.size if self.size else 0
+        widths = {"entries": self.config.d_head} if self.size else {}
+        if self.kind == "csa":
+            widths["index_keys"] = self.config.d_index
+        return {
+            name: torch.zeros(self.batch, rows, width, device=device, dtype=dtype)
+            for name, width in widths.items()
+        }
+
+    # tokens
+
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens before a call that it may still need: for the window, and for open chunks."""
+        chunks = 2 * self.size if self.kind == "csa" else self.size
+        return max(self.config.window, chunks) - 1
+
+    def append(self, **new: Tensor) -> tuple[dict[str, Tensor], int]:
+        """Add n tokens; returns the newest tokens, these n among them, and the first one's number.
+
+        Raises:
+            ValueError: no room left, another batch size, or tensors that carry gradients.
+        """
+        some = next(iter(new.values()))
+        if some.shape[0] != self.batch:
+            raise ValueError(f"{some.shape[0]} rows, this cache has {self.batch}.")
+        n = some.shape[1]
+        if self.length + n > self.capacity:
+            raise ValueError(
+                f"{n} new tokens after {self.length} exceed the cache's capacity of "
+                f"{self.capacity}: make a larger cache or crop this one."
+            )
+        if any(part.requires_grad for part in new.values()):
+            raise ValueError(
+                "a cache is overwritten in place and keeps no gradients: wrap the call in "
+                "torch.no_grad(), or train without a cache."
+            )
+        if self._tail:
+            first = max(self._first, self.length - self.kept_tokens)
+            old = {name: part[:, first - self._first :] for name, part in self._tail.items()}
+            self._tail = {name: torch.cat((old[name], part), 1) for name, part in new.items()}
+        else:
+            first, self._tail = self.length, dict(new)
+        self._first, self._floor = first, self.length
+        self.length += n
+        return self._tail, first
+
+    # entries
+
+    @property
+    def n_entries(self) -> int:
+        """Entries held."""
+        return self._n_entries
+
+    def add_entries(self, **new: Float[Tensor, "b r _"]) -> None:
+        """Add the entries that the newest tokens closed, and their index keys."""
+        start = self._n_entries
+        for name, rows in new.items():
+            self._pools[name][:, start : start + rows.shape[1]] = rows
+        self._n_entries = start + next(iter(new.values())).shape[1]
+        if self._resident is not None:
+            self._resident[:, start : self._n_entries] = True
+
+    def index_keys(self) -> Float[Tensor, "b r d_idx"]:
+        """All index keys held."""
+        return self._pools["index_keys"][:, : self._n_entries]
+
+    @property
+    def resident(self) -> Bool[Tensor, "b chunks"] | None:
+        """Chunks that may be read among those held; None for all."""
+        return None if self._resident is None else self._resident[:, : self._n_entries]
+
+    def confine(self, resident: Bool[Tensor, "b chunks"] | None) -> None:
+        """Let the layer read resident chunks only, from now on; None lifts that.
+
+        Raises:
+            ValueError: not one verdict for each chunk held.
+        """
+        if resident is None:
+            self._resident = None
+            return
+        if resident.shape != (self.batch, self._n_entries):
+            raise ValueError(
+                f"resident has shape {tuple(resident.shape)}, "
+                f"{(self.batch, self._n_entries)} chunks are held."
+            )
+        rows = self._pools["entries"].shape[1]
+        device = self._pools["entries"].device
+        with torch.inference_mode(False):
+            self._resident = torch.zeros(self.batch, rows, dtype=torch.bool, device=device)
+            self._resident[:, : self._n_entries] = resident
+
+    def readable(self) -> Readable:
+        """What may be read now: everything with a mask, or what is resident alone."""
+        device = self._pools["entries"].device
+        ids = torch.arange(self._n_entries, device=device).expand(self.batch, -1)
+        pools = {name: pool[:, : self._n_entries] for name, pool in self._pools.items()}
+        there = torch.ones_like(ids, dtype=torch.bool) if self.resident is None else self.resident
+        if self.gathers and self.resident is not None:
+            ids, there = cells_in_order(self.resident)
+            pools = {
+                name: pool.gather(1, ids[..., None].expand(-1, -1, pool.shape[-1]))
+                for name, pool in pools.items()
+            }
+        return Readable(pools["entries"], pools.get("index_keys"), ids, there)
+
+    # what the decoder asks for
+
+    def crop(self, length: int) -> None:
+        """Forget all but the first `length` tokens.
+
+        Raises:
+            ValueError: more than are held; or fewer than before the last call, whose chunks can
+                no longer be opened again. 0 is always possible.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length={length} must lie in [0, {self.length}], the tokens held.")
+        if 0 < length < self._floor:
+            raise ValueError(
+                f"length={length} lies before the last call, at {self._floor}: tokens of closed "
+                "chunks are gone. Crop to 0 and read the text again."
+            )
+        self._tail = {name: part[:, : length - self._first] for name, part in self._tail.items()}
+        if length == 0:
+            self._tail, self._first, self._floor = {}, 0, 0
+        self.length = length
+        self._n_entries = min(self._n_entries, length // self.size) if self.size else 0
+
+    def reorder(self, batch_index: Int[Tensor, " b"]) -> None:
+        """Let row i of the batch continue from former row `batch_index[i]`.
+
+        Raises:
+            ValueError: no such row.
+        """
+        if not 0 <= int(batch_index.min()) <= int(batch_index.max()) < self.batch:
+            raise ValueError(f"batch_index={batch_index.tolist()} must lie in [0, {self.batch}).")
+        self.batch = len(batch_index)
+        self._tail = {name: part[batch_index] for name, part in self._tail.items()}
+        with torch.inference_mode(False):
+            self._pools = {name: pool[batch_index] for name, pool in self._pools.items()}
+            if self._resident is not None:
+                self._resident = self._resident[batch_index]
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes held, by category: `window`, `open_chunks`, `entries`, `index_keys`.
+
+        Entries count from the first to the last, resident or not. After a call with many tokens
+        the tail holds more than the next call will need; what it will need is counted.
+        """
+        total = {
+            name: pool[:, : self._n_entries].numel() * pool.element_size()
+            for name, pool in self._pools.items()
+        }
+        n = min(self.length, self.kept_tokens)
+        for name, part in self._tail.items():
+            category = "window" if name == "kv" else "open_chunks"
+            size = part[:, :1].numel() * part.element_size() * n
+            total[category] = total.get(category, 0) + size
+        return total
+
+
+def cells_in_order(
+    resident: Bool[Tensor, "b chunks"],
+) -> tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"]]:
+    """Resident chunks of each row, rising, and where a row is filled up with chunk 0."""
+    most = int(resident.sum(-1).max()) if resident.numel() else 0
+    order = (~resident).to(torch.int8).sort(dim=-1, stable=True).indices[:, :most]
+    there = torch.arange(most, device=resident.device) < resident.sum(-1, keepdim=True)
+    return order.masked_fill(~there, 0), there
