@@ -18,6 +18,7 @@ Map of the rooms, in reading order:
     canonical.py    when TRD is SFT
     real_text.py    SmolLM2 along right and wrong solutions
     trained.py      weights that ship with the package
+    attempts.py     attempts with a wrong number written into them, and marks of their rewrites
     experiments/    the numbers of each explorer
     results.py      what committed runs found
     exercise.py     checks for the lesson's "your turn"
@@ -55,6 +56,7 @@ _HOME = {
     "sample_rollouts": "rollout",
 }
 _ROOMS = (
+    "attempts",
     "canonical",
     "config",
     "distillation",

@@ -7,11 +7,11 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from intuitive.trd import trained
+from intuitive.trd import attempts, trained
 from intuitive.trd.config import setting_config
 from intuitive.trd.experiments import trajectory
 from intuitive.trd.experiments.trajectory import TrajectoryParams
-from intuitive.trd.sums import read
+from intuitive.trd.sums import Problem, SumsConfig, read
 from intuitive.trd.teacher import ExactTeacher, TeacherConfig
 from intuitive.trd.trained import WEIGHTS
 from intuitive.widgets.kit import Rectangle, Words
@@ -112,7 +112,7 @@ WRITTEN = [("small", step, 3) for step in (1, 2, 3, 4)] + [("late", 0, 0), ("lat
 @pytest.mark.parametrize(("setting", "step", "written"), WRITTEN)
 def test_a_program_s_texts_and_logits_are_those_of_the_exact_teacher(setting, step, written):
     """Rewrite, way back, and what it says with each kind of knowledge."""
-    given = trajectory.attempt(setting, 0, step, written)
+    given = attempts.attempt(setting, 0, step, written)
     sums = setting_config(setting).sums
     sharp = ExactTeacher(sums=sums, config=TeacherConfig(smoothing=0.0, repair=1.0))
     generator = torch.Generator().manual_seed(0)
@@ -206,15 +206,15 @@ def test_settings_say_what_they_take():
 
 def test_marks_read_a_trace_that_takes_steps_back():
     """2 + 3 + 1: a wrong total, WAIT, the right one; what stands again is no error."""
-    sums = trajectory.SumsConfig(n_digits=3, modulus=7)
-    problem = trajectory.Problem(digits=(2, 3, 1), config=sums)
+    sums = SumsConfig(n_digits=3, modulus=7)
+    problem = Problem(digits=(2, 3, 1), config=sums)
     i, wait, ans, eos = sums.first_index, sums.wait, sums.ans, sums.eos
     y_o = [i, 2, i + 1, 6, i + 2, 0, ans, 0, eos]
     trace = [i, 2, i + 1, 6, wait, i + 1, 5, i + 2, 6, ans, 6, eos]
-    marks = trajectory._marks(trace, y_o, problem)
+    marks = attempts.marks_of(trace, y_o, problem)
     assert marks == ("kept", "kept", "kept", "wrong", "", "kept", "fixed", "kept", "fixed", "",
                      "fixed", "")  # fmt: skip
-    own = trajectory._marks(y_o, y_o, problem)
+    own = attempts.marks_of(y_o, y_o, problem)
     assert own == ("kept", "kept", "kept", "wrong", "kept", "follows", "", "follows", "")
 
 
@@ -266,6 +266,14 @@ def test_no_text_lies_over_another_or_leaves_the_scene(settings, kind):
     view = shown(kind[:3], yours=REWRITES[kind], **settings)
     for frame in view.timeline.frames:
         seen = boxes(frame.scene)
+        tiles = [m for m in frame.scene.marks if isinstance(m, Rectangle) and m.label]
+        words = [box for box in seen if box[0] not in {tile.label for tile in tiles}]
+        for text, left, top, right, bottom in words:
+            for tile in tiles:
+                across = left < tile.x + tile.w and tile.x < right
+                assert not (across and top < tile.y + tile.h and tile.y < bottom), (
+                    f"{frame.label}: {text!r} over the tile {tile.key}"
+                )
         for i, (text, left, top, right, bottom) in enumerate(seen):
             assert left >= 0 and top >= 0, text
             assert right <= frame.scene.width and bottom <= frame.scene.height, text
@@ -499,7 +507,7 @@ def test_no_global_switch_changes_the_picture():
     want = widget.explorer()
 
     def same():
-        for kept in (trajectory._seen, trajectory.first_student, trajectory.problem_digits):
+        for kept in (trajectory._seen, trajectory.first_student, attempts.attempt):
             kept.cache_clear()
         explorer = widget.explorer()
         assert explorer.status["state"] == "done", explorer.status

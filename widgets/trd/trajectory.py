@@ -6,10 +6,10 @@ from typing import Any
 
 from intuitive.common.runtime import never
 from intuitive.common.training import silent
+from intuitive.trd.attempts import N_PROBLEMS
 from intuitive.trd.config import setting_config
 from intuitive.trd.exercise import Own, Rewrite, try_rewrite
 from intuitive.trd.experiments.trajectory import (
-    N_PROBLEMS,
     TrajectoryParams,
     TrajectoryResult,
     run,

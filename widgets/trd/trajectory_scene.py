@@ -99,7 +99,7 @@ class Picture:
     def ground(self) -> list[Mark]:
         result, marks = self.result, []
         late = not self.small
-        told = f"add up, modulo {self.say.modulus}:" + (" plan +" if late else "")
+        told = f"add modulo {self.say.modulus}:" + (" plan +" if late else "")
         marks.append(self._words("problem", told, 8, 22))
         begin, gap, wide, size = (190, 62, 58, 13) if late else (170, 72, 64, 14)
         for k, digit in enumerate(result.digits):
@@ -188,7 +188,7 @@ class Picture:
             return marks
         marks = [self._words(f"{key}'s name", key, self.x(self.n - 0.4), y + 5, fill="ink")]
         if end:
-            down = y + TALL / 2 + 62
+            down = y + TALL / 2 + (22 if self.along == "trd" and key == "y_o" else 58)
             marks.append(self._words(f"{key}'s end", end, 8, down, fill=colour, bold=True))
         return marks
 
