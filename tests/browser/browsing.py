@@ -52,7 +52,8 @@ def sticking_out(explorer: ExplorerOnPage) -> list[str]:
     return explorer.root.evaluate(
         """root => {
             const edge = root.getBoundingClientRect().right + 1;
-            const scrolls = part => part.closest(".intuitive-scroll, pre, .intuitive-plot svg");
+            const scrolls = part => part.closest(
+                ".intuitive-scroll, .intuitive-scroller, pre, .intuitive-plot svg");
             const parts = [...root.querySelectorAll("*")].filter(part =>
                 !scrolls(part) && part.getBoundingClientRect().right > edge);
             if (root.scrollWidth > root.clientWidth) parts.push(root);

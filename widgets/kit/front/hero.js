@@ -502,7 +502,8 @@ function makeHero(spec, { model, bus, set, controls }) {
   const stage = make("div", { class: "intuitive-surface" }, canvas, svg);
   const player = makePlayer((to, still) => goTo(to, still));
   const caption = spec.caption ? make("p", { class: "intuitive-help", text: spec.caption }) : null;
-  const element = make("div", { class: "intuitive-hero" }, stage, player.element, caption);
+  const scroller = make("div", { class: "intuitive-scroller" }, stage); // in a narrow window
+  const element = make("div", { class: "intuitive-hero" }, scroller, player.element, caption);
   const swarms = makeSwarms(canvas);
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 

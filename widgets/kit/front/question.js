@@ -47,7 +47,7 @@ function render({ model, el }) {
     if (verdict === undefined) feedback.textContent = "";
     else if (verdict === "computing") feedback.textContent = "Computing the answer…";
     else {
-      const lead = { right: "Yes. ", wrong: `No: “${spec.choices[right]}”. `, error: "" }[verdict];
+      const lead = { right: "Yes. ", wrong: `No, it is “${spec.choices[right]}”. `, error: "" }[verdict];
       feedback.textContent = lead + text;
     }
   };
