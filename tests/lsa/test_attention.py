@@ -386,7 +386,7 @@ def test_decoding_equals_prefill(pieces):
     cache = decoder.make_cache(2, 37)
     got = torch.cat([decoder(part, cache=cache) for part in tokens.split(pieces, 1)], 1)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
-    assert want.std() > 0.1
+    assert want.std() > 1
     assert set(cache.nbytes()) == {"window", "open_chunks", "entries", "index_keys"}
 
 
