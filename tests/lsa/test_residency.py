@@ -398,6 +398,8 @@ def test_an_error_within_a_step_leaves_no_stale_cell(decoder, indexers):
                 decoding.generate(1)
         finally:
             last.watch = None
+        table = decoding.pool.table(decoding.request)
+        assert max(table, default=-1) < decoding.csa_caches[0].n_entries
         assert decoding.tokens == want[: n * 2 + 2]
         decoding.generate(1)
     assert decoding.tokens == want[:16]
