@@ -7,6 +7,7 @@ Map of the rooms, in reading order:
     reference.py    window, CSA and HCA attention with loops
     cache.py        what a layer has read: recent tokens and entries
     attention.py    the same attention, fast, as a decoder's exchangeable layers
+    lightning.py    training the native selector of a CSA layer
     labels.py       what a window will need: the label factory
     selection.py    from scores to a resident set
     indexer.py      the Memory Indexer
@@ -44,6 +45,7 @@ _ROOMS = (
     "indexer",
     "indexer_training",
     "labels",
+    "lightning",
     "reference",
     "residency",
     "rotary",

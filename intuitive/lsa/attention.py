@@ -11,8 +11,9 @@ the entries that its lightning indexer scores highest, HCA reads all of its few.
 Source: DeepSeek-V4 report, section 2.3; arXiv:2606.09079v2, section 2.1.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -183,7 +184,12 @@ class LSAAttention(nn.Module):
         return hadamard(x) if self.config.hadamard else x
 
     def close_chunks(
-        self, tokens: dict[str, Tensor], first: int, n_entries: int
+        self,
+        tokens: dict[str, Tensor],
+        first: int,
+        n_entries: int,
+        *,
+        only: tuple[str, ...] = ("entries", "index_keys"),
     ) -> dict[str, Float[Tensor, "b r _"]]:
         """Entries and index keys of the chunks that these tokens close.
 
@@ -191,6 +197,7 @@ class LSAAttention(nn.Module):
             tokens: the newest tokens of the text: `positions`, and each compressor's projections.
             first: number of the first of them.
             n_entries: entries that there are already.
+            only: which of the two are made.
         """
         size = self.compressor.size
         length = first + tokens["positions"].shape[1]
@@ -199,6 +206,8 @@ class LSAAttention(nn.Module):
         positions = tokens["positions"][:, n_entries * size - first : taken.stop : size]
         made = {}
         for name, compressor in self._compressors().items():
+            if name not in only:
+                continue
             entries = compressor.pool(
                 tokens[f"{name}_values"][:, taken],
                 tokens[f"{name}_gates"][:, taken],
@@ -443,6 +452,30 @@ def sink_attention(
     if far is not None:
         read = read + torch.einsum(f"bnhk,{axes}->bnhd", p_far, far)
     return read.to(q.dtype), p_far
+
+
+@contextlib.contextmanager
+def watching(decoder: Decoder, receive: Callable[[int, Look], None]) -> Iterator[None]:
+    """Call `receive(ordinal, look)` whenever a CSA layer has run; ordinals count CSA layers."""
+    layers = [layer.attention for layer in decoder.layers]
+    layers = [attention for attention in layers if getattr(attention, "kind", None) == "csa"]
+    former = [attention.watch for attention in layers]
+    for ordinal, attention in enumerate(layers):
+        attention.watch = lambda look, ordinal=ordinal: receive(ordinal, look)
+    try:
+        yield
+    finally:
+        for attention, watch in zip(layers, former, strict=True):
+            attention.watch = watch
+
+
+def missed(look: Look) -> Int[Tensor, "b n"]:
+    """Chunks that each query would have read, were all at hand resident, and did not read.
+
+    The selection fills up with lower-ranked chunks, so that nothing else shows a miss.
+    """
+    wanted, selected = look.wanted[..., :, None], look.selected[..., None, :]
+    return ((wanted >= 0) & ~(wanted == selected).any(-1, keepdim=True)).sum((-1, -2))
 
 
 def lsa_decoder(

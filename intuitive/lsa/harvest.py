@@ -8,8 +8,6 @@ taken (`residency.LookaheadDecoding`).
 Source: arXiv:2606.09079v2, section 2.2.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +17,7 @@ from torch import Tensor
 from intuitive.common.checks import whole
 from intuitive.common.decoder import Decoder
 
-from .attention import Look
+from .attention import Look, watching
 from .config import LSAConfig
 from .indexer_training import Document
 from .labels import golden_chunks
@@ -60,21 +58,6 @@ class Trace:
             stride=stride,
             decoding=decoding,
         )
-
-
-@contextlib.contextmanager
-def watching(decoder: Decoder, receive: Callable[[int, Look], None]) -> Iterator[None]:
-    """Call `receive(ordinal, look)` whenever a CSA layer has run; ordinals count CSA layers."""
-    layers = [layer.attention for layer in decoder.layers]
-    layers = [attention for attention in layers if getattr(attention, "kind", None) == "csa"]
-    former = [attention.watch for attention in layers]
-    for ordinal, attention in enumerate(layers):
-        attention.watch = lambda look, ordinal=ordinal: receive(ordinal, look)
-    try:
-        yield
-    finally:
-        for attention, watch in zip(layers, former, strict=True):
-            attention.watch = watch
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ Differs: a trigger reads the hidden states of the last token read and serves the
 so that no layer has to wait for a later one. Copies are waited for; nothing overlaps yet.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from intuitive.common.checks import whole
 from intuitive.common.decoder import Decoder, DecoderCache, Probe, Seen
 from intuitive.common.runtime import check, never
 
+from .attention import Look, missed, watching
 from .cache import LSACache, Readable
 from .config import LSAConfig
 from .indexer import MemoryIndexers
@@ -368,11 +370,13 @@ class LookaheadDecoding:
             them makes all chunks resident, for the rest of the request; None never does.
         choose: asks in the place of the Memory Indexer, for other arms: a function of its logits
             [layers, chunks] and of the chunks resident anyhow [chunks], to bool [chunks].
+        shadow: whether `misses` is kept: for each step and CSA layer the chunks that the native
+            selector would have read and could not. Only without a pool, which lacks index keys.
 
     Raises:
         ValueError: a decoder of other layers; a rule without its size; a lag other than 0 and 1;
             a limit outside [0, 1]; a budget larger than the pool, or a pool of another dtype or
-            device; a capacity longer than the decoder's position table.
+            device; a capacity longer than the decoder's position table; a shadow with a pool.
 
     `tokens` holds what was generated so far, whatever happens; `cycles` what each trigger did.
     """
@@ -390,6 +394,7 @@ class LookaheadDecoding:
         sticky: bool = False,
         full_limit: float | None = None,
         choose: Choose | None = None,
+        shadow: bool = False,
     ) -> None:
         config = indexers.config
         kinds = tuple(getattr(layer.attention, "kind", None) for layer in decoder.layers)
@@ -415,7 +420,13 @@ class LookaheadDecoding:
             )
         self.decoder, self.indexers, self.config, self.pool = decoder, indexers, config, pool
         self.rule, self.size, self.lag, self.sticky = rule, size, lag, sticky
-        self.full_limit, self.choose = full_limit, choose
+        if shadow and pool is not None:
+            raise ValueError(
+                "shadow=True needs all index keys on the device: decode without a pool, which "
+                "gives the same tokens."
+            )
+        self.full_limit, self.choose, self.shadow = full_limit, choose, shadow
+        self.misses: list[list[int]] = []  # by step, then by CSA layer
         self.request = None if pool is None else pool.open()
         self.cache = self._make_cache(capacity)
         self.tokens: list[int] = []
@@ -489,10 +500,18 @@ class LookaheadDecoding:
             self._trigger()
         due = (self._steps + 1) % self.config.lookahead == 0
         tokens = torch.tensor([[token]], device=self._next.device)
-        self._next = self.decoder(
-            tokens, cache=self.cache, probe=self._probe() if due else None, last_only=True
-        )[:, -1]
+        probe = self._probe() if due else None
+        row: list[int] = []
+
+        def count(ordinal: int, look: Look) -> None:
+            row.append(int(missed(look)))
+
+        with watching(self.decoder, count) if self.shadow else contextlib.nullcontext():
+            logits = self.decoder(tokens, cache=self.cache, probe=probe, last_only=True)
+        self._next = logits[:, -1]
         self._steps += 1
+        if self.shadow:
+            self.misses.append(row)
         return self._next[0]
 
     def generate(self, n: int, *, stale: Callable[[], bool] = never) -> list[int]:

@@ -42,18 +42,19 @@ def make_layer(kind, config=SMALL, seed=0):
 
 
 def make_decoder(config=SMALL, seed=0, max_positions=256):
-    """A decoder of such layers."""
+    """A decoder of such layers, whose text wanders and hangs on what its attention reads."""
     sizes = DecoderConfig(
         d_model=config.d_model,
         n_layers=len(config.layers),
         positions="none",
+        tied_embeddings=False,  # tied, a random decoder repeats its last token for ever
         max_positions=max_positions,
     )
     decoder = lsa_decoder(config, sizes, generator=seeded(seed)).requires_grad_(False).eval()
     for i, layer in enumerate(decoder.layers):
         layer.attention = make_layer(config.layers[i], config, seed + i)
-        layer.attention.w_o.weight.mul_(0.3)
     decoder.embedding.weight.mul_(50)
+    decoder.head.weight.mul_(20)
     return decoder
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import pytest
 import torch
@@ -10,7 +11,13 @@ from lsa_layers import CLOSE, SMALL, draw_hidden, draw_tokens, make_decoder, mak
 from intuitive.common.decoder import DecoderConfig, Probe, generate
 from intuitive.common.runtime import seeded
 from intuitive.lsa import LSAConfig, reference
-from intuitive.lsa.attention import index_scores, lsa_decoder, sink_attention, top_slots
+from intuitive.lsa.attention import (
+    index_scores,
+    lsa_decoder,
+    missed,
+    sink_attention,
+    top_slots,
+)
 from intuitive.lsa.cache import cells_in_order
 
 KINDS = ("window", "csa", "hca")
@@ -318,6 +325,17 @@ def test_selection_stays_inside_the_resident_set_and_fills_up(gathers):
         assert look.ids.flatten().tolist() == sorted(there)
 
 
+def test_missed_by_hand(as_installed):
+    def rows(*slots):
+        return torch.tensor([slots])
+
+    look = types.SimpleNamespace(
+        wanted=rows([1, 4, 7], [0, 2, -1], [3, 5, 6]),
+        selected=rows([1, 2, 4], [0, 2, -1], [0, 1, 2]),
+    )
+    assert missed(look).tolist() == [[1, 0, 3]]
+
+
 def full_scores(attention, hidden):
     looks, former = [], attention.watch
     attention.watch = looks.append
@@ -368,7 +386,7 @@ def test_decoding_equals_prefill(pieces):
     cache = decoder.make_cache(2, 37)
     got = torch.cat([decoder(part, cache=cache) for part in tokens.split(pieces, 1)], 1)
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
-    assert want.std() > 0.1
+    assert want.std() > 1
     assert set(cache.nbytes()) == {"window", "open_chunks", "entries", "index_keys"}
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from lsa_layers import CLOSE, SMALL, draw_tokens, make_decoder
 
-from intuitive.lsa.harvest import harvest, watching
+from intuitive.lsa.attention import watching
+from intuitive.lsa.harvest import harvest
 from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.indexer_training import IndexerTrainingConfig, share_resident, train_indexers
 from intuitive.lsa.residency import LookaheadDecoding

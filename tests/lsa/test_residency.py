@@ -159,9 +159,10 @@ def test_moving_gives_the_tokens_of_masking(decoder, indexers):
     prompt = draw_tokens(1, 97)[0]
     moving = begin(decoder, indexers, prompt, pool=make_pool(80))
     masked = begin(decoder, indexers, prompt)
-    assert moving.generate(70) == masked.generate(70)
+    assert moving.generate(44) == masked.generate(44)
     torch.testing.assert_close(moving._next, masked._next, atol=1e-5, rtol=1e-5)
-    assert len(moving.cycles) == 9
+    assert len(set(moving.tokens)) > 20  # the text wanders
+    assert len(moving.cycles) == 6
     for one, other in zip(moving.cycles, masked.cycles, strict=True):
         assert torch.equal(one.resident, other.resident)
         assert one.moved_bytes == one.fetched * moving.pool.cell_bytes
@@ -171,7 +172,7 @@ def test_moving_gives_the_tokens_of_masking(decoder, indexers):
     assert fetched[0] == moving.cycles[0].resident.sum()
     assert 0 < sum(fetched[1:]) < sum(int(c.resident.sum()) for c in moving.cycles[1:]) / 2
     assert sum(cycle.refetched for cycle in moving.cycles) > 0
-    unrestricted = generate(decoder, prompt[None], max_new_tokens=70)[0].tolist()
+    unrestricted = generate(decoder, prompt[None], max_new_tokens=44)[0].tolist()
     assert moving.tokens != unrestricted  # these sets do leave something out
 
 
@@ -203,6 +204,7 @@ def test_512_steps_of_two_requests_at_once_with_slots_reused():
         second.generate(9)
     second.generate(512 - 72)
     assert [first.tokens, second.tokens, third.tokens] == want
+    assert len(set(second.tokens)) > 50
     assert sum(cycle.fetched for cycle in second.cycles) > pool.n_cells  # cells change hands
     assert sum(cycle.refetched for cycle in second.cycles) > 0
     assert not any(bool(cycle.resident.all()) for cycle in second.cycles)
@@ -210,14 +212,14 @@ def test_512_steps_of_two_requests_at_once_with_slots_reused():
 
 def test_everything_resident_gives_the_tokens_of_the_unrestricted_model(decoder, indexers):
     prompt = draw_tokens(1, 50)[0]
-    want = generate(decoder, prompt[None], max_new_tokens=30)[0].tolist()
+    want = generate(decoder, prompt[None], max_new_tokens=18)[0].tolist()
 
     def everything(logits, always):
         return torch.ones_like(always)
 
     for pool in (None, make_pool(40)):
         decoding = begin(decoder, indexers, prompt, pool=pool, choose=everything)
-        assert decoding.generate(30) == want
+        assert decoding.generate(18) == want
 
 
 @pytest.mark.parametrize(
@@ -265,6 +267,23 @@ def test_full_attention_is_a_fallback_that_stays(decoder, indexers):
     never = begin(decoder, indexers, prompt, pool=make_pool(60), choose=ask)
     never.generate(32)
     assert not any(cycle.full or cycle.resident.all() for cycle in never.cycles)
+
+
+def test_misses_are_told_by_a_shadow_of_the_selector(decoder, indexers):
+    prompt = draw_tokens(1, 80)[0]
+    given = {"shadow": True, "rule": "budget", "size": 4}
+    some = begin(decoder, indexers, prompt, **given)
+    some.generate(16)
+    assert len(some.misses) == 16
+    assert {len(row) for row in some.misses} == {3}
+    misses = torch.tensor(some.misses)
+    assert 0 <= misses.min() <= misses.max() <= CONFIG.top_k
+    assert (misses > 0).any()
+    everything = begin(decoder, indexers, prompt, shadow=True, rule="budget", size=99)
+    everything.generate(16)
+    assert everything.misses == [[0, 0, 0]] * 16
+    with pytest.raises(ValueError, match="shadow=True needs all index keys"):
+        begin(decoder, indexers, prompt, shadow=True, pool=make_pool(50))
 
 
 def test_a_trigger_reads_the_last_token_that_was_read(decoder, indexers):
@@ -379,6 +398,8 @@ def test_an_error_within_a_step_leaves_no_stale_cell(decoder, indexers):
                 decoding.generate(1)
         finally:
             last.watch = None
+        table = decoding.pool.table(decoding.request)
+        assert max(table, default=-1) < decoding.csa_caches[0].n_entries
         assert decoding.tokens == want[: n * 2 + 2]
         decoding.generate(1)
     assert decoding.tokens == want[:16]
@@ -455,5 +476,5 @@ def test_a_request_is_read_once_and_has_one_row(decoder, indexers):
 def test_a_prompt_shorter_than_a_chunk(decoder, indexers):
     prompt = draw_tokens(1, 2)[0]
     for pool in (None, make_pool(20)):
-        got = begin(decoder, indexers, prompt, pool=pool).generate(20)
-        assert got == generate(decoder, prompt[None], max_new_tokens=20)[0].tolist()
+        got = begin(decoder, indexers, prompt, pool=pool).generate(12)
+        assert got == generate(decoder, prompt[None], max_new_tokens=12)[0].tolist()
