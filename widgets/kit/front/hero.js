@@ -814,7 +814,8 @@ function makeHero(spec, { model, bus, set, controls }) {
     node.setPointerCapture(event.pointerId);
     held = { node, axes, at: scenePoint(event), from: { x: node.goal.x, y: node.goal.y } };
     node.classList.add("held");
-    controls[axes[0].name].focusable.focus({ preventScroll: true }); // arrow keys go on from here
+    const slider = controls[axes[0].name].focusable; // where it can be seen, arrow keys go on there
+    (slider.checkVisibility() ? slider : svg).focus({ preventScroll: true });
   });
   svg.addEventListener("pointermove", (event) => {
     if (!held) return;
