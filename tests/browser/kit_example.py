@@ -176,7 +176,7 @@ def explorer(name="kit_example", *, predict=None, **values):
         ),
         tokens=Tokens(label="Words", classes=(("read", "read"),)),
         steps=(
-            Step(title="Play", text="Watch the three stages.", frame="play"),
+            Step(title="See the stages", text="Watch the three stages.", frame="play"),
             Step(title="All equal", text="They share equally.", sets={"spread": 0}, frame="first"),
         ),
         defaults={"spread": 2.0, "n_kept": 4, "hurry": "quick", "text": "", **values},
