@@ -29,7 +29,13 @@ from intuitive.trd.real_text import (
     summarise,
 )
 from intuitive.widgets.trd import real_text as widget
-from intuitive.widgets.trd.real_text_scene import SCALE, Picture, means_sentence, number_at, wrong_places
+from intuitive.widgets.trd.real_text_scene import (
+    SCALE,
+    Picture,
+    means_sentence,
+    number_at,
+    wrong_places,
+)
 
 PARAMS = RealTextParams(n_items=40, n_kept=2)
 

@@ -129,6 +129,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="ending",
             label="At the end",
             options={"means": "repair words, all means", "rewrite": "and asked to rewrite"},
+            more=True,
         ),
         Choice(
             name="measure",

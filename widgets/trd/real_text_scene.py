@@ -225,10 +225,10 @@ class Picture:
             )  # fmt: skip
             if wrong and read and at == self.places[-1]:
                 (written, cost), (due, beside) = (self.numbers[w] for w in ("wrong", "right"))
-                end = round(max(x + w, TEXT + 260), 1)
+                end = round(max(x + w, TEXT + 274), 1)
                 marks += [
                     Words(key="error", text=f"wrong {written}: {fixed(cost, 1)} nats",
-                          x=end - 118, y=y + TALL + 13, anchor="end", size=12, bold=True,
+                          x=end - 132, y=y + TALL + 13, anchor="end", size=12, bold=True,
                           fill=WRONG, link="error"),
                     Words(key="due", text=f"right {due}: {fixed(beside, 1)} nats", x=end,
                           y=y + TALL + 13, anchor="end", size=12, bold=True, fill=RIGHT,

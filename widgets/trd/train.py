@@ -257,8 +257,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present_training,
         hero=Hero(
             label="Ten problems, what two students write while they learn, and how many are right",
-            caption="“#3 4”: take digit number 3; the total is then 4. Orange: the first wrong number, "
-            "or a token that cannot stand there, and what follows. …: no EOS.",
+            caption="“#3 4”: take digit number 3; the total is then 4. Orange: the first wrong "
+            "number, or a token that cannot stand there, and what follows. …: no EOS.",
         ),
         controls=controls,
         steps=(
