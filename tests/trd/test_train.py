@@ -168,8 +168,8 @@ def test_why_a_text_is_wrong_is_told_in_the_words_of_the_lesson():
         return fate(train.read(written, (3, 4, 1, 6)))
 
     assert told("#1 4 #2 5 #0 1 WAIT #3 6 #2 EOS") == (
-        "wrong: token 7 is WAIT, though nothing is wrong, then token 9, the 6, is wrong, then #2 is "
-        "taken again without WAIT"
+        "wrong: token 7 is WAIT, though nothing is wrong, then token 9, the 6, is wrong, then "
+        "#2 is taken again without WAIT"
     )
     assert told("#3 6 REV #2 0 EOS") == (
         "wrong: REV (the token before a rewrite, which belongs in no text) where a step should "
