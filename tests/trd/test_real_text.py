@@ -171,7 +171,7 @@ def the_wrong_number_is_a_surprise(seen):
         seen.number(label) for label in ("surprise, wrong number", "right one at its place")
     )
     assert wrong > right + 1 and "here it tells them apart" in seen.sentences[2]
-    dearest = float(re.search(r"a right token before it, costs ([\d.]+)", seen.sentences[2])[1])
+    dearest = float(re.search(r"a right token before it, costs (\d+\.\d)", seen.sentences[2])[1])
     assert dearest > 0.8 * wrong  # no height marks the error
 
 

@@ -230,7 +230,7 @@ def _names() -> list[dict[str, Any]]:
     """The two solutions' names in their colours, above the plot."""
     told = {"right": "— right solution", "wrong": "- - wrong solution"}
     return [
-        {"text": told[name], "x": 0.15 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
+        {"text": told[name], "x": 0.27 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
          "yref": "paper", "yanchor": "bottom", "showarrow": False,
          "font": {"color": LOOKS[name][0], "size": 13}}
         for place, name in enumerate(LOOKS)

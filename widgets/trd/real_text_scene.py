@@ -225,10 +225,10 @@ class Picture:
             )  # fmt: skip
             if wrong and read and at == self.places[-1]:
                 (written, cost), (due, beside) = (self.numbers[w] for w in ("wrong", "right"))
-                end = round(max(x + w, TEXT + 274), 1)
+                end = round(max(x + w, TEXT + 330), 1)
                 marks += [
                     Words(key="error", text=f"wrong {written}: {fixed(cost, 1)} nats",
-                          x=end - 132, y=y + TALL + 13, anchor="end", size=12, bold=True,
+                          x=end - 176, y=y + TALL + 13, anchor="end", size=12, bold=True,
                           fill=WRONG, link="error"),
                     Words(key="due", text=f"right {due}: {fixed(beside, 1)} nats", x=end,
                           y=y + TALL + 13, anchor="end", size=12, bold=True, fill=RIGHT,
@@ -274,8 +274,8 @@ class Picture:
             return marks
         every = self.found.params.n_items
         marks += [
-            Words(key="means:3", text="shown the wrong one and", x=SIDE, y=254, size=13),
-            Words(key="means:4", text="asked to rewrite it, surprise", x=SIDE, y=270, size=13),
+            Words(key="means:3", text="shown the wrong one,", x=SIDE, y=254, size=13),
+            Words(key="means:4", text="asked to rewrite: nats", x=SIDE, y=270, size=13),
             Words(key="means:5", text=f"per token (all {every})", x=SIDE, y=286, size=13),
         ]
         for row, name in enumerate(("wrong", "right")):
