@@ -429,6 +429,7 @@ def test_what_was_not_measured_is_refused_with_what_was():
 def test_a_hundred_squares_are_the_shares_of_the_row():
     forward = methods("small").row("opd_forward")
     assert hundred(forward) == (0, 31, 7, 62)
+    assert "7 of a hundred texts fail without a WAIT and 31 with one" in prose("trd-12a")
     for row in methods("late").rows:
         counts = hundred(row)
         assert sum(counts) == 100 and min(counts) >= 0

@@ -196,7 +196,21 @@ def test_more_than_half_of_the_waits_stand_where_nothing_is_wrong():
                     first += 1
                     idle += at in seen.idle
                     elsewhere += at in seen.idle and seen.tokens[0] != "#3"
+        if seed == 0:  # the lesson speaks of its first two rows
+            for text, digits in zip(written[:2], found.problems, strict=False):
+                seen = train.read(text, digits)
+                assert seen.idle == (seen.tokens.index("WAIT"),)
+            assert written[6] == "#0 4 #1 EOS"
     assert 0.5 < idle / first < 0.7 and elsewhere / idle > 0.9
+
+
+def test_a_strange_token_is_explained_where_it_stands():
+    found = train.recorded(TrainParams(methods="opd_reverse_topk,opd_reverse_topk_tail"))
+    frames = Picture(found).frames()
+    for frame in (frames[0], frames[-1]):
+        there = any(mark.label == "REV" for mark in frame.scene.marks)
+        assert there == ("There is a REV (the token before" in frame.sentence)
+    assert "REV" in frames[-1].sentence
 
 
 def test_names_beside_the_curves_end_before_the_next_picture():

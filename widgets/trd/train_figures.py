@@ -142,7 +142,8 @@ class Picture:
         ends = "; ".join(
             f"{short_name(run.name)}: {outcome(run.points[look])}" for run in self.runs
         )
-        return f"After {step} steps. {ends}."
+        strange = any("REV" in text.split() for run in self.runs for text in run.texts[look])
+        return f"After {step} steps. {ends}.{f' There is a {REV}.' if strange else ''}"
 
     def readouts(self, look: int) -> tuple[Readout, ...]:
         first = self.runs[0]
