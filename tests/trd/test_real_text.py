@@ -29,7 +29,13 @@ from intuitive.trd.real_text import (
     summarise,
 )
 from intuitive.widgets.trd import real_text as widget
-from intuitive.widgets.trd.real_text_scene import SCALE, Picture, means_sentence, wrong_places
+from intuitive.widgets.trd.real_text_scene import (
+    SCALE,
+    Picture,
+    means_sentence,
+    number_at,
+    wrong_places,
+)
 
 PARAMS = RealTextParams(n_items=40, n_kept=2)
 
@@ -161,8 +167,12 @@ def the_signs_stay_empty_after_the_error(seen):
 
 
 def the_wrong_number_is_a_surprise(seen):
-    assert seen.number("wrong number's surprise") > 3
-    assert "the model expected another" in seen.sentences[2]
+    wrong, right = (
+        seen.number(label) for label in ("surprise, wrong number", "right one at its place")
+    )
+    assert wrong > right + 1 and "here it tells them apart" in seen.sentences[2]
+    dearest = float(re.search(r"a right token before it, costs (\d+\.\d)", seen.sentences[2])[1])
+    assert dearest > 0.8 * wrong  # no height marks the error
 
 
 def the_signs_do_not_fill_in_stories(seen):
@@ -173,7 +183,9 @@ def the_signs_do_not_fill_in_stories(seen):
 
 
 def the_copy_is_less_surprising_than_the_rewrite(seen):
-    assert "finds the wrong solution likelier: 0.23 nats per token for the right" in seen.summary
+    assert seen.values["ending"] == "rewrite"
+    assert "0.12 nats per token for the wrong one, 0.23 for the right" in seen.sentences[-1]
+    assert "copies the error" in seen.sentences[-1]
 
 
 STEPS = (
@@ -269,7 +281,9 @@ def test_sentences_follow_the_kind_that_was_chosen():
 def test_it_says_what_the_intervals_allow(monkeypatch):
     explorer = widget.explorer()
     assert "larger than on right solutions" in explorer.summary
-    assert "finds the right solution likelier" in explorer.summary
+    assert "asked to rewrite" not in explorer.summary  # the last step asks for it
+    explorer.set(ending="rewrite")
+    assert explorer.wait() and "It mends the error" in explorer.summary
     explorer.close()
     flat = dataclasses.replace(
         real(), onset_difference={"all": Estimate(mean=0.0, low=-0.1, high=0.1, n=2)}
@@ -284,6 +298,25 @@ def test_a_problem_that_was_not_kept_is_refused_in_words():
     assert explorer.wait()
     assert explorer.status["text"] == "Problem = 9 must lie in [1, 2]."
     explorer.close()
+
+
+def test_the_right_number_is_read_where_the_wrong_one_stands():
+    for item in range(1, 17):
+        kept = real_text.run(real_text.RealParams(item=item)).kept
+        for which in ("wrong", "right"):
+            lines = getattr(kept.item, which)
+            written = re.search(r"= (\d+)", lines[kept.item.error_line])[1]
+            number, nats = number_at(kept, which)
+            assert number == written and 0 < nats < 20
+
+
+def test_what_was_rewritten_is_drawn_where_it_is_asked_for_alone():
+    for ending, there in (("means", False), ("rewrite", True)):
+        frames = Picture(real_text.run(real_text.RealParams(ending=ending))).timeline().frames
+        keys = [{mark.key for mark in frame.scene.marks} for frame in frames]
+        assert ["rewrite:wrong" in some for some in keys] == [*[False] * (len(keys) - 1), there]
+    with pytest.raises(ValueError, match="ending='last' must be one of means, rewrite"):
+        real_text.RealParams(ending="last")
 
 
 def test_every_kept_problem_is_read_to_its_end():

@@ -19,13 +19,14 @@ from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teac
 from intuitive.trd.experiments import results
 from intuitive.trd.model import StackedDecoder
 from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
+from intuitive.trd.teacher import TeacherConfig
 from intuitive.trd.trained import load_shipped, save_shipped
 from intuitive.widgets.kit import percent
 from intuitive.widgets.trd import results as widget
 from intuitive.widgets.trd import results_figures as figures
 from intuitive.widgets.trd.results_figures import thousands
 from intuitive.widgets.trd.results_scene import Picture, apart, hundred
-from intuitive.widgets.trd.styles import METHOD_STYLES
+from intuitive.widgets.trd.styles import METHOD_STYLES, METHOD_WORDS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -268,8 +269,37 @@ STEPS = (
 
 def test_the_prediction_is_answered_from_the_dose():
     right, words = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "clearly fewer"
-    assert "97% come out right; with λ = 0.8 it is 28%, and 64% say WAIT" in words
+    assert widget.PREDICT.choices[right] == "about as many as with TRD"
+    assert words.startswith("99% come out right with reverse KL, 99% with TRD and 28% with forward")
+    assert "64% say WAIT" in words
+
+
+def test_the_summary_holds_no_numbers_of_one_frame(found):
+    explorer = widget.explorer()
+    assert "measured at λ = 0, 0.15, 0.3, 0.45, 0.6 and 0.8. Own text y_o" in explorer.summary
+    row = found.row("opd_forward")
+    for share in (row.accuracy.estimate, row.wait, row.order_kept):
+        assert percent(share) not in explorer.summary
+    explorer.close()
+
+
+def test_every_method_is_explained_in_the_lesson_as_in_the_explorer():
+    assert METHOD_WORDS.keys() == METHOD_STYLES.keys()
+    lesson = prose("trd-12b")
+    for name, style in METHOD_STYLES.items():
+        assert f"| {style.name} | {METHOD_WORDS[name]} |" in lesson, name
+
+
+def test_the_programs_wrong_rewrites_are_its_stray_tokens(found):
+    """The caption of the tab: a token in a thousand is drawn at random, whoever teaches."""
+    stray = TeacherConfig().smoothing
+    assert stray == 1e-3
+    program, network = (
+        next(one for one in found.rewrites if one.teacher == name) for name in ("exact", "learned")
+    )
+    wrong = program.fail_fail + program.pass_fail
+    assert 0.3 * 11 * stray < wrong < 3 * 11 * stray  # of a text of eleven tokens
+    assert network.pass_fail < program.pass_fail
 
 
 # ------------------------------------------------------------------------- what the prose says
@@ -342,6 +372,8 @@ def test_figures_of_section_5_are_those_of_the_table():
         f"*rises* from {right('opsd_reverse')} to {right('opsd_reverse', rounds=8)}",
         f"{tokens['opsd_reverse']} against {tokens['trd']}",
         f"({late.row('opsd_reverse', rounds=8).distinct_orders:.1f} per problem)",
+        f"{right('trd_reverse')} right, drawn once, and {right('trd_reverse', rounds=8)} anew",
+        f"({late.row('trd_reverse').distinct_orders:.1f} per problem each time)",
         f"it goes from {right('trd', teacher='learned')} to "
         f"{right('trd', teacher='learned', rounds=8)}",
     ):
@@ -357,6 +389,9 @@ def test_figures_of_the_real_model_are_those_measured(text):
     copied, mended = (text.surprise[f"{name}|refine"].mean for name in ("wrong", "right"))
     assert f"never above {percent(text.largest_onset, 1)}" in said
     assert f"{copied:.2f} nats per token against {mended:.2f}" in said
+    wrong, right = (text.surprise_at_error[name].mean for name in ("wrong", "right"))
+    assert f"costs {wrong:.1f} nats on average, and {right:.1f} with the right number" in said
+    assert f"in {percent(text.error_preferred.mean)} of the problems" in said
     assert f"{text.params.n_items} problems" in prose("trd-29")
     assert text.onset_difference["all"].low < 0 < text.onset_difference["all"].high
 
@@ -394,6 +429,7 @@ def test_what_was_not_measured_is_refused_with_what_was():
 def test_a_hundred_squares_are_the_shares_of_the_row():
     forward = methods("small").row("opd_forward")
     assert hundred(forward) == (0, 31, 7, 62)
+    assert "7 of a hundred texts fail without a WAIT and 31 with one" in prose("trd-12a")
     for row in methods("late").rows:
         counts = hundred(row)
         assert sum(counts) == 100 and min(counts) >= 0
@@ -426,7 +462,8 @@ def test_labels_do_not_lie_on_each_other():
 @pytest.mark.usefixtures("stand_ins")
 def test_tabs_draw_one_claim_each(measured):
     found = looked(method="trd")
-    (bars,) = go.Figure(figures.order_figure(found)).data
+    bars, words = go.Figure(figures.order_figure(found)).data
+    assert min(words.x) > 1  # where no line of the grid runs
     at = [METHOD_STYLES[row.name].name for row in found.beside if row.rounds == 1][::-1]
     assert bars.x[at.index("TRD")] == measured.row("trd").order_kept
     lines = [t for t in go.Figure(figures.fresh_figure(found)).data if t.name == "TRD"]
@@ -450,8 +487,8 @@ def test_values_hold_the_full_table():
 
 def test_one_order_only_is_called_a_collapse():
     drawn = figures.order_figure(results.run(results.ResultParams(method="trd_reverse")))
-    (bars,) = go.Figure(drawn).data
-    assert sum("collapse" in text for text in bars.text) == 2  # TRD and OPSD by reverse KL
+    _, words = go.Figure(drawn).data
+    assert sum("collapse" in text for text in words.text) == 2  # TRD and OPSD by reverse KL
 
 
 def test_missing_results_are_told_with_the_command_that_makes_them(monkeypatch):

@@ -14,7 +14,7 @@ from intuitive.trd.experiments import train
 from intuitive.trd.experiments.train import TrainParams
 from intuitive.trd.trained import WEIGHTS
 from intuitive.widgets.trd import train as widget
-from intuitive.widgets.trd.train_figures import Picture
+from intuitive.widgets.trd.train_figures import CHART, CHARTS, WIDTH, Picture, fate, wait_words
 
 needs_weights = pytest.mark.skipif(
     not (WEIGHTS / "small.safetensors").is_file(), reason="no weights of the small setting"
@@ -159,6 +159,85 @@ def test_a_text_is_read_up_to_its_fault():
     assert not wrong.right and wrong.first_error == 3 and wrong.broken is None
     broken = train.read("#3 6 WAIT #2 EOS", digits)
     assert broken.broken == 4 and broken.reason == "EOS where a total should stand"
+    assert broken.idle == (2,) and wrong.idle == ()
+    assert train.read("#3 6 #2 1 WAIT #2 0", digits).idle == ()
+
+
+def test_why_a_text_is_wrong_is_told_in_the_words_of_the_lesson():
+    def told(written):
+        return fate(train.read(written, (3, 4, 1, 6)))
+
+    assert told("#1 4 #2 5 #0 1 WAIT #3 6 #2 EOS") == (
+        "wrong: token 7 is WAIT, though nothing is wrong, then token 9, the 6, is wrong, then "
+        "#2 is taken again without WAIT"
+    )
+    assert told("#3 6 REV #2 0 EOS") == (
+        "wrong: REV (the token before a rewrite, which belongs in no text) where a step should "
+        "stand"
+    )
+    assert "it has no EOS" in told("#3 6 #2 0 #1 4")
+    idle, after = (
+        wait_words(train.read(written, (3, 4, 1, 6)), 4)
+        for written in ("#3 6 #2 0 WAIT", "#3 6 #2 1 WAIT")
+    )
+    assert "nothing is wrong before it" in idle and "after an error" in after
+
+
+def test_more_than_half_of_the_waits_stand_where_nothing_is_wrong():
+    """What the lesson says of the ten texts, at all looks of three trainings."""
+    first, idle, elsewhere = 0, 0, 0
+    for seed in (0, 1, 2):
+        found = train.recorded(TrainParams(seed=seed))
+        for written in found.runs[0].texts:
+            for text, digits in zip(written, found.problems, strict=True):
+                seen = train.read(text, digits)
+                if "WAIT" in seen.tokens:
+                    at = seen.tokens.index("WAIT")
+                    first += 1
+                    idle += at in seen.idle
+                    elsewhere += at in seen.idle and seen.tokens[0] != "#3"
+        if seed == 0:  # the lesson speaks of its first two rows
+            for text, digits in zip(written[:2], found.problems, strict=False):
+                seen = train.read(text, digits)
+                assert seen.idle == (seen.tokens.index("WAIT"),)
+            assert written[6] == "#0 4 #1 EOS"
+    assert 0.5 < idle / first < 0.7 and elsewhere / idle > 0.9
+
+
+def test_a_strange_token_is_explained_where_it_stands():
+    found = train.recorded(TrainParams(methods="opd_reverse_topk,opd_reverse_topk_tail"))
+    frames = Picture(found).frames()
+    for frame in (frames[0], frames[-1]):
+        there = any(mark.label == "REV" for mark in frame.scene.marks)
+        assert there == ("There is a REV (the token before" in frame.sentence)
+    assert "REV" in frames[-1].sentence
+
+
+def test_names_beside_the_curves_end_before_the_next_picture():
+    for names in widget.SETS:
+        scene = Picture(train.recorded(TrainParams(methods=names))).frames()[-1].scene
+        for left, ends in zip(CHARTS, (CHARTS[1] - 40, WIDTH), strict=True):
+            labels = [m for m in scene.marks if m.key.endswith(":label") and m.x > left + CHART]
+            near = [m for m in labels if m.x < left + CHART + 40]
+            assert len(near) == 2
+            assert all(m.x + 7.6 * len(m.text) < ends for m in near)
+
+
+def test_another_pair_shows_its_record_after_a_training(monkeypatch):
+    def trained(params, *, stale, progress, watch):
+        return replace(train.recorded(TrainParams()), params=params)
+
+    monkeypatch.setattr(widget, "train_students", trained)
+    trainer = widget.Trainer()
+    live = trainer(setting(1, n_steps=120), **QUIET)
+    assert live.live and live.fits
+    other = trainer(setting(1, n_steps=120, methods="sft_teacher,sft_refined"), **QUIET)
+    assert not other.live and other.fits
+    assert other.shown.params.methods == "sft_teacher,sft_refined"
+    dose = trainer(setting(1, n_steps=120, repair=0.6), **QUIET)
+    assert not dose.live and dose.fits
+    back = trainer(setting(1, n_steps=120), **QUIET)
+    assert back.live and back.shown is live.shown
 
 
 def test_the_recorded_trainings_are_those_that_the_controls_offer():
@@ -211,6 +290,7 @@ def test_the_longest_text_stays_in_its_panel():
     found = train.TrainResult(params=TrainParams(), problems=(digits,) * train.N_TEXTS, runs=(run,))
     (frame,) = Picture(found).frames()
     tiles = [mark for mark in frame.scene.marks if mark.key.startswith("trd:0:")]
+    assert frame.scene["more:trd:0"].text == "…"  # it has no EOS
     sign = frame.scene["trd:0"]
     assert len(tiles) == len(text.split())
     assert all(tile.x + tile.w < sign.x - 8 for tile in tiles)

@@ -23,7 +23,7 @@ from ..kit import (
     number,
     percent,
 )
-from .real_text_scene import Picture, means_sentence
+from .real_text_scene import Picture, means_sentence, rewrite_sentence
 from .styles import CONTINUE, REPAIR, told
 
 
@@ -35,15 +35,12 @@ def read_real(params: RealParams, *, stale: Any, progress: Any) -> Read:
 
 def present_real(read: Read) -> View:
     params, found, kept = read.params, read.found, read.kept
-    mended, copied = (found.surprise[f"{name}|refine"].mean for name in ("right", "wrong"))
     picture = Picture(read)
     return View(
         summary=(
             f"Problem {params.item}: {kept.item.problem} {means_sentence(read)} Over all "
-            f"{found.params.n_items} the largest such mass is {percent(found.largest_onset, 1)}; "
-            f"shown the wrong attempt to rewrite, the model finds "
-            f"{'the wrong' if copied < mended else 'the right'} solution likelier: "
-            f"{fixed(mended)} nats per token for the right one, {fixed(copied)} for the wrong one."
+            f"{found.params.n_items} the largest such mass is {percent(found.largest_onset, 1)}."
+            + (f" {rewrite_sentence(found)}" if params.ending == "rewrite" else "")
         ),
         timeline=picture.timeline(),
         arithmetic=picture.arithmetic(),
@@ -129,6 +126,12 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             options={"all": "all problems", **{kind: f"{kind} problems" for kind in KINDS}},
         ),
         Choice(
+            name="ending",
+            label="At the end",
+            options={"means": "repair words, all means", "rewrite": "and asked to rewrite"},
+            more=True,
+        ),
+        Choice(
             name="measure",
             label="In the tab Every token",
             options={name: label for name, (label, _) in MEASURES.items()},
@@ -152,8 +155,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Is it surprised?",
-                text="Go to the wrong number. The bars above it say how little the model expected "
-                "it; point at it to hear what it expected instead.",
+                text="The wrong number, and what the right one would cost at the same place. Now "
+                "look at the other bars: would you find the error by its height?",
                 frame="line 2",
             ),
             Step(
@@ -166,7 +169,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Ask it to rewrite",
                 text="Shown the wrong solution and asked to rewrite it, as TRD's teacher would be: "
-                "which of the two does it find less surprising?",
+                "which of the two does it find less surprising? The last bars on the right tell.",
+                sets={"ending": "rewrite"},
                 frame="last",
             ),
         ),
@@ -200,6 +204,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             "item": first.item,
             "measure": first.measure,
             "kind": first.kind,
+            "ending": first.ending,
             **values,
         },
         predict=predict,
@@ -225,7 +230,7 @@ def _names() -> list[dict[str, Any]]:
     """The two solutions' names in their colours, above the plot."""
     told = {"right": "— right solution", "wrong": "- - wrong solution"}
     return [
-        {"text": told[name], "x": 0.15 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
+        {"text": told[name], "x": 0.27 * place, "xref": "paper", "xanchor": "left", "y": 1.01,
          "yref": "paper", "yanchor": "bottom", "showarrow": False,
          "font": {"color": LOOKS[name][0], "size": 13}}
         for place, name in enumerate(LOOKS)

@@ -8,7 +8,7 @@ import itertools
 import math
 
 from intuitive.trd.experiments.real_text import Read
-from intuitive.trd.real_text import KeptItem, Trajectory
+from intuitive.trd.real_text import KeptItem, RealText, Trajectory
 
 from ..kit import (
     Arithmetic,
@@ -60,6 +60,22 @@ def wrong_places(kept: KeptItem) -> tuple[int, ...]:
     )
 
 
+def number_at(kept: KeptItem, which: str) -> tuple[str, float]:
+    """The number that the line of the error comes to, and its surprise in nats.
+
+    Args:
+        kept: an item with both solutions.
+        which: "right" or "wrong", the solution that is read. Up to this number they are one text.
+    """
+    solution: Trajectory = getattr(kept, which)
+    places = [at for at, line in enumerate(solution.lines) if line == kept.item.error_line]
+    tokens = [solution.tokens[at] for at in places]
+    start = max((i + 1 for i, token in enumerate(tokens) if "=" in token), default=0)
+    digits = [i for i in range(start, len(tokens)) if tokens[i].strip().isdigit()]
+    number = "".join(tokens[i].strip() for i in digits)
+    return number, sum(solution.nll[places[i]] for i in digits)
+
+
 def signs(solution: Trajectory) -> list[float]:
     """Mass on repair words where each line begins."""
     return [mass for mass, first in zip(solution.onset_mass, solution.first, strict=True) if first]
@@ -75,6 +91,8 @@ class Picture:
         self.places = wrong_places(read.kept)
         self.n_lines = len(read.kept.item.wrong)
         self.signs = signs(self.wrong), signs(self.right)
+        self.numbers = {which: number_at(read.kept, which) for which in ("wrong", "right")}
+        self.rewrites = read.params.ending == "rewrite"
 
     def timeline(self) -> Timeline:
         frames = tuple(self._frame(n, n > self.n_lines) for n in range(self.n_lines + 2))
@@ -84,12 +102,13 @@ class Picture:
         marks = [*self._ground(), *self._means(means)]
         for line in range(self.n_lines):
             marks += self._line(line, line < n)
-        labels = ["problem", *(f"line {i + 1}" for i in range(self.n_lines)), "means"]
+        labels = ["problem", *(f"line {i + 1}" for i in range(self.n_lines))]
+        labels.append(self.read.params.ending)
         return Frame(
             scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(marks)),
             label=labels[n],
             sentence=self.sentence(n),
-            readouts=self.readouts(min(n, self.n_lines)),
+            readouts=self.readouts(n),
         )
 
     # ------------------------------------------------------------------------------- words
@@ -98,17 +117,31 @@ class Picture:
         if n == 0:
             return "The problem. Next, SmolLM2 reads a solution with one wrong number."
         if n > self.n_lines:
-            return means_sentence(self.read)
+            return rewrite_sentence(self.found) if self.rewrites else means_sentence(self.read)
         line = n - 1
         mass, beside = (sign[line] for sign in self.signs)
         if line < self.error:
             return f"Line {n} is right. Before it: {percent(mass, 2)} on repair words."
         if line == self.error:
-            written = self.kept.item.wrong[line].rpartition("=")[2].strip(" .\n")
-            nats = sum(self.wrong.nll[at] for at in self.places)
+            (written, nats), (due, beside) = (self.numbers[w] for w in ("wrong", "right"))
+            compared = (
+                "here it tells them apart"
+                if nats > beside + 1
+                else "here it would rather have the wrong one"
+                if nats < beside - 1
+                else "here it hardly tells them apart"
+            )
+            before = [at for at, own in enumerate(self.wrong.lines) if own < line]
+            other = max(before, key=self.wrong.nll.__getitem__, default=None)
+            more = (
+                ""
+                if other is None
+                else f" Yet {shown(self.wrong.tokens[other])!r}, a right token before it, costs "
+                f"{fixed(self.wrong.nll[other], 1)}."
+            )
             return (
-                f"Line {n} has the wrong number, {written}: a surprise of {fixed(nats, 1)} nats, "
-                "so the model expected another."
+                f"Line {n} has the wrong number, {written}, at {fixed(nats, 1)} nats. The right "
+                f"one, {due}, costs {fixed(beside, 1)} nats at the same place: {compared}.{more}"
             )
         return (
             f"Line {n} carries on from the error. Before it: {percent(mass, 2)} on repair words, "
@@ -119,10 +152,14 @@ class Picture:
         after = [line for line in range(self.error + 1, self.n_lines) if line < n]
         largest = percent(max(self.signs[0][line] for line in after), 2) if after else "?"
         seen = n > self.error
-        nats = f"{fixed(sum(self.wrong.nll[at] for at in self.places), 1)} nats" if seen else "?"
+        both = {
+            which: f"{fixed(nats, 1)} nats" if seen else "?"
+            for which, (_, nats) in self.numbers.items()
+        }
         return (
             Readout("repair words, at most", largest, link="sign"),
-            Readout("wrong number's surprise", nats, link="error"),
+            Readout("surprise, wrong number", both["wrong"], link="error"),
+            Readout("right one at its place", both["right"], link="error"),
         )
 
     # ------------------------------------------------------------------------------- what stays
@@ -187,10 +224,16 @@ class Picture:
                 )
             )  # fmt: skip
             if wrong and read and at == self.places[-1]:
-                marks.append(
-                    Words(key="error", text="wrong number", x=round(x + w / 2, 1), y=y + TALL + 14,
-                          anchor="middle", size=12, bold=True, fill=WRONG, link="error")
-                )  # fmt: skip
+                (written, cost), (due, beside) = (self.numbers[w] for w in ("wrong", "right"))
+                end = round(max(x + w, TEXT + 330), 1)
+                marks += [
+                    Words(key="error", text=f"wrong {written}: {fixed(cost, 1)} nats",
+                          x=end - 176, y=y + TALL + 13, anchor="end", size=12, bold=True,
+                          fill=WRONG, link="error"),
+                    Words(key="due", text=f"right {due}: {fixed(beside, 1)} nats", x=end,
+                          y=y + TALL + 13, anchor="end", size=12, bold=True, fill=RIGHT,
+                          link="error"),
+                ]  # fmt: skip
             tall = NATS * min(nats, HIGHEST) if read else 0
             marks.append(
                 Rectangle(key=f"nats:{at}", x=round(x + 1, 1), y=y - 2 - tall, w=max(w - 2, 1),
@@ -227,10 +270,12 @@ class Picture:
                 Words(key=f"mean:{name}:name", text=f"{percent(after[name], 2)} in {name} ones",
                       x=SIDE, y=y + 21, size=12, fill=fill),
             ]  # fmt: skip
+        if not self.rewrites:
+            return marks
         every = self.found.params.n_items
         marks += [
-            Words(key="means:3", text="shown the wrong one and", x=SIDE, y=254, size=13),
-            Words(key="means:4", text="asked to rewrite it, surprise", x=SIDE, y=270, size=13),
+            Words(key="means:3", text="shown the wrong one,", x=SIDE, y=254, size=13),
+            Words(key="means:4", text="asked to rewrite: nats", x=SIDE, y=270, size=13),
             Words(key="means:5", text=f"per token (all {every})", x=SIDE, y=286, size=13),
         ]
         for row, name in enumerate(("wrong", "right")):
@@ -254,6 +299,17 @@ class Picture:
                 tex=rf"-\ln p = -\ln {p:.3g} = {nats:.2f}" if p >= 1e-3 else "",
             )
         return lines
+
+
+def rewrite_sentence(found: RealText) -> str:
+    """Which solution a model prefers that was shown the wrong one and asked to rewrite it."""
+    right, wrong = (found.surprise[f"{name}|refine"].mean for name in ("right", "wrong"))
+    prefers = "copies the error rather than mend it" if wrong < right else "mends the error"
+    return (
+        f"Shown the wrong solution and asked to rewrite it: {fixed(wrong)} nats per token for the "
+        f"wrong one, {fixed(right)} for the right one, over {found.params.n_items} problems. It "
+        f"{prefers}."
+    )
 
 
 def means_sentence(read: Read) -> str:

@@ -13,9 +13,10 @@ from intuitive.trd.results import MethodRow, Rewrites
 from .. import theme
 from ..kit import fixed, percent
 from .results_scene import apart
-from .styles import METHOD_STYLES, fade
+from .styles import METHOD_STYLES, TEACHER_NAMES, fade
 
 FADED = 0.45
+PALE, DARK = "#ffffff", "#000000"  # numbers on the cells of a heatmap, in either theme
 AT = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
 
 
@@ -69,8 +70,16 @@ def _bars(
         "y": list(range(len(rows))),
         "marker": {"color": [colour for colour, _ in looks]},
         "width": 0.62,
-        "text": [f" {told(row)}" for row in rows],
-        "textposition": "outside",
+        "hoverinfo": "skip",
+    }
+    # The numbers stand in a column of their own, where no line of the grid runs through them.
+    words = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [1.03] * len(rows),
+        "y": list(range(len(rows))),
+        "text": [told(row) for row in rows],
+        "textposition": "middle right",
         "cliponaxis": False,
         "hoverinfo": "skip",
     }
@@ -86,12 +95,17 @@ def _bars(
              "yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
         ]  # fmt: skip
     return theme.figure(
-        [bars],
+        [bars, words],
         x=x,
         x_range=(0, 1.42),
         y_range=(-0.6, len(rows) - 0.4),
         xaxis=AT | {"zeroline": False},
-        yaxis={"tickvals": list(range(len(rows))), "ticktext": names, "zeroline": False},
+        yaxis={
+            "tickvals": list(range(len(rows))),
+            "ticktext": names,
+            "zeroline": False,
+            "showgrid": False,
+        },
         shapes=shapes,
         annotations=notes,
         margin={"l": 168, "t": 26},
@@ -140,6 +154,7 @@ def fresh_figure(results: Results) -> theme.Figure:
             if pair[0].name in ends:
                 first, last = (percent(v, 0 if v >= 0.1 or column == 0 else 1) for v in values)
                 label = f"{style.name}, {first} → {last}"
+                label = label.replace("under ", "<").replace("over ", ">")
                 traces.append(
                     {
                         "type": "scatter",
@@ -155,7 +170,7 @@ def fresh_figure(results: Results) -> theme.Figure:
                     }
                 )
     layout = theme.columns(
-        ["texts that are right", "texts that say WAIT"], x="", x_range=(-0.1, 2.6)
+        ["texts that are right", "texts that say WAIT"], x="", x_range=(-0.1, 3.1)
     )
     rounds = max((row.rounds for row in results.beside), default=1)
     for name in ("xaxis", "xaxis2"):
@@ -264,23 +279,31 @@ def transitions_figure(found: Rewrites) -> theme.Figure:
                 "showscale": False,
                 "xgap": 3,
                 "ygap": 3,
-                "text": [[percent(share, 1) for share in row] for row in table],
-                "texttemplate": "%{text}",
-                "textfont": {"size": 16},
                 "hoverinfo": "skip",
             }
+        ],
+        annotations=[
+            {
+                "x": j,
+                "y": i,
+                "text": f"<b>{percent(share, 1)}</b>",
+                "showarrow": False,
+                "font": {"size": 17, "color": PALE if share < 0.4 else DARK},
+            }
+            for i, row in enumerate(table)
+            for j, share in enumerate(row)
         ],
         yaxis={"autorange": "reversed", "showgrid": False},
         margin={"l": 92},
     )
 
 
-def rows_for_table(rows: Sequence[MethodRow], seeds: int) -> tuple[tuple[str, ...], tuple]:
+def rows_for_table(rows: Sequence[MethodRow]) -> tuple[tuple[str, ...], tuple]:
     """Header and rows of the full table."""
     header = (
-        "method", "teacher", "rounds", "seeds", "right (95%)", "pass@4", "pass@16", "says WAIT",
-        "right after WAIT", "order kept", "right orders of 16", "right plan",
-        "teacher tokens, thousands", "learning rate",
+        "method", "teacher", "rounds", "right (95%)", "pass@4", "pass@16", "says WAIT",
+        "right after it", "order kept", "orders of 16", "right plan", "teacher tokens",
+        "rate",
     )  # fmt: skip
 
     def share(value: float | None) -> str:
@@ -289,9 +312,8 @@ def rows_for_table(rows: Sequence[MethodRow], seeds: int) -> tuple[tuple[str, ..
     return header, tuple(
         (
             METHOD_STYLES[row.name].name,
-            row.teacher,
+            TEACHER_NAMES[row.teacher],
             f"{row.rounds}",
-            f"{seeds}",
             interval(row),
             share(row.pass_at.get("4")),
             share(row.pass_at.get("16")),
@@ -300,7 +322,7 @@ def rows_for_table(rows: Sequence[MethodRow], seeds: int) -> tuple[tuple[str, ..
             share(row.order_kept),
             fixed(row.distinct_orders),
             share(row.plan_right),
-            fixed(_tokens(row) / 1e3, 1),
+            thousands(row),
             f"{row.lr:g}",
         )
         for row in rows

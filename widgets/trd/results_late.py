@@ -9,8 +9,8 @@ from intuitive.trd.results import methods
 from ..kit import Choice, Explorer, Hero, Plot, Predict, Range, Step, View, percent
 from . import results_figures as figures
 from .results import ROUNDS, code, shared_plots, table
-from .results_late_scene import Picture, outcome
-from .styles import METHOD_STYLES, TEACHER_NAMES, told
+from .results_late_scene import Picture
+from .styles import METHOD_STYLES, METHOD_WORDS, TEACHER_NAMES, told
 
 
 def look_up(params: LateParams, *, stale: Any, progress: Any) -> Late:
@@ -29,9 +29,10 @@ def present_late(late: Late) -> View:
     return View(
         summary=(
             f"A text with the plan {one.plan} {met}. "
-            f"{TEACHER_NAMES[late.params.teacher].capitalize()} as teacher, λ = {row.repair:g}, "
-            f"{outcome(row)}. Means of {found.seeds} students, recorded; the first students had "
-            f"{percent(first)} right."
+            f"{METHOD_STYLES[row.name].name}, texts {ROUNDS[row.rounds]}, "
+            f"{TEACHER_NAMES[late.params.teacher]} as teacher, λ = {row.repair:g}. "
+            f"{METHOD_WORDS[row.name]} Means of {found.seeds} students, recorded; the first "
+            f"students had {percent(first)} right."
         ),
         timeline=picture.timeline(),
         arithmetic=picture.arithmetic(),
@@ -143,6 +144,14 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
         ),
         plots=(
+            # The tab that is open first must not tell who gets it right.
+            Plot(
+                name="order",
+                tab="Order",
+                label="Share of texts in the first student's order, by method",
+                caption="One order only is no style kept, but a collapse.",
+                height=330,
+            ),
             Plot(
                 name="plans",
                 tab="Who ends with the plan",
@@ -154,13 +163,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 tab="Fresh rollouts",
                 label="Accuracy and WAIT with rollouts drawn once and eight times",
                 height=340,
-            ),
-            Plot(
-                name="order",
-                tab="Order",
-                label="Share of texts in the first student's order, by method",
-                caption="One order only is no style kept, but a collapse.",
-                height=330,
             ),
             *shared_plots(),
         ),

@@ -79,8 +79,42 @@ METHOD_STYLES = {
     "trd_wrong_only": _y_r("TRD, wrong y_o only", "dot", "triangle-down"),
     "trd_right_only": _y_r("TRD, right y_o only", "dot", "triangle-up"),
     "trd_fail_pass": _y_r("TRD, fail → pass only", "dash", "diamond"),
-    "trd_corrupted_30": _y_r("TRD, 30 % of y_r corrupted", "dash", "x"),
+    "trd_corrupted_30": _y_r("TRD, 30% of y_r corrupted", "dash", "x"),
     "trd_any_order": _y_r("TRD, y_r in any order", "dash", "circle-open"),
+}
+
+METHOD_WORDS = {  # one sentence for each name of METHOD_STYLES
+    "opd_forward": "Own text y_o, the teacher sees the problem x, forward KL.",
+    "opd_forward_entropy": "OPD forward, where a place counts the more, the surer the teacher is "
+    "there: the smaller its entropy.",
+    "opd_forward_clip": "OPD forward, where a token may cost 0.1 nats at most.",
+    "opd_jensen_shannon": "OPD with the Jensen–Shannon divergence: half-way between forward and "
+    "reverse KL.",
+    "opd_reverse": "Own text y_o, the teacher sees the problem x, reverse KL.",
+    "opd_reverse_topk": "OPD reverse over the teacher's four likeliest tokens, as if there were no "
+    "others.",
+    "opd_reverse_topk_tail": "OPD reverse over the teacher's four likeliest tokens, with one more "
+    "place for all the rest: the tail.",
+    "opd_policy_gradient": "OPD reverse, estimated: each token that was drawn is pushed up or down "
+    "by how much likelier the teacher finds it.",
+    "opsd_forward": "OPD forward with a privileged teacher, who has a solution in sight.",
+    "opsd_reverse": "OPD reverse with a privileged teacher, who has a solution in sight.",
+    "sft_teacher": "The teacher's own solution y_T, its tokens as labels.",
+    "sft_refined": "The rewrite y_r, its tokens as labels.",
+    "trd": "The rewrite y_r, the teacher sees x and the student's text, forward KL.",
+    "trd_from_x": "The rewrite y_r, but the teacher that scores it sees x alone.",
+    "trd_reverse": "TRD, charged by reverse KL.",
+    "trd_opsd": "TRD with a privileged teacher: it rewrites and scores with a solution in sight.",
+    "opd_forward_x3": "OPD forward with three own texts for each problem instead of one.",
+    "opd_reverse_x3": "OPD reverse with three own texts for each problem instead of one.",
+    "opd_forward_first_6": "OPD forward on the first six tokens of each text alone.",
+    "opd_monte_carlo_forward": "OPD with the estimate of section 6 that only looks like forward "
+    "KL.",
+    "trd_wrong_only": "TRD on those texts alone that the student got wrong.",
+    "trd_right_only": "TRD on those texts alone that the student got right.",
+    "trd_fail_pass": "TRD on those texts alone that were wrong and whose rewrite is right.",
+    "trd_corrupted_30": "TRD with one number changed in 30% of the rewrites.",
+    "trd_any_order": "TRD with rewrites in an order of the teacher's own.",
 }
 
 

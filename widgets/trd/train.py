@@ -80,7 +80,14 @@ class Trainer:
             return Trained(params=params, shown=_closest(params), live=False)
         with self._lock:
             last = self._last
-        if last is None or last[0] != setting.train:
+        if last is not None and last[0] == setting.train:
+            trained = Trained(params=params, shown=last[1], live=True)
+            # Whoever turns to something else sees what is recorded of it, and finds this again.
+            if not trained.fits and (kept := _kept(params)) is not None:
+                return Trained(params=params, shown=kept, live=False)
+            if not trained.fits and last[1].params.methods != params.methods:
+                return Trained(params=params, shown=_closest(params), live=False)
+        else:
             done = self._train(replace(params, seed=setting.train), stale, progress)
             last = (setting.train, done)
             with self._lock:
@@ -102,13 +109,18 @@ class Trainer:
         return train_students(asked, stale=stale, progress=heard, watch=watch)
 
 
+def _kept(params: TrainParams) -> TrainResult | None:
+    """The recorded training with these very settings."""
+    try:
+        return recorded(params)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(NO_RECORD) from error
+
+
 def _closest(params: TrainParams) -> TrainResult:
     """The recorded training with these settings, or else the one of these methods."""
     for asked in (params, TrainParams(methods=params.methods), TrainParams()):
-        try:
-            found = recorded(asked)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(NO_RECORD) from error
+        found = _kept(asked)
         if found is not None:
             return found
     raise FileNotFoundError(NO_RECORD)
@@ -127,7 +139,6 @@ def present_training(trained: Trained) -> View:
     )
     if not trained.fits:
         summary += " The controls ask for another: press the button to train it."
-        note += "; press the button for what the controls say"
     picture = Picture(shown, live=trained.live, note=note)
     growing = shown.runs[0].points[-1].step < params.n_steps
     return View(
@@ -246,15 +257,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present_training,
         hero=Hero(
             label="Ten problems, what two students write while they learn, and how many are right",
-            caption="“#3 4”: take digit 3, write the total 4. Orange: the first wrong number, or a "
-            "token that cannot stand there, and what follows.",
+            caption="“#3 4”: take digit number 3; the total is then 4. Orange: the first wrong "
+            "number, or a token that cannot stand there, and what follows. …: no EOS.",
         ),
         controls=controls,
         steps=(
             Step(
                 title="Before training",
-                text="One student on both sides. It adds from right to left, #3 first, and half "
-                "of its texts are right. None says WAIT.",
+                text="One student on both sides. It adds from right to left, #3 first. About half "
+                "of its test texts are right, fewer of these ten. None says WAIT.",
                 frame="first",
             ),
             Step(
@@ -265,8 +276,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="After a WAIT",
-                text="Read on from a green tile on the left: does a repair follow? Point at the "
-                "sign at the end of a row to hear what is wrong.",
+                text="Read on from a green tile on the left: does a repair follow? Was anything "
+                "wrong before it? Point at it, or at the sign at the end of its row.",
                 frame="last",
             ),
             Step(

@@ -7,6 +7,7 @@ grow with the training.
 """
 
 import itertools
+import re
 from functools import cached_property
 
 from intuitive.trd.experiments.train import Text, TrainPoint, TrainResult, TrainRun, read
@@ -30,17 +31,18 @@ Number = int | float
 
 WIDTH, HEIGHT = 1000, 424
 TOP, PITCH, TALL = 32, 23, 20  # of the rows
-PANELS, PANEL = (112, 562), 434  # where the texts of a method begin, and their width
+PANELS, PANEL = (142, 580), 418  # where the texts of a method begin, and their width
 GAP = 2
-WIDE = {"WAIT": 42, "ANS": 34, "EOS": 34}
+WIDE = {"WAIT": 42, "ANS": 34, "EOS": 34, "REV": 34}
 NARROW = 20
-ROOM = 404  # for the longest text; one that needs more is drawn narrower
-CHARTS, CHART = (150, 600), 216  # left edges and width of the two charts
+ROOM = 376  # for the longest text; one that needs more is drawn narrower
+CHARTS, CHART = (150, 618), 204  # left edges and width of the two charts
 HIGH, LOW = 292, 396  # their top and bottom
 DASHED = "6 4"
 WRONG, WAIT = "vermilion", "green"
 COLOURS = {"#D55E00": "vermilion", "#009E73": "green", "#0072B2": "blue"}
 MEASURES = (("accuracy", "right"), ("wait", "say WAIT"))
+REV = "REV (the token before a rewrite, which belongs in no text)"
 VERBS = {"accuracy": "are right", "wait": "say WAIT"}
 
 
@@ -61,16 +63,40 @@ def outcome(point: TrainPoint) -> str:
     )
 
 
+def curve_name(name: str) -> str:
+    """A method's name beside its curve: of a long one what comes after the comma."""
+    whole = short_name(name)
+    return whole.rpartition(", ")[2] if len(whole) > 17 else whole
+
+
 def fate(text: Text) -> str:
-    """Why a text counts as right or wrong."""
+    """Why a text counts as right or wrong, in the order of its tokens."""
     if text.right:
         return "right"
-    parts = []
+    found = [(at, f"token {at + 1} is WAIT, though nothing is wrong") for at in text.idle]
     if text.first_error is not None:
-        parts.append(f"the {text.tokens[text.first_error]} at place {text.first_error + 1}")
+        wrong = text.tokens[text.first_error]
+        found.append((text.first_error, f"token {text.first_error + 1}, the {wrong}, is wrong"))
     if text.broken is not None:
-        parts.append(text.reason)
-    return f"wrong: {', then '.join(parts)}" if parts else "wrong"
+        found.append((text.broken, reason(text)))
+    return f"wrong: {', then '.join(said for _, said in sorted(found))}" if found else "wrong"
+
+
+def reason(text: Text) -> str:
+    """Why a text cannot be read on, in the words of the lesson."""
+    if text.broken == len(text.tokens):
+        return "it has no EOS: the room for a text is used up"
+    said = re.sub(r"index (\d+) is visited", r"#\1 is taken", text.reason)
+    return said.replace("REV where", f"{REV} where")
+
+
+def wait_words(text: Text, place: int) -> str:
+    """What stands before one WAIT of a text."""
+    if place in text.idle:
+        return "WAIT, though nothing is wrong before it: the teacher would not say it here."
+    if text.broken is not None and place >= text.broken:
+        return f"WAIT, in a text that could not be read any more: {reason(text)}."
+    return "WAIT after an error, where the teacher says it too. What follows it was never taught."
 
 
 class Picture:
@@ -104,11 +130,20 @@ class Picture:
         step = self.steps[look]
         if step == 0:
             start = self.runs[0].points[0]
-            return f"Before training both sides hold the same student: {outcome(start)}."
+            ten = sum(
+                read(text, digits).right
+                for text, digits in zip(self.runs[0].texts[0], self.result.problems, strict=True)
+            )
+            return (
+                f"Before training both sides hold the same student. Of its "
+                f"{self.result.params.n_test * 4} test texts {outcome(start)}. Ten of them stand "
+                f"here, of which {ten} are right."
+            )
         ends = "; ".join(
             f"{short_name(run.name)}: {outcome(run.points[look])}" for run in self.runs
         )
-        return f"After {step} steps. {ends}."
+        strange = any("REV" in text.split() for run in self.runs for text in run.texts[look])
+        return f"After {step} steps. {ends}.{f' There is a {REV}.' if strange else ''}"
 
     def readouts(self, look: int) -> tuple[Readout, ...]:
         first = self.runs[0]
@@ -192,7 +227,7 @@ class Picture:
         marks: list[Mark] = [
             Words(key=f"{run.name}:name", text=name, x=left, y=20, fill=colour(run.name), bold=True,
                   size=15),
-            Words(key=f"{run.name}:right", text=f"{right} of {len(texts)} right",
+            Words(key=f"{run.name}:right", text=f"{right} of these {len(texts)} right",
                   x=left + PANEL - 4, y=20, anchor="end"),
         ]  # fmt: skip
         for row, text in enumerate(texts):
@@ -223,6 +258,9 @@ class Picture:
                 fill = stroke = WRONG
             elif carried or broken:
                 stroke = WRONG
+            hint = {}
+            if token == "WAIT":
+                hint = {"link": f"text:{row}", "words": wait_words(text, place)}
             marks.append(
                 Rectangle(
                     key=f"{method}:{row}:{name}:{seen[name]}",
@@ -236,9 +274,15 @@ class Picture:
                     width=1,
                     label=token,
                     size=12 if scale > 0.9 else 10,
+                    **hint,
                 )
             )
             x += wide + GAP
+        if text.tokens[-1:] != ("EOS",):
+            marks.append(
+                Words(key=f"more:{method}:{row}", text="…", x=round(x + 2, 1), y=y + 14, fill=WRONG,
+                      bold=True)
+            )  # fmt: skip
         sign, look = ("✓", "ink") if text.right else ("✗", WRONG)
         marks.append(
             Words(
@@ -299,7 +343,7 @@ class Picture:
                 marks.append(
                     Words(
                         key=f"{method}:{measure}:label",
-                        text=f"{short_name(method)} {percent(share)}",
+                        text=f"{curve_name(method)} {percent(share)}",
                         x=x + 9,
                         y=y + 4.5,
                         fill=colour(method),

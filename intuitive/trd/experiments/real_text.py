@@ -11,6 +11,8 @@ from ..real_text import KeptItem, RealText
 from ..results import real_text
 from ..signals import Stale
 
+ENDINGS = ("means", "rewrite")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RealParams(Settings):
@@ -19,9 +21,12 @@ class RealParams(Settings):
     item: int = 1
     measure: str = "onset_mass"
     kind: str = "all"
+    ending: str = "means"  # what the last picture compares: a name in ENDINGS
 
     def __post_init__(self) -> None:
         whole_fields(self, item=1)
+        if self.ending not in ENDINGS:
+            raise ValueError(f"ending={self.ending!r} must be one of {', '.join(ENDINGS)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,7 @@ class Text:
     first_error: int | None  # the first wrong number
     broken: int | None  # the first token that cannot stand there, or one past the end
     reason: str  # why it cannot; empty where all can
+    idle: tuple[int, ...]  # every WAIT that was said while no error stood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +240,7 @@ def read(written: str, digits: tuple[int, ...]) -> Text:
         first_error=trace.first_error,
         broken=trace.malformed_at,
         reason=trace.reason or "",
+        idle=tuple(wait.position for wait in trace.waits if not wait.error_stands),
     )
 
 
