@@ -112,7 +112,7 @@ def test_bars_are_means_by_delay_and_the_handle_stands_at_λ():
                     worst_clean=0.01, consistent=1.0, repaired=0.0)  # fmt: skip
     assert widget.by_delay(exact) == pytest.approx((0.2, 0.2))
     maps = {"exact": exact, "learned": dataclasses.replace(exact, clean=(0.5, 1.0))}
-    scene = widget.Bars(0.4, maps).scene()
+    scene = widget.Bars(0.4, maps).frames()[-1].scene
     for d, mass in enumerate((0.2, 0.2)):
         assert scene[f"bar:after a wrong total:exact:{d}"].h == pytest.approx(widget.TALL * mass)
     for d, mass in enumerate((0.5, 1.0)):

@@ -291,8 +291,9 @@ def test_the_road_is_walked_token_by_token_and_then_counted(settings):
     n = len(found.y_o.tokens)
     assert len(frames) == n + 2 and frames[-1].label == "pairs"
     for walked, frame in enumerate(frames[:-1]):
-        tiles = [frame.scene[f"y_o:{i}"].label for i in range(n)]
-        assert tiles == [*found.y_o.tokens[:walked], *[""] * (n - walked)]
+        assert [frame.scene[f"y_o:{i}"].label for i in range(n)] == list(found.y_o.tokens)
+        costs = [m.key for m in frame.scene.marks if m.key.startswith("loss:y_o:")]
+        assert costs == [f"loss:y_o:{i}" for i in range(walked)]  # no loss before it is walked
         assert frame.readouts[0].value == "?" and "pairs of the" not in frame.sentence
     assert all(len(frame.sentence) <= 150 for frame in frames)
 

@@ -133,9 +133,10 @@ def present(walked: Walked) -> View:
         for link in slots:
             related[link] = tuple(sorted((slots | digit) - {link}))
     params = result.params
+    start = 0 if walked.own is None else -2  # a rewrite of one's own is there to be compared
     return View(
         summary=summary(result, setting.along, walked.own),
-        timeline=Timeline(frames=frames, axis="token", start=-2, pace_ms=PACE_MS),
+        timeline=Timeline(frames=frames, axis="token", start=start, pace_ms=PACE_MS),
         arithmetic=say.arithmetic(),
         related=related,
         figures={"diff": functools.partial(figures.diff_figure, result)},
