@@ -156,7 +156,8 @@ def test_three_lanes_are_drawn_at_first_and_a_chosen_loss_brings_its_own():
 
 
 SETTINGS = ({}, {"lanes": "few"}, {"onset": 1e-6}, {"onset": 0.9, "repair": 0.95},
-            {"repair": 0.02, "full": True}, {"temperature": 4.0}, {"divergence": "entrywise_clipped_forward_kl"})  # fmt: skip
+            {"repair": 0.02, "full": True}, {"temperature": 4.0},
+            {"divergence": "entrywise_clipped_forward_kl"})  # fmt: skip
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -139,10 +139,13 @@ class Picture:
             entries.insert(0, ("put right", put_right))
         marks, x = [], 8.0
         for text, look in entries:
+            if text == "to the right one":
+                marks.append(self._words("key", "bars:", x, KEY, fill="ink"))
+                x += 50
             key, h = f"key:{text}", look.pop("h")
             marks.append(self.keep(Rectangle, key, x=x, y=KEY - 5 - h / 2, w=22, h=h, **look))
             marks.append(self._words(f"{key}'s", text, x + 28, KEY))
-            x += 36 + 9.6 * len(text)
+            x += 34 + 9.3 * len(text)
         return marks
 
     # ------------------------------------------------------------------------------ roads

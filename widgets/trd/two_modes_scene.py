@@ -70,7 +70,7 @@ class Lanes:
         self.names = [
             name for name in DIVERGENCE_NAMES if every or name in FEW or name == divergence
         ]
-        self.pitch = min((LAST - LANES) / (len(self.names) - 1), 58)
+        self.pitch = (LAST - LANES) / (len(self.names) - 1)
         self.label = DIVERGENCE_NAMES[divergence]
 
     def frames(self) -> tuple[Frame, ...]:
