@@ -218,8 +218,8 @@ STEPS = (
     ),
     Step(
         title="An error that shows late",
-        text="Eight digits, and a plan to start from: 0 is wrong. No total shows it, only the "
-        "target. Where is the first sign?",
+        text="Eight digits, totals modulo 23, and a plan, 0 to 8, to start from: 0 is wrong. No "
+        "total shows it, only the target. Where is the first sign?",
         sets=LATE,
         frame="last",
     ),
@@ -251,7 +251,13 @@ def explorer(
             max=22,
         ),
         Choice(name="along", label="Trained along", options=ALONG),
-        Range(name="step", label="Step where you write; 0 is the plan", min=0, max=8, more=True),
+        Range(
+            name="step",
+            label="Step where you write; 0 is the plan (0 to 8)",
+            min=0,
+            max=8,
+            more=True,
+        ),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES, more=True),
         Choice(
             name="setting",

@@ -137,6 +137,9 @@ class Picture:
         else:
             put_right = {"fill": REPAIR, "stroke": REPAIR, "width": 2, **tile}
             entries.insert(0, ("put right", put_right))
+            if self.own is not None:
+                only = {"fill": GO, "stroke": GO, "width": 2, **tile}
+                entries.append(("only in your rewrite", only))
         marks, x = [], 8.0
         for text, look in entries:
             if text == "to the right one":
@@ -450,7 +453,9 @@ class Picture:
             tile = {"fill": "page" if same else GO, "stroke": "sky" if same else GO, "width": 2}
             tile |= {"link": f"own:{i}", "words": self.say.own_token(i)}
             marks.append(self._tile("own", i, OWN, token, **tile))
-        name = "your rewrite" if n == len(drawn) else f"your rewrite, {len(drawn)} of {n} tokens"
+        name = self.own.told if self.small else "your rewrite"
+        if n > len(drawn):
+            name = f"your rewrite, {len(drawn)} of {n} tokens"
         look |= {"anchor": "start" if self.small else "end"}
         x = 8 if self.small else WIDTH - 8
         return [*marks, self._words("own's name", name, x, OWN - 23, **look)]
