@@ -118,8 +118,8 @@ def _answer() -> tuple[int, str]:
     at_once, late = (by_delay(found)[d] for d in (0, DELAY))
     right = 1 if late < 0.75 * at_once else 2 if late > 1.25 * at_once else 0
     return right, (
-        f"Right after the error it says WAIT with {fixed(at_once, 3)}, and {_steps(DELAY)} later with "
-        f"{fixed(late, 3)}. What is wrong stays wrong, however long it is passed over."
+        f"Right after the error it says WAIT with {fixed(at_once, 3)}, and "
+        f"{_steps(DELAY)} later with {fixed(late, 3)}. What is wrong stays wrong, however long it is passed over."
     )
 
 

@@ -253,7 +253,7 @@ def explorer(
         Choice(name="along", label="Trained along", options=ALONG),
         Range(
             name="step",
-            label="Step where you write; 0 is the plan (0 to 8)",
+            label="Step where you write; 0 is the plan",
             min=0,
             max=8,
             more=True,
