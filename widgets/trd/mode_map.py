@@ -119,7 +119,8 @@ def _answer() -> tuple[int, str]:
     right = 1 if late < 0.75 * at_once else 2 if late > 1.25 * at_once else 0
     return right, (
         f"Right after the error it says WAIT with {fixed(at_once, 3)}, and "
-        f"{_steps(DELAY)} later with {fixed(late, 3)}. What is wrong stays wrong, however long it is passed over."
+        f"{_steps(DELAY)} later with {fixed(late, 3)}. What is wrong stays wrong, "
+        "however long it is passed over."
     )
 
 
