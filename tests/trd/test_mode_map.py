@@ -112,7 +112,7 @@ def test_bars_are_means_by_delay_and_the_handle_stands_at_λ():
                     worst_clean=0.01, consistent=1.0, repaired=0.0)  # fmt: skip
     assert widget.by_delay(exact) == pytest.approx((0.2, 0.2))
     maps = {"exact": exact, "learned": dataclasses.replace(exact, clean=(0.5, 1.0))}
-    scene = widget.Bars(0.4, maps).scene()
+    scene = widget.Bars(0.4, maps).frames()[-1].scene
     for d, mass in enumerate((0.2, 0.2)):
         assert scene[f"bar:after a wrong total:exact:{d}"].h == pytest.approx(widget.TALL * mass)
     for d, mass in enumerate((0.5, 1.0)):
@@ -121,6 +121,15 @@ def test_bars_are_means_by_delay_and_the_handle_stands_at_λ():
     (v0, p0), (v1, p1) = handle.drag.y_scale
     assert v0 + (handle.y - p0) * (v1 - v0) / (p1 - p0) == pytest.approx(0.4)
     assert scene["λ"].y == handle.y == pytest.approx(widget.FLOOR - 0.4 * widget.TALL)
+
+
+@needs_weights
+def test_the_question_is_answered_by_computing_and_nothing_is_drawn_before():
+    right, words = widget.PREDICT.answer()
+    assert right == 0 and "3 steps later with 0.3" in words
+    first, *_, last = widget.explorer(n_traces=16).view.timeline.frames
+    assert not any(mark.key.startswith("bar:") for mark in first.scene.marks)
+    assert sum(mark.key.startswith("bar:") for mark in last.scene.marks) == 16
 
 
 # ------------------------------------------------------------------------------ the steps
@@ -141,6 +150,9 @@ def a_wrong_plan_is_told_when_all_steps_stand(seen):
     told = seen.summary.split("A wrong plan shows when all steps stand: there they say it with ")[1]
     shares = [float(share) for share in told.rstrip(".").split(" and ")]
     assert shares == pytest.approx([0.3, 0.3], abs=0.05)
+    *before, last = (said for said in seen.sentences if "after a wrong plan" in said)
+    assert len(before) == 7 and all("after a wrong plan 0.00 and 0.00" in said for said in before)
+    assert "after a wrong plan 0.30 and" in last
 
 
 STEPS = (

@@ -291,8 +291,9 @@ def test_the_road_is_walked_token_by_token_and_then_counted(settings):
     n = len(found.y_o.tokens)
     assert len(frames) == n + 2 and frames[-1].label == "pairs"
     for walked, frame in enumerate(frames[:-1]):
-        tiles = [frame.scene[f"y_o:{i}"].label for i in range(n)]
-        assert tiles == [*found.y_o.tokens[:walked], *[""] * (n - walked)]
+        assert [frame.scene[f"y_o:{i}"].label for i in range(n)] == list(found.y_o.tokens)
+        costs = [m.key for m in frame.scene.marks if m.key.startswith("loss:y_o:")]
+        assert costs == [f"loss:y_o:{i}" for i in range(walked)]  # no loss before it is walked
         assert frame.readouts[0].value == "?" and "pairs of the" not in frame.sentence
     assert all(len(frame.sentence) <= 150 for frame in frames)
 
@@ -404,6 +405,46 @@ def test_your_rewrite_is_drawn_beside_the_package_s_and_faults_are_told():
         "cannot be drawn" in getattr(m, "text", "") for m in view.timeline.frames[0].scene.marks
     )
     assert widget.explorer(yours=right).values["along"] == "trd"
+
+
+def test_an_inserted_token_alone_is_marked_in_a_rewrite_and_its_name_stays():
+    """13 tokens: what stands after the two that were put in is compared with where it belongs."""
+    want = run().y_r.tokens
+    view = shown("trd", yours=lambda *_: [*want[:4], "WAIT", "WAIT", *want[4:]])
+    picture = view.timeline.frames[-1].scene
+    odd = [i for i in range(13) if picture[f"own:{i}"].fill == "vermilion"]
+    assert odd == [4, 5]
+    assert "there token 5" in picture["own:6"].words and "not in" in picture["own:4"].words
+    name = picture["own's name"]
+    assert name.text.startswith("Your rewrite has WAIT as token 5") and name.x < 20
+
+
+def test_later_signs_say_that_they_are_no_pair_of_the_way_back():
+    *before, last = shown().timeline.frames
+    assert last.scene["later signs"].text.endswith("no new pair")
+    assert "The later 2 signs ask for WAIT again, after another text" in last.sentence
+    assert not any(m.key == "later signs" for frame in before for m in frame.scene.marks)
+    told = [("another text" in last.scene[f"board:{i}"].words) for i in (4, 6, 8)]
+    assert told == [False, True, True]
+    assert not any(m.key == "later signs" for m in shown(step=4).timeline.frames[-1].scene.marks)
+
+
+def test_the_road_opens_before_a_loss_is_told():
+    view = shown()
+    first = view.timeline.frames[view.timeline.start]
+    assert {r.value for r in first.readouts} == {"?"} and view.timeline.start == 0
+    assert not any(m.key.startswith(("loss:", "board:")) for m in first.scene.marks)
+
+
+@pytest.mark.parametrize("settings", [{}, LATE, {"setting": "late", "step": 1, "written": 22}])
+def test_the_fork_keeps_clear_of_the_losses(settings):
+    """It comes down between two tokens, and turns only below the numbers."""
+    picture = shown(**settings).timeline.frames[-1].scene
+    down, across = picture["fork"].d.split("V")[:2]
+    x, low = float(down[1:].split(",")[0]), float(across.split("H")[0])
+    losses = [mark for mark in picture.marks if mark.key.startswith("loss:y_o:")]
+    assert all(mark.y + 0.2 * mark.size < low for mark in losses)
+    assert min(abs(mark.x - x) for mark in losses) > 20
 
 
 def test_every_token_stands_once_in_the_comparison_under_its_mark():

@@ -108,9 +108,9 @@ def test_forward_arrives_and_reverse_does_so_from_where_it_sees_the_repair():
 
 
 def scene_of(frame, **settings):
-    divergence = settings.pop("divergence", "forward_kl")
+    divergence, lanes = settings.pop("divergence", "forward_kl"), settings.pop("lanes", "all")
     result = two_modes.run(TwoModesParams(**settings))
-    view = widget.present_modes(widget.Charged(result=result, divergence=divergence))
+    view = widget.present_modes(widget.Charged(result=result, divergence=divergence, lanes=lanes))
     return result, next(f for f in view.timeline.frames if f.label == frame)
 
 
@@ -144,8 +144,20 @@ def test_no_push_is_told_before_its_frame():
     assert push.scene["arrow:forward_kl"].x2 > push.scene["arrow:forward_kl"].x
 
 
-SETTINGS = ({}, {"onset": 1e-6}, {"onset": 0.9, "repair": 0.95}, {"repair": 0.02, "full": True},
-            {"temperature": 4.0}, {"divergence": "entrywise_clipped_forward_kl"})  # fmt: skip
+def test_three_lanes_are_drawn_at_first_and_a_chosen_loss_brings_its_own():
+    def drawn(**settings):
+        _, frame = scene_of("push", **settings)
+        return [m.key[4:] for m in frame.scene.marks if m.key.startswith("dot:")]
+
+    few = ["forward_kl", "reverse_kl", "clipped_forward_kl"]
+    assert drawn(lanes="few") == few
+    more = drawn(lanes="few", divergence="topk_reverse_kl")
+    assert more == [*few, "topk_reverse_kl"] and drawn() == list(DIVERGENCE_NAMES)
+
+
+SETTINGS = ({}, {"lanes": "few"}, {"onset": 1e-6}, {"onset": 0.9, "repair": 0.95},
+            {"repair": 0.02, "full": True}, {"temperature": 4.0},
+            {"divergence": "entrywise_clipped_forward_kl"})  # fmt: skip
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

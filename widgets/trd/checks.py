@@ -19,7 +19,7 @@ def says_wait_and_fails() -> CheckYourself:
         again = sum(rung.boundary and rung.onset_mass > 0.25 for rung in ladder[1:])
         right = 0 if not found.y_t.correct else 1 if not first.shared else 2 if not with_wait else 3
         return right, (
-            f"The repair needs {len(ladder)} pairs of context and next token; the frozen rollout "
+            f"The repair needs {len(ladder)} pairs of context and next token; the frozen attempt "
             f"supplies {shared} of them, the one that ends in WAIT (teacher's mass "
             f"{fixed(first.onset_mass)}). {with_wait} of its contexts hold a WAIT, so what follows "
             f"one is never taught; at {again} later step boundaries the teacher "
@@ -31,7 +31,7 @@ def says_wait_and_fails() -> CheckYourself:
     return CheckYourself(
         name="trd_says_wait_and_fails",
         question=(
-            "λ = 0.5, another failed rollout, a perfect teacher. After forward OPD in one round "
+            "λ = 0.5, another failed attempt, a perfect teacher. After forward OPD in one round "
             "the student says WAIT and still fails. Why?"
         ),
         choices=(
@@ -105,16 +105,17 @@ def just_sft() -> CheckYourself:
         )
         return right, (
             f"{listed}. With a single way to write a solution the rewrite has nothing to keep: "
-            "y_r is y_T, and TRD is SFT with soft labels. Where drafts differ in style y_r keeps "
-            "it. TRD is not needed where rollouts are drawn anew often and errors show at the "
+            "y_r is y_T, and TRD is SFT with soft labels. Where attempts differ in style y_r keeps "
+            "it. TRD is not needed where attempts are drawn anew often and errors show at the "
             "first wrong token, whose prefix is still right: there token-level OPD does as well."
         )
 
     return CheckYourself(
         name="trd_just_sft",
         question=(
-            "Drafts and teacher write their steps from left to right always, half of the time, or "
-            "in random order. When is TRD's first gradient that of SFT on the teacher's solutions?"
+            "Students and teacher write their steps from left to right always, half of the time, "
+            "or in random order. When is TRD's first gradient that of SFT on the teacher's "
+            "solutions?"
         ),
         choices=(
             "Always from left to right",

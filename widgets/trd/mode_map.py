@@ -14,6 +14,7 @@ from ..kit import (
     Circle,
     Drag,
     Explorer,
+    Frame,
     Hero,
     Line,
     Mark,
@@ -25,6 +26,7 @@ from ..kit import (
     Scene,
     Step,
     Table,
+    Timeline,
     View,
     Words,
     chosen,
@@ -91,7 +93,7 @@ def present_map(result: ModeMapResult) -> View:
             f"{fixed(after_errors(learned))} and at most "
             f"{fixed(learned.worst_clean, 3)}.{plan}"
         ),
-        scene=Bars(params.repair, maps).scene(),
+        timeline=Timeline(frames=Bars(params.repair, maps).frames(), axis="steps", pace_ms=900),
         figures={"maps": functools.partial(map_figure, maps)},
         readouts=tuple(readouts),
         table=Table(("teacher", "where", "probability of WAIT, or as said"), tuple(rows)),
@@ -107,24 +109,52 @@ def _steps(n: int, kind: str = "") -> str:
     return f"{n} {kind}step{'s' if n != 1 else ''}"
 
 
+DELAY = 3  # steps since the error that the question asks about
+
+
+def _answer() -> tuple[int, str]:
+    with told("models"):
+        found = run(ModeMapParams(n_traces=32)).learned
+    at_once, late = (by_delay(found)[d] for d in (0, DELAY))
+    right = 1 if late < 0.75 * at_once else 2 if late > 1.25 * at_once else 0
+    return right, (
+        f"Right after the error it says WAIT with {fixed(at_once, 3)}, and "
+        f"{_steps(DELAY)} later with {fixed(late, 3)}. What is wrong stays wrong, "
+        "however long it is passed over."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        f"The network has learned to say WAIT after an error. This time {_steps(DELAY)} were "
+        "written since, each of them right after what stood before it. Does it still say WAIT?"
+    ),
+    choices=("as often as right after the error", "less and less", "more and more"),
+    answer=_answer,
+)
+
+
 STEPS = (
     Step(
         title="Move λ",
         text="Drag the green point: the program follows, the network keeps the share it has "
         "learned. Does it matter how long ago the error was?",
         sets={"repair": 0.6},
+        frame="last",
     ),
     Step(
         title="Where nothing is wrong",
         text="λ = 1, and still the right-hand bars lie on the floor: nobody interrupts a right "
         "attempt. Else OPD would teach WAIT everywhere.",
         sets={"repair": 1.0},
+        frame="last",
     ),
     Step(
         title="A wrong plan",
-        text="Eight digits and a plan. A wrong plan makes no total wrong, so both wait until all "
-        "eight steps stand.",
+        text="Eight digits, and a wrong plan to start from. Every total after it is right after "
+        "what stands there. Watch the group in the middle: when does WAIT rise?",
         sets={"setting": "late"},
+        frame="play",
     ),
 )
 
@@ -215,8 +245,30 @@ class Bars:
         room = WIDTH - LEFT - 30 - self.gap * (len(self.groups) - 1)
         self.pitch = room / columns
 
-    def scene(self) -> Scene:
-        return Scene(width=WIDTH, height=HEIGHT, marks=(*self._axis(), *self._groups()))
+    def frames(self) -> tuple[Frame, ...]:
+        """Nothing said yet, and then one number of steps after the other."""
+        last = max(first + len(found["exact"]) for _, found, first in self.groups)
+        return tuple(
+            Frame(scene=self.scene(n), label=_steps(n - 1) if n else "before",
+                  sentence=self.sentence(n - 1))
+            for n in range(last + 1)
+        )  # fmt: skip
+
+    def sentence(self, n: int) -> str:
+        """What both say where n steps stand; of n = −1 the question."""
+        if n < 0:
+            return "Some attempts hold an error, others none. Play: step by step, who says WAIT?"
+        told = []
+        for place, found, first in self.groups:
+            if 0 <= n - first < len(found["exact"]):
+                said = " and ".join(fixed(masses[n - first]) for masses in found.values())
+                told.append(f"{place} {said}")
+        steps = "At once" if n == 0 else f"{_steps(n)} on"
+        return f"{steps}, WAIT of program and network: {'; '.join(told)}."
+
+    def scene(self, n: int) -> Scene:
+        """Where fewer than n steps stand."""
+        return Scene(width=WIDTH, height=HEIGHT, marks=(*self._axis(), *self._groups(n)))
 
     def y(self, mass: int | float) -> int | float:
         return FLOOR - TALL * mass
@@ -231,7 +283,7 @@ class Bars:
             marks.append(Words(key=f"tick:{tick}", text=chosen(tick), x=LEFT - 8, y=y + 5, **told))
         return marks
 
-    def _groups(self) -> list[Mark]:
+    def _groups(self, shown: int) -> list[Mark]:
         marks: list[Mark] = []
         begin = float(LEFT)
         for place, found, first in self.groups:
@@ -253,6 +305,8 @@ class Bars:
                     )
                 )  # fmt: skip
                 for row, (name, masses) in enumerate(found.items()):
+                    if d + first >= shown:
+                        continue
                     marks += self._bar(place, name, d, first, masses[d], x, row)
             if place == PLACES[0]:
                 marks += self._handle(begin, begin + self.pitch * n)

@@ -23,7 +23,7 @@ CONTINUE, REPAIR, TEACHER, STUDENT, FIRST = (
 )
 TRAJECTORIES = {"y_o": CONTINUE, "y_r": REPAIR, "y_t": TEACHER}
 TRAJECTORY_NAMES = {
-    "y_o": "y_o, the student's rollout",
+    "y_o": "y_o, the student's attempt",
     "y_r": "y_r, the teacher's rewrite",
     "y_t": "y_T, the teacher's own solution",
 }

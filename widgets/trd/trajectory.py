@@ -133,9 +133,10 @@ def present(walked: Walked) -> View:
         for link in slots:
             related[link] = tuple(sorted((slots | digit) - {link}))
     params = result.params
+    start = 0 if walked.own is None else -2  # a rewrite of one's own is there to be compared
     return View(
         summary=summary(result, setting.along, walked.own),
-        timeline=Timeline(frames=frames, axis="token", start=-2, pace_ms=PACE_MS),
+        timeline=Timeline(frames=frames, axis="token", start=start, pace_ms=PACE_MS),
         arithmetic=say.arithmetic(),
         related=related,
         figures={"diff": functools.partial(figures.diff_figure, result)},
@@ -217,8 +218,8 @@ STEPS = (
     ),
     Step(
         title="An error that shows late",
-        text="Eight digits, and a plan to start from: 0 is wrong. No total shows it, only the "
-        "target. Where is the first sign?",
+        text="Eight digits, totals modulo 23, and a plan, 0 to 8, to start from: 0 is wrong. No "
+        "total shows it, only the target. Where is the first sign?",
         sets=LATE,
         frame="last",
     ),
@@ -250,7 +251,13 @@ def explorer(
             max=22,
         ),
         Choice(name="along", label="Trained along", options=ALONG),
-        Range(name="step", label="Step where you write; 0 is the plan", min=0, max=8, more=True),
+        Range(
+            name="step",
+            label="Step where you write; 0 is the plan",
+            min=0,
+            max=8,
+            more=True,
+        ),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES, more=True),
         Choice(
             name="setting",

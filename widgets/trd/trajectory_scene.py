@@ -22,12 +22,12 @@ from .trajectory_words import Account, mass
 
 Number = int | float
 
-WIDTH, HEIGHT = 960, 410
-ROAD, BACK, BELOW = 136, 250, 312  # heights of the roads' middles: y_o, the way back, y_r unused
-PAVED, OWN = 222, 316  # of y_r when it is trained along, and of the reader's
-PANEL = 344
+WIDTH, HEIGHT = 960, 444
+ROAD, BACK, BELOW = 136, 262, 324  # heights of the roads' middles: y_o, the way back, y_r unused
+PAVED, OWN = 222, 326  # of y_r when it is trained along, and of the reader's
+PANEL, KEY = 356, 436  # the open token; what the colours mean
 TALL = 32
-LEFT, SHARE = 176, 464  # width of an open distribution
+LEFT, SHARE = 214, 436  # width of an open distribution
 GO, REPAIR, OTHER = "vermilion", "green", "grey"
 COUNTED = "pairs"
 
@@ -80,8 +80,8 @@ class Picture:
         if self.along == "opd":
             marks += self._signs(n) + self._way_back(n, counted)
         else:
-            marks += self._own(n)
-        marks += self._open(i)
+            marks += self._own()
+        marks += [*self._open(i), *self.key]
         return Frame(
             scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(marks)),
             label=COUNTED if counted else f"{n} tokens" if n != 1 else "1 token",
@@ -99,24 +99,56 @@ class Picture:
     def ground(self) -> list[Mark]:
         result, marks = self.result, []
         late = not self.small
-        told = f"add modulo {self.say.modulus}:" + (" plan +" if late else "")
+        told = "modulo 23: plan +" if late else "add modulo 7:"
         marks.append(self._words("problem", told, 8, 22))
-        begin, gap, wide, size = (190, 62, 58, 13) if late else (170, 72, 64, 14)
+        begin, gap, wide, size = (174, 68, 64, 13) if late else (170, 72, 64, 14)
         for k, digit in enumerate(result.digits):
-            x = begin + gap * k
+            x, label = begin + gap * k, f"#{k}={digit}" if late else f"#{k} = {digit}"
             words = f"Digit number {k} of the problem is {digit}; the token #{k} takes it."
             marks.append(
                 self.keep(
                     Rectangle, f"digit:{k}", x=x, y=6, w=wide, h=24, corner=6, fill="page",
-                    stroke="faint", label=f"#{k} = {digit}", size=size, link=f"digit:{k}",
+                    stroke="faint", label=label, size=size, link=f"digit:{k}",
                     words=words,
                 )
             )  # fmt: skip
         x = begin + gap * len(result.digits) + 4
         target = f"→ target {result.target}" if late else f"→ right answer {result.target}"
         marks.append(self._words("target", target, x, 22, fill="ink", size=14, bold=True))
-        hint = "▲▼ write another number"
+        hint = "▲▼ change" if late else "▲▼ write another number"
         marks.append(self._words("hint", hint, WIDTH - 8, 22, anchor="end"))
+        return marks
+
+    @cached_property
+    def key(self) -> list[Mark]:
+        """What tiles and bars are coloured by."""
+        tile = {"h": 14, "corner": 4}
+        entries: list[tuple[str, dict[str, Any]]] = [
+            ("to the right one", {"fill": REPAIR, "h": 10}),
+            ("wrong ones", {"fill": GO, "h": 10, "opacity": 0.5}),
+            ("others", {"fill": OTHER, "h": 10, "opacity": 0.5}),
+        ]
+        if self.along == "opd":
+            entries[:0] = [
+                ("the error", {"fill": GO, "stroke": "ink", "width": 2, **tile}),
+                ("follows from it", {"fill": "page", "stroke": GO, "width": 1.5, **tile}),
+            ]
+            entries.insert(3, ("on from the error", {"fill": GO, "h": 10}))
+        else:
+            put_right = {"fill": REPAIR, "stroke": REPAIR, "width": 2, **tile}
+            entries.insert(0, ("put right", put_right))
+            if self.own is not None:
+                only = {"fill": GO, "stroke": GO, "width": 2, **tile}
+                entries.append(("only in your rewrite", only))
+        marks, x = [], 8.0
+        for text, look in entries:
+            if text == "to the right one":
+                marks.append(self._words("key", "bars:", x, KEY, fill="ink"))
+                x += 50
+            key, h = f"key:{text}", look.pop("h")
+            marks.append(self.keep(Rectangle, key, x=x, y=KEY - 5 - h / 2, w=22, h=h, **look))
+            marks.append(self._words(f"{key}'s", text, x + 28, KEY))
+            x += 34 + 9.3 * len(text)
         return marks
 
     # ------------------------------------------------------------------------------ roads
@@ -153,11 +185,11 @@ class Picture:
             late = error is not None and i > error
             look = {"fill": "page", "stroke": GO if late else "faint", "width": 1.5}
             if i == error:
-                look = {"fill": GO, "stroke": GO, "width": 1.5}
+                look = {"fill": GO, "stroke": "ink", "width": 2}
             if opd and i == opened:
                 look |= {"stroke": "blue", "width": 3}
             if not on:
-                look = {"fill": "page", "stroke": "faint", "width": 1, "opacity": 0.45}
+                look = {"fill": "page", "stroke": "faint", "width": 1, "opacity": 0.75}
             elif not opd:
                 look["opacity"] = strong
             link = f"y_o:{i}"
@@ -165,14 +197,14 @@ class Picture:
                 look |= {"link": link, "words": say.token("y_o", i)}
                 if opd:
                     look["click"] = {"look": 0 if self.look == i + 1 else i + 1}
-            marks.append(self._tile("y_o", i, ROAD, token if on else "", **look))
+            marks.append(self._tile("y_o", i, ROAD, token, **look))
             if say.kind(i) in ("total", "plan"):
                 marks += self._nudges(i)
         marks += self._notes(n)
         if opd:
             marks += self._losses("y_o", self.y_o, ROAD, walked)
         end = say.ending(self.y_o) if walked == self.n else ""
-        marks += self._name("y_o", "y_o, the student's road", end, ROAD, not self.y_o.correct)
+        marks += self._name("y_o", "y_o, the attempt", end, ROAD, not self.y_o.correct)
         return marks
 
     def _name(self, key: str, name: str, end: str, y: Number, wrong: bool) -> list[Mark]:
@@ -188,8 +220,10 @@ class Picture:
             return marks
         marks = [self._words(f"{key}'s name", key, self.x(self.n - 0.4), y + 5, fill="ink")]
         if end:
-            down = y + TALL / 2 + (22 if self.along == "trd" and key == "y_o" else 58)
-            marks.append(self._words(f"{key}'s end", end, 8, down, fill=colour, bold=True))
+            below = {"y_o": 79 if self.along == "opd" else 22, "y_r": 60}
+            down = y + TALL / 2 + below[key]
+            x = 100 if self.along == "opd" else 8  # right of where the fork comes down
+            marks.append(self._words(f"{key}'s end", end, x, down, fill=colour, bold=True))
         return marks
 
     def _nudges(self, i: int) -> list[Mark]:
@@ -217,7 +251,10 @@ class Picture:
         digit = self.y_o.tokens[off][1:]
         notes = [(off, 62, f"take digit #{digit},"), (off + 1, 82, "write the running total")]
         if off:
-            notes.insert(0, (0, 44, "the plan: start from here"))
+            told = f"the plan, {self.say.plans}: start here"
+            if self.say.error == 0 and n > 0:
+                told = f"the plan, wrong: {self.result.right} is right"
+            notes.insert(0, (0, 44, told))
         marks = []
         for slot, y, text in notes:
             x = self.x(slot) - 6
@@ -264,8 +301,7 @@ class Picture:
             marks.append(self._loss(name, road, i, top + 39))
         if self.small:
             x = self.x(10.66)
-            marks.append(self._words("bars: teacher", "teacher expects", x, top + 9, size=12))
-            marks.append(self._words("bars: student", "student expects", x, top + 21, size=12))
+            marks.append(self._words("bars", "teacher / student", x, top + 17))
             marks.append(
                 self._words("bars: loss", "loss in nats", x, top + 39, fill="purple", size=13)
             )
@@ -284,7 +320,7 @@ class Picture:
     def _signs(self, n: int) -> list[Mark]:
         if self.at is None:
             return []
-        marks, half = [], 60 if self.small else 42
+        marks, half = [], 60 if self.small else 30
         signs = [i for i in range(self.at, min(n + 1, self.n)) if self.say.is_sign(i)]
         for i in signs:
             split, x, link = self.y_o.teacher[i], self.x(i), f"y_o:{i}"
@@ -293,6 +329,8 @@ class Picture:
                 f"Before token {i + 1} the teacher says WAIT with {mass(split.wait)}, and with "
                 f"{mass(1 - split.wait)} goes on from the error."
             )
+            if i > self.at:
+                words += " WAIT again, but after another text: no pair of the way back."
             marks.append(self.keep(Line, f"post:{i}", x=x, y=88, x2=x, y2=ROAD - 17, **post))
             marks.append(
                 self.keep(
@@ -300,7 +338,11 @@ class Picture:
                     fill="page", stroke="faint", link=link, words=words,
                 )
             )  # fmt: skip
-            room = half - 8 if self.small else 0
+            if not self.small:  # one number under the other
+                middle = {"anchor": "middle", "fill": REPAIR, "bold": True}
+                marks.append(self._words(f"sign:{i}:0", "WAIT", x, 58, **middle))
+                marks.append(self._words(f"sign's value:{i}:0", fixed(split.wait), x, 80, **middle))
+                continue
             for row, (name, p, colour) in enumerate(
                 (("WAIT", split.wait, REPAIR), ("go on", 1 - split.wait, GO))
             ):
@@ -308,13 +350,12 @@ class Picture:
                 marks.append(
                     self._words(f"sign:{i}:{row}", name, x - half + 6, y, fill=colour, bold=True)
                 )
-                if room:
-                    marks.append(
-                        self.keep(
-                            Rectangle, f"sign's bar:{i}:{row}", p, x=x - 7, y=y - 11,
-                            w=max(34 * p, 1), h=12, fill=colour,
-                        )
-                    )  # fmt: skip
+                marks.append(
+                    self.keep(
+                        Rectangle, f"sign's bar:{i}:{row}", p, x=x - 1, y=y - 11,
+                        w=max(18 * p, 1), h=12, fill=colour,
+                    )
+                )  # fmt: skip
                 value = {"anchor": "end", "fill": "ink"}
                 marks.append(
                     self._words(f"sign's value:{i}:{row}", fixed(p), x + half - 4, y, **value)
@@ -329,11 +370,8 @@ class Picture:
         marks, length = [], len(self.ladder)
         fork, first = self.x(self.at) - self.pitch / 2, self.x(self.begin) - self.pitch / 2
         end = self.x(self.begin + length - 1) + self.pitch / 2 - 6
-        bend = min(fork, first + 26)
-        d = (
-            f"M{fork:.1f},{ROAD + 18}C{fork:.1f},{BACK - 30} {bend:.1f},{BACK - 30} "
-            f"{bend:.1f},{BACK - TALL / 2}"
-        )
+        bend, low = min(fork, first + 26), ROAD + 77  # it passes below the losses
+        d = f"M{fork:.1f},{ROAD + 18}V{low}H{bend:.1f}V{BACK - TALL / 2}"
         way = {"stroke": REPAIR, "width": 2, "dash": "5 4"}
         marks.append(self.keep(Path, "fork", d=d, **way))
         marks.append(self.keep(Line, "way", x=first + 6, y=BACK, x2=end, y2=BACK, **way))
@@ -354,14 +392,19 @@ class Picture:
                 self._words(f"pair:{k}", f"{k + 1}{mark}", self.x(slot), BACK + 30, **pair)
             )
         told = ("the way back,", "nobody walks it" if counted else "pair by pair")
+        later = counted and any(self.say.is_sign(i) for i in range(self.at + 1, self.n))
         if self.small:
             for row, text in enumerate(told):
                 look = {"fill": REPAIR if not row else "faint", "bold": not row}
                 y = BACK - 4 + 17 * row
                 marks.append(self._words(f"way's name:{row}", text, 8, y, **look))
+            if later:
+                text = "later signs: WAIT again, after another text; no new pair"
+                marks.append(self._words("later signs", text, fork + 10, BACK - 31))
         else:
             look = {"anchor": "end", "fill": REPAIR, "bold": True}
-            marks.append(self._words("way's name:0", " ".join(told), WIDTH - 8, BACK - 25, **look))
+            text = "later signs: WAIT after another text" if later else " ".join(told)
+            marks.append(self._words("way's name:0", text, WIDTH - 8, BACK - 31, **look))
         return marks
 
     # ------------------------------------------------------------------------------ the rewrite
@@ -388,7 +431,7 @@ class Picture:
             marks.append(self._tile("y_r", i, y, token, **look))
         if not opd:
             marks += self._losses("y_r", self.y_r, y, walked)
-        end = "OPD does not read it" if opd else ""
+        end = "OPD never reads it" if opd else ""
         if not opd and walked == self.n_r:
             end = say.ending(self.y_r)
         if not self.small and opd:
@@ -396,23 +439,26 @@ class Picture:
         marks += self._name("y_r", "y_r, the rewrite", end, y, not self.y_r.correct)
         return marks
 
-    def _own(self, n: int) -> list[Mark]:
-        """The reader's rewrite, beside the package's."""
+    def _own(self) -> list[Mark]:
+        """The reader's rewrite, beside the package's: orange is what that does not have."""
         if self.own is None:
             return []
-        marks = []
-        drawn = self.own.tokens[: self.slots - (2 if self.small else 1)]
-        for i, token in enumerate(drawn):
-            same = i < self.n_r and token == self.y_r.tokens[i]
-            look = {"fill": "page" if same else GO, "stroke": "sky" if same else GO, "width": 2}
-            look |= {"link": f"own:{i}", "words": self.say.own_token(i)}
-            marks.append(self._tile("own", i, OWN, token, **look))
         look = {"fill": "ink", "bold": True}
         if not self.own.tokens:
             return [self._words("own's name", self.own.told[:130], 8, OWN, **look)]
-        name = "your rewrite" if self.small else "yours"
-        x = self.x(len(drawn) - 0.4)
-        return [*marks, self._words("own's name", name, x, OWN + 5, **look)]
+        marks, n = [], len(self.own.tokens)
+        drawn = self.own.tokens[: self.slots]
+        for i, token in enumerate(drawn):
+            same = self.say.in_rewrite[i] is not None
+            tile = {"fill": "page" if same else GO, "stroke": "sky" if same else GO, "width": 2}
+            tile |= {"link": f"own:{i}", "words": self.say.own_token(i)}
+            marks.append(self._tile("own", i, OWN, token, **tile))
+        name = self.own.told if self.small else "your rewrite"
+        if n > len(drawn):
+            name = f"your rewrite, {len(drawn)} of {n} tokens"
+        look |= {"anchor": "start" if self.small else "end"}
+        x = 8 if self.small else WIDTH - 8
+        return [*marks, self._words("own's name", name, x, OWN - 23, **look)]
 
     # ------------------------------------------------------------------------------ the open token
 

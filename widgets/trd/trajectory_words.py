@@ -1,6 +1,8 @@
 """What the road says: sentences of frames, words of marks, and the sum behind every loss."""
 
+import difflib
 from collections.abc import Sequence
+from functools import cached_property
 
 from intuitive.trd.exercise import Own
 from intuitive.trd.experiments.trajectory import LEAST_MASS, Path, Split, TrajectoryResult
@@ -71,7 +73,10 @@ class Account:
         if n == 0:
             if self.along == "trd":
                 return "The teacher reads the whole attempt first, then writes it anew as y_r."
-            return "An attempt is a road of tokens, written from left to right."
+            return (
+                "A student wrote this attempt from left to right. Play: the teacher reads along, "
+                "token by token."
+            )
         i, path = n - 1, self.walked
         token, kind, split = path.tokens[i], self.kind(i), path.teacher[i]
         loss = f"{fixed(path.nats[i])} nats"
@@ -138,6 +143,20 @@ class Account:
     def modulus(self) -> int:
         return 23 if self.params.setting == "late" else 7
 
+    @property
+    def plans(self) -> str:
+        """Which plans there are: fewer than totals."""
+        return f"0 to {len(self.result.digits)}"
+
+    @cached_property
+    def in_rewrite(self) -> tuple[int | None, ...]:
+        """For each token of the reader's rewrite its slot in y_r once both are aligned, or None."""
+        found: list[int | None] = [None] * len(self.own.tokens)
+        match = difflib.SequenceMatcher(None, self.own.tokens, self.y_r.tokens, autojunk=False)
+        for at, there, n in match.get_matching_blocks():
+            found[at : at + n] = range(there, there + n)
+        return tuple(found)
+
     def ending(self, path: Path) -> str:
         """The answer, and the target where the problem shows one."""
         if self.off:
@@ -161,10 +180,12 @@ class Account:
         if not shared:
             why = "the teacher never says WAIT" if self.params.repair == 0 else "WAIT is too rare"
             return f"{why[0].upper()}{why[1:]}: none of the {needed} pairs of the way back is told."
-        return (
-            f"OPD supplies {shared} of the {needed} pairs of the way back, this context → WAIT. "
-            "Nobody ever walks the rest."
-        )
+        later = sum(map(self.is_sign, range(self.at + 1, len(self.y_o.tokens))))
+        told = "Nobody ever walks the rest."
+        if later:
+            signs = "sign asks" if later == 1 else f"{later} signs ask"
+            told = f"The later {signs} for WAIT again, after another text."
+        return f"OPD supplies {shared} of the {needed} pairs of the way back: WAIT, once. {told}"
 
     @property
     def shared(self) -> int:
@@ -201,7 +222,8 @@ class Account:
         expected = path.expected[i]
         teacher, student = path.teacher[i], path.student[i]
         if name == "y_o" and self.is_sign(i):
-            return f"{said} The teacher says WAIT with {mass(teacher.wait)} here.{loss}"
+            again = "" if i == self.at else " again, after another text than the way back needs,"
+            return f"{said} The teacher says WAIT{again} with {mass(teacher.wait)} here.{loss}"
         also = ""
         if token != expected and kind in ("plan", "total"):
             also = f" The student wrote it with {mass(student.drawn)}."
@@ -213,7 +235,7 @@ class Account:
     def rung(self, k: int) -> str:
         """Pair k of the way back, from 0."""
         rung, n = self.result.ladder[k], len(self.result.ladder)
-        said = f"Pair {k + 1} of {n}: "
+        said = f"Pair {k + 1} of {n}, a text and its next token: "
         if k == 0:
             told = f"this context → WAIT. The teacher asks for it with {fixed(rung.onset_mass)}"
             return f"{said}{told}, and the context is on the road."
@@ -224,10 +246,11 @@ class Account:
         return f"{said}{here}The student's road has “{' '.join(rung.opd_context[-3:])}” there."
 
     def own_token(self, i: int) -> str:
-        want = self.y_r.tokens[i] if i < len(self.y_r.tokens) else "nothing"
-        got = self.own.tokens[i]
-        same = "as the package" if got == want else f"where the package writes {want}"
-        return f"Token {i + 1} of your rewrite, {got}, {same}."
+        there = self.in_rewrite[i]
+        if there is None:
+            return f"Token {i + 1} of your rewrite, {self.own.tokens[i]}: not in the package's."
+        moved = "" if there == i else f", there token {there + 1}"
+        return f"Token {i + 1} of your rewrite, {self.own.tokens[i]}, as in the package's{moved}."
 
     # ------------------------------------------------------------------------------ the sums
 
@@ -252,19 +275,19 @@ class Account:
             if part == "rest" or (part == "WAIT" and t < LEAST_MASS):
                 continue
             plain.append(f"{mass(t)} ln({mass(t)}/{mass(s)}) for {names[part]}")
-            ratio = rf"{_tex(t)}\,\ln\tfrac{{{_tex(t)}}}{{{_tex(s)}}}"
+            ratio = rf"{_tex(t)}\,(\ln {_tex(t)} - \ln {_tex(s)})"
             name = names[part].replace("#", r"\#")
-            tex.append(rf"\underbrace{{{ratio}}}_{{\text{{{name}}}}}")
+            tex.append(rf"\underset{{\text{{{name}}}}}{{{ratio}}}")
             values.append(term)
         small = total - sum(values)
         plain.append(f"{fixed(small)} for the rest")
-        tex.append(rf"\underbrace{{{fixed(small).replace('−', '-')}}}_{{\text{{rest}}}}")
+        tex.append(rf"\underset{{\text{{rest}}}}{{{fixed(small).replace('−', '-')}}}")
         drawn = ""
         token = path.tokens[i]
         if token != path.expected[i] and self.kind(i) in ("plan", "total"):
             p = path.teacher[i].drawn
             drawn = f" (the drawn {token}: the teacher gives it {mass(p)})"
-        joined = " + ".join(tex).replace("+ -", "- ")
+        joined = " + ".join(tex)
         return Arithmetic(
             text=f"{' + '.join(plain)} = {fixed(total)} nats{drawn}",
             tex=rf"{joined} = {total:.2f}\text{{ nats{drawn}}}",
@@ -295,7 +318,7 @@ def _tex(p: int | float) -> str:
     if p >= 0.005 or p == 0:
         return f"{p:.2f}"
     mantissa, exponent = f"{p:.0e}".split("e")
-    return rf"{mantissa}\cdot 10^{{{int(exponent)}}}"
+    return rf"({mantissa}\cdot 10^{{{int(exponent)}}})"
 
 
 def summary(result: TrajectoryResult, along: str, own: Own | None) -> str:

@@ -35,6 +35,7 @@ from .two_modes_scene import Lanes, push_text
 
 REPAIRS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ONSETS = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+LANES = {"few": "two directions and a clip", "all": "all of them"}
 CAPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -66,12 +67,15 @@ class TwoModesSetting:
 
     params: TwoModesParams
     divergence: str
+    lanes: str
 
     @classmethod
-    def of(cls, *, divergence: str, full: bool, top_k: int, **settings: Any) -> "TwoModesSetting":
+    def of(
+        cls, *, divergence: str, lanes: str, full: bool, top_k: int, **settings: Any
+    ) -> "TwoModesSetting":
         top_k = top_k if full else min(top_k, 2)  # there are only two tokens
         params = TwoModesParams(full=full, top_k=top_k, **settings)
-        return cls(params=params, divergence=divergence)
+        return cls(params=params, divergence=divergence, lanes=lanes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +84,20 @@ class Charged:
 
     result: TwoModesResult
     divergence: str
+    lanes: str = "few"
 
 
 def charge(setting: TwoModesSetting, *, stale: Any, progress: Any) -> Charged:
     """`run` of the compute module, and the divergence that is looked at."""
-    return Charged(result=run(setting.params, stale=stale), divergence=setting.divergence)
+    result = run(setting.params, stale=stale)
+    return Charged(result=result, divergence=setting.divergence, lanes=setting.lanes)
 
 
 def present_modes(charged: Charged) -> View:
     """The lanes of all divergences, and the two Gaussians."""
     result, name = charged.result, charged.divergence
     params, one, onset = result.params, result.charge(name), result.onset_token
-    lanes, below = Lanes(result, name), ""
+    lanes, below = Lanes(result, name, every=charged.lanes == "all"), ""
     if one.loss < -1e-12:
         below = (
             " The charge is below zero: single terms of a KL may be, the cap cuts only large ones, "
@@ -201,6 +207,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             texts=("10⁻⁶", "10⁻⁵", *(f"{value:g}" for value in ONSETS[2:])),
         ),
         Choice(name="divergence", label="Divergence", options=DIVERGENCE_NAMES),
+        Choice(name="lanes", label="Losses drawn", options=LANES, more=True),
         Range(
             name="cap",
             label="Cap of the clip",
@@ -247,6 +254,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             "repair": first.repair,
             "onset": first.onset,
             "divergence": "forward_kl",
+            "lanes": "few",
             "cap": first.cap,
             "beta": first.beta,
             "top_k": first.top_k,

@@ -1,8 +1,9 @@
 """The hero of "A teacher of two minds": one student per divergence, walking along WAIT's share.
 
 Above, teacher and student as bars of continue and WAIT: the target, and the student under the
-chosen divergence. Below, a lane for each divergence on a logarithmic scale: its student is a dot,
-an arrow is the push of the next step, and the green line is the share that the teacher asks for.
+chosen divergence. Below, a lane for each divergence drawn, on a logarithmic scale: its student is
+a dot, an arrow is the push of the next step, and the green line is the share that the teacher asks
+for.
 
 The frames are the student as it is, the pushes on it, and then step after step. No push is told
 before its frame.
@@ -32,7 +33,8 @@ Number = int | float
 
 WIDTH, HEIGHT = 960, 392
 BAR, SHARE = 150, 540  # where the bars begin, and how long they are
-LANES, PITCH = 122, 29  # the first lane, and from one to the next
+LANES, LAST = 122, 325  # the first lane and the last
+FEW = ("forward_kl", "reverse_kl", "clipped_forward_kl")  # drawn at first
 LEFT, RIGHT = 226, 706  # of the lanes' scale
 LOW = -7  # power of ten at its left end
 ARROW = 130  # length of a push of 1
@@ -60,12 +62,15 @@ def short(mass: Number) -> str:
 class Lanes:
     """All frames of one result under one chosen divergence."""
 
-    def __init__(self, result: TwoModesResult, divergence: str) -> None:
+    def __init__(self, result: TwoModesResult, divergence: str, *, every: bool = False) -> None:
         self.result, self.divergence = result, divergence
         self.chosen: Charge = result.charge(divergence)
         self.target = result.teacher[result.onset_token]
         self.start = result.student[result.onset_token]
-        self.names = list(DIVERGENCE_NAMES)
+        self.names = [
+            name for name in DIVERGENCE_NAMES if every or name in FEW or name == divergence
+        ]
+        self.pitch = (LAST - LANES) / (len(self.names) - 1)
         self.label = DIVERGENCE_NAMES[divergence]
 
     def frames(self) -> tuple[Frame, ...]:
@@ -139,7 +144,7 @@ class Lanes:
         return marks
 
     def _scale(self) -> list[Mark]:
-        bottom = LANES + PITCH * len(self.names) - 12
+        bottom = LANES + self.pitch * (len(self.names) - 1) + 17
         marks: list[Mark] = []
         look = {"stroke": "faint", "width": 0.8, "opacity": 0.5}
         for power in range(LOW, 1):
@@ -170,7 +175,7 @@ class Lanes:
     def _lanes(self, k: int, pushed: bool) -> list[Mark]:
         marks: list[Mark] = []
         for row, name in enumerate(self.names):
-            one, y = self.result.charge(name), LANES + PITCH * row
+            one, y = self.result.charge(name), LANES + self.pitch * row
             strong = name == self.divergence
             opacity = 1 if strong else 0.6
             x, begin, push = x_of(one.walk[k]), x_of(self.start), one.pushes[k]
