@@ -220,7 +220,7 @@ def without_an_error_ood_is_nearer_at_a_small_weight(seen) -> None:
     assert -2 < seen.number("return") < -1.5
 
 
-STABILITY = "w/T · sharpest bend"
+STABILITY = "stability number"
 STEPS = (
     qgf_climbs_until_steps_are_too_long,
     qgf_spends_more_than_it_takes,

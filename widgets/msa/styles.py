@@ -3,7 +3,6 @@
 Blocks read are blue, the local block green, the rest grey.
 """
 
-
 from .. import theme
 
 READ, LOCAL, SKIPPED = theme.BLUE, theme.GREEN, "rgba(127,127,127,0.5)"
@@ -18,7 +17,6 @@ SELECTOR_NAMES = {
     "trained_index": "trained index",
     "untrained_index": "untrained index",
 }
-
 
 
 def spread(
