@@ -194,6 +194,9 @@ class Picture:
         link = {"stroke": "grey", "width": 1.2, "dash": "2 3"}
         (cx, cy), name = spots[-1], ESTIMATOR_NAMES[chosen_one]
         marks.append(Line(key="beside the tilt", x=tx, y=ty, x2=cx, y2=cy, **link))
+        labels.keep_off_line(tx, ty, cx, cy)
+        if place:
+            labels.keep_off_line(*self._spot(self.curve, place - 1), cx, cy)
         words = (
             f"The exact tilt at this w: return {fixed(tilt.true_return[place])} at "
             f"{number(tilt.kl[place], 2, unit='nats')}."

@@ -109,8 +109,9 @@ def _share_under_ood() -> tuple[int, str]:
     farther = found.swarm.shares[2]
     return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
         f"Of {found.params.n_particles} particles {percent(share)} do, and {percent(farther)} "
-        f"overshoot to the mode at {chosen(found.means[2])}, although this critic is right everywhere: a noisy action is a "
-        "shrunken one, so what looks like a* on the way becomes more than a* at the end."
+        f"overshoot to the mode at {chosen(found.means[2])}, although this critic is right "
+        "everywhere: a noisy action is a shrunken one, so what looks like a* on the way becomes "
+        "more than a* at the end."
     )
 
 

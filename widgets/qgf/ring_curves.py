@@ -156,8 +156,8 @@ class Curves:
         text += f" ▲ above {STABILITY_LIMIT}: overshoots" if alarm else f", below {STABILITY_LIMIT}"
         look = {"fill": "vermilion" if alarm else "faint", "bold": alarm}
         words = (
-            "The stability number: the step w/T times the critic's sharpest bend. Above 2 a step up the slope lands on "
-            "the other side of the peak, farther away than it began: paths zigzag."
+            "The stability number: the step w/T times the critic's sharpest bend. Above 2 a step "
+            "up the slope lands on the other side of the peak, farther away: paths zigzag."
         )
         at = {"x": CURVE_LEFT - 18, "y": y, "size": 13}
         return [Words(key="stability", text=text, link="stability", words=words, **at, **look)]

@@ -282,6 +282,8 @@ class Lane:
     def _reads(self) -> str:
         """What the critic says of the finished actions, and what they earn."""
         run = self.run
+        if run.outside > 0.5:
+            return "off every scale"
         return f"critic reads {reading(run.critic_mean)}, they earn {reading(run.return_mean)}"
 
     def _trails(self, k: int) -> list[Mark]:
