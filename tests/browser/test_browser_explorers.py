@@ -137,8 +137,10 @@ def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     in_the_middle(handle)  # not under the controls, which stay in view
     start = handle.bounding_box()
     x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
-    level = flow.root.locator('.intuitive-hero [data-key="level"] .shape')
-    pixels = level.evaluate("line => line.getScreenCTM().d")  # for a unit of the scene
+    pixels = handle.evaluate("""mark => {
+        const svg = mark.ownerSVGElement;
+        return svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    }""")  # for a unit of the scene
     higher = 1.5 * pixels * (scene.BOTTOM - scene.TOP) / (2 * REACH["B"])  # from 0.3 to -1.2
     page.mouse.move(x + 3, y - 2)  # beside the middle: the point keeps its place in the hand
     page.mouse.down()

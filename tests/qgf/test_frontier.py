@@ -96,7 +96,7 @@ def test_what_leaves_the_picture_stays_at_its_edge_with_its_value(sweep):
 
 def test_a_weight_beyond_the_stability_limit_raises_an_alarm(sweep):
     for place, frame in enumerate(shown.present(compared(sweep, 0)).timeline.frames):
-        (alarm,) = (r.alarm for r in frame.readouts if r.label.startswith("w/T"))
+        (alarm,) = (r.alarm for r in frame.readouts if r.label == "stability number")
         assert alarm == (sweep.stability[place] > 2)
 
 

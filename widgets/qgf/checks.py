@@ -35,11 +35,10 @@ def missing_peak() -> CheckYourself:
             f"With the peak at {chosen(inner)} OOD brings {percent(shares[inner][0])} of "
             f"{preset.n_particles} particles into its mode (QGF {percent(shares[inner][1])}), with "
             f"the peak at {chosen(outer)} {percent(shares[outer][0])}. A noisy action stands near "
-            "t times the clean one, so OOD, which pulls the noisy action to a*, decodes to about a*/t: too far "
-            f"out. Beyond the inner mode lies the wrong one (mean {fixed(ends[inner])}); beyond "
-            f"the outer one there is none, and the flow holds the particles (mean "
-            f"{fixed(ends[outer])}). The critic makes "
-            "no error in either case."
+            "t times the clean one, so OOD, which pulls the noisy action to a*, decodes to about "
+            "a*/t: too far out. Beyond the inner mode lies the wrong one (mean "
+            f"{fixed(ends[inner])}); beyond the outer one there is none, and the flow holds the "
+            f"particles (mean {fixed(ends[outer])}). The critic makes no error in either case."
         )
 
     return CheckYourself(
