@@ -8,6 +8,9 @@ from browsing import open_all_folds, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Locator, expect
 
+from intuitive.widgets.qgf import trimodal_scene as scene
+from intuitive.widgets.qgf.particle_words import REACH
+
 pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
 
 PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped it into his tea. "
@@ -130,13 +133,15 @@ def test_the_query_is_dragged_along_its_line(selection, page):
 
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     flow = notebook.explorer("qgf_trimodal")
-    handle = flow.root.locator("[data-handle=peak]")
+    handle = flow.root.locator('.intuitive-hero [data-key="peak"] .shape')
     in_the_middle(handle)  # not under the controls, which stay in view
     start = handle.bounding_box()
     x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
-    higher = flow.root.locator("[data-plot=flow]").evaluate(
-        "plot => plot._fullLayout.yaxis.d2p(-1.2) - plot._fullLayout.yaxis.d2p(0.3)"
-    )
+    pixels = handle.evaluate("""mark => {
+        const svg = mark.ownerSVGElement;
+        return svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    }""")  # for a unit of the scene
+    higher = 1.5 * pixels * (scene.BOTTOM - scene.TOP) / (2 * REACH["B"])  # from 0.3 to -1.2
     page.mouse.move(x + 3, y - 2)  # beside the middle: the point keeps its place in the hand
     page.mouse.down()
     for share in range(1, 11):
@@ -158,7 +163,7 @@ def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     page.mouse.down()
     page.mouse.move(x, y + 5_000)
     page.mouse.up()
-    flow.settled({"peak": -2.5})  # as far as the slider goes
+    flow.settled({"peak": -2.4})  # as far as the slider goes
     flow.set("peak", 0.3)
 
 

@@ -37,8 +37,8 @@ def test_questions_are_answered_by_computing(make, right, words):
     ("lesson", "right", "words"),
     [
         (trimodal, "nearly all", "QGF puts 98% there, where the exact tilt asks for 52%"),
-        (frontier, "no, it lies below", "where 1.000 is possible"),
-        (backprop, "of the same sign mostly", "98.7% of the pairs have one sign"),
+        (frontier, "less than half as far", "1.02 nats would do"),
+        (backprop, "2% to 30%, of one sign", "98.7% of the pairs have one sign"),
         (policies, "to nine out of ten", "Imitation wins 27%, QGF 94%"),
     ],
     ids=["trimodal", "frontier", "backprop", "policies"],

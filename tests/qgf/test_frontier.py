@@ -96,7 +96,7 @@ def test_what_leaves_the_picture_stays_at_its_edge_with_its_value(sweep):
 
 def test_a_weight_beyond_the_stability_limit_raises_an_alarm(sweep):
     for place, frame in enumerate(shown.present(compared(sweep, 0)).timeline.frames):
-        (alarm,) = (r.alarm for r in frame.readouts if r.label.startswith("w/T"))
+        (alarm,) = (r.alarm for r in frame.readouts if r.label == "stability number")
         assert alarm == (sweep.stability[place] > 2)
 
 
@@ -220,7 +220,7 @@ def without_an_error_ood_is_nearer_at_a_small_weight(seen) -> None:
     assert -2 < seen.number("return") < -1.5
 
 
-STABILITY = "w/T · sharpest bend"
+STABILITY = "stability number"
 STEPS = (
     qgf_climbs_until_steps_are_too_long,
     qgf_spends_more_than_it_takes,

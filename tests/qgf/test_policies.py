@@ -256,9 +256,11 @@ def test_numbers_of_these_episodes_wait_for_their_end(acted):
 
 
 def test_summary_tells_these_episodes_and_the_average_of_agents_apart(acted):
-    live, averaged = shown.present(acted).summary.split(" Average of 5 trained agents at w = 3: ")
-    way, runs = acted.live.ways[1], acted.runs
-    assert f"of these 12 episodes {percent(way.success)} are won" in live
+    cut = " Recorded average of 5 trained agents, each at w = 3: "
+    live, averaged = shown.present(acted).summary.split(cut)
+    runs = acted.runs
+    assert "12 episodes of one agent, walked here and now" in live
+    assert "%" not in live  # that is to be counted
     assert averaged.startswith(f"{percent(np.mean(runs.score('qgf')))} won")
 
 
@@ -318,8 +320,9 @@ def named(figure, name):
 
 
 def promised_and_earned(seen) -> tuple[float, float]:
-    """As the critic counts, from the summary."""
-    found = re.search(r"promised (−[\d.]+); discounted as it counts, it is (−[\d.]+)", seen.summary)
+    """As the critic counts, from the last frame's sentence."""
+    said = r"promised (−[\d.]+) at the start; as it counts, (−[\d.]+)"
+    found = re.search(said, seen.sentences[-1])
     promised, earned = (float(number.replace("−", "-")) for number in found.groups())
     return promised, earned
 

@@ -391,9 +391,25 @@ def test_overshooting_steps_are_marked(changes, alarm):
     view = view_of(result_of(**changes))
     assert ("steps overshoot; raise T" in view.summary) is alarm
     marks = {mark.key: mark for mark in view.timeline.frames[0].scene.marks}
-    assert ("alarm" in marks) is alarm
+    assert ("0:alarm" in marks) is alarm
     if alarm:
-        assert "3.27, above 2" in marks["alarm"].text
+        assert "3.27, above 2" in marks["0:alarm"].text
+
+
+def test_the_alarm_stands_under_the_estimator_that_climbs():
+    view = view_of(result_of(estimator="exact", second="qgf", weight=8.0))
+    keys = {mark.key for mark in view.timeline.frames[0].scene.marks}
+    assert "1:alarm" in keys and "0:alarm" not in keys
+
+
+def test_the_bump_is_drawn_and_what_it_promises_told(pinned):
+    frames = view_of(pinned).timeline.frames
+    assert frames[0].scene["bump"].y == pytest.approx(height(-1.8))
+    ood = pinned.runs[0]
+    said = frames[-1].scene["0:asks"].text
+    assert f"{ood.critic_mean:.3f}" in said and f"{ood.return_mean:.3f}" in said
+    perfect = view_of(trimodal.run(replace(PRESETS["A"], n_particles=FEW)))
+    assert not any(mark.key == "bump" for mark in perfect.timeline.frames[0].scene.marks)
 
 
 def test_particles_that_have_run_away_are_told_in_words():
@@ -406,7 +422,7 @@ def test_particles_that_have_run_away_are_told_in_words():
     assert "10¹" not in told and "e+" not in told and "∞" not in told
     assert "off every scale" in told
     last = view.timeline.frames[-1].scene
-    assert last["0:lost"].text == "nearly all have left the picture"
+    assert last["0:lost"].text == "out of sight"
     notes = go.Figure(figures.density_figure(result)).layout.annotations
     assert "all particles have left the picture" in notes[0].text
 
@@ -450,7 +466,7 @@ def test_presets_bring_their_settings(explorer):
     for name, preset in PRESETS.items():
         settle(explorer, preset=name)
         shown = explorer.result.at.params
-        kept = {"estimator": "ood", "second": "qgf", "n_particles": FEW}
+        kept = {"estimator": "exact", "second": "qgf", "n_particles": FEW}
         assert shown == replace(preset, **kept)
     settle(explorer, preset="B", weight=2.0)
     assert explorer.values["weight"] == 2.0 and explorer.values["peak"] == 0.3
@@ -522,11 +538,11 @@ def qgf_jumps_over_the_peak_and_exact_guidance_does_not(seen) -> None:
 
 READ_AND_EARNED = r"reads (\d\.\d+), they earn (\d\.\d+)"
 STEPS = (
-    half_under_ood_and_nearly_all_under_qgf,
-    ood_finds_the_outermost_mode,
     exact_guidance_fills_the_outline_and_qgf_earns_more,
     the_critic_reads_more_than_ood_earns,
     qgf_jumps_over_the_peak_and_exact_guidance_does_not,
+    half_under_ood_and_nearly_all_under_qgf,
+    ood_finds_the_outermost_mode,
 )
 
 

@@ -53,12 +53,12 @@ def test_no_control_of_the_critic_is_in_sight():
 
 
 def the_data_are_three_hills(seen) -> None:
-    assert seen.values["estimator"] == "bc" and "%" not in seen.readouts["swarm in the modes"]
+    assert seen.values["estimator"] == "bc" and "·" not in seen.readouts["swarm in the modes, %"]
 
 
 def it_heads_for_the_mean_and_ends_in_a_hill(seen) -> None:
     assert "in the mode at −2" in seen.sentences[-1]
-    assert seen.readouts["swarm in the modes"].count("%") == 3
+    assert seen.readouts["swarm in the modes, %"].count("·") == 2
 
 
 def from_another_start_it_ends_in_another_hill(seen) -> None:

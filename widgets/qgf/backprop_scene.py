@@ -240,7 +240,7 @@ class Picture:
                 own = {"link": link, "words": words, "layer": 2, **look}
                 marks.append(Rectangle(key=link, x=x, y=min(top, one), **size, **own))
         so_far = " and ".join(f"×{number(float(value), 2)}" for value in pair.back[back])
-        place = {"x": 266, "y": 272, "size": 13, "bold": True}
+        place = {"x": RIGHT, "y": 272, "size": 13, "bold": True, "anchor": "end"}
         marks.append(Words(key="so far", text=so_far, **place))
         return marks
 

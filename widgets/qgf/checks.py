@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from intuitive.qgf.experiments import trimodal
 from intuitive.qgf.experiments.trimodal import Run
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
@@ -29,20 +27,18 @@ def missing_peak() -> CheckYourself:
         for peak in (inner, outer):
             runs = _runs(replace(preset, peak=peak), "ood", "qgf")
             place = MEANS["A"].index(peak)
-            nearest = [abs(run.actions[:, None] - np.array(MEANS["A"])).argmin(1) for run in runs]
             ends[peak] = runs[0].actions.mean()
-            shares[peak] = [float((mode == place).mean()) for mode in nearest]
+            shares[peak] = [run.mode_masses[place] for run in runs]
         hit = [shares[peak][0] >= ENOUGH for peak in (inner, outer)]
         right = {(True, False): 0, (False, True): 1, (True, True): 2}.get((hit[0], hit[1]), 3)
         return right, (
-            f"With the peak at {chosen(inner)} OOD brings {percent(shares[inner][0])} of the "
-            f"particles into its mode (QGF {percent(shares[inner][1])}), with the peak at "
-            f"{chosen(outer)} {percent(shares[outer][0])}. A noisy action stands near t times the "
-            "clean one, so OOD, which pulls the noisy action to a*, decodes to about a*/t: too far "
-            f"out. Beyond the inner mode lies the wrong one (mean {fixed(ends[inner])}); beyond "
-            f"the outer one there is none, and the flow holds the particles (mean "
-            f"{fixed(ends[outer])}). The critic makes "
-            "no error in either case."
+            f"With the peak at {chosen(inner)} OOD brings {percent(shares[inner][0])} of "
+            f"{preset.n_particles} particles into its mode (QGF {percent(shares[inner][1])}), with "
+            f"the peak at {chosen(outer)} {percent(shares[outer][0])}. A noisy action stands near "
+            "t times the clean one, so OOD, which pulls the noisy action to a*, decodes to about "
+            "a*/t: too far out. Beyond the inner mode lies the wrong one (mean "
+            f"{fixed(ends[inner])}); beyond the outer one there is none, and the flow holds the "
+            f"particles (mean {fixed(ends[outer])}). The critic makes no error in either case."
         )
 
     return CheckYourself(

@@ -12,7 +12,7 @@ from .particle_words import signed
 
 def _share_of_the_deceived() -> tuple[int, str]:
     """Preset C: the share in the mode with the peak, guided and unguided."""
-    found = computed.run(ParticleParams(**particle.preset("C"), preset="C", n_particles=4000))
+    found = computed.run(ParticleParams(**particle.preset("C"), preset="C"))
     peak = found.peak_mode
     share, alone = found.swarm.shares[peak], found.ghost_swarms["bc"].shares[peak]
     right = 2 if share < 0.5 * alone else 1 if share < 0.7 else 0

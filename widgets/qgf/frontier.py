@@ -28,6 +28,7 @@ from ..kit import (
 )
 from . import styles
 from .frontier_scene import Picture, told_weight
+from .labels import end_names
 from .styles import distance, reading
 
 PACE_MS = 900
@@ -49,8 +50,7 @@ def weight_figure(sweep: Sweep, estimator: str, low: float, high: float) -> them
         look = (theme.GREY, 3.5, 1.0) if strong else (theme.GREY, 1.2, 0.6)
         curves.append((name, curve.true_return, *look))
     traces: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    gap, free = (high - low) * 0.055, high
+    ends: list[tuple[str, float, int]] = []
     for name, earned, colour, width, opacity in sorted(curves, key=lambda c: -c[1][-2]):
         traces.append(
             {
@@ -69,18 +69,9 @@ def weight_figure(sweep: Sweep, estimator: str, low: float, high: float) -> them
                 "hovertemplate": f"{name}: %{{y:.2f}}<extra></extra>",
             }
         )
-        free = min(free - gap, max(float(earned[-2]), low))
-        notes.append(
-            {
-                "x": float(np.log10(weights[-1])),
-                "y": free,
-                "text": name,
-                "xanchor": "left",
-                "xshift": 8,
-                "showarrow": False,
-                "font": {"size": 14 if width > 3 else 12},
-            }
-        )
+        ends.append((name, max(float(earned[-1]), low), 14 if width > 3 else 12))
+    last = float(np.log10(weights[-1]))
+    notes = end_names(ends, x=last, tail=last + 0.07, gap=(high - low) * 0.055, low=low)
     return theme.figure(
         traces,
         x="guidance weight w",
@@ -160,23 +151,23 @@ def _qgf_and_the_front() -> tuple[int, str]:
     kl, got = (
         float(values[found.place]) for values in (found.curve.kl_to_bc, found.curve.true_return)
     )
-    most = best_at(found.sweep.by_return, kl)
-    right = 1 if abs(got - most) < 0.005 else 0 if got > most else 2
+    front = found.sweep.by_return
+    most, needed = best_at(front, kl), least_kl(front, got)
+    right = min(range(3), key=lambda i: abs(needed / kl - (0.95, 0.67, 0.4)[i]))
     return right, (
-        f"QGF earns {fixed(got, 3)} at {fixed(kl, unit='nats')} from the data, where "
-        f"{fixed(most, 3)} is possible; {fixed(least_kl(found.sweep.by_return, got), unit='nats')} "
-        "would do for its return. Nothing lies above the frontier: it holds the best of all "
-        "distributions."
+        f"QGF earns {fixed(got, 3)} at {fixed(kl, unit='nats')} from the data; "
+        f"{fixed(needed, unit='nats')} would do for that. With QGF's distance {fixed(most, 3)} "
+        "could be earned. It optimises, and wastes distance."
     )
 
 
 PREDICT = Predict(
     question=(
-        "Preset B, w = 1. Of all distributions with the same mean return, the exact tilt "
-        "stays closest to the data. QGF earns far more than the tilt of the same w. Does it "
-        "beat the green frontier?"
+        "Preset B, w = 1. QGF earns far more than the exact tilt of the same w, and goes farther "
+        "from the data for it. Another tilt earns just what QGF earns. How far from the data "
+        "must it go?"
     ),
-    choices=("yes, it lies above", "it lies on it", "no, it lies below"),
+    choices=("nearly as far as QGF", "about two thirds as far", "less than half as far"),
     answer=_qgf_and_the_front,
 )
 

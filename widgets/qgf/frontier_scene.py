@@ -249,6 +249,9 @@ class Picture:
         out = self.outside(float(curve.kl_to_bc[place]), float(curve.true_return[place]))
         text = f"{name} {out}" if out else name
         around = _AROUND if x < RIGHT - 60 else _LEFT_OF
+        if strong and around is _LEFT_OF:  # not where the line to the exact tilt arrives
+            below = self.y(self.sweep.by_critic.true_return[place]) > y
+            around = sorted(_LEFT_OF, key=lambda spot: spot[1] > -10 if below else spot[1] < 18)
         places = [(x + dx, y + dy, anchor) for dx, dy, anchor in around]
         look = {"fill": "ink" if strong else "faint", "bold": strong}
         labels.put(key, text, places, size=15 if strong else 12.5, **look)

@@ -7,6 +7,7 @@ one that finds none is left out. A box is estimated from the number of character
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .. import theme
 from ..kit import Words
 
 Number = int | float
@@ -14,6 +15,49 @@ Number = int | float
 EM = 0.62  # width of a character, in font sizes; generous, since small pages have larger texts
 ANCHORED = {"start": 0, "middle": 0.5, "end": 1}  # share of a text left of its x
 ASCENT, DESCENT = 0.78, 0.24  # of a line, in font sizes
+
+
+def end_names(
+    ends: Iterable[tuple[str, float, Number]],
+    *,
+    x: float,
+    tail: float,
+    gap: float,
+    low: float,
+) -> list[dict[str, Any]]:
+    """Names of a figure's curves beside their right ends, with a thin line to each that moved.
+
+    Args:
+        ends: of every curve its name, its last value and the size of its text.
+        x: where the curves end, on a logarithmic axis the power of ten.
+        tail: where the names begin, in the same unit.
+        gap: least distance of two names, in the unit of the values.
+        low: no name stands lower.
+    """
+    order = sorted(ends, key=lambda end: -end[1])
+    places: list[float] = []
+    for _, value, _ in order:
+        places.append(min(value, places[-1] - gap) if places else value)
+    for i in range(len(order) - 1, -1, -1):
+        places[i] = max(places[i], low + (len(order) - 1 - i) * gap)
+    return [
+        {
+            "x": x,
+            "y": value,
+            "ax": tail,
+            "ay": place,
+            "axref": "x",
+            "ayref": "y",
+            "text": name,
+            "xanchor": "left",
+            "showarrow": True,
+            "arrowhead": 0,
+            "arrowwidth": 0.8,
+            "arrowcolor": theme.GREY,
+            "font": {"size": size},
+        }
+        for (name, value, size), place in zip(order, places, strict=True)
+    ]
 
 
 class Box(NamedTuple):

@@ -46,8 +46,8 @@ def present(result: ParticleResult) -> View:
     }.get(params.estimator, "the critic is asked at the clean estimate")
     stability = params.flow.stability
     warning = (
-        f" Where the critic bends most, w/T times its bend is {fixed(stability)}: above "
-        f"{STABILITY_LIMIT}, steps overshoot there."
+        f" The stability number {fixed(stability)} (w/T times the critic's sharpest bend) is above "
+        f"{STABILITY_LIMIT}: steps overshoot there."
         if params.estimator != "bc" and stability > STABILITY_LIMIT
         else ""
     )
@@ -103,15 +103,15 @@ def _table(result: ParticleResult, beside: Mapping[str, Swarm]) -> Table:
 
 
 def _share_under_ood() -> tuple[int, str]:
-    """Preset A, w = 1, peak 0.8: the share in the peak's mode."""
-    params = ParticleParams(preset="A", peak=0.8, weight=1.0, estimator="ood", n_particles=4000)
-    found = particle.run(params)
+    """Preset A, w = 1, peak 0.8: the share in the peak's mode, of the particles in sight."""
+    found = particle.run(ParticleParams(start=0.8, estimator="ood"))
     share = found.swarm.shares[found.peak_mode]
     farther = found.swarm.shares[2]
     return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
-        f"{percent(share)} do, and {percent(farther)} overshoot to the mode at "
-        f"{chosen(found.means[2])}, although this critic is right everywhere: a noisy action is a "
-        "shrunken one, so what looks like a* on the way becomes more than a* at the end."
+        f"Of {found.params.n_particles} particles {percent(share)} do, and {percent(farther)} "
+        f"overshoot to the mode at {chosen(found.means[2])}, although this critic is right "
+        "everywhere: a noisy action is a shrunken one, so what looks like a* on the way becomes "
+        "more than a* at the end."
     )
 
 
@@ -135,17 +135,11 @@ def preset(name: str) -> dict[str, Any]:
 
 STEPS = (
     Step(
-        title="Unguided",
-        text="The same particle without a critic: it drifts away from 0.8.",
-        sets={"estimator": "bc"},
-        frame="play",
-    ),
-    Step(
         title="Ask at the particle",
-        text="OOD, “out of distribution”, asks the critic about the noisy action itself. It stands "
-        "at a* and the critic says: stay. Follow the dashed ray: where does that height lead?",
+        text="OOD, “out of distribution”, asks the critic about the noisy action itself. This is "
+        "t = 0.4: the dashed ray says what action height a* decodes to now. Then play on.",
         sets={"estimator": "ood"},
-        frame="play",
+        frame="t = 0.40",
     ),
     Step(
         title="Ask at the estimate",
@@ -156,8 +150,8 @@ STEPS = (
     ),
     Step(
         title="A peak in a gap",
-        text="Now the peak lies where no data are. Guess where they end, then play; drag the "
-        "golden point to either side.",
+        text="Now the peak lies where no data are: the critic pulls one way, the flow the other. "
+        "Guess which wins, then play; drag the golden point to either side.",
         sets={"estimator": "qgf", "peak": -0.6},
         frame="first",
     ),
@@ -174,8 +168,12 @@ def explorer(
         predict: a question asked before the sliders unlock, such as `PREDICT`.
         values: first control values, such as `estimator="ood"` or `start=0.8`.
     """
-    title = "One particle and its swarm"
-    return made("qgf_particle", title, STEPS, yours=yours, predict=predict, **values)
+    title, steps = "One particle and its swarm", STEPS
+    first = "ood"
+    if yours is not None:  # a step of QGF
+        first, steps = "qgf", STEPS[1:]
+    values = {"estimator": first, **values}
+    return made("qgf_particle", title, steps, yours=yours, predict=predict, **values)
 
 
 def made(
@@ -218,7 +216,14 @@ def _controls() -> tuple[Choice | Range, ...]:
         Range(name="peak", label="Peak a*", min=-2.4, max=2.4, step=0.05),
         Range(name="weight", label="Weight w", values=WEIGHTS, texts=tuple(map(chosen, WEIGHTS))),
         Range(name="start", label="Its start", min=-2.4, max=2.4, step=0.05),
-        Range(name="bump", label="Critic's bump", min=-2.4, max=2.4, step=0.05),
+        Range(
+            name="bump",
+            label="Critic's bump",
+            min=-2.4,
+            max=2.4,
+            step=0.05,
+            help="Where the critic's second hill is, in presets B and C. Preset A has none.",
+        ),
         Range(name="n_steps", label="Euler steps T", values=(5, 10, 20, 30)),
         Choice(
             name="preset",

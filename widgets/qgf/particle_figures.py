@@ -301,7 +301,7 @@ class Picture:
         return Frame(
             scene=Scene(width=WIDTH, height=HEIGHT, marks=(*self.ground, *marks, *labels)),
             label=f"t = {fixed(k / self.n_steps)}",
-            stage=stage,
+            stage="stay" if stage == "jump" and self.params.estimator == "ood" else stage,
             sentence=self.say.sentence(k, stage),
             readouts=self.say.readouts(k, stage),
             arithmetic=self.say.arithmetic(k, stage),
@@ -321,7 +321,7 @@ class Picture:
         line = {"stroke": "faint", "width": 1, "opacity": 0.8}
         marks.append(Line(key="now", x=at, y=TOP, x2=at, y2=BOTTOM, **line))
         if stage != "start":
-            for mode, colour in enumerate(MODE_NAMES):
+            for mode, colour in ((-1, "grey"), *enumerate(MODE_NAMES)):
                 members = np.flatnonzero(swarm.final_mode[:N_TRAILS] == mode)
                 if len(members):
                     d = self.way(swarm.x[:, members], now, coarse=True)

@@ -1,5 +1,7 @@
 """What the hero of "One particle and its swarm" says: sentences, numbers, equations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from intuitive.qgf.experiments.particle import ParticleResult
@@ -33,6 +35,8 @@ class Account:
         self.reach = REACH[self.params.preset]
         self.method = SHORT_NAMES[self.params.estimator]
         self.asks = self.params.estimator != "bc"
+        nearest = result.means[result.peak_mode]
+        self.in_a_gap = abs(nearest - self.params.peak) > 3 * result.std  # the peak, in no mode
         self.ghosts = {name: result.ghosts[name] for name in BESIDE[self.params.estimator]}
 
     def told_at(self, position: Number) -> str:
@@ -106,8 +110,12 @@ class Account:
             shares = ", ".join(map(percent, result.swarm.shares))
             return f"{who}. Of the swarm {shares} end in the three, from the lowest up."
         if result.swarm.off_mode > 0.5:
-            return f"{who}, like {percent(result.swarm.off_mode)} of the swarm."
+            lost = percent(result.swarm.off_mode)
+            return f"{who}, like {lost} of the swarm: push and flow are added, and the push wins."
         share = percent(result.swarm.shares[result.peak_mode])
+        if self.in_a_gap:
+            left = percent(result.swarm.off_mode)
+            return f"{who}. The peak lies in no mode; {left} of the swarm end in none."
         others = ", ".join(
             f"{SHORT_NAMES[name]} {percent(result.ghost_swarms[name].shares[result.peak_mode])}"
             for name in self.ghosts
@@ -121,25 +129,37 @@ class Account:
         ends = self.told_at(float(self.walk.x[-1])) if end else UNKNOWN
         yours = result.yours if result.yours is not None and result.yours.shares else None
         if not self.asks:
-            shares = " · ".join(map(percent, result.swarm.shares)) if end else UNKNOWN
+            shares = UNKNOWN
+            if end:
+                shares = " · ".join(percent(part).removesuffix("%") for part in result.swarm.shares)
             estimate = self.told_at(float(self.walk.estimate[k]))
             return (
-                Readout("swarm in the modes", shares),
+                Readout("swarm in the modes, %", shares),
                 Readout("this particle ends at", ends, link="particle"),
                 Readout("clean estimate now", estimate, link="estimate"),
             )
         share, slope = UNKNOWN, UNKNOWN
         if end:
-            share = percent(result.swarm.shares[peak])
+            share = percent(self._counted(result.swarm.shares))
             if yours is not None:
-                share += f", yours {percent(yours.shares[peak])}"
+                share += f", yours {percent(self._counted(yours.shares))}"
         if stage in ("slope", "carry", "step", "actions"):
             slope = fixed(float(self.walk.slope[k]), sign=True)
+        where, tilted = "the peak's mode", result.tilt_shares[peak]
+        if self.in_a_gap:
+            away = np.abs(result.grid[:, None] - np.array(result.means)).min(1)
+            off = result.tilted[away > 3 * result.std].sum()
+            where, tilted = "no mode", float(off / result.tilted.sum())
+        link = "" if self.in_a_gap else f"mode:{peak}"
         return (
-            Readout("swarm in the peak's mode", share, link=f"mode:{peak}"),
-            Readout("exact tilt there", percent(result.tilt_shares[peak]), link="tilt"),
+            Readout(f"swarm in {where}", share, link=link),
+            Readout("exact tilt there", percent(tilted), link="tilt"),
             Readout("slope where asked", slope, link="slope"),
         )
+
+    def _counted(self, shares: Sequence[float]) -> float:
+        """Of the shares in the modes, what is told: the peak's own, or what is in none."""
+        return max(1 - sum(shares), 0.0) if self.in_a_gap else shares[self.result.peak_mode]
 
     # ------------------------------------------------------------------------------- the words
 
@@ -187,6 +207,13 @@ class Account:
                 rf" = {tex(est)}",
             )
         }
+        if k == T:  # how it came here
+            k = T - 1
+            t, rest = k / T, 1 / T
+            x, v, est, push, step = (
+                float(part[k])
+                for part in (walk.x, walk.velocity, walk.estimate, walk.push, walk.step)
+            )
         if k < T:
             w = f"{self.params.weight:g}"
             pushed = (
@@ -215,6 +242,7 @@ class Account:
                 text=f"Q({fixed(asked)}) = {fixed(self.critic_at(asked))}",
                 tex=rf"Q({name}) = Q({tex(asked)}) = {tex(self.critic_at(asked))}",
             )
+            lines["critic"] = self._critic(asked)
         if k and self.params.estimator == "ood":
             peak, decoded = self.params.peak, float(self.result.ray[k])
             lines["ray"] = Arithmetic(
@@ -226,7 +254,20 @@ class Account:
             for mode, share in enumerate(self.result.swarm.shares):
                 ended = round(share * n)
                 lines[f"mode:{mode}"] = Arithmetic(
-                    text=f"{ended} of {n} = {percent(share)}",
-                    tex=rf"\frac{{{ended}}}{{{n}}} = {100 * share:.1f}\,\%",
+                    text=f"of the data a third; of the swarm {ended} of {n} = {percent(share)}",
+                    tex=r"\text{data } \tfrac13;\quad\text{swarm } "
+                    rf"\frac{{{ended}}}{{{n}}} = {100 * share:.1f}\,\%",
                 )
         return lines
+
+    def _critic(self, asked: float) -> Arithmetic:
+        """The critic at its peak, and where it is asked."""
+        peak = self.params.peak
+        top, here = self.critic_at(peak), self.critic_at(asked)
+        form, shape = "", ""
+        if self.params.preset == "A":
+            form, shape = "Q(a) = −(a − a*)²; ", r"Q(a) = -(a - a^\ast)^2,\quad "
+        return Arithmetic(
+            text=f"{form}Q(a*) = {fixed(top)}, Q({fixed(asked)}) = {fixed(here)}",
+            tex=rf"{shape}Q(a^\ast) = {tex(top)},\quad Q({tex(asked)}) = {tex(here)}",
+        )

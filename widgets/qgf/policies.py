@@ -35,6 +35,7 @@ from ..kit import (
     percent,
 )
 from . import styles
+from .labels import end_names
 from .policies_figures import Picture, at_weight
 from .styles import Style
 
@@ -59,8 +60,9 @@ OFFERED = {
 
 
 def style(way: str) -> Style:
-    """How a way of acting is drawn: as its estimator, best of 16 with longer dashes than of 4."""
-    plain = styles.ESTIMATOR_STYLES[WAYS[way].estimator]
+    """How a way of acting is drawn: by its estimator's dashes and marker, in grey, since the
+    lesson's colours belong to modes; best of 16 with longer dashes than of 4."""
+    plain = styles.ESTIMATOR_STYLES[WAYS[way].estimator]._replace(colour=theme.GREY)
     return plain._replace(dash="longdashdot") if WAYS[way].n_candidates > 4 else plain
 
 
@@ -130,7 +132,7 @@ def curves_figure(runs: ForkRuns, measure: str, way: str, weight: int | float) -
     weighted = [curve for curve in runs.curves if WAYS[curve.way].takes_weight]
     tried = sorted({w for curve in weighted for w in curve.weights})
     low, high = tried[0], tried[-1]
-    traces = []
+    traces, ends = [], []
     names = [curve.way for curve in weighted if curve.way != way]
     for name in dict.fromkeys([*names, "bc", way]):
         curve, look, here = runs.curve(name), style(name), name == way
@@ -138,6 +140,7 @@ def curves_figure(runs: ForkRuns, measure: str, way: str, weight: int | float) -
         x = list(curve.weights)
         if len(x) == 1:
             x, table = [low, high], table.repeat(2, 0)
+        ends.append((WAYS[name].label, float(table[-1].mean()), 14 if here else 11))
         if here:
             traces.append(
                 {
@@ -171,18 +174,20 @@ def curves_figure(runs: ForkRuns, measure: str, way: str, weight: int | float) -
                     "type": "scatter",
                     "x": [best],
                     "y": [statistics.mean(curve.at(best, runs.scored, measure))],
-                    "mode": "markers+text",
+                    "mode": "markers",
                     "marker": look.marker(10),
-                    "text": [f"<b>{WAYS[name].label}</b>"],
-                    "textposition": "top center" if measure == "returns" else "bottom center",
                     "name": f"{WAYS[name].label}, weight chosen on other seeds",
                 }
             )
+    bottom, top = LIMITS[measure]
+    end, gap = float(np.log10(high)), (top - bottom) * 0.062
+    notes = end_names(ends, x=end, tail=end + 0.12, gap=gap, low=bottom + 0.3 * gap)
     return theme.figure(
         traces,
+        annotations=notes,
         x="guidance weight w",
         y=MEASURES[measure],
-        x_range=(np.log10(low) - 0.05, np.log10(high) + 0.05),
+        x_range=(end - float(np.log10(high / low)) - 0.05, end + 1.2),
         y_range=LIMITS[measure],
         xaxis={"type": "log", "tickvals": WEIGHTS},
         shapes=[theme.line(x=weight, colour=theme.GREY)],
@@ -225,22 +230,17 @@ def present(found: Policies) -> View:
     live, runs, params = found.live, found.runs, found.live.params
     picture = Picture(live, runs)
     way, n_seeds = picture.way, len(runs.scored)
-    name, promised = at_weight(way), ", whatever the weight"
-    if WAYS[way.name].takes_weight:
-        promised = (
-            f" (the critic promised {fixed(way.first_q, 1)}; discounted as it counts, it is "
-            f"{fixed(way.discounted, 1)})"
-        )
-    best = f" at w = {chosen(runs.chosen[way.name])}" if WAYS[way.name].takes_weight else ""
+    name, takes = at_weight(way), WAYS[way.name].takes_weight
+    aside = "" if takes else " The weight plays no part in it."
+    best = f", each at w = {chosen(runs.chosen[way.name])}" if takes else ""
     return View(
         summary=(
-            f"{name[0].upper() + name[1:]}: of these {params.n_episodes} episodes "
-            f"{percent(way.success)} are won, their mean return is {fixed(way.mean_return, 1)}"
-            f"{promised}. Average of {n_seeds} trained agents{best}: "
+            f"{name[0].upper() + name[1:]}: {params.n_episodes} episodes of one agent, walked here "
+            f"and now.{aside} Recorded average of {n_seeds} trained agents{best}: "
             f"{percent(statistics.mean(runs.score(way.name)))} won, return "
             f"{fixed(statistics.mean(runs.score(way.name, 'returns')), 1)}."
         ),
-        timeline=Timeline(frames=picture.frames(), axis="step", start=-1, pace_ms=PACE_MS),
+        timeline=Timeline(frames=picture.frames(), axis="step", start=0, pace_ms=PACE_MS),
         arithmetic=picture.arithmetic(),
         figures={
             "methods": partial(methods_figure, runs, way.name),
@@ -329,6 +329,7 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             label="Weight w",
             values=weights,
             texts=tuple(map(chosen, weights)),
+            help="Imitation and best of N have none.",
             live=False,
             heavy=True,
         ),
@@ -415,7 +416,7 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             Step(
                 title="Too much weight",
                 text="QGF at w = 30: here the critic promises more than at w = 3, and less is "
-                "earned. Where do the blue ones go?",
+                "earned. Where do the dark ones go?",
                 sets={"way": "qgf", "weight": 30.0},
                 frame="play",
             ),

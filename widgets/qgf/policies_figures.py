@@ -13,7 +13,6 @@ from intuitive.qgf.experiments.policies import SIGHT, PolicyResult, WayRollouts
 from intuitive.qgf.policies import WAYS
 from intuitive.qgf.results import ForkRuns
 
-from .. import theme
 from ..kit import (
     Arithmetic,
     Circle,
@@ -32,7 +31,6 @@ from ..kit import (
 )
 from .contours import crossings
 from .labels import Box, Labels, text_box
-from .styles import ESTIMATOR_STYLES
 from .ways import Way
 
 WIDTH, HEIGHT = 1000, 438
@@ -47,7 +45,6 @@ N_TRAILS = 14  # episodes whose way is drawn, for each of the two
 NEAR = 1.6  # times its reach, an episode is counted at a goal
 ARRIVED = "episodes that have reached the goal that pays"
 SAID = {"bc": "imitation"}
-NAMES = {theme.BLUE: "blue", theme.VERMILION: "vermilion", theme.PURPLE: "purple"}
 UNKNOWN = "?"
 
 
@@ -64,8 +61,7 @@ class Picture:
         self.way = result.ways[-1]
         self.beside = result.ways[0] if len(result.ways) > 1 else None
         self.shown = [way for way in (self.beside, self.way) if way is not None]
-        look = ESTIMATOR_STYLES[WAYS[self.way.name].estimator].colour
-        self.colours = {self.way.name: NAMES.get(look, "ink")}
+        self.colours = {self.way.name: "ink"}  # hues belong to modes, goals and the critic
         if self.beside is not None:
             self.colours[self.beside.name] = "grey"
         self.n_steps = self.way.paths.shape[1] - 1

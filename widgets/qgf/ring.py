@@ -112,7 +112,7 @@ def _table(result: RingResult) -> Table:
         "network passes per action": f"{sampled.passes}",
         "error of the trained flow": percent(sampled.field_error, 1) if learned else "–",
         "sharpest bend of the critic": fixed(sampled.bend),
-        "bend times w/T": fixed(result.stability),
+        "stability number, bend times w/T": fixed(result.stability),
     }
     rows += [(name, "", value, "") for name, value in own.items()]
     shares = zip(sampled.modes.tolist(), sampled.shares[result.place].tolist(), strict=True)

@@ -152,12 +152,12 @@ class Curves:
             return []
         value, y = self.result.stability, HEIGHT - 26
         alarm = value > STABILITY_LIMIT
-        text = f"step × bend = {fixed(value)}"
+        text = f"stability number {fixed(value)}"
         text += f" ▲ above {STABILITY_LIMIT}: overshoots" if alarm else f", below {STABILITY_LIMIT}"
         look = {"fill": "vermilion" if alarm else "faint", "bold": alarm}
         words = (
-            "The step w/T times the critic's sharpest bend. Above 2 a step up the slope lands on "
-            "the other side of the peak, farther away than it began: paths zigzag."
+            "The stability number: the step w/T times the critic's sharpest bend. Above 2 a step "
+            "up the slope lands on the other side of the peak, farther away: paths zigzag."
         )
         at = {"x": CURVE_LEFT - 18, "y": y, "size": 13}
         return [Words(key="stability", text=text, link="stability", words=words, **at, **look)]

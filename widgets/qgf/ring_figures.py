@@ -14,7 +14,6 @@ from intuitive.qgf.experiments.ring import SIGHT, UNPUSHED, RingResult
 from intuitive.qgf.guidance import ESTIMATOR_NAMES
 from intuitive.qgf.ring import REWARD_WIDTH, STD
 
-from .. import theme
 from ..kit import (
     Arithmetic,
     Arrow,
@@ -35,7 +34,6 @@ from ..kit import (
 from .contours import crossings
 from .labels import Box, Labels
 from .ring_curves import HEIGHT, Curves
-from .styles import ESTIMATOR_STYLES
 from .ways import Way
 
 WIDTH = 1000
@@ -53,7 +51,6 @@ SPEED = 2.0  # of guidance at which an arrow has three quarters of its greatest 
 OFF_MODE = 3 * STD
 FOLLOWED = (0.5, 0.866)  # the followed particle is the one that ends nearest, unguided
 UNKNOWN = "?"
-NAMES = {theme.BLUE: "blue", theme.VERMILION: "vermilion", theme.PURPLE: "purple"}
 
 
 class Picture:
@@ -62,7 +59,7 @@ class Picture:
     def __init__(self, result: RingResult) -> None:
         self.result, self.params, self.sampled = result, result.params, result.sampled
         self.n_steps = self.params.n_steps
-        self.colour = NAMES.get(ESTIMATOR_STYLES[self.params.estimator].colour, "grey")
+        self.colour = "grey"  # of the particles; hues belong to modes, reward and critic
         self.pushes = self.params.estimator not in UNPUSHED and self.params.weight > 0
         ends = self.sampled.trajectories[-1, 0]  # unguided
         self.one = int(np.linalg.norm(ends - np.array(FOLLOWED), axis=1).argmin())

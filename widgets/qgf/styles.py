@@ -81,7 +81,7 @@ def distance(value: float, unit: str = "") -> str:
 
 def stability(number: float, *, ascends: bool = True) -> Readout:
     """The stability number, red where an estimator that ascends by w/T overshoots."""
-    label, value = "w/T · sharpest bend", fixed(number)
+    label, value = "stability number", fixed(number)
     if not ascends:
         return Readout(label, f"{value}, no ascent")
     if number <= STABILITY_LIMIT:

@@ -158,20 +158,6 @@ PREDICT = Predict(
 
 STEPS = (
     Step(
-        title="Ask where?",
-        text="Same noise, same critic, never wrong. Golden points are where it is asked now. "
-        "Whose paths cross the golden line at a*, and where do they end?",
-        sets={"preset": "A", "estimator": "ood", "second": "qgf"},
-        frame="play",
-    ),
-    Step(
-        title="Peak at 2",
-        text="OOD overshoots here as well, but no mode lies beyond that could catch the "
-        "particles: nearly all end in the right one.",
-        sets={"preset": "A", "estimator": "ood", "second": "qgf", "peak": 2.0},
-        frame="play",
-    ),
-    Step(
         title="Sampler?",
         text="Green: what this w asks for, at every time. Exact guidance fills the outline; "
         "does QGF? Compare what they earn.",
@@ -180,8 +166,8 @@ STEPS = (
     ),
     Step(
         title="A bump",
-        text="The critic has learned a bump at −1.8 that no return pays. OOD climbs it: the "
-        "critic reads more than the actions earn.",
+        text="The critic has learned a bump at −1.8, the thin golden line; no return pays it. OOD "
+        "climbs it: at the end the critic reads more than the actions earn.",
         sets={"preset": "B", "estimator": "ood", "second": "qgf"},
         frame="play",
     ),
@@ -192,10 +178,24 @@ STEPS = (
         sets={"preset": "B", "estimator": "exact", "second": "qgf", "weight": 8.0},
         frame="play",
     ),
+    Step(
+        title="Ask where?",
+        text="Preset A again: a critic that is never wrong. Golden points are where it is asked "
+        "now. Whose paths cross the golden line at a*, and where do they end?",
+        sets={"preset": "A", "estimator": "ood", "second": "qgf"},
+        frame="play",
+    ),
+    Step(
+        title="Peak at 2",
+        text="OOD overshoots here as well, but no mode lies beyond that could catch the "
+        "particles: nearly all end in the right one.",
+        sets={"preset": "A", "estimator": "ood", "second": "qgf", "peak": 2.0},
+        frame="play",
+    ),
 )
 
 
-def explorer(preset: str = "A", *, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any) -> Explorer:
     """Particles of a flow to three modes under one estimator, or two side by side.
 
     Args:
@@ -208,7 +208,7 @@ def explorer(preset: str = "A", *, predict: Predict | None = None, **values: Any
     """
     if preset not in PRESETS:
         raise ValueError(f"preset={preset!r}: choose one of {', '.join(PRESETS)}.")
-    beside = {"estimator": "ood", "second": "qgf", "sweep": False}
+    beside = {"estimator": "exact", "second": "qgf", "sweep": False}
     first = dataclasses.asdict(PRESETS[preset]) | beside
     del first["time"]  # all times are shown
     controls = (

@@ -30,7 +30,7 @@ from ..kit import (
     percent,
 )
 from .particle_words import REACH
-from .styles import MODE_NAMES
+from .styles import MODE_NAMES, reading
 
 Number = int | float
 
@@ -145,19 +145,30 @@ class Picture:
                 layer=6,
             )
         )
-        if self.overshoots:
-            said = (
-                f"▲ steps overshoot: w/T times the critic's sharpest bend is "
-                f"{fixed(self.result.stability)}, above {STABILITY_LIMIT}"
-            )
-            marks.append(Words(key="alarm", text=said, x=44, y=HEIGHT - 4, bold=True, size=13))
-        return tuple(marks)
+        return (*marks, *self._bump(x))
+
+    def _bump(self, x: Number) -> list[Mark]:
+        """Where the critic has a second hill, if it has one in sight."""
+        p = self.params
+        if not p.bump_height or p.critic == "quadratic" or abs(p.bump_position) > self.reach:
+            return []
+        y = self.y(p.bump_position)
+        if abs(y - self.y(p.peak)) < 40:
+            return []
+        paid = "the return pays for it too" if p.bump_real else "no return pays it"
+        words = f"The critic's second hill is at {fixed(p.bump_position)}; {paid}."
+        look = {"fill": "gold", "anchor": "middle", "size": 12.5, "stroke": "page", "width": 3}
+        own = {"link": "bump", "words": words}
+        line = {"stroke": "gold", "width": 1, "dash": "1 4", "opacity": 0.9, "layer": 1, **own}
+        return [
+            Line(key="bump", x=44, y=y, x2=self.lanes[-1].end, y2=y, **line),
+            Words(key="bump's name", text="bump", x=x, y=y + 4, layer=6, **look, **own),
+        ]
 
     @property
     def overshoots(self) -> bool:
         """Are an estimator's steps of ascent too long?"""
-        ascends = any(ESTIMATORS[run.estimator].ascends for run in self.result.runs)
-        return ascends and self.result.stability > STABILITY_LIMIT
+        return any(lane.overshoots for lane in self.lanes)
 
 
 class Lane:
@@ -187,8 +198,14 @@ class Lane:
             Line(key=f"{key}:edge", x=self.right, y=TOP, x2=self.right, y2=BOTTOM, **edge),
             Line(key=f"{key}:floor", x=self.left, y=BOTTOM, x2=self.end, y2=BOTTOM, **edge),
             Words(key=f"{key}:name", text=self.name, x=self.left, y=18, bold=True, size=16),
-            Words(key=f"{key}:asks", text=self._asks(), x=self.left, y=36, fill="gold", size=13),
         ]
+        if self.overshoots:
+            said = (
+                f"▲ overshoots: stability number {fixed(self.result.stability)}, "
+                f"above {STABILITY_LIMIT}"
+            )
+            look = {"x": self.left, "y": HEIGHT - 4, "bold": True, "size": 13}
+            marks.append(Words(key=f"{key}:alarm", text=said, **look))
         for t, text, anchor in ((0, "t = 0, noise", "start"), (1, "t = 1, action", "middle")):
             place = {"x": self.x(t), "y": BOTTOM + 16, "anchor": anchor, "size": 12}
             marks.append(Words(key=f"{key}:time:{t}", text=text, fill="faint", **place))
@@ -210,6 +227,12 @@ class Lane:
                 Words(key=f"{key}:name:{name}", text=name, x=self.end, y=y, fill=fill, **look)
             )
         return marks
+
+    @property
+    def overshoots(self) -> bool:
+        """Are this estimator's steps of ascent too long?"""
+        ascends = ESTIMATORS[self.run.estimator].ascends
+        return ascends and self.result.stability > STABILITY_LIMIT
 
     def _asks(self) -> str:
         if self.run.estimator in ASKS:
@@ -250,9 +273,18 @@ class Lane:
             *self._density(place, end),
             *self._questions(k, now, spread),
         ]
+        said = self._reads() if end else self._asks()
+        marks.append(Words(key=f"{key}:asks", text=said, x=self.left, y=36, fill="gold", size=13))
         if end:
             marks += self._shares()
         return marks
+
+    def _reads(self) -> str:
+        """What the critic says of the finished actions, and what they earn."""
+        run = self.run
+        if run.outside > 0.5:
+            return "off every scale"
+        return f"critic reads {reading(run.critic_mean)}, they earn {reading(run.return_mean)}"
 
     def _trails(self, k: int) -> list[Mark]:
         """Paths walked so far; what is still to come lies folded at their end."""
@@ -350,16 +382,16 @@ class Lane:
         look = {"anchor": "end", "bold": True, "stroke": "page", "width": 3, "layer": 5}
         for mode, (share, mean) in enumerate(zip(run.mode_masses, self.result.means, strict=True)):
             size = 17 if share > 0.5 else 13
-            y = p.y(mean) + (-9 if mode else 22)
+            y = p.y(mean + 3 * self.result.std) - 5  # over the hill, and its bars
             text, link = percent(share), f"mode:{mode}"
             own = {"fill": MODE_NAMES[mode], "size": size, "words": self._ended(mode)}
             place = {"x": self.end - 18, "y": y, "link": link}
             marks.append(Words(key=f"{self.key}:share:{mode}", text=text, **place, **own, **look))
         lost = max(run.off_mode, 0)
         if lost > 0.005:
-            text = f"in no mode {percent(lost)}"
+            text = f"none: {percent(lost)}"
             if run.outside > 0.5:
-                text = "nearly all have left the picture"
+                text = "out of sight"
             y = BOTTOM - 8
             own = {"fill": "grey", "size": 13, "words": self._ended(-1), "link": "mode:-1"}
             marks.append(Words(key=f"{self.key}:lost", text=text, x=self.end, y=y, **own, **look))
