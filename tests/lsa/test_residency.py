@@ -176,7 +176,7 @@ def test_moving_gives_the_tokens_of_masking(decoder, indexers):
     assert moving.tokens != unrestricted  # these sets do leave something out
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_512_steps_of_two_requests_at_once_with_slots_reused():
     """One pool; a third request takes over the cells of the first, while the second goes on."""
     config = dataclasses.replace(CONFIG, layers=("csa", "hca", "csa"), memory_layers=(0,))
