@@ -164,7 +164,7 @@ def test_jupyterlab_takes_no_key_from_it(explorer, page):
 
 def test_tab_walks_through_its_controls_in_order(explorer, page):
     shown = explorer.root.locator(
-        ".intuitive-bar > .intuitive-controls [data-control]:enabled:visible"
+        ".intuitive-first > .intuitive-controls [data-control]:enabled:visible"
     ).all()
     assert shown
     shown[0].focus()
@@ -176,7 +176,7 @@ def test_tab_walks_through_its_controls_in_order(explorer, page):
 @pytest.mark.sweep  # in every run: the same on the kit's own explorer
 def test_after_a_fast_drag_the_last_value_is_shown(explorer, page):
     there_and_back = [0.1, 0.9, 0.2, 0.8, 0.3] + [0.04 * step for step in range(8, 20)]
-    sliders = explorer.root.locator(".intuitive-bar > .intuitive-controls input[type=range]").all()
+    sliders = explorer.root.locator(".intuitive-first > .intuitive-controls input[type=range]").all()
     for slider in sliders[:1]:
         control = slider.get_attribute("data-control")
         drag(page, slider, there_and_back)
@@ -301,6 +301,9 @@ def test_one_screen_holds_it(explorer, page):
     now = explorer.root.evaluate("root => root.getBoundingClientRect().width")
     to_width(page, round(WIDE + SCREEN - now))
     plots_fit(explorer)
+    explorer.root.evaluate(  # earlier tests have opened them
+        "root => root.querySelectorAll('details').forEach(fold => { fold.open = false; })"
+    )
     seen = explorer.in_sight()
     assert seen["controls"] <= MOST_CONTROLS and seen["readouts"] <= MOST_READOUTS
     assert seen["pictures"] <= MOST_PICTURES and seen["tab_plots"] <= MOST_PICTURES

@@ -182,7 +182,8 @@ const isLine = (mark) => mark.kind === "line" || mark.kind === "arrow";
 const isOpen = (mark) => isLine(mark) || (mark.kind === "path" && !mark.fill);
 
 // Thirteen pixels at the picture's own width; smaller pictures keep it legible.
-const fontSize = (size) => `max(${size}px, calc(${Math.min(size, 11)}px / var(--scale, 1)))`;
+const LEAST_TEXT = 9.5; // pixels of the screen; a picture made smaller than that scrolls
+const fontSize = (size) => `max(${size}px, calc(${Math.min(size, LEAST_TEXT)}px / var(--scale, 1)))`;
 
 function newMark(mark) {
   const node = makeSvg("g");
