@@ -627,11 +627,12 @@ PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped
     ("text", "words"),
     [
         ("Too short.", "The text has 3 tokens; at least 64 are needed"),
+        ("hi", "The text has 1 token; at least 64 are needed"),
         (" \n\t ", "The text is empty: paste a page or so"),
         ("PK\x00\x01" * 200, "holds NUL characters, as binary files do"),
         (PROSE + "\ud83d", "half of a surrogate pair"),
     ],
-    ids=["short", "blank", "binary", "surrogate"],
+    ids=["short", "one token", "blank", "binary", "surrogate"],
 )
 def test_odd_texts_get_a_sentence(text, words, opened, settle):
     explorer = opened(widget.explorer)
@@ -724,13 +725,17 @@ def test_the_lesson_s_own_text_comes_back_with_its_query(opened, settle):
         30 * "قال الغراب إن طاولة الكتابة تشبهه. ",
         30 * "for i, x in enumerate(range(10)):\n\tprint(f'{i}: {x!r} <b>%s</b>' % x)\n\n",
         60 * "烏鴉為什麼像寫字臺呢？",
+        80 * "raven desk ",
+        300 * "raven",
+        400 * "\u200b\u0301",
+        "a\n" + 5000 * "word ",
     ],
-    ids=["emoji", "arabic", "code", "chinese"],
+    ids=["emoji", "arabic", "code", "chinese", "two words", "one word", "no width", "long"],
 )
-@pytest.mark.parametrize("block_size", [16, 128])
-def test_any_text_is_laid_out_in_its_place(text, block_size, opened, settle):
+@pytest.mark.parametrize(("block_size", "query"), [(16, 150), (128, 1023)])
+def test_any_text_is_laid_out_in_its_place(text, block_size, query, opened, settle):
     explorer = opened(widget.explorer)
-    settle(explorer, text=text, block_size=block_size, query=150)
+    settle(explorer, text=text, block_size=block_size, query=query)
     assert explorer.status["state"] == "done", explorer.status
     (*_, frame) = explorer.view.timeline.frames
     for mark in frame.scene.marks:
@@ -738,6 +743,45 @@ def test_any_text_is_laid_out_in_its_place(text, block_size, opened, settle):
             assert mark.text.strip() and strip.cells(mark.text)
             assert strip.LEFT <= mark.x <= strip.RIGHT
     json.dumps(wire(explorer.view.timeline)[0]).encode()
+
+
+@pytest.mark.parametrize("n_tokens", [65, 81, 97])
+@pytest.mark.parametrize("last", ["", " ", "\u0301", "\n"])
+def test_a_query_alone_on_its_line_has_a_handle_whatever_it_is(n_tokens, last):
+    made = synthetic_sample(n=n_tokens)
+    made = dataclasses.replace(made, tokens=(*made.tokens[:-1], last))
+    picture = Picture([select_in_text(made, SelectionParams(layer=0, block_size=16))])
+    (handle,) = (m for m in picture.frames()[0].scene.marks if m.key == "query")
+    (_, first), (_, second) = handle.drag.x_scale
+    assert second > first and handle.w > 0
+
+
+def test_numbers_wait_until_they_are_played():
+    result = select(n_selected=4)
+    first, *_, last = Picture([result]).frames()
+    assert {readout.value for readout in first.readouts} == {"–"}
+    assert last.readouts == Account(result).readouts()
+    assert widget.present(selections(result)).timeline.start == 0
+
+
+def test_choosing_one_s_own_text_says_what_to_do(opened, no_model, settle):
+    explorer = opened(widget.explorer)
+    settle(explorer, source=widget.OWN)
+    assert explorer.values["source"] == widget.OWN  # it does not snap back
+    assert explorer.summary.startswith(widget.PASTE)
+    assert all(f.sentence.startswith(widget.PASTE) for f in explorer.view.timeline.frames)
+    settle(explorer, source=widget.LESSON)
+    assert "Use this text" not in explorer.summary
+
+
+def test_an_equation_stays_on_its_line_and_counts_all_blocks():
+    result = select(block_size=16)
+    say = Account(result)
+    for block in range(result.local_block):
+        line = say.arithmetic()[f"b:{block}"]
+        seen = re.sub(r"\\(text|tfrac|max|ldots|to|;|,)|[{}]", "", line.tex)
+        assert len(seen) <= 90
+        assert f"of {result.local_block} besides its own" in line.text
 
 
 @pytest.mark.model

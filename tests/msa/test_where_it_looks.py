@@ -61,9 +61,34 @@ def test_one_group_looks_back_at_the_riddle_and_the_picture_says_so():
     size = look.selection.params.block_size
     assert look.block in {token // size for token in look.selection.riddle}
     assert "the riddle" in view.summary and "“des”" in view.summary
-    assert any(mark.key == f"tag:the riddle:{look.block}" for mark in view.scene.marks)
+    assert any(
+        mark.key == f"tag:the riddle:{look.block}" for mark in view.timeline.frames[-1].scene.marks
+    )
     others = [run(LookParams(group=group)) for group in (0, 2)]
     assert all(other.block != look.block for other in others)
+
+
+def test_before_it_is_played_the_picture_only_asks():
+    view = widget.present(of(selection()))
+    asked, told = view.timeline.frames
+    assert view.timeline.start == 0 and {readout.value for readout in asked.readouts} == {"–"}
+    assert "Where will group 1 look" in asked.sentence and "%" not in asked.sentence
+    texts = [getattr(mark, "text", "") for mark in asked.scene.marks]
+    assert not any("%" in text for text in texts)
+    assert any("%" in getattr(mark, "text", "") for mark in told.scene.marks)
+
+
+def test_a_line_is_cut_alike_for_every_group():
+    size = 64  # tokens: no line has room for so many
+    texts = []
+    for group in range(3):
+        look = of(selection(group=group, block_size=size))
+        marks = widget.scene(look).marks
+        texts.append({int(m.key[2:]) for m in marks if m.key.startswith("t:")})
+    lines = [{t // size for t in shown} for shown in texts]
+    for block in lines[0] & lines[1] & lines[2]:
+        cut = [{t for t in shown if t // size == block} for shown in texts]
+        assert cut[0] == cut[1] == cut[2] and 0 < len(cut[0]) < size
 
 
 @pytest.mark.model

@@ -38,6 +38,7 @@ STAGES, QUERIES = "stages", "queries"
 PLAYS = {STAGES: "this query, stage by stage", QUERIES: f"the last {READ_ON} queries"}
 PACE_MS = {STAGES: 1300, QUERIES: 1200}
 LESSON, OWN = "lesson", "own"
+PASTE = "Paste your text below and press Use this text; until then this is A Mad Tea-Party. "
 SOURCES = {LESSON: "A Mad Tea-Party", OWN: "your own, pasted below"}
 
 
@@ -137,13 +138,16 @@ def present(found: Selections) -> View:
     )
     related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
     related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
-    source = OWN if found.params.text else LESSON
+    source = OWN if found.params.text else found.params.source
+    hint = PASTE if source == OWN and not found.params.text else ""
     return View(
-        summary=summary,
+        summary=hint + summary,
         timeline=Timeline(
-            frames=picture.frames(),
+            frames=tuple(
+                dataclasses.replace(frame, sentence=hint + frame.sentence)
+                for frame in picture.frames()
+            ),
             axis="query" if plays == QUERIES else "stage",
-            start=-1,
             pace_ms=PACE_MS[plays],
         ),
         related=related,
@@ -248,7 +252,15 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             more=True,
             help="The query's own block and those before it. They count among the k; MSA forces 1.",
         ),
-        Range(name="n_init", label="Forced first blocks", min=0, max=2, more=True),
+        Range(
+            name="n_init",
+            label="Forced first blocks",
+            min=0,
+            max=2,
+            more=True,
+            help="The text's first blocks, where the attention sink is. They count among the k; "
+            "MSA forces none.",
+        ),
         Choice(
             name="source",
             label="Text",
