@@ -761,7 +761,7 @@ def test_numbers_wait_until_they_are_played():
     first, *_, last = Picture([result]).frames()
     assert {readout.value for readout in first.readouts} == {"–"}
     assert last.readouts == Account(result).readouts()
-    assert widget.present(selections(result)).timeline.start == 0
+    assert present(result).timeline.start == 0
 
 
 def test_choosing_one_s_own_text_says_what_to_do(opened, no_model, settle):
