@@ -31,8 +31,8 @@ def test_first_picture_names_the_block_with_most_attention():
     result = selection()
     view = widget.present(of(result))
     best = int(result.block_mass[1].argmax())
-    assert f"{result.block_mass[1, best]:.0%} of its attention" in view.summary
-    assert f"begins {300 - 32 * best} tokens earlier" in view.summary
+    assert f"{result.block_mass[1, best]:.0%} of its attention" in view.timeline.frames[-1].sentence
+    assert f"begins {300 - 32 * best} tokens earlier" in view.timeline.frames[-1].sentence
     values = [readout.value for readout in view.readouts]
     assert values == [f"{result.block_mass[1, best]:.0%}", f"{300 - 32 * best} tokens"]
 
@@ -60,7 +60,7 @@ def test_one_group_looks_back_at_the_riddle_and_the_picture_says_so():
     view = widget.present(look)
     size = look.selection.params.block_size
     assert look.block in {token // size for token in look.selection.riddle}
-    assert "the riddle" in view.summary and "“des”" in view.summary
+    assert all(words in view.timeline.frames[-1].sentence for words in ("the riddle", "“des”"))
     assert any(
         mark.key == f"tag:the riddle:{look.block}" for mark in view.timeline.frames[-1].scene.marks
     )
@@ -106,12 +106,12 @@ def test_the_text_holds_writing_and_a_hyphen_twice():
 
 
 def one_group_goes_back_to_the_riddle(seen) -> None:
-    assert "the riddle" in seen.summary and "“des”" in seen.summary
+    assert "the riddle" in seen.sentences[-1] and "“des”" in seen.sentences[-1]
     assert any("the riddle" in label and seen.number(label) > 80 for label in seen.readouts)
 
 
 def another_group_parks_on_the_first_word(seen) -> None:
-    assert "the riddle" not in seen.summary and "the first" in seen.summary
+    assert "the riddle" not in seen.sentences[-1] and "the first" in seen.sentences[-1]
     assert any("the first" in label and seen.number(label) > 50 for label in seen.readouts)
 
 

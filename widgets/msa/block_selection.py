@@ -131,22 +131,25 @@ def present(found: Selections) -> View:
         told = f" The riddle is {'read' if read else 'not read'}."
     summary = (
         f"{note}Layer {params.layer}, token {result.query} ({quoted(result.tokens[result.query])}"
-        f"), group {group}: {styles.SELECTOR_NAMES[params.selector]} reads "
-        f"{result.n_read[group]} of {result.n_visible} visible tokens and captures "
-        f"{percent(captured)} of the attention; the best possible choice of as many blocks "
-        f"captures {percent(best)}, the window {percent(window)}.{told}"
+        f"), group {group}: {styles.SELECTOR_NAMES[params.selector]}, "
+        f"{len(say.read)} of {result.local_block + 1} visible blocks."
     )
-    related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
-    related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
+    outcome = (
+        f" It captures {percent(captured)} of the attention; the best possible choice of as many "
+        f"blocks captures {percent(best)}, the window {percent(window)}.{told}"
+    )
     source = OWN if found.params.text else found.params.source
     hint = PASTE if source == OWN and not found.params.text else ""
+    frames = [
+        dataclasses.replace(frame, sentence=hint + frame.sentence) for frame in picture.frames()
+    ]
+    frames[-1] = dataclasses.replace(frames[-1], sentence=frames[-1].sentence + outcome)
+    related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
+    related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
     return View(
         summary=hint + summary,
         timeline=Timeline(
-            frames=tuple(
-                dataclasses.replace(frame, sentence=hint + frame.sentence)
-                for frame in picture.frames()
-            ),
+            frames=tuple(frames),
             axis="query" if plays == QUERIES else "stage",
             pace_ms=PACE_MS[plays],
         ),

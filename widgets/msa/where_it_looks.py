@@ -150,13 +150,17 @@ def present(look: LookResult) -> View:
         Frame(
             scene=scene(look, open_=False),
             stage="read",
-            sentence=note + asked,
+            sentence=asked,
             readouts=(Readout("on one block", WAITING), Readout("how far back", WAITING)),
         ),
-        Frame(scene=scene(look), stage="look", sentence=note + found),
+        Frame(scene=scene(look), stage="look", sentence=found),
     )
     return View(
-        summary=note + found,
+        summary=(
+            f"{note}Group {look.group} of layer {result.params.layer} at token {result.query} "
+            f"({token}). Each line is a block of {size} tokens; a band is as wide as its share of "
+            "the attention."
+        ),
         timeline=Timeline(frames=frames, axis="stage", pace_ms=PACE_MS),
         related={f"b:{look.block}": (f"t:{best}",), f"t:{best}": (f"b:{look.block}",)},
         readouts=(
