@@ -129,8 +129,8 @@ def _read(
     ids = model.tokenizer.encode(text[: 32 * max_tokens])
     if len(ids) < min_tokens:
         raise ValueError(
-            f"The text has {len(ids)} tokens; at least {min_tokens} are needed to have key "
-            "blocks to choose among: paste a longer one."
+            f"The text has {len(ids)} token{'s' * (len(ids) != 1)}; at least {min_tokens} are "
+            "needed to have key blocks to choose among: paste a longer one."
         )
     cut = len(ids) > max_tokens or len(text) > 32 * max_tokens
     ids = ids[:max_tokens]

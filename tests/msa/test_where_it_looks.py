@@ -31,8 +31,8 @@ def test_first_picture_names_the_block_with_most_attention():
     result = selection()
     view = widget.present(of(result))
     best = int(result.block_mass[1].argmax())
-    assert f"{result.block_mass[1, best]:.0%} of its attention" in view.summary
-    assert f"begins {300 - 32 * best} tokens earlier" in view.summary
+    assert f"{result.block_mass[1, best]:.0%} of its attention" in view.timeline.frames[-1].sentence
+    assert f"begins {300 - 32 * best} tokens earlier" in view.timeline.frames[-1].sentence
     values = [readout.value for readout in view.readouts]
     assert values == [f"{result.block_mass[1, best]:.0%}", f"{300 - 32 * best} tokens"]
 
@@ -60,10 +60,35 @@ def test_one_group_looks_back_at_the_riddle_and_the_picture_says_so():
     view = widget.present(look)
     size = look.selection.params.block_size
     assert look.block in {token // size for token in look.selection.riddle}
-    assert "the riddle" in view.summary and "“des”" in view.summary
-    assert any(mark.key == f"tag:the riddle:{look.block}" for mark in view.scene.marks)
+    assert all(words in view.timeline.frames[-1].sentence for words in ("the riddle", "“des”"))
+    assert any(
+        mark.key == f"tag:the riddle:{look.block}" for mark in view.timeline.frames[-1].scene.marks
+    )
     others = [run(LookParams(group=group)) for group in (0, 2)]
     assert all(other.block != look.block for other in others)
+
+
+def test_before_it_is_played_the_picture_only_asks():
+    view = widget.present(of(selection()))
+    asked, told = view.timeline.frames
+    assert view.timeline.start == 0 and {readout.value for readout in asked.readouts} == {"–"}
+    assert "Where will group 1 look" in asked.sentence and "%" not in asked.sentence
+    texts = [getattr(mark, "text", "") for mark in asked.scene.marks]
+    assert not any("%" in text for text in texts)
+    assert any("%" in getattr(mark, "text", "") for mark in told.scene.marks)
+
+
+def test_a_line_is_cut_alike_for_every_group():
+    size = 64  # tokens: no line has room for so many
+    texts = []
+    for group in range(3):
+        look = of(selection(group=group, block_size=size))
+        marks = widget.scene(look).marks
+        texts.append({int(m.key[2:]) for m in marks if m.key.startswith("t:")})
+    lines = [{t // size for t in shown} for shown in texts]
+    for block in lines[0] & lines[1] & lines[2]:
+        cut = [{t for t in shown if t // size == block} for shown in texts]
+        assert cut[0] == cut[1] == cut[2] and 0 < len(cut[0]) < size
 
 
 @pytest.mark.model
@@ -81,12 +106,12 @@ def test_the_text_holds_writing_and_a_hyphen_twice():
 
 
 def one_group_goes_back_to_the_riddle(seen) -> None:
-    assert "the riddle" in seen.summary and "“des”" in seen.summary
+    assert "the riddle" in seen.sentences[-1] and "“des”" in seen.sentences[-1]
     assert any("the riddle" in label and seen.number(label) > 80 for label in seen.readouts)
 
 
 def another_group_parks_on_the_first_word(seen) -> None:
-    assert "the riddle" not in seen.summary and "the first" in seen.summary
+    assert "the riddle" not in seen.sentences[-1] and "the first" in seen.sentences[-1]
     assert any("the first" in label and seen.number(label) > 50 for label in seen.readouts)
 
 

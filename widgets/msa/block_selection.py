@@ -38,6 +38,7 @@ STAGES, QUERIES = "stages", "queries"
 PLAYS = {STAGES: "this query, stage by stage", QUERIES: f"the last {READ_ON} queries"}
 PACE_MS = {STAGES: 1300, QUERIES: 1200}
 LESSON, OWN = "lesson", "own"
+PASTE = "Paste your text below and press Use this text; until then this is A Mad Tea-Party. "
 SOURCES = {LESSON: "A Mad Tea-Party", OWN: "your own, pasted below"}
 
 
@@ -130,20 +131,26 @@ def present(found: Selections) -> View:
         told = f" The riddle is {'read' if read else 'not read'}."
     summary = (
         f"{note}Layer {params.layer}, token {result.query} ({quoted(result.tokens[result.query])}"
-        f"), group {group}: {styles.SELECTOR_NAMES[params.selector]} reads "
-        f"{result.n_read[group]} of {result.n_visible} visible tokens and captures "
-        f"{percent(captured)} of the attention; the best possible choice of as many blocks "
-        f"captures {percent(best)}, the window {percent(window)}.{told}"
+        f"), group {group}: {styles.SELECTOR_NAMES[params.selector]}, "
+        f"{len(say.read)} of {result.local_block + 1} visible blocks."
     )
+    outcome = (
+        f" It captures {percent(captured)} of the attention; the best possible choice of as many "
+        f"blocks captures {percent(best)}, the window {percent(window)}.{told}"
+    )
+    source = OWN if found.params.text else found.params.source
+    hint = PASTE if source == OWN and not found.params.text else ""
+    frames = [
+        dataclasses.replace(frame, sentence=hint + frame.sentence) for frame in picture.frames()
+    ]
+    frames[-1] = dataclasses.replace(frames[-1], sentence=frames[-1].sentence + outcome)
     related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
     related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
-    source = OWN if found.params.text else LESSON
     return View(
-        summary=summary,
+        summary=hint + summary,
         timeline=Timeline(
-            frames=picture.frames(),
+            frames=tuple(frames),
             axis="query" if plays == QUERIES else "stage",
-            start=-1,
             pace_ms=PACE_MS[plays],
         ),
         related=related,
@@ -248,7 +255,15 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             more=True,
             help="The query's own block and those before it. They count among the k; MSA forces 1.",
         ),
-        Range(name="n_init", label="Forced first blocks", min=0, max=2, more=True),
+        Range(
+            name="n_init",
+            label="Forced first blocks",
+            min=0,
+            max=2,
+            more=True,
+            help="The text's first blocks, where the attention sink is. They count among the k; "
+            "MSA forces none.",
+        ),
         Choice(
             name="source",
             label="Text",

@@ -133,7 +133,7 @@ class Picture:
             label=f"{result.query}: {strip.quoted(result.tokens[result.query])}" if label else "",
             stage="" if label else self._stage_name(say, stage, groups, depth),
             sentence=say.sentence(stage, groups, depth - 1),
-            readouts=say.readouts() if label else (),
+            readouts=say.readouts(lit=label or depth == len(groups), flow=label or stage == "flow"),
         )
 
     def _still(self, result: SelectionResult, say: Account, moves: bool) -> list[Mark]:
@@ -160,7 +160,7 @@ class Picture:
         if word is None:
             return []
         first, last = line.words[0], line.words[-1]
-        pitch = (last.x + last.w - first.x) / max(len(line.words), 1)
+        pitch = (last.x + last.w - first.x) / len(line.words) or strip.CELL  # one without width
         at = ((result.query, word.x), (result.query + 1, word.x + pitch))
         text = strip.quoted(result.tokens[result.query])
         return [
@@ -265,6 +265,6 @@ class Picture:
 
     @staticmethod
     def _tick(key: str, x: int | float, text: str, colour: str = "faint") -> Words:
-        place = {"x": x, "y": HEIGHT - 2.5, "anchor": "middle", "size": 7.4}
+        place = {"x": x, "y": HEIGHT - 2.5, "anchor": "middle", "size": strip.SMALL}
         bold = colour != "faint"
         return Words(key=key, text=text, fill=colour, bold=bold, layer=strip.FRONT, **place)

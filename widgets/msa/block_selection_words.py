@@ -14,6 +14,7 @@ from .strip import LEAST, LEAST_MISSED, quoted, share_text
 
 MEANS = ("main_mean", "block_mean_keys")  # selectors that average a block
 SHARES = ("oracle",)  # that add its attention up
+WAITING = "–"  # a readout whose stage has not been played
 ORDINALS = {1: "st", 2: "nd", 3: "rd"}
 
 
@@ -174,7 +175,9 @@ class Account:
             if block not in self.read:
                 return "neither the first nor recent, skipped"
             return "the first, read" if block == 0 else "recent, read"
-        place = f"{ordinal(self.ranks[block])} of {len(self.ranks)}"
+        own = self.forced == [self.result.local_block]
+        others = " besides its own" if own else " not forced" if self.forced else ""
+        place = f"{ordinal(self.ranks[block])} of {len(self.ranks)}{others}"
         return f"{place}, {'read' if block in self.read else 'skipped'}"
 
     def outcome(self, block: int, *, flow: bool) -> str:
@@ -273,15 +276,19 @@ class Account:
             return f"{self.asks} parks {share} of its attention on the first token{more}."
         return f"{self.asks} reads what it wants: {share} of its attention goes to {where}."
 
-    def readouts(self) -> tuple[Readout, ...]:
+    def readouts(self, *, lit: bool = True, flow: bool = True) -> tuple[Readout, ...]:
+        """What is read, once its blocks are `lit`; what that holds, once attention flows."""
         captured = float(self.result.captured[self.selector][self.group])
         best = float(self.result.captured["oracle"][self.group])
         k = self.params.n_selected
         read, seen = int(self.result.n_read[self.group]), self.result.n_visible
         return (
-            Readout("tokens read", f"{read} of {seen}"),
-            Readout("attention captured", percent(captured)),
-            Readout(f"the best {k} hold" if k > 1 else "the best one holds", percent(best)),
+            Readout("tokens read", f"{read} of {seen}" if lit else WAITING),
+            Readout("attention captured", percent(captured) if flow else WAITING),
+            Readout(
+                f"the best {k} hold" if k > 1 else "the best one holds",
+                percent(best) if flow else WAITING,
+            ),
         )
 
     # ------------------------------------------------------------------------------- arithmetic
@@ -306,20 +313,20 @@ class Account:
         names = [quoted(self.result.tokens[token]) for token in best]
         more = len(inside) > len(best)
         told = ", ".join(map(" ".join, zip(numbers, names, strict=True))) + ", …" * more
-        parts = [
-            rf"{as_number(n)}\,{as_text(name)}" for n, name in zip(numbers, names, strict=True)
-        ]
+        parts = [as_number(n) for n in numbers[:2]]  # in TeX two, so that it stays on its line
+        parts[0] += rf"\,{as_text(names[0])}"
+        more_parts = len(inside) > len(parts)
         if self.selector in MEANS:
             text = f"mean of {len(inside)} scores ({told}) = {value}"
             terms = (f"({part})" if part.startswith("-") else part for part in parts)
-            added = " + ".join(terms) + r" + \cdots" * more
+            added = " + ".join(terms) + r" + \cdots" * more_parts
             tex = rf"\tfrac{{1}}{{{len(inside)}}}\left({added}\right)"
         elif self.selector in SHARES:
             text = f"sum({told}) = {value}"
-            tex = " + ".join(parts) + r" + \cdots" * more
+            tex = " + ".join(parts) + r" + \cdots" * more_parts
         else:
             text = f"max({told}) = {value}"
-            listed = ", ".join(parts) + r", \ldots" * more
+            listed = ", ".join(parts) + r", \ldots" * more_parts
             tex = rf"\max({listed})"
         return Arithmetic(
             text=f"{self.name(block)}: {text} → {end}",

@@ -63,8 +63,8 @@ def _whose_is_lower() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "A window of the same budget needs no index and no training. With 8 blocks of 64 out "
-        "of 64, whose perplexity is lower?"
+        "A window of the same budget needs no index and no training. With 8 of 64 blocks, "
+        "64 tokens each, whose perplexity is lower?"
     ),
     choices=("the window's, clearly", "the trained index's, clearly", "about the same"),
     answer=_whose_is_lower,

@@ -29,7 +29,7 @@ RIGHT = LEFT + CELLS * CELL
 NUMBER = RIGHT + 18  # where a block's number ends
 LANE, LANE_END = RIGHT + 26, RIGHT + 88
 OUTCOME = LANE_END + 6
-SIZE, SMALL = 8.6, 8.0  # of words and of names
+SIZE, SMALL = 8.6, 8.2  # of words and of names
 FULL = 15.0  # width of a band of all the attention
 THROUGH = 5.0  # a narrower band ends at its line: it would strike the words out
 LEAST, LEAST_MISSED = 0.015, 0.01  # less has no band, or pipe, of its own
@@ -291,24 +291,33 @@ class Strip:
             for block, row in self.lines.items()
         ]
 
-    def folded(self, mass: Numbers, last: int, read: Iterable[int] = ()) -> list[Mark]:
-        """One thin line for each run of blocks that is folded; `read` are those that are read."""
+    def folded(self, mass: Numbers | None, last: int, read: Iterable[int] = ()) -> list[Mark]:
+        """One thin line for each run of blocks that is folded.
+
+        Args:
+            mass: share of the attention, by block; none where nothing is to be said of it.
+            last: block of the query.
+            read: blocks that are read.
+        """
         read = set(read)
         marks: list[Mark] = []
         for row in self.folds:
             seen = range(row.blocks.start, min(row.blocks.stop, last + 1))
-            held = float(sum(mass[block] for block in seen))
             text = f"⋯ {len(row.blocks)} blocks"
             if among := read & set(row.blocks):
                 text += f", {len(among)} of them read"
-            text += f", {percent(held, 1)} of the attention" if seen else ", after the query"
+            if not seen:
+                text += ", after the query"
+            elif mass is not None:
+                held = float(sum(mass[block] for block in seen))
+                text += f", {percent(held, 1)} of the attention"
             marks.append(
                 Words(
                     key=f"fold:{row.blocks.start}",
                     x=LEFT + 4,
                     y=row.y + 7,
                     text=text,
-                    size=7.4,
+                    size=SMALL,
                     fill="faint",
                     layer=TEXT,
                 )
@@ -505,7 +514,7 @@ class Strip:
 
 def heading(key: str, text: str, x: Number, *, anchor: str = "start") -> Words:
     """The name of a column."""
-    return Words(key=f"head:{key}", x=x, y=8.5, text=text, anchor=anchor, size=7.6, fill="faint")
+    return Words(key=f"head:{key}", x=x, y=8.5, text=text, anchor=anchor, size=SMALL, fill="faint")
 
 
 def dot(key: str, x: Number, y: Number, colour: str, **rest) -> Rectangle:

@@ -9,6 +9,7 @@ from intuitive.msa.experiments.where_it_looks import LookParams, LookResult, run
 
 from ..kit import (
     Explorer,
+    Frame,
     Hero,
     Mark,
     Predict,
@@ -17,22 +18,27 @@ from ..kit import (
     Rectangle,
     Scene,
     Step,
+    Timeline,
     View,
     Words,
     percent,
 )
 from . import strip
 from .block_selection_scene import RIDDLE
+from .block_selection_words import WAITING
 from .strip import Strip, heading, quoted
 
-HEIGHT = 232
+HEIGHT = 232  # of the strip, whose foot has room for an axis that is not needed here
+CROPPED = HEIGHT - strip.BOTTOM + 1
+PACE_MS = 1400
 SHOWN = 3  # blocks of every group that are kept in sight
 
 
-def scene(look: LookResult) -> Scene:
-    """The text, and from the query's line a band to every token that its attention goes to."""
+def scene(look: LookResult, *, open_: bool = True) -> Scene:
+    """The text, and once `open_` a band from the query to every token its attention goes to."""
     result, group = look.selection, look.group
     size, mass = result.params.block_size, result.token_mass[group]
+    strongest = result.token_mass.max(0)  # of all groups, so that lines are cut alike for each
     riddle = sorted({token // size for token in result.riddle})
     largest = {
         block
@@ -42,7 +48,7 @@ def scene(look: LookResult) -> Scene:
     tags = dict.fromkeys(riddle, (RIDDLE, "gold"))
     tags |= {result.local_block: ("looks back", "purple")}
     anchors = {
-        block: block * size + int(mass[block * size : (block + 1) * size].argmax())
+        block: block * size + int(strongest[block * size : (block + 1) * size].argmax())
         for block in range(result.local_block)
     }
     text = Strip(
@@ -54,17 +60,17 @@ def scene(look: LookResult) -> Scene:
         anchors=anchors | {result.local_block: result.query},
         tags=tags,
     )
-    told = {token: _token(look, token) for token in text.words}
-    blocks = {block: _block(look, block) for block in range(result.n_blocks)}
+    told = {token: _token(look, token) for token in text.words} if open_ else {}
+    blocks = {block: _block(look, block) for block in range(result.n_blocks)} if open_ else {}
     marks: list[Mark] = [
         *text.grounds(blocks),
-        *text.numbers({look.block: "blue"}),
-        *text.folded(result.block_mass[group], result.local_block),
+        *text.numbers({look.block: "blue"} if open_ else {}),
+        *text.folded(result.block_mass[group] if open_ else None, result.local_block),
         *text.bands(
             mass,
             result.query,
             range(result.local_block + 1),
-            open_=True,
+            open_=open_,
             told=told,
             blocks_told=blocks,
         ),
@@ -84,9 +90,9 @@ def scene(look: LookResult) -> Scene:
     for block, row in text.lines.items():
         if block > result.local_block:
             continue
-        share = float(result.block_mass[group, block])
+        share = float(result.block_mass[group, block]) if open_ else 0.0
         strong = block == look.block
-        own = {"link": f"b:{block}", "words": blocks[block], "layer": strip.FRONT}
+        own = {"link": f"b:{block}", "words": blocks.get(block, ""), "layer": strip.FRONT}
         wide = (strip.LANE_END - strip.LANE) * share
         size_ = {"w": max(wide, 0.4), "h": strip.PITCH - 4, "fill": "blue", "corner": 1}
         opacity = 1.0 if strong else 0.5
@@ -96,7 +102,7 @@ def scene(look: LookResult) -> Scene:
             place = {"x": strip.LANE + wide + 4, "y": row.y + 8.2, "size": strip.SMALL}
             look_ = {"fill": "blue" if strong else "faint", "bold": strong, "layer": strip.FRONT}
             marks.append(Words(key=f"held:{block}", text=percent(share), **place, **look_))
-    return Scene(width=strip.WIDTH, height=HEIGHT, marks=tuple(marks))
+    return Scene(width=strip.WIDTH, height=CROPPED, marks=tuple(marks))
 
 
 def _block(look: LookResult, block: int) -> str:
@@ -129,17 +135,36 @@ def present(look: LookResult) -> View:
     note = f"{result.note} " if result.note else ""
     token = quoted(result.tokens[result.query])
     best = int(result.token_mass[look.group].argmax())
+    found = (
+        f"At token {result.query} ({token}) group {look.group} of layer "
+        f"{result.params.layer} puts {percent(look.share)} of its attention on one block of "
+        f"{size} tokens, {_named(look, look.block)}, which begins {look.distance} tokens "
+        f"earlier; most of it on {quoted(result.tokens[best])}."
+    )
+    asked = (
+        f"The model has just read {token}, token {result.query}. Where will group {look.group} "
+        "look for what comes next? Play."
+    )
+    link = f"b:{look.block}"
+    frames = (
+        Frame(
+            scene=scene(look, open_=False),
+            stage="read",
+            sentence=asked,
+            readouts=(Readout("on one block", WAITING), Readout("how far back", WAITING)),
+        ),
+        Frame(scene=scene(look), stage="look", sentence=found),
+    )
     return View(
         summary=(
-            f"{note}At token {result.query} ({token}) group {look.group} of layer "
-            f"{result.params.layer} puts {percent(look.share)} of its attention on one block of "
-            f"{size} tokens, {_named(look, look.block)}, which begins {look.distance} tokens "
-            f"earlier; most of it on {quoted(result.tokens[best])}."
+            f"{note}Group {look.group} of layer {result.params.layer} at token {result.query} "
+            f"({token}). Each line is a block of {size} tokens; a band is as wide as its share of "
+            "the attention."
         ),
-        scene=scene(look),
+        timeline=Timeline(frames=frames, axis="stage", pace_ms=PACE_MS),
         related={f"b:{look.block}": (f"t:{best}",), f"t:{best}": (f"b:{look.block}",)},
         readouts=(
-            Readout(f"on {_named(look, look.block)}", percent(look.share), link=f"b:{look.block}"),
+            Readout(f"on {_named(look, look.block)}", percent(look.share), link=link),
             Readout("how far back", f"{look.distance} tokens"),
         ),
         code=(
@@ -171,12 +196,14 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 text="Follow the thick band up from “-”. Which word stood before it there, and "
                 "which one came next?",
                 sets={"group": 1},
+                frame="play",
             ),
             Step(
                 title="Ask another group",
                 text="The same word in the same text, read by other heads. Do they go back to the "
                 "riddle as well?",
                 sets={"group": 2},
+                frame="last",
             ),
         ),
         predict=predict,
