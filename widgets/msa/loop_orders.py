@@ -109,23 +109,24 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Tile by tile",
-                text="Eight neighbours share their fetches. Purple pairs are the price: computed "
+                text="Eight neighbours share their fetches. Pink pairs are the price: computed "
                 "for one, thrown away by another.",
                 sets={"order": "union_tile"},
                 frame="play",
             ),
             Step(
                 title="Neighbours agree",
-                text="If neighbours always choose the same blocks, the tile wastes nothing.",
+                text="If neighbours always choose the same blocks, the tile wastes nothing: no "
+                "pair turns pink.",
                 sets={"order": "union_tile", "drift": 0.0},
-                frame="last",
+                frame="play",
             ),
             Step(
                 title="Nobody agrees",
-                text="If they never do, most of the tile's pairs are in vain. Which order moves "
-                "the fewest bytes now?",
+                text="If they never do, most of the tile's pairs are in vain. Play, and compare "
+                "the three bars on the right: which order moves the fewest bytes now?",
                 sets={"order": "union_tile", "drift": 1.0},
-                frame="last",
+                frame="play",
             ),
         ),
         predict=predict,

@@ -72,7 +72,7 @@ def _most_mass() -> tuple[int, str]:
         f"“{ARMS[most].title}” captures {percent(end(most, 'mass_captured'))} of its own "
         f"attention, the better trained index {percent(end(trained, 'mass_captured'))}. Yet they "
         f"answer {percent(end(most, 'accuracy'))} and {percent(end(trained, 'accuracy'))} of the "
-        "questions: attention shrinks to what it is given to read."
+        "questions (means of all seeds): attention shrinks to what it is given to read."
     )
 
 
@@ -252,7 +252,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Watch it learn",
                 text="In its warm-up this arm reads everything, while the index already practises. "
-                "Play: when do the arcs find the golden block?",
+                "Play: the arcs gather on the golden block, and then the answer turns right.",
                 frame="play",
             ),
             Step(
