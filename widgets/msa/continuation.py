@@ -138,14 +138,14 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         steps=(
             Step(
                 title="Write",
-                text="Play: both write, the sparse model reading 3 blocks only. Where do they "
-                "part, and do the marks agree again afterwards?",
+                text="Play: both write, the sparse model reading 3 blocks only. Watch where "
+                "they part, and whether the marks agree again afterwards.",
                 frame="play",
             ),
             Step(
                 title="More blocks",
-                text="With 5 blocks it reads little more than half of the text. Each of these steps "
-                "computes for some seconds.",
+                text="With 5 blocks it reads little more than half of the text. Both models "
+                "write anew, which takes some seconds.",
                 sets={"n_selected": 5},
                 frame="last",
             ),

@@ -13,7 +13,6 @@ SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from q
 
 def present(result: LoopResult) -> View:
     picture, now = Picture(result), result.traces[result.params.order]
-    least = min(result.traces.values(), key=lambda one: one.total_bytes)
     pair_flops = 4 * result.config.group_size * result.config.block_size * result.config.d_head
     rows = tuple(
         (
@@ -32,9 +31,8 @@ def present(result: LoopResult) -> View:
     )
     return View(
         summary=(
-            f"{ORDER_NAMES[now.order]} moves {fixed(now.total_bytes / 2**20)} MiB in "
-            f"{now.n_steps} steps; {ORDER_NAMES[least.order]} needs least, "
-            f"{fixed(least.total_bytes / 2**20)} MiB."
+            f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs of query and block in "
+            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
         arithmetic=picture.arithmetic(),

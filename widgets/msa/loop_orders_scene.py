@@ -26,14 +26,15 @@ ORDER_NAMES = {
     "union_tile": "union tile",
     "kv_outer": "KV-outer",
 }
+FETCH = "sky"  # of the blues the one that is clear in both themes
 PARTS = {  # what is moved: field of a trace, name, colour
-    "key_value_bytes": ("keys and values", "blue"),
+    "key_value_bytes": ("keys and values", FETCH),
     "query_bytes": ("queries and outputs", "green"),
     "partial_bytes": ("partial outputs", "gold"),
 }
 MOST_FRAMES = 48
 VAIN = "purple"
-KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": ("blue", 0.9)}
+KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": (FETCH, 0.95)}
 MIB = 2**20
 
 
@@ -102,9 +103,11 @@ class Picture:
             counts = self.fetches(self.trace, step)
             most, used = max(counts), sum(count > 0 for count in counts)
             vain = self.wasted(step)
+            least = min(self.result.traces.values(), key=lambda one: one.total_bytes)
             return (
                 f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {times(counts[0])} "
-                f"(most: {most}); {total} MiB moved, {vain} pairs in vain."
+                f"(most: {most}); {total} MiB moved, {vain} pairs in vain. "
+                f"{ORDER_NAMES[least.order]} needs least, {fixed(least.total_bytes / MIB)} MiB."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
         who = f"query {queries[0]}"
@@ -197,7 +200,7 @@ class Picture:
                     y=bottom - height,
                     w=self.wide - 4,
                     h=height,
-                    fill="vermilion" if block == now else "blue",
+                    fill="vermilion" if block == now else FETCH,
                     words=f"Block {block} was fetched {times(count)}.",
                 )
             )
@@ -233,8 +236,8 @@ class Picture:
                     key=f"order:{order}",
                     x=left,
                     y=y + 12,
-                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} of "
-                    f"{fixed(trace.total_bytes / MIB)} MiB",
+                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} MiB"
+                    + (" in the end" if here == trace.n_steps - 1 else ""),
                     size=14,
                     bold=ours,
                     click={"order": order},

@@ -146,8 +146,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Drag it",
-                text="In the newest block the needle is read whatever its rank, even as the last. Drag it to "
-                "the left, then up and down.",
+                text="In the newest block the needle is read whatever its rank, even as the last. "
+                "Drag it to the left, then up and down.",
                 sets={"needle": 1010},
                 frame="last",
             ),

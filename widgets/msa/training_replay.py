@@ -110,7 +110,7 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
                     "y": values,
                     "mode": "lines",
                     "line": {"color": colour, "width": 1},
-                    "opacity": 0.5 if ours else 0.2,
+                    "opacity": 0.6 if ours else 0.35,
                     "hovertemplate": f"{ARMS[name].title}, seed {run_of_arm.seed}: %{{y:.2f}}"
                     "<extra></extra>",
                 }
@@ -122,7 +122,7 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
                 "y": table.mean(0),
                 "mode": "lines",
                 "line": {"color": colour, "dash": dash, "width": 3.5 if ours else 2},
-                "opacity": 1.0 if ours else 0.55,
+                "opacity": 1.0 if ours else 0.8,
                 "name": ARMS[name].title,
             }
         )
