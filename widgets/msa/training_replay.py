@@ -32,9 +32,10 @@ from ..kit import (
 from . import styles
 from .training_replay_scene import Picture
 
+CLEAR_BLUE = "#1F82C4"  # above 4:1 on a white page and on Lab's dark one
 STYLES = {  # one arm, one colour, one dash
     "dense": (theme.GREY, "solid"),
-    "msa_warmup": (theme.BLUE, "solid"),
+    "msa_warmup": (CLEAR_BLUE, "solid"),
     "msa": (theme.GREEN, "dash"),
     "msa_untrained": (theme.VERMILION, "dot"),
     "window": (theme.PURPLE, "dashdot"),
