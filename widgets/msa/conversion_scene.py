@@ -93,7 +93,7 @@ class Picture:
         pitch = (STRIP_RIGHT - STRIP_LEFT) / n_blocks
         read = {0, *range(n_blocks - k + 1, n_blocks)} if k > 1 else {n_blocks - 1}
         returns = self.measure == "returning_passage"
-        told = f"{context:,} tokens in {n_blocks} blocks".replace(",", "\u2009")
+        told = f"{context:,} tokens in {n_blocks} blocks"
         marks: list[Mark] = [
             Words(
                 key="strip:name",
