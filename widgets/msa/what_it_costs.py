@@ -365,8 +365,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="memory",
                 label="Memory by category while a prompt is read, dense and MSA",
                 caption="Nothing is thrown away, and the index keys come on top. Scratch is what "
-                "the last 8\u2009192 tokens need at once, weights are the attention's in a model 3\u2009072 "
-                "wide. Diamonds: measured on an H100, at k of 4, 16 and 64.",
+                "the last 8\u2009192 tokens need at once, weights are the attention's in a model "
+                "3\u2009072 wide. Diamonds: measured on an H100, at k of 4, 16 and 64.",
                 tab="Memory",
                 height=300,
             ),
