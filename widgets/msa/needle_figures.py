@@ -224,7 +224,7 @@ class Picture:
                 found = "found" if block in selected else "lost"
                 ranked = place(self.ranks[kind][block])
                 newest = block == self.n_blocks - 1
-                told[kind] = f"newest, {ranked}" if newest else f"{found}, {ranked}"
+                told[kind] = "newest" if newest else f"{found}, {ranked}"
         return (
             Readout("tokens read", f"{reads} of {self.n}"),
             *(Readout(f"{kind} pooling", outcome) for kind, outcome in told.items()),
