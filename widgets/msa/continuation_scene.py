@@ -76,7 +76,9 @@ class Picture:
         asked = self.result.agrees[:count]
         return (
             Readout("tokens read", f"at most {percent(self.result.read_share)}"),
-            Readout("same tokens in a row", f"{min(count, self.parted)} of {count}"),
+            Readout(
+                "same tokens in a row", f"{min(count, self.parted)} of {count}" if count else "–"
+            ),
             Readout("agreement along dense", percent(sum(asked) / count) if count else "–"),
         )
 
