@@ -74,6 +74,7 @@ class Picture:
     def readouts(self, count: int) -> tuple[Readout, ...]:
         """What is read, and how far both agree after `count` tokens."""
         asked = self.result.agrees[:count]
+        same = f"{min(count, self.parted)} of {count}" if count else "–"
         return (
             Readout("tokens read", f"at most {percent(self.result.read_share)}"),
             Readout(
