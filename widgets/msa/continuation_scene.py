@@ -77,9 +77,7 @@ class Picture:
         same = f"{min(count, self.parted)} of {count}" if count else "–"
         return (
             Readout("tokens read", f"at most {percent(self.result.read_share)}"),
-            Readout(
-                "same tokens in a row", f"{min(count, self.parted)} of {count}" if count else "–"
-            ),
+            Readout("same tokens in a row", same),
             Readout("agreement along dense", percent(sum(asked) / count) if count else "–"),
         )
 
