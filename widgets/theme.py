@@ -19,7 +19,15 @@ SYMBOLS = ("circle", "square", "diamond", "cross")
 ORDERED = get_colorscale("Cividis")  # ordered data, with a stated range
 SIGNED = get_colorscale("RdBu_r")  # signed data, centred on zero
 NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}  # plotly's own "none"
-AXIS = {"automargin": False, "showline": True, "ticks": "outside", "ticklen": 4}
+AXIS = {
+    "automargin": False,
+    "showline": True,
+    "ticks": "outside",
+    "ticklen": 4,
+    # Where plotly.js hides every tick label, as in a plot of a few pixels that is about to be
+    # hidden, it puts the axis title at minus infinity.
+    "ticklabeloverflow": "allow",
+}
 
 
 def figure(

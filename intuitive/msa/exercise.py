@@ -10,6 +10,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -40,7 +41,7 @@ _CASES = (
         1,
     ),
     (
-        "Fewer visible blocks than slots: all visible ones are chosen, and nothing else.",
+        "Fewer visible blocks than places: all visible ones are chosen, and nothing else.",
         [0.0, -1.0, -_INF, -_INF],
         4,
         1,
@@ -54,6 +55,9 @@ _CASES = (
 )
 
 
+NOTHING_RETURNED = "select returned None; return a list of block ids, such as [0, 3]."
+
+
 def check_select(select: Select) -> ExerciseReport:
     """Try the reader's `select(scores, n_selected, n_local)` against the real selection.
 
@@ -63,7 +67,10 @@ def check_select(select: Select) -> ExerciseReport:
         select: gets a list of block scores, the number of blocks to choose and the number of
             local blocks to force; returns the chosen ids.
     """
-    return ExerciseReport(tuple(_check(select, *case) for case in _CASES))
+    checks = [_check(select, *case) for case in _CASES]
+    if all(check.finding == NOTHING_RETURNED for check in checks):  # said once is enough
+        checks[1:] = [replace(check, finding="") for check in checks[1:]]
+    return ExerciseReport(tuple(checks))
 
 
 def _check(select: Select, rule: str, scores: list[float], n_selected: int, n_local: int) -> Check:
@@ -76,7 +83,10 @@ def _check(select: Select, rule: str, scores: list[float], n_selected: int, n_lo
     want = [block for block in expected.tolist() if block >= 0]
     given = f"select({scores}, {n_selected}, {n_local})"
     try:
-        got = [int(block) for block in select(list(scores), n_selected, n_local)]
+        returned = select(list(scores), n_selected, n_local)
+        if returned is None:
+            return Check(rule, False, NOTHING_RETURNED)
+        got = [int(block) for block in returned]
     except NotImplementedError:
         return Check(rule, False, "Nothing is written yet.")
     except Exception as error:  # a reader's function may fail in any way

@@ -120,6 +120,11 @@ def test_names_carry_the_values_at_the_cursor_and_keep_apart():
                 value = next(point.mean for point in points if point.n_selected == k)
                 told = scene.value_text(value, measure)
                 assert marks[f"name:{name}"].text == f"{styles.SELECTOR_NAMES[name]} {told}"
+                point = marks[f"point:{name}:{k}"]
+                start = marks[f"leader:{name}"].d[1:].split("L")[0]
+                assert start == f"{point.x + 8:.1f},{point.y:.1f}"
+            in_order = sorted(found.curves, key=lambda name: marks[f"point:{name}:{k}"].y)
+            assert in_order == sorted(found.curves, key=lambda name: marks[f"name:{name}"].y)
             heights = sorted(mark.y for key, mark in marks.items() if key.startswith("name:"))
             assert min(b - a for a, b in pairwise(heights)) >= scene.GAP - 1e-9
             assert heights[0] >= scene.TOP and heights[-1] <= scene.HEIGHT - 4

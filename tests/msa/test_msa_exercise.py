@@ -59,7 +59,10 @@ def test_unfinished_and_broken_functions_are_reported_not_raised():
         raise NotImplementedError
 
     assert repr(check_select(unfinished)).startswith("0 of 5 checks pass\n  not yet: ")
-    assert check_select(lambda *_: None).checks[0].finding.endswith("is not iterable")
+    nothing = repr(check_select(lambda *_: None))
+    assert nothing.startswith("0 of 5")
+    assert nothing.count("select returned None; return a list") == 1
+    assert check_select(lambda *_: 3).checks[0].finding.endswith("is not iterable")
     assert "raised ZeroDivisionError" in check_select(lambda *_: 1 / 0).checks[0].finding
     assert "should be [1, 3, 4], not []." in check_select(lambda *_: []).checks[0].finding
 

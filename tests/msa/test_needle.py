@@ -178,10 +178,12 @@ def without_the_drag_it_climbs_and_is_still_lost(seen):
 
 def a_weak_needle_is_lost_in_both_rows(seen):
     assert all(seen.readouts[f"{kind} pooling"].startswith("lost") for kind in ("max", "mean"))
+    assert "both rows miss the needle's block" in seen.sentences[-1]
 
 
 def the_newest_block_is_read_whatever_its_rank(seen):
-    assert seen.readouts["mean pooling"] == "found, 32nd"
+    assert seen.readouts["mean pooling"] == "newest"
+    assert "which is read whatever its rank" in seen.sentences[-1]
     assert seen.values["needle"] // seen.values["block_size"] == 31
 
 

@@ -36,7 +36,7 @@ def test_the_strip_lights_what_is_read(arm):
     here = found.params.question // 4
     for shot, frame in zip(found.run.snapshots, frames, strict=True):
         marks = {mark.key: mark for mark in frame.scene.marks}
-        lit = {b for b in range(here + 1) if marks[f"block:{b}"].fill in ("blue", "green")}
+        lit = {b for b in range(here + 1) if marks[f"block:{b}"].fill in ("sky", "green")}
         picked = shot.selected()[:, found.params.question].any(0)
         want = set(range(here + 1)) if shot.reads_all else set(np.flatnonzero(picked).tolist())
         assert lit == want
@@ -57,7 +57,7 @@ def test_arcs_are_the_attention_read_and_missed():
             assert (arc is not None) == (shares[block] >= scene.LEAST)
             if arc is not None:
                 assert arc.width == pytest.approx(1 + 22 * float(shares[block]))
-                assert arc.stroke == ("blue" if name == "read" else "grey")
+                assert arc.stroke == ("sky" if name == "read" else "grey")
     assert marks["missed:5"].width > 10  # the answer's block, picked by nobody
 
 
@@ -67,7 +67,7 @@ def test_the_strip_is_the_sequence_that_was_held_out():
     _, heldout = sequences_for(found.run.config, found.run.seed)
     keys, values = (part[0].tolist() for part in (heldout.keys, heldout.values))
     names = {key: place for place, key in enumerate(sorted(set(keys)))}
-    for token in range(128):
+    for token in range(100):  # to the end of the question's block
         text = marks[f"token:{token}"].text
         assert text[:-1] == str(names[keys[token]])
         asks = text[-1] in "?✓✗"
@@ -97,7 +97,7 @@ def test_what_the_model_says_is_what_it_answered():
 def test_every_question_can_be_chosen_and_clicked():
     _, frames = frames_of()
     clicks = {m.key: m.click for m in frames[0].scene.marks if m.click}
-    assert clicks == {f"token:{q}": {"question": q} for q in questions()}
+    assert clicks == {f"token:{q}": {"question": q} for q in questions() if q < 100}
     for question in questions():
         found, frames = frames_of(question=question)
         assert len(frames) == len(found.run.snapshots)

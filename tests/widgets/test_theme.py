@@ -81,3 +81,9 @@ def test_lines_cross_the_whole_plot():
 def test_a_line_takes_one_end(ends, given):
     with pytest.raises(ValueError, match=f"a line takes x or y, got {given}: give x for a vert"):
         theme.line(**ends, colour=theme.BLUE)
+
+
+def test_plotly_hides_no_tick_label_for_its_place():
+    """With all of them hidden plotly.js sets the axis title at minus infinity, and complains."""
+    axes = go.Figure(theme.figure([], x="x", y="y")).layout
+    assert axes.xaxis.ticklabeloverflow == axes.yaxis.ticklabeloverflow == "allow"

@@ -20,7 +20,6 @@ from ..kit import (
     Hero,
     Predict,
     Range,
-    Readout,
     Step,
     Text,
     Timeline,
@@ -51,8 +50,8 @@ def compute(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
 
 
 def present(result: Continuation) -> View:
+    picture = Picture(result)
     params, parted = result.params, result.first_difference
-    equal = len(result.dense) if parted is None else parted
     reader = READER_NAMES[params.reader]
     n_new = len(result.dense)
     where = (
@@ -66,12 +65,8 @@ def present(result: Continuation) -> View:
             f"{where}; along the dense text the sparse model would write "
             f"{percent(result.agreement)} of the same tokens."
         ),
-        timeline=Timeline(frames=Picture(result).frames(), axis="token", start=-1, pace_ms=350),
-        readouts=(
-            Readout("tokens read", f"at most {percent(result.read_share)}"),
-            Readout("same tokens in a row", f"{equal} of {len(result.dense)}"),
-            Readout("agreement along dense", percent(result.agreement)),
-        ),
+        timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=350),
+        readouts=picture.readouts(0),
         code=(
             "from intuitive.common import corpus, smollm\n"
             "from intuitive.msa.experiments.continuation import ContinueParams, continue_text\n\n"
@@ -143,13 +138,14 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         steps=(
             Step(
                 title="Write",
-                text="Play: both write, the sparse model reading 3 blocks only. Where do they "
-                "part, and do the marks agree again afterwards?",
+                text="Play: both write, the sparse model reading 3 blocks only. Watch where "
+                "they part, and whether the marks agree again afterwards.",
                 frame="play",
             ),
             Step(
                 title="More blocks",
-                text="With 5 blocks it reads little more than half of the text.",
+                text="With 5 blocks it reads little more than half of the text. Both models "
+                "write anew, which takes some seconds.",
                 sets={"n_selected": 5},
                 frame="last",
             ),

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from intuitive.msa.experiments.continuation import Continuation
 
-from ..kit import Circle, Frame, Line, Mark, Rectangle, Scene, Words
+from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 
 Number = int | float
 
@@ -66,8 +66,19 @@ class Picture:
                 ),
                 label=f"{count} of {self.n_new} tokens",
                 sentence=self._sentence(count),
+                readouts=self.readouts(count),
             )
             for count in range(self.n_new + 1)
+        )
+
+    def readouts(self, count: int) -> tuple[Readout, ...]:
+        """What is read, and how far both agree after `count` tokens."""
+        asked = self.result.agrees[:count]
+        same = f"{min(count, self.parted)} of {count}" if count else "–"
+        return (
+            Readout("tokens read", f"at most {percent(self.result.read_share)}"),
+            Readout("same tokens in a row", same),
+            Readout("agreement along dense", percent(sum(asked) / count) if count else "–"),
         )
 
     def _sentence(self, count: int) -> str:

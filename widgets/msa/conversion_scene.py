@@ -93,7 +93,7 @@ class Picture:
         pitch = (STRIP_RIGHT - STRIP_LEFT) / n_blocks
         read = {0, *range(n_blocks - k + 1, n_blocks)} if k > 1 else {n_blocks - 1}
         returns = self.measure == "returning_passage"
-        told = f"{context:,} tokens in {n_blocks} blocks".replace(",", "\u2009")
+        told = f"{context:,} tokens in {n_blocks} blocks"
         marks: list[Mark] = [
             Words(
                 key="strip:name",
@@ -289,29 +289,25 @@ class Picture:
         )
 
     def _names(self) -> list[Mark]:
-        """A name for each curve at its end, with its value at the cursor."""
+        """A name for each curve at the height of its value at the cursor, and a leader to there."""
         k = self.params.n_selected
-        ends = {name: self.y(points[-1].mean) for name, points in self.found.curves.items()}
-        places = styles.spread(ends, GAP, TOP + 8, BOTTOM + 4)
+        at_k = {
+            name: next((point for point in points if point.n_selected == k), None)
+            for name, points in self.found.curves.items()
+        }
+        heights = {
+            name: self.y((here or self.found.curves[name][-1]).mean) for name, here in at_k.items()
+        }
+        places = styles.spread(heights, GAP, TOP + 8, BOTTOM + 4)
         marks: list[Mark] = [
             Words(key="at", x=RIGHT + 34, y=TOP - 14, text=f"at k = {k}", size=14, bold=True)
         ]
-        for name, points in self.found.curves.items():
-            here = next((point for point in points if point.n_selected == k), None)
+        for name, here in at_k.items():
             told = "not measured" if here is None else value_text(here.mean, self.measure)
             ours = name == self.params.selector
-            marks += [
-                Line(
-                    key=f"leader:{name}",
-                    link=name,
-                    x=self.x(points[-1].n_selected) + 8,
-                    y=ends[name],
-                    x2=RIGHT + 28,
-                    y2=places[name] - 4,
-                    stroke=COLOURS[name],
-                    width=1,
-                    opacity=0.6,
-                ),
+            if here is not None:
+                marks.append(self._leader(name, heights[name], places[name] - 4, ours))
+            marks.append(
                 Words(
                     key=f"name:{name}",
                     link=name,
@@ -323,9 +319,22 @@ class Picture:
                     bold=ours,
                     click={"selector": name},
                     words=f"{self._title(name)}: {WHAT[name]}.",
-                ),
-            ]
+                )
+            )
         return marks
+
+    def _leader(self, name: str, height: Number, place: Number, ours: bool) -> Path:
+        """From a curve's point at the cursor to its name, level as far as the curves reach."""
+        start = self.x(self.params.n_selected) + 8
+        return Path(
+            key=f"leader:{name}",
+            link=name,
+            d=f"M{start:.1f},{height:.1f}L{RIGHT:.1f},{height:.1f}L{RIGHT + 28:.1f},{place:.1f}",
+            stroke=COLOURS[name],
+            width=1.5 if ours else 1,
+            dash="2 4",
+            opacity=0.9 if ours else 0.55,
+        )
 
     # --------------------------------------------------------------------------- arithmetic
 

@@ -13,7 +13,6 @@ SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from q
 
 def present(result: LoopResult) -> View:
     picture, now = Picture(result), result.traces[result.params.order]
-    least = min(result.traces.values(), key=lambda one: one.total_bytes)
     pair_flops = 4 * result.config.group_size * result.config.block_size * result.config.d_head
     rows = tuple(
         (
@@ -32,9 +31,8 @@ def present(result: LoopResult) -> View:
     )
     return View(
         summary=(
-            f"{ORDER_NAMES[now.order]} moves {fixed(now.total_bytes / 2**20)} MiB in "
-            f"{now.n_steps} steps; {ORDER_NAMES[least.order]} needs least, "
-            f"{fixed(least.total_bytes / 2**20)} MiB."
+            f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs of query and block in "
+            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
         arithmetic=picture.arithmetic(),
@@ -109,23 +107,24 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Tile by tile",
-                text="Eight neighbours share their fetches. Purple pairs are the price: computed "
+                text="Eight neighbours share their fetches. Pink pairs are the price: computed "
                 "for one, thrown away by another.",
                 sets={"order": "union_tile"},
                 frame="play",
             ),
             Step(
                 title="Neighbours agree",
-                text="If neighbours always choose the same blocks, the tile wastes nothing.",
+                text="If neighbours always choose the same blocks, the tile wastes nothing: no "
+                "pair turns pink.",
                 sets={"order": "union_tile", "drift": 0.0},
-                frame="last",
+                frame="play",
             ),
             Step(
                 title="Nobody agrees",
-                text="If they never do, most of the tile's pairs are in vain. Which order moves "
-                "the fewest bytes now?",
+                text="If they never do, most of the tile's pairs are in vain. Play, and compare "
+                "the three bars on the right: which order moves the fewest bytes now?",
                 sets={"order": "union_tile", "drift": 1.0},
-                frame="last",
+                frame="play",
             ),
         ),
         predict=predict,

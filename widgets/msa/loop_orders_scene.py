@@ -20,18 +20,21 @@ WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
 FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
+KEY = 858  # left edge of the key of pairs
 ORDER_NAMES = {
     "query_outer": "query-outer",
     "union_tile": "union tile",
     "kv_outer": "KV-outer",
 }
+FETCH = "sky"  # of the blues the one that is clear in both themes
 PARTS = {  # what is moved: field of a trace, name, colour
-    "key_value_bytes": ("keys and values", "blue"),
+    "key_value_bytes": ("keys and values", FETCH),
     "query_bytes": ("queries and outputs", "green"),
     "partial_bytes": ("partial outputs", "gold"),
 }
 MOST_FRAMES = 48
-KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": ("blue", 0.9)}
+VAIN = "purple"
+KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": (FETCH, 0.95)}
 MIB = 2**20
 
 
@@ -100,9 +103,11 @@ class Picture:
             counts = self.fetches(self.trace, step)
             most, used = max(counts), sum(count > 0 for count in counts)
             vain = self.wasted(step)
+            least = min(self.result.traces.values(), key=lambda one: one.total_bytes)
             return (
                 f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {times(counts[0])} "
-                f"(most: {most}); {total} MiB moved, {vain} pairs in vain."
+                f"(most: {most}); {total} MiB moved, {vain} pairs in vain. "
+                f"{ORDER_NAMES[least.order]} needs least, {fixed(least.total_bytes / MIB)} MiB."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
         who = f"query {queries[0]}"
@@ -122,6 +127,8 @@ class Picture:
             ("blocks", LEFT, bottom + 14, "block 0", "start", False),
             ("blocks:last", RIGHT, bottom + 14, str(self.n_blocks - 1), "end", False),
             ("bytes", BARS[0], 16, "bytes moved, one group", "start", True),
+            ("key", BARS[0], 290, "bytes of", "start", True),
+            ("key:pairs", KEY, 290, "pairs, left", "start", True),
         ]
         marks: list[Mark] = [
             Words(key=key, x=x, y=y, text=text, anchor=anchor, size=14 if bold else 12, bold=bold)
@@ -129,19 +136,28 @@ class Picture:
             if not (key.startswith("blocks") and bottom + 14 > HEIGHT - 2)
         ]
         for number, (name, colour) in enumerate(PARTS.values()):
-            y = 312 + 24 * number
-            marks += [
-                Rectangle(key=f"key:{name}", x=BARS[0], y=y - 11, w=14, h=14, fill=colour),
-                Words(key=f"key:{name}:name", x=BARS[0] + 22, y=y + 1, text=name, size=13),
-            ]
-        return marks
+            marks += self._key(name, BARS[0], number, colour)
+        told = {"waiting": "waits", "now": "computed now", "done": "computed before"}
+        for number, (kind, name) in enumerate(told.items()):
+            marks += self._key(name, KEY, number, *KINDS[kind])
+        return marks + self._key("computed in vain", KEY, len(told), VAIN, 0.9)
+
+    def _key(
+        self, name: str, x: Number, row: int, colour: str, opacity: Number = 1.0
+    ) -> list[Mark]:
+        """A colour and what it means."""
+        y = 312 + 22 * row
+        return [
+            Rectangle(key=f"key:{name}", x=x, y=y - 11, w=14, h=14, fill=colour, opacity=opacity),
+            Words(key=f"key:{name}:name", x=x + 22, y=y + 1, text=name, size=13),
+        ]
 
     def _cell(self, query: int, block: int, kind: str) -> Rectangle:
         chosen = bool(self.result.chosen[query, block])
         colour, opacity = KINDS[kind]
         told = {"waiting": "waits", "now": "is computed now", "done": "is computed"}[kind]
         if not chosen and kind == "done":
-            colour, told = "purple", "was computed for its tile's sake and thrown away"
+            colour, told = VAIN, "was computed for its tile's sake and thrown away"
         return Rectangle(
             key=f"pair:{query}:{block}",
             link=f"block:{block}",
@@ -184,7 +200,7 @@ class Picture:
                     y=bottom - height,
                     w=self.wide - 4,
                     h=height,
-                    fill="vermilion" if block == now else "blue",
+                    fill="vermilion" if block == now else FETCH,
                     words=f"Block {block} was fetched {times(count)}.",
                 )
             )
@@ -214,14 +230,14 @@ class Picture:
             y, ours = 40 + 84 * number, order == self.order
             here = round(share * (trace.n_steps - 1))
             moved = self.moved(trace, here)
-            style = {"opacity": 1.0 if ours else 0.45}
+            style = {"opacity": 1.0 if ours else 0.7}
             marks += [
                 Words(
                     key=f"order:{order}",
                     x=left,
                     y=y + 12,
-                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} of "
-                    f"{fixed(trace.total_bytes / MIB)} MiB",
+                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} MiB"
+                    + (" in the end" if here == trace.n_steps - 1 else ""),
                     size=14,
                     bold=ours,
                     click={"order": order},

@@ -44,12 +44,14 @@ PREDICT = Predict(
 def present(result: NeedleResult) -> View:
     params, picture = result.params, Picture(result)
     blocks = len(result.block_max)
+    newest = result.needle_block == blocks - 1
+    why = ": it lies in the newest block, which is read whatever its rank" if newest else ""
     summary = (
         f"A needle of score {chosen(params.strength)}: reading {len(result.selected_max)} blocks "
         f"of {params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} "
         f"it (its block is {place(result.rank_max)}) and mean pooling "
         f"{'finds' if result.found_by_mean else 'loses'} it ({place(result.rank_mean)} of "
-        f"{blocks})."
+        f"{blocks}){why}."
     )
     return View(
         summary=summary,
@@ -144,8 +146,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Drag it",
-                text="Here the needle lies in the newest block, which is always read. Drag it to "
-                "the left, then up and down.",
+                text="In the newest block the needle is read whatever its rank, even as the last. "
+                "Drag it to the left, then up and down.",
                 sets={"needle": 1010},
                 frame="last",
             ),

@@ -222,7 +222,9 @@ class Picture:
             block = self.result.needle_block
             for kind, selected in self.selected.items():
                 found = "found" if block in selected else "lost"
-                told[kind] = f"{found}, {place(self.ranks[kind][block])}"
+                ranked = place(self.ranks[kind][block])
+                newest = block == self.n_blocks - 1
+                told[kind] = "newest" if newest else f"{found}, {ranked}"
         return (
             Readout("tokens read", f"{reads} of {self.n}"),
             *(Readout(f"{kind} pooling", outcome) for kind, outcome in told.items()),
@@ -428,9 +430,17 @@ def _kept_words(picture: Picture) -> str:
     for kind, row in (("max", "upper"), ("mean", "lower")):
         lit = picture.result.needle_block in picture.selected[kind]
         told.append(f"the {row} row {'reads' if lit else 'misses'} the needle's block")
+    if picture.result.needle_block == picture.n_blocks - 1:
+        return (
+            f"Each row keeps {blocks} of {picture.n_blocks} blocks. The needle's is the newest "
+            "(green), which is read whatever its rank."
+        )
+    lost = [picture.result.needle_block not in kept for kept in picture.selected.values()]
+    if all(lost):
+        told = ["both rows miss the needle's block"]
     return (
         f"Each row keeps {blocks} of {picture.n_blocks} blocks, the newest (green) always among "
-        f"them: {told[0]}, {told[1]}."
+        f"them: {', '.join(told)}."
     )
 
 

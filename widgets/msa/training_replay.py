@@ -32,9 +32,10 @@ from ..kit import (
 from . import styles
 from .training_replay_scene import Picture
 
+CLEAR_BLUE = "#1F82C4"  # above 4:1 on a white page and on Lab's dark one
 STYLES = {  # one arm, one colour, one dash
     "dense": (theme.GREY, "solid"),
-    "msa_warmup": (theme.BLUE, "solid"),
+    "msa_warmup": (CLEAR_BLUE, "solid"),
     "msa": (theme.GREEN, "dash"),
     "msa_untrained": (theme.VERMILION, "dot"),
     "window": (theme.PURPLE, "dashdot"),
@@ -72,7 +73,7 @@ def _most_mass() -> tuple[int, str]:
         f"“{ARMS[most].title}” captures {percent(end(most, 'mass_captured'))} of its own "
         f"attention, the better trained index {percent(end(trained, 'mass_captured'))}. Yet they "
         f"answer {percent(end(most, 'accuracy'))} and {percent(end(trained, 'accuracy'))} of the "
-        "questions: attention shrinks to what it is given to read."
+        "questions (means of all seeds): attention shrinks to what it is given to read."
     )
 
 
@@ -110,7 +111,7 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
                     "y": values,
                     "mode": "lines",
                     "line": {"color": colour, "width": 1},
-                    "opacity": 0.5 if ours else 0.2,
+                    "opacity": 0.6 if ours else 0.35,
                     "hovertemplate": f"{ARMS[name].title}, seed {run_of_arm.seed}: %{{y:.2f}}"
                     "<extra></extra>",
                 }
@@ -122,7 +123,7 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
                 "y": table.mean(0),
                 "mode": "lines",
                 "line": {"color": colour, "dash": dash, "width": 3.5 if ours else 2},
-                "opacity": 1.0 if ours else 0.55,
+                "opacity": 1.0 if ours else 0.8,
                 "name": ARMS[name].title,
             }
         )
@@ -252,7 +253,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Watch it learn",
                 text="In its warm-up this arm reads everything, while the index already practises. "
-                "Play: when do the arcs find the golden block?",
+                "Play: the arcs gather on the golden block, and then the answer turns right.",
                 frame="play",
             ),
             Step(

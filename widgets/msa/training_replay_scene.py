@@ -22,9 +22,26 @@ LEFT, RIGHT = 92, 992
 STRIP, ROW = 124, 20  # top of the strip, height of a token
 LANES = (224, 306)  # tops of the groups' lanes
 TALL, PICK = 50, 9  # height of a whole attention, of a picked mark
+READ = "sky"  # of the blues the one that is clear in both themes
 VALUES = "abcdefghijklmnopqrstuvwxyzABCDEF"
 RIGHT_ANSWER, WRONG_ANSWER = "✓", "✗"
+FOLDED = 64
 LEAST = 0.02  # shares of attention below it are not drawn as an arc
+
+
+def folded(here: int, n_blocks: int) -> Number:
+    """Width left to the blocks that are not yet written: they tell nothing, so they get little."""
+    return min(FOLDED, (RIGHT - LEFT) / n_blocks * (n_blocks - here - 1))
+
+
+def pitch_of(here: int, n_blocks: int) -> Number:
+    """From block to block, of those that are written when the question in block `here` is asked."""
+    return (RIGHT - LEFT - folded(here, n_blocks)) / (here + 1)
+
+
+def size_of(pitch: Number) -> int:
+    """Of the tokens' letters, as large as three of them fit into a block."""
+    return 14 if pitch >= 33 else 12
 
 
 class Picture:
@@ -38,7 +55,7 @@ class Picture:
         self.n_blocks = len(self.example.keys) // self.size
         self.here = self.question // self.size  # the block of the question
         self.target = found.block_of_answer
-        self.pitch = (RIGHT - LEFT) / self.n_blocks
+        self.pitch = pitch_of(self.here, self.n_blocks)
         self.how = found.run.config.how
         self.names = key_names(self.example)
         self._looked_at: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -117,7 +134,7 @@ class Picture:
             return "–" if value is None else fixed(value, 2)
 
         return (
-            Readout("accuracy", told(here.accuracy)),
+            Readout(f"accuracy, seed {self.run.seed}", told(here.accuracy)),
             Readout("answer's block picked", told(here.needle_selected)),
             Readout("mass captured", told(here.mass_captured)),
         )
@@ -164,7 +181,7 @@ class Picture:
         share = self._shares(shot)
         for block in range(self.here + 1):
             state = self._state(shot, block)
-            fill = {"read": "blue", "local": "green", "skipped": "grey"}[state]
+            fill = {"read": READ, "local": "green", "skipped": "grey"}[state]
             marks.append(
                 Rectangle(
                     key=f"block:{block}",
@@ -208,7 +225,7 @@ class Picture:
                         key=f"{name}:{block}",
                         link=f"block:{block}",
                         d=self._arc(block),
-                        stroke="blue" if name == "read" else "grey",
+                        stroke=READ if name == "read" else "grey",
                         width=1 + 22 * float(shares[block]),
                         dash="" if name == "read" else "5 4",
                         opacity=0.75,
@@ -232,6 +249,8 @@ class Picture:
         choosable = set(questions())
         for token in asked:
             block, row = divmod(token, self.size)
+            if block > self.here:
+                continue
             right = shot.answered[token] == self.example.answers[token]
             future = token > self.question
             sign = "?" if future else RIGHT_ANSWER if right else WRONG_ANSWER
@@ -243,8 +262,8 @@ class Picture:
                     y=STRIP + ROW * row + 16,
                     text=f"{name}{sign}",
                     anchor="middle",
-                    size=12,
-                    bold=True,
+                    size=size_of(self.pitch),
+                    bold=ours,
                     fill="purple" if ours else "ink" if right or future else "vermilion",
                     opacity=0.4 if future else 1.0,
                     link=f"token:{token}",
@@ -275,7 +294,7 @@ class Picture:
                         link=link,
                         y=floor - max(TALL * share, 0.5),
                         h=max(TALL * share, 0.5),
-                        fill="blue" if read else "grey",
+                        fill=READ if read else "grey",
                         opacity=0.9 if read else 0.5,
                         words=f"Group {group} gives block {block} {fixed(share)} of its attention.",
                         **place,
@@ -288,7 +307,7 @@ class Picture:
                             link=link,
                             y=floor + 4,
                             h=PICK,
-                            fill="green" if block == self.here else "blue",
+                            fill="green" if block == self.here else READ,
                             corner=2,
                             words=f"Group {group} picks block {block}.",
                             **place,
@@ -335,8 +354,8 @@ def key_names(example: Example) -> dict[int, int]:
 def _still(question: int, size: int, example: Example) -> tuple[Mark, ...]:
     """What does not change while it trains: the pairs, the frames, names of the lanes."""
     n_blocks = len(example.keys) // size
-    pitch = (RIGHT - LEFT) / n_blocks
     here, target = question // size, example.needles[question] // size
+    pitch = pitch_of(here, n_blocks)
     bottom = LANES[1] + TALL + 16
     marks: list[Mark] = [
         Words(key="name:strip", x=8, y=STRIP + 30, text="the text,", size=13, bold=True),
@@ -387,7 +406,7 @@ def _still(question: int, size: int, example: Example) -> tuple[Mark, ...]:
                 key="future",
                 x=LEFT + pitch * (here + 1) + 2,
                 y=STRIP,
-                w=pitch * (n_blocks - here - 1) - 4,
+                w=folded(here, n_blocks) - 4,
                 h=ROW * size + 4,
                 stroke="faint",
                 dash="3 4",
@@ -396,23 +415,24 @@ def _still(question: int, size: int, example: Example) -> tuple[Mark, ...]:
                 words="Not yet written when the question is asked.",
             ),
         ]
-    if n_blocks - here > 4:
-        marks.append(
+    if folded(here, n_blocks) == FOLDED:
+        marks += [
             Words(
-                key="future:name",
-                x=LEFT + pitch * (here + 1 + n_blocks) / 2,
-                y=STRIP + ROW * size + 22,
-                text="not yet written",
+                key=f"future:name:{row}",
+                x=RIGHT - FOLDED / 2,
+                y=STRIP + ROW * (row + 1) + 6,
+                text=text,
                 anchor="middle",
                 size=13,
                 opacity=0.75,
             )
-        )
+            for row, text in enumerate(("not yet", "written"))
+        ]
     names = key_names(example)
     for token, (key, value) in enumerate(zip(example.keys, example.values, strict=True)):
-        if value < 0:
-            continue
         block, row = divmod(token, size)
+        if value < 0 or block > here:
+            continue
         future = token > question
         sought = token == example.needles[question]
         marks.append(
@@ -422,7 +442,7 @@ def _still(question: int, size: int, example: Example) -> tuple[Mark, ...]:
                 y=STRIP + ROW * row + 16,
                 text=f"{names[key]}{VALUES[value]}",
                 anchor="middle",
-                size=12,
+                size=size_of(pitch),
                 bold=sought,
                 opacity=0.4 if future else 1.0 if sought else 0.8,
                 link=f"token:{token}",

@@ -38,7 +38,7 @@ from .what_it_costs_figures import (
     ratio_figure,
     times_figure,
 )
-from .what_it_costs_scene import Picture
+from .what_it_costs_scene import Picture, whole
 
 
 def _dearest_part() -> tuple[int, str]:
@@ -129,19 +129,19 @@ def _times(ratio: float, below: str, above: str) -> str:
 
 def present(costs: Costs) -> View:
     result, params, here = costs.curves, costs.curves.params, costs.curves.here
-    context = f"{params.context:,} tokens"
+    context = f"{whole(params.context)} tokens"
     index_bytes = here.index_bytes[0] / (here.index_bytes[0] + here.main_bytes[0])
     computes = _times(here.flop_ratio[0], "less", "more")
     reads = _times(here.byte_ratio[0], "fewer", "more")
     summary = (
-        f"At {context} MSA computes {computes} than dense attention (ceiling "
+        f"In the tabs, at {context}, MSA computes {computes} than dense attention (ceiling "
         f"{ceiling_text(result.flop_ceiling)}) and reads {reads} bytes per decoded token (ceiling "
-        f"{ceiling_text(result.byte_ceiling)}); {percent(here.index_share[0])} of its FLOPs go to "
-        f"the index, and its cache is {percent(result.cache_growth, 1)} larger."
+        f"{ceiling_text(result.byte_ceiling)}); {percent(here.index_share[0])} of MSA's FLOPs go "
+        f"to the index, and its cache is {percent(result.cache_growth, 1)} larger."
     )
     summary += "".join(
-        f" Measured here at {point.context:,} tokens: prefill {fixed(point.prefill_speedup, 1)}× "
-        f"as fast, decoding {fixed(point.decode_speedup, 1)}×."
+        f" Measured here at {whole(point.context)} tokens: prefill "
+        f"{fixed(point.prefill_speedup, 1)}× as fast, decoding {fixed(point.decode_speedup, 1)}×."
         for point in costs.measured[-1:]
     )
     rows = [
@@ -186,13 +186,13 @@ def present(costs: Costs) -> View:
         )
         rows.append(
             (
-                f"{costs.recorded.device}: {row.task} at {row.context:,}, ms dense, MSA",
+                f"{costs.recorded.device}: {row.task} at {whole(row.context)}, ms dense, MSA",
                 f"{number(row.dense_ms)}, {number(row.msa_ms)}{peak}",
             )
         )
     for point in costs.measured:
         select, attend = point.select_prefill, point.attend_prefill
-        where = f"at {point.context:,} on {point.device}"
+        where = f"at {whole(point.context)} on {point.device}"
         rows += [
             (
                 f"measured ms {where}: prefill dense; select + attend",
@@ -322,8 +322,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="ratio",
                 label="How many times cheaper MSA is, against context",
                 caption="Dotted: what the ratio cannot exceed, however long the context. Open "
-                "markers: speed-ups measured on an H100 for the paper's layer; diamonds are the "
-                "last 8,192 tokens of a prompt.",
+                "markers: speed-ups measured on an H100 for the paper's layer. The upright line "
+                "stands at “Context in the tabs” (More controls), wherever the picture above is.",
                 tab="How many times",
                 height=300,
             ),
@@ -365,8 +365,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="memory",
                 label="Memory by category while a prompt is read, dense and MSA",
                 caption="Nothing is thrown away, and the index keys come on top. Scratch is what "
-                "the last 8,192 tokens need at once, weights are the attention's in a model 3,072 "
-                "wide. Diamonds: measured on an H100, at k of 4, 16 and 64.",
+                "the last 8\u2009192 tokens need at once, weights are the attention's in a model "
+                "3\u2009072 wide. Diamonds: measured on an H100, at k of 4, 16 and 64.",
                 tab="Memory",
                 height=300,
             ),

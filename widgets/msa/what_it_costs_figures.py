@@ -154,9 +154,7 @@ def memory_figure(result: CostResult) -> theme.Figure:
     )
 
 
-def _speedups(
-    rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str | list[str]
-) -> dict:
+def _speedups(rows: tuple[KernelTime, ...], name: str, colour: str, symbol: str) -> dict:
     return {
         "type": "scatter",
         "x": [row.context for row in rows],
@@ -224,10 +222,10 @@ def ratio_figure(
         )
     if recorded is not None:
         whole, last = recorded.of("prefill"), recorded.of("last queries")
-        symbols = ["circle-open"] * len(whole) + ["diamond-open"] * len(last)
         traces += [
-            _speedups(whole + last, "H100 prefill", theme.GREEN, symbols),
-            _speedups(recorded.of("decode"), "H100 decode", theme.PURPLE, "square-open"),
+            _speedups(whole, "H100, whole prompt", theme.GREEN, "circle-open"),
+            _speedups(last, "H100, last 8\u2009192 tokens", theme.GREEN, "diamond-open"),
+            _speedups(recorded.of("decode"), "H100, one new token", theme.PURPLE, "square-open"),
         ]
     top = 1.15 * max(40.0, result.flop_ceiling, result.byte_ceiling)
     return theme.figure(

@@ -98,7 +98,7 @@ class Picture:
         context = self.costs.contexts[moment]
         if context in MOMENTS:
             return tokens_text(context)
-        return f"{_whole(context)}: break-even"
+        return f"{whole(context)}: break-even"
 
     @cached_property
     def start(self) -> int:
@@ -139,12 +139,13 @@ class Picture:
     def _sentence(self, moment: int) -> str:
         context, ratio = self.costs.contexts[moment], self.ratio(moment)
         does = "computes" if self.counts == "flops" else "reads"
-        at = f"At {_whole(context)} tokens "
-        part = f"; {percent(self.share(moment))} of that is the index"
+        at = f"At {whole(context)} tokens "
+        part = f"; the index makes {percent(self.share(moment))} of what MSA {does}"
         if context not in MOMENTS:
             return f"{at}both cost the same: from here on MSA is the cheaper one."
         if ratio >= 1:
-            return f"{at}MSA {does} {fixed(ratio, 1)} times less{part}."
+            on = " Play on to a million tokens." if moment == self.start else ""
+            return f"{at}MSA {does} {fixed(ratio, 1)} times less{part}.{on}"
         return f"{at}MSA {does} {fixed(1 / ratio)} times more: the index comes on top{part}."
 
     # -------------------------------------------------------------------------------- marks
@@ -313,6 +314,17 @@ class Picture:
     def _ratio(self, moment: int, x: Number, top: Number) -> list[Mark]:
         """The ratio in large figures above the shorter column, where it is one."""
         ratio = self.ratio(moment)
+        if self.top > 100 * self.costs.dense[moment]:  # columns of less than three pixels
+            note = {"x": 832, "anchor": "middle", "size": 13, "opacity": 0.75}
+            return [
+                Words(key="thin:1", y=FLOOR - 140, text="hardly to be seen yet:", **note),
+                Words(
+                    key="thin:2",
+                    y=FLOOR - 120,
+                    text=f"the highest column will hold {amount(self.top, self.unit)}",
+                    **note,
+                ),
+            ]
         if ratio < 1.5:
             return []
         text = f"1/{fixed(ratio, 1)}"
@@ -333,7 +345,7 @@ class Picture:
         return {
             part: Arithmetic(
                 text=(
-                    f"{_whole(length)} tokens × {_whole(price)} {self.unit} = "
+                    f"{whole(length)} tokens × {whole(price)} {self.unit} = "
                     f"{amount(area, self.unit)}; {FORMULAS[self.counts][part]}"
                 )
             )
@@ -355,5 +367,6 @@ FORMULAS = {
 }
 
 
-def _whole(value: Number) -> str:
+def whole(value: Number) -> str:
+    """A whole number as this picture writes it, a thin space between thousands."""
     return f"{round(value):,}".replace(",", "\u2009")

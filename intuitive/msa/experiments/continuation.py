@@ -45,7 +45,7 @@ class ContinueParams(Settings):
     block_size: int = 32  # tokens
     reader: str = TRAINED  # what chooses the blocks
     n_prompt: int = 256  # tokens of the text that are given
-    n_new: int = 24  # tokens to write
+    n_new: int = 16  # tokens to write
 
     def __post_init__(self) -> None:
         if self.reader not in ALL_READERS:
