@@ -53,7 +53,7 @@ def sticking_out(explorer: ExplorerOnPage) -> list[str]:
         """root => {
             const edge = root.getBoundingClientRect().right + 1;
             const scrolls = part => part.closest(
-                ".intuitive-scroll, .intuitive-scroller, pre, .intuitive-plot svg");
+                ".intuitive-scroll, .intuitive-scroller, .intuitive-plots, pre");
             const parts = [...root.querySelectorAll("*")].filter(part =>
                 !scrolls(part) && part.getBoundingClientRect().right > edge);
             if (root.scrollWidth > root.clientWidth) parts.push(root);

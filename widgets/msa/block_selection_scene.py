@@ -257,7 +257,8 @@ class Picture:
             look = {"stroke": "vermilion", "width": 1, "dash": "3 2", "layer": strip.FRONT}
             marks.append(Line(key="cut", x=x, y=strip.TOP - 1, x2=x, y2=foot, **look))
             marks.append(self._tick("cut's name", x, f"cut {say.written(cut)}", "vermilion"))
-        for name, value in (("low", low), ("high", high)):
+        ends = {"low": low} if say.written(low) == say.written(high) else {"low": low, "high": high}
+        for name, value in ends.items():
             x = self.lane(value)
             if cut is None or abs(x - self.lane(cut)) > 30:
                 marks.append(self._tick(name, x, say.written(value)))

@@ -429,5 +429,5 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             ),
         ),
         predict=predict,
-        defaults={"way": "bc", **first, **values},
+        defaults={**first, "way": "qgf", **values},
     )

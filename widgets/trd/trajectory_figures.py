@@ -16,8 +16,8 @@ MARKS = {  # colour and how the token is written, so that colour alone tells not
     "moved": (TEACHER, "<i>{}</i>"),
 }
 MARK_NAMES = {"kept": "kept", "wrong": "wrong (struck)",
-              "follows": "follows from it (underlined)", "fixed": "fixed (bold)",
-              "moved": "in another place (italic)"}  # fmt: skip
+              "follows": "follows (underlined)", "fixed": "fixed (bold)",
+              "moved": "moved (italic)"}  # fmt: skip
 
 
 def diff_figure(result: TrajectoryResult) -> theme.Figure:
@@ -47,7 +47,7 @@ def diff_figure(result: TrajectoryResult) -> theme.Figure:
         y_range=(2.5, -0.5),
         showlegend=True,
         legend={"itemsizing": "constant"},
-        margin={"l": 190, "b": 10, "t": 40},
+        margin={"l": 190, "b": 10, "t": 64},
         xaxis={"visible": False},
         yaxis={
             "tickvals": [0, 1, 2],
