@@ -144,6 +144,7 @@ function makePlot(spec, model, send, handles, bus, figureOf) {
     const figure = figureOf(spec.name);
     if (!figure || !figure.data || !element.isConnected || element.clientWidth === 0) return;
     plotly ??= await loadPlotly(model);
+    if (element.clientWidth === 0) return; // hidden while the library came
     const around = surroundings();
     const { data, layout: plain } = reuse(figure);
     const layout = themed(plain, themeOf(element));
