@@ -64,34 +64,41 @@ def test_every_choice_gets_its_verdict(key, monkeypatch):
         shown.close()
 
 
-def above(lesson: Path, explorer: str, own: str) -> list[str]:
-    """Titles, prose and printed lines of a lesson that stand above a prediction's question."""
+def above(lesson: Path, explorer: str, own: str) -> tuple[list[str], list[str]]:
+    """Prose and printed lines of a lesson above a prediction's question: all, and its section's."""
     module = explorer.partition("_")[2]
-    read = []
+    read: list[str] = []
+    section = 0
     for cell in json.loads(lesson.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if f"predict={module}.{own}" in source:
-            return read
+            return read, read[section:]
         if cell["cell_type"] == "markdown":
+            section = len(read) if source.startswith("## ") else section
             read.append(source)
         for output in cell.get("outputs", ()):
             plain = output.get("text") or output.get("data", {}).get("text/plain", "")
             read.append("".join(plain))
-    return []
+    return [], []
 
 
 def test_nothing_above_gives_the_answer_away(key):
+    """Neither its phrase anywhere above, nor its numbers in the same section."""
     explorer, own = key
     predict = predictions()[key]
     right, why = answer(key)
     choice = predict.choices[right]
     given = predict.question + " ".join(predict.choices)
-    telling = {number for number in TELLING.findall(why) if number not in given}
-    if len(choice.split()) > 2:
-        telling.add(choice)
-    title = catalogue.explorers()[explorer].__doc__ or ""
-    texts = [title, *(text for lesson in LESSONS for text in above(lesson, explorer, own))]
-    assert [(told, text) for told in telling for text in texts if told in text] == []
+    numbers = {number for number in TELLING.findall(why) if number not in given}
+    found = []
+    for lesson in LESSONS:
+        everything, section = above(lesson, explorer, own)
+        if len(choice.split()) > 2:
+            found += [(choice, text) for text in everything if choice in text]
+        for number in numbers:
+            whole = re.compile(rf"(?<![\d.]){re.escape(number)}")
+            found += [(number, text) for text in section if whole.search(text)]
+    assert found == []
 
 
 def test_every_lesson_asks():
