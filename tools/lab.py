@@ -155,9 +155,9 @@ class ExplorerOnPage:
         )
 
     @property
-    def sentence(self) -> str:
-        """What the hero says of the frame in sight."""
-        return self.root.locator(".intuitive-said").text_content()
+    def sentences(self) -> tuple[str, ...]:
+        """What the hero says of each of its frames."""
+        return tuple(self.root.evaluate("root => root.intuitive.sentences()"))
 
     def in_sight(self) -> dict[str, int]:
         """What stands before the reader with folds and further tabs closed.

@@ -133,6 +133,7 @@ def test_the_query_is_dragged_along_its_line(selection, page):
 
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     flow = notebook.explorer("qgf_trimodal")
+    slider = flow.control("peak")  # among the further controls, which it opens
     handle = flow.root.locator('.intuitive-hero [data-key="peak"] .shape')
     in_the_middle(handle)  # not under the controls, which stay in view
     start = handle.bounding_box()
@@ -146,7 +147,6 @@ def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     page.mouse.down()
     for share in range(1, 11):
         page.mouse.move(x + 40, y - 2 + higher * share / 10)  # sideways it cannot go
-    slider = flow.control("peak")
     assert value_of(slider) == -1.2  # the slider follows before any answer
     page.mouse.up()
     flow.settled({"peak": -1.2})

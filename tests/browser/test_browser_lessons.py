@@ -105,7 +105,7 @@ def test_every_step_shows_what_it_says(lesson):
                     values=explorer.values(),
                     readouts=explorer.readouts,
                     summary=explorer.summary,
-                    sentences=(explorer.sentence,),
+                    sentences=explorer.sentences,
                 )
             )
 

@@ -63,4 +63,4 @@ def test_what_the_lesson_prints_does_not_hang_on_the_processor():
         ).stdout
         for more in ({}, {"ATEN_CPU_CAPABILITY": "default"})
     }
-    assert len(printed) == 1 and "bptt" in printed.pop()
+    assert len(printed) == 1 and "BPTT" in printed.pop()

@@ -29,7 +29,7 @@ class Seen:
         values: of the controls.
         readouts: text of each readout by its label.
         summary: the sentence below the picture.
-        sentences: of all frames of the timeline in order; the page shows the last it came to.
+        sentences: of all frames of the timeline in order.
     """
 
     values: Mapping[str, Any]

@@ -481,6 +481,7 @@ function render({ model, el }) {
   root.intuitive = {
     set: (values) => go({ ...spec.defaults, ...values }, null),
     seek: (where) => hero?.seek(where),
+    sentences: () => hero?.sentences() ?? [],
     arrived: () => onTheWay === null, // at the state that was asked for last
     poster() {
       root.classList.add("intuitive-poster");

@@ -815,8 +815,7 @@ function makeHero(spec, { model, bus, set, controls }) {
     node.setPointerCapture(event.pointerId);
     held = { node, axes, at: scenePoint(event), from: { x: node.goal.x, y: node.goal.y } };
     node.classList.add("held");
-    const slider = controls[axes[0].name].focusable; // where it can be seen, arrow keys go on there
-    (slider.checkVisibility() ? slider : svg).focus({ preventScroll: true });
+    controls[axes[0].name].focusable.focus({ preventScroll: true }); // arrow keys go on from here
   });
   svg.addEventListener("pointermove", (event) => {
     if (!held) return;
@@ -911,6 +910,7 @@ function makeHero(spec, { model, bus, set, controls }) {
       else if (typeof where === "number") player.step(where);
       else if (found >= 0) player.step(found);
     },
+    sentences: () => frames.map(({ sentence }) => sentence ?? ""),
     // The frame in sight: {index, label, stage, sentence, readouts, figures, arithmetic, …}.
     frame: () => frames[index] ?? null,
     // `listener(frame)` hears every frame that comes into sight; returns the way out.
