@@ -134,8 +134,10 @@ def test_the_query_is_dragged_along_its_line(selection, page):
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     flow = notebook.explorer("qgf_trimodal")
     slider = flow.control("peak")  # among the further controls, which it opens
+    flow.root.locator("h3").click()  # JupyterLab scrolls to a cell that becomes the active one
     handle = flow.root.locator('.intuitive-hero [data-key="peak"] .shape')
     in_the_middle(handle)  # not under the controls, which stay in view
+    page.wait_for_timeout(500)
     start = handle.bounding_box()
     x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
     pixels = handle.evaluate("""mark => {

@@ -482,7 +482,8 @@ function render({ model, el }) {
     set: (values) => go({ ...spec.defaults, ...values }, null),
     seek: (where) => hero?.seek(where),
     sentences: () => hero?.sentences() ?? [],
-    arrived: () => onTheWay === null, // at the state that was asked for last
+    // At the state that was asked for last, and all of it drawn.
+    arrived: () => onTheWay === null && root.dataset.settled === String(model.get("status").count),
     poster() {
       root.classList.add("intuitive-poster");
       const asks = spec.predict ? `${spec.predict.question} ` : "";
