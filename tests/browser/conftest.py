@@ -26,11 +26,11 @@ KIT_CELLS = (
 )
 EXPLORER_CELLS = (
     "from intuitive.widgets.msa import block_selection, needle, what_it_costs\n"
-    "from intuitive.widgets.qgf import trimodal",
+    "from intuitive.widgets.qgf import particle",
     "needle.explorer()",
     "block_selection.explorer()",
     "what_it_costs.explorer()",
-    "trimodal.explorer()",
+    "particle.explorer()",
 )
 SAVED_CELLS = (
     "import kit_example as kit\nfrom intuitive.widgets.msa import needle",

@@ -8,13 +8,11 @@ from browsing import open_all_folds, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Locator, expect
 
-from intuitive.widgets.qgf import trimodal_scene as scene
-from intuitive.widgets.qgf.particle_words import REACH
-
 pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
 
 PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped it into his tea. "
 
+LOWER = 60  # pixels of a drag
 # Three times what an idle two-core machine has to reach (benchmarks/latency.py), so that a busy
 # one passes too.
 REDRAW_MS = 3 * 150
@@ -132,33 +130,32 @@ def test_the_query_is_dragged_along_its_line(selection, page):
 
 
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
-    flow = notebook.explorer("qgf_trimodal")
-    slider = flow.control("peak")  # among the further controls, which it opens
+    flow = notebook.explorer("qgf_particle")
+    slider = flow.control("peak")
+    home = value_of(slider)
     flow.root.locator("h3").click()  # JupyterLab scrolls to a cell that becomes the active one
     handle = flow.root.locator('.intuitive-hero [data-key="peak"] .shape')
     in_the_middle(handle)  # not under the controls, which stay in view
     page.wait_for_timeout(500)
     start = handle.bounding_box()
     x, y = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
-    pixels = handle.evaluate("""mark => {
-        const svg = mark.ownerSVGElement;
-        return svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-    }""")  # for a unit of the scene
-    higher = 1.5 * pixels * (scene.BOTTOM - scene.TOP) / (2 * REACH["B"])  # from 0.3 to -1.2
     page.mouse.move(x + 3, y - 2)  # beside the middle: the point keeps its place in the hand
     page.mouse.down()
     for share in range(1, 11):
-        page.mouse.move(x + 40, y - 2 + higher * share / 10)  # sideways it cannot go
-    assert value_of(slider) == -1.2  # the slider follows before any answer
+        page.mouse.move(x + 40, y - 2 + LOWER * share / 10)  # sideways it cannot go
+    low = value_of(slider)  # the slider follows before any answer
+    assert low < home - 0.2
     page.mouse.up()
-    flow.settled({"peak": -1.2})
+    flow.settled({"peak": low})
     end = handle.bounding_box()
-    assert abs(end["y"] - start["y"] - higher) < 2 and abs(end["x"] - start["x"]) < 0.5
+    step = LOWER * 0.05 / (home - low)  # pixels of one step of the slider
+    assert abs(end["y"] - start["y"] - LOWER) < step and abs(end["x"] - start["x"]) < 0.5
 
     page.keyboard.press("ArrowRight")  # the slider has the focus
-    flow.settled({"peak": -1.15})
+    flow.settled({"peak": round(low + 0.05, 2)})
+    page.wait_for_timeout(500)
     assert handle.bounding_box()["y"] < end["y"]
-    flow.set("peak", 0.3)
+    flow.set("peak", home)
     assert abs(handle.bounding_box()["y"] - start["y"]) < 0.5
 
     page.mouse.move(x, y)
@@ -166,7 +163,7 @@ def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     page.mouse.move(x, y + 5_000)
     page.mouse.up()
     flow.settled({"peak": -2.4})  # as far as the slider goes
-    flow.set("peak", 0.3)
+    flow.set("peak", home)
 
 
 def use_text(selection: ExplorerOnPage, text: str) -> None:
@@ -216,7 +213,7 @@ def test_measuring_is_off_without_a_gpu_and_says_why(notebook):
         ("msa_needle", "strength", range(1, 11), REDRAW_MS),
         ("msa_block_selection", "query", range(100, 1000, 90), REDRAW_MS),
         ("msa_block_selection", "layer", range(2, 12), REDRAW_MS),
-        ("qgf_trimodal", "peak", [round(0.05 * step, 2) for step in range(10)], REDRAW_MS),
+        ("qgf_particle", "peak", [round(0.05 * step, 2) for step in range(10)], REDRAW_MS),
         ("msa_what_it_costs", "context", [2**power for power in range(12, 20)], REDRAW_MS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
