@@ -226,7 +226,7 @@ class ExplorerOnPage:
         )
 
     def at_rest(self, key: str) -> dict[str, float]:
-        """Where the hero's mark `key` stands within the hero, and the hero's top, once both are still. Pixels."""
+        """Pixels: the mark `key` within the hero, and the top of the hero, once both are still."""
         return self.root.evaluate(
             """async (root, key) => {
                 const place = () => {
