@@ -218,9 +218,9 @@ def merge_cells_kernel(
 def cell_tiles(row_bytes: int, slots: int, itemsize: int) -> Iterator[CellTile]:
     """Tiles for cells of so many bytes, from the one meant for an H100 to the smallest."""
     keys = 16 if itemsize == 4 or slots <= 16 else 32
-    num_warps = 8 if row_bytes == CELL_BYTES else 4  # packed cells take registers to decode
+    num_warps, programs = (8, 132) if row_bytes == CELL_BYTES else (4, 264)  # decoding is wide
     while keys >= 16:
-        yield CellTile(heads=16, keys=keys, num_warps=num_warps, num_stages=2, programs=528)
+        yield CellTile(heads=16, keys=keys, num_warps=num_warps, num_stages=2, programs=programs)
         keys //= 2
 
 
@@ -274,7 +274,7 @@ def cell_attention(
         tile = _tile(q, CELL_BYTES if packed else d * q.element_size(), k)
         cell_tiles_, window_tiles = triton.cdiv(k, tile.keys), triton.cdiv(w, tile.keys)
         groups = triton.cdiv(h, tile.heads)
-        tiles = max((cell_tiles_ + window_tiles) * groups * b // tile.programs, 1)
+        tiles = triton.cdiv((cell_tiles_ + window_tiles) * groups * b, tile.programs)
         cell_parts, window_parts = triton.cdiv(cell_tiles_, tiles), triton.cdiv(window_tiles, tiles)
         n_parts = cell_parts + window_parts
         part_out = q.new_empty((b, h, n_parts, d), dtype=torch.float32)
