@@ -6,6 +6,7 @@ from intuitive.kernels.tuning import CellTile, CopyTile, ScoreTile
 
 D_INDEX, D_CELL, H_CELL, WINDOW = 128, 512, 64, 128
 ROW_BYTES, CELL_BYTES, CSA_LAYERS = 132, 584, 21
+COLD_BYTES = 256 * 2**20  # several L2 caches
 HEADS = {"memory": 128, "native": 64}  # of the two indexers
 KINDS = {  # how keys lie, and how queries are multiplied with them
     "rows, queries rounded": ("rows", True),
