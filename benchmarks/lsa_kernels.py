@@ -25,7 +25,7 @@ from pathlib import Path
 import helpers
 import torch
 import triton
-from lsa_checks import Checks
+from chunk_checks import Checks
 from lsa_plan import (
     BUS_TILES,
     CELL_BYTES,

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 import torch
-from lsa_checks import stored_rows
+from chunk_checks import stored_rows
 from lsa_plan import (
     CELL_BYTES,
     COLD_BYTES,

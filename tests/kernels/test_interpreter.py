@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = [Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "lsa")]
+CASES = [Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "chunks")]
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lsa_inputs import draw_logits, draw_reading, draw_scoring
+from chunk_inputs import draw_logits, draw_reading, draw_scoring
 from torch.library import opcheck
 
 from intuitive.kernels import (

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from chunk_inputs import draw_reading, draw_scoring, stored_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lsa_inputs import draw_logits, draw_reading, draw_scoring, stored_rows
 
 from intuitive.kernels import (
     cell_attention,
@@ -18,7 +18,6 @@ from intuitive.kernels import (
     tuning,
     unpack_cells,
 )
-from intuitive.lsa import selection
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -36,15 +35,6 @@ def test_scores_are_the_formula_head_by_head():
                 float(w) * agreement for w, agreement in zip(weights[b], agreements, strict=True)
             )
             assert abs(float(got[b, s]) - want) < 1e-4 * max(1, abs(want))
-
-
-def test_scores_are_the_memory_indexers():
-    q, weights, keys, _ = draw_scoring(1, 16, 30, 32, seed=1)
-    want = selection.memory_logits(q[0], weights[0], keys[0])
-    torch.testing.assert_close(score_chunks(q, weights, keys)[0], want)
-    codes, scales = selection.quantise_keys(keys)
-    want = selection.memory_logits(q[0], weights[0], selection.dequantise_keys(codes[0], scales[0]))
-    torch.testing.assert_close(score_chunks(q, weights, codes, scales)[0], want)
 
 
 def test_the_three_forms_of_keys_agree():
@@ -106,13 +96,6 @@ def test_the_selection_obeys_every_rule(logits, threshold, forced_from):
     ]
     assert ids.tolist() == want + [-1] * (4 - len(want))
     assert int(count) == len(want) and count.shape == ()
-
-
-def test_selection_is_the_threshold_rule_of_lsa():
-    logits = draw_logits(3, 500, seed=0)
-    ids, count = select_chunks(logits, threshold=0.3)
-    assert torch.equal(ids[:count].long(), selection.above(logits, 0.3).nonzero().flatten())
-    assert 0 < count < 500
 
 
 # --------------------------------------------------------------------------------- packing

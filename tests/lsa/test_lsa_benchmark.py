@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-import lsa_checks
+import chunk_checks
 import lsa_kernels
 import lsa_plan
 
@@ -26,7 +26,7 @@ def bench(tmp_path):
 
 
 def checks(shapes=2):
-    return lsa_checks.Checks(CPU, "auto", shapes, longest=80)
+    return chunk_checks.Checks(CPU, "auto", shapes, longest=80)
 
 
 def test_the_oracles_pass_every_check():
@@ -37,12 +37,12 @@ def test_the_oracles_pass_every_check():
 
 
 def test_a_wrong_kernel_is_found_and_told(monkeypatch, capsys):
-    right = lsa_checks.score_chunks
+    right = chunk_checks.score_chunks
 
     def wrong(*args, impl, **kwargs):
         return right(*args, impl=impl, **kwargs) * (1.0 if impl == "reference" else 1.01)
 
-    monkeypatch.setattr(lsa_checks, "score_chunks", wrong)
+    monkeypatch.setattr(chunk_checks, "score_chunks", wrong)
     some = checks()
     some.score(16, 32, torch.float16, "plain", 1e-4, False)
     some.select()
@@ -58,7 +58,7 @@ def test_a_kernel_that_raises_is_told_with_its_place(monkeypatch, capsys):
     def broken(*args, **kwargs):
         raise RuntimeError("no such launch")
 
-    monkeypatch.setattr(lsa_checks, "copy_cells", broken)
+    monkeypatch.setattr(chunk_checks, "copy_cells", broken)
     some = checks()
     some.copy(16)
     assert not some.done[0].ok and some.done[0].worst == 1e30  # a number that JSON can hold
@@ -126,7 +126,7 @@ def test_steps_read_other_keys_and_other_cells(bench):
     assert len(results) == 3 and not torch.equal(results[0], results[1])
     for fused, torches in zip(results, plain, strict=True):
         want = fused[0]
-        assert lsa_checks.rms(torches(), want) < 0.05  # in half precision
+        assert chunk_checks.rms(torches(), want) < 0.05  # in half precision
     source, target = bench.copy_setup(host=False)
     steps, n_bytes = bench.copy_steps(source.fill_(1), target, 2, by_layer=True)
     assert n_bytes == 2 * 21 * 584 and len(steps) == 16

@@ -1,9 +1,9 @@
 """LSA's kernels on a GPU, against float64 oracles and against plain torch."""
 
-import lsa_checks
+import chunk_checks
 import pytest
 import torch
-from lsa_inputs import draw_logits, draw_reading, draw_scoring, stored_rows
+from chunk_inputs import draw_logits, draw_reading, draw_scoring, stored_rows
 
 from intuitive.kernels import (
     cell_attention,
@@ -22,7 +22,7 @@ HALF, BRAIN = torch.float16, torch.bfloat16
 @pytest.fixture(scope="module")
 def done():
     """The checks that the benchmark makes before it times."""
-    checks = lsa_checks.Checks(torch.device("cuda"), "auto", shapes=12, longest=5000)
+    checks = chunk_checks.Checks(torch.device("cuda"), "auto", shapes=12, longest=5000)
     checks.everything()
     return checks.from_the_host()
 
@@ -42,7 +42,7 @@ def test_bfloat16_attention_is_as_exact_as_plain_torch():
     s = (x.q @ kv.mT * 512**-0.5).masked_fill(hidden[:, None], -torch.inf)
     s = torch.cat((s, x.sinks.to(BRAIN)[None, :, None].expand(4, -1, 1)), dim=-1)
     plain = s.softmax(-1)[..., :-1] @ kv
-    assert lsa_checks.rms(got, want) <= lsa_checks.rms(plain, want)
+    assert chunk_checks.rms(got, want) <= chunk_checks.rms(plain, want)
 
 
 def test_small_cards_and_cards_without_8_bit_numbers_get_the_same(monkeypatch):
@@ -61,7 +61,7 @@ def test_small_cards_and_cards_without_8_bit_numbers_get_the_same(monkeypatch):
     old = shared_memory.card()._replace(arch=80, shared=96 * 1024)
     monkeypatch.setattr(shared_memory, "_ask", lambda device: old)
     for got, expected, bound in zip(results(), want, (2e-5, 1e-3, 5e-3), strict=True):
-        assert lsa_checks.rms(got, expected) < bound
+        assert chunk_checks.rms(got, expected) < bound
 
 
 def test_selection_of_a_million_tokens_is_the_same_on_every_run():
@@ -102,7 +102,7 @@ def test_nothing_waits_for_the_device():
     want = cell_attention(
         read.q.double(), packed, ids[None], read.window.double(), read.sinks.double()
     )
-    assert lsa_checks.rms(out, want) < 5e-3
+    assert chunk_checks.rms(out, want) < 5e-3
 
 
 def test_pageable_memory_is_gathered_by_the_oracle():
@@ -144,7 +144,7 @@ def test_addresses_beyond_32_bits():
     got = score_chunks(x.q, x.weights, rows)
     want = score_chunks(x.q.double(), x.weights.double(), x.keys, x.scales, impl="reference")
     assert (got[0, :-5000] == 0).all()
-    assert lsa_checks.greatest(got[:, -5000:], want) < 2e-5
+    assert chunk_checks.greatest(got[:, -5000:], want) < 2e-5
     del rows
     n = 2**31 // 584 + 100
     pool = torch.zeros(n, 584, dtype=torch.uint8, device="cuda")
