@@ -1,0 +1,141 @@
+"""One request's memory: a mirror on the host, cells on the device, and a cache per CSA layer.
+
+Whoever decides what shall be resident calls `apply`, at once or some steps after `prefetch`:
+
+    memory = RequestMemory(pool, capacity)
+    memory.prefetch(chunks)     # their copies travel beside the next steps
+    memory.apply(chunks)        # from here on exactly these are read
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from intuitive.common.checks import whole
+
+from .cells import CellCache
+from .mirror import HostMirror
+from .mover import Job
+from .pool import CellPool
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What making a set resident took."""
+
+    chunks: np.ndarray  # that were copied for it, beside the decoding or not
+    late: int  # of these, chunks that had to be waited for
+    waited_s: float  # on the host
+    events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None  # around the wait on a GPU
+
+    def stall_ms(self) -> float:
+        """How long decoding stood still: the device's time if there is one; waits for it."""
+        if self.events is None:
+            return 1e3 * self.waited_s
+        self.events[1].synchronize()
+        return max(self.events[0].elapsed_time(self.events[1]), 0.0)
+
+
+NOTHING = np.zeros(0, np.int64)
+
+
+class RequestMemory:
+    """The CSA caches of one request, and the moving of their chunks.
+
+    Args:
+        pool: the cells.
+        capacity: tokens.
+
+    Raises:
+        ValueError: no room.
+        NoRoomOnDevice, RuntimeError: there is no memory for it, on the device or the host.
+
+    `timed` has `Moved` tell the device's time; its events cost little, but are not free.
+    """
+
+    def __init__(self, pool: CellPool, capacity: int) -> None:
+        config = pool.config
+        capacity = whole("capacity", capacity, low=1)
+        self.pool, self.timed = pool, False
+        always = tuple(i for i in range(config.n_csa) if not pool.has_keys(i))
+        self.mirror = HostMirror(pool.layout, capacity // config.chunk_size, always, pool.device)
+        self.request = pool.open()
+        self.caches = tuple(
+            CellCache(config, i, capacity, pool, self.request, self.mirror, pool.dtype)
+            for i in pool.layout.layers
+        )
+        for cache in self.caches:
+            cache.settle = self._settle
+        self._job: Job | None = None
+        self._on_the_way = NOTHING  # chunks that the job copies
+        self._came = NOTHING  # chunks copied since the last set was applied
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks held, on the host."""
+        return self.caches[0].n_entries
+
+    def prefetch(self, wanted: Sequence[int] | np.ndarray) -> int:
+        """Begin to copy those of the chunks that are not here, as far as there are cells.
+
+        What is resident stays so and is read meanwhile. A copy that fails is made again, and
+        waited for, when the chunks are applied.
+
+        Returns:
+            Chunks on their way.
+        """
+        self._settle()
+        chunks, cells = self.pool.prefetch(self.request, wanted)
+        if len(chunks):
+            self._job = self.pool.mover.start(self.mirror, chunks, cells)
+            self._on_the_way = chunks
+        return len(chunks)
+
+    def apply(self, wanted: Sequence[int] | np.ndarray) -> Moved:
+        """Make exactly these chunks resident; copies what has not come yet, and waits for it.
+
+        Raises:
+            PoolFull: there are not enough cells. What was resident still is.
+            Exception: whatever a copy raises. The chunks that it was to bring are not resident
+                then; call again.
+        """
+        start, events = time.perf_counter(), None
+        if self.timed and self.pool.device.type == "cuda":
+            events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))
+            events[0].record()
+        self._settle()
+        chunks, cells = self.pool.place_arrays(self.request, wanted)
+        try:
+            self.pool.mover.copy(self.mirror, chunks, cells)
+        except BaseException:
+            self.pool.drop(self.request, chunks)
+            raise
+        if events is not None:
+            events[1].record()
+        for cache in self.caches:
+            cache.offloaded = True
+        came = np.intersect1d(self._came, np.asarray(wanted, np.int64))
+        self._came = NOTHING
+        waited = time.perf_counter() - start
+        return Moved(np.union1d(came, chunks), len(chunks), waited, events)
+
+    def _settle(self) -> None:
+        """Wait for the copy that is on its way; chunks of one that failed are not here."""
+        job, chunks = self._job, self._on_the_way
+        self._job, self._on_the_way = None, NOTHING
+        if job is None:
+            return
+        try:
+            job.wait()
+        except Exception:
+            self.pool.drop(self.request, chunks)
+        else:
+            self._came = np.union1d(self._came, chunks)
+
+    def close(self) -> None:
+        """Give the cells back; once more does nothing."""
+        self._settle()
+        self.pool.release(self.request)
