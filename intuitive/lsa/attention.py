@@ -262,7 +262,7 @@ class LSAAttention(nn.Module):
             start = cache.length
             tokens, first = cache.append(**tokens)
         one = self.kind != "window" and cache is not None and q.shape[1] == 1
-        one = one and self.watch is None and not cache.gathers
+        one = one and self.watch is None
         if self.kind != "window":
             made = self.close_chunks(tokens, first, 0 if cache is None else cache.n_entries)
             if cache is None:

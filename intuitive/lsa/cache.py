@@ -210,22 +210,33 @@ class LSACache:
     def readable(self) -> Readable:
         """What may be read now: everything with a mask, or what is resident alone."""
         device = self._pools["entries"].device
-        ids = torch.arange(self._n_entries, device=device).expand(self.batch, -1)
         pools = {name: pool[:, : self._n_entries] for name, pool in self._pools.items()}
-        there = torch.ones_like(ids, dtype=torch.bool) if self.resident is None else self.resident
         if self.gathers and self.resident is not None:
-            ids, there = cells_in_order(self.resident)
-            pools = {
-                name: pool.gather(1, ids[..., None].expand(-1, -1, pool.shape[-1]))
-                for name, pool in pools.items()
-            }
+            ids, there, pools = self._gathered()
+        else:
+            ids = torch.arange(self._n_entries, device=device).expand(self.batch, -1)
+            there = self.resident
+            there = torch.ones_like(ids, dtype=torch.bool) if there is None else there
         pools = {name: self.storage.load(name, pool) for name, pool in pools.items()}
         return Readable(pools["entries"], pools.get("index_keys"), ids, there)
 
     def stored(self) -> Stored:
         """What one token may read now, as it lies in memory; rows that may not be read are -1."""
-        entries = self._pools["entries"].flatten(0, 1)
-        return Stored(entries, self._pools.get("index_keys"), self._slots, self.storage)
+        pools, slots = self._pools, self._slots
+        if self.gathers and self.resident is not None:
+            _, there, pools = self._gathered()
+            slots = torch.arange(there.numel(), dtype=torch.int32, device=there.device)
+            slots = slots.view(there.shape).masked_fill(~there, -1)
+        return Stored(pools["entries"].flatten(0, 1), pools.get("index_keys"), slots, self.storage)
+
+    def _gathered(self) -> tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"], dict[Part, Tensor]]:
+        """Numbers of the resident chunks, which of these are there, and their rows."""
+        ids, there = cells_in_order(self.resident)
+        gathered = {
+            part: pool.gather(1, ids[..., None].expand(-1, -1, pool.shape[-1]))
+            for part, pool in self._pools.items()
+        }
+        return ids, there, gathered
 
     # what the decoder asks for
 

@@ -17,9 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .packing import Storage
+from intuitive import kernels
+from intuitive.kernels.cell_attention.packing import CELL_BYTES, D
+from intuitive.kernels.dispatch import TRITON_INSTALLED
 
-COPIES_FROM_HOST = False  # whether `copy_cells` reads page-locked host memory from the device
+from .packing import Storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +59,13 @@ def read_one(
     """
     slots = stored.slots
     if index is not None and stored.keys is not None and top_k < slots.shape[1]:
-        scores = score_chunks(*index, stored.keys, storage=stored.storage)
+        scores = score_rows(*index, stored.keys, stored.storage)
         places = best_places(scores, slots >= 0, top_k)
         chosen = slots.gather(1, places)
         slots = chosen if stored.fetch is None else stored.fetch(chosen)
     elif stored.fetch is not None:
         slots = stored.fetch(slots)
-    return cell_attention(
-        q, stored.entries, slots, window, sinks, q.shape[-1] ** -0.5, storage=stored.storage
-    )
+    return read_cells(q, stored.entries, slots, window, sinks, stored.storage)
 
 
 def best_places(scores: Float[Tensor, "b r"], there: Tensor, k: int) -> Int[Tensor, "b k"]:
@@ -80,51 +80,50 @@ def best_places(scores: Float[Tensor, "b r"], there: Tensor, k: int) -> Int[Tens
     return best.sort(1).values
 
 
-def score_chunks(
-    q: Float[Tensor, "b heads d"],
-    weights: Float[Tensor, "b heads"],
-    keys: Tensor,
-    *,
-    storage: Storage,
+def score_rows(
+    q: Float[Tensor, "b heads d"], weights: Float[Tensor, "b heads"], keys: Tensor, storage: Storage
 ) -> Float[Tensor, "b chunks"]:
-    """Σ_h w_h · ReLU(q_h · K_s) over stored keys [b, chunks, width], in float32 or wider."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    keys = storage.load("index_keys", keys).to(wide)
-    agreement = (q.to(wide) @ keys.transpose(1, 2)).relu_()
-    return (weights.to(wide)[:, None] @ agreement)[:, 0]
+    """Σ_h w_h · ReLU(q_h · K_s) over stored keys [b, chunks, width]."""
+    if not storage.packed:
+        keys = keys.to(q.dtype)
+    return kernels.score_chunks(q, weights, keys, validate=False)
 
 
-def cell_attention(
+def read_cells(
     q: Float[Tensor, "b h d"],
     cells: Tensor,
     slots: Int[Tensor, "b k"],
     window: Float[Tensor, "b w d"],
     sinks: Float[Tensor, " h"],
-    scale: float,
-    *,
     storage: Storage,
 ) -> Float[Tensor, "b h d"]:
-    """Softmax over the window, the rows `slots` of `cells` and the sink; -1 marks an empty slot."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    q_wide, window = q.to(wide) * scale, window.to(wide)
-    there = slots >= 0
-    rows = cells.index_select(0, slots.clamp(min=0).flatten().long())
-    far = storage.load("entries", rows).to(wide).unflatten(0, slots.shape)  # [b, k, d]
-    logits = torch.cat(
-        (
-            q_wide @ window.transpose(1, 2),
-            (q_wide @ far.transpose(1, 2)).masked_fill(~there[:, None], -math.inf),
-            sinks.to(wide).expand(len(q), -1)[..., None],
-        ),
-        -1,
-    )
-    p = logits.softmax(-1)
-    w = window.shape[1]
-    return (p[..., :w] @ window + p[..., w:-1] @ far).to(q.dtype)
+    """Attention over the window, the rows `slots` of `cells` and the sinks; -1 is an empty slot.
+
+    The kernel reads packed rows where they lie, if they have its sizes and follow each other;
+    others are gathered first.
+    """
+    if not slots.numel():
+        cells, slots = q[:1, 0], slots.new_full((len(q), 1), -1)
+    packed = cells.dtype == torch.uint8
+    known = packed and (q.shape[-1], cells.shape[-1]) == (D, CELL_BYTES)
+    if packed and not (known and cells.is_contiguous()):
+        cells = cells.index_select(0, slots.clamp(min=0).flatten())
+        places = torch.arange(len(cells), dtype=torch.int32, device=q.device).view(slots.shape)
+        slots = torch.where(slots >= 0, places, -1)
+        if not known:
+            cells = storage.load("entries", cells)
+    if cells.dtype != torch.uint8:
+        cells = cells.to(q.dtype)
+    return kernels.cell_attention(q, cells, slots, window, sinks, validate=False)
 
 
-def copy_cells(
+def copy_rows(
     source: Tensor, target: Tensor, rows: Int[Tensor, " m"], cells: Int[Tensor, " m"]
 ) -> None:
-    """target[cells] = source[rows], both on one device; rows of equal length."""
-    target.index_copy_(0, cells, source.index_select(0, rows))
+    """target[cells] = source[rows]; page-locked host memory is read from the device."""
+    kernels.copy_cells(source, target, rows, cells, validate=False)
+
+
+def copies_from_host(source: Tensor, target: Tensor) -> bool:
+    """Whether `copy_rows` can read the source where it lies."""
+    return target.is_cuda and source.is_pinned() and TRITON_INSTALLED

@@ -2,9 +2,9 @@
 
 On a GPU all copies run on a stream of their own. It first waits for the work that was there when
 the copy was asked for, so that a cell which a step still reads is not overwritten; and whoever
-reads the new cells waits for the copy. Rows are gathered on the host into one of two page-locked
-buffers, travel as one piece and are spread over their cells, or a kernel reads them where they are
-(`fast.COPIES_FROM_HOST`). On a CPU the same thread copies from memory to memory.
+reads the new cells waits for the copy. A kernel reads page-locked rows where they lie; else rows
+are gathered on the host into one of two buffers, travel as one piece and are spread over their
+cells. On a CPU the same thread copies from memory to memory.
 """
 
 import threading
@@ -60,12 +60,14 @@ class Mover:
     Args:
         cells: [n_cells, bytes].
 
-    `log`, if set to a list, receives the `CopyTime` of every copy.
+    `log`, if set to a list, receives the `CopyTime` of every copy. `direct` may be set to False, to
+    have rows gathered on the host where a kernel could read them.
     """
 
     def __init__(self, cells: Tensor) -> None:
         self.cells, self.device = cells, cells.device
         self.log: list[CopyTime] | None = None
+        self.direct = True
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
         self._stream: torch.cuda.Stream | None = None
@@ -132,13 +134,13 @@ class Mover:
         for first in range(0, len(chunks), STAGED):
             piece = slice(first, first + STAGED)
             rows, to = (torch.from_numpy(x[piece]) for x in (chunks, cells))
-            fast.copy_cells(source, target, rows, to)
+            target.index_copy_(0, to, source.index_select(0, rows))
 
     def _copy_to_device(self, mirror: "HostMirror", chunks: np.ndarray, cells: np.ndarray) -> None:
         both = torch.from_numpy(np.stack((chunks, cells)))
         rows, to = both.pin_memory().to(self.device, non_blocking=True)
-        if fast.COPIES_FROM_HOST and mirror.pinned:
-            fast.copy_cells(mirror.rows, self.cells, rows, to)
+        if self.direct and fast.copies_from_host(mirror.rows, self.cells):
+            fast.copy_rows(mirror.rows, self.cells, rows, to)
             return
         self._make_buffers()
         source, target, stage = _wide(mirror.rows), _wide(self.cells), _wide(self._stage)
