@@ -278,6 +278,15 @@ class LSACache:
             self._slots = self._slots.new_full((self.batch, self._slots.shape[1]), -1)
         self._find_slots()
 
+    def device_bytes(self) -> dict[str, int]:
+        """Bytes that the rows take on the device, used or not, by part; and `tables`."""
+        found = {
+            part: pool.numel() * pool.element_size()
+            for part, pool in self._pools.items()
+            if pool.device == self._slots.device
+        }
+        return found | {"tables": self._slots.numel() * self._slots.element_size()}
+
     def nbytes(self) -> dict[str, int]:
         """Bytes held, by category: `window`, `open_chunks`, `entries`, `index_keys`.
 

@@ -46,11 +46,10 @@ def pack_entries(entries: Float[Tensor, "*axes d"], d_rope: int) -> UInt8[Tensor
     groups = pad(still, (0, -n % SCALED_TOGETHER)).unflatten(-1, (-1, SCALED_TOGETHER))
     mantissa, exponent = torch.frexp(groups.abs().amax(-1) / FP8_MAX)
     exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # the least that is enough
-    exponent = exponent.clamp(1 - SCALE_BIAS, SCALE_BIAS)
-    codes = torch.ldexp(groups, -exponent[..., None]).clamp(-FP8_MAX, FP8_MAX)
+    exponent = (exponent + SCALE_BIAS).clamp(1, 2 * SCALE_BIAS)
+    codes = (groups / _power(exponent)[..., None]).clamp(-FP8_MAX, FP8_MAX)
     codes = codes.to(torch.float8_e4m3fn).view(torch.uint8).flatten(-2)[..., :n]
-    scales = (exponent + SCALE_BIAS).to(torch.uint8)
-    scales = pad(scales, (0, scale_bytes(n) - scales.shape[-1]))
+    scales = pad(exponent.to(torch.uint8), (0, scale_bytes(n) - exponent.shape[-1]))
     turned = turned.to(torch.bfloat16).contiguous().view(torch.uint8)
     return torch.cat((codes, turned, scales), -1)
 
@@ -74,11 +73,15 @@ def unpack_entries(
         )
     codes, turned, scales = rows.split((n, 2 * d_rope, rows.shape[-1] - n - 2 * d_rope), -1)
     groups = -(-n // SCALED_TOGETHER)
-    exponent = scales[..., :groups].to(torch.int32) << 23  # the bits of a float32 power of two
-    scale = exponent.view(torch.float32).repeat_interleave(SCALED_TOGETHER, -1)[..., :n]
+    scale = _power(scales[..., :groups]).repeat_interleave(SCALED_TOGETHER, -1)[..., :n]
     still = codes.contiguous().view(torch.float8_e4m3fn).to(torch.float32) * scale
     turned = turned.contiguous().view(torch.bfloat16)
     return torch.cat((still.to(dtype), turned.to(dtype)), -1)
+
+
+def _power(byte: Tensor) -> Tensor:
+    """2^(e - 127) of scale bytes e, exactly: they are a float32's exponent."""
+    return (byte.to(torch.int32) << 23).view(torch.float32)
 
 
 def pack_keys(keys: Float[Tensor, "*axes d"]) -> UInt8[Tensor, "*axes bytes"]:

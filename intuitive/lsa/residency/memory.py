@@ -28,15 +28,16 @@ class Moved:
 
     chunks: np.ndarray  # that were copied for it, beside the decoding or not
     late: int  # of these, chunks that had to be waited for
-    waited_s: float  # on the host
-    events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None  # around the wait on a GPU
+    waited_s: float  # for copies, on the host
+    events: tuple[torch.cuda.Event, ...] = ()  # on a GPU, before and after each of two waits
 
     def stall_ms(self) -> float:
-        """How long decoding stood still: the device's time if there is one; waits for it."""
-        if self.events is None:
+        """How long decoding stood still for copies: the device's time if there is one."""
+        if not self.events:
             return 1e3 * self.waited_s
-        self.events[1].synchronize()
-        return max(self.events[0].elapsed_time(self.events[1]), 0.0)
+        self.events[-1].synchronize()
+        first, second = (self.events[i].elapsed_time(self.events[i + 1]) for i in (0, 2))
+        return max(first, 0.0) + max(second, 0.0)
 
 
 NOTHING = np.zeros(0, np.int64)
@@ -102,25 +103,30 @@ class RequestMemory:
             Exception: whatever a copy raises. The chunks that it was to bring are not resident
                 then; call again.
         """
-        start, events = time.perf_counter(), None
-        if self.timed and self.pool.device.type == "cuda":
-            events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))
-            events[0].record()
+        marks: list[torch.cuda.Event] = []
+        start = self._mark(marks)
         self._settle()
+        waited = self._mark(marks) - start
         chunks, cells = self.pool.place_arrays(self.request, wanted)
+        start = self._mark(marks)
         try:
             self.pool.mover.copy(self.mirror, chunks, cells)
         except BaseException:
             self.pool.drop(self.request, chunks)
             raise
-        if events is not None:
-            events[1].record()
+        waited += self._mark(marks) - start
         for cache in self.caches:
             cache.offloaded = True
-        came = np.intersect1d(self._came, np.asarray(wanted, np.int64))
+        came = np.intersect1d(self._came, np.asarray(wanted, np.int64), assume_unique=True)
         self._came = NOTHING
-        waited = time.perf_counter() - start
-        return Moved(np.union1d(came, chunks), len(chunks), waited, events)
+        return Moved(np.union1d(came, chunks), len(chunks), waited, tuple(marks))
+
+    def _mark(self, marks: list[torch.cuda.Event]) -> float:
+        """The time; and, if it is asked for, an event on the device."""
+        if self.timed and self.pool.device.type == "cuda":
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+        return time.perf_counter()
 
     def _settle(self) -> None:
         """Wait for the copy that is on its way; chunks of one that failed are not here."""

@@ -42,7 +42,7 @@ class HostMirror:
         self._written_from = n_chunks
 
     def _room(self, n: int, width: int) -> Tensor:
-        return torch.zeros(n, width, dtype=torch.uint8, pin_memory=self.pinned)
+        return torch.empty(n, width, dtype=torch.uint8, pin_memory=self.pinned)
 
     def part(self, part: Part, layer: int) -> Tensor:
         """One layer's rows [chunks, width] of a part."""
