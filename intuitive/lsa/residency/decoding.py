@@ -286,7 +286,9 @@ class LookaheadDecoding:
         if self.mode == "overlapped" and self.memory is not None:
             coming = self._late | self._always() if self.lag else decision.resident
             if self.lag or self._due is not None:
-                self.memory.prefetch(_numbers(coming))
+                steps = self.delay or self.config.lookahead
+                spare = steps // self.config.chunk_size + 1  # chunks that close meanwhile
+                self.memory.prefetch(_numbers(coming), spare=spare)
 
     def _always(self) -> Bool[Tensor, " chunks"]:
         closed = self.csa_caches[0].n_entries

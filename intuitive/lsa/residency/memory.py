@@ -79,17 +79,21 @@ class RequestMemory:
         """Chunks held, on the host."""
         return self.caches[0].n_entries
 
-    def prefetch(self, wanted: Sequence[int] | np.ndarray) -> int:
+    def prefetch(self, wanted: Sequence[int] | np.ndarray, *, spare: int = 0) -> int:
         """Begin to copy those of the chunks that are not here, as far as there are cells.
 
-        What is resident stays so and is read meanwhile. A copy that fails is made again, and
-        waited for, when the chunks are applied.
+        What is resident stays so and is read meanwhile. What finds no cell, or fails, is copied
+        when the chunks are applied, and waited for.
+
+        Args:
+            wanted: numbers of chunks.
+            spare: cells to leave for chunks that decoding closes meanwhile.
 
         Returns:
             Chunks on their way.
         """
         self._settle()
-        chunks, cells = self.pool.prefetch(self.request, wanted)
+        chunks, cells = self.pool.prefetch(self.request, wanted, spare=spare)
         if len(chunks):
             self._job = self.pool.mover.start(self.mirror, chunks, cells)
             self._on_the_way = chunks
@@ -117,8 +121,8 @@ class RequestMemory:
         waited += self._mark(marks) - start
         for cache in self.caches:
             cache.offloaded = True
-        came = np.intersect1d(self._came, np.asarray(wanted, np.int64), assume_unique=True)
-        self._came = NOTHING
+        here = self.pool.table_of_cells.are_resident(self.request, self._came)
+        came, self._came = self._came[here], NOTHING
         return Moved(np.union1d(came, chunks), len(chunks), waited, tuple(marks))
 
     def _mark(self, marks: list[torch.cuda.Event]) -> float:

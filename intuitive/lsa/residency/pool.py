@@ -97,6 +97,14 @@ def _fast(array: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
+def _left(device: torch.device | str) -> str:
+    """In words, what a GPU has left."""
+    if torch.device(device).type != "cuda":
+        return ""
+    free, total = (n / 2**20 for n in torch.cuda.mem_get_info(torch.device(device)))
+    return f" ({free:.0f} of {total:.0f} MiB are free, less what this process may not use)"
+
+
 class CellPool:
     """Cells for the chunks of all requests, and the table of what is where.
 
@@ -137,11 +145,10 @@ class CellPool:
                     self.n_cells, self.layout.n_bytes, dtype=torch.uint8, device=device
                 )
             except torch.OutOfMemoryError as error:
-                free, total = torch.cuda.mem_get_info(torch.device(device))
                 raise NoRoomOnDevice(
-                    f"{n_cells} cells take {n_cells * self.layout.n_bytes / 2**20:.0f} MiB; "
-                    f"{device} has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free, less what "
-                    "this process may not use: make the pool smaller, or free memory first."
+                    f"{n_cells} cells take {n_cells * self.layout.n_bytes / 2**20:.1f} MiB, which "
+                    f"{device} does not have{_left(device)}: make the pool smaller, or free memory "
+                    "first."
                 ) from error
         self.mover = Mover(self.cells)
         self._places: dict[int, Places] = {}
@@ -222,10 +229,10 @@ class CellPool:
         return copies
 
     def prefetch(
-        self, request: int, wanted: Sequence[int] | np.ndarray
+        self, request: int, wanted: Sequence[int] | np.ndarray, *, spare: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Cells for chunks that will be resident soon; see `CellTable.prefetch`."""
-        return self.table_of_cells.prefetch(request, wanted)
+        return self.table_of_cells.prefetch(request, wanted, spare=spare)
 
     def add(self, request: int, chunk: int) -> int:
         """A cell for a chunk that decoding has closed; the same one if asked again.

@@ -65,8 +65,12 @@ class CellTable:
         chunks = np.flatnonzero(held.state == RESIDENT)
         return chunks, held.cell[chunks]
 
+    def are_resident(self, request: int, chunks: np.ndarray) -> np.ndarray:
+        """Which of these chunks, all of them asked for before, are resident."""
+        return self._held[request].state[chunks] == RESIDENT
+
     def is_resident(self, request: int, chunk: int) -> bool:
-        """Whether a chunk is resident."""
+        """Whether a chunk is resident, asked for before or not."""
         state = self._held[request].state
         return chunk < len(state) and bool(state[chunk] == RESIDENT)
 
@@ -106,11 +110,15 @@ class CellTable:
         return missing, cells
 
     def prefetch(
-        self, request: int, wanted: Sequence[int] | np.ndarray
+        self, request: int, wanted: Sequence[int] | np.ndarray, *, spare: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Give cells to those of the chunks that have none, as far as there are cells.
 
         They arrive: nobody reads them until `place` makes them resident. What is resident stays.
+
+        Args:
+            wanted: their numbers.
+            spare: cells to leave for chunks that decoding closes meanwhile.
 
         Returns:
             The chunks to be copied, rising, and the cell of each.
@@ -120,7 +128,7 @@ class CellTable:
         held.state[back] = ARRIVING
         self.n_reserved -= int(back.sum())
         missing = np.flatnonzero(is_wanted & (held.state == ABSENT))
-        missing = missing[: self.n_free + self.n_reserved]
+        missing = missing[: max(self.n_free + self.n_reserved - spare, 0)]
         cells = self._take(len(missing))
         held.state[missing], held.cell[missing] = ARRIVING, cells
         return missing, cells
