@@ -25,8 +25,9 @@ def query_chunks(n: int, bytes_per_query: int) -> Iterator[tuple[int, int]]:
 # ------------------------------------------------------------------------------------- LSA
 
 MAX_INDEX_HEADS = 128  # heads of one product of `score_chunks`
-INDEX_SIZES = (16, 32, 64, 128, 256)  # numbers in an index key
+INDEX_SIZES = (16, 32, 64, 128)  # numbers in an index key
 CELL_SIZES = (16, 32, 64, 128, 256, 512)  # numbers in a cell of `cell_attention`
+MAX_FLOAT32_CELL = 128
 
 
 def _unserved_dtype(dtype: torch.dtype) -> str | None:
@@ -50,6 +51,11 @@ def unserved_cells(*, d: int, dtype: torch.dtype) -> str | None:
     """Why Triton does not serve these sizes of `cell_attention`; None if it does."""
     if d not in CELL_SIZES:
         return f"d={d}, but impl='triton' takes {', '.join(map(str, CELL_SIZES))}."
+    if dtype == torch.float32 and d > MAX_FLOAT32_CELL:
+        return (
+            f"d={d} numbers in float32, but impl='triton' takes at most {MAX_FLOAT32_CELL}: it "
+            "has no tensor cores for them."
+        )
     if dtype == torch.bfloat16 and interpreting():
         return "dtype=torch.bfloat16 gives wrong products in Triton's CPU interpreter."
     return _unserved_dtype(dtype)

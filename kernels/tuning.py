@@ -2,7 +2,7 @@
 
 Each launcher takes the first of its tiles that fits the card, unless `force` names one:
 
-    with tuning.force(score_chunks=ScoreTile(chunks=128, num_warps=8, num_stages=3, programs=264)):
+    with tuning.force(score_chunks=tile):
         score_chunks(...)
 """
 
@@ -22,6 +22,8 @@ class ScoreTile:
     num_warps: int
     num_stages: int  # tiles of keys that are in memory at a time
     programs: int  # for each batch entry; 3 for each of an H100's multiprocessors is 396
+    registers: int | None = None  # of a thread at most, so that these programs fit beside others
+    prefetch: bool = False  # whether the first keys are sent for before the queries are read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from ..fp8 import FIRST_ARCH, decode_fp8
 from ..merging import merge_parts
 from ..shared_memory import SPARE_BYTES, card, first_fit
 from ..tuning import CellTile
-from .packing import CELL_BYTES, CODES, GROUP, GROUPS
+from .packing import CELL_BYTES, CODES, GROUP, GROUPS, ROTATED
 
 LOG2_E = 1.4426950408889634
 MERGED = 16  # parts merged at a time
@@ -36,13 +36,12 @@ PER_SCALE = tl.constexpr(GROUP)
 
 @triton.jit
 @no_type_check
-def _unpack(packed_ptr, cell, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr):
-    """Packed cells [KEYS, D] in float32, zero where not visible."""
+def _codes(packed_ptr, cell, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr):
+    """The coded numbers of packed cells, [KEYS, D] in float32: 0 where not visible or not coded."""
     dim, group = tl.arange(0, D), tl.arange(0, D // PER_SCALE)
     row = packed_ptr + cell * ROW
-    coded = dim < N_CODES
     code = tl.load(
-        row[:, None] + dim[None, :], mask=visible[:, None] & coded[None, :], other=0
+        row[:, None] + dim[None, :], mask=visible[:, None] & (dim < N_CODES)[None, :], other=0
     )  # [KEYS, D]
     exponent = tl.load(
         row[:, None] + SCALES + group[None, :],
@@ -51,31 +50,49 @@ def _unpack(packed_ptr, cell, visible, KEYS: tl.constexpr, D: tl.constexpr, NATI
     )  # [KEYS, D // PER_SCALE]
     scale = (exponent.to(tl.int32) << 23).to(tl.float32, bitcast=True)
     value = tl.reshape(decode_fp8(code, NATIVE).to(tl.float32), (KEYS, D // PER_SCALE, PER_SCALE))
-    value = tl.reshape(value * scale[:, :, None], (KEYS, D))
-    # bfloat16 is the upper half of a float32
-    words = row.to(tl.pointer_type(tl.uint16))
-    rotated = tl.load(
-        words[:, None] + N_CODES // 2 + (dim - N_CODES)[None, :],
-        mask=visible[:, None] & (dim >= N_CODES)[None, :],
-        other=0,
-    )
-    rotated = (rotated.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
-    return tl.where(coded[None, :], value, rotated)
+    return tl.reshape(value * scale[:, :, None], (KEYS, D))
 
 
 @triton.jit
 @no_type_check
-def _absorb(q, kv, visible, scale, top, total, acc):
-    """One tile of the online softmax: kv [KEYS, D] is key and value."""
-    s = tl.dot(q, tl.trans(kv), input_precision="ieee") * scale  # [HEADS, KEYS]
-    s = tl.where(visible[None, :], s, float("-inf"))
+def _rotated(packed_ptr, cell, visible, SIDE: tl.constexpr):
+    """The other numbers of packed cells, [KEYS, SIDE] in float32."""
+    words = (packed_ptr + cell * ROW).to(tl.pointer_type(tl.uint16)) + N_CODES // 2
+    bits = tl.load(words[:, None] + tl.arange(0, SIDE)[None, :], mask=visible[:, None], other=0)
+    return (bits.to(tl.uint32) << 16).to(tl.float32, bitcast=True)  # its upper half
+
+
+@triton.jit
+@no_type_check
+def _absorb(q, q_side, kv, side, visible, scale, top, total, acc, acc_side, SPLIT: tl.constexpr):
+    """One tile of the online softmax: kv [KEYS, D] is key and value, and so is `side` [KEYS, SIDE].
+
+    Without SPLIT there is no side.
+    """
+    s = tl.dot(q, tl.trans(kv), input_precision="ieee")  # [HEADS, KEYS]
+    if SPLIT:
+        s = tl.dot(q_side, tl.trans(side), acc=s, input_precision="ieee")
+    s = tl.where(visible[None, :], s * scale, float("-inf"))
     new_top = tl.maximum(top, tl.max(s, axis=1))
     shift = tl.where(new_top == float("-inf"), 0.0, new_top)
     p = tl.exp2(s - shift[:, None])
     decay = tl.exp2(top - shift)
     total = total * decay + tl.sum(p, axis=1)
-    acc = tl.dot(p.to(kv.dtype), kv, acc=acc * decay[:, None], input_precision="ieee")
-    return new_top, total, acc
+    p = p.to(kv.dtype)
+    acc = tl.dot(p, kv, acc=acc * decay[:, None], input_precision="ieee")
+    if SPLIT:
+        acc_side = tl.dot(p, side, acc=acc_side * decay[:, None], input_precision="ieee")
+    return new_top, total, acc, acc_side
+
+
+@triton.jit
+@no_type_check
+def _load_split(ptr, row, stride, exists, D: tl.constexpr, SIDE: tl.constexpr):
+    """Vectors as packed cells divide them: [rows, D], 0 behind the coded part, and [rows, SIDE]."""
+    dim = tl.arange(0, D)
+    ptr += row[:, None] * stride
+    wide = tl.load(ptr + dim, mask=exists[:, None] & (dim < N_CODES)[None, :], other=0.0)
+    return wide, tl.load(ptr + N_CODES + tl.arange(0, SIDE), mask=exists[:, None], other=0.0)
 
 
 @triton.jit(do_not_specialize=["h", "n_cells", "k", "w", "tiles", "cell_parts"])
@@ -101,18 +118,27 @@ def attend_cells_kernel(
     HEADS: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
+    SIDE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """A part is `tiles` tiles of KEYS slots, or of the window; an empty one has lse -inf."""
+    """A part is `tiles` tiles of KEYS slots, or of the window; an empty one has lse -inf.
+
+    Packed cells are multiplied in their two parts, and everything else with them: D numbers, of
+    which the coded ones are not zero, and SIDE rotated ones.
+    """
+    SPLIT: tl.constexpr = STORED != PLAIN
     part, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     exists = head < h
     row = batch * h + head
-    q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
+    q, q_side = load_rows(q_ptr, row, D, exists, D), 0  # [HEADS, D]
+    if SPLIT:
+        q, q_side = _load_split(q_ptr, row, D, exists, D, SIDE)
     within = tl.arange(0, KEYS)
     top = tl.full((HEADS,), float("-inf"), tl.float32)
     total = tl.zeros((HEADS,), tl.float32)
     acc = tl.zeros((HEADS, D), tl.float32)
+    acc_side = tl.zeros((HEADS, SIDE), tl.float32)
     if part < cell_parts:
         slots_ptr += batch * k
         stop = tl.minimum((part + 1) * tiles, tl.cdiv(k, KEYS))
@@ -120,21 +146,39 @@ def attend_cells_kernel(
             slot = tile * KEYS + within
             cell = tl.load(slots_ptr + slot, mask=slot < k, other=-1).to(tl.int64)
             visible = (cell >= 0) & (cell < n_cells)
-            if STORED == PLAIN:
-                kv = load_rows(cells_ptr, cell, stride_c, visible, D)  # [KEYS, D]
+            if SPLIT:
+                kv = _codes(cells_ptr, cell, visible, KEYS, D, STORED == DECODED).to(q.dtype)
+                side = _rotated(cells_ptr, cell, visible, SIDE).to(q.dtype)
             else:
-                kv = _unpack(cells_ptr, cell, visible, KEYS, D, STORED == DECODED).to(q.dtype)
-            top, total, acc = _absorb(q, kv, visible, scale, top, total, acc)
+                kv = load_rows(cells_ptr, cell, stride_c, visible, D)  # [KEYS, D]
+                side = 0
+            top, total, acc, acc_side = _absorb(
+                q, q_side, kv, side, visible, scale, top, total, acc, acc_side, SPLIT
+            )
     else:
         window_ptr += batch * stride_wb
         first = (part - cell_parts) * tiles
         for tile in tl.range(first, tl.minimum(first + tiles, tl.cdiv(w, KEYS)), num_stages=STAGES):
             token = (tile * KEYS + within).to(tl.int64)
-            kv = load_rows(window_ptr, token, stride_ww, token < w, D)  # [KEYS, D]
-            top, total, acc = _absorb(q, kv, token < w, scale, top, total, acc)
+            visible = token < w
+            if SPLIT:
+                kv, side = _load_split(window_ptr, token, stride_ww, visible, D, SIDE)
+            else:
+                kv = load_rows(window_ptr, token, stride_ww, visible, D)  # [KEYS, D]
+                side = 0
+            top, total, acc, acc_side = _absorb(
+                q, q_side, kv, side, visible, scale, top, total, acc, acc_side, SPLIT
+            )
     safe = tl.where(total > 0, total, 1.0)
     place = row * tl.num_programs(0) + part
-    tl.store(vectors(part_out_ptr, place, D, D), acc / safe[:, None], mask=exists[:, None])
+    out_ptr = vectors(part_out_ptr, place, D, D)
+    if SPLIT:
+        coded = exists[:, None] & (tl.arange(0, D) < N_CODES)[None, :]
+        tl.store(out_ptr, acc / safe[:, None], mask=coded)
+        side_ptr = vectors(part_out_ptr + N_CODES, place, D, SIDE)
+        tl.store(side_ptr, acc_side / safe[:, None], mask=exists[:, None])
+    else:
+        tl.store(out_ptr, acc / safe[:, None], mask=exists[:, None])
     tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
 
 
@@ -171,11 +215,12 @@ def merge_cells_kernel(
     tl.store(out_ptr + row * D + dim + tl.arange(0, SLICE), out)
 
 
-def cell_tiles(heads: int, slots: int, itemsize: int) -> Iterator[CellTile]:
-    """Tiles for so many heads and slots, from the one meant for an H100 to the smallest."""
+def cell_tiles(row_bytes: int, slots: int, itemsize: int) -> Iterator[CellTile]:
+    """Tiles for cells of so many bytes, from the one meant for an H100 to the smallest."""
     keys = 16 if itemsize == 4 or slots <= 16 else 32
+    num_warps, programs = (8, 132) if row_bytes == CELL_BYTES else (4, 264)  # decoding is wide
     while keys >= 16:
-        yield CellTile(heads=16, keys=keys, num_warps=4, num_stages=2, programs=528)
+        yield CellTile(heads=16, keys=keys, num_warps=num_warps, num_stages=2, programs=programs)
         keys //= 2
 
 
@@ -197,7 +242,8 @@ def _tile(q: Tensor, row_bytes: int, slots: int) -> CellTile:
     if forced is not None:
         return forced
     slots = min(triton.next_power_of_2(slots), 64)  # few values, since the choice is kept
-    return first_fit(cell_tiles, cell_bytes(row_bytes), card(), q.dtype, 16, slots, q.shape[-1])
+    bound = cell_bytes(row_bytes)
+    return first_fit(cell_tiles, bound, card(), q.dtype, row_bytes, slots, q.shape[-1])
 
 
 @torch.library.custom_op("intuitive::cell_attention", mutates_args=())
@@ -228,7 +274,7 @@ def cell_attention(
         tile = _tile(q, CELL_BYTES if packed else d * q.element_size(), k)
         cell_tiles_, window_tiles = triton.cdiv(k, tile.keys), triton.cdiv(w, tile.keys)
         groups = triton.cdiv(h, tile.heads)
-        tiles = max((cell_tiles_ + window_tiles) * groups * b // tile.programs, 1)
+        tiles = triton.cdiv((cell_tiles_ + window_tiles) * groups * b, tile.programs)
         cell_parts, window_parts = triton.cdiv(cell_tiles_, tiles), triton.cdiv(window_tiles, tiles)
         n_parts = cell_parts + window_parts
         part_out = q.new_empty((b, h, n_parts, d), dtype=torch.float32)
@@ -237,8 +283,8 @@ def cell_attention(
             q, cells, slots, window, part_out, part_lse,
             h, len(cells), k, w, scale * LOG2_E, tiles, cell_parts,
             cells.stride(0), window.stride(0), window.stride(1),
-            STORED=stored, HEADS=tile.heads, KEYS=tile.keys, D=d, STAGES=tile.num_stages,
-            num_warps=tile.num_warps,
+            STORED=stored, HEADS=tile.heads, KEYS=tile.keys, D=d, SIDE=ROTATED,
+            STAGES=tile.num_stages, num_warps=tile.num_warps,
         )  # fmt: skip
         width = min(d, SLICE)
         merge_cells_kernel[(b * h, d // width)](

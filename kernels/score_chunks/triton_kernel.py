@@ -19,12 +19,43 @@ from torch import Tensor
 from .. import tuning
 from ..addressing import load_rows
 from ..fp8 import FIRST_ARCH, decode_fp8, power_of_two
-from ..shared_memory import SPARE_BYTES, card, first_fit
+from ..shared_memory import INTERPRETING, SPARE_BYTES, card, first_fit
 from ..tuning import ScoreTile
 from .reference import LIFT, rounded_queries
 
 PLAIN, SHIFTED, DECODED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # how keys are stored
 LIFTED = tl.constexpr(LIFT)
+LINE = 128  # bytes
+
+
+@triton.jit
+@no_type_check
+def _send_for_keys(
+    keys_ptr,
+    chunks,
+    ROW: tl.constexpr,
+    LINES: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    D: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    """Have the keys of this program's first TILES tiles brought into L2, waiting for nothing.
+
+    A key covers LINES lines of 128 bytes.
+    """
+    line = tl.arange(0, CHUNKS * LINES)
+    for ahead in tl.static_range(TILES):
+        tile = tl.cast(tl.program_id(0) + ahead * tl.num_programs(0), tl.int64)
+        chunk = tile * CHUNKS + line // LINES
+        address = keys_ptr + chunk * ROW + line % LINES * (D // LINES)
+        tl.inline_asm_elementwise(
+            "{ .reg .pred p; setp.ne.s64 p, $1, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
+            "=r,l",
+            [tl.where(chunk < chunks, address.to(tl.int64), 0)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
 
 
 @triton.jit(do_not_specialize=["heads", "chunks"])
@@ -47,12 +78,17 @@ def score_chunks_kernel(
     HEADS: tl.constexpr,
     D: tl.constexpr,
     STAGES: tl.constexpr,
+    LINES: tl.constexpr,
 ):
     """Write out[b, chunk]; keys lie ROW elements apart and scales SCALE_ROW.
 
-    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes.
+    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. The
+    keys of the first tiles are sent for ahead of all, LINES lines for each; 0 does not.
     """
     batch = tl.program_id(1).to(tl.int64)
+    keys_ptr += batch * stride_kb
+    if LINES > 0:
+        _send_for_keys(keys_ptr, chunks, ROW, LINES, CHUNKS, D, STAGES - 1)
     head = tl.arange(0, HEADS)
     exists = head < heads
     q = load_rows(q_ptr, batch * heads + head, D, exists, D)  # [HEADS, D]
@@ -67,7 +103,6 @@ def score_chunks_kernel(
         weight *= unit  # ReLU(a x) = a ReLU(x) for a > 0
     q = tl.trans(q)  # [D, HEADS]
 
-    keys_ptr += batch * stride_kb
     scales_ptr += batch * stride_sb
     out_ptr += batch * chunks
     within, dim = tl.arange(0, CHUNKS), tl.arange(0, D)
@@ -93,14 +128,14 @@ def score_chunks_kernel(
 def score_tiles(heads: int, key_bytes: int, itemsize: int) -> Iterator[ScoreTile]:
     """Tiles for so many heads, from the one meant for an H100 to the smallest."""
     if itemsize == 4:  # no tensor cores, and wide keys
-        shapes = ((32, 8, 2), (16, 4, 1))
+        shapes = ((16, 8, 2), (16, 4, 1))
     else:
-        stages = 4 if key_bytes == 1 else 3
-        shapes = ((64, 4, stages), (64, 4, 2), (32, 4, 2), (16, 4, 1))
+        shapes = ((64, 4, 4 if key_bytes == 1 else 3), (64, 4, 2), (32, 4, 2), (16, 4, 1))
+    fit = (528, 128) if heads <= 64 else (396, 168) if key_bytes == 1 else (264, 255)
     for chunks, num_warps, num_stages in shapes:
         yield ScoreTile(
-            chunks=chunks, num_warps=num_warps, num_stages=num_stages,
-            programs=396 if heads > 64 else 528,
+            chunks=chunks, num_warps=num_warps, num_stages=num_stages, programs=fit[0],
+            registers=None if itemsize == 4 else fit[1], prefetch=True,
         )  # fmt: skip
 
 
@@ -141,18 +176,21 @@ def score_chunks(
         if scales is not None:
             stored = DECODED.value if native else SHIFTED.value
             keys = keys.view(torch.uint8)
-        if round_q and not native:  # e4m3 values are float16 values: the same products, slower
+        coded = native and d >= 32  # the shortest product of codes
+        if round_q and not coded:  # e4m3 values are float16 values: the same products, slower
             q, unit = rounded_queries(q)
             q, weights = q.half(), weights.float() * unit
         padded = max(triton.next_power_of_2(heads), 16)
         tile = _tile(q, padded, keys.dtype.itemsize, d)
         grid = (min(triton.cdiv(chunks, tile.chunks), tile.programs), b)
+        lines = triton.cdiv(d * keys.element_size(), LINE)
         score_chunks_kernel[grid](
             q, weights, keys, out if scales is None else scales, out, heads, chunks,
             keys.stride(0), 0 if scales is None else scales.stride(0),
             ROW=keys.stride(1), SCALE_ROW=0 if scales is None else scales.stride(1),
-            STORED=stored, ROUND=round_q and native, CHUNKS=tile.chunks, HEADS=padded, D=d,
-            STAGES=tile.num_stages, num_warps=tile.num_warps,
+            STORED=stored, ROUND=round_q and coded, CHUNKS=tile.chunks, HEADS=padded, D=d,
+            STAGES=tile.num_stages, LINES=lines if tile.prefetch and not INTERPRETING else 0,
+            num_warps=tile.num_warps, maxnreg=tile.registers,
         )  # fmt: skip
     return out
 
