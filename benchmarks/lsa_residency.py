@@ -16,10 +16,12 @@ A stage that fails is recorded under `faults`, and the next one goes on.
 
 import argparse
 import dataclasses
+import math
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import helpers
 import numpy as np
@@ -244,11 +246,10 @@ class Bench(Arms):
 
     def note_fault(self, stage: str, error: BaseException) -> None:
         """Record what went wrong, where."""
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
         text = f"{type(error).__name__}: {error}"[:500]
-        self.values["faults"].append(
-            {"stage": stage, "error": text, "where": f"{Path(where.filename).name}:{where.lineno}"}
-        )
+        self.values["faults"].append({"stage": stage, "error": text, "where": where})
         print(f"FAULT in {stage}: {text}", flush=True)
         traceback.print_exception(error, limit=-4)
 
@@ -274,8 +275,17 @@ class Bench(Arms):
             except Exception as error:
                 self.fault(name, error)
             self.values["stages"][name] = round(time.perf_counter() - self.start - passed, 1)
-            save(self.values)
+            save(finite(self.values))
         print(self.values["stages"], flush=True)
+
+
+def finite(value: Any) -> Any:
+    """The same with None in the place of numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:

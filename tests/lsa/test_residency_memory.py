@@ -6,6 +6,7 @@ import json
 import lsa_arms
 import lsa_residency
 import lsa_steps
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -102,8 +103,6 @@ def test_bytes_are_those_of_the_cost_model(small):
 def test_the_reader_reads_what_the_run_writes(small):
     _, saved = small
     values, made = records.load(saved)
-    import msgspec
-
     found = results.Committed(
         msgspec.convert(values, ResidencyFile), msgspec.convert(made, results.Made)
     )
@@ -118,7 +117,9 @@ def test_the_reader_reads_what_the_run_writes(small):
     row = result.at(1024)["lsa_overlapped"]
     assert row.resident_bytes == sum(row.bytes.values())
     assert sum(row.copied_chunks) > 0
-    assert row.copied_bytes[0] == row.copied_chunks[0] * (row.copied_bytes[0] // row.copied_chunks[0])
+    assert row.copied_bytes[0] == row.copied_chunks[0] * (
+        row.copied_bytes[0] // row.copied_chunks[0]
+    )
     assert json.loads(saved.read_text())["made"]["seed"] == 0
 
 

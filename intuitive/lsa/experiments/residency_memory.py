@@ -104,7 +104,9 @@ class ResidencyFile:
 
     rows: tuple[Row, ...]
     checks: tuple[TokenCheck, ...]
-    bandwidth: dict[str, float] = field(default_factory=dict)  # GB/s from page-locked memory, by what
+    bandwidth: dict[str, float] = field(
+        default_factory=dict
+    )  # GB/s from page-locked memory, by what
     capped: Capped | None = None
     faults: tuple[Fault, ...] = ()
 
