@@ -73,6 +73,7 @@ class Bench(Arms):
                 ]
                 want = [one.generate(n) for one in masked]
                 pool = CellPool(config, 400, reserve=8, device=self.device)
+                pool.mover.direct = self.direct
                 moving = [
                     self._decoding(decoder, indexers, p, delay=delay, pool=pool, mode=mode, **given)
                     for p in prompts
@@ -136,7 +137,7 @@ class Bench(Arms):
                 moved.read()
                 found[name] = float((moved.out - steps.out).abs().max())
             except Exception as error:
-                self.direct = False
+                self.direct = self.direct and not direct
                 self.fault(f"full_size, {name} copies", error)
         if found.get("direct", 1.0) > found.get("staged", 0.0):
             self.direct = False
@@ -256,8 +257,8 @@ class Bench(Arms):
     def run(self, save: Callable[[dict], None]) -> None:
         """Every stage that there is time for."""
         stages: list[tuple[str, Callable[[], None]]] = [
-            ("token_equality", self.token_equality),
             ("full_size", self.full_size),
+            ("token_equality", self.token_equality),
             ("bandwidth", self.bandwidth),
         ]
         contexts = {c: (f"context_{c}", lambda c=c: self.context(c)) for c in self.plan.contexts}

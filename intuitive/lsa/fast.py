@@ -16,15 +16,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from intuitive import kernels
 from intuitive.kernels.cell_attention.packing import CELL_BYTES, D
 from intuitive.kernels.dispatch import TRITON_INSTALLED
 
 from .packing import Storage
-
-GROUP = 8192  # places ranked together
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +71,14 @@ def read_one(
 def best_places(scores: Float[Tensor, "b r"], there: Tensor, k: int) -> Int[Tensor, "b k"]:
     """Places of the k highest scores among those that are there, rising; ties to the lower place.
 
-    Places that are not there come in where too few are, as the last in the ranking. Many places
-    are ranked in groups first, which PyTorch does faster than all at once.
+    Places that are not there come in where too few are, as the last in the ranking.
 
     Args:
         k: at most r.
     """
-    r = scores.shape[1]
-    ranked = (scores.float() + 0.0).masked_fill(~there, -math.inf).view(torch.int32)  # no -0.0
-    ranked = torch.where(ranked < 0, ranked ^ 0x7FFFFFFF, ranked).long()  # ordered as the floats
-    ranked = ranked << 32 | torch.arange(r, 0, -1, device=scores.device)  # all different
-    if r > 4 * GROUP and k < GROUP:
-        ranked = pad(ranked, (0, -r % GROUP), value=torch.iinfo(torch.int64).min)
-        ranked = ranked.unflatten(1, (-1, GROUP)).topk(k, 2, sorted=False).values.flatten(1)
-    best = r - (ranked.topk(k, 1, sorted=False).values & 0xFFFFFFFF)
-    return best.sort(1).values
+    ranked = (scores + 0.0).masked_fill(~there, -math.inf)  # -0.0 is no less than 0.0
+    order = ranked.sort(dim=1, descending=True, stable=True).indices
+    return order[:, :k].sort(1).values
 
 
 def score_rows(
