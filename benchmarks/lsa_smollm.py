@@ -6,8 +6,8 @@
     python benchmarks/lsa_smollm.py --slice                       rerun a little and compare
 
 Texts of the training files in which passages return are read by the frozen model; Memory Indexers
-learn from its attention which chunks the next 64 tokens will need. The three target layers are
-chosen on training texts alone. Held-out texts then tell, for every arm at equal budget, what was
+learn from its attention which chunks the next 64 tokens will need. The last part of each training
+file is kept back to choose the three target layers by, and when to stop. Held-out texts then tell, for every arm at equal budget, what was
 found and how well the model predicts a returning passage with the rest of its history masked.
 
 OUT receives lsa_smollm.json (to benchmarks/results), smollm2-135m-memory.safetensors and
@@ -30,11 +30,11 @@ from torch import Tensor
 from intuitive.common import records
 from intuitive.common.decoder import Probe, Seen, block_mass
 from intuitive.common.returning import ReturningConfig, ReturningText, returning_texts
-from intuitive.common.runtime import device_name
+from intuitive.common.runtime import device_name, seeded
 from intuitive.common.smollm import load_smollm2
 from intuitive.lsa.arms import Policy, Residency, replay
-from intuitive.lsa.config import LSAConfig
 from intuitive.lsa.experiments.shelves import record_shelf
+from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.indexer_training import Document, IndexerTrainingConfig, train_indexers
 from intuitive.lsa.recording import Recording
 from intuitive.lsa.shelf_texts import shelf_texts
@@ -43,6 +43,7 @@ from intuitive.lsa.smollm import (
     VOTERS,
     WEIGHTS,
     SmolIndexers,
+    first_indexers,
     load_indexers,
     save_indexers,
     smollm_config,
@@ -66,17 +67,28 @@ class Plan:
 
     texts: ReturningConfig = field(default_factory=lambda: ReturningConfig(n=3072, first=1024))
     n_train: int = 240
-    n_choosing: int = 24  # of these, to choose the target layers by
+    n_judge: int = 24  # texts of the part kept back
+    kept_back: float = 0.22  # of each training file
     n_heldout: int = 16
     stride: int = 4  # steps between the triggers that are trained on
     candidates: tuple[int, ...] = (8, 11, 14, 16, 18, 20, 22, 24, 26, 28)
     n_targets: int = 3
     choosing: IndexerTrainingConfig = field(
-        default_factory=lambda: IndexerTrainingConfig(n_steps=300, n_documents=8, n_triggers=16)
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=150, n_documents=8, n_triggers=16, learning_rate=3e-4
+        )
     )
     training: IndexerTrainingConfig = field(
-        default_factory=lambda: IndexerTrainingConfig(n_steps=1200, n_documents=8, n_triggers=32)
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=600, n_documents=8, n_triggers=32, learning_rate=3e-4
+        )
     )
+    from_random: IndexerTrainingConfig | None = field(  # the same from random weights
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=600, n_documents=8, n_triggers=32, learning_rate=3e-3
+        )
+    )
+    judge_every: int = 25  # steps
     seeds: tuple[int, ...] = (0, 1, 2)  # the first one is shipped
     budgets: tuple[int, ...] = (4, 8, 16)  # chunks beside the tail and the sink
     thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -86,15 +98,17 @@ class Plan:
     @classmethod
     def small(cls) -> "Plan":
         """A cut for two CPU cores."""
-        steps = IndexerTrainingConfig(n_steps=20, n_documents=2, n_triggers=8)
+        steps = IndexerTrainingConfig(n_steps=10, n_documents=2, n_triggers=8, learning_rate=3e-4)
         return cls(
             texts=ReturningConfig(n=1024, first=640),
             n_train=3,
-            n_choosing=1,
+            n_judge=1,
             n_heldout=1,
             candidates=(14, 18, 20, 23),
             choosing=steps,
             training=steps,
+            from_random=steps,
+            judge_every=5,
             seeds=(0, 1),
             budgets=(4, 8),
             thresholds=(0.5,),
@@ -111,7 +125,7 @@ class Bench:
         self.masked, self.view = masked_decoder(self.model.decoder)
         self.indexers: dict[int, SmolIndexers] = {}
         self.values: dict[str, object] = {"seconds": {}}
-        self.traces: list[SmolTrace] = []
+        self.traces: dict[str, list[SmolTrace]] = {"learn": [], "judge": []}
         self.targets: tuple[int, ...] = ()
 
     @property
@@ -119,7 +133,9 @@ class Bench:
         """Where the first passage returns: what is decoded begins there."""
         return self.plan.texts.first
 
-    def texts(self, split: str, count: int, seed: int) -> list[ReturningText]:
+    def texts(
+        self, split: str, count: int, seed: int, part: tuple[float, float] = (0.0, 1.0)
+    ) -> list[ReturningText]:
         tokenizer = self.model.tokenizer
         return returning_texts(
             tokenizer.encode,
@@ -128,6 +144,7 @@ class Bench:
             split=split,
             count=count,
             seed=seed,
+            part=part,
         )
 
     # ------------------------------------------------------------------------ correctness
@@ -135,7 +152,7 @@ class Bench:
     @torch.no_grad()
     def check(self) -> None:
         """Masking nothing changes nothing; masking is gathering; saved losses are the model's."""
-        (text,) = self.texts("heldout", 1, 5)
+        (text,) = self.texts("train", 1, 5)
         tokens, n = text.tokens.to(self.device), self.n_prompt
         size = smollm_config().chunk_size
         cache = self.masked.make_cache(1, len(tokens))
@@ -158,18 +175,30 @@ class Bench:
     # --------------------------------------------------------------------------- training
 
     def harvest(self) -> None:
-        """Read all training texts; which layers look back is measured on the first of them."""
-        texts = self.texts("train", self.plan.n_train, 1)
-        self.values["voters"] = self.look_back(texts[: self.plan.n_choosing])
-        config = smollm_config(targets=self.plan.candidates)
-        for text in texts:
-            tokens = text.tokens.to(self.device)
-            trace = harvest_for_training(self.model.decoder, tokens, config, n_prompt=self.n_prompt)
-            thin = trace.hidden[:, :: self.plan.stride].clone()
-            self.traces.append(dataclasses.replace(trace, hidden=thin))
-        golden = torch.stack([trace.golden.sum(-1).float().mean() for trace in self.traces])
-        keys = torch.cat([trace.keys for trace in self.traces], 1)
+        """Read all training texts; which layers look back is measured on some of them."""
+        plan = self.plan
+        cut = 1 - plan.kept_back
+        parts = {
+            "learn": self.texts("train", plan.n_train, 1, (0.0, cut)),
+            "judge": self.texts("train", plan.n_judge, 3, (cut, 1.0)),
+        }
+        self.values["voters"] = self.look_back(parts["judge"])
+        config = smollm_config(targets=plan.candidates)
+        for name, texts in parts.items():
+            for text in texts:
+                trace = harvest_for_training(
+                    self.model.decoder,
+                    text.tokens.to(self.device),
+                    config,
+                    n_prompt=self.n_prompt,
+                )
+                thin = trace.hidden[:, :: plan.stride].clone()
+                self.traces[name].append(dataclasses.replace(trace, hidden=thin))
+        learn = self.traces["learn"]
+        golden = torch.stack([trace.golden.sum(-1).float().mean() for trace in learn])
+        keys = torch.cat([trace.keys for trace in learn], 1)
         self.centre = keys.mean(1).half().float()  # as in the file
+        texts = parts["learn"]
         self.values["harvest"] = {
             "texts": len(texts),
             "tokens": sum(len(text.tokens) for text in texts),
@@ -200,35 +229,92 @@ class Bench:
         best = share.argsort(descending=True)[: len(VOTERS)].tolist()
         return {"share_by_layer": rounded(share.tolist()), "five_most": sorted(best)}
 
-    def documents(self, targets: Sequence[int], traces: Sequence[SmolTrace]) -> list[Document]:
-        """Training documents of some of the candidate layers."""
+    def documents(self, name: str, targets: Sequence[int], stride: int) -> list[Document]:
+        """Documents of some of the candidate layers, to learn from or to judge by."""
         place = [self.plan.candidates.index(layer) for layer in targets]
-        centre = self.centre[place]
+        config, every = smollm_config(targets=tuple(targets)), self.plan.stride
         found = []
-        for trace in traces:
-            stride = self.plan.stride
-            whole = dataclasses.replace(
-                trace, hidden=trace.hidden[place], keys=trace.keys[place] - centre[:, None]
-            )
-            found.append(thinned(whole, smollm_config(targets=tuple(targets)), stride))
+        for trace in self.traces[name]:
+            steps = len(trace.closed)
+            hidden = trace.hidden[place].repeat_interleave(every, 1)[:, :steps]
+            part = dataclasses.replace(trace, config=config, hidden=hidden, keys=trace.keys[place])
+            found.append(part.document(self.centre[place], stride=stride))
         return found
+
+    def taught(
+        self,
+        targets: Sequence[int],
+        how: IndexerTrainingConfig,
+        seed: int,
+        *,
+        random: bool = False,
+    ) -> tuple[MemoryIndexers, dict[str, object], list[tuple[Tensor, Document]]]:
+        """Trained indexers as they were when they judged best, and how the training went."""
+        config = smollm_config(targets=tuple(targets))
+        learn = self.documents("learn", targets, self.plan.stride)
+        judge = self.documents("judge", targets, 16)
+        if random:
+            start = MemoryIndexers(config, generator=seeded(seed)).to(self.device)
+        else:
+            sample = [torch.cat([d.hidden[i, ::8] for d in learn]) for i in range(len(targets))]
+            start = first_indexers(self.model.decoder, config, sample)
+        best = {"step": 0, "recall": self.recall(self.asked(start, judge))}
+        first, state = best["recall"], {k: v.clone() for k, v in start.state_dict().items()}
+        step = 0
+
+        def judged(fraction: float, sentence: str) -> None:
+            nonlocal step, state
+            step += 1
+            if step % self.plan.judge_every == 0:
+                recall = self.recall(self.asked(start, judge))
+                if recall > best["recall"]:
+                    best.update(step=step, recall=recall)
+                    state = {k: v.clone() for k, v in start.state_dict().items()}
+
+        loss = train_indexers(learn, config, how, seed=seed, start=start, progress=judged).loss
+        last = self.recall(self.asked(start, judge))
+        start.load_state_dict(state)
+        about = {
+            "seed": seed,
+            "from_random": random,
+            "recall_at_start": first,
+            "best_step": best["step"],
+            "best_recall": best["recall"],
+            "last_recall": last,
+            "loss_first": mean(loss[:20]),
+            "loss_last": mean(loss[-20:]),
+        }
+        return start, rounded(about), self.asked(start, judge)
+
+    @torch.no_grad()
+    def asked(
+        self, indexers: MemoryIndexers, documents: Sequence[Document]
+    ) -> list[tuple[Tensor, Document]]:
+        """Logits of all triggers [triggers, layers, chunks] with their documents."""
+        return [(indexers(d.hidden, d.positions, d.keys), d) for d in documents]
+
+    def recall(
+        self, asked: Sequence[tuple[Tensor, Document]], layers: Sequence[int] | None = None
+    ) -> float:
+        """Golden recall of all triggers at a budget, averaged over the budgets."""
+        found = torch.zeros(len(self.plan.budgets), device=self.device)
+        count = torch.zeros((), device=self.device)
+        for logits, document in asked:
+            some = logits if layers is None else logits[:, list(layers)]
+            joined = some.amax(1).masked_fill(~document.candidates, -torch.inf)
+            order = joined.argsort(-1, descending=True)
+            hit = (document.labels & document.candidates).gather(1, order)
+            count += hit.sum()
+            found += torch.stack([hit[:, :budget].sum() for budget in self.plan.budgets])
+        return float((found / count.clamp(min=1)).mean())
 
     def choose(self) -> None:
         """Train an indexer for every candidate layer, and take the three that go best together."""
         plan = self.plan
-        learn, judge = self.traces[plan.n_choosing :], self.traces[: plan.n_choosing]
-        config = smollm_config(targets=plan.candidates)
-        made = train_indexers(
-            self.documents(plan.candidates, learn), config, plan.choosing, seed=100
-        ).indexers
-        asked = []
-        for document in self.documents(plan.candidates, judge):
-            few = slice(None, None, max(1, 16 // plan.stride))
-            logits = made(document.hidden[:, few], document.positions[few], document.keys)
-            asked.append((logits, document.labels[few], document.candidates[few]))
+        _, about, asked = self.taught(plan.candidates, plan.choosing, 100)
         alone = {layer: self.recall(asked, [i]) for i, layer in enumerate(plan.candidates)}
         sets = itertools.combinations(range(len(plan.candidates)), plan.n_targets)
-        joined = {chosen: self.recall(asked, list(chosen)) for chosen in sets}
+        joined = {chosen: self.recall(asked, chosen) for chosen in sets}
         best = max(joined, key=joined.get)
         self.targets = tuple(plan.candidates[i] for i in best)
         self.values["targets"] = {
@@ -236,38 +322,26 @@ class Bench:
             "recall": rounded(joined[best]),
             "recall_alone": {str(layer): rounded(value) for layer, value in alone.items()},
             "worst_three": rounded(min(joined.values())),
+            "all_candidates": about,
         }
         print("targets", self.targets, self.values["targets"]["recall_alone"], flush=True)
 
-    def recall(
-        self, asked: Sequence[tuple[Tensor, Tensor, Tensor]], layers: Sequence[int]
-    ) -> float:
-        """Golden recall of training texts, averaged over the budgets."""
-        found = torch.zeros(len(self.plan.budgets), device=self.device)
-        count = torch.zeros((), device=self.device)
-        for logits, labels, candidates in asked:
-            joined = logits[:, layers].amax(1).masked_fill(~candidates, -torch.inf)
-            order = joined.argsort(-1, descending=True)
-            hit = (labels & candidates).gather(1, order)
-            count += hit.sum()
-            found += torch.stack([hit[:, :budget].sum() for budget in self.plan.budgets])
-        return float((found / count).mean())
-
     def train(self) -> None:
-        """One set of Memory Indexers per seed, on all training texts."""
-        config = smollm_config(targets=self.targets)
-        documents = self.documents(self.targets, self.traces)
+        """One set of Memory Indexers per seed, and one from random weights beside them."""
         place = [self.plan.candidates.index(layer) for layer in self.targets]
         self.values["training"] = []
         for seed in self.plan.seeds:
-            made = train_indexers(documents, config, self.plan.training, seed=seed)
-            self.indexers[seed] = SmolIndexers.of(made.indexers, self.centre[place])
-            every = made.loss[:: max(1, len(made.loss) // 24)]
-            self.values["training"].append(
-                {"seed": seed, "loss": rounded(list(every)), "last": rounded(mean(made.loss[-40:]))}
+            made, about, _ = self.taught(self.targets, self.plan.training, seed)
+            self.indexers[seed] = SmolIndexers.of(made, self.centre[place])
+            self.values["training"].append(about)
+            print(about, flush=True)
+        if self.plan.from_random:
+            _, about, _ = self.taught(
+                self.targets, self.plan.from_random, self.plan.seeds[0], random=True
             )
-            print(f"seed {seed}: loss {mean(made.loss[:40]):.3f} to {mean(made.loss[-40:]):.3f}")
-        self.traces = []
+            self.values["training"].append(about)
+            print(about, flush=True)
+        self.traces = {}
 
     # -------------------------------------------------------------------------- measuring
 
@@ -397,13 +471,6 @@ NEWEST_SEEN = 4  # tokens of a passage before the layers can know that it return
 
 def mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
-
-
-def thinned(trace: SmolTrace, config: LSAConfig, stride: int) -> Document:
-    """A training document of a trace whose hidden states are those of every `stride`th step."""
-    steps = len(trace.closed)
-    full = trace.hidden.repeat_interleave(stride, 1)[:, :steps]
-    return dataclasses.replace(trace, config=config, hidden=full).document(stride=stride)
 
 
 # ------------------------------------------------------------------------------------ the runs
