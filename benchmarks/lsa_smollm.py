@@ -84,7 +84,7 @@ class Plan:
             n_steps=400, n_documents=8, n_triggers=32, learning_rate=3e-4
         )
     )
-    from_random: IndexerTrainingConfig | None = field(  # the same from random weights
+    from_random: IndexerTrainingConfig = field(  # the same from random weights
         default_factory=lambda: IndexerTrainingConfig(
             n_steps=400, n_documents=8, n_triggers=32, learning_rate=3e-3
         )
@@ -331,7 +331,7 @@ class Bench:
         print("targets", self.targets, self.values["targets"]["recall_alone"], flush=True)
 
     def train(self) -> None:
-        """One set of Memory Indexers per seed, and one from random weights beside them."""
+        """One set of Memory Indexers per seed."""
         place = [self.plan.candidates.index(layer) for layer in self.targets]
         self.values["training"] = []
         for seed in self.plan.seeds:
@@ -339,13 +339,23 @@ class Bench:
             self.indexers[seed] = SmolIndexers.of(made, self.centre[place])
             self.values["training"].append(about)
             print(about, flush=True)
-        if self.plan.from_random:
-            _, about, _ = self.taught(
-                self.targets, self.plan.from_random, self.plan.seeds[0], random=True
-            )
-            self.values["training"].append(about)
-            print(about, flush=True)
-        self.traces = {}
+
+    def from_random(self) -> None:
+        """The same from random weights, to see what the first weights are worth."""
+        if self.late():
+            return
+        _, about, _ = self.taught(
+            self.targets, self.plan.from_random, self.plan.seeds[0], random=True
+        )
+        self.values["from_random"] = about
+        print(about, flush=True)
+
+    def late(self) -> bool:
+        """Whether the time is up, which is said."""
+        late = time.perf_counter() - self.started > self.seconds
+        if late:
+            print("the time is up: what is left is not measured", flush=True)
+        return late
 
     # -------------------------------------------------------------------------- measuring
 
@@ -353,8 +363,7 @@ class Bench:
         """Every arm on held-out texts, at equal budget: what it found, and what it cost."""
         rows: dict[tuple, list[dict[str, float]]] = {}
         for number, text in enumerate(self.texts("heldout", self.plan.n_heldout, 2)):
-            if number and time.perf_counter() - self.started > self.seconds:
-                print(f"no time for more than {number} held-out texts", flush=True)
+            if number and self.late():
                 break
             for key, row in self.measure_text(text, seed=number):
                 rows.setdefault(key, []).append(row)
@@ -486,10 +495,8 @@ def mean(values: Sequence[float]) -> float:
 
 
 def run(plan: Plan, device: torch.device, out: Path, seconds: float, commit: str | None) -> None:
-    """Train, measure and record; save after every stage. No text is begun after `seconds`."""
+    """Train, measure and record; save after every stage. Little is begun after `seconds`."""
     out.mkdir(parents=True, exist_ok=True)
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False  # as on the CPU, where the slice runs again
     bench = Bench(plan, device, out, seconds)
 
     def finish() -> None:
@@ -503,6 +510,7 @@ def run(plan: Plan, device: torch.device, out: Path, seconds: float, commit: str
         "train": bench.train,
         "finish": finish,
         "measure": bench.measure,
+        "from_random": bench.from_random,
     }
     for name, stage in stages.items():
         before = time.perf_counter()
