@@ -16,6 +16,12 @@ Map of the rooms, in reading order:
     indexer_training.py  its loss, its training, and what its choice is worth
     harvest.py      what a run of the frozen model leaves behind for it
     residency/      decoding while most of the history is somewhere else
+    recording.py    one decode with everything resident, on disk
+    arms.py         residency policies at equal budget, played over it
+    smollm.py       the same on SmolLM2: its sizes, index keys, trained indexers
+    smollm_harvest.py   what SmolLM2 leaves behind
+    smollm_decoding.py  SmolLM2 with a part of its history at hand
+    shelf_texts.py  texts that come back to what they said
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -37,8 +43,13 @@ _HOME = {
     "CellPool": "residency",
     "LookaheadDecoding": "residency",
     "train_indexers": "indexer_training",
+    "Recording": "recording",
+    "Policy": "arms",
+    "Residency": "arms",
+    "replay": "arms",
 }
 _ROOMS = (
+    "arms",
     "attention",
     "cache",
     "config",
@@ -50,10 +61,15 @@ _ROOMS = (
     "labels",
     "lightning",
     "packing",
+    "recording",
     "reference",
     "residency",
     "rotary",
     "selection",
+    "shelf_texts",
+    "smollm",
+    "smollm_decoding",
+    "smollm_harvest",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)
