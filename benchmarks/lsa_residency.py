@@ -26,7 +26,7 @@ from typing import Any
 import helpers
 import numpy as np
 import torch
-from lsa_arms import Arms, Plan, sizes
+from residency_arms import Arms, Plan, sizes
 from lsa_steps import fill, tenth, wandering_decoder
 
 from intuitive.common import records
