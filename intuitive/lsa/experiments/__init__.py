@@ -1,0 +1,1 @@
+"""What is computed for each explorer of the lesson, and the training behind it."""
