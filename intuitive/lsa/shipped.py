@@ -7,10 +7,10 @@ the weights as they are stored. Rows of the output head that no answer uses are 
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from intuitive.common.decoder import Decoder
 from intuitive.common.weights import load_weights, save_weights
 
 from .config import LSAConfig
-from .experiments.topical_training import DecoderTrainingConfig, make_decoder
+from .experiments.topical_training import DecoderTrainingConfig, Stage, make_decoder
 from .indexer import MemoryIndexers
 from .recording import Recording
 from .task import TaskConfig
@@ -74,7 +74,7 @@ def save(
     made: Mapping[str, str],
 ) -> Path:
     """Write weights and settings as one file; `load` reads them back."""
-    settings = json.dumps(msgspec.to_builtins(training))
+    settings = json.dumps(asdict(training))
     weights = stored(decoder, indexers, training.task)
     return save_weights(path, weights, {**made, "training": settings})
 
@@ -89,8 +89,8 @@ def load(path: str | Path | None = None) -> Shipped:
     path = FOLDER / TOPICAL if path is None else Path(path)
     weights, made = load_weights(path)
     try:
-        training = msgspec.json.decode(made.pop("training"), type=DecoderTrainingConfig)
-    except (KeyError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        training = _settings(json.loads(made.pop("training")))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say how its decoder was trained ({error}).") from error
     with torch.inference_mode(False):
         decoder = make_decoder(training)
@@ -107,6 +107,20 @@ def load(path: str | Path | None = None) -> Shipped:
             module.load_state_dict(named)
             module.requires_grad_(False).eval()
     return Shipped(decoder, indexers, training, made)
+
+
+def _settings(plain: dict[str, Any]) -> DecoderTrainingConfig:
+    """The settings that `asdict` and JSON made plain."""
+    return DecoderTrainingConfig(
+        **plain
+        | {
+            "attention": LSAConfig(**plain["attention"]),
+            "task": TaskConfig(**plain["task"]),
+            "stages": tuple(Stage(**stage) for stage in plain["stages"]),
+            "lightning": Stage(**plain["lightning"]),
+            "finetune": Stage(**plain["finetune"]),
+        }
+    )
 
 
 @functools.cache

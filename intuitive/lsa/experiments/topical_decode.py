@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.decoder import Decoder, DecoderCache
+from intuitive.common.decoder import Decoder, DecoderCache, Probe
 
 from ..attention import Look, watching
 from ..config import LSAConfig
@@ -23,6 +23,7 @@ from ..indexer import MemoryIndexers
 from ..indexer_training import Document
 from ..labels import golden_chunks
 from ..recording import Recording
+from ..selection import above, always_resident
 from ..task import Documents
 
 QUEST_PAGE = 4  # chunks, 16 tokens as in Quest
@@ -153,11 +154,23 @@ def observe(
         closed=(n_prompt + steps) // config.chunk_size,
         golden=golden.unflatten(0, scores.shape[:2]),
         native=margin.amax(2),
-        wanted=(margin >= 0).any(2),
+        wanted=_read(every, scores.shape[-1]),
         mass=torch.stack([look.mass[:, 1:] for look in every]).mean(0),
         bounds=_bounds(decoder, config, cache, every, n_prompt // config.chunk_size),
         right=_right(decoder, hidden[:, :-1], documents),
     )
+
+
+def _read(looks: Sequence[Look], chunks: int) -> Bool[Tensor, "b steps chunks"]:
+    """Chunks that at least one layer read in each step."""
+    read = None
+    for look in looks:
+        ids = look.selected[:, 1:]
+        ids = torch.where(ids < 0, chunks, ids)  # an empty slot
+        flags = torch.zeros(*ids.shape[:2], chunks + 1, dtype=torch.bool, device=ids.device)
+        flags.scatter_(-1, ids, True)
+        read = flags if read is None else read | flags
+    return read[..., :chunks]
 
 
 def _bounds(
@@ -246,10 +259,6 @@ def live_right(
     Returns:
         Right answers, and the resident set of each window, by the config's threshold.
     """
-    from intuitive.common.decoder import Probe
-
-    from ..selection import above, always_resident
-
     config, lookahead = indexers.config, indexers.config.lookahead
     cache = read_prompts(decoder, documents) if prompts is None else copy.deepcopy(prompts)
     n_prompt, n_steps = documents.config.n_prompt, documents.config.n_steps

@@ -50,11 +50,11 @@ def attention_config() -> LSAConfig:
         chunk_size=RECORD,
         hca_size=32,
         n_index_heads=4,
-        d_index=32,
+        d_index=48,
         top_k=32,
         memory_layers=(0, 1, 2),
-        memory_rank=64,
-        n_memory_heads=16,
+        memory_rank=48,
+        n_memory_heads=12,
         lookahead=64,
         tail=64,
         page_size=8,
@@ -78,17 +78,17 @@ class DecoderTrainingConfig:
 
     attention: LSAConfig = field(default_factory=attention_config)
     task: TaskConfig = field(default_factory=lambda: TaskConfig(n_topics=128, topics=32))
-    d_ff: int = 160
+    d_ff: int = 144
     max_positions: int = 16_384
     stages: tuple[Stage, ...] = (
         Stage(2, 128, 900),
-        Stage(4, 96, 400),
-        Stage(8, 64, 300),
-        Stage(16, 32, 300),
-        Stage(32, 24, 500),
+        Stage(4, 64, 300),
+        Stage(8, 48, 250),
+        Stage(16, 32, 250),
+        Stage(32, 24, 400),
     )
-    lightning: Stage = Stage(32, 16, 300)
-    finetune: Stage = Stage(32, 16, 200)
+    lightning: Stage = Stage(32, 8, 250)
+    finetune: Stage = Stage(32, 16, 120)
     learning_rate: float = 2e-3
     lightning_rate: float = 3e-3
     finetune_rate: float = 5e-4
@@ -214,7 +214,7 @@ def answered(logits: Tensor, documents: Documents) -> Float[Tensor, ""]:
     """Share of the answers that are right."""
     steps = documents.tokens[:, documents.config.n_prompt :]
     right = (logits.argmax(-1) == steps) & documents.answers
-    return right.sum() / documents.answers.sum()
+    return right.sum() / documents.answers.sum().clamp(min=1)
 
 
 def train_decoder(
@@ -222,6 +222,7 @@ def train_decoder(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    hurry: Callable[[str], bool] = lambda stage: False,
     stale: Callable[[], bool] = never,
     progress: Progress = silent,
 ) -> TrainedDecoder:
@@ -233,6 +234,7 @@ def train_decoder(
         config: sizes and schedule; the defaults if None.
         seed: of the first weights and of all documents.
         device: to train on.
+        hurry: asked now and then with a stage's name; true ends the stage where it is.
         stale: turns true when nobody waits; asked before every step.
         progress: called after every step.
 
@@ -243,7 +245,7 @@ def train_decoder(
     config = DecoderTrainingConfig() if config is None else config
     with torch.inference_mode(False):
         decoder = make_decoder(config, seed=seed).to(device)
-        run = _Run(decoder, config, seeded(seed + 1, torch.device(device)), stale, progress)
+        run = _Run(decoder, config, seeded(seed + 1, torch.device(device)), hurry, stale, progress)
         run.selects(False)
         run.dense()
         run.lightning()
@@ -260,9 +262,17 @@ class _Enough(Exception):
 class _Run:
     """One training, phase by phase."""
 
-    def __init__(self, decoder, config, draw, stale, progress) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        config: DecoderTrainingConfig,
+        draw: torch.Generator,
+        hurry: Callable[[str], bool],
+        stale: Callable[[], bool],
+        progress: Progress,
+    ) -> None:
         self.decoder, self.config, self.draw = decoder, config, draw
-        self.stale, self.progress = stale, progress
+        self.hurry, self.stale, self.progress = hurry, stale, progress
         self.losses: dict[str, tuple[float, ...]] = {}
         self.accuracy: dict[str, tuple[float, ...]] = {}
         self.steps: dict[str, int] = {}
@@ -288,7 +298,7 @@ class _Run:
         ).view_as(targets)
         answers = documents.answers
         names = (targets >= 0) & ~answers
-        loss = (nats * answers).sum() / answers.sum()
+        loss = (nats * answers).sum() / answers.sum().clamp(min=1)
         loss = loss + self.config.topic * (nats * names).sum() / names.sum().clamp(min=1)
         return loss, answered(logits, documents)
 
@@ -367,9 +377,9 @@ class _Run:
         rights: list[Tensor] = []
 
         def gradients(step: int) -> dict[str, float]:
-            if early and step and step % LOOKED_AT == 0:
-                recent = torch.stack(rights[-LOOKED_AT:])
-                if float(recent.mean()) > GOOD_ENOUGH:
+            if step and step % LOOKED_AT == 0:
+                known = early and float(torch.stack(rights[-LOOKED_AT:]).mean()) > GOOD_ENOUGH
+                if known or self.hurry(name):
                     raise _Enough
             loss, right = loss_of(step)
             loss.backward()
