@@ -16,6 +16,10 @@ Map of the rooms, in reading order:
     residency.py    decoding while most of the history is somewhere else
     recording.py    one decode with everything resident, on disk
     arms.py         residency policies at equal budget, played over it
+    task.py         topical records, a text whose next questions can be foreseen
+    experiments/    a decoder trained on them, its decodes, and what each explorer computes
+    shipped.py      its weights and recorded decodes
+    results.py      committed runs as typed records
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -56,8 +60,11 @@ _ROOMS = (
     "recording",
     "reference",
     "residency",
+    "results",
     "rotary",
     "selection",
+    "shipped",
+    "task",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

@@ -111,10 +111,11 @@ def load(path: str | Path | None = None) -> Shipped:
 
 def _settings(plain: dict[str, Any]) -> DecoderTrainingConfig:
     """The settings that `asdict` and JSON made plain."""
+    attention = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["attention"].items()}
     return DecoderTrainingConfig(
         **plain
         | {
-            "attention": LSAConfig(**plain["attention"]),
+            "attention": LSAConfig(**attention),
             "task": TaskConfig(**plain["task"]),
             "stages": tuple(Stage(**stage) for stage in plain["stages"]),
             "lightning": Stage(**plain["lightning"]),

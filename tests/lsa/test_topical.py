@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,12 @@ def test_a_stage_that_knows_all_ends_early(monkeypatch):
     monkeypatch.setattr(topical_training, "LOOKED_AT", 2)
     trained = train_decoder(TINY)
     assert list(trained.steps.values()) == [2, 11, 3, 2]  # the last dense stage never ends early
+
+
+def test_a_stage_ends_where_there_is_no_time_left(monkeypatch):
+    monkeypatch.setattr(topical_training, "LOOKED_AT", 2)
+    trained = train_decoder(TINY, hurry=lambda stage: stage.startswith("dense, 8"))
+    assert list(trained.steps.values()) == [4, 2, 3, 2]
 
 
 def test_training_can_be_cancelled():
@@ -352,8 +359,6 @@ def benchmark():
     path = Path(__file__).parents[2] / "benchmarks" / "lsa_arms.py"
     spec = importlib.util.spec_from_file_location("lsa_arms", path)
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.path.insert(0, str(path.parent))
     try:
         sys.modules["lsa_arms"] = module
@@ -365,7 +370,7 @@ def benchmark():
 
 def test_a_slice_of_the_committed_result_comes_out_again():
     module = benchmark()
-    folder = Path(module.helpers.RESULTS)
+    folder = module.helpers.RESULTS
     if not (folder / module.FILE).is_file():
         pytest.skip("not yet measured: run benchmarks/lsa_arms.py on a GPU")
     assert module.compare_slice(folder) == []
