@@ -3,12 +3,12 @@
 import dataclasses
 import json
 
-import residency_arms
 import lsa_residency
 import lsa_steps
 import msgspec
 import numpy as np
 import pytest
+import residency_arms
 import torch
 
 from intuitive.common import records, results
