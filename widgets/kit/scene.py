@@ -12,7 +12,9 @@ before, so that scrubbing needs no answer from Python.
 
 import base64
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -102,12 +104,19 @@ class Mark:
 
     def wire(self) -> dict[str, Any]:
         """The mark as JSON: what stands at its default is left out."""
-        wire: dict[str, Any] = {"kind": self.kind, "key": self.key}
-        for name, default in _defaults(type(self)):
-            value = getattr(self, name)
-            if value is not default and value != default:
-                wire[name] = _short(value)
-        return wire
+        names, values_of, defaults = _fields(type(self))
+        return _written({"kind": self.kind}, names, values_of(self), defaults, defaults)
+
+    def wire_after(self, before: "Mark", wired: dict[str, Any]) -> dict[str, Any]:
+        """`wire()`, where the mark was `before` in the last frame, and `wired` is what was sent.
+
+        What has not changed is taken over, and all of `wired` where nothing has.
+        """
+        names, values_of, defaults = _fields(type(self))
+        values, past = values_of(self), values_of(before)
+        if values == past:
+            return wired
+        return _written(dict(wired), names, values, past, defaults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +226,9 @@ class Swarm(Mark):
             "opacity": self.opacity,
         }
 
+    def wire_after(self, before: Mark, wired: dict[str, Any]) -> dict[str, Any]:
+        return wired if before is self else self.wire()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
@@ -324,7 +336,9 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
     swarms: dict[str, Swarm] = {}
     for frame in picture.frames:
         now = {
-            mark.key: before[mark.key] if marks.get(mark.key) is mark else mark.wire()
+            mark.key: mark.wire_after(past, before[mark.key])
+            if type(past := marks.get(mark.key)) is type(mark)
+            else mark.wire()
             for mark in frame.scene.marks
         }
         marks = {mark.key: mark for mark in frame.scene.marks}
@@ -388,20 +402,40 @@ def _swarm_bytes(swarm: Swarm, scene: Scene) -> bytes:
     return whole + b"\0" * (len(whole) % 2)  # the next swarm begins at an even byte
 
 
-def _defaults(kind: type[Mark]) -> tuple[tuple[str, Any], ...]:
-    if kind not in _DEFAULTS:
-        _DEFAULTS[kind] = tuple(
-            (item.name, item.default) for item in dataclasses.fields(kind) if item.name != "key"
-        )
-    return _DEFAULTS[kind]
+def _fields(kind: type[Mark]) -> tuple[tuple[str, ...], Callable[[Mark], tuple], tuple]:
+    """Of a kind of marks: names, what reads their values, and their defaults."""
+    if kind not in _FIELDS:
+        names = tuple(item.name for item in dataclasses.fields(kind))
+        defaults = tuple(item.default for item in dataclasses.fields(kind))
+        _FIELDS[kind] = names, operator.attrgetter(*names), defaults
+    return _FIELDS[kind]
 
 
-_DEFAULTS: dict[type[Mark], tuple[tuple[str, Any], ...]] = {}
+_FIELDS: dict[type[Mark], tuple[tuple[str, ...], Callable[[Mark], tuple], tuple]] = {}
+
+
+def _written(
+    wire: dict[str, Any], names: tuple[str, ...], values: tuple, past: tuple, defaults: tuple
+) -> dict[str, Any]:
+    """`wire` with what differs from the past."""
+    for name, value, old, default in zip(names, values, past, defaults, strict=True):
+        if value is old or value == old:
+            continue
+        if value is default or value == default:
+            wire.pop(name, None)
+        else:
+            wire[name] = value if type(value) in _AS_IT_IS else _short(value)
+    return wire
+
+
+_AS_IT_IS = (str, int, bool)
 
 
 def _short(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return round(float(value), 2)
+    if isinstance(value, (float, np.floating)):
+        cents = value * 100 + 0.5
+        whole = -1e12 < cents < 1e12  # round() is slow, and there are thousands of numbers
+        return math.floor(cents) / 100 if whole else round(float(value), 2)
     if isinstance(value, np.integer):
         return int(value)
     return vars(value) if isinstance(value, Drag) else value

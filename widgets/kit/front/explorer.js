@@ -24,14 +24,37 @@ function makeCode() {
     make("pre", { tabindex: 0, ...KEEP_KEYS }, code),
     make("div", { class: "intuitive-row" }, copy, copied)
   );
-  return { element: details, show: (text) => ((code.textContent = text), (details.hidden = !text)) };
+  return {
+    element: details,
+    show(text) {
+      if (code.textContent !== text) code.textContent = text;
+      details.hidden = !text;
+    },
+  };
 }
 
+// Rows are made when the fold is open, or when the page has nothing else to do.
 function makeTable(title) {
   const table = make("table");
+  let waiting = null;
+  let idle = 0;
+  const build = () => {
+    if (!waiting) return;
+    const { header, rows } = waiting;
+    waiting = null;
+    const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
+    const body = rows.map((row) =>
+      make(
+        "tr",
+        {},
+        ...row.map((text, column) => make(column ? "td" : "th", column ? { text } : { scope: "row", text }))
+      )
+    );
+    table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
+  };
   const details = make(
     "details",
-    {},
+    { ontoggle: build },
     make("summary", { text: "Values", ...KEEP_KEYS }),
     make(
       "div",
@@ -43,16 +66,10 @@ function makeTable(title) {
     element: details,
     show(content) {
       details.hidden = !content;
-      if (!content) return;
-      const head = make("tr", {}, ...content.header.map((text) => make("th", { scope: "col", text })));
-      const rows = content.rows.map((row) =>
-        make(
-          "tr",
-          {},
-          ...row.map((text, column) => make(column ? "td" : "th", column ? { text } : { scope: "row", text }))
-        )
-      );
-      table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+      waiting = content;
+      cancelIdleCallback(idle);
+      if (details.open) build();
+      else idle = requestIdleCallback(build);
     },
   };
 }
@@ -249,7 +266,15 @@ function render({ model, el }) {
   const figureOf = (name) => hero?.frame()?.figures?.[name] ?? model.get(`figure_${name}`);
   const hero = spec.hero ? makeHero(spec.hero, { model, bus, set, controls }) : null;
   const plots = spec.plots.map((plot) =>
-    makePlot(plot, model, send, plot.drag.map((handle) => makeHandle(handle, controls, set)), bus, figureOf)
+    makePlot(
+      plot,
+      model,
+      send,
+      plot.drag.map((handle) => makeHandle(handle, controls, set)),
+      bus,
+      figureOf,
+      () => theme.now()
+    )
   );
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
   const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
@@ -333,7 +358,10 @@ function render({ model, el }) {
     }
     showValues();
   };
-  const showReadouts = (rows) =>
+  let readoutsShown = "";
+  const showReadouts = (rows) => {
+    if (JSON.stringify(rows) === readoutsShown) return;
+    readoutsShown = JSON.stringify(rows);
     readouts.replaceChildren(
       ...rows.map(([label, value, alarm, link]) => {
         const item = make(
@@ -349,6 +377,7 @@ function render({ model, el }) {
         return item;
       })
     );
+  };
   const showInfo = () => {
     const info = model.get("info");
     showReadouts(hero?.frame()?.readouts ?? info.readouts ?? []);
@@ -384,9 +413,8 @@ function render({ model, el }) {
   const showPicture = () => {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
+    // Its readouts, sentence and arithmetic follow with the frame that comes into sight.
     hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"));
-    showInfo();
-    showSaid();
   };
   const showTokens = () => {
     if (!tokens) return;
@@ -469,7 +497,7 @@ function render({ model, el }) {
   tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
-  const stopWatchingTheme = watchTheme(root, () => {
+  const theme = watchTheme(root, () => {
     inSight().forEach(redraw);
     hero?.theme();
   });
@@ -495,7 +523,7 @@ function render({ model, el }) {
 
   return () => {
     for (const [event, listener] of listeners) model.off(event, listener);
-    stopWatchingTheme();
+    theme.stop();
     liveness.stop();
     unsubscribe();
     for (const plot of plots) plot.stop();
