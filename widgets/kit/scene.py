@@ -112,7 +112,7 @@ class Mark:
 
         What has not changed is taken over, and all of `wired` where nothing has.
         """
-        names, values_of, defaults = _fields(type(self))
+        names, values_of, defaults = _FIELDS.get(type(self)) or _fields(type(self))
         values, past = values_of(self), values_of(before)
         if values == past:
             return wired
@@ -246,6 +246,8 @@ class Scene:
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f"a scene of {self.width} by {self.height}: both must be positive.")
         object.__setattr__(self, "marks", tuple(self.marks))
+        if len({mark.key for mark in self.marks}) == len(self.marks):
+            return
         seen: set[str] = set()
         for mark in self.marks:
             if mark.key in seen:
@@ -335,30 +337,32 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
     marks: dict[str, Mark] = {}  # of the frame before: what two frames share is wired once
     swarms: dict[str, Swarm] = {}
     for frame in picture.frames:
-        now = {
-            mark.key: mark.wire_after(past, before[mark.key])
-            if type(past := marks.get(mark.key)) is type(mark)
-            else mark.wire()
-            for mark in frame.scene.marks
-        }
+        now: dict[str, dict[str, Any]] = {}
+        changed: list[dict[str, Any]] = []
+        moved: list[dict[str, Any]] = []
+        for mark in frame.scene.marks:
+            past = marks.get(key := mark.key)
+            if past is mark:
+                now[key] = before[key]
+                continue
+            same_kind = type(past) is type(mark)
+            written = mark.wire_after(past, before[key]) if same_kind else mark.wire()
+            now[key] = written
+            if past is None or (before[key] is not written and before[key] != written):
+                changed.append(written)
+            if isinstance(mark, Swarm) and not _same_swarm(swarms.get(key), mark):
+                moved.append({"key": key, "at": len(data)})
+                data += _swarm_bytes(mark, frame.scene)
+                swarms[key] = mark
         marks = {mark.key: mark for mark in frame.scene.marks}
         sent: dict[str, Any] = {
             "label": frame.label,
             "stage": frame.stage,
             "sentence": frame.sentence,
-            "marks": [
-                mark
-                for key, mark in now.items()
-                if before.get(key) is not mark and before.get(key) != mark
-            ],
+            "marks": changed,
             "gone": [key for key in before if key not in now],
-            "swarms": [],
+            "swarms": moved,
         }
-        for mark in frame.scene.marks:
-            if isinstance(mark, Swarm) and not _same_swarm(swarms.get(mark.key), mark):
-                sent["swarms"].append({"key": mark.key, "at": len(data)})
-                data += _swarm_bytes(mark, frame.scene)
-                swarms[mark.key] = mark
         if frame.readouts:
             sent["readouts"] = [dataclasses.astuple(readout) for readout in frame.readouts]
         if frame.figures:
