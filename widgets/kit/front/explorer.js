@@ -345,6 +345,7 @@ function render({ model, el }) {
     body
   );
   el.append(root);
+  const stopKeeping = [readouts, status].map((part) => keepRoom(part, root));
 
   const showValues = () => {
     const values = model.get("values");
@@ -525,6 +526,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
+    for (const stop of stopKeeping) stop();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();
