@@ -164,8 +164,9 @@ class Path(Mark):
     @classmethod
     def through(cls, xs: Numbers, ys: Numbers, *, closed: bool = False, **rest: Any) -> "Path":
         """A path of straight pieces through the points."""
-        points = "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
-        return cls(d=f"M{points}{'Z' if closed else ''}" if points else "", **rest)
+        points = np.stack([np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)], -1)
+        pieces = ("L%.1f,%.1f" * len(points))[1:] % tuple(points.ravel().tolist())
+        return cls(d=f"M{pieces}{'Z' if closed else ''}" if pieces else "", **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
