@@ -379,9 +379,10 @@ function render({ model, el }) {
       })
     );
   };
+  const showNumbers = () => showReadouts(hero?.frame()?.readouts ?? model.get("info").readouts ?? []);
   const showInfo = () => {
     const info = model.get("info");
-    showReadouts(hero?.frame()?.readouts ?? info.readouts ?? []);
+    showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
     table.show(info.table);
@@ -414,8 +415,9 @@ function render({ model, el }) {
   const showPicture = () => {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
-    // Its readouts, sentence and arithmetic follow with the frame that comes into sight.
     hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"));
+    showNumbers(); // the frame tells once it is drawn, for which the page may have to load d3
+    showSaid();
   };
   const showTokens = () => {
     if (!tokens) return;
@@ -468,7 +470,7 @@ function render({ model, el }) {
       root.dataset.state = "error";
     });
   hero?.onFrame((frame) => {
-    showReadouts(frame.readouts ?? model.get("info").readouts ?? []);
+    showNumbers();
     showSaid();
     showArithmetic();
     for (const name of Object.keys(frame.figures ?? {})) redraw(byName[name]);
