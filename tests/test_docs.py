@@ -255,8 +255,12 @@ def test_a_wrong_entry_of_the_tree_is_found():
         "widgets/     all\n  PAPER/     one\n    tea.py   none has it\n  kit/   is there"
     )
     assert [entry for entry in sorted(listed) if nowhere(entry)] == ["widgets/PAPER/tea.py"]
-    assert mapped("intuitive/lsa/residency")
-    assert not mapped("intuitive/lsa/weights") and not mapped("intuitive/common")
+
+
+def test_the_map_of_a_front_door_is_read():
+    rooms = (ROOT / "intuitive").glob("*/experiments/__init__.py")
+    assert all(mapped(str(room.parent.relative_to(ROOT))) for room in rooms)
+    assert not mapped("intuitive/common/tea") and not mapped("intuitive/common")
 
 
 def test_every_paper_has_an_example_in_the_readme():
