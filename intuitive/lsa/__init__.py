@@ -14,6 +14,8 @@ Map of the rooms, in reading order:
     indexer_training.py  its loss, its training, and what its choice is worth
     harvest.py      what a run of the frozen model leaves behind for it
     residency.py    decoding while most of the history is somewhere else
+    recording.py    one decode with everything resident, on disk
+    arms.py         residency policies at equal budget, played over it
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -35,8 +37,13 @@ _HOME = {
     "CellPool": "residency",
     "LookaheadDecoding": "residency",
     "train_indexers": "indexer_training",
+    "Recording": "recording",
+    "Policy": "arms",
+    "Residency": "arms",
+    "replay": "arms",
 }
 _ROOMS = (
+    "arms",
     "attention",
     "cache",
     "config",
@@ -46,6 +53,7 @@ _ROOMS = (
     "indexer_training",
     "labels",
     "lightning",
+    "recording",
     "reference",
     "residency",
     "rotary",
