@@ -249,7 +249,9 @@ class Watcher:
             votes=self.config.label_votes,
         )
         self._closed.append(closed)
-        for name, part in zip(self._parts, (golden & there, mean, native, bounds), strict=True):
+        for name, part in zip(
+            self._parts, (golden & there, mean, native, bounds), strict=True
+        ):
             self._parts[name].append(part)
         return stream[0]
 
@@ -378,3 +380,4 @@ def halved(indexers: MemoryIndexers) -> MemoryIndexers:
         for weight in indexers.parameters():
             weight.copy_(weight.half().float())
     return indexers
+

@@ -2,8 +2,8 @@
 
 Dots stack up over their probability; the threshold is a line that can be dragged, and what is
 right of it is fetched. Needed chunks lie in a lane of their own above. From frame to frame the text
-grows: more chunks that nobody needs rain down, spread as before. Right, what a threshold and a budget of
-fixed size fetch, and how much of it is needed.
+grows: more chunks that nobody needs rain down, spread as before. Right, what a threshold and a
+budget of fixed size fetch, and how much of it is needed.
 """
 
 import math
