@@ -6,6 +6,7 @@ votes of the layers, and the union of what had enough votes, which fills while t
 go by; in the last row everything that any layer had among its best.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import torch
@@ -239,7 +240,7 @@ class Picture:
             )
         return marks
 
-    def _bars(self, heights, chunks, base: float) -> str:
+    def _bars(self, heights: list, chunks: Iterable[int], base: int | float) -> str:
         """Upright strokes, one for each chunk."""
         half = self.pitch / 2
         return "".join(

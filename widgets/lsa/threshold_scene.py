@@ -40,7 +40,7 @@ GROUND, TALLEST = 312, 236  # of the columns
 THIN = "\u2009"
 
 
-def whole(value: float) -> str:
+def whole(value: int | float) -> str:
     """A whole number, a thin space between thousands."""
     return f"{round(value):,}".replace(",", THIN)
 
@@ -54,7 +54,7 @@ class Picture:
         self.top = max(result.longer[-1].fetched, 8.0)
         self._heap()
 
-    def x(self, probability: float) -> float:
+    def x(self, probability: int | float) -> int | float:
         return LEFT + (RIGHT - LEFT) * probability
 
     def _heap(self) -> None:
@@ -78,8 +78,10 @@ class Picture:
         place = np.clip((self.dots * BINS).astype(int), 0, BINS - 1)
         count = np.bincount(place, minlength=BINS).max() if len(self.dots) else 1
         pitch = (RIGHT - LEFT) / BINS
-        self.gap = min(5.0, math.sqrt(pitch * (FLOOR - TOP) / max(count, 1)))
-        row = max(int(pitch / self.gap), 1)
+        row = 3  # dots side by side in a bin, as few as let the highest heap fit
+        while math.ceil(count / row) * pitch / row > FLOOR - TOP:
+            row += 1
+        self.gap = pitch / row
         height = np.zeros(len(self.dots))
         across = np.zeros(len(self.dots))
         filled = np.zeros(BINS, dtype=int)

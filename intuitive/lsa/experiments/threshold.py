@@ -227,7 +227,7 @@ def calibrate(recording: Recording, params: ThresholdParams) -> Calibration:
     )
 
 
-def meant(said: float, base_rate: float) -> float:
+def meant(said: int | float, base_rate: int | float) -> float:
     """Probability of being needed that stands behind `said`, after training on three to one.
 
     A score that is right on a sample of one positive to `SAMPLED` negatives gives odds that are too
