@@ -16,6 +16,8 @@ Map of the rooms, in reading order:
     residency.py    decoding while most of the history is somewhere else
     recording.py    one decode with everything resident, on disk
     arms.py         residency policies at equal budget, played over it
+    exercise.py     checks of the lesson's "your turn"
+    experiments/    what each explorer shows, computed
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -41,6 +43,8 @@ _HOME = {
     "Policy": "arms",
     "Residency": "arms",
     "replay": "arms",
+    "check_choose": "exercise",
+    "replay_choose": "exercise",
 }
 _ROOMS = (
     "arms",
@@ -48,6 +52,8 @@ _ROOMS = (
     "cache",
     "config",
     "cost",
+    "exercise",
+    "experiments",
     "harvest",
     "indexer",
     "indexer_training",
