@@ -148,3 +148,90 @@ def one_window_late() -> CheckYourself:
         choices=("hardly any", "about a tenth or two", "a quarter or more"),
         answer=answer,
     )
+
+
+# ------------------------------------------------------------------------------ break it
+
+USUAL = Policy(tail_chunks=16, sink=1)
+
+
+def dense_mode() -> CheckYourself:
+    """A question that needs everything: is the indexer better than chance?"""
+
+    def answer() -> tuple[int, str]:
+        found = {}
+        for text in ("topical", "dense"):
+            recording = threshold.load(text)
+            found[text] = [replay(recording, replace(USUAL, arm=arm)) for arm in ("lsa", "random")]
+        (topical, by_chance), (dense, at_random) = found["topical"], found["dense"]
+        gain = dense.golden_recall - at_random.golden_recall
+        before = topical.golden_recall - by_chance.golden_recall
+        right = 0 if gain > 0.8 * before else 1 if gain > 0.4 * before else 2
+        return right, (
+            f"There it finds {percent(dense.golden_recall)} of the needed chunks with "
+            f"{percent(dense.kept)} of the old ones on the GPU; as many at random find "
+            f"{percent(at_random.golden_recall)}. With topics it was "
+            f"{percent(topical.golden_recall)} against {percent(by_chance.golden_recall)}. What "
+            "cannot be foreseen cannot be fetched before."
+        )
+
+    return CheckYourself(
+        name="lsa_dense_mode",
+        question=(
+            "Compare the trained indexer with as many chunks drawn at random. How much of its lead "
+            "is left when the questions come from all topics?"
+        ),
+        choices=("nearly all of its lead", "half of its lead or a little more", "little or none"),
+        answer=answer,
+    )
+
+
+def too_long_a_window() -> CheckYourself:
+    """One decision for four sections: how much is there when it is needed?"""
+
+    def answer() -> tuple[int, str]:
+        recording = threshold.load("topical")
+        short, long = (replay(recording, replace(USUAL, lookahead=tau)) for tau in (64, 256))
+        kept = long.golden_recall / max(short.golden_recall, 1e-9)
+        right = 0 if kept > 0.85 else 1 if kept > 0.5 else 2
+        return right, (
+            f"{percent(long.golden_recall)} instead of {percent(short.golden_recall)} of the "
+            "needed chunks are there. One trigger speaks for several sections and has read the "
+            "header of the first."
+        )
+
+    return CheckYourself(
+        name="lsa_too_long_a_window",
+        question=(
+            "The topical recording, one decision for 256 tokens instead of one for each 64. How "
+            "much of the recall is left?"
+        ),
+        choices=("nearly all of the recall", "more than half of it", "less than half of it"),
+        answer=answer,
+    )
+
+
+def history_not_needed() -> CheckYourself:
+    """Nothing old is needed: how much is fetched?"""
+
+    def answer() -> tuple[int, str]:
+        recording = threshold.load("local")
+        found = replay(recording, USUAL)
+        each = int(found.copied.sum()) / len(found.triggers)
+        right = 0 if found.kept < 0.002 else 1 if found.kept < 0.15 else 2
+        return right, (
+            f"{percent(found.kept, 1)} of the old chunks are on the GPU all the same, and "
+            f"{fixed(each, 1)} are copied at each trigger. A threshold has no memory budget and no "
+            "idea that nothing is needed; in a text eight times as long it would be eight times "
+            "as many."
+        )
+
+    return CheckYourself(
+        name="lsa_history_not_needed",
+        question=(
+            "Nothing old is needed in the local recording. How many of the old chunks does the "
+            "threshold keep on the GPU?"
+        ),
+        choices=("none of them", "a few in a hundred", "a quarter or more"),
+        answer=answer,
+    )

@@ -1,0 +1,128 @@
+"""The contest: entries are replays of `arms`, and discs stand where their numbers say."""
+
+import dataclasses
+import itertools
+
+import plotly.graph_objects as go
+import pytest
+from recordings import draw_recording
+
+from intuitive.lsa import LSAConfig
+from intuitive.lsa.arms import replay
+from intuitive.lsa.experiments import contest as experiment
+from intuitive.lsa.experiments import threshold
+from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams
+from intuitive.widgets.lsa import contest as widget
+from intuitive.widgets.lsa import contest_scene as scene
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """One recording that is drawn, under the name of a text of its own."""
+    recording = draw_recording(steps=96, n_prompt=160, share=0.1)
+    monkeypatch.setattr(experiment, "load", lambda name: recording)
+    with experiment.entry.cache_lock:
+        experiment.entry.cache.clear()
+    yield recording
+    with experiment.entry.cache_lock:
+        experiment.entry.cache.clear()
+
+
+PARAMS = ContestParams(text="drawn", lookahead=16, tail=3, layers=2)
+
+
+def test_entries_are_replays_at_one_room(drawn):
+    result = experiment.run(PARAMS)
+    for arm in SHOWN:
+        for entry, room in zip(result.entries[arm], ROOMS, strict=True):
+            found = replay(drawn, PARAMS.policy(arm, room))
+            assert (entry.needed, entry.attention) == (found.golden_recall, found.mass_recall)
+            assert entry.copied == int(found.copied.sum()) / 96
+            moved = int(found.moved_bytes(LSAConfig.paper()).sum()) / 96
+            assert entry.n_bytes == moved
+    at_8 = {arm: result.entries[arm][1] for arm in SHOWN if arm != "reactive"}
+    assert len({round(entry.kept, 6) for entry in at_8.values()}) == 1  # equal room for all
+    assert all(entry.needed == 1 for entry in result.entries["reactive"])  # misses nothing
+
+
+def test_the_measure_does_not_change_what_is_replayed(drawn):
+    one = experiment.run(PARAMS)
+    other = experiment.run(dataclasses.replace(PARAMS, measure="attention"))
+    assert one.entries == other.entries
+    shares = [widget.present(result).summary for result in (one, other)]
+    assert "needed chunks at hand" in shares[0] and "attention at hand" in shares[1]
+
+
+@pytest.mark.parametrize("measure", ["needed", "attention"])
+def test_discs_stand_where_their_numbers_say(drawn, measure):
+    result = experiment.run(dataclasses.replace(PARAMS, measure=measure))
+    for i, frame in enumerate(widget.present(result).timeline.frames):
+        names = []
+        for arm in SHOWN:
+            entry, disc = result.entries[arm][i], frame.scene[f"disc:{arm}"]
+            share = (scene.FLOOR - disc.y) / (scene.FLOOR - scene.TOP)
+            assert share == pytest.approx(entry.share(measure))
+            assert disc.x == scene.Picture.x(entry.copied)
+            names.append(frame.scene[f"name:{arm}"].y)
+        names.sort()
+        assert all(b - a > 20 for a, b in itertools.pairwise(names))
+
+
+def test_the_axis_is_logarithmic_and_has_edges():
+    assert scene.Picture.x(0.0) == scene.LEFT and scene.Picture.x(1e9) == scene.RIGHT
+    decade = scene.Picture.x(1) - scene.Picture.x(0.1)
+    assert scene.Picture.x(10) - scene.Picture.x(1) == pytest.approx(decade)
+
+
+def test_the_tabs_draw_every_arm(drawn):
+    view = widget.present(experiment.run(PARAMS))
+    for name in ("rooms", "windows"):
+        traces = go.Figure(view.figure(name)).data
+        assert [t.name for t in traces] == [scene.NAMES[arm] for arm in SHOWN]
+    assert len(view.table.rows) == len(SHOWN) * len(ROOMS)
+
+
+def test_bad_settings_are_told():
+    with pytest.raises(ValueError, match="measure='luck' is unknown"):
+        ContestParams(measure="luck")
+    with pytest.raises(ValueError, match="lag=2 must be 0 or 1"):
+        ContestParams(lag=2)
+    with pytest.raises(ValueError, match="text='nowhere' is not recorded"):
+        experiment.run(ContestParams(text="nowhere"))
+    assert ContestParams.from_text(PARAMS.to_text()) == PARAMS
+
+
+@pytest.mark.parametrize("name", sorted(threshold.recordings()))
+def test_every_recording_that_is_shipped_is_shown(name):
+    view = widget.present(experiment.run(ContestParams(text=name)))
+    assert len(view.timeline.frames) == len(ROOMS)
+
+
+def _entry(arm, **settings):
+    params = ContestParams(text=widget.first_text(), **settings)
+    return experiment.entry(params, arm, ROOMS[widget.ROOM])
+
+
+def all_climb_and_the_reactive_one_is_far_right(seen):
+    finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences]
+    assert finds == sorted(finds) and finds[-1] > finds[0]
+    assert _entry("reactive").copied > 5 * _entry("lsa").copied
+
+
+def lsa_sinks_when_late(seen):
+    assert seen.values["lag"] == 1
+    assert _entry("lsa", lag=1).needed < _entry("lsa").needed - 0.1
+    assert _entry("reactive", lag=1).needed == _entry("reactive").needed
+
+
+def asking_more_often_copies_more(seen):
+    assert seen.values["lookahead"] == 8
+    assert _entry("lsa", lookahead=8).needed >= _entry("lsa").needed - 0.02
+    assert _entry("lsa", lookahead=8).copied > _entry("lsa").copied
+
+
+STEPS = (
+    all_climb_and_the_reactive_one_is_far_right,
+    lsa_sinks_when_late,
+    asking_more_often_copies_more,
+)
