@@ -20,9 +20,7 @@ from torch import Tensor
 
 from intuitive.common.exercise import Check, ExerciseReport
 
-from .arms import Policy
-from .indexer_training import FetchQuality, fetch_quality
-from .labels import window_labels
+from .arms import Policy, Residency, replay
 from .recording import Recording
 from .selection import above, always_resident, best
 
@@ -98,9 +96,9 @@ class Replayed:
 
     recording: str
     most: int
-    yours: FetchQuality | None  # None: the function failed, `finding` says how
-    package: FetchQuality
-    newest: FetchQuality  # as many chunks as the package's choice, the newest old ones
+    yours: Residency | None  # None: the function failed, `finding` says how
+    package: Residency
+    newest: Residency  # as many chunks as the package's choice, the newest old ones
     finding: str = ""
 
     def __repr__(self) -> str:
@@ -114,7 +112,8 @@ class Replayed:
             if found is not None:
                 told = (
                     f"{found.golden_recall:4.0%} of the needed chunks were there; "
-                    f"{found.fetched:5.1%} of the old ones on the GPU"
+                    f"{found.kept:5.1%} of the old ones on the GPU; "
+                    f"{int(found.copied.sum()):4d} copied"
                 )
             lines.append(f"  {name:14s} {told}")
         return "\n".join(lines)
@@ -130,43 +129,71 @@ def replay_choose(
 
     Args:
         choose: gets the logits of all target layers at a trigger and the greatest number of
-            chunks. What is resident anyhow it may name; that costs nothing.
+            chunks. What is resident anyhow stands as missing, so that it takes no place.
         recording: of the decode.
         most: chunks that it may fetch for one window.
         policy: lookahead, tail and sink; the usual ones if None.
     """
     policy = Policy() if policy is None else policy
-    config, n = policy.config(recording.chunk_size), recording.n_chunks
-    triggers = torch.arange(0, recording.n_steps, policy.lookahead)
-    closed, first = recording.closed[triggers], int(recording.closed[0])
-    exists = torch.arange(n) < closed[:, None]
-    always = torch.stack(
-        [always_resident(int(count), n, config, decoded_from=first) for count in closed]
-    )
-    candidates = exists & ~always
-    labels = window_labels(recording.needed, recording.closed, lookahead=policy.lookahead)
-    # What need not be fetched stands as missing, so that it takes no place.
-    logits = recording.scores[triggers].masked_fill(~candidates[:, None], -torch.inf)
 
-    def quality(windows: Bool[Tensor, "windows chunks"]) -> FetchQuality:
-        return fetch_quality((windows & exists) | always, labels, candidates, closed)
+    def package(logits: Float[Tensor, "layers chunks"]) -> list[int]:
+        return chosen(logits, most).nonzero().flatten().tolist()
 
-    package = torch.stack([chosen(row, most) for row in logits])
-    count = package.sum(-1)
-    age = candidates.flip(-1).cumsum(-1).flip(-1)  # 1 is the newest that is not resident
-    newest = candidates & (age <= count[:, None])
-    found = {"package": quality(package), "newest": quality(newest)}
-    mine = torch.zeros_like(package)
+    def newest(logits: Float[Tensor, "layers chunks"]) -> list[int]:
+        there = (logits.amax(0) > -torch.inf).nonzero().flatten().tolist()
+        count = len(package(logits))
+        return there[len(there) - count :]
+
+    found = {
+        name: replay_verdicts(rule, recording, policy, most=most)
+        for name, rule in (("package", package), ("newest", newest))
+    }
     try:
-        for window, row in enumerate(logits):
-            returned = choose(row.tolist(), most)
-            if returned is None:
-                raise ValueError("it returned None")
-            ids = sorted({int(chunk) for chunk in returned})
-            if len(ids) > most or (ids and not 0 <= ids[0] <= ids[-1] < n):
-                raise ValueError(f"it chose {len(ids)} chunks; at most {most} from 0 to {n - 1}")
-            mine[window, ids] = True
+        yours = replay_verdicts(lambda z: choose(z.tolist(), most), recording, policy, most=most)
     except Exception as error:  # a reader's function may fail in any way
-        finding = f"not replayed: {error}."
+        finding = f"not replayed: {error}"
         return Replayed(recording.name, most, None, finding=finding, **found)
-    return Replayed(recording.name, most, quality(mine), **found)
+    return Replayed(recording.name, most, yours, **found)
+
+
+@torch.inference_mode()
+def replay_verdicts(
+    rule: Callable[[Float[Tensor, "layers chunks"]], list[int]],
+    recording: Recording,
+    policy: Policy,
+    *,
+    most: int,
+) -> Residency:
+    """Replay a recording in which a rule of the caller's decides, in the place of the indexer.
+
+    Args:
+        rule: from the logits at a trigger to the chunks that are fetched; those that are resident
+            anyhow, or not there, have -inf in every layer.
+        recording: of the decode.
+        policy: lookahead, lag, layers, tail and sink.
+        most: chunks that the rule may name.
+
+    Raises:
+        ValueError: the rule names no list of chunks, too many, or some that do not exist.
+    """
+    config, n = policy.config(recording.chunk_size), recording.n_chunks
+    first = int(recording.closed[0])
+    verdicts = recording.scores.clone()
+    for step in range(0, recording.n_steps, policy.lookahead):
+        closed = int(recording.closed[step])
+        always = always_resident(closed, n, config, decoded_from=first)
+        fixed = always | (torch.arange(n) >= closed)
+        logits = recording.scores[step, : policy.layers].masked_fill(fixed, -torch.inf)
+        named = rule(logits)
+        if named is None:
+            raise ValueError(NOTHING_RETURNED)
+        ids = sorted({int(chunk) for chunk in named})
+        if len(ids) > most or (ids and not 0 <= ids[0] <= ids[-1] < n):
+            raise ValueError(
+                f"{len(ids)} chunks were chosen at step {step}; choose at most {most}, from 0 to "
+                f"{n - 1}."
+            )
+        verdicts[step] = -1.0
+        verdicts[step, :, ids] = 1.0
+    told = replace(recording, scores=verdicts)
+    return replay(told, replace(policy, arm="lsa", rule="threshold", size=None, threshold=0.5))

@@ -53,6 +53,25 @@ def test_the_measure_does_not_change_what_is_replayed(drawn):
     assert "needed chunks at hand" in shares[0] and "attention at hand" in shares[1]
 
 
+def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
+    def best(logits, most):
+        joined = [max(column) for column in zip(*logits, strict=True)]
+        there = [c for c, z in enumerate(joined) if z > float("-inf")]
+        return sorted(there, key=lambda c: (-joined[c], c))[:most]
+
+    result = experiment.run(PARAMS, choose=best)
+    pairs = zip(result.entries["yours"], result.entries["lsa"], strict=True)
+    # The indexer's own budget may name chunks of the tail, which these do not.
+    assert all(yours.needed >= lsa.needed for yours, lsa in pairs)
+    assert result.entries["yours"][-1].kept >= result.entries["lsa"][-1].kept
+    view = widget.present(result)
+    last = view.timeline.frames[-1].scene
+    assert last["disc:yours"].fill == "ink" and last["name:yours"].text == "yours"
+    assert len(view.table.rows) == (len(SHOWN) + 1) * len(ROOMS)
+    with pytest.raises(ValueError, match="choose returned None"):
+        experiment.run(PARAMS, choose=lambda logits, most: None)
+
+
 @pytest.mark.parametrize("measure", ["needed", "attention"])
 def test_discs_stand_where_their_numbers_say(drawn, measure):
     result = experiment.run(dataclasses.replace(PARAMS, measure=measure))

@@ -5,6 +5,7 @@ import math
 from functools import partial
 from typing import Any
 
+from intuitive.lsa.exercise import Choose
 from intuitive.lsa.experiments import contest as experiment
 from intuitive.lsa.experiments import threshold
 from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams, ContestResult
@@ -36,6 +37,7 @@ LINES = {
     "quest": (theme.BLUE, "dash", 1.5),
     "recency": ("#B58100", "dot", 1.5),
     "random": (theme.GREY, "dot", 1.5),
+    "yours": (theme.GREEN, "solid", 3),
 }
 
 
@@ -97,7 +99,7 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
     """What is found against the share of old chunks that is on the GPU."""
     measure = result.params.measure
     traces = []
-    for arm in SHOWN:
+    for arm in result.entries:
         colour, dash, width = LINES[arm]
         traces.append(
             {
@@ -141,7 +143,7 @@ def present(result: ContestResult) -> View:
             fixed(e.copied),
             percent(e.refetched),
         )
-        for arm in SHOWN
+        for arm in result.entries
         for e in result.entries[arm]
     )
     return View(
@@ -172,11 +174,14 @@ def present(result: ContestResult) -> View:
     )
 
 
-def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(
+    *, predict: Predict | None = None, choose: Choose | None = None, **values: Any
+) -> Explorer:
     """Every residency policy by what it moves and what it has at hand.
 
     Args:
         predict: a question asked before the sliders unlock.
+        choose: a rule of the reader's own (`intuitive.lsa.exercise`), shown beside the others.
         values: first control values, such as `lookahead=16`.
     """
     first = dataclasses.asdict(ContestParams(text=first_text()))
@@ -186,7 +191,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         name="lsa_contest",
         title="The contest",
         params=ContestParams,
-        compute=experiment.run,
+        compute=partial(experiment.run, choose=choose),
         present=present,
         hero=Hero(label="Policies by what they copy and what they have at hand"),
         controls=(

@@ -7,7 +7,7 @@ GPU, and each leaves a trail.
 
 import math
 
-from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestResult, Entry
+from intuitive.lsa.experiments.contest import ROOMS, ContestResult, Entry
 
 from ..kit import (
     Arithmetic,
@@ -35,6 +35,7 @@ COLOURS = {
     "quest": "sky",
     "recency": "gold",
     "random": "grey",
+    "yours": "ink",
 }
 NAMES = {
     "lsa": "LSA: trained indexer",
@@ -43,6 +44,7 @@ NAMES = {
     "quest": "Quest: bounds of keys",
     "recency": "the newest",
     "random": "at random",
+    "yours": "yours",
 }
 MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}
 Number = int | float
@@ -117,7 +119,7 @@ class Picture:
     def _marks(self, i: int) -> list[Mark]:
         marks = self._axes()
         places = self._name_places(i)
-        for arm in SHOWN:
+        for arm in self.result.entries:
             marks += self._arm(arm, i, places[arm])
         return marks
 
@@ -180,7 +182,9 @@ class Picture:
     def _name_places(self, i: int) -> dict[str, Number]:
         """Heights of the names in their column at the right, in the order of the discs."""
         gap, low, high = 21.0, TOP + 6.0, FLOOR
-        ordered = sorted(SHOWN, key=lambda arm: (-self.at(arm, i).share(self.measure), arm))
+        ordered = sorted(
+            self.result.entries, key=lambda arm: (-self.at(arm, i).share(self.measure), arm)
+        )
         found, least = {}, low
         for arm in ordered:
             found[arm] = max(self.y(self.at(arm, i).share(self.measure)), least)
@@ -192,7 +196,7 @@ class Picture:
         return found
 
     def _arm(self, arm: str, i: int, name_y: Number) -> list[Mark]:
-        entries, strong = self.result.entries[arm], arm in ("lsa", "reactive")
+        entries, strong = self.result.entries[arm], arm in ("lsa", "reactive", "yours")
         here = entries[i]
         x, y = self.x(here.copied), self.y(here.share(self.measure))
         link, colour = f"arm:{arm}", COLOURS[arm]
@@ -258,7 +262,7 @@ class Picture:
     def _arithmetic(self, i: int) -> dict[str, Arithmetic]:
         steps = self.result.n_steps
         lines = {}
-        for arm in SHOWN:
+        for arm in self.result.entries:
             here = self.at(arm, i)
             lines[f"arm:{arm}"] = Arithmetic(
                 text=f"{round(here.copied * steps)} chunks in {steps} steps = {fixed(here.copied)} "

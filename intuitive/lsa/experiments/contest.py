@@ -16,12 +16,15 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-from ..arms import Arm, Policy, replay
+from ..arms import Arm, Policy, Residency, replay
 from ..config import LSAConfig
+from ..exercise import Choose, replay_verdicts
+from ..recording import Recording
 from .threshold import load
 
 ROOMS = (4, 8, 16, 32, 64)  # chunks beside those that always stay
 SHOWN: tuple[Arm, ...] = ("lsa", "reactive", "oracle", "quest", "recency", "random")
+YOURS = "yours"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class ContestParams(Settings):
 class Entry:
     """One arm with one room; shares in [0, 1]."""
 
-    arm: Arm
+    arm: str  # one of SHOWN, or YOURS
     room: int  # chunks
     needed: float  # of the chunks needed, those that were there whenever needed
     attention: float  # of the attention, what lay on chunks that were there
@@ -78,34 +81,56 @@ class ContestResult:
     """Every arm with every room."""
 
     params: ContestParams
-    entries: dict[Arm, tuple[Entry, ...]]  # of ROOMS
+    entries: dict[str, tuple[Entry, ...]]  # of ROOMS
     n_steps: int
 
 
 def run(
-    params: ContestParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
+    params: ContestParams,
+    *,
+    choose: Choose | None = None,
+    stale: Callable[[], bool] = never,
+    progress: Progress = silent,
 ) -> ContestResult:
     """Replay every arm with every room.
 
+    Args:
+        params: the settings.
+        choose: a reader's own rule (`exercise`), replayed beside the others as "yours".
+        stale: turns true when nobody waits; asked between arms.
+        progress: called with a share in [0, 1] and a sentence.
+
     Raises:
-        ValueError: an unknown recording, or more layers than were recorded.
+        ValueError: an unknown recording, more layers than were recorded, or a rule that names no
+            chunks that may be fetched.
         Cancelled: `stale()` became true.
     """
-    entries: dict[Arm, tuple[Entry, ...]] = {}
+    entries: dict[str, tuple[Entry, ...]] = {}
+    plain = dataclasses.replace(params, measure="needed")
     for i, arm in enumerate(SHOWN):
         check(stale)
         progress(i / len(SHOWN), f"Replaying {arm}")
-        plain = dataclasses.replace(params, measure="needed")
         entries[arm] = tuple(entry(plain, arm, room) for room in ROOMS)
-    return ContestResult(params=params, entries=entries, n_steps=load(params.text).n_steps)
+    recording = load(params.text)
+    if choose is not None:
+        entries[YOURS] = tuple(_yours(choose, recording, params, room) for room in ROOMS)
+    return ContestResult(params=params, entries=entries, n_steps=recording.n_steps)
 
 
 @cached(LRUCache(1024), lock=threading.Lock())
 def entry(params: ContestParams, arm: Arm, room: int) -> Entry:
     """One arm with one room; the measure of the params plays no part."""
-    recording = load(params.text)
-    found = replay(recording, params.policy(arm, room))
-    steps = recording.n_steps
+    return _entry(replay(load(params.text), params.policy(arm, room)), arm, room)
+
+
+def _yours(choose: Choose, recording: Recording, params: ContestParams, room: int) -> Entry:
+    policy = params.policy("lsa", room)
+    found = replay_verdicts(lambda z: choose(z.tolist(), room), recording, policy, most=room)
+    return _entry(found, YOURS, room)
+
+
+def _entry(found: Residency, arm: str, room: int) -> Entry:
+    steps = len(found.resident)
     return Entry(
         arm=arm,
         room=room,
