@@ -108,6 +108,46 @@ def test_arithmetic_says_what_is_multiplied():
     assert "(21 × 584 B + 18 × 132 B)" in lines["tail"].text
 
 
+def test_a_committed_run_brings_its_tab(monkeypatch):
+    def row(arm, context, n_bytes, speed, **more):
+        return experiment.MeasuredRow(
+            arm=arm, context=context, bytes={"csa_entries": n_bytes}, steps_per_s=speed, **more
+        )
+
+    rows = (
+        row("lsa_sync", 2**17, GIB // 10, 80.0, exchange=0.3),
+        row("lsa_sync", 2**17, GIB // 10, 90.0, exchange=0.1),
+        row("everything", 2**17, GIB // 2, 100.0),
+        row("everything", 2**15, GIB // 8, 120.0),
+    )
+    made = type("Made", (), {"device": "a GPU"})
+    file = type("File", (), {"values": experiment.MeasuredFile(rows=rows), "made": made})
+    monkeypatch.setattr(experiment.results, "names", lambda: (experiment.MEASURED,))
+    monkeypatch.setattr(experiment.results, "load", lambda *_: file)
+    found = experiment.measured()
+    assert [r.context for r in found.rows["everything"]] == [2**15, 2**17]
+    assert [r.steps_per_s for r in found.rows["lsa_sync"]] == [90.0]
+    view = widget.present(run(MemoryParams()))
+    used = {t.name: list(t.y) for t in go.Figure(view.figure("used")).data if t.name}
+    assert used["everything resident"] == [0.125, 0.5]
+    speed = {t.name: list(t.y) for t in go.Figure(view.figure("speed")).data}
+    assert speed["everything resident"] == [120.0, 100.0]
+    explorer = widget.explorer()
+    assert explorer.declaration.tabs == ("Every length", "Measured")
+    explorer.close()
+
+
+def test_without_a_committed_run_there_is_no_tab(monkeypatch):
+    monkeypatch.setattr(experiment.results, "names", lambda: ())
+    explorer = widget.explorer()
+    assert explorer.declaration.tabs == ("Every length",)
+    assert (
+        "yet"
+        in go.Figure(widget.present(run(MemoryParams())).figure("used")).layout.annotations[0].text
+    )
+    explorer.close()
+
+
 def test_the_prediction_is_judged_by_the_byte_model():
     right, sentence = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "about a seventh"

@@ -1,14 +1,12 @@
 """What stays on the GPU: bytes by category, everything resident and LSA, as the text grows."""
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any
 
 from intuitive.lsa.experiments import memory as experiment
-from intuitive.lsa.experiments.memory import GIB, PRINTED, MemoryParams, MemoryResult
+from intuitive.lsa.experiments.memory import MemoryParams, MemoryResult
 
-from .. import theme
 from ..kit import (
     Choice,
     Explorer,
@@ -24,6 +22,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from .memory_figures import lengths_figure, speed_figure, used_figure
 from .memory_scene import Picture, size, tokens_text, whole
 
 KEPT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -48,64 +47,6 @@ PREDICT = Predict(
     choices=("about a twentieth", "a tenth", "about a seventh"),
     answer=_a_tenth_is_kept,
 )
-
-
-def lengths_figure(result: MemoryResult) -> theme.Figure:
-    """GiB against context, with the figures that the paper prints."""
-    contexts = [held.context for held in result.at]
-    lines = {
-        "everything resident": ([h.all_bytes / GIB for h in result.at], theme.BLUE, "solid"),
-        "LSA": ([h.lsa_bytes / GIB for h in result.at], theme.GREEN, "solid"),
-        "its floor": ([h.floor / GIB for h in result.at], theme.PURPLE, "dash"),
-    }
-    traces, notes = [], []
-    for name, (heights, colour, dash) in lines.items():
-        if not any(heights):
-            continue
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": contexts,
-                "y": heights,
-                "line": {"color": colour, "dash": dash},
-            }
-        )
-        notes.append(
-            {
-                "text": name,
-                "x": math.log10(contexts[-1]),
-                "y": math.log10(heights[-1]),
-                "xanchor": "left",
-                "xshift": 6,
-                "yshift": {"LSA": 8, "its floor": -8}.get(name, 0),
-                "showarrow": False,
-                "font": {"color": colour},
-            }
-        )
-    for place, (name, colour) in enumerate((("baseline", theme.BLUE), ("LSA", theme.GREEN)), 1):
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"the paper's {name}",
-                "x": [row[0] for row in PRINTED],
-                "y": [row[place] for row in PRINTED],
-                "marker": {"color": colour, "symbol": "diamond-open", "size": 9},
-            }
-        )
-    ticks = {"tickvals": contexts, "ticktext": [tokens_text(c) for c in contexts]}
-    return theme.figure(
-        traces,
-        x="tokens of context",
-        y="GiB on the GPU",
-        x_range=(math.log10(contexts[0]) - 0.03, math.log10(contexts[-1]) + 0.35),
-        y_range=(-2.5, 0.8),
-        xaxis={"type": "log", **ticks},
-        yaxis={"type": "log", "tickvals": [0.01, 0.1, 1], "ticktext": ["0.01", "0.1", "1"]},
-        annotations=notes,
-    )
 
 
 def present(result: MemoryResult) -> View:
@@ -141,7 +82,11 @@ def present(result: MemoryResult) -> View:
             "all": ("entries", "index_keys"),
             "lsa": ("tail", "fetched", "floor_keys"),
         },
-        figures={"lengths": partial(lengths_figure, result)},
+        figures={
+            "lengths": partial(lengths_figure, result),
+            "used": used_figure,
+            "speed": speed_figure,
+        },
         readouts=picture.readouts(result.at[0]),
         table=Table(header, tuple(rows)),
         code=(
@@ -222,7 +167,35 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 tab="Every length",
                 height=320,
             ),
+            *_measured_plots(),
         ),
         predict=predict,
         defaults={**first, **values},
+    )
+
+
+def _measured_plots() -> tuple[Plot, ...]:
+    """Plots of the committed run, if there is one."""
+    found = experiment.measured()
+    if found is None:
+        return ()
+    recorded = f"Recorded on one {found.device} by `python benchmarks/lsa_residency.py`"
+    return (
+        Plot(
+            name="used",
+            label="Measured GPU memory of the attention against context",
+            caption=f"{recorded}: all that is on the GPU, at a tenth of the chunks. The lines are "
+            "the byte model.",
+            span=6,
+            tab="Measured",
+            height=320,
+        ),
+        Plot(
+            name="speed",
+            label="Measured decode steps per second against context",
+            caption="Attention of 21 CSA and 20 HCA layers, without the rest of the model.",
+            span=6,
+            tab="Measured",
+            height=320,
+        ),
     )

@@ -7,6 +7,7 @@ held for every token of the context (the floor), the tail, and what was fetched.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
@@ -17,6 +18,7 @@ from ..config import LSAConfig
 
 CONTEXTS = tuple(2**power for power in range(15, 21))  # tokens: 32K to 1M
 GIB = 2**30
+MEASURED = "lsa_residency_h100"  # the committed run, where there is one
 # GB as printed: context, everything resident, LSA. arXiv:2606.09079v2, Table 1 (RULER rows); the
 # last row is Fig. 1 of v3.
 PRINTED = (
@@ -144,3 +146,50 @@ def hold(params: MemoryParams, config: LSAConfig, context: int) -> Held:
             "fetched": with_chunks - of_tail,
         },
     )
+
+
+# ------------------------------------------------------------------------------- measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRow:
+    """One way to hold memory at one context, as `benchmarks/lsa_residency.py` measured it."""
+
+    arm: str  # "everything", "lsa_sync", "lsa_overlapped" or "reactive"
+    context: int  # tokens
+    bytes: dict[str, int]  # on the GPU, by category
+    steps_per_s: float  # decode steps of the attention alone
+    exchange: float | None = None  # share of the fetched chunks that a trigger exchanges
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFile:
+    """The values of the committed run."""
+
+    rows: tuple[MeasuredRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured, by arm, in the order of contexts; and where."""
+
+    rows: dict[str, tuple[MeasuredRow, ...]]
+    device: str
+
+
+def measured() -> Measured | None:
+    """What the committed run measured; None where none is committed.
+
+    Of several exchange rates an arm's rows are those of the lowest.
+    """
+    if MEASURED not in results.names():
+        return None
+    found = results.load(MEASURED, MeasuredFile)
+    rows: dict[str, dict[int, MeasuredRow]] = {}
+    for row in found.values.rows:
+        best = rows.setdefault(row.arm, {})
+        kept = best.get(row.context)
+        if kept is None or (row.exchange or 0) < (kept.exchange or 0):
+            best[row.context] = row
+    in_order = {arm: tuple(by[c] for c in sorted(by)) for arm, by in rows.items()}
+    return Measured(rows=in_order, device=found.made.device)

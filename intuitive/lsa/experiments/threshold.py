@@ -33,6 +33,7 @@ from ..selection import above, always_resident
 LENGTHS = (1, 2, 4, 8)  # times as long as the recorded text
 SAMPLED = 3  # negatives per positive in training
 BINS = 12  # of the calibration
+FOLDERS = ("recordings", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,9 @@ class ThresholdResult:
 
 def recordings() -> dict[str, Path]:
     """The recordings that come with the package, by name."""
-    folder = Path(str(resources.files("intuitive.lsa").joinpath("recordings")))
-    return {file.stem: file for file in sorted(folder.glob("*.npz"))}
+    home = Path(str(resources.files("intuitive.lsa")))
+    files = [file for folder in FOLDERS for file in sorted((home / folder).glob("*.npz"))]
+    return {file.stem.removeprefix("recording-"): file for file in files}
 
 
 @cached(LRUCache(4), lock=threading.Lock())
