@@ -75,7 +75,9 @@ def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
 @pytest.mark.parametrize("measure", ["needed", "attention"])
 def test_discs_stand_where_their_numbers_say(drawn, measure):
     result = experiment.run(dataclasses.replace(PARAMS, measure=measure))
-    for i, frame in enumerate(widget.present(result).timeline.frames):
+    waiting, *frames = widget.present(result).timeline.frames
+    assert {r.value for r in waiting.readouts} == {"–"}
+    for i, frame in enumerate(frames):
         names = []
         for arm in SHOWN:
             entry, disc = result.entries[arm][i], frame.scene[f"disc:{arm}"]
@@ -114,7 +116,7 @@ def test_bad_settings_are_told():
 @pytest.mark.parametrize("name", sorted(threshold.recordings()))
 def test_every_recording_that_is_shipped_is_shown(name):
     view = widget.present(experiment.run(ContestParams(text=name)))
-    assert len(view.timeline.frames) == len(ROOMS)
+    assert len(view.timeline.frames) == 1 + len(ROOMS)
 
 
 def _entry(arm, **settings):
@@ -123,7 +125,7 @@ def _entry(arm, **settings):
 
 
 def all_climb_and_the_reactive_one_is_far_right(seen):
-    finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences]
+    finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences[1:]]
     assert finds == sorted(finds) and finds[-1] > finds[0]
     assert _entry("reactive").copied > 5 * _entry("lsa").copied
 

@@ -123,7 +123,7 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
 
 
 def present(result: ContestResult) -> View:
-    picture, params = Picture(result), result.params
+    params, frames = result.params, Picture(result).frames()
     lsa, reactive = (result.entries[arm][ROOM] for arm in ("lsa", "reactive"))
     late = ", one window late" if params.lag else ""
     what = "needed chunks" if params.measure == "needed" else "attention"
@@ -148,12 +148,12 @@ def present(result: ContestResult) -> View:
     )
     return View(
         summary=summary,
-        timeline=Timeline(frames=picture.frames(), axis="room on the GPU", pace_ms=1000),
+        timeline=Timeline(frames=frames, axis="room on the GPU", pace_ms=1000),
         figures={
             "rooms": partial(rooms_figure, result),
             "windows": partial(windows_figure, result),
         },
-        readouts=picture.readouts(0),
+        readouts=frames[0].readouts,
         table=Table(
             (
                 "policy",

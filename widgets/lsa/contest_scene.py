@@ -46,6 +46,7 @@ NAMES = {
     "random": "at random",
     "yours": "yours",
 }
+STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}
 Number = int | float
 
@@ -79,7 +80,13 @@ class Picture:
         return self.result.entries[arm][i]
 
     def frames(self) -> tuple[Frame, ...]:
-        return tuple(
+        empty = Frame(
+            scene=Scene(width=WIDTH, height=HEIGHT, marks=(*self._axes(), *self._waiting())),
+            label="start",
+            sentence="Upwards what was at hand, to the right what was copied for it. Press play.",
+            readouts=tuple(Readout(r.label, "–", link=r.link) for r in self.readouts(0)),
+        )
+        played = tuple(
             Frame(
                 scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(self._marks(i))),
                 label=f"{room} chunks",
@@ -89,6 +96,26 @@ class Picture:
             )
             for i, room in enumerate(ROOMS)
         )
+        return (empty, *played)
+
+    def _waiting(self) -> list[Mark]:
+        """Names and discs at the right, before anything is played."""
+        marks: list[Mark] = []
+        for i, arm in enumerate(self.result.entries):
+            y = TOP + 10 + 40 * i
+            marks += self._disc(arm, RIGHT - 24, y, "")
+            marks.append(
+                Words(
+                    key=f"name:{arm}",
+                    x=RIGHT + 18,
+                    y=y + 5,
+                    text=NAMES[arm],
+                    size=13,
+                    bold=arm in STRONG,
+                    link=f"arm:{arm}",
+                )
+            )
+        return marks
 
     def times_more(self, i: int) -> float:
         """Chunks that fetching on demand moves, over those that LSA moves."""
@@ -196,7 +223,7 @@ class Picture:
         return found
 
     def _arm(self, arm: str, i: int, name_y: Number) -> list[Mark]:
-        entries, strong = self.result.entries[arm], arm in ("lsa", "reactive", "yours")
+        entries, strong = self.result.entries[arm], arm in STRONG
         here = entries[i]
         x, y = self.x(here.copied), self.y(here.share(self.measure))
         link, colour = f"arm:{arm}", COLOURS[arm]
@@ -232,18 +259,7 @@ class Picture:
                 dash="2 4",
                 layer=-1,
             ),
-            Circle(
-                key=f"disc:{arm}",
-                link=link,
-                words=words,
-                x=x,
-                y=y,
-                r=15 if arm == "oracle" else 11 if strong else 7,
-                fill="" if arm == "oracle" else colour,  # a ring: it may stand around another
-                stroke=colour if arm == "oracle" else "page",
-                width=2.5 if arm == "oracle" else 2,
-                layer=3 if strong else 2,
-            ),
+            *self._disc(arm, x, y, words),
             Words(
                 key=f"name:{arm}",
                 x=RIGHT + 18,
@@ -256,6 +272,24 @@ class Picture:
             ),
         ]
         return marks
+
+    @staticmethod
+    def _disc(arm: str, x: Number, y: Number, words: str) -> list[Mark]:
+        ring = arm == "oracle"  # it may stand around another
+        return [
+            Circle(
+                key=f"disc:{arm}",
+                link=f"arm:{arm}",
+                words=words,
+                x=x,
+                y=y,
+                r=15 if ring else 11 if arm in STRONG else 7,
+                fill="" if ring else COLOURS[arm],
+                stroke=COLOURS[arm] if ring else "page",
+                width=2.5 if ring else 2,
+                layer=3 if arm in STRONG else 2,
+            )
+        ]
 
     # --------------------------------------------------------------------------- arithmetic
 
