@@ -7,7 +7,7 @@ import torch
 from intuitive.common.runtime import seeded
 from intuitive.lsa import LSAConfig, cost, memory_logits
 from intuitive.lsa.arms import Policy, replay
-from intuitive.lsa.experiments import label_factory, memory, threshold
+from intuitive.lsa.experiments import bias, label_factory, memory, threshold
 
 from ..kit import CheckYourself, fixed, percent
 from .memory_scene import size
@@ -233,5 +233,56 @@ def history_not_needed() -> CheckYourself:
             "threshold keep on the GPU?"
         ),
         choices=("none of them", "a few in a hundred", "a quarter or more"),
+        answer=answer,
+    )
+
+
+def no_bias() -> CheckYourself:
+    """The paper has no bias. What does a small indexer do without?"""
+
+    def answer() -> tuple[int, str]:
+        with_bias, without = (bias.run(bias=on) for on in (True, False))
+        ratio = without.fetched / with_bias.fetched
+        right = 0 if ratio < 1.2 else 1 if ratio < 4 else 2
+        return right, (
+            f"They find {percent(without.golden_recall)} and {percent(with_bias.golden_recall)} of "
+            f"the needed chunks; for that the one without fetches {percent(without.fetched)} of "
+            f"the old chunks, the one with a bias {percent(with_bias.fetched)}. To say no, "
+            "some head with a negative weight must fire, and four heads cannot fire on everything. "
+            "With sixteen heads the gap narrows; the paper has 128."
+        )
+
+    return CheckYourself(
+        name="lsa_no_bias",
+        question=(
+            "Two Memory Indexers of four heads are trained now, alike but for a learned bias in "
+            "one of them. Both find nearly all that is needed. How much more does the one without "
+            "a bias fetch?"
+        ),
+        choices=("hardly any more", "half as much again, or twice as much", "ten times as much"),
+        answer=answer,
+    )
+
+
+def twice_as_long() -> CheckYourself:
+    """A text twice as long as any in training."""
+
+    def answer() -> tuple[int, str]:
+        short, long = (replay(threshold.load(text), USUAL) for text in ("topical", "topical_2x"))
+        lost = short.golden_recall - long.golden_recall
+        right = 0 if lost < 0.1 else 1 if lost < 0.5 else 2
+        return right, (
+            f"{percent(long.golden_recall)} of the needed chunks are there instead of "
+            f"{percent(short.golden_recall)}, with {percent(long.kept)} instead of "
+            f"{percent(short.kept)} of the old ones on the GPU."
+        )
+
+    return CheckYourself(
+        name="lsa_twice_as_long",
+        question=(
+            "The same kind of text, twice as long as any that the indexer was trained on. How much "
+            "of its recall does it lose?"
+        ),
+        choices=("little or nothing", "some, but less than half", "more than half of it"),
         answer=answer,
     )
