@@ -13,6 +13,7 @@ from intuitive.lsa.experiments import contest as experiment
 from intuitive.lsa.experiments import threshold
 from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams
 from intuitive.widgets.lsa import contest as widget
+from intuitive.widgets.lsa import contest_figures as figures
 from intuitive.widgets.lsa import contest_scene as scene
 
 
@@ -101,6 +102,66 @@ def test_the_tabs_draw_every_arm(drawn):
         traces = go.Figure(view.figure(name)).data
         assert [t.name for t in traces] == [scene.NAMES[arm] for arm in SHOWN]
     assert len(view.table.rows) == len(SHOWN) * len(ROOMS)
+
+
+def point(seed, arm, **found):
+    usual = {
+        "length": 1.0,
+        "mode": "topical",
+        "rule": "threshold",
+        "threshold": 0.5,
+        "size": None,
+        "lookahead": 64,
+        "lag": 0,
+        "layers": 3,
+        "accuracy": 0.5,
+        "mass_recall": 0.4,
+        "golden_recall": 0.3,
+        "kept": 0.2,
+        "bytes_per_token": 100.0,
+    }
+    return experiment.PointRead(seed=seed, arm=arm, **usual | found)
+
+
+def test_a_committed_run_brings_its_tabs(monkeypatch):
+    budget = [
+        point(seed, arm, rule="budget", size=size, kept=size / 100, accuracy=0.5 + 0.1 * seed)
+        for arm in ("lsa", "random")
+        for size in (32, 16)
+        for seed in (0, 1)
+    ]
+    windows = [point(0, "lsa", lookahead=t, lag=lag) for t in (8, 64) for lag in (0, 1)]
+    lengths = [point(0, "lsa", length=2.0, accuracy=0.1)]
+    points = {"arms": (point(0, "lsa"),), "budget": budget, "lookahead": windows}
+    points = {name: tuple(rows) for name, rows in (points | {"length": lengths}).items()}
+    file = type("File", (), {"values": experiment.ArmsFile(points=points)})
+    monkeypatch.setattr(experiment.results, "names", lambda: (experiment.ANSWERED,))
+    monkeypatch.setattr(experiment.results, "load", lambda *_: file)
+    found = experiment.answered("budget")
+    assert [(one.arm, one.size) for one in found] == [
+        ("lsa", 32),
+        ("lsa", 16),
+        ("random", 32),
+        ("random", 16),
+    ]
+    assert (found[0].low, found[0].accuracy, found[0].high) == (0.5, pytest.approx(0.55), 0.6)
+    drawn = {t.name: t for t in go.Figure(figures.answers_by_room()).data}
+    assert list(drawn["LSA: trained indexer"].x) == [0.16, 0.32]
+    late = {t.name for t in go.Figure(figures.answers_by_window()).data}
+    assert late == {"LSA: trained indexer", "LSA: trained indexer, late"}
+    (by_length,) = go.Figure(figures.answers_by_length()).data
+    assert list(by_length.x) == [1.0, 2.0] and list(by_length.y) == [0.5, 0.1]
+    with pytest.raises(ValueError, match="sweep='luck' is none of"):
+        experiment.answered("luck")
+    plots = widget._answered_plots()
+    assert {plot.tab for plot in plots} == {"Answers", "Late and long"}
+
+
+def test_without_a_committed_run_there_are_no_tabs(monkeypatch):
+    monkeypatch.setattr(experiment.results, "names", lambda: ())
+    assert widget._answered_plots() == ()
+    empty = go.Figure(figures.answers_by_bytes())
+    assert empty.layout.annotations[0].text == "Nothing was measured yet."
 
 
 def test_bad_settings_are_told():

@@ -256,8 +256,8 @@ def no_bias() -> CheckYourself:
         name="lsa_no_bias",
         question=(
             "Two Memory Indexers of four heads are trained now, alike but for a learned bias in "
-            "one of them. Both find nearly all that is needed. How much more does the one without "
-            "a bias fetch?"
+            "one of them. Both find about nine in ten of the needed chunks. How much more does the "
+            "one without a bias fetch?"
         ),
         choices=("hardly any more", "half as much again, or twice as much", "ten times as much"),
         answer=answer,

@@ -1,16 +1,14 @@
 """The contest of residency policies: what was at hand, and what was moved for it."""
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any
 
 from intuitive.lsa.exercise import Choose
 from intuitive.lsa.experiments import contest as experiment
 from intuitive.lsa.experiments import threshold
-from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams, ContestResult
+from intuitive.lsa.experiments.contest import ROOMS, ContestParams, ContestResult
 
-from .. import theme
 from ..kit import (
     Choice,
     Explorer,
@@ -25,20 +23,18 @@ from ..kit import (
     fixed,
     percent,
 )
-from .contest_scene import MEASURES, NAMES, Picture
+from .contest_figures import (
+    LOOKAHEADS,
+    ROOM,
+    answers_by_bytes,
+    answers_by_length,
+    answers_by_room,
+    answers_by_window,
+    rooms_figure,
+    windows_figure,
+)
+from .contest_scene import NAMES, Picture
 from .threshold import first_text
-
-LOOKAHEADS = (8, 16, 32, 64, 128)
-ROOM = ROOMS.index(16)  # at which the prediction is judged
-LINES = {
-    "lsa": (theme.PURPLE, "solid", 3),
-    "reactive": (theme.VERMILION, "solid", 3),
-    "oracle": (theme.GREEN, "dash", 1.5),
-    "quest": (theme.BLUE, "dash", 1.5),
-    "recency": ("#B58100", "dot", 1.5),
-    "random": (theme.GREY, "dot", 1.5),
-    "yours": (theme.GREEN, "solid", 3),
-}
 
 
 def _who_moves_more() -> tuple[int, str]:
@@ -61,65 +57,6 @@ PREDICT = Predict(
     choices=("hardly more than LSA", "about four times as much", "ten times as much, or more"),
     answer=_who_moves_more,
 )
-
-
-def windows_figure(result: ContestResult) -> theme.Figure:
-    """What is found against the window's length, with room for `ROOMS[ROOM]` chunks."""
-    measure = result.params.measure
-    traces = []
-    for arm in SHOWN:
-        colour, dash, width = LINES[arm]
-        shares = []
-        for lookahead in LOOKAHEADS:
-            params = dataclasses.replace(result.params, lookahead=lookahead, measure="needed")
-            shares.append(experiment.entry(params, arm, ROOMS[ROOM]).share(measure))
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": NAMES[arm],
-                "x": LOOKAHEADS,
-                "y": shares,
-                "line": {"color": colour, "dash": dash, "width": width},
-            }
-        )
-    return theme.figure(
-        traces,
-        x="steps between two decisions, τ",
-        y=MEASURES[measure],
-        x_range=(math.log10(7), math.log10(150)),
-        y_range=(0, 1.05),
-        xaxis={"type": "log", "tickvals": LOOKAHEADS, "ticktext": [str(t) for t in LOOKAHEADS]},
-        showlegend=True,
-        legend={"font": {"size": 12}},
-    )
-
-
-def rooms_figure(result: ContestResult) -> theme.Figure:
-    """What is found against the share of old chunks that is on the GPU."""
-    measure = result.params.measure
-    traces = []
-    for arm in result.entries:
-        colour, dash, width = LINES[arm]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": NAMES[arm],
-                "x": [e.kept for e in result.entries[arm]],
-                "y": [e.share(measure) for e in result.entries[arm]],
-                "line": {"color": colour, "dash": dash, "width": width},
-            }
-        )
-    return theme.figure(
-        traces,
-        x="share of the old chunks on the GPU",
-        y=MEASURES[measure],
-        x_range=(0, 0.65),
-        y_range=(0, 1.05),
-        showlegend=True,
-        legend={"font": {"size": 12}},
-    )
 
 
 def present(result: ContestResult) -> View:
@@ -152,6 +89,10 @@ def present(result: ContestResult) -> View:
         figures={
             "rooms": partial(rooms_figure, result),
             "windows": partial(windows_figure, result),
+            "by_bytes": answers_by_bytes,
+            "by_room": answers_by_room,
+            "by_window": answers_by_window,
+            "by_length": answers_by_length,
         },
         readouts=frames[0].readouts,
         table=Table(
@@ -251,7 +192,53 @@ def explorer(
                 tab="Windows",
                 height=320,
             ),
+            *_answered_plots(),
         ),
         predict=predict,
         defaults={**first, **values},
+    )
+
+
+def _answered_plots() -> tuple[Plot, ...]:
+    """Plots of the committed run in which the model answers, if there is one."""
+    if not experiment.is_answered():
+        return ()
+    recorded = (
+        "Recorded by `python benchmarks/lsa_arms.py`: the small model answers with what is at "
+        "hand, three seeds of the indexer and of held-out documents; bars are their range."
+    )
+    return (
+        Plot(
+            name="by_bytes",
+            label="Right answers against bytes copied per token",
+            caption=f"{recorded} Each line is one policy with more and more room.",
+            span=6,
+            tab="Answers",
+            height=340,
+        ),
+        Plot(
+            name="by_room",
+            label="Right answers against the share of old chunks on the GPU",
+            caption="The same against the room. Fetching on demand and everything resident answer "
+            "as the model does.",
+            span=6,
+            tab="Answers",
+            height=340,
+        ),
+        Plot(
+            name="by_window",
+            label="Right answers against the steps between two decisions",
+            caption="Dotted: each decision comes one window late.",
+            span=6,
+            tab="Late and long",
+            height=340,
+        ),
+        Plot(
+            name="by_length",
+            label="Right answers against the length of the text",
+            caption="In lengths of the longest text of the training.",
+            span=6,
+            tab="Late and long",
+            height=340,
+        ),
     )

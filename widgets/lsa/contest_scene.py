@@ -45,6 +45,7 @@ NAMES = {
     "recency": "the newest",
     "random": "at random",
     "yours": "yours",
+    "everything": "everything resident",
 }
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache, cached
 
+from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
@@ -25,6 +26,7 @@ from .threshold import load
 ROOMS = (4, 8, 16, 32, 64)  # chunks beside those that always stay
 SHOWN: tuple[Arm, ...] = ("lsa", "reactive", "oracle", "quest", "recency", "random")
 YOURS = "yours"
+ANSWERED = "lsa_arms"  # the committed run, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,4 +142,108 @@ def _entry(found: Residency, arm: str, room: int) -> Entry:
         copied=int(found.copied.sum()) / steps,
         n_bytes=int(found.moved_bytes(LSAConfig.paper()).sum()) / steps,
         refetched=found.refetch_rate,
+    )
+
+
+# ------------------------------------------------------------------------------- answered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One policy in the committed run, which lets the model answer; means over seeds.
+
+    Attributes:
+        accuracy, low, high: share of right answers, and its least and greatest of the seeds.
+        n_bytes: copied per token, in all CSA layers of the small model.
+    """
+
+    arm: str
+    rule: str
+    size: int | None
+    lookahead: int
+    lag: int
+    length: float  # of the prompt, in lengths of the training's longest
+    mode: str
+    accuracy: float
+    low: float
+    high: float
+    needed: float
+    attention: float
+    kept: float
+    n_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointRead:
+    """What is read of a point of `benchmarks/lsa_arms.py`."""
+
+    seed: int
+    length: float
+    mode: str
+    arm: str
+    rule: str
+    threshold: float
+    size: int | None
+    lookahead: int
+    lag: int
+    layers: int
+    accuracy: float
+    mass_recall: float
+    golden_recall: float
+    kept: float
+    bytes_per_token: float
+
+    @property
+    def setting(self) -> tuple:
+        """Everything but the seed and what was found."""
+        rule = (self.rule, self.threshold, self.size)
+        return (self.arm, *rule, self.lookahead, self.lag, self.layers, self.length, self.mode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmsFile:
+    """The values of the committed run."""
+
+    points: dict[str, tuple[PointRead, ...]]
+
+
+def is_answered() -> bool:
+    """Whether the run that lets the model answer is committed."""
+    return ANSWERED in results.names()
+
+
+def answered(sweep: str) -> tuple[Answered, ...]:
+    """One sweep of the committed run, seeds joined, in the order of the file.
+
+    Raises:
+        FileNotFoundError: no such run is committed.
+        ValueError: it has no such sweep.
+    """
+    points = results.load(ANSWERED, ArmsFile).values.points
+    if sweep not in points:
+        raise ValueError(f"sweep={sweep!r} is none of {', '.join(points)}.")
+    groups: dict[tuple, list[PointRead]] = {}
+    for point in points[sweep]:
+        groups.setdefault(point.setting, []).append(point)
+    return tuple(_joined(group) for group in groups.values())
+
+
+def _joined(group: list[PointRead]) -> Answered:
+    one, n = group[0], len(group)
+    accuracies = [point.accuracy for point in group]
+    return Answered(
+        arm=one.arm,
+        rule=one.rule,
+        size=one.size,
+        lookahead=one.lookahead,
+        lag=one.lag,
+        length=one.length,
+        mode=one.mode,
+        accuracy=sum(accuracies) / n,
+        low=min(accuracies),
+        high=max(accuracies),
+        needed=sum(point.golden_recall for point in group) / n,
+        attention=sum(point.mass_recall for point in group) / n,
+        kept=sum(point.kept for point in group) / n,
+        n_bytes=sum(point.bytes_per_token for point in group) / n,
     )
