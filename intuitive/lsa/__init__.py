@@ -6,6 +6,8 @@ Map of the rooms, in reading order:
     rotary.py       positions as V4 turns them
     reference.py    window, CSA and HCA attention with loops
     cache.py        what a layer has read: recent tokens and entries
+    packing.py      how entries and index keys lie in memory
+    fast.py         one decoded token's attention over stored rows
     attention.py    the same attention, fast, as a decoder's exchangeable layers
     lightning.py    training the native selector of a CSA layer
     labels.py       what a window will need: the label factory
@@ -13,7 +15,7 @@ Map of the rooms, in reading order:
     indexer.py      the Memory Indexer
     indexer_training.py  its loss, its training, and what its choice is worth
     harvest.py      what a run of the frozen model leaves behind for it
-    residency.py    decoding while most of the history is somewhere else
+    residency/      decoding while most of the history is somewhere else
     recording.py    one decode with everything resident, on disk
     arms.py         residency policies at equal budget, played over it
     exercise.py     checks of the lesson's "your turn"
@@ -54,11 +56,13 @@ _ROOMS = (
     "cost",
     "exercise",
     "experiments",
+    "fast",
     "harvest",
     "indexer",
     "indexer_training",
     "labels",
     "lightning",
+    "packing",
     "recording",
     "reference",
     "residency",
