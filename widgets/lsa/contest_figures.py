@@ -14,10 +14,10 @@ LOOKAHEADS = (8, 16, 32, 64, 128)
 ROOM = ROOMS.index(16)  # at which the prediction is judged
 LINES = {
     "lsa": (theme.PURPLE, "solid", 3),
-    "reactive": (theme.VERMILION, "solid", 3),
+    "reactive": ("#B58100", "solid", 3),
     "oracle": (theme.GREEN, "dash", 1.5),
     "quest": (theme.BLUE, "dash", 1.5),
-    "recency": ("#B58100", "dot", 1.5),
+    "recency": ("#3A9BD9", "dot", 1.5),
     "random": (theme.GREY, "dot", 1.5),
     "yours": (theme.GREEN, "solid", 3),
     "everything": (theme.GREY, "dashdot", 1.5),

@@ -30,10 +30,10 @@ LEFT, RIGHT, TOP, FLOOR = 92, 800, 34, 330
 LEAST, MOST = 0.01, 100.0  # chunks per step at the ends of the axis
 COLOURS = {
     "lsa": "purple",
-    "reactive": "vermilion",
+    "reactive": "gold",
     "oracle": "green",
-    "quest": "sky",
-    "recency": "gold",
+    "quest": "blue",
+    "recency": "sky",
     "random": "grey",
     "yours": "ink",
 }
@@ -41,11 +41,11 @@ NAMES = {
     "lsa": "LSA: trained indexer",
     "reactive": "fetch when needed",
     "oracle": "oracle: knows the future",
-    "quest": "Quest: bounds of keys",
+    "quest": "Quest: page bounds",
     "recency": "the newest",
-    "random": "at random",
+    "random": "any, at random",
     "yours": "yours",
-    "everything": "everything resident",
+    "everything": "keep everything",
 }
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}
