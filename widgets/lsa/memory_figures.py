@@ -1,5 +1,6 @@
 """Plots in the tabs of "What stays on the GPU": every length, and what was measured."""
 
+import itertools
 import math
 
 from intuitive.lsa.experiments import memory as experiment
@@ -8,6 +9,7 @@ from intuitive.lsa.experiments.memory import GIB, PRINTED, MemoryParams, MemoryR
 from .. import theme
 from .memory_scene import tokens_text
 
+NAME_GAP = 0.26  # decades between the names of two lines
 MEASURED = {
     "everything": ("everything resident", theme.BLUE, "circle"),
     "lsa_sync": ("LSA, waiting for its copies", theme.GREEN, "square"),
@@ -45,11 +47,12 @@ def lengths_figure(result: MemoryResult) -> theme.Figure:
                 "y": math.log10(heights[-1]),
                 "xanchor": "left",
                 "xshift": 6,
-                "yshift": {"LSA": 8, "its floor": -8}.get(name, 0),
                 "showarrow": False,
                 "font": {"color": colour},
             }
         )
+    for upper, lower in itertools.pairwise(notes):  # from the top down, a line's height apart
+        lower["y"] = min(lower["y"], upper["y"] - NAME_GAP)
     for place, (name, colour) in enumerate((("baseline", theme.BLUE), ("LSA", theme.GREEN)), 1):
         traces.append(
             {

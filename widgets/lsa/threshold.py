@@ -80,6 +80,7 @@ def lengths_figure(result: ThresholdResult) -> theme.Figure:
         x_range=(0.5, 8.5),
         y_range=(0, 1.1 * max(top, 1.0)),
         showlegend=True,
+        margin={"l": 72},
     )
 
 
