@@ -18,6 +18,10 @@ Map of the rooms, in reading order:
     residency/      decoding while most of the history is somewhere else
     recording.py    one decode with everything resident, on disk
     arms.py         residency policies at equal budget, played over it
+    smollm.py       the same on SmolLM2: its sizes, index keys, trained indexers
+    smollm_harvest.py   what SmolLM2 leaves behind
+    smollm_decoding.py  SmolLM2 with a part of its history at hand
+    shelf_texts.py  texts that come back to what they said
     exercise.py     checks of the lesson's "your turn"
     experiments/    what each explorer shows, computed
 
@@ -68,6 +72,10 @@ _ROOMS = (
     "residency",
     "rotary",
     "selection",
+    "shelf_texts",
+    "smollm",
+    "smollm_decoding",
+    "smollm_harvest",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)
