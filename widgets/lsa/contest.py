@@ -6,7 +6,6 @@ from typing import Any
 
 from intuitive.lsa.exercise import Choose
 from intuitive.lsa.experiments import contest as experiment
-from intuitive.lsa.experiments import threshold
 from intuitive.lsa.experiments.contest import ROOMS, ContestParams, ContestResult
 
 from ..kit import (
@@ -34,7 +33,7 @@ from .contest_figures import (
     windows_figure,
 )
 from .contest_scene import NAMES, Picture
-from .threshold import first_text
+from .threshold import first_text, texts
 
 
 def _who_moves_more() -> tuple[int, str]:
@@ -127,7 +126,6 @@ def explorer(
     """
     first = dataclasses.asdict(ContestParams(text=first_text()))
     del first["tail"]
-    options = {name: name.replace("_", " ") for name in threshold.recordings()}
     return Explorer(
         name="lsa_contest",
         title="The contest",
@@ -137,7 +135,7 @@ def explorer(
         hero=Hero(label="Policies by what they copy and what they have at hand"),
         controls=(
             Range(name="lookahead", label="Window, τ steps", values=LOOKAHEADS, heavy=True),
-            Choice(name="text", label="Recording", options=options, heavy=True),
+            Choice(name="text", label="Recording", options=texts(), heavy=True),
             Choice(
                 name="measure",
                 label="What counts",

@@ -127,8 +127,8 @@ class Picture:
         lsa, reactive = self.at("lsa", i), self.at("reactive", i)
         return (
             Readout("LSA finds", percent(lsa.share(self.measure)), link="arm:lsa"),
-            Readout("LSA moves per token", amount(lsa.n_bytes), link="arm:lsa"),
-            Readout("on demand moves", amount(reactive.n_bytes), link="arm:reactive"),
+            Readout("chunks it copies per step", fixed(lsa.copied), link="arm:lsa"),
+            Readout("chunks on demand", fixed(reactive.copied), link="arm:reactive"),
         )
 
     def _sentence(self, i: int) -> str:
@@ -301,7 +301,7 @@ class Picture:
             here = self.at(arm, i)
             lines[f"arm:{arm}"] = Arithmetic(
                 text=f"{round(here.copied * steps)} chunks in {steps} steps = {fixed(here.copied)} "
-                f"per step = {amount(here.n_bytes)}; {percent(here.refetched)} of them had been "
-                "there before"
+                f"per step, {amount(here.n_bytes)} at DeepSeek-V4-Flash's sizes; "
+                f"{percent(here.refetched)} of them had been there before"
             )
         return lines

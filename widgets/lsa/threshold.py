@@ -23,11 +23,24 @@ from ..kit import (
 )
 from .threshold_scene import Picture, whole
 
+TITLES = {
+    "topical": "topical: a topic for a while",
+    "local": "local: all said just before",
+    "dense": "dense: all topics at once",
+    "topical_2x": "topical, twice as long",
+}
+
+
+def texts() -> dict[str, str]:
+    """What a list of recordings says of each; the task's come first, then SmolLM2's."""
+    names = experiment.recordings()
+    ours = {name: title for name, title in TITLES.items() if name in names}
+    return ours | {name: f"SmolLM2: {name}" for name in names if name not in ours}
+
 
 def first_text() -> str:
     """The recording that opens the explorer."""
-    names = tuple(experiment.recordings())
-    return next((name for name in names if "topical" in name), names[0] if names else "topical")
+    return next(iter(texts()), "topical")
 
 
 def _eight_times_as_long() -> tuple[int, str]:
@@ -188,7 +201,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """
     first = dataclasses.asdict(ThresholdParams(text=first_text()))
     del first["lookahead"], first["tail"]
-    options = {name: name.replace("_", " ") for name in experiment.recordings()}
     return Explorer(
         name="lsa_threshold",
         title="Threshold or budget",
@@ -199,7 +211,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         controls=(
             Range(name="threshold", label="Threshold", min=0.02, max=0.98, step=0.02),
             Range(name="trigger", label="Trigger", min=0, max=7),
-            Choice(name="text", label="Recording", options=options),
+            Choice(name="text", label="Recording", options=texts()),
             Range(name="layers", label="Layers joined", min=1, max=3, more=True),
         ),
         steps=(
