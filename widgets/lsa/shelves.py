@@ -1,0 +1,294 @@
+"""Two shelves: which chunks of a text are on the GPU, token by token, and which were needed."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from intuitive.lsa.experiments import shelves as experiment
+from intuitive.lsa.experiments.shelves import Shelves, ShelvesParams
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    Toggle,
+    View,
+    fixed,
+    percent,
+)
+from . import styles
+from .shelves_figures import COMPARED, arms_figure, copies_figure, residency_figure
+from .shelves_scene import Picture
+from .shelves_words import counted, size_text
+
+PACE_MS = 650
+LOOKAHEADS = (8, 16, 32, 64, 128, 256)
+LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
+STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+
+
+def present(result: Shelves) -> View:
+    params, picture = result.params, Picture(result)
+    say = picture.say
+    return View(
+        summary=_summary(result),
+        timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
+        arithmetic=say.always(),
+        figures={
+            "residency": partial(residency_figure, result),
+            "arms": partial(arms_figure, result),
+            "copies": partial(copies_figure, result),
+        },
+        table=_table(result),
+        code=(
+            "from intuitive.lsa.experiments import shelves\n\n"
+            f'params = shelves.ShelvesParams.from_text(\n    "{params.to_text()}"\n)\n'
+            "result = shelves.run(params)\n"
+            "result.found_share(result.residency), result.bytes_per_token(result.residency)"
+        ),
+    )
+
+
+def _summary(result: Shelves) -> str:
+    params, residency = result.params, result.residency
+    how = {
+        "lsa": f"the trained indexer, threshold {fixed(params.threshold)}",
+        "oracle": "an oracle that knows the future",
+        "quest": "Quest's bounds",
+        "recency": "age: the newest of the old",
+        "random": "chance",
+    }.get(params.arm, "")
+    what = {
+        "reactive": "each token fetches what it asks for",
+        "everything": "everything stays on the GPU",
+    }.get(params.arm, f"every {params.lookahead} tokens, old chunks are chosen by {how}")
+    if how and params.lag:
+        what += ", one cycle late"
+    if how and params.rule != "threshold":
+        size = counted(params.size, "page" if params.rule == "pages" else "chunk")
+        what += f", {size} at most"
+    found, memory = result.found_share(residency), result.memory_share(residency)
+    return (
+        f"“{result.recording.name}”: {what}. Of the attention on needed old chunks "
+        f"{percent(found)} is found, with {percent(memory)} of the memory and "
+        f"{size_text(result.bytes_per_token(residency))} copied per token."
+    )
+
+
+def _table(result: Shelves) -> Table:
+    header = (
+        "the same settings under every arm",
+        "attention on needed old chunks found",
+        "all attention found",
+        "needed chunks there for a whole cycle",
+        "old chunks kept",
+        "memory on the GPU",
+        "copied per token",
+        "copied again",
+    )
+    rows = []
+    for arm in COMPARED:
+        residency = result.arms[arm]
+        rows.append(
+            (
+                styles.ARM_NAMES[arm],
+                percent(result.found_share(residency), 1),
+                percent(residency.mass_recall, 1),
+                percent(residency.golden_recall, 1),
+                percent(residency.kept, 1),
+                percent(result.memory_share(residency), 1),
+                size_text(result.bytes_per_token(residency)),
+                percent(residency.refetch_rate, 1),
+            )
+        )
+    return Table(header, tuple(rows))
+
+
+# ------------------------------------------------------------------------------- the question
+
+
+def _found_by_the_indexer() -> tuple[int, str]:
+    result = experiment.run(ShelvesParams())
+    found = {arm: result.found_share(result.arms[arm]) for arm in ("lsa", "recency", "random")}
+    memory = percent(result.memory_share(result.residency))
+    right = 0 if found["lsa"] < 0.3 else 1 if found["lsa"] < 0.75 else 2
+    return right, (
+        f"It finds {percent(found['lsa'])}, with {memory} of the memory. As many of the newest old "
+        f"chunks would find {percent(found['recency'])}, as many drawn at random "
+        f"{percent(found['random'])}: what a text needs of its past is not what came last, and yet "
+        "it can be foreseen."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "A model copies three clauses of a lease that it read long before. Its text lies in chunks "
+        "of 16 tokens in CPU memory. Before every 64 tokens a small network looks at where the "
+        "model is, guesses which old chunks those tokens will need, and only these come to the "
+        "GPU. How much of the attention on needed old chunks will find them there?"
+    ),
+    choices=("about a tenth", "about half", "nearly all"),
+    answer=_found_by_the_indexer,
+)
+
+
+# ------------------------------------------------------------------------------- the page
+
+
+def _steps() -> tuple[Step, ...]:
+    shown = Picture(experiment.run(ShelvesParams()))
+    trigger = shown.say.triggers[1]
+    return (
+        Step(
+            title="Few are read",
+            text="Everything stands on the GPU. A chunk is 16 tokens of text. Play: green threads "
+            "show what each token needs. So few! Which will be next, and which may leave?",
+            frame="play",
+        ),
+        Step(
+            title="The trigger",
+            text="Every 64 tokens the Memory Indexer, a small network, scores each old chunk. Step "
+            "through score, threshold and rise: what is above the line goes up.",
+            sets={"arm": "lsa"},
+            frame=f"step {trigger}",
+        ),
+        Step(
+            title="A miss",
+            text="This token needs a chunk that stayed below. It is masked, not fetched: the model "
+            "goes on without it, at once, and never knows.",
+            sets={"arm": "lsa"},
+            frame=shown.worst(),
+        ),
+        Step(
+            title="Fetch when needed",
+            text="The exact way: each token fetches what it asks for before it goes on. Play: no "
+            "crosses. But look at the link.",
+            sets={"arm": "reactive"},
+            frame="play",
+        ),
+        Step(
+            title="One cycle late",
+            text="In the released server a choice arrives one cycle after it was made, to save the "
+            "wait. Play: were the old choices still good?",
+            sets={"arm": "lsa", "lag": 1},
+            frame="play",
+        ),
+    )
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """A text on two shelves while it is written, under any policy of residency.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `arm="recency"`.
+    """
+    texts = {name: experiment.load(name).name for name in experiment.recordings()}
+    n_layers = experiment.load(ShelvesParams().text).scores.shape[1]
+    controls = (
+        Range(
+            name="lookahead",
+            label="Lookahead",
+            values=LOOKAHEADS,
+            texts=tuple(f"τ = {tokens}" for tokens in LOOKAHEADS),
+        ),
+        Range(name="threshold", label="Threshold", min=0.05, max=0.95, step=0.05),
+        Choice(name="arm", label="Chosen by", options=styles.ARM_NAMES),
+        Choice(name="text", label="Text", options=texts, more=True),
+        Choice(
+            name="rule",
+            label="What rises",
+            options=styles.RULES,
+            more=True,
+            help="A threshold bounds the score and not the memory; a budget and pages do. A page "
+            "is 4 chunks in a row; the densest hold most chunks above the threshold.",
+        ),
+        Range(name="size", label="Budget", min=1, max=48, unit="chunks or pages", more=True),
+        Range(
+            name="lag",
+            label="A choice arrives",
+            values=(0, 1),
+            texts=("at once", "one cycle late"),
+            more=True,
+        ),
+        Range(
+            name="layers",
+            label="Layers with a say",
+            min=1,
+            max=n_layers,
+            more=True,
+            help="Each has an indexer of its own; a chunk rises if one of them wants it.",
+        ),
+        Range(name="tail", label="Newest, always there", min=0, max=32, unit="chunks", more=True),
+        Range(
+            name="link",
+            label="Speed of the link",
+            values=LINKS,
+            texts=tuple(f"{speed:g}" for speed in LINKS),
+            unit="GB/s",
+            more=True,
+        ),
+        Range(
+            name="step_ms",
+            label="Computing a token",
+            values=STEP_MS,
+            texts=tuple(f"{time:g}" for time in STEP_MS),
+            unit="ms",
+            more=True,
+            help="Assumed, for the tab Copies: it depends on the GPU.",
+        ),
+        Toggle(name="sticky", label="Keep all that was fetched", more=True),
+    )
+    return Explorer(
+        name="lsa_shelves",
+        title="Two shelves: what must be on the GPU before it is needed?",
+        params=ShelvesParams,
+        compute=experiment.run,
+        present=present,
+        hero=Hero(
+            label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
+            "trigger, and which the next tokens need"
+        ),
+        controls=controls,
+        steps=_steps(),
+        plots=(
+            Plot(
+                name="residency",
+                label="Chunks on the GPU at each step, and those needed, found or missed",
+                caption="Dark blue: old chunks that were lifted; light blue: always there. A green "
+                "dot is a needed chunk that was there, a red cross one that was not.",
+                tab="Residency",
+                height=380,
+            ),
+            Plot(
+                name="arms",
+                label="Attention found, memory and bytes copied under every arm",
+                caption="Attention on needed old chunks. All but the last two keep the same number "
+                "of chunks in each cycle; they differ in which.",
+                tab="Arms",
+                height=320,
+            ),
+            Plot(
+                name="copies",
+                label="Time for copying and for computing in each cycle",
+                caption="Each line of the scale is ten times the one below. A choice that is "
+                "made ahead can be copied while the GPU computes.",
+                tab="Copies",
+                height=320,
+            ),
+        ),
+        predict=predict,
+        defaults={**_first(controls), "arm": "everything", **values},
+        poster={"arm": "lsa"},
+    )
+
+
+def _first(controls: tuple[Any, ...]) -> dict[str, Any]:
+    first = dataclasses.asdict(ShelvesParams())
+    return {control.name: first[control.name] for control in controls}
