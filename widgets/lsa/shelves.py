@@ -1,11 +1,13 @@
 """Two shelves: which chunks of a text are on the GPU, token by token, and which were needed."""
 
 import dataclasses
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from intuitive.lsa.experiments import shelves as experiment
-from intuitive.lsa.experiments.shelves import Shelves, ShelvesParams
+from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams
 
 from ..kit import (
     Choice,
@@ -31,57 +33,102 @@ PACE_MS = 650
 LOOKAHEADS = (8, 16, 32, 64, 128, 256)
 LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
 STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+TEXT = "lease"  # the one that the steps speak of
 
 
-def present(result: Shelves) -> View:
-    params, picture = result.params, Picture(result)
-    say = picture.say
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The controls: a policy over a text, and what the tab "Copies" assumes.
+
+    Attributes:
+        shelves: text and policy.
+        link: GB/s from CPU to GPU.
+        step_ms: milliseconds that one token computes for.
+    """
+
+    shelves: ShelvesParams
+    link: float
+    step_ms: float
+
+    @classmethod
+    def of(cls, *, link: float = 25.0, step_ms: float = 5.0, **settings: Any) -> "Page":
+        for name, value in (("link", link), ("step_ms", step_ms)):
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be above 0.")
+        return cls(shelves=ShelvesParams(**settings), link=link, step_ms=step_ms)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What the page shows."""
+
+    page: Page
+    measures: Measures
+
+
+def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
+    """The policy, replayed over the recorded decode."""
+    result = experiment.run(page.shelves, stale=stale, progress=progress)
+    return Shown(page, Measures(result.recording, result.residency))
+
+
+def shipped(**settings: Any) -> Measures:
+    """The steps' text under the trained indexer, or with other settings."""
+    result = experiment.run(ShelvesParams(**{"text": TEXT, **settings}))
+    return Measures(result.recording, result.residency)
+
+
+def present(shown: Shown) -> View:
+    page, measures = shown.page, shown.measures
+    picture = Picture(measures)
     return View(
-        summary=_summary(result),
+        summary=_summary(measures),
         timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
-        arithmetic=say.always(),
+        arithmetic=picture.say.always(),
         figures={
-            "residency": partial(residency_figure, result),
-            "arms": partial(arms_figure, result),
-            "copies": partial(copies_figure, result),
+            "residency": partial(residency_figure, measures),
+            "arms": partial(arms_figure, measures),
+            "copies": partial(copies_figure, measures, page.link, page.step_ms),
         },
-        table=_table(result),
+        table=_table(measures),
         code=(
-            "from intuitive.lsa.experiments import shelves\n\n"
-            f'params = shelves.ShelvesParams.from_text(\n    "{params.to_text()}"\n)\n'
+            "from intuitive.lsa.experiments import shelves\n"
+            "from intuitive.lsa.experiments.measures import Measures\n\n"
+            f'params = shelves.ShelvesParams.from_text(\n    "{page.shelves.to_text()}"\n)\n'
             "result = shelves.run(params)\n"
-            "result.found_share(result.residency), result.bytes_per_token(result.residency)"
+            "measures = Measures(result.recording, result.residency)\n"
+            "measures.found_share, measures.memory_share, measures.bytes_per_token"
         ),
     )
 
 
-def _summary(result: Shelves) -> str:
-    params, residency = result.params, result.residency
+def _summary(measures: Measures) -> str:
+    policy = measures.policy
     how = {
-        "lsa": f"the trained indexer, threshold {fixed(params.threshold)}",
+        "lsa": f"the trained indexer, threshold {fixed(policy.threshold)}",
         "oracle": "an oracle that knows the future",
         "quest": "Quest's bounds",
         "recency": "age: the newest of the old",
         "random": "chance",
-    }.get(params.arm, "")
+    }.get(policy.arm, "")
+    if policy.arm == "lsa" and policy.rule == "budget":
+        how = "the trained indexer"
     what = {
         "reactive": "each token fetches what it asks for",
         "everything": "everything stays on the GPU",
-    }.get(params.arm, f"every {params.lookahead} tokens, old chunks are chosen by {how}")
-    if how and params.lag:
+    }.get(policy.arm, f"every {policy.lookahead} tokens, old chunks are chosen by {how}")
+    if how and policy.rule == "budget":
+        what += f", {counted(policy.size, 'chunk')} at most"
+    if how and policy.lag:
         what += ", one cycle late"
-    if how and params.rule != "threshold":
-        size = counted(params.size, "page" if params.rule == "pages" else "chunk")
-        what += f", {size} at most"
-    found, memory = result.found_share(residency), result.memory_share(residency)
     return (
-        f"“{result.recording.name}”: {what}. Of the attention on needed old chunks "
-        f"{percent(found)} is found, with {percent(memory)} of the memory and "
-        f"{size_text(result.bytes_per_token(residency))} copied per token."
+        f"“{measures.recording.name}”: {what}. Of the attention on needed old chunks "
+        f"{percent(measures.found_share)} is found, with {percent(measures.memory_share)} of the "
+        f"memory and {size_text(measures.bytes_per_token)} copied per token."
     )
 
 
-def _table(result: Shelves) -> Table:
+def _table(measures: Measures) -> Table:
     header = (
         "the same settings under every arm",
         "attention on needed old chunks found",
@@ -90,20 +137,21 @@ def _table(result: Shelves) -> Table:
         "old chunks kept",
         "memory on the GPU",
         "copied per token",
-        "copied again",
+        "of these copied again",
     )
     rows = []
     for arm in COMPARED:
-        residency = result.arms[arm]
+        own = measures.arms[arm]
+        residency = own.residency
         rows.append(
             (
                 styles.ARM_NAMES[arm],
-                percent(result.found_share(residency), 1),
+                percent(own.found_share, 1),
                 percent(residency.mass_recall, 1),
                 percent(residency.golden_recall, 1),
                 percent(residency.kept, 1),
-                percent(result.memory_share(residency), 1),
-                size_text(result.bytes_per_token(residency)),
+                percent(own.memory_share, 1),
+                size_text(own.bytes_per_token),
                 percent(residency.refetch_rate, 1),
             )
         )
@@ -114,15 +162,14 @@ def _table(result: Shelves) -> Table:
 
 
 def _found_by_the_indexer() -> tuple[int, str]:
-    result = experiment.run(ShelvesParams())
-    found = {arm: result.found_share(result.arms[arm]) for arm in ("lsa", "recency", "random")}
-    memory = percent(result.memory_share(result.residency))
+    measures = shipped()
+    found = {arm: measures.arms[arm].found_share for arm in ("lsa", "recency", "random")}
     right = 0 if found["lsa"] < 0.3 else 1 if found["lsa"] < 0.75 else 2
     return right, (
-        f"It finds {percent(found['lsa'])}, with {memory} of the memory. As many of the newest old "
-        f"chunks would find {percent(found['recency'])}, as many drawn at random "
-        f"{percent(found['random'])}: what a text needs of its past is not what came last, and yet "
-        "it can be foreseen."
+        f"It finds {percent(found['lsa'])}, with {percent(measures.memory_share)} of the memory. "
+        f"As many of the newest old chunks would find {percent(found['recency'])}, as many drawn "
+        f"at random {percent(found['random'])}: what a text needs of its past is not what came "
+        "last, and yet it can be foreseen."
     )
 
 
@@ -142,7 +189,7 @@ PREDICT = Predict(
 
 
 def _steps() -> tuple[Step, ...]:
-    shown = Picture(experiment.run(ShelvesParams()))
+    shown = Picture(shipped())
     trigger = shown.say.triggers[1]
     return (
         Step(
@@ -189,8 +236,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         predict: a question asked before the sliders unlock.
         values: first control values, such as `arm="recency"`.
     """
-    texts = {name: experiment.load(name).name for name in experiment.recordings()}
-    n_layers = experiment.load(ShelvesParams().text).scores.shape[1]
+    texts = {name: experiment.recorded(name).name for name in TEXTS}
+    n_layers = experiment.recorded(TEXT).scores.shape[1]
     controls = (
         Range(
             name="lookahead",
@@ -206,10 +253,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="What rises",
             options=styles.RULES,
             more=True,
-            help="A threshold bounds the score and not the memory; a budget and pages do. A page "
-            "is 4 chunks in a row; the densest hold most chunks above the threshold.",
+            help="A threshold bounds the score and not the memory; a budget bounds the memory.",
         ),
-        Range(name="size", label="Budget", min=1, max=48, unit="chunks or pages", more=True),
+        Range(name="budget", label="Budget", min=0, max=48, unit="chunks", more=True),
         Range(
             name="lag",
             label="A choice arrives",
@@ -225,7 +271,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             more=True,
             help="Each has an indexer of its own; a chunk rises if one of them wants it.",
         ),
-        Range(name="tail", label="Newest, always there", min=0, max=32, unit="chunks", more=True),
+        Range(
+            name="tail",
+            label="Newest, always there",
+            min=0,
+            max=512,
+            step=16,
+            unit="tokens",
+            more=True,
+        ),
         Range(
             name="link",
             label="Speed of the link",
@@ -248,8 +302,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     return Explorer(
         name="lsa_shelves",
         title="Two shelves: what must be on the GPU before it is needed?",
-        params=ShelvesParams,
-        compute=experiment.run,
+        params=Page.of,
+        compute=compute,
         present=present,
         hero=Hero(
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
@@ -289,6 +343,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
 
 
-def _first(controls: tuple[Any, ...]) -> dict[str, Any]:
-    first = dataclasses.asdict(ShelvesParams())
+def _first(controls: tuple[Choice | Range | Toggle, ...]) -> dict[str, Any]:
+    first = {**dataclasses.asdict(ShelvesParams(text=TEXT)), "link": 25.0, "step_ms": 5.0}
     return {control.name: first[control.name] for control in controls}

@@ -29,7 +29,7 @@ class Beside:
     """The marks beside the books, moment by moment."""
 
     def __init__(self, say: Account) -> None:
-        self.say, self.result, self.recording = say, say.result, say.recording
+        self.say, self.measures, self.recording = say, say.measures, say.recording
         self.n_steps = say.n_steps
 
     def time_x(self, step: Number) -> Number:
@@ -57,7 +57,7 @@ class Beside:
             Rectangle(key="gauge", y=UP, **tube),
             Rectangle(key="gauge:cpu", y=DOWN, fill="grey", opacity=0.5, **tube),
         ]
-        whole = size_text(self.say.closed[-1] * self.result.chunk_bytes)
+        whole = size_text(self.say.closed[-1] * self.measures.chunk_bytes)
         at = {"x": GAUGE + 24, "size": SMALL}
         marks += [
             Words(key="gauge:cpu:all", y=DOWN + 14, text=whole, **at),
@@ -69,7 +69,7 @@ class Beside:
 
     def _strip(self) -> list[Mark]:
         """Attention on needed old chunks, step by step: what was found, what was missed."""
-        found, wanted = self.result.found, self.result.wanted
+        found, wanted = self.measures.found, self.measures.wanted
         high, foot = max(float(wanted.max()), 1e-9), STRIP + STRIP_TALL
         w = (RIGHT - LEFT) / self.n_steps
         parts: dict[str, list[str]] = {"found": [], "missed": []}
@@ -155,7 +155,7 @@ class Beside:
         low, high = DOWN - 6, UP + TALL + BOARD + 6
         middle, at = (low + high) / 2, {"x": GAUGE + 24, "layer": FRONT}
         colour = "gold" if copied else "faint"
-        text = size_text(copied * self.result.chunk_bytes) if copied else "nothing"
+        text = size_text(copied * self.measures.chunk_bytes) if copied else "nothing"
         look = {"size": 13, "bold": True, "fill": "gold" if copied else "ink"}
         return [
             Arrow(

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from intuitive.lsa.cost import transfer_ms
-from intuitive.lsa.experiments.shelves import Shelves
+from intuitive.lsa.experiments.measures import Measures
 
 from .. import theme
 from ..kit import fixed, number, percent
@@ -18,9 +18,9 @@ FADED = 0.45
 LEAST_MS = 1e-3  # of the axis of times
 
 
-def residency_figure(result: Shelves) -> theme.Figure:
+def residency_figure(measures: Measures) -> theme.Figure:
     """What is on the GPU at each step, and which of it was needed."""
-    residency, recording = result.residency, result.recording
+    residency, recording = measures.residency, measures.recording
     resident, evictable = residency.resident.numpy(), residency.evictable.numpy()
     levels = resident.astype(np.uint8) + (resident & evictable)
     traces: list[dict] = [
@@ -58,7 +58,7 @@ def residency_figure(result: Shelves) -> theme.Figure:
                 "hovertemplate": f"step %{{x}}, chunk %{{y}}: needed, {name}<extra></extra>",
             }
         )
-    without = result.params.arm in ("reactive", "everything")
+    without = measures.policy.arm in ("reactive", "everything")
     triggers = [] if without else residency.triggers.tolist()
     notes = [
         ("triggers", triggers[0] if triggers else 0, 1.0, styles.SCORE),
@@ -88,14 +88,14 @@ def residency_figure(result: Shelves) -> theme.Figure:
     )
 
 
-def arms_figure(result: Shelves) -> theme.Figure:
+def arms_figure(measures: Measures) -> theme.Figure:
     """Attention found and bytes copied by every arm; the chosen one is strong."""
     names = [styles.SHORT_NAMES[arm] for arm in COMPARED]
-    arms = [result.arms[arm] for arm in COMPARED]
-    found = [100 * result.found_share(arm) for arm in arms]
-    moved = [result.bytes_per_token(arm) for arm in arms]
-    memory = [100 * result.memory_share(arm) for arm in arms]
-    strong = [1.0 if arm == result.params.arm else FADED for arm in COMPARED]
+    arms = [measures.arms[arm] for arm in COMPARED]
+    found = [100 * arm.found_share for arm in arms]
+    moved = [arm.bytes_per_token for arm in arms]
+    memory = [100 * arm.memory_share for arm in arms]
+    strong = [1.0 if arm == measures.policy.arm else FADED for arm in COMPARED]
     parts = (
         (found, styles.FOUND, [percent(value / 100) for value in found]),
         (memory, styles.RESIDENT, [percent(value / 100) for value in memory]),
@@ -129,14 +129,14 @@ def arms_figure(result: Shelves) -> theme.Figure:
     )
 
 
-def copies_figure(result: Shelves) -> theme.Figure:
+def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figure:
     """Time on the link in each cycle, beside the time that the cycle computes for."""
-    params, moved = result.params, result.moved
-    edges = [*range(0, result.recording.n_steps, params.lookahead), result.recording.n_steps]
-    copied = [int(moved[a:b].sum()) * result.chunk_bytes for a, b in pairwise(edges)]
-    times = [transfer_ms(size, params.link) for size in copied]
-    compute = [(b - a) * params.step_ms for a, b in pairwise(edges)]
-    waits = params.arm == "reactive"
+    policy, moved = measures.policy, measures.moved
+    edges = [*range(0, measures.recording.n_steps, policy.lookahead), measures.recording.n_steps]
+    copied = [int(moved[a:b].sum()) * measures.chunk_bytes for a, b in pairwise(edges)]
+    times = [transfer_ms(size, link) for size in copied]
+    compute = [(b - a) * step_ms for a, b in pairwise(edges)]
+    waits = policy.arm == "reactive"
     names = [f"{a}–{b - 1}" for a, b in pairwise(edges)]
     worst = max(share for share in (t / c for t, c in zip(times, compute, strict=True)))
     told = f"copying takes {percent(worst, 1)} of the computing at most"
@@ -158,7 +158,7 @@ def copies_figure(result: Shelves) -> theme.Figure:
         }
         for name, values, texts, colour in (
             (
-                f"copying at {fixed(params.link, 0)} GB/s",
+                f"copying at {fixed(link, 0)} GB/s",
                 [max(value, LEAST_MS) for value in times],
                 [number(time, 2, unit="ms") if time else "nothing" for time in times],
                 styles.MISSED if waits else styles.MOVED,

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from intuitive.lsa.experiments.shelves import Shelves
+from intuitive.lsa.experiments.measures import Measures
 
 from ..kit import Circle, Drag, Frame, Line, Mark, Path, Rectangle, Scene, Words, percent
 from .shelves_beside import (
@@ -54,11 +54,11 @@ WRITE = "write"
 
 
 class Picture:
-    """All frames of one result."""
+    """All frames of one policy's decode."""
 
-    def __init__(self, result: Shelves) -> None:
-        self.result, self.recording = result, result.recording
-        self.say = Account(result)
+    def __init__(self, measures: Measures) -> None:
+        self.measures, self.recording = measures, measures.recording
+        self.say = Account(measures)
         self.beside = Beside(self.say)
         self.n_steps, self.n_chunks = self.recording.n_steps, self.recording.n_chunks
         self.pitch = (RIGHT - LEFT) / self.n_chunks
@@ -96,14 +96,14 @@ class Picture:
     def _spread(self, start: int, end: int, stride: int) -> list[int]:
         """Every so many steps, the last, and the one with the greatest miss."""
         steps = {*range(start, end, stride), end - 1}
-        missed = (self.result.wanted - self.result.found)[start:end]
+        missed = (self.measures.wanted - self.measures.found)[start:end]
         if missed.max() > 0:
             steps.add(start + int(missed.argmax()))
         return sorted(steps)
 
     def worst(self) -> str:
         """Label of the frame with the greatest miss."""
-        return _label(int((self.result.wanted - self.result.found).argmax()))
+        return _label(int((self.measures.wanted - self.measures.found).argmax()))
 
     def frames(self) -> tuple[Frame, ...]:
         frames, before = [], -1
@@ -125,7 +125,7 @@ class Picture:
             marks += self._threads(step)
         if self.say.keeps_all:
             marks.append(self._used(step))
-        told = bool(self.say.triggers) and step % self.result.params.lookahead == 0
+        told = bool(self.say.triggers) and step % self.measures.policy.lookahead == 0
         return Frame(
             scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(marks)),
             label=_label(step),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from intuitive.lsa.experiments.shelves import Shelves
+from intuitive.lsa.experiments.measures import Measures
 
 SCORED = ("lsa", "oracle", "quest")  # arms that weigh chunks one by one
 
@@ -14,30 +14,29 @@ def probability(logits: np.ndarray) -> np.ndarray:
 
 
 class Scores:
-    """What a result's triggers went by; a cycle is the steps from one trigger to the next."""
+    """What a policy's triggers went by; a cycle is the steps from one trigger to the next."""
 
-    def __init__(self, result: Shelves) -> None:
-        self.result, self.params = result, result.params
-        self.arm = self.params.arm
-        self.recording, residency = result.recording, result.residency
-        self.cycles = list(range(0, self.recording.n_steps, self.params.lookahead))
+    def __init__(self, measures: Measures) -> None:
+        self.policy, self.arm = measures.policy, measures.policy.arm
+        self.recording, residency = measures.recording, measures.residency
+        self.cycles = list(range(0, self.recording.n_steps, self.policy.lookahead))
         self.evictable = residency.evictable.numpy()
         self.resident = residency.resident.numpy()
         self.exist = self.arm in SCORED
-        self.has_threshold = self.arm == "lsa" and self.params.rule != "budget"
+        self.has_threshold = self.arm == "lsa" and self.policy.rule != "budget"
         self._of: dict[int, np.ndarray] = {}
 
     def cycle(self, step: int) -> int:
-        return step // self.params.lookahead
+        return step // self.policy.lookahead
 
     def asked(self, cycle: int) -> int:
         """The cycle at whose trigger this one was decided; -1 where nothing has arrived yet."""
-        return cycle if self.arm == "oracle" else cycle - self.params.lag
+        return cycle if self.arm == "oracle" else cycle - self.policy.lag
 
     def logits(self, cycle: int) -> np.ndarray:
         """Memory logits of the layers that vote [layers, chunks], where a cycle was decided."""
         at = self.cycles[self.asked(cycle)]
-        return self.recording.scores[at, : self.params.layers].numpy()
+        return self.recording.scores[at, : self.policy.layers].numpy()
 
     def of(self, cycle: int) -> np.ndarray:
         """Scores of the old chunks; 0 elsewhere, and where nothing has arrived yet."""
@@ -56,7 +55,7 @@ class Scores:
     def _oracle(self, cycle: int, old: np.ndarray) -> np.ndarray:
         """The attention that a chunk will get, needed chunks above all others; to scale."""
         start = self.cycles[cycle]
-        ahead = slice(start, start + self.params.lookahead)
+        ahead = slice(start, start + self.policy.lookahead)
         mass = self.recording.mass.numpy()[ahead].sum(0)
         needed = self.recording.needed.numpy()[ahead].any(0)
         share = np.sqrt(mass / max(float(mass[old].max()), 1e-9)).clip(0, 1)
@@ -79,7 +78,7 @@ class Scores:
     def cut(self, cycle: int) -> float:
         """The threshold; where there is none, the middle between what rises and what does not."""
         if self.has_threshold:
-            return self.params.threshold
+            return self.policy.threshold
         scores, lifted = self.of(cycle), self.lifted(cycle)
         if not lifted.any():
             return 1.0

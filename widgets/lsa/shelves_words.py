@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from intuitive.lsa.experiments.shelves import Shelves
+from intuitive.lsa.experiments.measures import Measures
 
 from ..kit import Arithmetic, Readout, fixed, number, percent
 from .shelves_scores import Scores
@@ -29,12 +29,13 @@ def counted(n: int, thing: str) -> str:
 
 
 class Account:
-    """What is said of one result."""
+    """What is said of one policy's decode."""
 
-    def __init__(self, result: Shelves) -> None:
-        self.result, self.params, self.arm = result, result.params, result.params.arm
-        self.recording, self.residency = result.recording, result.residency
-        self.writing, self.scores = Writing(self.recording), Scores(result)
+    def __init__(self, measures: Measures) -> None:
+        self.measures, self.policy = measures, measures.policy
+        self.arm = self.policy.arm
+        self.recording, self.residency = measures.recording, measures.residency
+        self.writing, self.scores = Writing(self.recording), Scores(measures)
         self.on_demand, self.keeps_all = self.arm == "reactive", self.arm == "everything"
         self.triggers = [] if self.on_demand or self.keeps_all else self.scores.cycles
         self.n_steps = self.recording.n_steps
@@ -47,7 +48,7 @@ class Account:
 
     def served(self, step: int) -> int:
         """Tokens that a trigger serves."""
-        return min(self.params.lookahead, self.n_steps - step)
+        return min(self.policy.lookahead, self.n_steps - step)
 
     def share(self, there: np.ndarray, step: int) -> float:
         """Of the chunks that exist, those on the GPU."""
@@ -55,7 +56,7 @@ class Account:
         return int(there[:closed].sum()) / max(closed, 1)
 
     def memory_words(self, there: np.ndarray, step: int) -> str:
-        closed, one = self.closed[step], self.result.chunk_bytes
+        closed, one = self.closed[step], self.measures.chunk_bytes
         on = int(there[:closed].sum())
         return (
             f"{on} of {closed} chunks are on the GPU: {size_text(on * one)} of "
@@ -65,7 +66,7 @@ class Account:
     @cached_property
     def moved_by(self) -> np.ndarray:
         """Chunks copied up to and with each step."""
-        return self.result.moved.cumsum()
+        return self.measures.moved.cumsum()
 
     def copied(self, step: int, stage: str, before: int) -> tuple[int, str]:
         """Chunks copied for this moment, and for how long or since when, in words."""
@@ -79,16 +80,16 @@ class Account:
         if stage in (SCORE, CUT):
             return 0, "copied yet"
         at = self.triggers[self.scores.cycle(step)]
-        return int(self.result.moved[at]), f"for {counted(self.served(at), 'token')}"
+        return int(self.measures.moved[at]), f"for {counted(self.served(at), 'token')}"
 
     @cached_property
     def most_copied(self) -> int:
         """Most chunks that go over the link at once, the first time aside."""
-        most = int(self.result.moved[1:].max()) if self.n_steps > 1 else 0
+        most = int(self.measures.moved[1:].max()) if self.n_steps > 1 else 0
         return max(most * (3 if self.on_demand else 1), 1)
 
     def link_words(self, copied: int, since: str) -> str:
-        one = size_text(self.result.chunk_bytes)
+        one = size_text(self.measures.chunk_bytes)
         moved = f"{counted(copied, 'chunk')} of {one} {since}" if copied else f"nothing {since}"
         free = "" if self.on_demand else " To sink is free: a copy of each never leaves the CPU."
         return f"The link from CPU to GPU: {moved}.{free}"
@@ -140,14 +141,14 @@ class Account:
 
     def cut_name(self) -> str:
         if self.scores.has_threshold:
-            return f"above {fixed(self.params.threshold)}, the threshold, it rises"
+            return f"above {fixed(self.policy.threshold)}, the threshold, it rises"
         return "the best rise"
 
     def cut_words(self) -> str:
         if not self.scores.has_threshold:
             return "The line lies under the last chunk that rises: no more fit in."
         return (
-            f"The threshold, {fixed(self.params.threshold)}: a chunk with a greater score rises. "
+            f"The threshold, {fixed(self.policy.threshold)}: a chunk with a greater score rises. "
             "Drag it, or move its slider."
         )
 
@@ -176,13 +177,13 @@ class Account:
         if stage == CUT:
             over = "have the greatest"
             if self.scores.has_threshold:
-                over = f"score above {fixed(self.params.threshold)}"
+                over = f"score above {fixed(self.policy.threshold)}"
             return f"{n} of {old} old chunks {over}: these are wanted on the upper shelf."
         fetched = int((self.residency.fetched[cycle].numpy() & lifted).sum())
         sunk = int(self.residency.evicted[cycle].sum())
         how = {"recency": "the newest of them", "random": "drawn at random"}.get(self.arm, "")
         chosen = f"Step {step}, a trigger: {n} of {old} old chunks, {how}. " if how else ""
-        size = size_text(int(self.result.moved[step]) * self.result.chunk_bytes)
+        size = size_text(int(self.measures.moved[step]) * self.measures.chunk_bytes)
         return (
             f"{chosen}{fetched} rise ({size} over the link), {n - fetched} stay and {sunk} sink, "
             "which is free: a copy of each chunk never leaves the CPU."
@@ -197,7 +198,7 @@ class Account:
             return f"{told} of {closed}; {so_far} different ones were needed up to here."
         told = f"{told} of {closed} chunks." if not n else f"{told} of {closed}."
         if self.on_demand:
-            n_new = int(self.result.moved[step])
+            n_new = int(self.measures.moved[step])
             waits = f"It waits until {counted(n_new, 'chunk')} came" if n_new else "All were there"
             return f"{told} {waits}; nothing is missed."
         if not missed:
@@ -215,7 +216,7 @@ class Account:
 
     @cached_property
     def _sums(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.result.found.cumsum(), self.result.wanted.cumsum()
+        return self.measures.found.cumsum(), self.measures.wanted.cumsum()
 
     def readouts(self, step: int, stage: str) -> tuple[Readout, ...]:
         """Totals up to this moment."""
@@ -224,7 +225,9 @@ class Account:
         share = "–"
         if last >= 0 and wanted[last] > 0:
             share = percent(float(found[last] / wanted[last]))
-        moved = int(self.moved_by[last]) * self.result.chunk_bytes / (last + 1) if last >= 0 else 0
+        moved = (
+            int(self.moved_by[last]) * self.measures.chunk_bytes / (last + 1) if last >= 0 else 0
+        )
         memory = self.share(self.resident[max(last, 0)], max(last, 0))
         return (
             Readout("attention found", share, link="found"),
@@ -253,7 +256,7 @@ class Account:
         if self.scores.asked(cycle) < 0:
             return {}
         logits, scores = self.scores.logits(cycle), self.scores.of(cycle)
-        lines, threshold = {}, self.params.threshold
+        lines, threshold = {}, self.policy.threshold
         for chunk in np.flatnonzero(scores > min(NEAR, threshold)).tolist():
             layers, score = logits[:, chunk].tolist(), float(scores[chunk])
             rises = score > threshold
@@ -269,7 +272,7 @@ class Account:
 
     def always(self) -> dict[str, Arithmetic]:
         """By link, what holds at every moment."""
-        one, size = self.result.chunk_bytes, self.recording.chunk_size
+        one, size = self.measures.chunk_bytes, self.recording.chunk_size
         sizes = f"{size} tokens × 30 layers × 3 heads × 64 channels × 2 (key, value) × 2 bytes"
         line = Arithmetic(text=f"One chunk: {sizes} = {size_text(one)}.")
         return {f"chunk:{c}": line for c in range(self.recording.n_chunks)} | {"moved": line}

@@ -32,5 +32,4 @@ SHORT_NAMES = {
 RULES = {
     "threshold": "all above the threshold",
     "budget": "the best few",
-    "pages": "the densest pages",
 }
