@@ -33,7 +33,7 @@ PACE_MS = 650
 LOOKAHEADS = (8, 16, 32, 64, 128, 256)
 LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
 STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-TEXT = "lease"  # the one that the steps speak of
+TEXT = "letter"  # the one that the steps speak of
 
 
 @dataclass(frozen=True, kw_only=True)

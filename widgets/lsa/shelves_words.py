@@ -179,14 +179,20 @@ class Account:
             if self.scores.has_threshold:
                 over = f"score above {fixed(self.policy.threshold)}"
             return f"{n} of {old} old chunks {over}: these are wanted on the upper shelf."
-        fetched = int((self.residency.fetched[cycle].numpy() & lifted).sum())
+        come = self.residency.fetched[cycle].numpy()
+        fetched, beside = int((come & lifted).sum()), int((come & ~lifted).sum())
         sunk = int(self.residency.evicted[cycle].sum())
         how = {"recency": "the newest of them", "random": "drawn at random"}.get(self.arm, "")
         chosen = f"Step {step}, a trigger: {n} of {old} old chunks, {how}. " if how else ""
         size = size_text(int(self.measures.moved[step]) * self.measures.chunk_bytes)
+        if not step:
+            return (
+                f"{chosen}{fetched} rise, with the {beside} that are always here: {size} over the "
+                "link. On the CPU a copy of each stays."
+            )
         return (
             f"{chosen}{fetched} rise ({size} over the link), {n - fetched} stay and {sunk} sink, "
-            "which is free: a copy of each chunk never leaves the CPU."
+            "which is free: a copy of each never leaves the CPU."
         )
 
     def _writing(self, step: int) -> str:

@@ -18,7 +18,7 @@ from ..selection import check_rule
 
 Stale = Callable[[], bool]
 
-TEXTS = ("letter", "lease")
+TEXTS = ("letter", "lease", "alice")
 SMOLLM2_TOKEN_BYTES = 30 * 3 * 64 * 2 * 2  # layers, KV heads, channels, K and V, bytes of bfloat16
 
 
