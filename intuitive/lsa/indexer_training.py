@@ -202,6 +202,7 @@ def train_indexers(
     how: IndexerTrainingConfig | None = None,
     *,
     seed: int = 0,
+    start: MemoryIndexers | None = None,
     stale: Callable[[], bool] = never,
     progress: Progress = silent,
 ) -> IndexerTraining:
@@ -212,6 +213,7 @@ def train_indexers(
         config: sizes.
         how: schedule; the defaults if None.
         seed: of the first weights and of everything drawn.
+        start: indexers to train on instead of such as are drawn; they are changed.
         stale: turns true when nobody waits; asked before every step.
         progress: called after every step.
 
@@ -234,7 +236,8 @@ def train_indexers(
     device = useful[0][0].hidden.device
     draw = seeded(seed)
     lots = seeded(seed, device)
-    indexers = MemoryIndexers(config, generator=draw).to(device)
+    indexers = MemoryIndexers(config, generator=draw) if start is None else start
+    indexers = indexers.to(device).requires_grad_(True)
     optimizer = torch.optim.AdamW(
         indexers.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay
     )
