@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any
 
 from intuitive.lsa.experiments import shelves as experiment
+from intuitive.lsa.experiments import written
 from intuitive.lsa.experiments.measures import Measures
 from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams
+from intuitive.lsa.recording import Recording
 
 from ..kit import (
     Choice,
@@ -35,6 +37,15 @@ LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
 STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 TEXT = "letter"  # the one that the steps speak of
 
+RECORDED, MASKED, LIVE = "recorded", "masked", "live"
+DECODES = {
+    RECORDED: "recorded, all at hand",
+    MASKED: "recorded, the rest masked",
+    LIVE: "written now, the rest masked",
+}
+N_LIVE = 96  # tokens that the model writes
+TOLD = 60  # letters of these that are seen while it does
+
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
@@ -42,34 +53,56 @@ class Page:
 
     Attributes:
         shelves: text and policy.
+        decode: whether a recorded decode is replayed or the model writes now.
         link: GB/s from CPU to GPU.
         step_ms: milliseconds that one token computes for.
     """
 
     shelves: ShelvesParams
+    decode: str
     link: float
     step_ms: float
 
     @classmethod
-    def of(cls, *, link: float = 25.0, step_ms: float = 5.0, **settings: Any) -> "Page":
+    def of(
+        cls, *, decode: str = RECORDED, link: float = 25.0, step_ms: float = 5.0, **settings: Any
+    ) -> "Page":
+        if decode not in DECODES:
+            raise ValueError(f"decode={decode!r} is unknown; choose one of {', '.join(DECODES)}.")
         for name, value in (("link", link), ("step_ms", step_ms)):
             if not value > 0:
                 raise ValueError(f"{name}={value} must be above 0.")
-        return cls(shelves=ShelvesParams(**settings), link=link, step_ms=step_ms)
+        return cls(shelves=ShelvesParams(**settings), decode=decode, link=link, step_ms=step_ms)
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What the page shows."""
+    """What the page shows.
+
+    Attributes:
+        page: the controls.
+        measures: of the decode under the page's policy.
+        whole: the decode with everything at hand, where this one is another.
+    """
 
     page: Page
     measures: Measures
+    whole: Recording | None = None
 
 
 def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
-    """The policy, replayed over the recorded decode."""
-    result = experiment.run(page.shelves, stale=stale, progress=progress)
-    return Shown(page, Measures(result.recording, result.residency))
+    """The policy, replayed over the recorded decode, or followed by the model now."""
+
+    def told(fraction: float, sentence: str, written: str = "") -> None:
+        progress(fraction, f"{sentence}: …{written[-TOLD:]}" if written else sentence)
+
+    if page.decode == LIVE:
+        result = experiment.run_live(page.shelves, n_new=N_LIVE, stale=stale, progress=told)
+    else:
+        run = written.run if page.decode == MASKED else experiment.run
+        result = run(page.shelves, stale=stale, progress=progress)
+    whole = experiment.recorded(page.shelves.text) if result.live else None
+    return Shown(page, Measures(result.recording, result.residency), whole)
 
 
 def shipped(**settings: Any) -> Measures:
@@ -80,9 +113,9 @@ def shipped(**settings: Any) -> Measures:
 
 def present(shown: Shown) -> View:
     page, measures = shown.page, shown.measures
-    picture = Picture(measures)
+    picture = Picture(measures, shown.whole)
     return View(
-        summary=_summary(measures),
+        summary=_summary(measures, live=shown.whole is not None),
         timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
         arithmetic=picture.say.always(),
         figures={
@@ -102,7 +135,7 @@ def present(shown: Shown) -> View:
     )
 
 
-def _summary(measures: Measures) -> str:
+def _summary(measures: Measures, *, live: bool) -> str:
     policy = measures.policy
     how = {
         "lsa": f"the trained indexer, threshold {fixed(policy.threshold)}",
@@ -121,8 +154,9 @@ def _summary(measures: Measures) -> str:
         what += f", {counted(policy.size, 'chunk')} at most"
     if how and policy.lag:
         what += ", one cycle late"
+    how_written = ", written with the rest masked" * live
     return (
-        f"“{measures.recording.name}”: {what}. Of the attention on needed old chunks "
+        f"“{measures.recording.name}”{how_written}: {what}. Of the attention on needed old chunks "
         f"{percent(measures.found_share)} is found, with {percent(measures.memory_share)} of the "
         f"memory and {size_text(measures.bytes_per_token)} copied per token."
     )
@@ -163,22 +197,21 @@ def _table(measures: Measures) -> Table:
 
 def _found_by_the_indexer() -> tuple[int, str]:
     measures = shipped()
-    found = {arm: measures.arms[arm].found_share for arm in ("lsa", "recency", "random")}
-    right = 0 if found["lsa"] < 0.3 else 1 if found["lsa"] < 0.75 else 2
+    found = {arm: percent(own.found_share) for arm, own in measures.arms.items()}
+    right = 0 if measures.found_share < 0.3 else 1 if measures.found_share < 0.75 else 2
     return right, (
-        f"It finds {percent(found['lsa'])}, with {percent(measures.memory_share)} of the memory. "
-        f"As many of the newest old chunks would find {percent(found['recency'])}, as many drawn "
-        f"at random {percent(found['random'])}: what a text needs of its past is not what came "
-        "last, and yet it can be foreseen."
+        f"It finds {found['lsa']}, with {percent(measures.memory_share)} of the memory. As many of "
+        f"the newest old chunks would find {found['recency']}, as many drawn at random "
+        f"{found['random']}, and as many chosen by somebody who knows the future {found['oracle']}."
     )
 
 
 PREDICT = Predict(
     question=(
-        "A model copies three clauses of a lease that it read long before. Its text lies in chunks "
-        "of 16 tokens in CPU memory. Before every 64 tokens a small network looks at where the "
-        "model is, guesses which old chunks those tokens will need, and only these come to the "
-        "GPU. How much of the attention on needed old chunks will find them there?"
+        "Early in a story Martha finds a letter. Long after, she reads it out, word for word, and "
+        "SmolLM2 writes that. The story so far lies in CPU memory, in chunks of 16 tokens. Before "
+        "every 64 tokens a small network guesses which old chunks they will need; only those come "
+        "to the GPU. How much of the attention on needed old chunks will find them there?"
     ),
     choices=("about a tenth", "about half", "nearly all"),
     answer=_found_by_the_indexer,
@@ -190,39 +223,41 @@ PREDICT = Predict(
 
 def _steps() -> tuple[Step, ...]:
     shown = Picture(shipped())
-    trigger = shown.say.triggers[1]
+    tau = shown.measures.policy.lookahead
     return (
         Step(
             title="Few are read",
-            text="Everything stands on the GPU. A chunk is 16 tokens of text. Play: green threads "
-            "show what each token needs. So few! Which will be next, and which may leave?",
+            text="A chunk is 16 tokens, words or pieces of words. All stand on the GPU. Play: "
+            "green threads show which ones each token needs. So few! But which come next, and "
+            "which may leave?",
+            frame="play",
+        ),
+        Step(
+            title="Only the newest",
+            text="Now just the newest old chunks may rise. What a token needs from below is "
+            "masked, not fetched: a miss. The model writes on without it. Compare the two lines "
+            "of text.",
+            sets={"arm": "recency", "decode": MASKED},
             frame="play",
         ),
         Step(
             title="The trigger",
-            text="Every 64 tokens the Memory Indexer, a small network, scores each old chunk. Step "
-            "through score, threshold and rise: what is above the line goes up.",
+            text=f"Every {tau} tokens the Memory Indexer, a small network, scores each old chunk. "
+            "Step through score, threshold and rise: what is above the line goes up.",
             sets={"arm": "lsa"},
-            frame=f"step {trigger}",
-        ),
-        Step(
-            title="A miss",
-            text="This token needs a chunk that stayed below. It is masked, not fetched: the model "
-            "goes on without it, at once, and never knows.",
-            sets={"arm": "lsa"},
-            frame=shown.worst(),
+            frame=f"step {shown.say.triggers[1]}",
         ),
         Step(
             title="Fetch when needed",
-            text="The exact way: each token fetches what it asks for before it goes on. Play: no "
-            "crosses. But look at the link.",
+            text="The exact way: each token fetches what it asks for, and waits for it. Play: "
+            "nothing is missed. But watch the link at the right, at every token.",
             sets={"arm": "reactive"},
             frame="play",
         ),
         Step(
             title="One cycle late",
-            text="In the released server a choice arrives one cycle after it was made, to save the "
-            "wait. Play: were the old choices still good?",
+            text="In the released server a choice arrives one cycle after it was made, so that "
+            "nobody waits. Play: were those chunks chosen for these tokens?",
             sets={"arm": "lsa", "lag": 1},
             frame="play",
         ),
@@ -297,6 +332,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             more=True,
             help="Assumed, for the tab Copies: it depends on the GPU.",
         ),
+        Choice(
+            name="decode",
+            label="The text is",
+            options=DECODES,
+            more=True,
+            heavy=True,
+            help="With all at hand a miss does not change the words after it; with the rest masked "
+            f"it does. Writing {N_LIVE} tokens now takes about a minute.",
+        ),
         Toggle(name="sticky", label="Keep all that was fetched", more=True),
     )
     return Explorer(
@@ -307,7 +351,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present,
         hero=Hero(
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
-            "trigger, and which the next tokens need"
+            "trigger, and which the next tokens need",
+            caption="A token needs a chunk when the layers that look back put most of their "
+            "attention there. Attention found: what of this, on old chunks, is on the GPU.",
         ),
         controls=controls,
         steps=_steps(),
@@ -344,5 +390,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
 
 
 def _first(controls: tuple[Choice | Range | Toggle, ...]) -> dict[str, Any]:
-    first = {**dataclasses.asdict(ShelvesParams(text=TEXT)), "link": 25.0, "step_ms": 5.0}
+    page = Page.of(text=TEXT)
+    first = dataclasses.asdict(page.shelves) | vars(page)
     return {control.name: first[control.name] for control in controls}

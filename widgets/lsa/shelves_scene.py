@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.recording import Recording
 
 from ..kit import Circle, Drag, Frame, Line, Mark, Path, Rectangle, Scene, Words, percent
 from .shelves_beside import (
@@ -54,11 +55,11 @@ WRITE = "write"
 
 
 class Picture:
-    """All frames of one policy's decode."""
+    """All frames of one policy's decode; `whole` as in `Writing`."""
 
-    def __init__(self, measures: Measures) -> None:
+    def __init__(self, measures: Measures, whole: Recording | None = None) -> None:
         self.measures, self.recording = measures, measures.recording
-        self.say = Account(measures)
+        self.say = Account(measures, whole)
         self.beside = Beside(self.say)
         self.n_steps, self.n_chunks = self.recording.n_steps, self.recording.n_chunks
         self.pitch = (RIGHT - LEFT) / self.n_chunks
@@ -100,10 +101,6 @@ class Picture:
         if missed.max() > 0:
             steps.add(start + int(missed.argmax()))
         return sorted(steps)
-
-    def worst(self) -> str:
-        """Label of the frame with the greatest miss."""
-        return _label(int((self.measures.wanted - self.measures.found).argmax()))
 
     def frames(self) -> tuple[Frame, ...]:
         frames, before = [], -1

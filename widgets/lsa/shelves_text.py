@@ -11,6 +11,7 @@ LINE = 112  # letters in a line of what is written
 WORD = re.compile(r"[^\W\d_]{3,}(?:['’-][^\W\d_]+)*")
 SPACES = re.compile(r"\s+")
 QUOTE = 52  # letters of a chunk that are quoted beside it
+VERSUS = ("all at hand:  ", "this one:     ")  # before what both decodes write
 LONGEST = 10  # letters up to which a longer word makes a better title
 
 
@@ -28,10 +29,15 @@ def plain(text: str) -> str:
 
 
 class Writing:
-    """The words of one recording."""
+    """The words of one recording.
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+    Args:
+        recording: of this decode.
+        whole: of the decode with everything at hand, where this one is another; it is shown above.
+    """
+
+    def __init__(self, recording: Recording, whole: Recording | None = None) -> None:
+        self.recording, self.whole = recording, whole
 
     @cached_property
     def chunks(self) -> list[str]:
@@ -86,12 +92,31 @@ class Writing:
         return places, lines
 
     def rows(self, step: int, *, waits: bool) -> list[Row]:
-        """The last two lines of what is written with a step's token, or before it."""
+        """The last two lines of what is written with a step's token, or before it.
+
+        Beside a whole decode, the end of its text and the end of this one.
+        """
         places, lines = self._placed
         step -= waits
         if step < 0:
             return []
+        if self.whole is not None:
+            return self._versus(step, waits=waits)
         line, start, length = places[step]
         rows = [Row(line - 1, lines[line - 1], None)] if line else []
         lit = None if waits else (start, max(length, 1))
         return [*rows, Row(line, lines[line][: start + length], lit)]
+
+    def _versus(self, step: int, *, waits: bool) -> list[Row]:
+        rows = []
+        for number, recording in enumerate((self.whole, self.recording)):
+            first = recording.n_prompt
+            words = recording.words[first : first + step + 1]
+            text = SPACES.sub(" ", "".join(words)).strip()
+            room = LINE - len(VERSUS[number])
+            shown = text if len(text) <= room else "…" + text[1 - room :]
+            token = max(len(SPACES.sub(" ", words[-1]).strip()), 1)
+            line = VERSUS[number] + shown
+            lit = None if waits or not number else (len(line) - token, token)
+            rows.append(Row(number, line, lit))
+        return rows

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.recording import Recording
 
 from ..kit import Arithmetic, Readout, fixed, number, percent
 from .shelves_scores import Scores
@@ -29,13 +30,13 @@ def counted(n: int, thing: str) -> str:
 
 
 class Account:
-    """What is said of one policy's decode."""
+    """What is said of one policy's decode; `whole` as in `Writing`."""
 
-    def __init__(self, measures: Measures) -> None:
+    def __init__(self, measures: Measures, whole: Recording | None = None) -> None:
         self.measures, self.policy = measures, measures.policy
         self.arm = self.policy.arm
         self.recording, self.residency = measures.recording, measures.residency
-        self.writing, self.scores = Writing(self.recording), Scores(measures)
+        self.writing, self.scores = Writing(self.recording, whole), Scores(measures)
         self.on_demand, self.keeps_all = self.arm == "reactive", self.arm == "everything"
         self.triggers = [] if self.on_demand or self.keeps_all else self.scores.cycles
         self.n_steps = self.recording.n_steps
