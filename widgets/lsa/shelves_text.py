@@ -5,6 +5,8 @@ from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
+from cachetools import LRUCache, cached
+
 from intuitive.lsa.recording import Recording
 
 LINE = 112  # letters in a line of what is written
@@ -120,3 +122,9 @@ class Writing:
             lit = None if waits or not number else (len(line) - token, token)
             rows.append(Row(number, line, lit))
         return rows
+
+
+@cached(LRUCache(8))
+def writing_of(recording: Recording, whole: Recording | None = None) -> Writing:
+    """The words of a recording, which do not hang on any policy."""
+    return Writing(recording, whole)

@@ -9,7 +9,7 @@ from intuitive.lsa.recording import Recording
 
 from ..kit import Arithmetic, Readout, fixed, number, percent
 from .shelves_scores import Scores
-from .shelves_text import Writing
+from .shelves_text import writing_of
 
 NAMED = 2  # chunks that a sentence names
 NEAR = 0.25  # scores from here on are told in full
@@ -36,7 +36,7 @@ class Account:
         self.measures, self.policy = measures, measures.policy
         self.arm = self.policy.arm
         self.recording, self.residency = measures.recording, measures.residency
-        self.writing, self.scores = Writing(self.recording, whole), Scores(measures)
+        self.writing, self.scores = writing_of(self.recording, whole), Scores(measures)
         self.on_demand, self.keeps_all = self.arm == "reactive", self.arm == "everything"
         self.triggers = [] if self.on_demand or self.keeps_all else self.scores.cycles
         self.n_steps = self.recording.n_steps
