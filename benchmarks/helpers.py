@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,31 @@ def told(faults: Sequence[str]) -> int:
     """Print what a slice found otherwise than committed; the exit status that goes with it."""
     print("\n".join(faults) or "The slice agrees with the committed results.")
     return 1 if faults else 0
+
+
+def median_ms(run: Callable[[], object], repeats: int = 7) -> float:
+    """Median time of one call, by CUDA events, after two calls to warm up."""
+    for _ in range(2):
+        run()
+    pairs = []
+    for _ in range(repeats):
+        pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        pair[0].record()
+        run()
+        pair[1].record()
+        pairs.append(pair)
+    torch.cuda.synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in pairs)
+
+
+def graph_us(steps: list[Callable[[], object]]) -> float:
+    """Median time of one step, when all steps run in one captured graph, at least 16 of them."""
+    steps = steps * -(-16 // len(steps))
+    for step in steps:
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for step in steps:
+            step()
+    return median_ms(graph.replay, repeats=21) * 1000 / len(steps)

@@ -23,6 +23,7 @@ from pathlib import Path
 import helpers
 import torch
 import triton
+from helpers import graph_us, median_ms
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -111,21 +112,6 @@ def sharing(blocks: Tensor) -> dict[str, float]:
     }
 
 
-def median_ms(run: Callable[[], object], repeats: int = 7) -> float:
-    """Median time of one call, by CUDA events, after two calls to warm up."""
-    for _ in range(2):
-        run()
-    pairs = []
-    for _ in range(repeats):
-        pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-        pair[0].record()
-        run()
-        pair[1].record()
-        pairs.append(pair)
-    torch.cuda.synchronize()
-    return statistics.median(a.elapsed_time(b) for a, b in pairs)
-
-
 def peak_bytes(run: Callable[[], object]) -> int:
     """Memory that one call takes beyond its inputs, its output included."""
     torch.cuda.synchronize()
@@ -134,19 +120,6 @@ def peak_bytes(run: Callable[[], object]) -> int:
     before = torch.cuda.memory_allocated()
     run()
     return torch.cuda.max_memory_allocated() - before
-
-
-def graph_us(steps: list[Callable[[], object]]) -> float:
-    """Median time of one step, when all steps run in one captured graph, at least 16 of them."""
-    steps = steps * -(-16 // len(steps))
-    for step in steps:
-        step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for step in steps:
-            step()
-    return median_ms(graph.replay, repeats=21) * 1000 / len(steps)
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, backend: str, *, causal: bool) -> Tensor:

@@ -6,9 +6,10 @@
     python benchmarks/lsa_smollm.py --slice                       rerun a little and compare
 
 Texts of the training files in which passages return are read by the frozen model; Memory Indexers
-learn from its attention which chunks the next 64 tokens will need. The three target layers are
-chosen on training texts alone. Held-out texts then tell, for every arm at equal budget, what was
-found and how well the model predicts a returning passage with the rest of its history masked.
+learn from its attention which chunks the next 64 tokens will need. The last part of each training
+file is kept back to choose the three target layers by, and when to stop. Held-out texts then tell,
+for every arm at equal budget, what was found and how well the model predicts a returning passage
+with the rest of its history masked.
 
 OUT receives lsa_smollm.json (to benchmarks/results), smollm2-135m-memory.safetensors and
 recording-*.npz (both to intuitive/lsa/weights). Everything is saved after each stage.
@@ -30,11 +31,11 @@ from torch import Tensor
 from intuitive.common import records
 from intuitive.common.decoder import Probe, Seen, block_mass
 from intuitive.common.returning import ReturningConfig, ReturningText, returning_texts
-from intuitive.common.runtime import device_name
+from intuitive.common.runtime import device_name, seeded
 from intuitive.common.smollm import load_smollm2
 from intuitive.lsa.arms import Policy, Residency, replay
-from intuitive.lsa.config import LSAConfig
 from intuitive.lsa.experiments.shelves import record_shelf
+from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.indexer_training import Document, IndexerTrainingConfig, train_indexers
 from intuitive.lsa.recording import Recording
 from intuitive.lsa.shelf_texts import shelf_texts
@@ -43,6 +44,7 @@ from intuitive.lsa.smollm import (
     VOTERS,
     WEIGHTS,
     SmolIndexers,
+    first_indexers,
     load_indexers,
     save_indexers,
     smollm_config,
@@ -50,10 +52,10 @@ from intuitive.lsa.smollm import (
 from intuitive.lsa.smollm_decoding import (
     masked_decoder,
     policy_of,
-    record,
+    recording,
     step_losses,
 )
-from intuitive.lsa.smollm_harvest import SmolTrace, harvest_for_training
+from intuitive.lsa.smollm_harvest import SmolTrace, harvest, harvest_for_training
 
 rounded = functools.partial(helpers.rounded, digits=5)
 RESULT = "lsa_smollm"
@@ -65,53 +67,69 @@ class Plan:
     """What one run harvests, trains and measures."""
 
     texts: ReturningConfig = field(default_factory=lambda: ReturningConfig(n=3072, first=1024))
-    n_train: int = 240
-    n_choosing: int = 24  # of these, to choose the target layers by
-    n_heldout: int = 16
+    n_train: int = 200
+    n_judge: int = 20  # texts of the part kept back
+    kept_back: float = 0.22  # of each training file
+    n_heldout: int = 12
     stride: int = 4  # steps between the triggers that are trained on
     candidates: tuple[int, ...] = (8, 11, 14, 16, 18, 20, 22, 24, 26, 28)
     n_targets: int = 3
     choosing: IndexerTrainingConfig = field(
-        default_factory=lambda: IndexerTrainingConfig(n_steps=300, n_documents=8, n_triggers=16)
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=150, n_documents=8, n_triggers=16, learning_rate=3e-4
+        )
     )
     training: IndexerTrainingConfig = field(
-        default_factory=lambda: IndexerTrainingConfig(n_steps=1200, n_documents=8, n_triggers=32)
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=400, n_documents=8, n_triggers=32, learning_rate=3e-4
+        )
     )
+    from_random: IndexerTrainingConfig = field(  # the same from random weights
+        default_factory=lambda: IndexerTrainingConfig(
+            n_steps=400, n_documents=8, n_triggers=32, learning_rate=3e-3
+        )
+    )
+    judge_every: int = 25  # steps
     seeds: tuple[int, ...] = (0, 1, 2)  # the first one is shipped
     budgets: tuple[int, ...] = (4, 8, 16)  # chunks beside the tail and the sink
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
+    thresholds: tuple[float, ...] = (0.3, 0.5, 0.7)
     lookaheads: tuple[int, ...] = (8, 16, 32, 64, 128)
     variants_at: int = 8  # budget of the variants
+    recorded: tuple[str, ...] = ("letter", "lease", "alice")
 
     @classmethod
     def small(cls) -> "Plan":
         """A cut for two CPU cores."""
-        steps = IndexerTrainingConfig(n_steps=20, n_documents=2, n_triggers=8)
+        steps = IndexerTrainingConfig(n_steps=10, n_documents=2, n_triggers=8, learning_rate=3e-4)
         return cls(
-            texts=ReturningConfig(n=1024, first=640),
+            texts=ReturningConfig(n=896, first=576),
             n_train=3,
-            n_choosing=1,
+            n_judge=1,
             n_heldout=1,
             candidates=(14, 18, 20, 23),
             choosing=steps,
             training=steps,
-            seeds=(0, 1),
+            from_random=steps,
+            judge_every=5,
+            seeds=(0,),
             budgets=(4, 8),
             thresholds=(0.5,),
             lookaheads=(16, 64),
+            recorded=("lease",),
         )
 
 
 class Bench:
     """One run: the model, the plan, and the values found so far."""
 
-    def __init__(self, plan: Plan, device: torch.device, out: Path) -> None:
-        self.plan, self.device, self.out = plan, device, out
+    def __init__(self, plan: Plan, device: torch.device, out: Path, seconds: float) -> None:
+        self.plan, self.device, self.out, self.seconds = plan, device, out, seconds
+        self.started = time.perf_counter()
         self.model = load_smollm2(device=device)
         self.masked, self.view = masked_decoder(self.model.decoder)
         self.indexers: dict[int, SmolIndexers] = {}
         self.values: dict[str, object] = {"seconds": {}}
-        self.traces: list[SmolTrace] = []
+        self.traces: dict[str, list[SmolTrace]] = {"learn": [], "judge": []}
         self.targets: tuple[int, ...] = ()
 
     @property
@@ -119,7 +137,9 @@ class Bench:
         """Where the first passage returns: what is decoded begins there."""
         return self.plan.texts.first
 
-    def texts(self, split: str, count: int, seed: int) -> list[ReturningText]:
+    def texts(
+        self, split: str, count: int, seed: int, part: tuple[float, float] = (0.0, 1.0)
+    ) -> list[ReturningText]:
         tokenizer = self.model.tokenizer
         return returning_texts(
             tokenizer.encode,
@@ -128,6 +148,7 @@ class Bench:
             split=split,
             count=count,
             seed=seed,
+            part=part,
         )
 
     # ------------------------------------------------------------------------ correctness
@@ -135,7 +156,7 @@ class Bench:
     @torch.no_grad()
     def check(self) -> None:
         """Masking nothing changes nothing; masking is gathering; saved losses are the model's."""
-        (text,) = self.texts("heldout", 1, 5)
+        (text,) = self.texts("train", 1, 5)
         tokens, n = text.tokens.to(self.device), self.n_prompt
         size = smollm_config().chunk_size
         cache = self.masked.make_cache(1, len(tokens))
@@ -158,18 +179,30 @@ class Bench:
     # --------------------------------------------------------------------------- training
 
     def harvest(self) -> None:
-        """Read all training texts; which layers look back is measured on the first of them."""
-        texts = self.texts("train", self.plan.n_train, 1)
-        self.values["voters"] = self.look_back(texts[: self.plan.n_choosing])
-        config = smollm_config(targets=self.plan.candidates)
-        for text in texts:
-            tokens = text.tokens.to(self.device)
-            trace = harvest_for_training(self.model.decoder, tokens, config, n_prompt=self.n_prompt)
-            thin = trace.hidden[:, :: self.plan.stride].clone()
-            self.traces.append(dataclasses.replace(trace, hidden=thin))
-        golden = torch.stack([trace.golden.sum(-1).float().mean() for trace in self.traces])
-        keys = torch.cat([trace.keys for trace in self.traces], 1)
+        """Read all training texts; which layers look back is measured on some of them."""
+        plan = self.plan
+        cut = 1 - plan.kept_back
+        parts = {
+            "learn": self.texts("train", plan.n_train, 1, (0.0, cut)),
+            "judge": self.texts("train", plan.n_judge, 3, (cut, 1.0)),
+        }
+        self.values["voters"] = self.look_back(parts["judge"])
+        config = smollm_config(targets=plan.candidates)
+        for name, texts in parts.items():
+            for text in texts:
+                trace = harvest_for_training(
+                    self.model.decoder,
+                    text.tokens.to(self.device),
+                    config,
+                    n_prompt=self.n_prompt,
+                )
+                thin = trace.hidden[:, :: plan.stride].clone()
+                self.traces[name].append(dataclasses.replace(trace, hidden=thin))
+        learn = self.traces["learn"]
+        golden = torch.stack([trace.golden.sum(-1).float().mean() for trace in learn])
+        keys = torch.cat([trace.keys for trace in learn], 1)
         self.centre = keys.mean(1).half().float()  # as in the file
+        texts = parts["learn"]
         self.values["harvest"] = {
             "texts": len(texts),
             "tokens": sum(len(text.tokens) for text in texts),
@@ -200,35 +233,92 @@ class Bench:
         best = share.argsort(descending=True)[: len(VOTERS)].tolist()
         return {"share_by_layer": rounded(share.tolist()), "five_most": sorted(best)}
 
-    def documents(self, targets: Sequence[int], traces: Sequence[SmolTrace]) -> list[Document]:
-        """Training documents of some of the candidate layers."""
+    def documents(self, name: str, targets: Sequence[int], stride: int) -> list[Document]:
+        """Documents of some of the candidate layers, to learn from or to judge by."""
         place = [self.plan.candidates.index(layer) for layer in targets]
-        centre = self.centre[place]
+        config, every = smollm_config(targets=tuple(targets)), self.plan.stride
         found = []
-        for trace in traces:
-            stride = self.plan.stride
-            whole = dataclasses.replace(
-                trace, hidden=trace.hidden[place], keys=trace.keys[place] - centre[:, None]
-            )
-            found.append(thinned(whole, smollm_config(targets=tuple(targets)), stride))
+        for trace in self.traces[name]:
+            steps = len(trace.closed)
+            hidden = trace.hidden[place].repeat_interleave(every, 1)[:, :steps]
+            part = dataclasses.replace(trace, config=config, hidden=hidden, keys=trace.keys[place])
+            found.append(part.document(self.centre[place], stride=stride))
         return found
+
+    def taught(
+        self,
+        targets: Sequence[int],
+        how: IndexerTrainingConfig,
+        seed: int,
+        *,
+        random: bool = False,
+    ) -> tuple[MemoryIndexers, dict[str, object], list[tuple[Tensor, Document]]]:
+        """Trained indexers as they were when they judged best, and how the training went."""
+        config = smollm_config(targets=tuple(targets))
+        learn = self.documents("learn", targets, self.plan.stride)
+        judge = self.documents("judge", targets, 16)
+        if random:
+            start = MemoryIndexers(config, generator=seeded(seed)).to(self.device)
+        else:
+            sample = [torch.cat([d.hidden[i, ::8] for d in learn]) for i in range(len(targets))]
+            start = first_indexers(self.model.decoder, config, sample)
+        best = {"step": 0, "recall": self.recall(self.asked(start, judge))}
+        first, state = best["recall"], {k: v.clone() for k, v in start.state_dict().items()}
+        step = 0
+
+        def judged(fraction: float, sentence: str) -> None:
+            nonlocal step, state
+            step += 1
+            if step % self.plan.judge_every == 0:
+                recall = self.recall(self.asked(start, judge))
+                if recall > best["recall"]:
+                    best.update(step=step, recall=recall)
+                    state = {k: v.clone() for k, v in start.state_dict().items()}
+
+        loss = train_indexers(learn, config, how, seed=seed, start=start, progress=judged).loss
+        last = self.recall(self.asked(start, judge))
+        start.load_state_dict(state)
+        about = {
+            "seed": seed,
+            "from_random": random,
+            "recall_at_start": first,
+            "best_step": best["step"],
+            "best_recall": best["recall"],
+            "last_recall": last,
+            "loss_first": mean(loss[:20]),
+            "loss_last": mean(loss[-20:]),
+        }
+        return start, rounded(about), self.asked(start, judge)
+
+    @torch.no_grad()
+    def asked(
+        self, indexers: MemoryIndexers, documents: Sequence[Document]
+    ) -> list[tuple[Tensor, Document]]:
+        """Logits of all triggers [triggers, layers, chunks] with their documents."""
+        return [(indexers(d.hidden, d.positions, d.keys), d) for d in documents]
+
+    def recall(
+        self, asked: Sequence[tuple[Tensor, Document]], layers: Sequence[int] | None = None
+    ) -> float:
+        """Golden recall of all triggers at a budget, averaged over the budgets."""
+        found = torch.zeros(len(self.plan.budgets), device=self.device)
+        count = torch.zeros((), device=self.device)
+        for logits, document in asked:
+            some = logits if layers is None else logits[:, list(layers)]
+            joined = some.amax(1).masked_fill(~document.candidates, -torch.inf)
+            order = joined.argsort(-1, descending=True)
+            hit = (document.labels & document.candidates).gather(1, order)
+            count += hit.sum()
+            found += torch.stack([hit[:, :budget].sum() for budget in self.plan.budgets])
+        return float((found / count.clamp(min=1)).mean())
 
     def choose(self) -> None:
         """Train an indexer for every candidate layer, and take the three that go best together."""
         plan = self.plan
-        learn, judge = self.traces[plan.n_choosing :], self.traces[: plan.n_choosing]
-        config = smollm_config(targets=plan.candidates)
-        made = train_indexers(
-            self.documents(plan.candidates, learn), config, plan.choosing, seed=100
-        ).indexers
-        asked = []
-        for document in self.documents(plan.candidates, judge):
-            few = slice(None, None, max(1, 16 // plan.stride))
-            logits = made(document.hidden[:, few], document.positions[few], document.keys)
-            asked.append((logits, document.labels[few], document.candidates[few]))
+        _, about, asked = self.taught(plan.candidates, plan.choosing, 100)
         alone = {layer: self.recall(asked, [i]) for i, layer in enumerate(plan.candidates)}
         sets = itertools.combinations(range(len(plan.candidates)), plan.n_targets)
-        joined = {chosen: self.recall(asked, list(chosen)) for chosen in sets}
+        joined = {chosen: self.recall(asked, chosen) for chosen in sets}
         best = max(joined, key=joined.get)
         self.targets = tuple(plan.candidates[i] for i in best)
         self.values["targets"] = {
@@ -236,38 +326,36 @@ class Bench:
             "recall": rounded(joined[best]),
             "recall_alone": {str(layer): rounded(value) for layer, value in alone.items()},
             "worst_three": rounded(min(joined.values())),
+            "all_candidates": about,
         }
         print("targets", self.targets, self.values["targets"]["recall_alone"], flush=True)
 
-    def recall(
-        self, asked: Sequence[tuple[Tensor, Tensor, Tensor]], layers: Sequence[int]
-    ) -> float:
-        """Golden recall of training texts, averaged over the budgets."""
-        found = torch.zeros(len(self.plan.budgets), device=self.device)
-        count = torch.zeros((), device=self.device)
-        for logits, labels, candidates in asked:
-            joined = logits[:, layers].amax(1).masked_fill(~candidates, -torch.inf)
-            order = joined.argsort(-1, descending=True)
-            hit = (labels & candidates).gather(1, order)
-            count += hit.sum()
-            found += torch.stack([hit[:, :budget].sum() for budget in self.plan.budgets])
-        return float((found / count).mean())
-
     def train(self) -> None:
-        """One set of Memory Indexers per seed, on all training texts."""
-        config = smollm_config(targets=self.targets)
-        documents = self.documents(self.targets, self.traces)
+        """One set of Memory Indexers per seed."""
         place = [self.plan.candidates.index(layer) for layer in self.targets]
         self.values["training"] = []
         for seed in self.plan.seeds:
-            made = train_indexers(documents, config, self.plan.training, seed=seed)
-            self.indexers[seed] = SmolIndexers.of(made.indexers, self.centre[place])
-            every = made.loss[:: max(1, len(made.loss) // 24)]
-            self.values["training"].append(
-                {"seed": seed, "loss": rounded(list(every)), "last": rounded(mean(made.loss[-40:]))}
-            )
-            print(f"seed {seed}: loss {mean(made.loss[:40]):.3f} to {mean(made.loss[-40:]):.3f}")
-        self.traces = []
+            made, about, _ = self.taught(self.targets, self.plan.training, seed)
+            self.indexers[seed] = SmolIndexers.of(made, self.centre[place])
+            self.values["training"].append(about)
+            print(about, flush=True)
+
+    def from_random(self) -> None:
+        """The same from random weights, to see what the first weights are worth."""
+        if self.late():
+            return
+        _, about, _ = self.taught(
+            self.targets, self.plan.from_random, self.plan.seeds[0], random=True
+        )
+        self.values["from_random"] = about
+        print(about, flush=True)
+
+    def late(self) -> bool:
+        """Whether the time is up, which is said."""
+        late = time.perf_counter() - self.started > self.seconds
+        if late:
+            print("the time is up: what is left is not measured", flush=True)
+        return late
 
     # -------------------------------------------------------------------------- measuring
 
@@ -275,6 +363,8 @@ class Bench:
         """Every arm on held-out texts, at equal budget: what it found, and what it cost."""
         rows: dict[tuple, list[dict[str, float]]] = {}
         for number, text in enumerate(self.texts("heldout", self.plan.n_heldout, 2)):
+            if number and self.late():
+                break
             for key, row in self.measure_text(text, seed=number):
                 rows.setdefault(key, []).append(row)
         names = ("arm", "seed", "rule", "size", "threshold", "lookahead", "lag", "layers")
@@ -315,8 +405,11 @@ class Bench:
                 "cycles": float(cycles),
             }
 
+        config = smollm_config(targets=self.targets)
+        trace = harvest(self.model.decoder, tokens, config, n_prompt=n)
+        words = [""] * len(tokens)
         for index_seed, indexers in self.indexers.items():
-            made = record(self.model, tokens, indexers, n_prompt=n, name=text.source)
+            made = recording(trace, indexers, words, name=text.source)
             for policy in self.policies(indexers, index_seed, seed):
                 residency = replay(made, policy)
                 key = (
@@ -374,21 +467,20 @@ class Bench:
         }
         save_indexers(self.out / WEIGHTS.name, indexers, about)
 
-    def recordings(self, names: Sequence[str] | None = None) -> None:
+    def recordings(self) -> None:
         indexers = self.indexers[self.plan.seeds[0]]
         found = {}
-        for name, text in shelf_texts().items():
-            if names is None or name in names:
-                made = record_shelf(self.model, text, indexers)
-                made.save(self.out / f"recording-{name}.npz")
-                residency = replay(made, policy_of(indexers))
-                found[name] = {
-                    "steps": made.n_steps,
-                    "chunks": made.n_chunks,
-                    "golden_recall": rounded(residency.golden_recall),
-                    "kept": rounded(residency.kept),
-                }
-                print(name, found[name], flush=True)
+        for name in self.plan.recorded:
+            made = record_shelf(self.model, shelf_texts()[name], indexers)
+            made.save(self.out / f"recording-{name}.npz")
+            residency = replay(made, policy_of(indexers))
+            found[name] = {
+                "steps": made.n_steps,
+                "chunks": made.n_chunks,
+                "golden_recall": rounded(residency.golden_recall),
+                "kept": rounded(residency.kept),
+            }
+            print(name, found[name], flush=True)
         self.values["recordings"] = found
 
 
@@ -399,23 +491,13 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
 
 
-def thinned(trace: SmolTrace, config: LSAConfig, stride: int) -> Document:
-    """A training document of a trace whose hidden states are those of every `stride`th step."""
-    steps = len(trace.closed)
-    full = trace.hidden.repeat_interleave(stride, 1)[:, :steps]
-    return dataclasses.replace(trace, config=config, hidden=full).document(stride=stride)
-
-
 # ------------------------------------------------------------------------------------ the runs
 
 
-def run(plan: Plan, device: torch.device, out: Path, commit: str | None) -> None:
-    """Train, measure and record; save after every stage."""
+def run(plan: Plan, device: torch.device, out: Path, seconds: float, commit: str | None) -> None:
+    """Train, measure and record; save after every stage. Little is begun after `seconds`."""
     out.mkdir(parents=True, exist_ok=True)
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False  # as on the CPU, where the slice runs again
-    started = time.perf_counter()
-    bench = Bench(plan, device, out)
+    bench = Bench(plan, device, out, seconds)
 
     def finish() -> None:
         bench.save_shipped(commit)
@@ -428,6 +510,7 @@ def run(plan: Plan, device: torch.device, out: Path, commit: str | None) -> None
         "train": bench.train,
         "finish": finish,
         "measure": bench.measure,
+        "from_random": bench.from_random,
     }
     for name, stage in stages.items():
         before = time.perf_counter()
@@ -443,7 +526,7 @@ def run(plan: Plan, device: torch.device, out: Path, commit: str | None) -> None
             seed=plan.seeds,
         )
     print(table(bench.values))
-    print(f"in all {time.perf_counter() - started:.0f} s")
+    print(f"in all {time.perf_counter() - bench.started:.0f} s")
 
 
 def table(values: dict) -> str:
@@ -481,6 +564,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--small", action="store_true", help="the cut for two CPU cores")
     parser.add_argument("--record", action="store_true", help="only record the lesson's texts")
+    parser.add_argument(
+        "--seconds", type=float, default=165.0, help="after which no further text is measured"
+    )
     parser.add_argument("--out", type=Path, help="where everything goes")
     args = parser.parse_args()
     if args.slice:
@@ -494,7 +580,8 @@ def main() -> None:
     elif args.out is None:
         parser.error("name a folder for the results: --out FOLDER")
     elif args.small or device.type == "cuda":
-        run(Plan.small() if args.small else Plan(), device, args.out, args.commit)
+        plan = Plan.small() if args.small else Plan()
+        run(plan, device, args.out, args.seconds, args.commit)
     else:
         parser.error("all of it takes a GPU: pass --device cuda, or --small")
 

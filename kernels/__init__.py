@@ -1,9 +1,18 @@
-"""The three steps of MSA's attention, each a plain-torch oracle beside a Triton kernel.
+"""Operations with a plain-torch oracle beside a Triton kernel.
+
+The steps of MSA's attention:
 
     block_scores            q_idx, k_idx -> one score per query, group and key block
     select_blocks           scores -> the block ids each query and group reads
     score_and_select        both at once, without ever holding all scores
     block_sparse_attention  q, k, v, block ids -> exact attention over those blocks
+
+and those of a history that moves between host and device (LSA):
+
+    score_chunks            queries, weights, keys -> one logit per chunk
+    select_chunks           logits -> the chunks above a threshold, and how many
+    copy_cells              rows of one array into cells of another
+    cell_attention          queries, cells, slots, window, sinks -> attention over them
 
 Every function takes `impl="auto" | "reference" | "triton"`; `dispatch.py` resolves it, and the
 Triton file of an operation is imported only when chosen. `limits.py` says what Triton serves.
@@ -12,8 +21,24 @@ Triton file of an operation is imported only when chosen. `limits.py` says what 
 
 from .block_scores import block_scores
 from .block_sparse_attention import block_sparse_attention
+from .cell_attention import cell_attention, pack_cells, unpack_cells
+from .copy_cells import copy_cells
 from .dispatch import Impl
 from .score_and_select import score_and_select
+from .score_chunks import score_chunks
 from .select_blocks import select_blocks
+from .select_chunks import select_chunks
 
-__all__ = ["Impl", "block_scores", "block_sparse_attention", "score_and_select", "select_blocks"]
+__all__ = [
+    "Impl",
+    "block_scores",
+    "block_sparse_attention",
+    "cell_attention",
+    "copy_cells",
+    "pack_cells",
+    "score_and_select",
+    "score_chunks",
+    "select_blocks",
+    "select_chunks",
+    "unpack_cells",
+]

@@ -59,7 +59,7 @@ def whole(name: str, value: SupportsIndex, *, low: int = 1) -> int:
         ValueError: it is no whole number, truth values included, or below `low`.
     """
     if not (type(value) is int or isinstance(value, torch.SymInt)):  # torch.compile's own
-        truth = isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool
+        truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
         try:
             number = None if truth else operator.index(value)
         except TypeError:

@@ -45,3 +45,25 @@ def choose(impl: Impl, device: torch.device) -> Literal["reference", "triton"]:
             "the kernel on CPU."
         )
     return impl
+
+
+@no_type_check
+def choose_served(
+    impl: Impl, device: torch.device, unserved: str | None
+) -> Literal["reference", "triton"]:
+    """Resolve `impl` where Triton does not serve every size: "auto" then takes the oracle.
+
+    Args:
+        impl, device: as in `choose`.
+        unserved: why Triton does not serve these inputs, as a sentence; None if it does.
+
+    Raises:
+        ValueError: "triton" was asked for and does not serve them; as in `choose`.
+        RuntimeError: as in `choose`.
+    """
+    chosen = choose(impl, device)
+    if chosen == "triton" and unserved:
+        if impl == "auto":
+            return "reference"
+        raise ValueError(f"{unserved} Pass impl='reference', or impl='auto' to have it chosen.")
+    return chosen

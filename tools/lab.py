@@ -225,6 +225,28 @@ class ExplorerOnPage:
             timeout=timeout * 1e3,
         )
 
+    def at_rest(self, key: str) -> dict[str, float]:
+        """Pixels: the mark `key` within the hero, and the top of the hero, once both are still."""
+        return self.root.evaluate(
+            """async (root, key) => {
+                const place = () => {
+                    const hero = root.querySelector(".intuitive-hero svg").getBoundingClientRect();
+                    const mark = root.querySelector(`.intuitive-hero [data-key="${key}"] .shape`);
+                    const box = mark.getBoundingClientRect();
+                    return {x: box.x - hero.x, y: box.y - hero.y, top: hero.y};
+                };
+                let last = place();
+                for (let still = 0, looks = 0; still < 3 && looks < 100; looks += 1) {
+                    await new Promise((done) => setTimeout(done, 100));
+                    const now = place();
+                    still = JSON.stringify(now) === JSON.stringify(last) ? still + 1 : 0;
+                    last = now;
+                }
+                return last;
+            }""",
+            key,
+        )
+
     def set(self, name: str, value) -> None:
         """Set a control as a browser event would, and wait for its picture."""
         self.put(name, value)

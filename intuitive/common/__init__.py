@@ -4,6 +4,7 @@ Map of the rooms:
     decoder    Llama-style decoder whose attention can be exchanged; generation
     smollm     SmolLM2-135M and its tokenizer, from one GGUF file
     corpus     committed texts, and the harvest of attention over them
+    returning  texts in which passages return
     runtime    cancelling, devices, seeds, time and peak memory
     records    save and load the numbers of experiments
     settings   parameter records as one line of text

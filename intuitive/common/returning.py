@@ -155,6 +155,7 @@ def returning_texts(
     count: int,
     seed: int,
     kind: str | None = None,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> list[ReturningText]:
     """Texts of one split of the corpus in which passages return; the same for the same seed.
 
@@ -166,22 +167,29 @@ def returning_texts(
         count: how many. A file is drawn with a probability that grows with its length.
         seed: of everything drawn.
         kind: "prose", "code", or both if None. Declarations in other languages are left out.
+        part: shares of each file between which its tokens are taken, to keep something back.
 
     Raises:
-        ValueError: as in `corpus.load`; or no file of the split is long enough.
+        ValueError: as in `corpus.load`; a part out of order; or no file of the split has enough
+            tokens there.
     """
     count = whole("count", count, low=1)
+    if not 0 <= part[0] < part[1] <= 1:
+        raise ValueError(f"part={part} must be two rising shares in [0, 1].")
     sources, weights = [], []
     for document in corpus.load(split, kind):
         if document.name in FOREIGN:
             continue
         ids = encode(document.text)
+        ids = ids[int(part[0] * len(ids)) : int(part[1] * len(ids))]
         if len(ids) >= config.n:
             starts = sentence_starts(pieces(ids))
             sources.append((torch.tensor(ids), starts, document.name))
             weights.append(float(len(ids)))
     if not sources:
-        raise ValueError(f"no text of split={split!r} has n={config.n} tokens: make them shorter.")
+        raise ValueError(
+            f"no text of split={split!r} has n={config.n} tokens in part={part}: make them shorter."
+        )
     generator = seeded(seed)
     lots = torch.multinomial(
         torch.tensor(weights, dtype=torch.float64), count, replacement=True, generator=generator

@@ -6,6 +6,8 @@ Map of the rooms, in reading order:
     rotary.py       positions as V4 turns them
     reference.py    window, CSA and HCA attention with loops
     cache.py        what a layer has read: recent tokens and entries
+    packing.py      how entries and index keys lie in memory
+    fast.py         one decoded token's attention over stored rows
     attention.py    the same attention, fast, as a decoder's exchangeable layers
     lightning.py    training the native selector of a CSA layer
     labels.py       what a window will need: the label factory
@@ -13,9 +15,13 @@ Map of the rooms, in reading order:
     indexer.py      the Memory Indexer
     indexer_training.py  its loss, its training, and what its choice is worth
     harvest.py      what a run of the frozen model leaves behind for it
-    residency.py    decoding while most of the history is somewhere else
+    residency/      decoding while most of the history is somewhere else
     recording.py    one decode with everything resident, on disk
     arms.py         residency policies at equal budget, played over it
+    smollm.py       the same on SmolLM2: its sizes, index keys, trained indexers
+    smollm_harvest.py   what SmolLM2 leaves behind
+    smollm_decoding.py  SmolLM2 with a part of its history at hand
+    shelf_texts.py  texts that come back to what they said
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -48,16 +54,22 @@ _ROOMS = (
     "cache",
     "config",
     "cost",
+    "fast",
     "harvest",
     "indexer",
     "indexer_training",
     "labels",
     "lightning",
+    "packing",
     "recording",
     "reference",
     "residency",
     "rotary",
     "selection",
+    "shelf_texts",
+    "smollm",
+    "smollm_decoding",
+    "smollm_harvest",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

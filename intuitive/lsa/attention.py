@@ -25,6 +25,7 @@ from intuitive.common.decoder import Decoder, DecoderConfig, Probe, RMSNorm
 
 from .cache import LSACache, Readable
 from .config import Kind, LSAConfig
+from .fast import read_one
 from .rotary import hadamard, layer_rates, turn
 
 QUERIES_AT_A_TIME = 512  # whose selected entries are gathered together
@@ -260,21 +261,40 @@ class LSAAttention(nn.Module):
         if cache is not None:
             start = cache.length
             tokens, first = cache.append(**tokens)
+        one = self.kind != "window" and cache is not None and q.shape[1] == 1
+        one = one and self.watch is None
         if self.kind != "window":
             made = self.close_chunks(tokens, first, 0 if cache is None else cache.n_entries)
-            if cache is not None:
-                cache.add_entries(**made)
-                readable = cache.readable()
-            else:
+            if cache is None:
                 readable = everything(**made)
+            else:
+                cache.add_entries(**made)
+                if probe is not None or not one:
+                    readable = cache.readable()
         if probe is not None:
             seen = tokens["kv"] if readable is None else self._all(tokens["kv"], readable)
             probe.see(hidden, q, seen[:, :, None], seen[:, :, None])
         index = None
-        if self.kind == "csa" and readable is not None:
+        if self.kind == "csa" and (one or readable is not None):
             index = self.index_queries(hidden, low, positions)
-        read = self.read(q, tokens["kv"], readable, index, start, (hidden, positions))
+        if one:
+            read = self._read_one(q, tokens["kv"], cache, index)
+        else:
+            read = self.read(q, tokens["kv"], readable, index, start, (hidden, positions))
         return self.output(read, positions)
+
+    def _read_one(
+        self,
+        q: Float[Tensor, "b n h d"],
+        kv: Float[Tensor, "b t d"],
+        cache: LSACache,
+        index: tuple[Float[Tensor, "b n h_idx d_idx"], Float[Tensor, "b n h_idx"]] | None,
+    ) -> Float[Tensor, "b n h d"]:
+        """The same for one token with a cache, from stored rows."""
+        if index is not None:
+            index = (index[0][:, 0], index[1][:, 0]) if self.selects else None
+        window, top_k = kv[:, -self.config.window :], self.config.top_k
+        return read_one(q[:, 0], window, self.sinks, cache.stored(), index, top_k=top_k)[:, None]
 
     @staticmethod
     def _all(kv: Tensor, readable: Readable) -> Tensor:

@@ -5,6 +5,9 @@ is kept until its last chunk is closed: with the overlap, two chunks long.
 
 A resident set confines reading: entries outside it stay where they are and are not read. Chunks
 that close while it is set are decoded ones, and resident.
+
+With `LSAConfig.layout="v4"` entries and index keys are stored as V4's bytes (`packing.py`), and
+reading unpacks what it reads.
 """
 
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .config import Kind, LSAConfig
+from .fast import Stored
+from .packing import Part, Storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,7 @@ class LSACache:
         batch: rows.
         capacity: tokens.
         device: where everything lives.
-        dtype: of vectors and entries.
+        dtype: of vectors, and of entries unless the layout packs them.
 
     Raises:
         ValueError: no row, or no room.
@@ -53,6 +58,7 @@ class LSACache:
         if batch < 1 or capacity < 1:
             raise ValueError(f"batch={batch} and capacity={capacity} must be at least 1.")
         self.config, self.kind, self.batch, self.capacity = config, kind, batch, capacity
+        self.storage = Storage(config, dtype)
         self.length = 0
         self.size = {"window": 0, "csa": config.chunk_size, "hca": config.hca_size}[kind]
         self.gathers = False  # whether a resident set is gathered, or the rest masked
@@ -62,17 +68,23 @@ class LSACache:
         self._floor = 0  # the shortest length that the tail allows going back to
         self._n_entries = 0
         with torch.inference_mode(False):  # else it could be written in inference mode only
-            self._pools = self._make_pools(device, dtype)
+            self._pools = self._make_pools(device)
+            rows = self.capacity // self.size if self.size else 0
+            self._slots = torch.full((batch, rows), -1, dtype=torch.int32, device=device)
 
-    def _make_pools(self, device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Room for all entries, and for their index keys where something selects."""
-        rows = self.capacity // self.size if self.size else 0
-        widths = {"entries": self.config.d_head} if self.size else {}
-        if self.kind == "csa":
-            widths["index_keys"] = self.config.d_index
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is stored: entries, and index keys where something selects."""
+        return {"window": (), "hca": ("entries",), "csa": ("entries", "index_keys")}[self.kind]
+
+    def _make_pools(self, device: torch.device | str) -> dict[Part, Tensor]:
+        """Room for all rows of each part."""
+        rows, storage = self.capacity // self.size if self.size else 0, self.storage
         return {
-            name: torch.zeros(self.batch, rows, width, device=device, dtype=dtype)
-            for name, width in widths.items()
+            part: torch.zeros(
+                self.batch, rows, storage.width(part), device=device, dtype=storage.dtype
+            )
+            for part in self.parts
         }
 
     # tokens
@@ -120,18 +132,53 @@ class LSACache:
         """Entries held."""
         return self._n_entries
 
-    def add_entries(self, **new: Float[Tensor, "b r _"]) -> None:
-        """Add the entries that the newest tokens closed, and their index keys."""
+    def add_entries(self, **new: Tensor) -> None:
+        """Add the entries that the newest tokens closed, and their index keys.
+
+        Args:
+            new: of each part vectors [b, r, d], or rows that are stored already, as a prefill
+                elsewhere ships them.
+
+        Raises:
+            ValueError: rows of another length, or no room for them.
+        """
         start = self._n_entries
-        for name, rows in new.items():
-            self._pools[name][:, start : start + rows.shape[1]] = rows
-        self._n_entries = start + next(iter(new.values())).shape[1]
+        end = start + next(iter(new.values())).shape[1]
+        if end == start:
+            return
+        if end > self._slots.shape[1]:
+            raise ValueError(
+                f"{end} entries exceed the room for {self._slots.shape[1]}: make a larger cache."
+            )
+        for part, vectors in new.items():
+            self._write(part, start, self.storage.store(part, vectors))
+        self._n_entries = end
         if self._resident is not None:
-            self._resident[:, start : self._n_entries] = True
+            self._resident[:, start:end] = True
+        self._slots[:, start:end] = self._numbers(start, end)
+
+    def _write(self, part: Part, start: int, rows: Tensor) -> None:
+        self._pools[part][:, start : start + rows.shape[1]] = rows
+
+    def _numbers(self, start: int, end: int) -> Int[Tensor, "b r"]:
+        """Places of rows among those of the whole batch."""
+        b, n = self._slots.shape
+        first = torch.arange(b, device=self._slots.device, dtype=torch.int32)[:, None] * n
+        return first + torch.arange(start, end, device=first.device, dtype=torch.int32)
+
+    def _find_slots(self) -> None:
+        """Say anew which rows may be read; the tensor stays the same one."""
+        n = self._n_entries
+        numbers = self._numbers(0, n)
+        if self._resident is not None:
+            numbers = numbers.masked_fill(~self._resident[:, :n], -1)
+        self._slots[:, :n] = numbers
+        self._slots[:, n:] = -1
 
     def index_keys(self) -> Float[Tensor, "b r d_idx"]:
         """All index keys held."""
-        return self._pools["index_keys"][:, : self._n_entries]
+        rows = self._pools["index_keys"][:, : self._n_entries]
+        return self.storage.load("index_keys", rows)
 
     @property
     def resident(self) -> Bool[Tensor, "b chunks"] | None:
@@ -146,6 +193,7 @@ class LSACache:
         """
         if resident is None:
             self._resident = None
+            self._find_slots()
             return
         if resident.shape != (self.batch, self._n_entries):
             raise ValueError(
@@ -157,20 +205,38 @@ class LSACache:
         with torch.inference_mode(False):
             self._resident = torch.zeros(self.batch, rows, dtype=torch.bool, device=device)
             self._resident[:, : self._n_entries] = resident
+        self._find_slots()
 
     def readable(self) -> Readable:
         """What may be read now: everything with a mask, or what is resident alone."""
         device = self._pools["entries"].device
-        ids = torch.arange(self._n_entries, device=device).expand(self.batch, -1)
         pools = {name: pool[:, : self._n_entries] for name, pool in self._pools.items()}
-        there = torch.ones_like(ids, dtype=torch.bool) if self.resident is None else self.resident
         if self.gathers and self.resident is not None:
-            ids, there = cells_in_order(self.resident)
-            pools = {
-                name: pool.gather(1, ids[..., None].expand(-1, -1, pool.shape[-1]))
-                for name, pool in pools.items()
-            }
+            ids, there, pools = self._gathered()
+        else:
+            ids = torch.arange(self._n_entries, device=device).expand(self.batch, -1)
+            there = self.resident
+            there = torch.ones_like(ids, dtype=torch.bool) if there is None else there
+        pools = {name: self.storage.load(name, pool) for name, pool in pools.items()}
         return Readable(pools["entries"], pools.get("index_keys"), ids, there)
+
+    def stored(self) -> Stored:
+        """What one token may read now, as it lies in memory; rows that may not be read are -1."""
+        pools, slots = self._pools, self._slots
+        if self.gathers and self.resident is not None:
+            _, there, pools = self._gathered()
+            slots = torch.arange(there.numel(), dtype=torch.int32, device=there.device)
+            slots = slots.view(there.shape).masked_fill(~there, -1)
+        return Stored(pools["entries"].flatten(0, 1), pools.get("index_keys"), slots, self.storage)
+
+    def _gathered(self) -> tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"], dict[Part, Tensor]]:
+        """Numbers of the resident chunks, which of these are there, and their rows."""
+        ids, there = cells_in_order(self.resident)
+        gathered = {
+            part: pool.gather(1, ids[..., None].expand(-1, -1, pool.shape[-1]))
+            for part, pool in self._pools.items()
+        }
+        return ids, there, gathered
 
     # what the decoder asks for
 
@@ -193,6 +259,7 @@ class LSACache:
             self._tail, self._first, self._floor = {}, 0, 0
         self.length = length
         self._n_entries = min(self._n_entries, length // self.size) if self.size else 0
+        self._slots[:, self._n_entries :] = -1
 
     def reorder(self, batch_index: Int[Tensor, " b"]) -> None:
         """Let row i of the batch continue from former row `batch_index[i]`.
@@ -208,6 +275,17 @@ class LSACache:
             self._pools = {name: pool[batch_index] for name, pool in self._pools.items()}
             if self._resident is not None:
                 self._resident = self._resident[batch_index]
+            self._slots = self._slots.new_full((self.batch, self._slots.shape[1]), -1)
+        self._find_slots()
+
+    def device_bytes(self) -> dict[str, int]:
+        """Bytes that the rows take on the device, used or not, by part; and `tables`."""
+        found = {
+            part: pool.numel() * pool.element_size()
+            for part, pool in self._pools.items()
+            if pool.device == self._slots.device
+        }
+        return found | {"tables": self._slots.numel() * self._slots.element_size()}
 
     def nbytes(self) -> dict[str, int]:
         """Bytes held, by category: `window`, `open_chunks`, `entries`, `index_keys`.

@@ -205,8 +205,8 @@ def first_indexers(
     config: LSAConfig,
     hidden: Sequence[Float[Tensor, "n d_model"]],
     *,
-    sharpness: float = 6.0,
-    bias: float = -4.0,
+    sharpness: float = 10.0,
+    bias: float = -5.0,
 ) -> MemoryIndexers:
     """Indexers to start training from: they look for chunks like the newest tokens.
 

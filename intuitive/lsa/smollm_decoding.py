@@ -288,8 +288,9 @@ def decode_live(
         losses.append(-log_p[token])
         if step % policy.lookahead == 0:
             plan.ask(step, watcher.ask(indexers), watcher.bounds())
-        here = plan.resident(step).to(prompt.device)
-        view.allowed = None if here is None else readable(here[None], len(prompt) + step, size)
+        view.allowed, here = None, plan.resident(step)
+        if here is not None:
+            view.allowed = readable(here[None].to(prompt.device), len(prompt) + step, size)
         stream = watcher.steps(token[None], stale=stale)[0]
         text = model.tokenizer.decode(tokens)
         progress((step + 1) / n_new, f"Token {step + 1} of {n_new}", text)

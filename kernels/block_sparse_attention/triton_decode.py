@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
+from ..merging import merge_parts
 from ..shared_memory import SPARE_BYTES, card, first_fit
 from .triton_forward import LN_2, LOG2_E
 from .triton_tiles import Tile
@@ -91,24 +92,13 @@ def merge_kernel(
 ):
     """Weighted mean of the parts of one query head; lse comes in base 2 and leaves in base e."""
     row = tl.program_id(0).to(tl.int64)
-    dim, within = tl.arange(0, D), tl.arange(0, MERGED)
-    part_out_ptr += row * n_parts * D
-    part_lse_ptr += row * n_parts
+    dim = tl.arange(0, D)
     top = tl.full((), float("-inf"), tl.float32)
     total = tl.full((), 0.0, tl.float32)
-    acc = tl.zeros((D,), tl.float32)
-    for start in range(0, n_parts, MERGED):
-        part = start + within
-        exists = part < n_parts
-        lse = tl.load(part_lse_ptr + part, mask=exists, other=float("-inf"))
-        o = load_rows(part_out_ptr, part, D, exists, D)  # [MERGED, D]
-        new_top = tl.maximum(top, tl.max(lse))
-        shift = tl.where(new_top == float("-inf"), 0.0, new_top)
-        weight = tl.exp2(lse - shift)
-        decay = tl.exp2(top - shift)
-        total = total * decay + tl.sum(weight)
-        acc = acc * decay + tl.sum(weight[:, None] * o, axis=0)
-        top = new_top
+    acc, total, top = merge_parts(
+        part_out_ptr + row * n_parts * D, part_lse_ptr + row * n_parts, top, total, n_parts, D,
+        MERGED, D,
+    )  # fmt: skip
     safe = tl.where(total > 0, total, 1.0)
     tl.store(out_ptr + row * D + dim, (acc / safe).to(out_ptr.dtype.element_ty))
     tl.store(lse_ptr + row, (top + tl.log2(safe)) * LN_2)

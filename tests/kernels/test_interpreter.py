@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-CASES = Path(__file__).with_name("interpreter_cases.py")
+CASES = [Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "chunks")]
 
 
 @pytest.mark.slow
-def test_kernels_match_their_oracles_under_the_interpreter():
+@pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
+def test_kernels_match_their_oracles_under_the_interpreter(cases):
     pytest.importorskip("triton", reason="Triton is not installed on this platform")
     plain = [
         "-q",
@@ -24,13 +25,13 @@ def test_kernels_match_their_oracles_under_the_interpreter():
         "-o",
         "addopts=--import-mode=importlib",
         "-o",
-        f"pythonpath={CASES.parent}",  # kernel_inputs, which conftest would find
+        f"pythonpath={cases.parent}",  # kernel_inputs, which conftest would find
     ]
     quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plain, str(CASES)],
+        [sys.executable, "-m", "pytest", *plain, str(cases)],
         env=os.environ | quick | {"TRITON_INTERPRET": "1"},
-        cwd=CASES.parents[2],
+        cwd=cases.parents[2],
         capture_output=True,
         text=True,
     )

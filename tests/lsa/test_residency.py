@@ -8,7 +8,7 @@ from lsa_layers import SMALL, draw_tokens, make_decoder
 
 from intuitive.common.decoder import generate
 from intuitive.common.runtime import Cancelled, seeded
-from intuitive.lsa import cost, residency
+from intuitive.lsa import cost
 from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.residency import CellPool, LookaheadDecoding, PoolFull
 from intuitive.lsa.selection import resident_sets
@@ -348,15 +348,6 @@ def test_moving_gives_the_tokens_of_masking_on_the_gpu():
 
 
 # --------------------------------------------------------------------------- when it fails
-
-
-def test_memory_that_cannot_be_pinned_serves_as_it_is(monkeypatch):
-    def refuse(self):
-        raise RuntimeError("out of lockable memory")
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
-    host = {"entries": torch.ones(2)}
-    assert residency._pin(host) == (host, False)
 
 
 def test_a_full_pool_loses_no_text_and_the_request_goes_on(decoder, indexers):

@@ -4,6 +4,7 @@
 the same policy, with everything else masked, and returns the same record with the text it wrote.
 """
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def run_live(
     decode = decode_live(
         model,
         prompt,
-        indexers.to(device),
+        indexers if device.type == "cpu" else copy.deepcopy(indexers).to(device),
         policy,
         n_new=recorded(params.text).n_steps if n_new is None else n_new,
         name=text.name,

@@ -23,3 +23,23 @@ function make(tag, attributes = {}, ...children) {
 // JupyterLab takes arrow keys and letters from any focused control unless the element
 // itself says otherwise.
 const KEEP_KEYS = { "data-lm-suppress-shortcuts": "true" };
+
+// What stands below must not jump when a part needs a line less: at one width of the explorer, the
+// part keeps the room of its tallest state. Answers a function that stops it.
+function keepRoom(part, root) {
+  let width = 0;
+  let tallest = 0;
+  const watch = new ResizeObserver(() => {
+    if (root.clientWidth !== width) {
+      width = root.clientWidth;
+      tallest = 0;
+      part.style.minHeight = "";
+    }
+    const { height } = part.getBoundingClientRect();
+    if (height <= tallest) return;
+    tallest = height;
+    part.style.minHeight = `${height}px`;
+  });
+  watch.observe(part);
+  return () => watch.disconnect();
+}

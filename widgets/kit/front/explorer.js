@@ -320,6 +320,7 @@ function render({ model, el }) {
     body
   );
   el.append(root);
+  const stopKeeping = [readouts, status].map((part) => keepRoom(part, root));
 
   const showValues = () => {
     const values = model.get("values");
@@ -497,6 +498,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     stopWatchingTheme();
     liveness.stop();
+    for (const stop of stopKeeping) stop();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();

@@ -1,0 +1,130 @@
+"""One decoded token's attention over stored rows, and copying rows: what a step is made of.
+
+    read_one(q, window, sinks, stored, index, top_k=512)
+
+works on rows as they lie in memory and touches only those that it reads, so that a step costs the
+same whether the rest of the history is there or not. Shapes do not follow the text: rows that hold
+nothing are marked and left out, no value is asked back from the device.
+
+This is the one place where the runtime meets its kernels.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from intuitive import kernels
+from intuitive.kernels.cell_attention.packing import CELL_BYTES, D
+from intuitive.kernels.dispatch import TRITON_INSTALLED
+
+from .packing import Storage
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Rows that one token may read, as they lie in memory.
+
+    The places [b, r] are in the order of chunks.
+    """
+
+    entries: Tensor  # [rows, width]: rows of everybody's entries
+    keys: Tensor | None  # [b, r, width]: index keys of the places; None where nothing selects
+    slots: Int[Tensor, "b r"]  # the row in `entries` of each place; -1: nothing is there
+    storage: Storage
+    fetch: Callable[[Tensor], Tensor] | None = None  # slots of chosen places, fetched on demand
+
+
+def read_one(
+    q: Float[Tensor, "b h d"],
+    window: Float[Tensor, "b w d"],
+    sinks: Float[Tensor, " h"],
+    stored: Stored,
+    index: tuple[Float[Tensor, "b h_idx d_idx"], Float[Tensor, "b h_idx"]] | None,
+    *,
+    top_k: int,
+) -> Float[Tensor, "b h d"]:
+    """What one token reads, still turned: its window and the entries that its indexer prefers.
+
+    Args:
+        q: queries; logits are scaled by 1/√d.
+        window: vectors of the newest tokens, its own included.
+        sinks: a logit of each head.
+        stored: entries at hand, all of them closed.
+        index: queries and scaled head weights of the lightning indexer; None reads all entries.
+        top_k: entries read.
+    """
+    slots = stored.slots
+    if index is not None and stored.keys is not None and top_k < slots.shape[1]:
+        scores = score_rows(*index, stored.keys, stored.storage)
+        places = best_places(scores, slots >= 0, top_k)
+        chosen = slots.gather(1, places)
+        slots = chosen if stored.fetch is None else stored.fetch(chosen)
+    elif stored.fetch is not None:
+        slots = stored.fetch(slots)
+    return read_cells(q, stored.entries, slots, window, sinks, stored.storage)
+
+
+def best_places(scores: Float[Tensor, "b r"], there: Tensor, k: int) -> Int[Tensor, "b k"]:
+    """Places of the k highest scores among those that are there, rising; ties to the lower place.
+
+    Places that are not there come in where too few are, as the last in the ranking.
+
+    Args:
+        k: at most r.
+    """
+    ranked = (scores + 0.0).masked_fill(~there, -math.inf)  # -0.0 is no less than 0.0
+    order = ranked.sort(dim=1, descending=True, stable=True).indices
+    return order[:, :k].sort(1).values
+
+
+def score_rows(
+    q: Float[Tensor, "b heads d"], weights: Float[Tensor, "b heads"], keys: Tensor, storage: Storage
+) -> Float[Tensor, "b chunks"]:
+    """Σ_h w_h · ReLU(q_h · K_s) over stored keys [b, chunks, width]."""
+    if not storage.packed:
+        keys = keys.to(q.dtype)
+    return kernels.score_chunks(q, weights, keys, validate=False)
+
+
+def read_cells(
+    q: Float[Tensor, "b h d"],
+    cells: Tensor,
+    slots: Int[Tensor, "b k"],
+    window: Float[Tensor, "b w d"],
+    sinks: Float[Tensor, " h"],
+    storage: Storage,
+) -> Float[Tensor, "b h d"]:
+    """Attention over the window, the rows `slots` of `cells` and the sinks; -1 is an empty slot.
+
+    The kernel reads packed rows where they lie, if they have its sizes and follow each other;
+    others are gathered first.
+    """
+    if not slots.numel():
+        cells, slots = q[:1, 0], slots.new_full((len(q), 1), -1)
+    packed = cells.dtype == torch.uint8
+    known = packed and (q.shape[-1], cells.shape[-1]) == (D, CELL_BYTES)
+    if packed and not (known and cells.is_contiguous()):
+        cells = cells.index_select(0, slots.clamp(min=0).flatten())
+        places = torch.arange(len(cells), dtype=torch.int32, device=q.device).view(slots.shape)
+        slots = torch.where(slots >= 0, places, -1)
+        if not known:
+            cells = storage.load("entries", cells)
+    if cells.dtype != torch.uint8:
+        cells = cells.to(q.dtype)
+    return kernels.cell_attention(q, cells, slots, window, sinks, validate=False)
+
+
+def copy_rows(
+    source: Tensor, target: Tensor, rows: Int[Tensor, " m"], cells: Int[Tensor, " m"]
+) -> None:
+    """target[cells] = source[rows]; page-locked host memory is read from the device."""
+    kernels.copy_cells(source, target, rows, cells, validate=False)
+
+
+def copies_from_host(source: Tensor, target: Tensor) -> bool:
+    """Whether `copy_rows` can read the source where it lies."""
+    return target.is_cuda and source.is_pinned() and TRITON_INSTALLED

@@ -1,0 +1,135 @@
+"""The benchmark of LSA's kernels: it finds what is wrong, says so, and goes on."""
+
+import dataclasses
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed on this platform")
+
+import chunk_checks
+import lsa_kernels
+import lsa_plan
+
+from intuitive.common import records
+from intuitive.kernels import tuning
+
+CPU = torch.device("cpu")
+TINY = dataclasses.replace(
+    lsa_plan.SMALL, chunks=(20,), cells=60, reads=((1, 5),), copied=(2,), check_shapes=2
+)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return lsa_kernels.Bench(TINY, CPU, tmp_path / "times.json", seconds=1e6, commit="none")
+
+
+def checks(shapes=2):
+    return chunk_checks.Checks(CPU, "auto", shapes, longest=80)
+
+
+def test_the_oracles_pass_every_check():
+    found = checks().everything()
+    assert len(found) > 12
+    assert [check for check in found if not check.ok] == []
+    assert sum(check.worst > 0 for check in found) > 6  # float32 against float64, for the most
+
+
+def test_a_wrong_kernel_is_found_and_told(monkeypatch, capsys):
+    right = chunk_checks.score_chunks
+
+    def wrong(*args, impl, **kwargs):
+        return right(*args, impl=impl, **kwargs) * (1.0 if impl == "reference" else 1.01)
+
+    monkeypatch.setattr(chunk_checks, "score_chunks", wrong)
+    some = checks()
+    some.score(16, 32, torch.float16, "plain", 1e-4, False)
+    some.select()
+    scores, selection = some.done
+    assert not scores.ok and 0.009 < scores.worst < 0.011
+    assert selection.ok
+    told = capsys.readouterr().out
+    assert told.startswith("FAILED score plain float16, 16 x 32: q (")
+    assert "torch.float16, plain (" in told and "error 0.01, bound 0.0001" in told
+
+
+def test_a_kernel_that_raises_is_told_with_its_place(monkeypatch, capsys):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no such launch")
+
+    monkeypatch.setattr(chunk_checks, "copy_cells", broken)
+    some = checks()
+    some.copy(16)
+    assert not some.done[0].ok and some.done[0].worst == 1e30  # a number that JSON can hold
+    assert "RuntimeError at test_lsa_benchmark.py:" in capsys.readouterr().out
+
+
+def test_nan_is_an_error():
+    some = checks()
+    some.run("nan", 1.0, lambda seed: (float("nan"), "everywhere"))
+    assert not some.done[0].ok and some.done[0].where == "everywhere NaN"
+
+
+def test_every_stage_is_saved_and_a_failing_one_stops_no_other(bench):
+    bench.stage("ceilings", bench.ceilings)
+    assert set(records.load(bench.out)[0]["ceilings"]) == {"copy", "host_to_device", "matmul"}
+
+    def fails():
+        raise RuntimeError("out of luck")
+
+    bench.stage("broken", fails)
+    for name in ("scores", "selection", "attention", "calls", "score_tiles", "attention_tiles"):
+        bench.stage(name, getattr(bench, name))
+    bench.stage("copies", lambda: bench.copies(host=False))
+    values, made = records.load(bench.out)
+    assert values["errors"] == {"broken": "RuntimeError: out of luck"}
+    assert values["broken"] == []
+    assert made["seed"] == 0 and set(made["versions"]) >= {"torch", "triton"}
+    rows = [row for name in ("scores", "attention", "copies") for row in values[name]]
+    assert len(rows) == 6 + 2 + 2
+    assert all(row["us"] > 0 for row in rows)
+    tiles = values["score_tiles"] + values["attention_tiles"]
+    assert all(row["us"] > 0 for row in tiles)
+    text = lsa_plan.table(values)
+    assert text.count("\n| memory, ") == 3 and "5 cells, packed" in text
+
+
+def test_floors_are_bytes_and_flops_at_the_measured_rates(bench):
+    bench.values["ceilings"] = {"copy": 2e12, "matmul": 5e14, "matmul_fp8": 1e15}
+    # a million tokens: 132 bytes of each chunk and 4 of its logit
+    floors = bench.floors(262_144 * 136, 2 * 128 * 128 * 262_144)
+    assert floors["bytes_us"] == pytest.approx(17.8, abs=0.05)
+    assert floors["flop_us"] == pytest.approx(17.2, abs=0.05)
+    assert floors["floor_us"] == floors["bytes_us"]
+    assert bench.floors(0, 1e9, fp8=True)["floor_us"] == pytest.approx(1.0)
+
+
+def test_one_bad_row_stops_no_other_and_late_tiles_are_left_out(bench, capsys):
+    rows = []
+    bench.safely(rows, {"row": 1}, lambda: 1 / 0)
+    bench.safely(rows, {"row": 2}, lambda: {"us": 1.0})
+    assert "ZeroDivisionError" in rows[0]["error"] and rows[1] == {"row": 2, "us": 1.0}
+    assert "FAILED {'row': 1}" in capsys.readouterr().err
+    bench.seconds = 0
+    tile = tuning.CopyTile(words=16, num_warps=1, programs=1)
+    late = bench.tried({}, "copy_cells", [tile], [lambda: None])
+    assert [row["error"] for row in late] == ["no time left"]
+
+
+def test_steps_read_other_keys_and_other_cells(bench):
+    bench.cold = 3 * 20 * lsa_plan.ROW_BYTES
+    keys, width = bench.stores("rows")
+    assert width == lsa_plan.ROW_BYTES and len(keys) == 60
+    steps, plain = bench.score_steps(keys, 20, 64, "rows")
+    results = [step() for step in steps]
+    assert len(results) == 3 and not torch.equal(results[0], results[1])
+    for fused, torches in zip(results, plain, strict=True):
+        want = fused[0]
+        assert chunk_checks.rms(torches(), want) < 0.05  # in half precision
+    source, target = bench.copy_setup(host=False)
+    steps, n_bytes = bench.copy_steps(source.fill_(1), target, 2, by_layer=True)
+    assert n_bytes == 2 * 21 * 584 and len(steps) == 16
+    for step in steps:
+        step()
+    assert int(target.sum()) == 16 * n_bytes
