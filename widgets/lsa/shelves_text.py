@@ -116,7 +116,9 @@ class Writing:
             words = recording.words[first : first + step + 1]
             text = SPACES.sub(" ", "".join(words)).strip()
             room = LINE - len(VERSUS[number])
-            shown = text if len(text) <= room else "…" + text[1 - room :]
+            shown = text
+            if len(text) > room:
+                shown = ("… " + text[2 - room :].partition(" ")[2]).rjust(room)
             token = max(len(SPACES.sub(" ", words[-1]).strip()), 1)
             line = VERSUS[number] + shown
             lit = None if waits or not number else (len(line) - token, token)
