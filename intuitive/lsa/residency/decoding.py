@@ -105,7 +105,7 @@ class LookaheadDecoding:
         *,
         capacity: int,
         pool: CellPool | None = None,
-        mode: Mode = "sync",
+        mode: str = "sync",
         rule: Rule = "threshold",
         size: int | None = None,
         lag: int = 0,
