@@ -81,18 +81,23 @@ class Picture:
     def moments(self) -> list[tuple[int, str]]:
         """(step, stage) of every frame; the stage is empty where a token is written.
 
-        Every cycle's greatest miss is among them.
+        Every cycle's greatest miss is among them. Where there are many cycles, none is told by
+        itself.
         """
         stride = -(-self.n_steps // (FEW_FRAMES if self.say.on_demand else N_FRAMES))
-        triggers = self.say.triggers
-        if not triggers:
+        if not self._told:
             return [(step, "") for step in self._spread(0, self.n_steps, stride)]
-        stages = STAGES if self.say.scores.exist and len(triggers) <= MOST_TOLD else (RISE,)
+        stages = STAGES if self.say.scores.exist else (RISE,)
         moments: list[tuple[int, str]] = []
-        for start, end in zip(triggers, [*triggers[1:], self.n_steps], strict=True):
+        for start, end in zip(self._told, [*self._told[1:], self.n_steps], strict=True):
             moments += [(start, stage) for stage in stages]
             moments += [(step, "") for step in self._spread(start, end, stride)]
         return moments
+
+    @property
+    def _told(self) -> list[int]:
+        """Triggers that have frames of their own."""
+        return self.say.triggers if len(self.say.triggers) <= MOST_TOLD else []
 
     def _spread(self, start: int, end: int, stride: int) -> list[int]:
         """Every so many steps, the last, and the one with the greatest miss."""
@@ -122,11 +127,10 @@ class Picture:
             marks += self._threads(step)
         if self.say.keeps_all:
             marks.append(self._used(step))
-        told = bool(self.say.triggers) and step % self.measures.policy.lookahead == 0
         return Frame(
             scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(marks)),
             label=_label(step),
-            stage=stage or (WRITE if told else ""),
+            stage=stage or (WRITE if step in self._told else ""),
             sentence=self.say.sentence(step, stage),
             readouts=self.say.readouts(step, stage),
             arithmetic=self.say.arithmetic(step, stage),
@@ -206,9 +210,9 @@ class Picture:
             self._drawn[key] = self._bars(*key)
         box = {"x": LEFT - 2, "y": BASE - BAND - 2, "w": RIGHT - LEFT + 4, "h": BAND + 2}
         fade = Rectangle(key="fade", fill="page", opacity=0 if stage else 0.55, layer=VEIL, **box)
-        return [*self._drawn[key], fade, *self._told(key[0], stage)]
+        return [*self._drawn[key], fade, *self._named(key[0], stage)]
 
-    def _told(self, cycle: int, stage: str) -> list[Mark]:
+    def _named(self, cycle: int, stage: str) -> list[Mark]:
         """What bars and line are, while they are looked at."""
         if not stage:
             return []

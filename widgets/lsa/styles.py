@@ -11,23 +11,23 @@ FOUND, MISSED = theme.GREEN, theme.VERMILION
 SCORE = theme.PURPLE
 MOVED = "#B58100"  # the gold of scenes
 
-ARM_NAMES = {
-    "lsa": "trained indexer",
-    "oracle": "oracle: knows the future",
+ARM_NAMES = {  # in the order of the lesson
+    "everything": "keep everything",
     "recency": "the newest",
     "random": "any, at random",
+    "lsa": "trained indexer",
     "quest": "Quest: page bounds",
+    "oracle": "oracle: knows the future",
     "reactive": "fetch when needed",
-    "everything": "keep everything",
 }
 SHORT_NAMES = {
-    "lsa": "indexer",
-    "oracle": "oracle",
+    "everything": "everything",
     "recency": "newest",
     "random": "random",
+    "lsa": "indexer",
     "quest": "Quest",
+    "oracle": "oracle",
     "reactive": "fetch when needed",
-    "everything": "everything",
 }
 RULES = {
     "threshold": "all above the threshold",
