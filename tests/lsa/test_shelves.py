@@ -351,9 +351,9 @@ def test_beside_the_whole_decode_both_texts_end_at_the_same_step():
 
 
 def test_only_what_was_recorded_is_said_to_be():
-    with pytest.raises(ValueError, match="text='alice' with arm='quest' is not recorded: take"):
+    with pytest.raises(ValueError, match="text='alice' and arm='quest' were not recorded"):
         written.run(ShelvesParams(text="alice", arm="quest"))
-    with pytest.raises(ValueError, match="with lookahead=32, lag=1 is not recorded: reset that"):
+    with pytest.raises(ValueError, match="lookahead=32, lag=1: not recorded with the rest masked"):
         written.run(ShelvesParams(arm="recency", lookahead=32, lag=1))
 
 

@@ -38,10 +38,10 @@ def written(text: str, arm: str) -> Recording:
     """
     known = files()
     if (text, arm) not in known:
-        listed = ", ".join(f"text={text!r} with arm={arm!r}" for text, arm in known)
+        listed = ", or ".join(f"text={text!r} and arm={arm!r}" for text, arm in known)
         raise ValueError(
-            f"What the model writes of text={text!r} with arm={arm!r} is not recorded: take "
-            f"{listed}, or let it write now."
+            f"text={text!r} and arm={arm!r} were not recorded with the rest masked: take {listed}, "
+            "or let it write now."
         )
     return Recording.load(known[text, arm])
 
@@ -64,8 +64,8 @@ def run(
     ]
     if changed:
         raise ValueError(
-            f"What the model writes with {', '.join(changed)} is not recorded: reset that, or let "
-            "it write now."
+            f"{', '.join(changed)}: not recorded with the rest masked. Reset that, or let it write "
+            "now."
         )
     made = written(params.text, params.arm)
     residency = replay(made, params.policy(made.chunk_size))
