@@ -24,6 +24,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from . import styles
 
 WIDTH, HEIGHT = 1000, 392
 LEFT, RIGHT, TOP, FLOOR = 92, 800, 34, 330
@@ -37,16 +38,7 @@ COLOURS = {
     "random": "grey",
     "yours": "ink",
 }
-NAMES = {
-    "lsa": "LSA: trained indexer",
-    "reactive": "fetch when needed",
-    "oracle": "oracle: knows the future",
-    "quest": "Quest: page bounds",
-    "recency": "the newest",
-    "random": "any, at random",
-    "yours": "yours",
-    "everything": "keep everything",
-}
+NAMES = {**styles.ARM_NAMES, "lsa": "LSA: trained indexer", "yours": "yours"}
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}
 Number = int | float
