@@ -1,5 +1,6 @@
 """The label factory: counts are those of `make_labels`, and the picture says them."""
 
+import plotly.graph_objects as go
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from intuitive.lsa.experiments.label_factory import (
     LabelParams,
     draw_trace,
     run,
+    strictness,
 )
 from intuitive.widgets.lsa import label_factory as widget
 from intuitive.widgets.lsa import label_factory_scene as scene
@@ -116,6 +118,17 @@ def test_a_click_opens_the_sum_and_the_votes():
 def test_the_prediction_is_judged_by_the_factory():
     right, sentence = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "less than a third" and "16 of 96" in sentence
+
+
+def test_the_curves_are_runs_of_the_factory():
+    params = LabelParams(votes=2, top_p=0.9)
+    curves = strictness(params)
+    for top_p, votes in ((0.3, 1), (0.6, 3), (0.9, 8)):
+        found = run(LabelParams(top_p=top_p, votes=votes)).found[-1]
+        assert curves[top_p][votes - 1] == int(found.sum())
+    assert all(tuple(sorted(counts, reverse=True)) == counts for counts in curves.values())
+    figure = go.Figure(widget.present(run(params)).figure("strictness"))
+    assert figure.data[-1].x == (2,) and figure.data[-1].y[0] == curves[0.9][1]
 
 
 def labels_fill_slower_than_the_union(seen):

@@ -1,13 +1,28 @@
 """The label factory: softmax, top-p, votes and union, step by step over one window."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 from intuitive.lsa.experiments import label_factory as experiment
 from intuitive.lsa.experiments.label_factory import LAYERS, LabelParams, LabelResult
 
-from ..kit import Explorer, Hero, Predict, Range, Step, Table, Timeline, View, percent
+from .. import theme
+from ..kit import (
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    View,
+    percent,
+)
 from .label_factory_scene import Picture
+
+GOLD = "#B58100"  # the gold of scenes
 
 
 def _how_many_are_left() -> tuple[int, str]:
@@ -32,6 +47,42 @@ PREDICT = Predict(
 )
 
 
+def strictness_figure(result: LabelResult) -> theme.Figure:
+    """Labels of the window against the votes needed, by top-p, and the setting shown."""
+    votes = list(range(1, LAYERS + 1))
+    styled = zip(experiment.STRICT, theme.SEQUENCE, theme.DASHES, strict=False)
+    curves = experiment.strictness(result.params)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": f"top-p {percent(top_p)}",
+            "x": votes,
+            "y": curves[top_p],
+            "line": {"color": colour, "dash": dash},
+        }
+        for top_p, colour, dash in styled
+    ]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "shown above",
+            "x": [result.params.votes],
+            "y": [int(result.found[-1].sum())],
+            "marker": {"color": GOLD, "size": 13, "symbol": "diamond"},
+        }
+    )
+    return theme.figure(
+        traces,
+        x="votes needed, of eight layers",
+        y="labels of the window",
+        x_range=(0.7, LAYERS + 0.3),
+        y_range=(0, 1.05 * result.at_trigger),
+        showlegend=True,
+    )
+
+
 def present(result: LabelResult) -> View:
     params, picture = result.params, Picture(result)
     found, naive = int(result.found[-1].sum()), int(result.naive[-1].sum())
@@ -51,6 +102,7 @@ def present(result: LabelResult) -> View:
         summary=summary,
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=800),
         readouts=picture.readouts(0, "logits"),
+        figures={"strictness": partial(strictness_figure, result)},
         table=Table(
             ("step", "votes cast", "golden", "labels so far", "every layer's best so far"),
             (*rows, ("written inside the window", "", "", str(late), "")),
@@ -117,6 +169,16 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 "topics pile up.",
                 sets={"lookahead": 128},
                 frame="last",
+            ),
+        ),
+        plots=(
+            Plot(
+                name="strictness",
+                label="Labels of the window against the votes needed",
+                caption="One vote keeps what any layer likes; all eight keep only what every layer "
+                "looks for.",
+                tab="How strict",
+                height=300,
             ),
         ),
         predict=predict,

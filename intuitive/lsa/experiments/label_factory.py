@@ -5,6 +5,7 @@ seen by layers of which each looks at some of them and at chunks of its own besi
 `labels.make_labels`.
 """
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ..labels import Labels, make_labels
 LAYERS, CHUNKS, LONGEST = 8, 128, 128  # CSA layers, chunks, steps
 SECTION = 48  # steps that stay with one topic
 PER_TOPIC = 7  # chunks that a topic needs
+STRICT = (0.3, 0.6, 0.9)  # top-p of the curves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,3 +145,20 @@ def run(
         found=golden & there,
         late=golden & ~there,
     )
+
+
+@cached(
+    cache=LRUCache(8),
+    key=lambda params: (params.top_k, params.lookahead, params.seed),
+    lock=threading.Lock(),
+)
+def strictness(params: LabelParams) -> dict[float, tuple[int, ...]]:
+    """Labels of the window for every number of votes from 1 on, by top-p."""
+    found = {}
+    for top_p in STRICT:
+        counts = run(dataclasses.replace(params, top_p=top_p, votes=1)).labels.votes
+        there = torch.arange(CHUNKS) < CHUNKS - LONGEST // 4
+        found[top_p] = tuple(
+            int(((counts >= votes).any(0) & there).sum()) for votes in range(1, LAYERS + 1)
+        )
+    return found
