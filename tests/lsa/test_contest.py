@@ -2,16 +2,18 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import pytest
 from recordings import draw_recording
 
-from intuitive.lsa import LSAConfig
+from intuitive.lsa import LSAConfig, results
 from intuitive.lsa.arms import replay
 from intuitive.lsa.experiments import contest as experiment
 from intuitive.lsa.experiments import threshold
 from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams
+from intuitive.lsa.experiments.topical_arms import Point
 from intuitive.widgets.lsa import contest as widget
 from intuitive.widgets.lsa import contest_figures as figures
 from intuitive.widgets.lsa import contest_scene as scene
@@ -119,8 +121,13 @@ def point(seed, arm, **found):
         "golden_recall": 0.3,
         "kept": 0.2,
         "bytes_per_token": 100.0,
+        "section": 64,
+        "offset": 0,
+        "resident": 0.3,
+        "copied_per_token": 1.0,
+        "refetch_rate": 0.0,
     }
-    return experiment.PointRead(seed=seed, arm=arm, **usual | found)
+    return Point(seed=seed, arm=arm, **usual | found)
 
 
 def test_a_committed_run_brings_its_tabs(monkeypatch):
@@ -134,9 +141,21 @@ def test_a_committed_run_brings_its_tabs(monkeypatch):
     lengths = [point(0, "lsa", length=2.0, accuracy=0.1)]
     points = {"arms": (point(0, "lsa"),), "budget": budget, "lookahead": windows}
     points = {name: tuple(rows) for name, rows in (points | {"length": lengths}).items()}
-    file = type("File", (), {"values": experiment.ArmsFile(points=points)})
-    monkeypatch.setattr(experiment.results, "names", lambda: (experiment.ANSWERED,))
-    monkeypatch.setattr(experiment.results, "load", lambda *_: file)
+    exact = dict.fromkeys(("reactive", "unrestricted", "live", "replayed"), 0.5)
+    values = results.LSAArms(
+        training=results.Training(steps={}, losses={}, accuracy={}),
+        weights=1,
+        focal_loss={},
+        exactness=results.Exactness(
+            everything_resident_is_unrestricted=True,
+            live_sets_differ=0.0,
+            **{f"{name}_accuracy": share for name, share in exact.items()},
+        ),
+        points=points,
+        seconds=1.0,
+    )
+    monkeypatch.setattr(experiment.results, "names", lambda: (results.NAME,))
+    monkeypatch.setattr(results, "arms", lambda: SimpleNamespace(values=values))
     found = experiment.answered("budget")
     assert [(one.arm, one.size) for one in found] == [
         ("lsa", 32),
@@ -151,7 +170,7 @@ def test_a_committed_run_brings_its_tabs(monkeypatch):
     assert late == {"LSA: trained indexer", "LSA: trained indexer, late"}
     (by_length,) = go.Figure(figures.answers_by_length()).data
     assert list(by_length.x) == [1.0, 2.0] and list(by_length.y) == [0.5, 0.1]
-    with pytest.raises(ValueError, match="sweep='luck' is none of"):
+    with pytest.raises(KeyError, match="no sweep 'luck'"):
         experiment.answered("luck")
     plots = widget._answered_plots()
     assert {plot.tab for plot in plots} == {"Answers", "Late and long"}

@@ -17,16 +17,17 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
+from .. import results as arms_results
 from ..arms import Arm, Policy, Residency, replay
 from ..config import LSAConfig
 from ..exercise import Choose, replay_verdicts
 from ..recording import Recording
 from .threshold import load
+from .topical_arms import Point
 
 ROOMS = (4, 8, 16, 32, 64)  # chunks beside those that always stay
 SHOWN: tuple[Arm, ...] = ("lsa", "reactive", "oracle", "quest", "recency", "random")
 YOURS = "yours"
-ANSWERED = "lsa_arms"  # the committed run, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,43 +174,9 @@ class Answered:
     n_bytes: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class PointRead:
-    """What is read of a point of `benchmarks/lsa_arms.py`."""
-
-    seed: int
-    length: float
-    mode: str
-    arm: str
-    rule: str
-    threshold: float
-    size: int | None
-    lookahead: int
-    lag: int
-    layers: int
-    accuracy: float
-    mass_recall: float
-    golden_recall: float
-    kept: float
-    bytes_per_token: float
-
-    @property
-    def setting(self) -> tuple:
-        """Everything but the seed and what was found."""
-        rule = (self.rule, self.threshold, self.size)
-        return (self.arm, *rule, self.lookahead, self.lag, self.layers, self.length, self.mode)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmsFile:
-    """The values of the committed run."""
-
-    points: dict[str, tuple[PointRead, ...]]
-
-
 def is_answered() -> bool:
     """Whether the run that lets the model answer is committed."""
-    return ANSWERED in results.names()
+    return arms_results.NAME in results.names()
 
 
 def answered(sweep: str) -> tuple[Answered, ...]:
@@ -217,18 +184,22 @@ def answered(sweep: str) -> tuple[Answered, ...]:
 
     Raises:
         FileNotFoundError: no such run is committed.
-        ValueError: it has no such sweep.
+        KeyError: it has no such sweep.
     """
-    points = results.load(ANSWERED, ArmsFile).values.points
-    if sweep not in points:
-        raise ValueError(f"sweep={sweep!r} is none of {', '.join(points)}.")
-    groups: dict[tuple, list[PointRead]] = {}
-    for point in points[sweep]:
-        groups.setdefault(point.setting, []).append(point)
+    groups: dict[tuple, list[Point]] = {}
+    for point in arms_results.arms().values.select(sweep):
+        groups.setdefault(_setting(point), []).append(point)
     return tuple(_joined(group) for group in groups.values())
 
 
-def _joined(group: list[PointRead]) -> Answered:
+def _setting(point: Point) -> tuple:
+    """Everything but the seed and what was found."""
+    rule = (point.rule, point.threshold, point.size, point.layers)
+    task = (point.length, point.mode, point.section, point.offset)
+    return (point.arm, *rule, point.lookahead, point.lag, *task)
+
+
+def _joined(group: list[Point]) -> Answered:
     one, n = group[0], len(group)
     accuracies = [point.accuracy for point in group]
     return Answered(
