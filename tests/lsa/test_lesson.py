@@ -44,6 +44,14 @@ def test_what_the_paper_prints():
     assert f"{last[2]} GB instead of {last[1]}" in prose("03-00")
 
 
+def test_what_was_measured_in_the_prose():
+    assert "speed is within a tenth of everything resident" in prose("03-17a")
+    found = memory.measured()
+    for row in found.rows["lsa_overlapped"]:
+        everything = found.at("everything", row.context)
+        assert row.steps_per_s / everything.steps_per_s > 0.9
+
+
 def test_a_half_in_the_prose():
     assert threshold.meant(0.5, 0.02) == pytest.approx(0.06, abs=0.003)
     assert "about six in a hundred" in prose("03-12")

@@ -9,12 +9,13 @@ from intuitive.lsa.experiments.memory import GIB, PRINTED, MemoryParams, MemoryR
 from .. import theme
 from .memory_scene import tokens_text
 
+GIBS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4)
 NAME_GAP = 0.26  # decades between the names of two lines
 MEASURED = {
-    "everything": ("everything resident", theme.BLUE, "circle"),
-    "lsa_sync": ("LSA, waiting for its copies", theme.GREEN, "square"),
-    "lsa_overlapped": ("LSA, copies beside the steps", theme.GREEN, "diamond"),
-    "reactive": ("fetched on demand", theme.VERMILION, "cross"),
+    "everything": ("everything", theme.BLUE, "circle"),
+    "lsa_sync": ("LSA, waits", theme.GREEN, "square"),
+    "lsa_overlapped": ("LSA, overlapped", theme.GREEN, "diamond"),
+    "reactive": ("on demand", "#B58100", "cross"),
 }
 
 
@@ -95,7 +96,7 @@ def used_figure() -> theme.Figure:
                 "line": {"color": colour, "width": 1, "dash": "dot"},
             }
         )
-    traces += _marks(found, lambda row: sum(row.bytes.values()) / GIB)
+    traces += _marks(found, lambda row: row.held / GIB)
     return _against_context(traces, "GiB on the GPU", log=True)
 
 
@@ -131,7 +132,11 @@ def _against_context(traces: list[dict], y: str, *, log: bool = False) -> theme.
         x="tokens of context",
         y=y,
         xaxis={"type": "log", **ticks},
-        yaxis={"type": "log"} if log else {"rangemode": "tozero"},
+        yaxis=(
+            {"type": "log", "tickvals": GIBS, "ticktext": [f"{gib:g}" for gib in GIBS]}
+            if log
+            else {"rangemode": "tozero"}
+        ),
         showlegend=True,
         legend={"font": {"size": 12}},
     )

@@ -159,7 +159,14 @@ class MeasuredRow:
     context: int  # tokens
     bytes: dict[str, int]  # on the GPU, by category
     steps_per_s: float  # decode steps of the attention alone
+    eager_steps_per_s: float  # the same, every kernel launched anew
+    graph: bool  # whether the former were recorded as a CUDA graph
     exchange: float | None = None  # share of the fetched chunks that a trigger exchanges
+
+    @property
+    def held(self) -> int:
+        """Bytes on the GPU."""
+        return sum(self.bytes.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +182,17 @@ class Measured:
 
     rows: dict[str, tuple[MeasuredRow, ...]]
     device: str
+
+    def at(self, arm: str, context: int) -> MeasuredRow:
+        """The row of an arm at a context.
+
+        Raises:
+            KeyError: it was not measured there.
+        """
+        found = [row for row in self.rows.get(arm, ()) if row.context == context]
+        if not found:
+            raise KeyError(f"{arm!r} was not measured at {context} tokens.")
+        return found[0]
 
 
 def measured() -> Measured | None:
