@@ -229,8 +229,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Be stricter",
-                text="A threshold of 0.7 lets fewer pass. What is needed and scores less is lost for "
-                "the whole window.",
+                text="A threshold of 0.7 lets fewer pass. What is needed and scores less is lost "
+                "for the whole window.",
                 sets={"threshold": 0.7},
                 frame="last",
             ),
