@@ -40,7 +40,7 @@ COLOURS = {
 }
 NAMES = {**styles.ARM_NAMES, "lsa": "LSA: trained indexer", "yours": "yours"}
 STRONG = ("lsa", "reactive", "yours")
-MEASURES = {"needed": "needed chunks that were there", "attention": "attention found there"}
+MEASURES = {"needed": "needed chunks found", "attention": "attention found"}
 Number = int | float
 
 
@@ -119,8 +119,8 @@ class Picture:
         lsa, reactive = self.at("lsa", i), self.at("reactive", i)
         return (
             Readout("LSA finds", percent(lsa.share(self.measure)), link="arm:lsa"),
-            Readout("chunks it copies per step", fixed(lsa.copied), link="arm:lsa"),
-            Readout("chunks on demand", fixed(reactive.copied), link="arm:reactive"),
+            Readout("LSA copies per step", fixed(lsa.copied), link="arm:lsa"),
+            Readout("on demand copies", fixed(reactive.copied), link="arm:reactive"),
         )
 
     def _sentence(self, i: int) -> str:
