@@ -179,8 +179,25 @@ def test_a_committed_run_brings_its_tabs(monkeypatch):
 def test_without_a_committed_run_there_are_no_tabs(monkeypatch):
     monkeypatch.setattr(experiment.results, "names", lambda: ())
     assert widget._answered_plots() == ()
+    assert widget._predicted_plots() == ()
     empty = go.Figure(figures.answers_by_bytes())
     assert empty.layout.annotations[0].text == "Nothing was measured yet."
+
+
+def test_smollm2_predicts_better_with_what_it_needs():
+    """The committed run: seeds joined, the oracle below LSA, LSA below chance at every room."""
+    found = {
+        (row.arm, row.size): row.perplexity_returned
+        for row in experiment.predicted()
+        if row.rule == "budget" and row.lookahead == 64 and not row.lag and row.layers is None
+    }
+    for size in (4, 8, 16):
+        assert found["oracle", size] < found["lsa", size] < found["random", size]
+    drawn = {t.name: t for t in go.Figure(figures.perplexity_by_copies()).data}
+    assert list(drawn["any, at random"].y) == [found["random", size] for size in (4, 8, 16)]
+    windows = go.Figure(figures.perplexity_by_window()).data
+    assert [t.name for t in windows] == ["LSA: trained indexer", "one window late"]
+    assert {plot.tab for plot in widget._predicted_plots()} == {"SmolLM2"}
 
 
 def test_bad_settings_are_told():

@@ -29,6 +29,8 @@ from .contest_figures import (
     answers_by_length,
     answers_by_room,
     answers_by_window,
+    perplexity_by_copies,
+    perplexity_by_window,
     rooms_figure,
     windows_figure,
 )
@@ -92,6 +94,8 @@ def present(result: ContestResult) -> View:
             "by_room": answers_by_room,
             "by_window": answers_by_window,
             "by_length": answers_by_length,
+            "perplexity": perplexity_by_copies,
+            "perplexity_window": perplexity_by_window,
         },
         readouts=frames[0].readouts,
         table=Table(
@@ -191,6 +195,7 @@ def explorer(
                 height=320,
             ),
             *_answered_plots(),
+            *_predicted_plots(),
         ),
         predict=predict,
         defaults={**first, **values},
@@ -210,33 +215,53 @@ def _answered_plots() -> tuple[Plot, ...]:
             name="by_bytes",
             label="Right answers against bytes copied per token",
             caption=f"{recorded} Each line is one policy with more and more room.",
-            span=6,
             tab="Answers",
-            height=340,
+            height=320,
         ),
         Plot(
             name="by_room",
             label="Right answers against the share of old chunks on the GPU",
             caption="The same against the room. Fetching on demand and everything resident answer "
             "as the model does.",
-            span=6,
             tab="Answers",
-            height=340,
+            height=320,
         ),
         Plot(
             name="by_window",
             label="Right answers against the steps between two decisions",
             caption="Dotted: each decision comes one window late.",
-            span=6,
             tab="Late and long",
-            height=340,
+            height=320,
         ),
         Plot(
             name="by_length",
             label="Right answers against the length of the text",
             caption="In lengths of the longest text of the training.",
-            span=6,
             tab="Late and long",
-            height=340,
+            height=320,
+        ),
+    )
+
+
+def _predicted_plots() -> tuple[Plot, ...]:
+    """Plots of the committed run on SmolLM2, if there is one."""
+    if not experiment.predicted():
+        return ()
+    return (
+        Plot(
+            name="perplexity",
+            label="Perplexity of returning passages against chunks copied",
+            caption="Recorded by python benchmarks/lsa_smollm.py: SmolLM2 predicts a passage that "
+            "returns, what is not at hand masked; lower is better. As if it had to guess among so "
+            "many equally likely tokens. Means over three seeds of the indexers; one text.",
+            tab="SmolLM2",
+            height=320,
+        ),
+        Plot(
+            name="perplexity_window",
+            label="Perplexity of returning passages against the steps between two decisions",
+            caption="With room for eight old chunks.",
+            tab="SmolLM2",
+            height=320,
         ),
     )

@@ -162,8 +162,7 @@ def _curves(points: Iterable[Answered], x: Callable[[Answered], int | float]) ->
 
 def _answers(traces: list[dict], *, x: str, **layout) -> theme.Figure:
     if not traces:
-        note = {"text": "Nothing was measured yet.", "showarrow": False, "xref": "paper"}
-        layout["annotations"] = [note | {"x": 0.5, "yref": "paper", "y": 0.5}]
+        layout["annotations"] = [_nothing()]
     return theme.figure(
         traces,
         x=x,
@@ -173,3 +172,77 @@ def _answers(traces: list[dict], *, x: str, **layout) -> theme.Figure:
         legend={"font": {"size": 11}},
         **layout,
     )
+
+
+# ------------------------------------------------------------------------ SmolLM2 predicts
+
+
+def perplexity_by_copies() -> theme.Figure:
+    """Perplexity of returning passages against the chunks copied, one curve per arm."""
+    rows = [
+        row
+        for row in experiment.predicted()
+        if row.lookahead == 64 and not row.lag and row.layers is None
+    ]
+    traces, arms = [], {}
+    for row in rows:
+        threshold = row.rule == "threshold" and row.arm == "lsa"
+        arms.setdefault((row.arm, threshold), []).append(row)
+    for (arm, threshold), mine in arms.items():
+        mine.sort(key=lambda row: row.chunks_copied_per_64_steps)
+        colour, dash, width = LINES[arm]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(mine) > 1 else "markers",
+                "name": f"{NAMES[arm]}{', threshold' * threshold}",
+                "x": [row.chunks_copied_per_64_steps for row in mine],
+                "y": [row.perplexity_returned for row in mine],
+                "line": {
+                    "color": colour,
+                    "dash": "longdash" if threshold else dash,
+                    "width": width,
+                },
+                "marker": {"size": 9 if len(mine) == 1 else 7},
+            }
+        )
+    return _perplexity(traces, x="chunks copied in 64 steps")
+
+
+def perplexity_by_window() -> theme.Figure:
+    """Perplexity of returning passages against the lookahead, with room for eight old chunks."""
+    rows = [
+        row
+        for row in experiment.predicted()
+        if (row.arm, row.rule, row.size, row.layers) == ("lsa", "budget", 8, None)
+    ]
+    traces = []
+    for lag, name, symbol in ((0, NAMES["lsa"], "circle"), (1, "one window late", "x")):
+        mine = sorted((r for r in rows if r.lag == lag), key=lambda row: row.lookahead)
+        if mine:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if len(mine) > 1 else "markers",
+                    "name": name,
+                    "x": [row.lookahead for row in mine],
+                    "y": [row.perplexity_returned for row in mine],
+                    "line": {"color": LINES["lsa"][0]},
+                    "marker": {"size": 9, "symbol": symbol},
+                }
+            )
+    ticks = {"tickvals": LOOKAHEADS, "ticktext": [str(t) for t in LOOKAHEADS]}
+    return _perplexity(traces, x="steps between two decisions, τ", xaxis={"type": "log", **ticks})
+
+
+def _perplexity(traces: list[dict], *, x: str, **layout) -> theme.Figure:
+    if not traces:
+        layout["annotations"] = [_nothing()]
+    return theme.figure(
+        traces, x=x, y="perplexity", showlegend=True, legend={"font": {"size": 11}}, **layout
+    )
+
+
+def _nothing() -> dict:
+    note = {"text": "Nothing was measured yet.", "showarrow": False, "xref": "paper", "x": 0.5}
+    return note | {"yref": "paper", "y": 0.5}

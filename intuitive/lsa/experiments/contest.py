@@ -28,6 +28,7 @@ from .topical_arms import Point
 ROOMS = (4, 8, 16, 32, 64)  # chunks beside those that always stay
 SHOWN: tuple[Arm, ...] = ("lsa", "reactive", "oracle", "quest", "recency", "random")
 YOURS = "yours"
+SMOLLM = "lsa_smollm"  # the committed run on SmolLM2, where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,4 +218,50 @@ def _joined(group: list[Point]) -> Answered:
         attention=sum(point.mass_recall for point in group) / n,
         kept=sum(point.kept for point in group) / n,
         n_bytes=sum(point.bytes_per_token for point in group) / n,
+    )
+
+
+# ------------------------------------------------------------------------- SmolLM2 predicts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """One policy on SmolLM2, from `benchmarks/lsa_smollm.py`; with several seeds, one of them."""
+
+    arm: str
+    rule: str
+    size: int | None  # chunks of a budget
+    threshold: float | None
+    lookahead: int
+    lag: int
+    layers: int | None  # joined; all if None
+    seed: int
+    perplexity_returned: float  # of passages that return, once they have been noticed
+    chunks_copied_per_64_steps: float
+    kept: float  # of the old chunks
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedFile:
+    """The values of the committed run."""
+
+    arms: tuple[Predicted, ...]
+
+
+def predicted() -> tuple[Predicted, ...]:
+    """Every policy of the committed run on SmolLM2, means over seeds; nothing without a run."""
+    if SMOLLM not in results.names():
+        return ()
+    groups: dict[tuple, list[Predicted]] = {}
+    for row in results.load(SMOLLM, PredictedFile).values.arms:
+        rule = (row.rule, row.size, row.threshold)
+        key = (row.arm, *rule, row.lookahead, row.lag, row.layers)
+        groups.setdefault(key, []).append(row)
+    measures = ("perplexity_returned", "chunks_copied_per_64_steps", "kept")
+    return tuple(
+        dataclasses.replace(
+            group[0],
+            **{name: sum(getattr(row, name) for row in group) / len(group) for name in measures},
+        )
+        for group in groups.values()
     )
