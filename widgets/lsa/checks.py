@@ -142,8 +142,8 @@ def one_window_late() -> CheckYourself:
         name="lsa_one_window_late",
         question=(
             "A server copies while it computes, so that each choice comes into force one window "
-            "of 64 tokens late. In the recording of section 1, how much does it lose of the "
-            "chunks that are needed?"
+            "of 64 tokens late. In the recording that opens section 2, how much does it lose of "
+            "the chunks that are needed?"
         ),
         choices=("hardly any", "about a tenth or two", "a quarter or more"),
         answer=answer,
