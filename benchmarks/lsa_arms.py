@@ -1,447 +1,481 @@
-"""What `lsa_residency.py` compares: its settings, and one measured row per way to hold memory."""
+"""Residency policies on topical records: a trained decoder, its Memory Indexers, and all arms.
 
+    python benchmarks/lsa_arms.py --device cuda --out DIR   train, harvest and measure; 4 minutes
+    python benchmarks/lsa_arms.py --small --out DIR         all of it at a tiny size, on a CPU
+    python benchmarks/lsa_arms.py --slice                   measure a part of the result again
+
+Writes DIR/lsa_arms.json, DIR/topical.safetensors and DIR/*.npz, after each stage what there is.
+The decoder is trained once; Memory Indexers and held-out documents have three seeds.
+"""
+
+import contextlib
 import dataclasses
 import gc
-import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import helpers
 import torch
-from lsa_steps import Steps, Trace, fill, made_up_trace
+from helpers import aligned, rounded, spread
 
-from intuitive import kernels
-from intuitive.common.runtime import seeded
-from intuitive.lsa.cache import LSACache
+from intuitive.common import records
+from intuitive.common.decoder import Decoder
+from intuitive.common.runtime import device_name, seeded
+from intuitive.common.training import one_thread
+from intuitive.lsa import shipped
+from intuitive.lsa.arms import ARMS, Policy
 from intuitive.lsa.config import LSAConfig
-from intuitive.lsa.fast import score_rows
-from intuitive.lsa.residency import CellPool, Moved, ReactiveCache, RequestMemory
+from intuitive.lsa.experiments.topical_arms import (
+    Point,
+    accuracy,
+    hold_out,
+    measure,
+    residencies,
+)
+from intuitive.lsa.experiments.topical_decode import live_right, masked_right, observe
+from intuitive.lsa.experiments.topical_training import (
+    DecoderTrainingConfig,
+    Stage,
+    TrainedDecoder,
+    attention_config,
+    train_decoder,
+)
+from intuitive.lsa.indexer import MemoryIndexers
+from intuitive.lsa.indexer_training import Document, IndexerTrainingConfig, train_indexers
+from intuitive.lsa.task import TaskConfig, draw_documents
+
+FILE = "lsa_arms.json"
+SEEDS = (0, 1, 2)
+THRESHOLDS = (0.05, 0.12, 0.27, 0.5, 0.73, 0.88, 0.95)  # logits -3 … 3
+LOOKAHEADS = (8, 16, 32, 64, 128)
+COMPARED = ("lsa", "reactive", "recency", "random", "quest", "oracle", "everything")
+BUDGETED = ("lsa", "reactive", "recency", "random", "quest", "oracle")
+HURRY = {"dense": 0.45, "lightning": 0.53, "finetune": 0.6}  # of the seconds, when a phase ends
+SWEPT = ("lsa", "recency", "random", "oracle")
+SLICE_TOLERANCE = 0.02  # on shares: another device or torch may turn a near tie
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is measured."""
+    """Everything that decides the numbers."""
 
-    contexts: tuple[int, ...] = (2**15, 2**17, 2**19, 2**20)  # tokens
-    kept: float = 0.10  # share of all chunks, the tail among them
-    exchange: float = 0.10  # share of the fetched chunks that each trigger exchanges
-    returning: float = 0.5  # share of those that come that were there before
-    exchanges: tuple[float, ...] = (0.3, 1.0)  # at one more context
-    exchange_context: int = 2**19
-    delay: int = 8  # steps until an overlapped set is applied
-    asked_after: int = 2  # steps that are launched before the trigger's answer is read
-    cycles: int = 5  # of which the first warms up
-    reactive_steps: int = 48
-    drift: float = 0.02  # radians by which index queries turn per step
-    check_steps: int = 512
-    cap_context: int = 2**20
-    cap_bytes: int = 2 * 2**30
-    seed: int = 0
+    training: DecoderTrainingConfig = field(default_factory=DecoderTrainingConfig)
+    indexer: IndexerTrainingConfig = field(
+        default_factory=lambda: IndexerTrainingConfig(n_steps=600, n_documents=12, n_triggers=4)
+    )
+    harvested: int = 1024  # documents
+    at_once: int = 16  # documents side by side
+    stride: int = 8  # steps between triggers in every so many-th of these batches:
+    among: int = 4
+    held_out: int = 6  # documents of each seed
+    budgets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256)  # chunks, the tail among them
+    pages: tuple[int, ...] = (4, 8, 16, 32, 48)
+    lengths: tuple[int, ...] = (1, 2, 4)
+    seeds: tuple[int, ...] = SEEDS
 
-    @classmethod
-    def small(cls) -> "Plan":
-        """The plumbing alone."""
-        return cls(
-            contexts=(1024, 2048),
-            kept=0.25,
-            exchange=0.25,
-            exchanges=(0.5,),
-            exchange_context=1024,
-            delay=3,
-            cycles=3,
-            reactive_steps=6,
-            check_steps=40,
-            cap_context=2048,
+    @property
+    def task(self) -> TaskConfig:
+        """Documents as long as the longest that training saw."""
+        return self.training.documents(self.training.stages[-1].topics)
+
+    @property
+    def policy(self) -> Policy:
+        """The settings that every sweep starts from."""
+        config = self.training.attention
+        return Policy(
+            "lsa",
+            lookahead=config.lookahead,
+            threshold=config.threshold,
+            tail_chunks=config.tail_chunks,
+            page_size=config.page_size,
         )
 
 
-def sizes(small: bool) -> LSAConfig:
-    """V4-Flash without its two window layers, or something like it for a CPU."""
-    paper = LSAConfig.paper()
-    if not small:
-        return dataclasses.replace(paper, layers=("csa", "hca") * 20 + ("csa",))
-    return dataclasses.replace(
-        paper,
-        layers=("csa", "hca", "csa", "csa"),
-        memory_layers=(0, 2),
-        n_heads=8,
-        n_index_heads=4,
-        n_memory_heads=4,
-        top_k=32,
-        lookahead=8,
-        tail=128,
-        label_votes=2,
+def small_plan() -> Plan:
+    """A tiny decoder that learns little: to try the script, not the method."""
+    tiny = {
+        "d_model": 32,
+        "layers": ("window", "csa", "csa"),
+        "d_head": 16,
+        "q_rank": 16,
+        "o_rank": 16,
+        "window": 16,
+        "d_index": 16,
+        "n_index_heads": 2,
+        "top_k": 8,
+        "label_top_k": 8,
+        "memory_layers": (0, 1),
+        "memory_rank": 16,
+        "n_memory_heads": 4,
+        "lookahead": 32,
+        "tail": 16,
+    }
+    return Plan(
+        training=DecoderTrainingConfig(
+            attention=LSAConfig(**vars(attention_config()) | tiny),
+            task=TaskConfig(n_topics=16, n_names=8, topics=4, records=8, sections=2, section=32),
+            d_ff=64,
+            max_positions=1024,
+            stages=(Stage(2, 8, 12), Stage(4, 8, 6)),
+            lightning=Stage(4, 4, 5),
+            finetune=Stage(4, 4, 4),
+        ),
+        indexer=IndexerTrainingConfig(n_steps=15, n_documents=4, n_triggers=4),
+        harvested=12,
+        at_once=6,
+        held_out=2,
+        budgets=(8, 16),
+        pages=(1, 2),
+        lengths=(1, 2),
+        seeds=(0, 1),
     )
 
 
-def allocated(device: torch.device) -> int:
-    """Bytes that the allocator has given out; 0 where there is none."""
-    if device.type != "cuda":
-        return 0
-    gc.collect()
-    torch.cuda.synchronize()
-    return torch.cuda.memory_allocated()
+# --------------------------------------------------------------------------------- training
 
 
-class Arms:
-    """Rows of every arm at one context.
+def harvest(plan: Plan, trained: TrainedDecoder, device: torch.device) -> list[Document]:
+    """What the Memory Indexers are trained on, on the device.
+
+    Most documents give their triggers as in decoding, one in `among` gives more of them, between
+    headers, and so do sets that are asked more often than they were trained for.
+    """
+    draw = seeded(77, device)
+    found: list[Document] = []
+    config = plan.training.attention
+    for batch in range(-(-plan.harvested // plan.at_once)):
+        stride = config.lookahead if batch % plan.among else plan.stride
+        drawn = draw_documents(plan.task, plan.at_once, draw)
+        observed = observe(trained.decoder, config, drawn)
+        found += [observed.document(row, stride=stride) for row in range(plan.at_once)]
+    return found[: plan.harvested]
+
+
+def check(
+    plan: Plan, trained: TrainedDecoder, indexers: MemoryIndexers, device: torch.device
+) -> dict[str, Any]:
+    """Exactness on this device before anything is measured."""
+    held = hold_out(trained.decoder, indexers, plan.task, 2, seed=900, device=device)
+    everything = torch.ones(
+        2, -(-plan.task.n_steps // plan.policy.lookahead), held.recordings[0].n_chunks,
+        dtype=torch.bool, device=device,
+    )  # fmt: skip
+    right = masked_right(
+        trained.decoder,
+        held.config,
+        held.documents,
+        everything,
+        lookahead=plan.policy.lookahead,
+        prompts=held.prompts,
+    )
+    same = bool((right == held.observed.right).all())
+    exact = accuracy(held, residencies(held, dataclasses.replace(plan.policy, arm="reactive")), 1)
+    live, sets = live_right(trained.decoder, indexers, held.documents, prompts=held.prompts)
+    replayed = torch.stack(
+        [one.resident[:: plan.policy.lookahead] for one in residencies(held, plan.policy)]
+    )
+    found = {
+        "everything_resident_is_unrestricted": same,
+        "reactive_accuracy": exact,
+        "unrestricted_accuracy": held.observed.accuracy,
+        "live_accuracy": int(live.sum()) / int(held.documents.answers.sum()),
+        "replayed_accuracy": accuracy(held, residencies(held, plan.policy), plan.policy.lookahead),
+        "live_sets_differ": float((sets.cpu() != replayed).float().mean()),
+    }
+    if not same or abs(exact - held.observed.accuracy) > 0.01:
+        print(f"WARNING: not exact: {found}", flush=True)
+    return found
+
+
+# -------------------------------------------------------------------------------- measuring
+
+
+def sweeps(plan: Plan) -> dict[str, list[tuple[dict[str, Any], Policy]]]:
+    """By name: changes of the task ("length" among them), and a policy."""
+    base, task = plan.policy, plan.task
+
+    def policies(arms: Iterable[str] = ("lsa",), **change: Any) -> list[Policy]:
+        return [dataclasses.replace(base, arm=arm, **change) for arm in arms]
+
+    def on(policies: Iterable[Policy], **change: Any) -> list[tuple[dict[str, Any], Policy]]:
+        return [(change, policy) for policy in policies]
+
+    found = {"arms": on(policies(ARMS))}
+    found["threshold"] = [
+        pair for t in THRESHOLDS for pair in on(policies(SWEPT, threshold=t)) if t != 0.5
+    ]
+    found["budget"] = [
+        pair for n in plan.budgets for pair in on(policies(BUDGETED, rule="budget", size=n))
+    ]
+    found["pages"] = [pair for n in plan.pages for pair in on(policies(rule="pages", size=n))]
+    found["lookahead"] = [
+        pair
+        for tau in LOOKAHEADS
+        for lag in (0, 1)
+        for arms in [("lsa", "oracle") + (("reactive",) if not lag else ())]
+        for pair in on(policies(arms, lookahead=tau, lag=lag))
+    ]
+    n_layers = len(plan.training.attention.memory_layers)
+    found["layers"] = [pair for n in range(1, n_layers) for pair in on(policies(layers=n))]
+    middle = plan.budgets[len(plan.budgets) // 2]
+    found["length"] = [
+        pair
+        for length in plan.lengths[1:]
+        for pair in on(policies(COMPARED), length=length)
+        + on(
+            policies(BUDGETED, rule="budget", size=middle),
+            length=length,
+        )
+    ]
+    found["mode"] = [
+        pair
+        for mode in ("local", "dense")
+        for pair in on(policies(COMPARED), mode=mode)
+        + [
+            more
+            for n in plan.budgets[1::2]
+            for more in on(policies(("lsa", "recency", "oracle"), rule="budget", size=n), mode=mode)
+        ]
+    ]
+    half = task.section // 2
+    found["surprise"] = [
+        pair
+        for change in (
+            {"offset": half // 2}, {"offset": half}, {"section": half}, {"section": half // 2},
+        )
+        for pair in on(policies(COMPARED), **change)
+    ]  # fmt: skip
+    return found
+
+
+def changed(plan: Plan, change: dict[str, Any]) -> tuple[TaskConfig, float]:
+    """The documents of a sweep, and their length."""
+    change = dict(change)
+    length = change.pop("length", 1)
+    fields = vars(plan.task) | change | {"topics": plan.task.topics * length}
+    if "section" in change:  # as many decoded tokens
+        fields["sections"] = plan.task.sections * plan.task.section // change["section"]
+    return TaskConfig(**fields), float(length)
+
+
+def measured(
+    plan: Plan,
+    decoder: Decoder,
+    indexers: Mapping[int, MemoryIndexers],
+    device: torch.device,
+    *,
+    only: Callable[[str, Policy], bool] = lambda name, policy: True,
+    left: Callable[[], bool] = lambda: True,
+) -> Iterator[dict[str, list[Point]]]:
+    """Every sweep with every seed; yields all points so far after each kind of documents.
 
     Args:
-        plan: what is measured.
-        config: sizes of the attention.
-        device: where.
-        fault: called with a stage and an error that the run goes on after.
-
-    `direct` says whether a kernel reads the host's memory, or rows are gathered there.
+        plan: what is swept.
+        decoder: frozen.
+        indexers: by seed.
+        device: of both.
+        only: sweeps and policies that are wanted.
+        left: whether there is time for more; asked before each held-out set.
     """
-
-    def __init__(
-        self,
-        plan: Plan,
-        config: LSAConfig,
-        device: torch.device,
-        fault: Callable[[str, BaseException], None],
-    ) -> None:
-        self.plan, self.config, self.device, self.fault = plan, config, device, fault
-        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.direct = True
-
-    def sync(self) -> None:
-        """Wait for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def drained(self) -> None:
-        """Nothing of a former stage is left on the device."""
+    found: dict[str, list[Point]] = {}
+    grouped: dict[tuple[tuple[str, Any], ...], list[tuple[str, Policy]]] = {}
+    for name, pairs in sweeps(plan).items():
+        for change, policy in pairs:
+            if only(name, policy):
+                grouped.setdefault(tuple(sorted(change.items())), []).append((name, policy))
+    for change, wanted in grouped.items():
+        task, length = changed(plan, dict(change))
+        for seed, trained in indexers.items():
+            if not left():
+                print(f"no time left for {dict(change)}, seed {seed}", flush=True)
+                continue
+            count = max(plan.held_out // int(length), 2)
+            held = hold_out(decoder, trained, task, count, seed=seed, length=length, device=device)
+            for name, policy in wanted:
+                found.setdefault(name, []).append(measure(held, policy))
+            del held
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
+        yield found
 
-    def hca(self, context: int, capacity: int, *, filled: bool = True) -> list[LSACache]:
-        """Caches of the HCA layers."""
-        made = []
-        for i in range(self.config.n_hca):
-            cache = LSACache(self.config, "hca", 1, capacity, self.device, self.dtype)
-            if filled:
-                fill(cache, context // self.config.hca_size, 1000 + i, self.device)
-            made.append(cache)
-        return made
 
-    def steps(self, csa: list, hca: list) -> Steps:
-        """Steps over these caches."""
-        given = {"device": self.device, "dtype": self.dtype, "seed": self.plan.seed}
-        return Steps(self.config, csa, hca, drift=self.plan.drift, **given)
+# ------------------------------------------------------------------------------------ files
 
-    def scratch(self, work: Callable[[], object]) -> int:
-        """Peak of the allocator beyond what is held."""
-        if self.device.type != "cuda":
-            return 0
-        before = allocated(self.device)
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
 
-    def timed(self, cycle: Callable[[int], None], cycles: int) -> list[float]:
-        """Milliseconds of each cycle after the first."""
-        took = []
-        for n in range(cycles):
-            self.sync()
-            start = time.perf_counter()
-            cycle(n)
-            self.sync()
-            took.append(1e3 * (time.perf_counter() - start))
-        return took[1:]
+def saved(out: Path, plan: Plan, values: dict[str, Any], options: Any, device: str) -> Path:
+    """Write what there is so far."""
+    return records.save(
+        out / FILE,
+        rounded(values, decimals=4),
+        config=rounded(plan, decimals=6),
+        device=device,
+        commit=options.commit,
+        seed=list(plan.seeds),
+    )
 
-    def both_ways(self, steps: Steps, cycle: Callable[[int], None], cycles: int) -> dict:
-        """Times launched anew, and from a recorded graph where there is a GPU."""
-        per = self.config.lookahead
-        found = {}
-        eager = self.timed(cycle, 2)
-        found["eager_steps_per_s"] = 1e3 * per / statistics.median(eager)
-        took, found["graph"], found["graph_bytes"] = eager, False, 0
-        if self.device.type == "cuda":
-            try:
-                before = allocated(self.device)
-                steps.capture()
-                found["graph"], found["graph_bytes"] = True, allocated(self.device) - before
-            except Exception as error:  # the eager times stand
-                self.fault("graph", error)
-                torch.cuda.synchronize()
-        if found["graph"] or self.device.type != "cuda":
-            took = self.timed(cycle, cycles)
-        found |= {"cycle_ms": took, "steps_per_s": 1e3 * per / statistics.median(took)}
-        steps.forget_graph()
-        return found
 
-    # ------------------------------------------------------------------ arms
+def record(
+    plan: Plan, decoder: Any, indexers: MemoryIndexers, out: Path, device: Any, source: str
+) -> None:
+    """Decodes for the lesson: one document of each mode, and one twice as long."""
+    for name, change in {
+        "topical": {},
+        "local": {"mode": "local"},
+        "dense": {"mode": "dense"},
+        "topical_2x": {"length": 2},
+    }.items():
+        task, length = changed(plan, change)
+        task = dataclasses.replace(task, sections=min(task.sections, 4 if length == 1 else 3))
+        held = hold_out(decoder, indexers, task, 1, seed=500, length=length, device=device)
+        titled = dataclasses.replace(held.recordings[0], name=name, source=source)
+        path = titled.save(out / f"{name}.npz")
+        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
 
-    def everything(self, context: int) -> dict:
-        """All entries and index keys on the device."""
-        config = self.config
-        capacity = context + (self.plan.cycles + 4) * config.lookahead
-        before = allocated(self.device)
-        hca = self.hca(context, capacity)
-        csa = [
-            LSACache(config, "csa", 1, capacity, self.device, self.dtype)
-            for _ in range(config.n_csa)
-        ]
-        held = allocated(self.device) - before
-        for i, cache in enumerate(csa):
-            fill(cache, context // config.chunk_size, i, self.device)
-        steps = self.steps(csa, hca)
-        scratch = self.scratch(steps.read)
 
-        def cycle(_: int) -> None:
-            for _ in range(config.lookahead):
-                steps.step()
+def table(points: dict[str, Sequence[Point]]) -> str:
+    """Mean and range over seeds of the first sweep."""
+    rows = [["arm", "accuracy", "mass recall", "golden recall", "kept", "bytes per token"]]
+    for arm in ARMS:
+        mine = [point for point in points.get("arms", ()) if point.arm == arm]
+        if mine:
+            rows.append(
+                [
+                    arm,
+                    *(
+                        spread(getattr(point, name) for point in mine)
+                        for name in ("accuracy", "mass_recall", "golden_recall", "kept")
+                    ),
+                    spread((point.bytes_per_token for point in mine), ".0f"),
+                ]
+            )
+    return aligned(rows)
 
-        parts = {"csa_entries": 0, "index_keys": 0, "hca_entries": 0, "tables": 0}
-        for cache in (*csa, *hca):
-            for part, n in cache.device_bytes().items():
-                hca_part = cache.kind == "hca" and part == "entries"
-                name = "hca_entries" if hca_part else {"entries": "csa_entries"}.get(part, part)
-                parts[name] += n
-        found = self.both_ways(steps, cycle, self.plan.cycles)
-        return self.row("everything", context, parts, held, scratch, steps) | found
 
-    def row(
-        self, arm: str, context: int, parts: dict, held: int, scratch: int, steps: Steps
-    ) -> dict:
-        """What every arm records; the windows are the same for all, and counted."""
-        window = steps.window.numel() * steps.window.element_size()
-        return {
-            "arm": arm,
-            "context": context,
-            "bytes": parts | {"window": window},
-            "allocated_bytes": held + window if held else 0,
-            "scratch_bytes": scratch,
-        }
+def run_all(plan: Plan, options: Any) -> int:
+    device = torch.device(options.device)
+    name = device_name(device)
+    torch.set_float32_matmul_precision("high")
+    start = time.monotonic()
+    out: Path = options.out
 
-    def cells(self, context: int, exchange: float) -> tuple[int, int, int, int]:
-        """Kept and fetched chunks, and cells of the sync and of the overlapped arm.
+    def clock(title: str) -> None:
+        print(f"{time.monotonic() - start:6.1f} s  {title}", flush=True)
 
-        Besides what is kept there is room for what closes within two cycles, and for decoded
-        chunks that the tail is too short for; overlapped copies need theirs while the former set
-        is read.
-        """
-        config = self.config
-        chunks = context // config.chunk_size
-        tail = min(config.tail_chunks, chunks)
-        kept = max(round(self.plan.kept * chunks), tail)
-        per_cycle = config.lookahead // config.chunk_size
-        closed = per_cycle * 2 * (self.plan.cycles + 3)
-        room = kept + 2 * per_cycle + max(closed - config.tail_chunks, 0)
-        return kept, kept - tail, room, room + round(exchange * (kept - tail))
+    def told(fraction: float, sentence: str, so_far: object = None) -> None:
+        if fraction == 1.0 or options.talk:
+            clock(sentence)
 
-    def lsa(self, context: int, exchange: float, arms: tuple[str, ...]) -> list[dict]:
-        """LSA over one memory, each way of moving in turn."""
-        config, plan, device = self.config, self.plan, self.device
-        kept, n_fetched, n_sync, n_overlapped = self.cells(context, exchange)
-        prompt = context // config.chunk_size
-        triggers = 2 * (plan.cycles + 3)
-        capacity = context + triggers * config.lookahead
-        trace = made_up_trace(
-            max(prompt - config.tail_chunks, 1),
-            n_fetched,
-            triggers,
-            exchange=exchange,
-            returning=plan.returning,
-            seed=plan.seed,
-        )
-        before = allocated(device)
-        smaller = CellPool(config, n_sync, device=device, dtype=self.dtype)
-        sync_bytes, sync_parts = allocated(device) - before, smaller.nbytes()
-        del smaller
-        before = allocated(device)
-        pool = CellPool(config, n_overlapped, device=device, dtype=self.dtype)
-        pool_bytes, pool_parts = allocated(device) - before, pool.nbytes()
-        pool.mover.direct = self.direct
-        memory = RequestMemory(pool, capacity)
-        hca = self.hca(context, capacity)
-        for i, cache in enumerate(memory.caches):
-            fill(cache, prompt, i, device)
-        memory.timed, pool.mover.log = True, []
-        run = LSARun(self, memory, trace, prompt)
-        start = time.perf_counter()
-        cold = memory.apply(run.wanted())
-        self.sync()
-        cold_ms = 1e3 * (time.perf_counter() - start)
-        held = allocated(device) - before - run.bytes if device.type == "cuda" else 0
-        steps = self.steps(list(memory.caches), hca)
-        run.steps = steps
-        scratch = self.scratch(steps.read)
-        parts = run.categories(hca)
-        rows = []
-        for arm in arms:
-            run.moved.clear()
-            pool.mover.log.clear()
-            cycle = run.sync_cycle if arm == "lsa_sync" else run.overlapped_cycle
-            found = self.both_ways(steps, cycle, plan.cycles)
-            own, here = dict(parts), held
-            if arm == "lsa_sync":  # it ran in the larger pool, and needs the smaller one
-                for name, part in (("csa_entries", "entries"), ("index_keys", "index_keys")):
-                    own[name] -= pool_parts[part] - sync_parts[part]
-                here = held - (pool_bytes - sync_bytes) if held else 0
-            row = self.row(arm, context, own, here, scratch, steps)
-            n = plan.cycles - 1
-            moved, log = run.moved[-n:], pool.mover.log[-n:]
-            row |= {
-                "kept_share": kept / prompt,
-                "cells": n_sync if arm == "lsa_sync" else n_overlapped,
-                "exchange": exchange,
-                "refetch_rate": trace.refetch_rate,
-                "copied_chunks": [len(m.chunks) for m in moved],
-                "late_chunks": [m.late for m in moved],
-                "copied_bytes": [len(m.chunks) * pool.cell_bytes for m in moved],
-                "copy_ms": [t.ms() for t in log],
-                "stall_ms": [m.stall_ms() for m in moved],
-                "host_wait_ms": [1e3 * m.waited_s for m in moved],
-                "cold_chunks": len(cold.chunks),
-                "cold_ms": cold_ms,
-                "pinned": memory.mirror.pinned,
-                "direct": pool.mover.direct,
+    def hurry(stage: str) -> bool:
+        """A machine slower than expected ends its stages early, which the steps then tell."""
+        share = next((s for word, s in HURRY.items() if stage.startswith(word)), 1.0)
+        return time.monotonic() - start > share * options.seconds
+
+    trained = train_decoder(plan.training, seed=0, device=device, hurry=hurry, progress=told)
+    clock(f"decoder trained: {trained.steps}")
+    shipped.as_stored(trained.decoder)
+    torch.set_float32_matmul_precision("highest")
+    values: dict[str, Any] = {
+        "training": {
+            "steps": trained.steps,
+            "losses": {k: v[::10] for k, v in trained.losses.items()},
+            "accuracy": {k: v[::10] for k, v in trained.accuracy.items()},
+        },
+        "weights": sum(p.numel() for p in trained.decoder.parameters()),
+    }
+    saved(out, plan, values, options, name)
+    torch.save({"decoder": trained.decoder.state_dict()}, out / "raw.pt")
+
+    documents = harvest(plan, trained, device)
+    clock(f"harvested {len(documents)} documents")
+    indexers: dict[int, MemoryIndexers] = {}
+    losses: dict[int, tuple[float, ...]] = {}
+    for seed in plan.seeds:
+        done = train_indexers(documents, plan.training.attention, plan.indexer, seed=seed)
+        shipped.as_stored(done.indexers)
+        indexers[seed], losses[seed] = done.indexers, done.loss
+        clock(f"indexers of seed {seed}: focal loss {done.loss[-1]:.4f}")
+        if seed == plan.seeds[0]:
+            made = {
+                "command": " ".join(["benchmarks/lsa_arms.py", *sys.argv[1:]]),
+                "commit": options.commit or records.commit_here() or "",
+                "device": name,
+                "torch": torch.__version__,
             }
-            rows.append(row | found)
-        memory.close()
-        return rows
+            parts = (trained.decoder, indexers[seed])
+            raw = dict(
+                zip(("decoder", "memory"), (part.state_dict() for part in parts), strict=True)
+            )
+            torch.save(raw, out / "raw.pt")  # should the machine have no safetensors
+            with contextlib.suppress(ImportError):
+                shipped.save(out / shipped.TOPICAL, *parts, plan.training, made)
+    del documents
+    values["focal_loss"] = {str(seed): list(loss[::10]) for seed, loss in losses.items()}
+    values["exactness"] = check(plan, trained, indexers[plan.seeds[0]], device)
+    clock(f"exactness: {values['exactness']}")
+    saved(out, plan, values, options, name)
 
-    def reactive(self, context: int) -> dict:
-        """Index keys on the device, entries fetched when a layer has chosen them."""
-        config, plan = self.config, self.plan
-        chunks = context // config.chunk_size
-        n_cells = max(self.cells(context, 0.0)[0], config.top_k)
-        capacity = context + 4 * plan.reactive_steps + config.lookahead
-        before = allocated(self.device)
-        csa = [
-            ReactiveCache(config, i, capacity, n_cells, self.device, self.dtype)
-            for i in range(config.n_csa)
-        ]
-        hca = self.hca(context, capacity, filled=False)
-        held = allocated(self.device) - before
-        for i, cache in enumerate(csa):
-            fill(cache, chunks, i, self.device)
-            cache.pool.mover.direct = self.direct
-        for i, cache in enumerate(hca):
-            fill(cache, context // config.hca_size, 1000 + i, self.device)
-        steps = self.steps(csa, hca)
-        parts = {"csa_entries": 0, "index_keys": 0, "hca_entries": 0, "tables": 0, "staging": 0}
-        for cache in (*csa, *hca):
-            for part, n in cache.device_bytes().items():
-                hca_part = cache.kind == "hca" and part == "entries"
-                name = "hca_entries" if hca_part else {"entries": "csa_entries"}.get(part, part)
-                parts[name] += n
-        steps.step()
-        for cache in csa:
-            cache.fetched = cache.asked = 0
-            cache.pool.mover.log = []
+    source = f"the shipped decoder, by {made['command']}"
+    record(plan, trained.decoder, indexers[plan.seeds[0]], out, device, source)
 
-        def cycle(_: int) -> None:
-            for _ in range(plan.reactive_steps):
-                steps.step()
+    def left() -> bool:
+        return time.monotonic() - start < options.seconds
 
-        took = self.timed(cycle, 2)
-        fetched, asked = sum(c.fetched for c in csa), sum(c.asked for c in csa)
-        n_steps = 2 * plan.reactive_steps
-        copy_ms = sum(t.ms() for c in csa for t in c.pool.mover.log) / n_steps
-        row = self.row("reactive", context, parts, held, 0, steps)
-        return row | {
-            "kept_share": n_cells / chunks,
-            "cells": n_cells,
-            "graph": False,
-            "cycle_ms": took,
-            "steps_per_s": 1e3 * plan.reactive_steps / took[-1],
-            "eager_steps_per_s": 1e3 * plan.reactive_steps / took[-1],
-            "fetched_share": fetched / asked,
-            "bytes_per_step": fetched * config.entry_bytes / n_steps,
-            "copy_ms_per_step": copy_ms,
-        }
+    for points in measured(plan, trained.decoder, indexers, device, left=left):
+        values["points"] = points
+        values["seconds"] = round(time.monotonic() - start, 1)
+        path = saved(out, plan, values, options, name)
+        clock(f"measured {sum(map(len, points.values()))} points")
+    print(f"\nMean (range) over seeds, held-out documents\n\n{table(points)}\nWritten to {path}")
+    return 0
 
 
-class LSARun:
-    """Cycles of one request that follows a trace."""
+def compare_slice(folder: Path) -> list[str]:
+    """Measure some policies of the first seed again, with the shipped weights."""
+    import msgspec  # not needed where a GPU measures
 
-    def __init__(self, arms: Arms, memory: RequestMemory, trace: Trace, prompt: int) -> None:
-        self.arms, self.memory, self.trace, self.prompt = arms, memory, trace, prompt
-        self.config, self.pool = arms.config, memory.pool
-        self.moved: list[Moved] = []
-        self.trigger = 0
-        self.steps: Steps | None = None
-        config, n = self.config, len(self.config.memory_layers)
-        generator = seeded(arms.plan.seed, arms.device)
+    values, made = records.load(folder / FILE)
+    plan = msgspec.convert(made["config"], Plan)
+    ready = shipped.load()
+    if ready.training != plan.training:
+        return [f"{FILE} was made with other weights than those shipped: run the benchmark again"]
+    seed = plan.seeds[0]
+    (again,) = measured(
+        plan,
+        ready.decoder,
+        {seed: ready.indexers},
+        torch.device("cpu"),
+        only=lambda name, policy: name == "arms" and policy.arm in ("lsa", "recency", "everything"),
+    )
+    faults = []
+    known = {point["arm"]: point for point in values["points"]["arms"] if point["seed"] == seed}
+    for point in again["arms"]:
+        for name in ("accuracy", "mass_recall", "golden_recall", "kept"):
+            got, had = getattr(point, name), known[point.arm][name]
+            print(f"{point.arm}: {name} {got:.4f}, committed {had:.4f}")
+            if abs(got - had) > SLICE_TOLERANCE:
+                faults.append(f"{point.arm}: {name} is {got:.4f}, committed {had:.4f}")
+    return faults
 
-        def draw(*shape: int) -> torch.Tensor:
-            return torch.randn(*shape, generator=generator, device=arms.device, dtype=arms.dtype)
 
-        self.q = draw(n, 1, config.n_memory_heads, config.d_index)
-        self.weights = draw(n, 1, config.n_memory_heads)
-        self._answer: torch.Tensor | None = None
-        self.bytes = sum(t.numel() * t.element_size() for t in (self.q, self.weights))
-        self._answered = torch.cuda.Event() if arms.device.type == "cuda" else None
+@one_thread()
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = helpers.options(__doc__)
+    parser.add_argument("--out", type=Path, default=helpers.RESULTS, help="where results go")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--small", action="store_true", help="everything at a tiny size")
+    parser.add_argument("--talk", action="store_true", help="a line for every step")
+    parser.add_argument(
+        "--seconds", type=float, default=280.0, help="after which nothing more is measured"
+    )
+    options = parser.parse_args(arguments)
+    if options.slice:
+        return helpers.told(compare_slice(options.folder))
+    options.out.mkdir(parents=True, exist_ok=True)
+    return run_all(small_plan() if options.small else Plan(), options)
 
-    def wanted(self) -> np.ndarray:
-        """What the trace asks for at this trigger, and what is resident anyhow."""
-        closed = self.memory.n_chunks
-        return self.trace.wanted(self.trigger, closed, self.prompt, self.config)
 
-    def ask(self) -> None:
-        """Launch the Memory Indexer's scoring, the selection and its way back to the host."""
-        caches = [self.memory.caches[i] for i in self.config.memory_layers]
-        logits = torch.cat(
-            [
-                score_rows(q, w, cache.key_rows(), cache.storage)
-                for q, w, cache in zip(self.q, self.weights, caches, strict=True)
-            ]
-        )
-        first = max(self.memory.n_chunks - self.config.tail_chunks, 0)
-        ids, _ = kernels.select_chunks(
-            logits, threshold=self.config.threshold, forced_from=first, validate=False
-        )
-        if self._answered is None:
-            return
-        if self._answer is None:
-            self._answer = torch.empty_like(ids, device="cpu", pin_memory=True)
-        self._answer.copy_(ids, non_blocking=True)
-        self._answered.record()
-
-    def answer(self) -> np.ndarray:
-        """Wait for the indexer; what the trace says in its place."""
-        if self._answered is not None:
-            self._answered.synchronize()
-        wanted = self.wanted()
-        self.trigger += 1
-        return wanted
-
-    def sync_cycle(self, _: int) -> None:
-        """A trigger, its copies, then steps."""
-        self.ask()
-        self.moved.append(self.memory.apply(self.answer()))
-        for _ in range(self.config.lookahead):
-            self.steps.step()
-
-    def overlapped_cycle(self, _: int) -> None:
-        """A trigger, steps with the former set while copies travel, then steps with the new one."""
-        plan, closed = self.arms.plan, self.memory.n_chunks
-        self.ask()
-        for step in range(self.config.lookahead):
-            if step == plan.asked_after:
-                wanted = self.answer()
-                self.memory.prefetch(wanted)
-            if step == plan.delay:
-                since = np.arange(closed, self.memory.n_chunks)
-                self.moved.append(self.memory.apply(np.union1d(wanted, since)))
-            self.steps.step()
-
-    def categories(self, hca: list[LSACache]) -> dict[str, int]:
-        """Bytes on the device, used or not."""
-        found = self.pool.nbytes()
-        own = [cache.device_bytes() for cache in self.memory.caches]
-        others = [cache.device_bytes() for cache in hca]
-        return {
-            "csa_entries": found["entries"],
-            "index_keys": found["index_keys"] + sum(o.get("index_keys", 0) for o in own),
-            "hca_entries": sum(o["entries"] for o in others),
-            "tables": found["tables"] + sum(o["tables"] for o in (*own, *others)),
-            "staging": found["staging"],
-        }
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,8 +26,8 @@ from typing import Any
 import helpers
 import numpy as np
 import torch
-from lsa_arms import Arms, Plan, sizes
 from lsa_steps import fill, tenth, wandering_decoder
+from residency_arms import Arms, Plan, sizes
 
 from intuitive.common import records
 from intuitive.common.runtime import device_name, seeded

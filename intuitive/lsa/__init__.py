@@ -22,6 +22,10 @@ Map of the rooms, in reading order:
     smollm_harvest.py   what SmolLM2 leaves behind
     smollm_decoding.py  SmolLM2 with a part of its history at hand
     shelf_texts.py  texts that come back to what they said
+    task.py         topical records, a text whose next questions can be foreseen
+    experiments/    a decoder trained on them, its decodes, and what each explorer computes
+    shipped.py      its weights and recorded decodes
+    results.py      committed runs as typed records
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -64,12 +68,15 @@ _ROOMS = (
     "recording",
     "reference",
     "residency",
+    "results",
     "rotary",
     "selection",
     "shelf_texts",
     "smollm",
     "smollm_decoding",
     "smollm_harvest",
+    "shipped",
+    "task",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

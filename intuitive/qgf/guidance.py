@@ -343,8 +343,11 @@ def exact(step: Step) -> Guidance:
                 lambda actions, w=w: w * oracles.quadrature_values(actions, x.dtype),
                 device=x.device,
             )
+        mean = oracles.kept[w].mean
+        if step.weight.numel() == 1:
+            return Guidance(velocity=(mean(x, step.t) - step.estimate) / (1 - step.t))
         here = weight == w
-        change[here] = (oracles.kept[w].mean(x[here], step.t) - step.estimate[here]) / (1 - step.t)
+        change[here] = (mean(x[here], step.t) - step.estimate[here]) / (1 - step.t)
     return Guidance(velocity=change)
 
 

@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import SupportsIndex
 
 import numpy as np
@@ -29,6 +30,7 @@ from .checks import check_generator
 
 Scalar = int | float | Tensor  # a number, or a tensor of shape []
 NARROWEST = 1e-150  # narrower modes are as wide as that: their squares vanish in float64
+KEPT_TIMES = 1024  # of one mixture
 SMALL = 1e-12  # variances below it are divided by in float64, whatever the positions' dtype
 WEIGHT_TOLERANCE = 1e-5  # how far the weights' sum may be from one
 
@@ -73,6 +75,7 @@ class GaussianMixture:
         }
         self.dtype = torch.float64 if torch.float64 in dtypes else torch.float32  # of samples
         self._parameters: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+        self._times: dict[tuple, _At] = {}  # what hangs on the time alone, for times asked before
 
     @property
     def action_size(self) -> int | None:
@@ -110,7 +113,7 @@ class GaussianMixture:
         At t = 1, where x_1 = x, it is its limit x.
         """
         seen = self._seen(x, t)
-        velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
+        velocities = seen.at.means + seen.slope(seen.at.velocity_slopes) * seen.offset
         return seen.average(velocities).to(x.dtype)
 
     def posterior_mean(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
@@ -119,7 +122,7 @@ class GaussianMixture:
         At t = 1 it is x. Shape, arguments and errors as in `log_prob_t`.
         """
         seen = self._seen(x, t)
-        means = seen.means + seen.slope(seen.mean_slopes) * seen.offset
+        means = seen.at.means + seen.slope(seen.at.mean_slopes) * seen.offset
         return seen.average(means).to(x.dtype)
 
     def posterior_mean_jacobian(self, x: Float[Tensor, "..."], t: Scalar) -> Float[Tensor, "..."]:
@@ -139,8 +142,8 @@ class GaussianMixture:
             ValueError: as in `log_prob_t`.
         """
         seen, t = self._seen(x, t), float(t)
-        own = (seen.responsibilities * seen.lift(seen.mean_slopes)).sum(0)  # [...]
-        velocities = seen.means + seen.slope(seen.velocity_slopes) * seen.offset
+        own = (seen.responsibilities * seen.at.lift(seen.at.mean_slopes)).sum(0)  # [...]
+        velocities = seen.at.means + seen.slope(seen.at.velocity_slopes) * seen.offset
         spread = velocities - seen.average(velocities)  # [k, ...] or [k, ..., d]
         if self.action_size is None:
             return (own + t * (seen.responsibilities * spread.square()).sum(0)).to(x.dtype)
@@ -156,8 +159,8 @@ class GaussianMixture:
         Arguments and errors as in `log_prob_t`; computed in at least float32.
         """
         seen, t = self._seen(x, t), float(t)
-        means = seen.means + seen.slope(seen.mean_slopes) * seen.offset
-        return seen.log_joint.log_softmax(0), means, ((1 - t) * seen.spreads).to(means.dtype)
+        means = seen.at.means + seen.slope(seen.at.mean_slopes) * seen.offset
+        return seen.log_joint.log_softmax(0), means, ((1 - t) * seen.at.spreads).to(means.dtype)
 
     def sample(self, n: SupportsIndex, generator: torch.Generator) -> Float[Tensor, "n ..."]:
         """Draws from the mixture, [n] or [n, d], on the generator's device, in `self.dtype`.
@@ -200,32 +203,42 @@ class GaussianMixture:
                 f"{int(x.isnan().sum())} of {x.numel()} positions are NaN, where no density is "
                 "defined: look for the step that made them."
             )
-        means, stds, weights = self._on(x.device)
-        variance = stds.clamp(min=NARROWEST).square()
-        c = t * t * variance + (1 - t) ** 2  # [k]
         n_axes = x.ndim - (size is not None)
-        if float(c.min()) < SMALL:
-            x = x.double()
-        elif torch.finfo(x.dtype).bits < 32:
-            x = x.float()
-
-        def lift(values: Tensor) -> Tensor:
-            return values.to(x.dtype).reshape(-1, *[1] * n_axes, *values.shape[1:])
-
-        # Squares of positions beyond this overflow; the answer no longer depends on them.
-        far = 1e-2 * math.sqrt(torch.finfo(x.dtype).max * float(c.min()) / (size or 1))
-        offset = x - lift(t * means)  # [k, ...] or [k, ..., d]
-        square = offset.clamp(-far, far).square()
+        key = (t, x.dtype, n_axes, x.device)
+        at = self._times.get(key)
+        if at is None:
+            if len(self._times) >= KEPT_TIMES:
+                self._times.clear()
+            with torch.inference_mode(False):
+                at = self._times[key] = self._at(*key)
+        offset = x.to(at.dtype) - at.centres  # [k, ...] or [k, ..., d]
+        square = offset.clamp(-at.far, at.far).square()
         if size is not None:
             square = square.sum(-1)
+        return _Seen(at=at, offset=offset, log_joint=at.heights - square * at.steepness)
+
+    def _at(self, t: float, dtype: torch.dtype, n_axes: int, device: torch.device) -> "_At":
+        """What hangs on the time alone, for positions of a dtype and so many axes."""
+        size, (means, stds, weights) = self.action_size, self._on(device)
+        variance = stds.clamp(min=NARROWEST).square()
+        c = t * t * variance + (1 - t) ** 2  # [k]
+        if float(c.min()) < SMALL:
+            dtype = torch.float64
+        elif torch.finfo(dtype).bits < 32:
+            dtype = torch.float32
+
+        lift = partial(_lift, dtype=dtype, n_axes=n_axes)
         heights = weights.log() - 0.5 * (size or 1) * torch.log(2 * math.pi * c)
-        log_joint = lift(heights) - square * lift(0.5 / c)  # [k, ...]
-        return _Seen(
+        return _At(
+            dtype=dtype,
             lift=lift,
             vector=size is not None,
+            # Squares of positions beyond this overflow; the answer no longer depends on them.
+            far=1e-2 * math.sqrt(torch.finfo(dtype).max * float(c.min()) / (size or 1)),
+            centres=lift(t * means),
             means=lift(means),
-            offset=offset,
-            log_joint=log_joint,
+            heights=lift(heights),
+            steepness=lift(0.5 / c),
             mean_slopes=t * variance / c,
             velocity_slopes=(t * variance - (1 - t)) / c,
             spreads=(variance / c).sqrt(),
@@ -255,30 +268,46 @@ def flow_endpoint(
     return x
 
 
+def _lift(values: Tensor, *, dtype: torch.dtype, n_axes: int) -> Tensor:
+    return values.to(dtype).reshape(-1, *[1] * n_axes, *values.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _At:
+    """The components at one time; tensors of positions have the component axis first."""
+
+    dtype: torch.dtype  # in which positions are computed
+    lift: Callable[[Tensor], Tensor]  # [k] -> [k, 1, ...] in that dtype
+    vector: bool  # positions are vectors [..., d]
+    far: float  # where squares are cut
+    centres: Tensor  # tμ
+    means: Tensor
+    heights: Tensor  # log weight + log density at the centre
+    steepness: Tensor  # half an inverse variance
+    mean_slopes: Tensor  # [k], of each component's posterior mean
+    velocity_slopes: Tensor  # [k]
+    spreads: Tensor  # [k], widths of each component's posterior over 1 - t
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
     """Every component's view of the positions at one time; the component axis stands first."""
 
-    lift: Callable[[Tensor], Tensor]  # [k] -> [k, 1, ...] in the positions' dtype
-    vector: bool  # positions are vectors [..., d]
-    means: Tensor
+    at: _At
     offset: Tensor  # x - tμ
     log_joint: Tensor  # log weight + log density
-    mean_slopes: Tensor  # [k], of each component's posterior mean
-    velocity_slopes: Tensor  # [k]
-    spreads: Tensor  # [k], widths of each component's posterior over 1 - t
 
     @property
     def responsibilities(self) -> Tensor:
         return self.log_joint.softmax(0)
 
     def slope(self, slopes: Tensor) -> Tensor:
-        lifted = self.lift(slopes)
-        return lifted[..., None] if self.vector else lifted
+        lifted = self.at.lift(slopes)
+        return lifted[..., None] if self.at.vector else lifted
 
     def average(self, values: Tensor) -> Tensor:
         shares = self.responsibilities
-        return ((shares[..., None] if self.vector else shares) * values).sum(0)
+        return ((shares[..., None] if self.at.vector else shares) * values).sum(0)
 
 
 def _check(means: Tensor, stds: Tensor, weights: Tensor) -> None:

@@ -5,6 +5,7 @@ it. A critic is the reward itself, or a net fitted to ratings of the data's acti
 peak: `TEACHINGS` says to how many of them and for how long.
 """
 
+import functools
 import math
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ BENT = 1.5, 41  # half the side of the square where a critic's bend is looked fo
 N_TILT = 20000  # samples behind the exact tilt's mean reward
 
 
+@functools.cache
 def ring_mixture(n_modes: int) -> GaussianMixture:
     """Equal modes of width 0.1 on the unit circle, the first at the right."""
     angles = [2 * math.pi * mode / n_modes for mode in range(n_modes)]

@@ -9,6 +9,7 @@ Everything is computed in float64, in which even guidance beyond the stability l
 Source: Zhou et al. 2026, arXiv:2606.11087, Section 4 (a flow to three modes).
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,13 @@ STDS = {"A": 0.15, "B": 0.06, "C": 0.06}
 VIEWS = {"A": (-4.0, 4.0), "B": (-3.0, 3.0), "C": (-3.0, 3.0)}
 CRITICS = ("gaussian", "quadratic")
 OFF_MODE = 3.0  # standard deviations from every mean
+
+
+@functools.cache
+def _mixture(preset: str) -> GaussianMixture:
+    """The same for all settings, since it keeps what it works out for a time."""
+    third = torch.full((3,), 1 / 3, dtype=torch.float64)
+    return GaussianMixture(MEANS[preset], [STDS[preset]] * 3, third)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +96,7 @@ class TrimodalParams(Settings):
     @property
     def mixture(self) -> GaussianMixture:
         """The behaviour-cloned policy's distribution of actions."""
-        means = MEANS[self.preset]
-        third = torch.full((3,), 1 / 3, dtype=torch.float64)
-        return GaussianMixture(means, [STDS[self.preset]] * 3, third)
+        return _mixture(self.preset)
 
     @property
     def main(self) -> Critic:

@@ -27,6 +27,7 @@ from intuitive.widgets.kit import (
     Readout,
     Scene,
     Step,
+    Table,
     Text,
     Timeline,
     TokenMarks,
@@ -135,6 +136,12 @@ def present(result):
         readouts=(
             Readout("held by the kept", held),
             Readout("weight of score 0", percent(result.weights[0], 1), link="token:0"),
+        ),
+        table=Table(
+            ("score", "weight"),
+            tuple(
+                (number(s), percent(w)) for s, w in zip(result.scores, result.weights, strict=True)
+            ),
         ),
         code=f"run(ShareParams(spread={result.params.spread}, n_kept={result.params.n_kept}))",
     )

@@ -4,9 +4,13 @@ import re
 
 import pytest
 from browsing import cells_and_place, drag, value_of
-from kit_example import N_SCORES, SLOW_S
+from kit_example import N_SCORES, SLOW_S, ShareParams, run
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import expect
+
+from intuitive.common.runtime import never
+from intuitive.common.training import silent
+from intuitive.widgets.kit import percent
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -308,6 +312,25 @@ def test_a_state_reached_by_hand_marks_its_step(notebook, page):
     explorer.set("spread", 0)
     expect(second).to_have_text("✓")
     explorer.set("spread", 2)
+
+
+def test_the_values_follow_whether_their_fold_is_open_or_not(example, page):
+    fold = example.root.locator("details", has_text="Values")
+    for is_open, spread in ((False, 0.0), (True, 6.0)):
+        fold.evaluate("(fold, open) => { fold.open = open; }", not is_open)
+        fold.evaluate("(fold, open) => { fold.open = open; }", is_open)
+        example.set("spread", spread)
+        seen = fold.evaluate("""fold => {
+            fold.open = true;
+            return new Promise(resolve => setTimeout(() => resolve(
+                [...fold.querySelectorAll("tbody td")].map(cell => cell.textContent)), 100));
+        }""")
+        weights = [
+            percent(w)
+            for w in run(ShareParams(spread=spread), stale=never, progress=silent).weights
+        ]
+        assert seen == weights
+    fold.evaluate("fold => { fold.open = false; }")
 
 
 def test_only_the_open_tab_is_drawn(example, page):

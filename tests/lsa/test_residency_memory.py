@@ -3,12 +3,12 @@
 import dataclasses
 import json
 
-import lsa_arms
 import lsa_residency
 import lsa_steps
 import msgspec
 import numpy as np
 import pytest
+import residency_arms
 import torch
 
 from intuitive.common import records, results
@@ -51,9 +51,9 @@ def test_what_a_trace_asks_for_has_the_tail_and_what_was_decoded():
 def small(tmp_path_factory):
     """All stages on a CPU, at one context."""
     plan = dataclasses.replace(
-        lsa_arms.Plan.small(), contexts=(1024,), check_steps=20, cycles=2, reactive_steps=2
+        residency_arms.Plan.small(), contexts=(1024,), check_steps=20, cycles=2, reactive_steps=2
     )
-    config = dataclasses.replace(lsa_arms.sizes(True), lookahead=4)
+    config = dataclasses.replace(residency_arms.sizes(True), lookahead=4)
     plan = dataclasses.replace(plan, delay=2, asked_after=1)
     bench = lsa_residency.Bench(plan, config, torch.device("cpu"), 1e9)
     saved = tmp_path_factory.mktemp("run") / "small.json"
@@ -125,7 +125,7 @@ def test_the_reader_reads_what_the_run_writes(small):
 
 def test_a_stage_that_fails_is_recorded_and_the_next_one_goes_on(monkeypatch):
     bench = lsa_residency.Bench(
-        lsa_arms.Plan.small(), lsa_arms.sizes(True), torch.device("cpu"), 1e9
+        residency_arms.Plan.small(), residency_arms.sizes(True), torch.device("cpu"), 1e9
     )
 
     def fail(*given):
@@ -140,7 +140,7 @@ def test_a_stage_that_fails_is_recorded_and_the_next_one_goes_on(monkeypatch):
     assert len(bench.values["faults"]) == 2 + 2 * 3 + 1
     assert bench.values["faults"][0]["error"] == "RuntimeError: lost"
     late = lsa_residency.Bench(
-        lsa_arms.Plan.small(), lsa_arms.sizes(True), torch.device("cpu"), -1.0
+        residency_arms.Plan.small(), residency_arms.sizes(True), torch.device("cpu"), -1.0
     )
     late.run(saved.append)
     assert all("not begun" in fault["error"] for fault in late.values["faults"])

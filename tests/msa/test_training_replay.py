@@ -112,7 +112,13 @@ def test_curves_are_three_seeds_and_their_mean():
     seeds = [run.curve("accuracy") for run in found.of("msa")]
     assert len(seeds) >= 3
     np.testing.assert_allclose(means[ARMS["msa"].title].y, np.mean(seeds, 0))
-    drawn = [list(trace.y) for trace in figure.data if not trace.name]
+    n_looks = len(seeds[0])
+    drawn = []
+    for trace in (trace for trace in figure.data if not trace.name):
+        of_arm = np.reshape(trace.y, (-1, n_looks + 1))  # a gap after every seed
+        assert np.isnan(of_arm[:, -1]).all() and trace.x[n_looks] is None
+        assert set(trace.text) == {f"seed {seed}" for seed in range(len(of_arm))}
+        drawn += of_arm[:, :-1].tolist()
     assert all(list(seed) in drawn for seed in seeds)
     assert {note.text for note in figure.layout.annotations} == set(widget.SHORT_NAMES.values())
     heights = sorted(note.y for note in figure.layout.annotations)

@@ -21,7 +21,7 @@ from cachetools import LRUCache
 
 from intuitive.common.runtime import Cancelled
 
-from . import answers, scene, showing
+from . import answers, collector, scene, showing
 from .assets import CSS, EXPLORER_JS
 from .controls import (
     Action,
@@ -136,7 +136,7 @@ class Explorer(anywidget.AnyWidget):
         self._count = 0
         self.result: Any = None
         self.view: View | None = None
-        self._worker = LatestWins(self._run, self._apply, self._fail)
+        self._worker = LatestWins(self._run, self._apply, self._fail, after=collector.release)
         self._judge = LatestWins(self._judged, self._give_verdict, self._no_verdict)
         self.add_traits(
             **{f"figure_{plot.name}": traitlets.Dict().tag(sync=True) for plot in plots}
@@ -335,6 +335,8 @@ class Explorer(anywidget.AnyWidget):
             self._apply(request, self._run(request, _wanted), _wanted)
         except Exception as error:
             self._fail(request, error, _wanted)
+        finally:
+            collector.release()
 
     def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Kept, float]:
         values, params = request
@@ -374,6 +376,7 @@ class Explorer(anywidget.AnyWidget):
             result = self._compute(params, stale=stale, progress=progress)
             if stale():
                 raise Cancelled
+            collector.hold()  # until the picture has left, or the request has ended without one
             return result, self._present(result)
         finally:
             finished.set()
@@ -423,11 +426,15 @@ class Explorer(anywidget.AnyWidget):
 
     def _show_so_far(self, result: Any, stale: Stale) -> None:
         """The picture of a result that is still growing; the controls keep waiting."""
-        kept = Kept(result, self._present(result))
-        self._prepare(kept)
-        with self._lock, self.hold_sync():
-            if not stale():
-                self._draw(kept)
+        collector.hold()
+        try:
+            kept = Kept(result, self._present(result))
+            self._prepare(kept)
+            with self._lock, self.hold_sync():
+                if not stale():
+                    self._draw(kept)
+        finally:
+            collector.release()
 
     def _draw(self, kept: Kept) -> None:
         """Bring a result to the page; the caller holds the lock."""

@@ -31,6 +31,7 @@ class LatestWins:
             its result is on the way: `apply` asks `stale()` again once it holds its own lock.
         on_error: called on the worker with `(request, exception, stale)`.
         patience: seconds before an overtaken computation counts as stale.
+        after: called on the worker after every request, however it ended.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class LatestWins:
         on_error: Callable[[Any, Exception, Stale], None],
         *,
         patience: int | float = PATIENCE,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         self._compute, self._apply, self._on_error = compute, apply, on_error
         self._changed = threading.Condition()
@@ -47,6 +49,7 @@ class LatestWins:
         self._generation = 0  # of the newest request
         self._unwanted = 0  # requests up to this one were cancelled
         self._patience = patience
+        self._after = after
         self._closed = False
         self._idle = threading.Event()
         self._idle.set()
@@ -106,6 +109,8 @@ class LatestWins:
                         self._on_error(request, error, stale)
                 except Exception:  # the worker outlives whatever a handler does
                     _log.exception("the error handler of a request failed")
+            finally:
+                self._after()
 
     def _take(self) -> tuple[int, Any] | None:
         """The next request; None when the thread is to end."""

@@ -12,7 +12,9 @@ before, so that scrubbing needs no answer from Python.
 
 import base64
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -102,12 +104,19 @@ class Mark:
 
     def wire(self) -> dict[str, Any]:
         """The mark as JSON: what stands at its default is left out."""
-        wire: dict[str, Any] = {"kind": self.kind, "key": self.key}
-        for name, default in _defaults(type(self)):
-            value = getattr(self, name)
-            if value is not default and value != default:
-                wire[name] = _short(value)
-        return wire
+        names, values_of, defaults = _fields(type(self))
+        return _written({"kind": self.kind}, names, values_of(self), defaults, defaults)
+
+    def wire_after(self, before: "Mark", wired: dict[str, Any]) -> dict[str, Any]:
+        """`wire()`, where the mark was `before` in the last frame, and `wired` is what was sent.
+
+        What has not changed is taken over, and all of `wired` where nothing has.
+        """
+        names, values_of, defaults = _FIELDS.get(type(self)) or _fields(type(self))
+        values, past = values_of(self), values_of(before)
+        if values == past:
+            return wired
+        return _written(dict(wired), names, values, past, defaults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +164,9 @@ class Path(Mark):
     @classmethod
     def through(cls, xs: Numbers, ys: Numbers, *, closed: bool = False, **rest: Any) -> "Path":
         """A path of straight pieces through the points."""
-        points = "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
-        return cls(d=f"M{points}{'Z' if closed else ''}" if points else "", **rest)
+        points = np.stack([np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)], -1)
+        pieces = ("L%.1f,%.1f" * len(points))[1:] % tuple(points.ravel().tolist())
+        return cls(d=f"M{pieces}{'Z' if closed else ''}" if pieces else "", **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +227,9 @@ class Swarm(Mark):
             "opacity": self.opacity,
         }
 
+    def wire_after(self, before: Mark, wired: dict[str, Any]) -> dict[str, Any]:
+        return wired if before is self else self.wire()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
@@ -234,6 +247,8 @@ class Scene:
         if self.width <= 0 or self.height <= 0:
             raise ValueError(f"a scene of {self.width} by {self.height}: both must be positive.")
         object.__setattr__(self, "marks", tuple(self.marks))
+        if len({mark.key for mark in self.marks}) == len(self.marks):
+            return
         seen: set[str] = set()
         for mark in self.marks:
             if mark.key in seen:
@@ -323,28 +338,32 @@ def wire(picture: Scene | Timeline) -> tuple[dict[str, Any], bytes]:
     marks: dict[str, Mark] = {}  # of the frame before: what two frames share is wired once
     swarms: dict[str, Swarm] = {}
     for frame in picture.frames:
-        now = {
-            mark.key: before[mark.key] if marks.get(mark.key) is mark else mark.wire()
-            for mark in frame.scene.marks
-        }
+        now: dict[str, dict[str, Any]] = {}
+        changed: list[dict[str, Any]] = []
+        moved: list[dict[str, Any]] = []
+        for mark in frame.scene.marks:
+            past = marks.get(key := mark.key)
+            if past is mark:
+                now[key] = before[key]
+                continue
+            same_kind = type(past) is type(mark)
+            written = mark.wire_after(past, before[key]) if same_kind else mark.wire()
+            now[key] = written
+            if past is None or (before[key] is not written and before[key] != written):
+                changed.append(written)
+            if isinstance(mark, Swarm) and not _same_swarm(swarms.get(key), mark):
+                moved.append({"key": key, "at": len(data)})
+                data += _swarm_bytes(mark, frame.scene)
+                swarms[key] = mark
         marks = {mark.key: mark for mark in frame.scene.marks}
         sent: dict[str, Any] = {
             "label": frame.label,
             "stage": frame.stage,
             "sentence": frame.sentence,
-            "marks": [
-                mark
-                for key, mark in now.items()
-                if before.get(key) is not mark and before.get(key) != mark
-            ],
+            "marks": changed,
             "gone": [key for key in before if key not in now],
-            "swarms": [],
+            "swarms": moved,
         }
-        for mark in frame.scene.marks:
-            if isinstance(mark, Swarm) and not _same_swarm(swarms.get(mark.key), mark):
-                sent["swarms"].append({"key": mark.key, "at": len(data)})
-                data += _swarm_bytes(mark, frame.scene)
-                swarms[mark.key] = mark
         if frame.readouts:
             sent["readouts"] = [dataclasses.astuple(readout) for readout in frame.readouts]
         if frame.figures:
@@ -388,20 +407,40 @@ def _swarm_bytes(swarm: Swarm, scene: Scene) -> bytes:
     return whole + b"\0" * (len(whole) % 2)  # the next swarm begins at an even byte
 
 
-def _defaults(kind: type[Mark]) -> tuple[tuple[str, Any], ...]:
-    if kind not in _DEFAULTS:
-        _DEFAULTS[kind] = tuple(
-            (item.name, item.default) for item in dataclasses.fields(kind) if item.name != "key"
-        )
-    return _DEFAULTS[kind]
+def _fields(kind: type[Mark]) -> tuple[tuple[str, ...], Callable[[Mark], tuple], tuple]:
+    """Of a kind of marks: names, what reads their values, and their defaults."""
+    if kind not in _FIELDS:
+        names = tuple(item.name for item in dataclasses.fields(kind))
+        defaults = tuple(item.default for item in dataclasses.fields(kind))
+        _FIELDS[kind] = names, operator.attrgetter(*names), defaults
+    return _FIELDS[kind]
 
 
-_DEFAULTS: dict[type[Mark], tuple[tuple[str, Any], ...]] = {}
+_FIELDS: dict[type[Mark], tuple[tuple[str, ...], Callable[[Mark], tuple], tuple]] = {}
+
+
+def _written(
+    wire: dict[str, Any], names: tuple[str, ...], values: tuple, past: tuple, defaults: tuple
+) -> dict[str, Any]:
+    """`wire` with what differs from the past."""
+    for name, value, old, default in zip(names, values, past, defaults, strict=True):
+        if value is old or value == old:
+            continue
+        if value is default or value == default:
+            wire.pop(name, None)
+        else:
+            wire[name] = value if type(value) in _AS_IT_IS else _short(value)
+    return wire
+
+
+_AS_IT_IS = (str, int, bool)
 
 
 def _short(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return round(float(value), 2)
+    if isinstance(value, (float, np.floating)):
+        cents = value * 100 + 0.5
+        whole = -1e12 < cents < 1e12  # round() is slow, and there are thousands of numbers
+        return math.floor(cents) / 100 if whole else round(float(value), 2)
     if isinstance(value, np.integer):
         return int(value)
     return vars(value) if isinstance(value, Drag) else value

@@ -30,7 +30,6 @@ from ..kit import (
 from . import styles
 from .block_selection_figures import groups_figure, map_figure, selectors_figure
 from .block_selection_scene import Picture
-from .block_selection_words import Account
 from .strip import quoted
 
 READ_ON = 7  # queries that are played one after another
@@ -118,8 +117,9 @@ def compute(params: TextSelection, *, stale: Any, progress: Any) -> Selections:
 
 def present(found: Selections) -> View:
     result = found.result
-    params, group, say = result.params, result.params.group, Account(found.result)
-    picture, plays = Picture(found.results), found.params.play
+    params, group, plays = result.params, result.params.group, found.params.play
+    picture = Picture(found.results)
+    say = picture.accounts[result.query]
     captured, best, window = (
         float(result.captured[name][group]) for name in (params.selector, "oracle", "window_sink")
     )

@@ -36,7 +36,9 @@ class Picture:
         self.results, self.result = tuple(results), results[-1]
         self.group = self.result.params.group
         self.moves = len(self.results) > 1
+        self.accounts = {each.query: Account(each) for each in self.results}
         self._stays: dict[tuple[int, bool], list[Mark]] = {}
+        self._bars: dict[int, list[Mark]] = {}
 
     # ------------------------------------------------------------------------------- layout
 
@@ -50,11 +52,11 @@ class Picture:
         result, size = self.result, self.result.params.block_size
         must: list[int] = []
         for each in reversed(self.results):
-            say = Account(each)
+            say = self.accounts[each.query]
             by_mass = sorted(say.read, key=say.mass, reverse=True)
             must += [each.local_block, *by_mass[:2], *say.missed[:1], *self.riddle_blocks]
         for each in reversed(self.results):
-            must += Account(each).by_rank
+            must += self.accounts[each.query].by_rank
         beside: set[int] = set()
         if result.params.n_selected <= FEW and not self.moves:
             for name in BESIDE:
@@ -63,7 +65,7 @@ class Picture:
         tags = dict.fromkeys(self.riddle_blocks, (RIDDLE, "gold"))
         if result.local_block not in tags:
             tags[result.local_block] = ("the query", "purple")
-        say = Account(result)
+        say = self.accounts[result.query]
         anchors = {block: say.best(block) for block in range(result.local_block)}
         for block in self.riddle_blocks:
             anchors[block] = next(t for t in result.riddle if t // size == block)
@@ -81,7 +83,7 @@ class Picture:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """Ends of the lane of scores: from the least block to the strongest token."""
-        ends = [Account(each).ends for each in self.results]
+        ends = [say.ends for say in self.accounts.values()]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     def lane(self, score: int | float) -> float:
@@ -97,7 +99,7 @@ class Picture:
         return tuple(self._frame(self.result, stage) for stage in self.stages())
 
     def stages(self) -> list[str]:
-        say = Account(self.result)
+        say = self.accounts[self.result.query]
         first = ["scores", "caps"] if say.scores else ["no scores"]
         return [*first, *(f"light {i}" for i in range(len(self.lit_groups(say)))), "flow"]
 
@@ -118,7 +120,7 @@ class Picture:
         return [group for group in (forced, *one, rest) if group]
 
     def _frame(self, result: SelectionResult, stage: str, *, label: bool = False) -> Frame:
-        say = Account(result)
+        say = self.accounts[result.query]
         groups = self.lit_groups(say)
         depth = len(groups) if stage == "flow" else 0
         if stage.startswith("light"):
@@ -216,7 +218,9 @@ class Picture:
             return []
         low, high = self.scale
         query = say.result.query
-        marks = self.strip.bars(say.token_scores, low, high, query)
+        if query not in self._bars:
+            self._bars = {query: self.strip.bars(say.token_scores, low, high, query)}
+        marks = list(self._bars[query])
         risen = stage != "scores"
         for block, row in self.strip.lines.items():
             if block > say.result.local_block:

@@ -48,6 +48,9 @@ class Account:
         self.token_scores = result.token_scores[self.group]
         self.token_mass = result.token_mass[self.group]
         self.riddle = {token // self.size for token in result.riddle}
+        self._best: dict[int, int] = {}  # what was asked for once, as every frame asks again
+        self._blocks: dict[int, str] = {}
+        self._tokens: dict[int, str] = {}
 
     # ------------------------------------------------------------------------------- facts
 
@@ -130,8 +133,10 @@ class Account:
 
     def best(self, block: int) -> int:
         """The token of a block with the greatest score; of attention where none is scored."""
-        by = self.token_scores if self.scores else self.token_mass
-        return max(self.inside(block), key=lambda token: by[token])
+        if block not in self._best:
+            by = self.token_scores if self.scores else self.token_mass
+            self._best[block] = max(self.inside(block), key=lambda token: by[token])
+        return self._best[block]
 
     def value(self, block: int) -> float:
         return float(self.result.block_scores[self.group][block])
@@ -192,6 +197,11 @@ class Account:
         return f"{why} · {share_text(self.mass(block))}" if flow else why
 
     def block(self, block: int) -> str:
+        if block not in self._blocks:
+            self._blocks[block] = self._told_of_block(block)
+        return self._blocks[block]
+
+    def _told_of_block(self, block: int) -> str:
         if block > self.result.local_block:
             return f"Block {block} begins after the query: it cannot be seen."
         return f"{self.name(block)}: {self.fate(block)}; holds {percent(self.mass(block), 1)}."
@@ -200,6 +210,11 @@ class Account:
         return {block: self.block(block) for block in which}
 
     def token(self, token: int) -> str:
+        if token not in self._tokens:
+            self._tokens[token] = self._told_of_token(token)
+        return self._tokens[token]
+
+    def _told_of_token(self, token: int) -> str:
         text = f"{quoted(self.result.tokens[token])}, token {token}"
         if token > self.result.query:
             return f"{text}, comes after the query. Click: it becomes the query."

@@ -7,6 +7,7 @@ where they end.
 
 import functools
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -52,11 +53,12 @@ class Picture:
         self.blocks = block_of_step(self.trace)
         self.most = max(max(self.fetches(one, one.n_steps - 1)) for one in result.traces.values())
         self.longest = max(one.total_bytes for one in result.traces.values())
-        self.cell = functools.cache(self._cell)
+        self.pairs = tuple(self._cells())
+        self.column = functools.cache(self._column)
 
     def fetches(self, trace: LoopTrace, step: int) -> tuple[int, ...]:
         """How often each block was fetched, up to a step."""
-        blocks = block_of_step(trace)[: step + 1]
+        blocks = (self.blocks if trace is self.trace else block_of_step(trace))[: step + 1]
         return tuple(np.bincount(blocks[blocks >= 0], minlength=self.n_blocks).tolist())
 
     def frames(self) -> tuple[Frame, ...]:
@@ -170,41 +172,29 @@ class Picture:
             words=f"Query {query}, block {block}: {told}.",
         )
 
-    def _pairs(self, first: int, step: int) -> list[Mark]:
-        marks: list[Mark] = []
-        at = self.trace.step_of
+    def _cells(self) -> Iterator[tuple[int, Mark | None, Mark, Mark]]:
+        """Of each pair that has its time: when, and how it looks before, then and afterwards."""
+        at, chosen = self.trace.step_of.tolist(), self.result.chosen.tolist()
         for query, block in itertools.product(range(self.n), range(self.n_blocks)):
-            when = int(at[query, block])
-            if self.result.chosen[query, block]:
-                kind = "waiting" if when > step else "now" if when > first else "done"
-            elif 0 <= when <= step:
-                kind = "now" if when > first else "done"
-            else:
-                continue
-            marks.append(self.cell(query, block, kind))
-        return marks
+            when, wanted = at[query][block], chosen[query][block]
+            if wanted or when >= 0:
+                waiting = self._cell(query, block, "waiting") if wanted else None
+                yield when, waiting, *(self._cell(query, block, kind) for kind in ("now", "done"))
+
+    def _pairs(self, first: int, step: int) -> list[Mark]:
+        looks = [
+            waiting if when > step else now if when > first else done
+            for when, waiting, now, done in self.pairs
+        ]
+        return [look for look in looks if look is not None]
 
     def _columns(self, step: int) -> list[Mark]:
         top, bottom = FETCHED
-        now = self.blocks[step]
-        marks: list[Mark] = []
-        for block, count in enumerate(self.fetches(self.trace, step)):
-            if not count:
-                continue
-            height = max((bottom - top) * count / self.most, 2)
-            marks.append(
-                Rectangle(
-                    key=f"fetches:{block}",
-                    link=f"block:{block}",
-                    x=LEFT + self.wide * block + 2,
-                    y=bottom - height,
-                    w=self.wide - 4,
-                    h=height,
-                    fill="vermilion" if block == now else FETCH,
-                    words=f"Block {block} was fetched {times(count)}.",
-                )
-            )
+        now = int(self.blocks[step])
         counts = self.fetches(self.trace, step)
+        marks: list[Mark] = [
+            self.column(block, count, block == now) for block, count in enumerate(counts) if count
+        ]
         block = int(np.argmax(counts))
         marks.append(
             Words(
@@ -219,6 +209,21 @@ class Picture:
             )
         )
         return marks
+
+    def _column(self, block: int, count: int, now: bool) -> Rectangle:
+        """How often a block has been fetched."""
+        top, bottom = FETCHED
+        height = max((bottom - top) * count / self.most, 2)
+        return Rectangle(
+            key=f"fetches:{block}",
+            link=f"block:{block}",
+            x=LEFT + self.wide * block + 2,
+            y=bottom - height,
+            w=self.wide - 4,
+            h=height,
+            fill="vermilion" if now else FETCH,
+            words=f"Block {block} was fetched {times(count)}.",
+        )
 
     def _bytes(self, step: int) -> list[Mark]:
         """All orders at the same share of their steps, and where they end."""

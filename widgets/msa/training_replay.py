@@ -103,19 +103,19 @@ def curves_figure(found: ReplayResult, measure: str) -> theme.Figure:
         steps = list(of_arm[0].steps)
         table = np.array([run.curve(measure) for run in of_arm], dtype=float)  # [seeds, steps]
         ours = name == found.params.arm
-        for run_of_arm, values in zip(of_arm, table, strict=True):
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": steps,
-                    "y": values,
-                    "mode": "lines",
-                    "line": {"color": colour, "width": 1},
-                    "opacity": 0.6 if ours else 0.35,
-                    "hovertemplate": f"{ARMS[name].title}, seed {run_of_arm.seed}: %{{y:.2f}}"
-                    "<extra></extra>",
-                }
-            )
+        # All seeds of an arm are one trace with gaps between them: plotly takes its time for each.
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [*steps, None] * len(of_arm),
+                "y": np.pad(table, ((0, 0), (0, 1)), constant_values=np.nan).ravel(),
+                "text": [f"seed {run.seed}" for run in of_arm for _ in range(len(steps) + 1)],
+                "mode": "lines",
+                "line": {"color": colour, "width": 1},
+                "opacity": 0.6 if ours else 0.35,
+                "hovertemplate": f"{ARMS[name].title}, %{{text}}: %{{y:.2f}}<extra></extra>",
+            }
+        )
         traces.append(
             {
                 "type": "scatter",

@@ -264,10 +264,8 @@ class Picture:
         across = 0.6 * np.stack([-along[..., 1], along[..., 0]], -1)
         one, other = across - along, -across - along  # from the tip to the ends of the head
         parts = np.concatenate([np.stack([x, y], -1), way, one, -one, other], -1)
-        d = "".join(
-            f"M{a},{b}l{c},{e} {f},{g}l{h},{i} {j},{m}"
-            for a, b, c, e, f, g, h, i, j, m in np.rint(parts).astype(int).reshape(-1, 10).tolist()
-        )
+        numbers = np.rint(parts).astype(int).ravel().tolist()
+        d = "M%d,%dl%d,%d %d,%dl%d,%d %d,%d" * (len(numbers) // 10) % tuple(numbers)
         return [Path(key="guidance", d=d, stroke="gold", width=1.3, opacity=0.7)]
 
     @cached_property

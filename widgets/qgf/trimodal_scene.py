@@ -65,7 +65,8 @@ class Picture:
         self.peak_mode = int(np.abs(np.array(result.means) - self.params.peak).argmin())
 
     def y(self, position: Number) -> float:
-        return float(self.ys(np.array([position]))[0])
+        shown = min(max(position, -self.reach), self.reach)
+        return float(BOTTOM - (BOTTOM - TOP) * (shown + self.reach) / (2 * self.reach))
 
     def ys(self, positions: np.ndarray) -> np.ndarray:
         """Heights of positions; what is out of sight stands at the edge."""
@@ -323,10 +324,11 @@ class Lane:
             part = seen & (mode == number) & (heights > 0.3) if end else seen & (heights > 0.3)
             if not end and number >= 0:
                 break
+            edges = (p.ys(middles[part] - half), heights[part], p.ys(middles[part] + half))
+            base = f"{self.right + 1:.0f}"
             d = "".join(
-                f"M{self.right + 1:.0f},{p.y(at - half):.0f}h{tall:.0f}V{p.y(at + half):.0f}"
-                f"H{self.right + 1:.0f}Z"
-                for at, tall in zip(middles[part], heights[part], strict=True)
+                f"M{base},{low:.0f}h{tall:.0f}V{high:.0f}H{base}Z"
+                for low, tall, high in zip(*(edge.tolist() for edge in edges), strict=True)
             )
             name = "swarm lies" if not end else f"ended:{number}"
             look = {"fill": colour if end else "grey", "opacity": 0.75 if end else 0.5, "layer": 1}

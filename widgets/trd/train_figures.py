@@ -8,7 +8,10 @@ grow with the training.
 
 import itertools
 import re
+import threading
 from functools import cached_property
+
+from cachetools import LRUCache, cached
 
 from intuitive.trd.experiments.train import Text, TrainPoint, TrainResult, TrainRun, read
 
@@ -234,9 +237,12 @@ class Picture:
             marks += self._text(left, run.name, row, text)
         return marks
 
-    def _text(self, left: Number, method: str, row: int, text: Text) -> list[Mark]:
+    @staticmethod
+    @cached(cache=LRUCache(1024), lock=threading.Lock())
+    def _text(left: Number, method: str, row: int, text: Text) -> tuple[Mark, ...]:
+        """A text as it stands in its row; many stand there at several looks."""
         marks: list[Mark] = []
-        x, y = left, self._y(row)
+        x, y = left, Picture._y(row)
         seen: dict[str, int] = {}
         needed = sum(WIDE.get(token, NARROW) + GAP for token in text.tokens)
         scale = min(1, ROOM / max(needed, 1))
@@ -298,7 +304,7 @@ class Picture:
                 words=f"{short_name(method)} wrote {' '.join(text.tokens)}, {fate(text)}.",
             )
         )
-        return marks
+        return tuple(marks)
 
     def arithmetic(self) -> dict[str, Arithmetic]:
         """What each problem comes to."""

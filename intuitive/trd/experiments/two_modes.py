@@ -219,9 +219,13 @@ def _reverse_fit(humps: Humps) -> Fit:
     means = torch.linspace(low, high, 41, dtype=torch.float64)
     stds = torch.logspace(math.log10(0.2), math.log10(4.0), 31, dtype=torch.float64)
     for _ in range(3):
-        m, s = means[:, None, None], stds[None, :, None]
+        s = stds[None, :, None]
         log_q = -0.5 * z**2 - 0.5 * math.log(2 * math.pi) - s.log()
-        kl = (weight * (log_q - _log_density(m + s * z, humps))).sum(-1)  # [means, stds]
+        some = [  # a few means at a time stay in a core's cache
+            (weight * (log_q - _log_density(m + s * z, humps))).sum(-1)
+            for m in means[:, None, None].split(4)
+        ]
+        kl = torch.cat(some)  # [means, stds]
         i, j = divmod(int(kl.argmin()), kl.shape[1])
         best = Fit(
             name="reverse_kl", mean=float(means[i]), std=float(stds[j]), divergence=float(kl[i, j])

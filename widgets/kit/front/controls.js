@@ -27,6 +27,7 @@ function makeRange(spec, change) {
   });
   const read = () => {
     const text = readOut(spec, Number(input.value));
+    if (output.textContent === text) return;
     output.textContent = text;
     input.setAttribute("aria-valuetext", text);
   };

@@ -24,14 +24,37 @@ function makeCode() {
     make("pre", { tabindex: 0, ...KEEP_KEYS }, code),
     make("div", { class: "intuitive-row" }, copy, copied)
   );
-  return { element: details, show: (text) => ((code.textContent = text), (details.hidden = !text)) };
+  return {
+    element: details,
+    show(text) {
+      if (code.textContent !== text) code.textContent = text;
+      details.hidden = !text;
+    },
+  };
 }
 
+// Rows are made when the fold is open, or when the page has nothing else to do.
 function makeTable(title) {
   const table = make("table");
+  let waiting = null;
+  let idle = 0;
+  const build = () => {
+    if (!waiting) return;
+    const { header, rows } = waiting;
+    waiting = null;
+    const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
+    const body = rows.map((row) =>
+      make(
+        "tr",
+        {},
+        ...row.map((text, column) => make(column ? "td" : "th", column ? { text } : { scope: "row", text }))
+      )
+    );
+    table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
+  };
   const details = make(
     "details",
-    {},
+    { ontoggle: build },
     make("summary", { text: "Values", ...KEEP_KEYS }),
     make(
       "div",
@@ -43,16 +66,10 @@ function makeTable(title) {
     element: details,
     show(content) {
       details.hidden = !content;
-      if (!content) return;
-      const head = make("tr", {}, ...content.header.map((text) => make("th", { scope: "col", text })));
-      const rows = content.rows.map((row) =>
-        make(
-          "tr",
-          {},
-          ...row.map((text, column) => make(column ? "td" : "th", column ? { text } : { scope: "row", text }))
-        )
-      );
-      table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+      waiting = content;
+      cancelIdleCallback(idle);
+      if (details.open) build();
+      else idle = requestIdleCallback(build);
     },
   };
 }
@@ -249,7 +266,15 @@ function render({ model, el }) {
   const figureOf = (name) => hero?.frame()?.figures?.[name] ?? model.get(`figure_${name}`);
   const hero = spec.hero ? makeHero(spec.hero, { model, bus, set, controls }) : null;
   const plots = spec.plots.map((plot) =>
-    makePlot(plot, model, send, plot.drag.map((handle) => makeHandle(handle, controls, set)), bus, figureOf)
+    makePlot(
+      plot,
+      model,
+      send,
+      plot.drag.map((handle) => makeHandle(handle, controls, set)),
+      bus,
+      figureOf,
+      () => theme.now()
+    )
   );
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
   const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
@@ -334,7 +359,10 @@ function render({ model, el }) {
     }
     showValues();
   };
-  const showReadouts = (rows) =>
+  let readoutsShown = "";
+  const showReadouts = (rows) => {
+    if (JSON.stringify(rows) === readoutsShown) return;
+    readoutsShown = JSON.stringify(rows);
     readouts.replaceChildren(
       ...rows.map(([label, value, alarm, link]) => {
         const item = make(
@@ -350,9 +378,11 @@ function render({ model, el }) {
         return item;
       })
     );
+  };
+  const showNumbers = () => showReadouts(hero?.frame()?.readouts ?? model.get("info").readouts ?? []);
   const showInfo = () => {
     const info = model.get("info");
-    showReadouts(hero?.frame()?.readouts ?? info.readouts ?? []);
+    showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
     table.show(info.table);
@@ -386,7 +416,7 @@ function render({ model, el }) {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
     hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"));
-    showInfo();
+    showNumbers(); // the frame tells once it is drawn, for which the page may have to load d3
     showSaid();
   };
   const showTokens = () => {
@@ -440,7 +470,7 @@ function render({ model, el }) {
       root.dataset.state = "error";
     });
   hero?.onFrame((frame) => {
-    showReadouts(frame.readouts ?? model.get("info").readouts ?? []);
+    showNumbers();
     showSaid();
     showArithmetic();
     for (const name of Object.keys(frame.figures ?? {})) redraw(byName[name]);
@@ -470,7 +500,7 @@ function render({ model, el }) {
   tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
-  const stopWatchingTheme = watchTheme(root, () => {
+  const theme = watchTheme(root, () => {
     inSight().forEach(redraw);
     hero?.theme();
   });
@@ -496,7 +526,7 @@ function render({ model, el }) {
 
   return () => {
     for (const [event, listener] of listeners) model.off(event, listener);
-    stopWatchingTheme();
+    theme.stop();
     liveness.stop();
     for (const stop of stopKeeping) stop();
     unsubscribe();

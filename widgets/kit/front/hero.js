@@ -485,6 +485,7 @@ function makePlayer(go) {
 
 // ---------------------------------------------------------------------------------- the hero
 
+const sizeOf = ({ width, height }) => `${width} ${height}`;
 const WALK = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // `spec` is {label, caption}; `set` takes control values; `controls` are those of controls.js by
@@ -649,7 +650,10 @@ function makeHero(spec, { model, bus, set, controls }) {
   const nodes = () => [...surface.querySelectorAll(".mark.live")].filter((node) => !node.leaving);
   let lit = new Set();
   let main = "";
+  let anyLit = false; // on the page
   const light = () => {
+    if (!lit.size && !anyLit) return;
+    anyLit = lit.size > 0;
     for (const node of surface.querySelectorAll(".mark")) {
       const link = node.mark?.link;
       const wanted = link && lit.has(link) ? (link === main ? "lit" : "related") : "";
@@ -850,8 +854,10 @@ function makeHero(spec, { model, bus, set, controls }) {
 
   // -------------------------------------------------------------- size
 
+  let fitted = ""; // the size of the scenes for which the stage was measured last
   const fit = () => {
     if (!header || !svg.clientWidth) return;
+    fitted = sizeOf(header);
     svg.style.setProperty("--scale", short(svg.clientWidth / header.width));
     swarms.fit(header);
   };
@@ -889,7 +895,8 @@ function makeHero(spec, { model, bus, set, controls }) {
       player.show(frames, index, header);
       const begin = async () => {
         d3 ??= (await loadMotion(model)).d3;
-        fit();
+        // Measuring makes the browser lay out the page, and its own changes are told by onResize.
+        if (fitted !== sizeOf(header)) fit();
         goTo(index);
       };
       return (showing = begin());

@@ -29,21 +29,28 @@ function themeOf(element) {
 }
 
 // JupyterLab names the new theme before its colours have arrived: look again with every style
-// sheet that loads.
+// sheet that loads. Reading colours makes the browser go through all styles, so `now` keeps them.
 function watchTheme(element, changed) {
-  let drawn = JSON.stringify(themeOf(element));
+  let theme = themeOf(element);
+  let known = element.isConnected;
   const look = () => {
-    const now = JSON.stringify(themeOf(element));
-    if (now === drawn) return;
-    drawn = now;
-    changed();
+    const before = JSON.stringify(theme);
+    theme = themeOf(element);
+    known = element.isConnected;
+    if (JSON.stringify(theme) !== before) changed();
   };
   const watcher = new MutationObserver(look);
   watcher.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
   document.addEventListener("load", look, true); // such events do not bubble
-  return () => {
-    watcher.disconnect();
-    document.removeEventListener("load", look, true);
+  return {
+    now() {
+      if (!known) [theme, known] = [themeOf(element), element.isConnected];
+      return theme;
+    },
+    stop() {
+      watcher.disconnect();
+      document.removeEventListener("load", look, true);
+    },
   };
 }
 
@@ -116,7 +123,7 @@ const CONFIG = {
 };
 
 // Points whose trace has `ids` are things on the bus: each id is a link.
-function makePlot(spec, model, send, handles, bus, figureOf) {
+function makePlot(spec, model, send, handles, bus, figureOf, theme) {
   const element = make("div", {
     class: "intuitive-plot",
     role: "img",
@@ -136,22 +143,30 @@ function makePlot(spec, model, send, handles, bus, figureOf) {
   let wired = false;
   const reuse = makeReuse();
 
+  // The width that the observer told last; measured, which lays out the page, where it has told of
+  // none. What is about to be hidden keeps it until then.
+  let width = 0;
+  const widthNow = () => {
+    if (!element.isConnected || element.closest("[hidden]")) return 0;
+    return (width ||= element.clientWidth);
+  };
   // What the drawn picture depends on besides the figure itself.
-  const surroundings = () => `${element.clientWidth} ${JSON.stringify(themeOf(element))}`;
+  const surroundings = () => `${widthNow()} ${JSON.stringify(theme())}`;
   let drawnIn = "";
 
   const draw = async () => {
     const figure = figureOf(spec.name);
-    if (!figure || !figure.data || !element.isConnected || element.clientWidth === 0) return;
+    if (!figure || !figure.data || widthNow() === 0) return;
     plotly ??= await loadPlotly(model);
-    if (element.clientWidth === 0) return; // hidden while the library came
+    if (widthNow() === 0) return; // hidden while the library came
     const around = surroundings();
     const { data, layout: plain } = reuse(figure);
-    const layout = themed(plain, themeOf(element));
-    layout.width = element.clientWidth;
+    const layout = themed(plain, theme());
+    layout.width = widthNow();
     layout.height = spec.height;
     layout.dragmode = false;
-    await plotly.react(element, data, layout, CONFIG);
+    // A configuration given again is compared, for which plotly lays out the page.
+    await plotly.react(element, data, layout, ...(element._fullLayout ? [] : [CONFIG]));
     drawnIn = around;
     for (const handle of handles) handle.show(element);
     ring(lit);
@@ -195,6 +210,7 @@ function makePlot(spec, model, send, handles, bus, figureOf) {
   const patience = () => new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
   const redraw = () => (drawing = Promise.race([drawing, patience()]).catch(() => {}).then(draw));
   const redrawIfMoved = () => {
+    width = element.clientWidth;
     if (surroundings() !== drawnIn) redraw().catch(() => {});
   };
 

@@ -1,0 +1,86 @@
+"""What committed runs of LSA found, as typed records."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from intuitive.common import results
+
+from .experiments.topical_arms import Point
+
+NAME = "lsa_arms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exactness:
+    """What was checked on the device before anything was measured; shares in [0, 1]."""
+
+    everything_resident_is_unrestricted: bool
+    reactive_accuracy: float  # run with what it fetched at each step
+    unrestricted_accuracy: float
+    live_accuracy: float  # LSA deciding from what the masked run itself had read
+    replayed_accuracy: float  # LSA deciding from the unrestricted run, as everywhere else here
+    live_sets_differ: float  # share of the chunks about which the two decide otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the decoder was trained, by stage; every tenth step is kept."""
+
+    steps: dict[str, int]
+    losses: dict[str, tuple[float, ...]]
+    accuracy: dict[str, tuple[float, ...]]  # of answers, in the batches trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSAArms:
+    """All that `benchmarks/lsa_arms.py` writes."""
+
+    training: Training
+    weights: int  # numbers in the decoder
+    focal_loss: dict[str, tuple[float, ...]]  # by seed, every tenth step
+    exactness: Exactness
+    points: dict[str, tuple[Point, ...]]  # by sweep
+    seconds: float
+
+    def select(self, sweep: str, **fields: Any) -> tuple[Point, ...]:
+        """Points of a sweep with these fields, in the order of the file.
+
+        Raises:
+            KeyError: no such sweep; the message lists those there are.
+        """
+        if sweep not in self.points:
+            raise KeyError(f"no sweep {sweep!r}; there are {', '.join(self.points)}.")
+        return tuple(
+            point
+            for point in self.points[sweep]
+            if all(getattr(point, name) == value for name, value in fields.items())
+        )
+
+    def mean(self, sweep: str, measure: str, **fields: Any) -> float:
+        """Mean of a measure over the seeds of one setting.
+
+        Raises:
+            ValueError: no such point, or points that differ in more than the seed.
+        """
+        points = self.select(sweep, **fields)
+        settings = {tuple(_setting(point)) for point in points}
+        if len(settings) != 1:
+            raise ValueError(
+                f"{fields} fits {len(settings)} settings of {sweep!r}: name as many fields as "
+                "tell one from the others."
+            )
+        return sum(getattr(point, measure) for point in points) / len(points)
+
+
+def _setting(point: Point) -> Iterator[Any]:
+    names = ("length", "mode", "section", "offset", "arm", "rule", "threshold", "size")
+    for name in (*names, "lookahead", "lag", "layers"):
+        yield getattr(point, name)
+
+
+@functools.cache
+def arms() -> results.Committed[LSAArms]:
+    """The committed comparison of all arms."""
+    return results.load(NAME, LSAArms)
