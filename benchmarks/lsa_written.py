@@ -21,7 +21,8 @@ import torch
 from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.smollm import load_smollm2
-from intuitive.lsa.experiments.shelves import ShelvesParams, ShelvesResult, recorded, run_live
+from intuitive.lsa.experiments.shelves import ShelvesResult, recorded, run_live
+from intuitive.lsa.experiments.written import BUDGET, settings
 
 RESULT = "lsa_written"
 N_SLICE = 6  # tokens that a slice writes again
@@ -34,15 +35,15 @@ class Plan:
     text: str = "letter"
     arms: tuple[str, ...] = ("recency", "lsa", "quest", "random")
     n_new: int = 128
+    budget: int = BUDGET  # old chunks at each trigger
 
 
 SMALL = ("recency",)
 
 
 def write(plan: Plan, arm: str, device: torch.device, n_new: int) -> ShelvesResult:
-    """One arm's decode, with the settings that the lesson's shelves have at first."""
-    params = ShelvesParams(text=plan.text, arm=arm)
-    return run_live(params, model=load_smollm2(device=device), n_new=n_new)
+    """One arm's decode."""
+    return run_live(settings(plan.text, arm), model=load_smollm2(device=device), n_new=n_new)
 
 
 def same_tokens(result: ShelvesResult, text: str) -> float:

@@ -14,7 +14,6 @@ from intuitive.common.runtime import Cancelled, never
 from intuitive.lsa.arms import ARMS, Policy, replay
 from intuitive.lsa.experiments import shelves, written
 from intuitive.lsa.experiments.measures import Measures
-from intuitive.lsa.experiments.shelves import ShelvesParams
 from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.kit.scene import wire
 from intuitive.widgets.lsa import shelves as widget
@@ -352,9 +351,10 @@ def test_beside_the_whole_decode_both_texts_end_at_the_same_step():
 
 def test_only_what_was_recorded_is_said_to_be():
     with pytest.raises(ValueError, match="text='alice' and arm='quest' were not recorded"):
-        written.run(ShelvesParams(text="alice", arm="quest"))
-    with pytest.raises(ValueError, match="lookahead=32, lag=1: not recorded with the rest masked"):
-        written.run(ShelvesParams(arm="recency", lookahead=32, lag=1))
+        written.run(written.settings("alice", "quest"))
+    asked = dataclasses.replace(written.settings(widget.TEXT, "recency"), lookahead=32)
+    with pytest.raises(ValueError, match="lookahead=32 was not recorded with the rest masked"):
+        written.run(asked)
 
 
 def test_writing_now_tells_how_far_it_is_and_what_it_wrote(monkeypatch):
@@ -438,7 +438,7 @@ def a_trigger_scores_cuts_and_lifts(seen):
     assert "score above 0.50" in seen.sentences[at + 1]
     rising = int(re.match(r"(\d+) rise", seen.sentences[at + 2])[1])
     old = int(re.search(r"of (\d+) old", seen.sentences[at + 1])[1])
-    assert 0 < rising < old / 4
+    assert 0 < rising < old
 
 
 def theirs(recording):
@@ -462,7 +462,7 @@ def fetching_misses_nothing_and_moves_more(seen):
     assert seen.number("attention found") == 100
     assert all("nothing is missed" in said for said in seen.sentences)
     _, moved = at_once()
-    assert bytes_in(seen.readouts["copied per token"]) > 5 * moved
+    assert bytes_in(seen.readouts["copied per token"]) > 3 * moved
 
 
 def a_late_choice_finds_less(seen):

@@ -4,7 +4,6 @@ import pytest
 
 from intuitive.common import records
 from intuitive.lsa.experiments import shelves, written
-from intuitive.lsa.experiments.shelves import ShelvesParams
 
 RESULT = "benchmarks/results/lsa_written.json"
 
@@ -18,7 +17,7 @@ def committed(request):
 def test_recordings_hold_the_committed_texts(committed):
     assert {arm for _, arm in written.files()} == set(committed)
     for (text, arm), _ in written.files().items():
-        result = written.run(ShelvesParams(text=text, arm=arm))
+        result = written.run(written.settings(text, arm))
         assert result.live and result.written == committed[arm]["text"]
         whole = shelves.recorded(text)
         ours, theirs = (made.words[made.n_prompt :] for made in (result.recording, whole))
@@ -28,5 +27,5 @@ def test_recordings_hold_the_committed_texts(committed):
 
 @pytest.mark.model
 def test_the_first_tokens_are_written_again(committed):
-    again = shelves.run_live(ShelvesParams(text="letter", arm="recency"), n_new=4).written
+    again = shelves.run_live(written.settings("letter", "recency"), n_new=4).written
     assert committed["recency"]["text"].startswith(again)

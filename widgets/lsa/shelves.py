@@ -237,7 +237,10 @@ def _steps() -> tuple[Step, ...]:
             text="Now just the newest old chunks may rise. What a token needs from below is "
             "masked, not fetched: a miss. The model writes on without it. Compare the two lines "
             "of text.",
-            sets={"arm": "recency", "decode": MASKED},
+            sets={
+                **{"arm": "recency", "decode": MASKED},
+                **{"rule": "budget", "budget": written.BUDGET},
+            },
             frame="play",
         ),
         Step(
@@ -369,8 +372,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="arms",
                 label="Attention found, memory and bytes copied under every arm",
-                caption="Attention on needed old chunks. All but the last two keep the same number "
-                "of chunks in each cycle; they differ in which.",
+                caption="Attention on needed old chunks. All but the last two keep equally many, "
+                "and differ in which. Quest bounds a chunk's score by the least and greatest of "
+                "its keys; the oracle looks at the attention to come.",
                 tab="Arms",
                 height=320,
             ),

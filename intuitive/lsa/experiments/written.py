@@ -18,6 +18,12 @@ from ..smollm import WEIGHTS
 from .shelves import ShelvesParams, ShelvesResult
 
 STEM = "written-"
+BUDGET = 8  # old chunks that any arm may lift at each trigger
+
+
+def settings(text: str, arm: str) -> ShelvesParams:
+    """Those under which the model wrote: a small budget, the same for every arm."""
+    return ShelvesParams(text=text, arm=arm, rule="budget", budget=BUDGET)
 
 
 def files() -> dict[tuple[str, str], Path]:
@@ -31,7 +37,7 @@ def files() -> dict[tuple[str, str], Path]:
 
 @functools.cache
 def written(text: str, arm: str) -> Recording:
-    """What the model wrote of a text under an arm, all other settings as `ShelvesParams` has them.
+    """What the model wrote of a text under an arm with `settings`.
 
     Raises:
         ValueError: that was not recorded; the message says what was.
@@ -56,17 +62,14 @@ def run(
         Cancelled: `stale()` was true.
     """
     check(stale)
-    first = ShelvesParams(text=params.text, arm=params.arm)
-    changed = [
-        f"{field.name}={getattr(params, field.name)}"
-        for field in dataclasses.fields(params)
-        if getattr(params, field.name) != getattr(first, field.name)
-    ]
-    if changed:
-        raise ValueError(
-            f"{', '.join(changed)}: not recorded with the rest masked. Reset that, or let it write "
-            "now."
-        )
+    first = settings(params.text, params.arm)
+    for name in (field.name for field in dataclasses.fields(params)):
+        mine, theirs = getattr(params, name), getattr(first, name)
+        if mine != theirs:
+            raise ValueError(
+                f"{name}={mine!r} was not recorded with the rest masked: take {name}={theirs!r}, "
+                "or let it write now."
+            )
     made = written(params.text, params.arm)
     residency = replay(made, params.policy(made.chunk_size))
     return ShelvesResult(params=params, recording=made, residency=residency, live=True)
