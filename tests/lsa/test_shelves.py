@@ -404,6 +404,15 @@ def test_the_prediction_is_answered_by_the_indexers_share():
     assert right == nearest
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_chance_finds_little_whatever_it_draws(seed):
+    """What the verdict of the prediction contrasts holds for more than one draw."""
+    measures = widget.shipped()
+    policy = dataclasses.replace(measures.policy, arm="random", seed=seed)
+    assert Measures.of(measures.recording, policy).found_share < 0.3
+    assert measures.found_share > 0.6
+
+
 # ------------------------------------------------------------------------------- the steps
 
 
