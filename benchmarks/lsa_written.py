@@ -1,7 +1,7 @@
 """What SmolLM2 writes while it sees only what a policy keeps on the GPU.
 
     python benchmarks/lsa_written.py --device cuda --out FOLDER    the lesson's policies
-    python benchmarks/lsa_written.py --small --out FOLDER          the newest only, on two CPU cores
+    python benchmarks/lsa_written.py --small --out FOLDER          two of them, on two CPU cores
     python benchmarks/lsa_written.py --slice                       write the first tokens again
 
 The prompt is read with everything, as in the paper; then the model writes greedily with all other
@@ -22,7 +22,7 @@ from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.smollm import load_smollm2
 from intuitive.lsa.experiments.shelves import ShelvesResult, recorded, run_live
-from intuitive.lsa.experiments.written import BUDGET, settings
+from intuitive.lsa.experiments.written import settings
 
 RESULT = "lsa_written"
 N_SLICE = 6  # tokens that a slice writes again
@@ -35,10 +35,9 @@ class Plan:
     text: str = "letter"
     arms: tuple[str, ...] = ("recency", "lsa", "quest", "random")
     n_new: int = 128
-    budget: int = BUDGET  # old chunks at each trigger
 
 
-SMALL = ("recency",)
+SMALL = ("recency", "lsa")
 
 
 def write(plan: Plan, arm: str, device: torch.device, n_new: int) -> ShelvesResult:

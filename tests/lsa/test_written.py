@@ -4,6 +4,7 @@ import pytest
 
 from intuitive.common import records
 from intuitive.lsa.experiments import shelves, written
+from intuitive.lsa.experiments.shelves import ShelvesParams
 
 RESULT = "benchmarks/results/lsa_written.json"
 
@@ -29,3 +30,12 @@ def test_recordings_hold_the_committed_texts(committed):
 def test_the_first_tokens_are_written_again(committed):
     again = shelves.run_live(written.settings("letter", "recency"), n_new=4).written
     assert committed["recency"]["text"].startswith(again)
+
+
+def test_the_indexer_keeps_the_text_where_the_newest_lose_it(committed):
+    """At as many chunks in each cycle; the first words of the letter are the ones at stake."""
+    whole = shelves.run(ShelvesParams(text="letter", arm="everything")).written
+    ours, theirs = committed["lsa"]["text"], committed["recency"]["text"]
+    assert ours[:150] == whole[:150]
+    assert theirs[:40] != whole[:40]
+    assert committed["lsa"]["same_tokens"] > 3 * committed["recency"]["same_tokens"]

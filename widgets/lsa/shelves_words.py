@@ -12,7 +12,7 @@ from .shelves_scores import Scores
 from .shelves_text import writing_of
 
 NAMED = 2  # chunks that a sentence names
-NEAR = 0.25  # scores from here on are told in full
+NEAR = 0.7  # of the threshold: scores from here on are told in full
 SCORE, CUT, RISE = STAGES = ("score", "threshold", "rise")
 
 
@@ -248,7 +248,7 @@ class Account:
         """By chunk, its numbers at this moment."""
         if stage:
             told = self.arm == "lsa" and stage != SCORE
-            return self._decided(self.scores.cycle(step)) if told else {}
+            return self._decided(self.scores.cycle(step), stage) if told else {}
         lines = {}
         for where, chunks in zip(("found", "missed"), self.needed(step), strict=True):
             for chunk in chunks:
@@ -259,12 +259,14 @@ class Account:
                 )
         return lines
 
-    def _decided(self, cycle: int) -> dict[str, Arithmetic]:
+    def _decided(self, cycle: int, stage: str) -> dict[str, Arithmetic]:
+        """Scores of the chunks that rise, and before they do of those near the threshold too."""
         if self.scores.asked(cycle) < 0:
             return {}
         logits, scores = self.scores.logits(cycle), self.scores.of(cycle)
         lines, threshold = {}, self.policy.threshold
-        for chunk in np.flatnonzero(scores > min(NEAR, threshold)).tolist():
+        least = threshold * (NEAR if stage == CUT else 1)
+        for chunk in np.flatnonzero(scores > least).tolist():
             layers, score = logits[:, chunk].tolist(), float(scores[chunk])
             rises = score > threshold
             listed = ", ".join(map(fixed, layers))

@@ -18,12 +18,11 @@ from ..smollm import WEIGHTS
 from .shelves import ShelvesParams, ShelvesResult
 
 STEM = "written-"
-BUDGET = 8  # old chunks that any arm may lift at each trigger
 
 
 def settings(text: str, arm: str) -> ShelvesParams:
-    """Those under which the model wrote: a small budget, the same for every arm."""
-    return ShelvesParams(text=text, arm=arm, rule="budget", budget=BUDGET)
+    """Those under which the model wrote: every arm may lift as many chunks as the indexer does."""
+    return ShelvesParams(text=text, arm=arm)
 
 
 def files() -> dict[tuple[str, str], Path]:
