@@ -78,7 +78,7 @@ class Picture:
         place = np.clip((self.dots * BINS).astype(int), 0, BINS - 1)
         count = np.bincount(place, minlength=BINS).max() if len(self.dots) else 1
         pitch = (RIGHT - LEFT) / BINS
-        row = 3  # dots side by side in a bin, as few as let the highest heap fit
+        row = 2  # dots side by side in a bin, as few as let the highest heap fit
         while math.ceil(count / row) * pitch / row > FLOOR - TOP:
             row += 1
         self.gap = pitch / row
