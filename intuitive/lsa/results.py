@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from intuitive.common import results
@@ -25,9 +25,20 @@ class Exactness:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MadeBefore:
+    """How the training was made, which ran before the measuring and elsewhere."""
+
+    command: tuple[str, ...]
+    commit: str
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How the decoder was trained, by stage; every tenth step is kept."""
 
+    made: MadeBefore
     steps: dict[str, int]
     losses: dict[str, tuple[float, ...]]
     accuracy: dict[str, tuple[float, ...]]  # of answers, in the batches trained on
@@ -39,10 +50,12 @@ class LSAArms:
 
     training: Training
     weights: int  # numbers in the decoder
-    focal_loss: dict[str, tuple[float, ...]]  # by seed, every tenth step
+    indexers: tuple[int, ...]  # seeds that have Memory Indexers of their own; the rest use seed 0's
     exactness: Exactness
     points: dict[str, tuple[Point, ...]]  # by sweep
     seconds: float
+    focal_loss: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by seed, every tenth
+    # step; empty where the run ended before it was written
 
     def select(self, sweep: str, **fields: Any) -> tuple[Point, ...]:
         """Points of a sweep with these fields, in the order of the file.

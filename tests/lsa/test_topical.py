@@ -323,7 +323,9 @@ def test_weights_come_back_as_they_were_stored(tmp_path):
     decoder, indexers = sharp()
     shipped.as_stored(decoder)
     shipped.as_stored(indexers)
-    path = shipped.save(tmp_path / "tiny.safetensors", decoder, indexers, TINY, {"device": "cpu"})
+    path = shipped.save(
+        tmp_path / "tiny.safetensors", decoder, {0: indexers}, TINY, {"device": "cpu"}
+    )
     back = shipped.load(path)
     assert back.training == TINY and back.made == {"device": "cpu"}
     assert back.config == ATTENTION and back.task == TINY.task

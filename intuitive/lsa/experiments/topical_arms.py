@@ -4,6 +4,7 @@ A held-out set is decoded once with everything resident; every policy is then re
 recordings, and the model is run again with the sets that the policy chose.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from .topical_decode import Observed, masked_right, observe, read_prompts
 class Point:
     """One policy on one held-out set; shares in [0, 1], means over documents."""
 
-    seed: int  # of the Memory Indexer and of the held-out documents
+    seed: int  # of the held-out documents, and of the Memory Indexer where each seed has its own
     length: float  # prompt, in lengths of the training's longest
     mode: str
     section: int  # tokens
@@ -91,7 +92,7 @@ def hold_out(
     parts = {name: part for name, part in vars(drawn).items() if name != "config"}
     documents = Documents(task, **{name: part.to(device) for name, part in parts.items()})
     prompts = read_prompts(decoder, documents)
-    observed = observe(decoder, indexers.config, documents)
+    observed = observe(decoder, indexers.config, documents, prompts=copy.deepcopy(prompts))
     recordings = tuple(observed.recording(row, indexers) for row in range(count))
     demands = tuple(
         dataclasses.replace(recording, needed=observed.wanted[row].cpu())
