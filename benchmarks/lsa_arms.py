@@ -1,20 +1,23 @@
 """Residency policies on topical records: a trained decoder, its Memory Indexers, and all arms.
 
     python benchmarks/lsa_arms.py --device cuda --out DIR   train decoder and indexers; 4 minutes
+    python benchmarks/lsa_arms.py --indexers                train the indexers again, on one core
     python benchmarks/lsa_arms.py --measure                 measure, on one core; 10 minutes
-    python benchmarks/lsa_arms.py --small --out DIR         both at a tiny size, on a CPU
+    python benchmarks/lsa_arms.py --small --out DIR         all of it at a tiny size, on a CPU
     python benchmarks/lsa_arms.py --slice                   measure a part of the result again
 
-Training writes DIR/lsa_arms.json and DIR/topical.safetensors. Measuring reads the shipped weights,
-adds to the result file, which keeps how the training was made, and writes recordings. Held-out
-documents have three seeds.
+Each stage adds to the result file, which tells how, where and from which commit each was made.
+Training writes DIR/lsa_arms.json and DIR/topical.safetensors; the other stages take the shipped
+weights, and measuring writes recordings. The decoder is trained once, by seed 0; Memory Indexers
+and held-out documents have three seeds.
 """
 
 import contextlib
 import dataclasses
+import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from intuitive.lsa.indexer_training import Document, train_indexers
 from intuitive.lsa.task import draw_documents
 
 FILE = "lsa_arms.json"
+STAGES = ("training", "weights", "indexers")  # that come before the measuring
 HURRY = {"dense": 0.45, "lightning": 0.53, "finetune": 0.6}  # of the seconds, when a phase ends
 MEASURING = 1500.0  # seconds after which no further documents are drawn
 SLICE_TOLERANCE = 0.02  # on shares: another device or torch may turn a near tie
@@ -49,14 +53,16 @@ def harvest(plan: Plan, decoder: Decoder, device: torch.device) -> list[Document
     """What the Memory Indexers are trained on, on the device.
 
     Most documents give their triggers as in decoding, one in `among` gives more of them, between
-    headers, and so do sets that are asked more often than they were trained for.
+    headers, as sets that are decided more often ask for. Documents are decoded for longer than the
+    others here: a section costs less than a prompt.
     """
     draw = seeded(77, device)
     found: list[Document] = []
     config = plan.training.attention
+    task = dataclasses.replace(plan.task, sections=plan.harvested_sections)
     for batch in range(-(-plan.harvested // plan.at_once)):
         stride = config.lookahead if batch % plan.among else plan.stride
-        drawn = draw_documents(plan.task, plan.at_once, draw)
+        drawn = draw_documents(task, plan.at_once, draw)
         observed = observe(decoder, config, drawn)
         found += [observed.document(row, stride=stride) for row in range(plan.at_once)]
     return found[: plan.harvested]
@@ -150,12 +156,12 @@ def check(
     return found
 
 
-def made_here(options: Any, device: str) -> dict[str, Any]:
-    """How training was made; where its files went is left out."""
+def made_here(options: Any, device: str) -> dict[str, str]:
+    """How a stage was made; where its files went is left out."""
     words = iter(sys.argv[1:])
     told = [word for word in words if word != "--out" or not next(words)]
     return {
-        "command": [Path(sys.argv[0]).name, *told],
+        "command": " ".join([Path(sys.argv[0]).name, *told]),
         "commit": options.commit or records.commit_here() or "",
         "device": device,
         "torch": torch.__version__,
@@ -204,45 +210,78 @@ def run_training(plan: Plan, options: Any) -> shipped.Shipped:
             "accuracy": {k: v[::10] for k, v in trained.accuracy.items()},
         },
         "weights": sum(p.numel() for p in trained.decoder.parameters()),
-        "focal_loss": {},
     }
     saved(out, plan, values, options, made["device"])
-    documents = harvest(plan, trained.decoder, device)
+    torch.save(trained.decoder.state_dict(), out / "raw.pt")  # should safetensors not be there
+    return train_all(plan, trained.decoder, options, values, made, clock)
+
+
+def train_all(
+    plan: Plan,
+    decoder: Decoder,
+    options: Any,
+    values: dict[str, Any],
+    decoded: Mapping[str, str],
+    clock: Clock,
+) -> shipped.Shipped:
+    """Train the Memory Indexers of all seeds on one harvest, and write them with the decoder.
+
+    Args:
+        plan: how.
+        decoder: frozen.
+        options: where to, and on which device.
+        values: of the result file so far.
+        decoded: how the decoder was made.
+        clock: for the lines printed.
+    """
+    device = torch.device(options.device)
+    made = made_here(options, device_name(device))
+    documents = harvest(plan, decoder, device)
     clock(f"harvested {len(documents)} documents")
-    raw = {"decoder": trained.decoder.state_dict()}  # should the machine have no safetensors
     indexers: dict[int, MemoryIndexers] = {}
+    losses: dict[str, list[float]] = {}
     for seed in plan.seeds:
         done = train_indexers(documents, plan.training.attention, plan.indexer, seed=seed)
         shipped.as_stored(done.indexers)
-        indexers[seed] = done.indexers
-        values["focal_loss"][str(seed)] = list(done.loss[::10])
-        clock(f"indexers of seed {seed}: focal loss {done.loss[-1]:.4f}")
-        raw[f"memory {seed}"] = done.indexers.state_dict()
-        torch.save(raw, out / "raw.pt")
-        told_made = {k: v if isinstance(v, str) else " ".join(v) for k, v in made.items()}
-        with contextlib.suppress(ImportError):
-            shipped.save(out / shipped.TOPICAL, trained.decoder, indexers, plan.training, told_made)
-        saved(out, plan, values, options, made["device"])
-    first = indexers.pop(plan.seeds[0])
-    return shipped.Shipped(trained.decoder, first, plan.training, told_made, indexers)
+        indexers[seed], losses[str(seed)] = done.indexers, list(done.loss[::10])
+        clock(f"indexers of seed {seed}: focal loss {statistics.mean(done.loss[-50:]):.4f}")
+    values["indexers"] = {"made": made, "documents": len(documents), "focal_loss": losses}
+    weights = options.out if options.out != helpers.RESULTS else shipped.FOLDER
+    told = {**decoded, **{f"indexers {name}": text for name, text in made.items()}}
+    with contextlib.suppress(ImportError):
+        shipped.save(weights / shipped.TOPICAL, decoder, indexers, plan.training, told)
+    saved(options.out, plan, values, options, made["device"])
+    return shipped.Shipped(decoder, indexers.pop(0), plan.training, told, indexers)
+
+
+def run_indexers(plan: Plan, ready: shipped.Shipped, options: Any) -> int:
+    """Train the Memory Indexers again, of the shipped decoder."""
+    values = before(options.out)
+    own = {name: text for name, text in ready.made.items() if not name.startswith("indexers ")}
+    train_all(plan, ready.decoder, options, values, own, Clock())
+    return 0
+
+
+def before(out: Path) -> dict[str, Any]:
+    """What earlier stages wrote; each says how it was made."""
+    values, made = records.load(out / FILE)
+    if "made" not in values["training"]:
+        told = {name: made[name] for name in ("commit", "device", "torch")}
+        values["training"]["made"] = {"command": " ".join(made["command"]), **told}
+    return {name: values[name] for name in STAGES if name in values}
 
 
 def run_measuring(plan: Plan, ready: shipped.Shipped, options: Any, *, weights: Path) -> int:
     """Measure every arm, and add that to the result file; then record decodes for the lesson."""
     device = torch.device("cpu")
     clock, out = Clock(), options.out
-    values, made = records.load(out / FILE)
-    training = values["training"]
-    training.setdefault("made", {k: made[k] for k in ("command", "commit", "device", "torch")})
+    values = before(out)
     if ready.training != plan.training:
         raise ValueError(
             "the weights were trained with other settings than this script's: train them anew."
         )
-    indexers = {seed: ready.by_seed.get(seed, ready.indexers) for seed in plan.seeds}
-    kept = {name: values[name] for name in ("training", "weights", "focal_loss") if name in values}
-    kept["indexers"] = sorted(set(plan.seeds) & set(ready.by_seed))
-    kept["exactness"] = check(plan, ready.decoder, ready.indexers, device)
-    clock(f"exactness: {kept['exactness']}")
+    values["exactness"] = check(plan, ready.decoder, ready.indexers, device)
+    clock(f"exactness: {values['exactness']}")
     source = "the shipped decoder, by benchmarks/lsa_arms.py --measure"
     record(plan, ready.decoder, ready.indexers, weights, device, source)
     clock("recorded")
@@ -250,9 +289,9 @@ def run_measuring(plan: Plan, ready: shipped.Shipped, options: Any, *, weights: 
     def left() -> bool:
         return options.small or clock.seconds < MEASURING
 
-    for points in measured(plan, ready.decoder, indexers, device, left=left):
-        kept["points"], kept["seconds"] = points, round(clock.seconds, 1)
-        path = saved(out, plan, kept, options, device_name(device))
+    for points in measured(plan, ready.decoder, ready.by_seed, device, left=left):
+        values["points"], values["seconds"] = points, round(clock.seconds, 1)
+        path = saved(out, plan, values, options, device_name(device))
         clock(f"measured {sum(map(len, points.values()))} points")
     print(f"\nMean (range) over seeds, held-out documents\n\n{table(points)}\nWritten to {path}")
     return 0
@@ -291,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = helpers.options(__doc__)
     parser.add_argument("--out", type=Path, default=helpers.RESULTS, help="where results go")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--indexers", action="store_true", help="train the Memory Indexers again")
     parser.add_argument("--measure", action="store_true", help="measure the shipped weights")
     parser.add_argument("--small", action="store_true", help="everything at a tiny size")
     parser.add_argument("--talk", action="store_true", help="a line for every step")
@@ -299,6 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.slice:
         return helpers.told(compare_slice(options.folder))
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.indexers:
+        return run_indexers(Plan(), shipped.load(), options)
     if options.measure:
         return run_measuring(Plan(), shipped.load(), options, weights=shipped.FOLDER)
     plan = small_plan() if options.small else Plan()

@@ -22,7 +22,7 @@ from intuitive.lsa.indexer_training import IndexerTrainingConfig
 from intuitive.lsa.task import TaskConfig
 
 SEEDS = (0, 1, 2)
-THRESHOLDS = (0.05, 0.12, 0.27, 0.5, 0.73, 0.88, 0.95)  # logits -3 … 3
+THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
 LOOKAHEADS = (8, 16, 32, 64, 128)
 COMPARED = ("lsa", "reactive", "recency", "random", "quest", "oracle", "everything")
 BUDGETED = ("lsa", "reactive", "recency", "random", "quest", "oracle")
@@ -37,11 +37,12 @@ class Plan:
     indexer: IndexerTrainingConfig = field(
         default_factory=lambda: IndexerTrainingConfig(n_steps=600, n_documents=12, n_triggers=4)
     )
-    harvested: int = 1024  # documents
-    at_once: int = 16  # documents side by side
+    harvested: int = 60  # documents that Memory Indexers are trained on
+    harvested_sections: int = 24  # of each of them
+    at_once: int = 2  # documents side by side
     stride: int = 8  # steps between triggers in every so many-th of these batches:
     among: int = 4
-    held_out: int = 4  # documents of each seed
+    held_out: int = 3  # documents of each seed
     budgets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256)  # chunks, the tail among them
     pages: tuple[int, ...] = (4, 8, 16, 32, 48)
     lengths: tuple[int, ...] = (1, 2, 4)
@@ -96,6 +97,7 @@ def small_plan() -> Plan:
         ),
         indexer=IndexerTrainingConfig(n_steps=15, n_documents=4, n_triggers=4),
         harvested=12,
+        harvested_sections=3,
         at_once=6,
         held_out=2,
         budgets=(8, 16),

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from intuitive.common import results
@@ -26,9 +26,9 @@ class Exactness:
 
 @dataclass(frozen=True, kw_only=True)
 class MadeBefore:
-    """How the training was made, which ran before the measuring and elsewhere."""
+    """How an earlier stage was made, perhaps elsewhere."""
 
-    command: tuple[str, ...]
+    command: str
     commit: str
     device: str
     torch: str
@@ -45,17 +45,24 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Indexers:
+    """How the Memory Indexers were trained, all seeds on one harvest of the frozen decoder."""
+
+    made: MadeBefore
+    documents: int
+    focal_loss: dict[str, tuple[float, ...]]  # by seed, every tenth step
+
+
+@dataclass(frozen=True, kw_only=True)
 class LSAArms:
     """All that `benchmarks/lsa_arms.py` writes."""
 
     training: Training
     weights: int  # numbers in the decoder
-    indexers: tuple[int, ...]  # seeds that have Memory Indexers of their own; the rest use seed 0's
+    indexers: Indexers
     exactness: Exactness
     points: dict[str, tuple[Point, ...]]  # by sweep
     seconds: float
-    focal_loss: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by seed, every tenth
-    # step; empty where the run ended before it was written
 
     def select(self, sweep: str, **fields: Any) -> tuple[Point, ...]:
         """Points of a sweep with these fields, in the order of the file.

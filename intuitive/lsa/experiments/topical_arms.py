@@ -26,7 +26,7 @@ from .topical_decode import Observed, masked_right, observe, read_prompts
 class Point:
     """One policy on one held-out set; shares in [0, 1], means over documents."""
 
-    seed: int  # of the held-out documents, and of the Memory Indexer where each seed has its own
+    seed: int  # of the Memory Indexer and of the held-out documents
     length: float  # prompt, in lengths of the training's longest
     mode: str
     section: int  # tokens
