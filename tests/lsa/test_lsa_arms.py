@@ -32,6 +32,7 @@ def test_a_slice_of_the_committed_result_comes_out_again():
     assert lsa_arms.compare_slice(lsa_arms.helpers.RESULTS) == []
 
 
+@pytest.mark.slow
 def test_all_stages_at_a_tiny_size(tmp_path, monkeypatch, capsys):
     whole = lsa_sweeps.sweeps
 
@@ -102,13 +103,13 @@ def test_every_seed_of_indexers_had_the_same_training(found):
 
 @pytest.mark.parametrize("size", [32, 48, 64, 96, 128, 192, 256])
 def test_lsa_beats_what_knows_nothing_at_equal_room(found, size):
-    """In every seed, by a factor of two while a third of the history or less is there."""
+    """In every seed, by a factor of two while at most a quarter of the history is there."""
     ours = values(found, "budget", "accuracy", arm="lsa", size=size)
     shares = values(found, "budget", "kept", arm="lsa", size=size)
     for arm in BLIND:
         theirs = values(found, "budget", "accuracy", arm=arm, size=size)
         assert values(found, "budget", "kept", arm=arm, size=size) == shares
-        factor = 2 if max(shares) < 0.35 else 1.5
+        factor = 2 if max(shares) < 0.25 else 1.5
         assert all(a > factor * b for a, b in zip(ours, theirs, strict=True)), arm
 
 
@@ -149,7 +150,10 @@ def test_a_decision_that_comes_a_window_late_is_worth_nothing(found):
 
 
 def test_the_lookahead_of_training_is_the_best(found):
-    """Between headers the tokens tell little of the topic; longer windows hold two topics."""
+    """At one threshold, of which shorter windows keep less.
+
+    Between headers the tokens tell little of the topic; longer windows hold two topics.
+    """
     how = {"arm": "lsa", "lag": 0}
     best = values(found, "lookahead", "accuracy", lookahead=64, **how)
     for tau in (8, 16, 32, 128):
@@ -232,3 +236,18 @@ def test_where_the_history_is_not_needed_any_arm_answers(found):
     assert min(point.accuracy for point in points) > 0.99
     assert min(point.golden_recall for point in points) < 0.1
     assert max(values(found, "mode", "golden_recall", mode="local", arm="lsa", size=None)) < 0.4
+
+
+SURPRISES = [{"offset": 16}, {"offset": 32}, {"section": 32}, {"section": 16}]
+
+
+@pytest.mark.parametrize("change", SURPRISES, ids=str)
+def test_a_topic_that_changes_within_the_window_is_a_surprise(found, change):
+    """To LSA, which then finds little more than chance does; not to the oracle."""
+    how = {"section": 64, "offset": 0} | change
+    ours, chance, best = (
+        found.mean("surprise", "accuracy", arm=arm, **how) for arm in ("lsa", "random", "oracle")
+    )
+    assert ours < 0.65 * found.mean("arms", "accuracy", arm="lsa")
+    assert chance < ours < chance + 0.2
+    assert best == 1
