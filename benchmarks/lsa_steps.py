@@ -106,7 +106,7 @@ class Steps:
             )
 
     def capture(self) -> None:
-        """From now on `step` replays one recorded step; tables and cells change under it."""
+        """From now on `decode` replays one recorded step; tables and cells change under it."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -123,7 +123,7 @@ class Steps:
         """Launch every step anew."""
         self._graph = None
 
-    def step(self) -> None:
+    def decode(self) -> None:
         """One step, and the entries that it closes."""
         if self._graph is None:
             self.read()

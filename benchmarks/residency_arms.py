@@ -195,7 +195,7 @@ class Arms:
 
         def cycle(_: int) -> None:
             for _ in range(config.lookahead):
-                steps.step()
+                steps.decode()
 
         parts = {"csa_entries": 0, "index_keys": 0, "hca_entries": 0, "tables": 0}
         for cache in (*csa, *hca):
@@ -332,14 +332,14 @@ class Arms:
                 hca_part = cache.kind == "hca" and part == "entries"
                 name = "hca_entries" if hca_part else {"entries": "csa_entries"}.get(part, part)
                 parts[name] += n
-        steps.step()
+        steps.decode()
         for cache in csa:
             cache.fetched = cache.asked = 0
             cache.pool.mover.log = []
 
         def cycle(_: int) -> None:
             for _ in range(plan.reactive_steps):
-                steps.step()
+                steps.decode()
 
         took = self.timed(cycle, 2)
         fetched, asked = sum(c.fetched for c in csa), sum(c.asked for c in csa)
@@ -418,7 +418,7 @@ class LSARun:
         self.ask()
         self.moved.append(self.memory.apply(self.answer()))
         for _ in range(self.config.lookahead):
-            self.steps.step()
+            self.steps.decode()
 
     def overlapped_cycle(self, _: int) -> None:
         """A trigger, steps with the former set while copies travel, then steps with the new one."""
@@ -431,7 +431,7 @@ class LSARun:
             if step == plan.delay:
                 since = np.arange(closed, self.memory.n_chunks)
                 self.moved.append(self.memory.apply(np.union1d(wanted, since)))
-            self.steps.step()
+            self.steps.decode()
 
     def categories(self, hca: list[LSACache]) -> dict[str, int]:
         """Bytes on the device, used or not."""

@@ -23,7 +23,7 @@ class ScoreTile:
     num_stages: int  # tiles of keys that are in memory at a time
     programs: int  # for each batch entry; 3 for each of an H100's multiprocessors is 396
     registers: int | None = None  # of a thread at most, so that these programs fit beside others
-    prefetch: bool = False  # whether the first keys are sent for before the queries are read
+    prefetch: bool = False  # send for the first keys before the queries are read: slower, measured
 
 
 @dataclass(frozen=True, kw_only=True)

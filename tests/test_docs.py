@@ -5,6 +5,7 @@ A fence that opens with ```python run is executed, all such blocks of a page as 
 prints.
 """
 
+import ast
 import contextlib
 import io
 import pkgutil
@@ -224,6 +225,15 @@ def nowhere(entry: str) -> bool:
     return not any((ROOT / entry.replace(ANY_PAPER, paper)).exists() for paper in PAPERS)
 
 
+def mapped(package: str) -> bool:
+    """Whether the map in the front door of intuitive/NAME lists this folder of it."""
+    folder, name = (ROOT / package).parent, Path(package).name
+    if folder.parent != ROOT / "intuitive":
+        return False
+    door = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
+    return any(line.split()[:1] == [f"{name}/"] for line in door.splitlines())
+
+
 def test_the_tree_in_the_readme_is_the_repository():
     """Every entry exists, and no folder of the package is left out, nor any paper."""
     tree = next(f for f in fences((ROOT / "README.md").read_text("utf-8")) if f.info == "text tree")
@@ -234,8 +244,8 @@ def test_the_tree_in_the_readme_is_the_repository():
         for folder in ("intuitive", "kernels", "widgets")
         for init in (ROOT / folder).rglob("__init__.py")
     }
-    # A paper's own folders are mapped by its front door.
-    own = {name for name in packages if set(name.split("/")[1:2]) & set(PAPERS)}
+    # A paper's own folders are mapped by its front door, also before it has pictures.
+    own = {name for name in packages if set(name.split("/")[1:2]) & set(PAPERS) or mapped(name)}
     assert sorted(packages - own - listed - {"intuitive/common/text"}) == []
     assert [paper for paper in PAPERS if f"intuitive/{paper}" not in listed] == []
 
@@ -245,6 +255,12 @@ def test_a_wrong_entry_of_the_tree_is_found():
         "widgets/     all\n  PAPER/     one\n    tea.py   none has it\n  kit/   is there"
     )
     assert [entry for entry in sorted(listed) if nowhere(entry)] == ["widgets/PAPER/tea.py"]
+
+
+def test_the_map_of_a_front_door_is_read():
+    rooms = (ROOT / "intuitive").glob("*/experiments/__init__.py")
+    assert all(mapped(str(room.parent.relative_to(ROOT))) for room in rooms)
+    assert not mapped("intuitive/common/tea") and not mapped("intuitive/common")
 
 
 def test_every_paper_has_an_example_in_the_readme():

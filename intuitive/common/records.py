@@ -42,6 +42,8 @@ def save(
 ) -> Path:
     """Write a record and how it was made; an older file of that name is replaced as a whole.
 
+    The command is that of this process; of absolute paths in it the last name is kept.
+
     Args:
         path: a file ending in .json; its folder is made if needed.
         record: a dataclass or a dict of plain values.
@@ -59,7 +61,7 @@ def save(
         raise ValueError(f"path={str(path)!r} must end in .json.")
     made = {
         "record": type(record).__name__,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(_anywhere, sys.argv[1:])],
         "commit": commit or commit_here(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -106,6 +108,12 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "after the run. Run the experiment again."
         )
     return values, made
+
+
+def _anywhere(argument: str) -> str:
+    """An argument of a command as other machines can read it: of a path there, the name alone."""
+    option, equals, value = argument.rpartition("=")
+    return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from intuitive.common import results
 from .experiments.topical_arms import Point
 
 NAME = "lsa_arms"
+SMOLLM = "lsa_smollm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +105,82 @@ def _setting(point: Point) -> Iterator[Any]:
 def arms() -> results.Committed[LSAArms]:
     """The committed comparison of all arms."""
     return results.load(NAME, LSAArms)
+
+
+# ----------------------------------------------------------------------------------- SmolLM2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolPoint:
+    """One policy on held-out texts in which passages return; shares in [0, 1]."""
+
+    arm: str
+    seed: int  # of the indexers, and of the random arm; the others have the first alone
+    rule: str
+    size: int | None  # chunks beside tail and sink
+    threshold: float | None
+    lookahead: int  # steps
+    lag: int  # windows
+    layers: int | None  # target layers joined; None: all
+    texts: int  # measured, over which the other fields are means
+    golden_recall: float  # of the chunks that a window needed
+    kept: float  # of the chunks that could be left out
+    mass_recall: float  # of the attention
+    perplexity_returned: float  # of tokens in a passage that has returned, once noticed
+    perplexity_other: float  # of all others
+    chunks_copied_per_64_steps: float
+    refetch_rate: float  # of the copied chunks, those that had been there before
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolTraining:
+    """One training of Memory Indexers; recall is golden recall on texts kept back."""
+
+    seed: int
+    from_random: bool  # or from the layer's own key projection (`smollm.first_indexers`)
+    recall_at_start: float
+    best_step: int  # 0: the start
+    best_recall: float
+    last_recall: float
+    loss_first: float  # mean focal loss of the first steps
+    loss_last: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolArms:
+    """What `benchmarks/lsa_smollm.py` writes of SmolLM2."""
+
+    arms: tuple[SmolPoint, ...]
+    training: tuple[SmolTraining, ...]  # by seed; the first one is shipped
+    from_random: SmolTraining | None = None  # the same from random weights, where it was reached
+
+    def select(self, **fields: Any) -> tuple[SmolPoint, ...]:
+        """Points with these fields, in the order of the file."""
+        return tuple(
+            point
+            for point in self.arms
+            if all(getattr(point, name) == value for name, value in fields.items())
+        )
+
+    def extent(self, measure: str, **fields: Any) -> tuple[float, float]:
+        """Least and greatest value of a measure over the seeds of one setting.
+
+        Raises:
+            ValueError: no such point, or points that differ in more than the seed.
+        """
+        points = self.select(**fields)
+        names = ("arm", "rule", "size", "threshold", "lookahead", "lag", "layers")
+        settings = {tuple(getattr(point, name) for name in names) for point in points}
+        if len(settings) != 1:
+            raise ValueError(
+                f"{fields} fits {len(settings)} settings: name as many fields as tell one from "
+                "the others."
+            )
+        values = [getattr(point, measure) for point in points]
+        return min(values), max(values)
+
+
+@functools.cache
+def smollm() -> results.Committed[SmolArms]:
+    """The committed comparison on SmolLM2."""
+    return results.load(SMOLLM, SmolArms)

@@ -24,6 +24,7 @@ from ..tuning import CellTile
 from .packing import CELL_BYTES, CODES, GROUP, GROUPS, ROTATED
 
 LOG2_E = 1.4426950408889634
+MULTIPROCESSORS = 132  # of an H100
 MERGED = 16  # parts merged at a time
 SLICE = 128  # numbers of a row that one program merges
 
@@ -215,10 +216,14 @@ def merge_cells_kernel(
     tl.store(out_ptr + row * D + dim + tl.arange(0, SLICE), out)
 
 
-def cell_tiles(row_bytes: int, slots: int, itemsize: int) -> Iterator[CellTile]:
-    """Tiles for cells of so many bytes, from the one meant for an H100 to the smallest."""
+def cell_tiles(alone: bool, slots: int, itemsize: int) -> Iterator[CellTile]:
+    """Tiles for so many slots, from the one meant for an H100 to the smallest.
+
+    `alone` says that each program decodes packed cells on a multiprocessor of its own: that is
+    wide work, and eight warps do it faster. Otherwise four do, two programs to a multiprocessor.
+    """
     keys = 16 if itemsize == 4 or slots <= 16 else 32
-    num_warps, programs = (8, 132) if row_bytes == CELL_BYTES else (4, 264)  # decoding is wide
+    num_warps, programs = (8, MULTIPROCESSORS) if alone else (4, 2 * MULTIPROCESSORS)
     while keys >= 16:
         yield CellTile(heads=16, keys=keys, num_warps=num_warps, num_stages=2, programs=programs)
         keys //= 2
@@ -236,14 +241,16 @@ def cell_bytes(row_bytes: int) -> Callable[[CellTile, int, int], int]:
     return bound
 
 
-def _tile(q: Tensor, row_bytes: int, slots: int) -> CellTile:
+def _tile(q: Tensor, row_bytes: int, slots: int, window: int) -> CellTile:
     """What `tuning.force` says, or the first tile that fits the card."""
     forced = tuning.forced("cell_attention")
     if forced is not None:
         return forced
+    b, h, d = q.shape
+    products = b * triton.cdiv(h, 16) * (triton.cdiv(slots, 32) + triton.cdiv(window, 32))
+    alone = row_bytes == CELL_BYTES and products <= MULTIPROCESSORS
     slots = min(triton.next_power_of_2(slots), 64)  # few values, since the choice is kept
-    bound = cell_bytes(row_bytes)
-    return first_fit(cell_tiles, bound, card(), q.dtype, row_bytes, slots, q.shape[-1])
+    return first_fit(cell_tiles, cell_bytes(row_bytes), card(), q.dtype, alone, slots, d)
 
 
 @torch.library.custom_op("intuitive::cell_attention", mutates_args=())
@@ -271,7 +278,7 @@ def cell_attention(
         stored = PLAIN.value
         if packed:
             stored = DECODED.value if card().arch >= FIRST_ARCH else SHIFTED.value
-        tile = _tile(q, CELL_BYTES if packed else d * q.element_size(), k)
+        tile = _tile(q, CELL_BYTES if packed else d * q.element_size(), k, w)
         cell_tiles_, window_tiles = triton.cdiv(k, tile.keys), triton.cdiv(w, tile.keys)
         groups = triton.cdiv(h, tile.heads)
         tiles = triton.cdiv((cell_tiles_ + window_tiles) * groups * b, tile.programs)

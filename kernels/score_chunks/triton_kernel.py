@@ -82,8 +82,8 @@ def score_chunks_kernel(
 ):
     """Write out[b, chunk]; keys lie ROW elements apart and scales SCALE_ROW.
 
-    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. The
-    keys of the first tiles are sent for ahead of all, LINES lines for each; 0 does not.
+    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. With
+    LINES, the keys of the first tiles are sent for ahead of all, LINES lines for each.
     """
     batch = tl.program_id(1).to(tl.int64)
     keys_ptr += batch * stride_kb
@@ -135,7 +135,7 @@ def score_tiles(heads: int, key_bytes: int, itemsize: int) -> Iterator[ScoreTile
     for chunks, num_warps, num_stages in shapes:
         yield ScoreTile(
             chunks=chunks, num_warps=num_warps, num_stages=num_stages, programs=fit[0],
-            registers=None if itemsize == 4 else fit[1], prefetch=True,
+            registers=None if itemsize == 4 else fit[1],
         )  # fmt: skip
 
 

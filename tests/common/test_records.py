@@ -31,6 +31,14 @@ def test_a_record_comes_back(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["curve.json"]
 
 
+def test_the_command_names_no_place_on_this_machine(tmp_path, monkeypatch):
+    words = ["--out", str(tmp_path / "a.json"), f"--folder={tmp_path / 'found'}", "-n", "3", "a/b"]
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "run.py"), *words, "x=1"])
+    _, made = load(save(tmp_path / "x.json", CURVE))
+    want = ["run.py", "--out", "a.json", "--folder=found", "-n", "3", "a/b", "x=1"]
+    assert made["command"] == want
+
+
 def test_the_hash_follows_the_values_only():
     assert config_hash(CURVE) == config_hash(
         {"seed": 0, "recall": (0.5, 0.75), "n_selected": [1, 2]}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from chunk_inputs import draw_logits, draw_reading, draw_scoring
 
-from intuitive.kernels import cell_attention, copy_cells, score_chunks, select_chunks
+from intuitive.kernels import cell_attention, copy_cells, score_chunks, select_chunks, tuning
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
@@ -21,9 +21,9 @@ def call_scores(arch, dtype, stored, *, heads=128, d=128, round_q=False):
     score_chunks(*x, round_q=round_q, impl="triton", validate=False)
 
 
-def call_attention(arch, dtype, *, packed, h=64, d=512):
+def call_attention(arch, dtype, *, packed, h=64, d=512, b=1):
     driver.set_active(Card(arch))
-    x = draw_reading(1, h, d, 600, 512, 128, seed=0, dtype=dtype)
+    x = draw_reading(b, h, d, 600, 512, 128, seed=0, dtype=dtype)
     cells = torch.zeros(600, 584, dtype=torch.uint8) if packed else x.cells
     cell_attention(x.q, cells, *x[2:], impl="triton", validate=False)
 
@@ -51,7 +51,7 @@ def assert_sound(made, arch):
     ],
 )
 def test_scores_on_hopper(launches, stored, round_q, product):  # noqa: F811
-    """The right tensor cores, loads that run ahead, keys sent for, and three programs a processor.
+    """The right tensor cores, loads that run ahead, and three programs a processor.
 
     8-bit keys stand in registers when they are multiplied, so that nothing stores them decoded.
     """
@@ -62,16 +62,35 @@ def test_scores_on_hopper(launches, stored, round_q, product):  # noqa: F811
     assert name == "score_chunks_kernel"
     ptx = kernel.asm["ptx"]
     assert f"wgmma.mma_async.sync.aligned.{product}" in ptx
-    assert "cp.async" in ptx and "prefetch.global.L2" in ptx
+    assert "cp.async" in ptx and "prefetch.global.L2" not in ptx
     assert stack_bytes(kernel) <= SPILLED_BYTES
     together = 2 if stored == "plain" else 3
     assert together * (kernel.metadata.shared + 1024) <= 228 * 1024
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packed", [False, True])
-def test_attention_on_hopper(launches, packed):  # noqa: F811
-    call_attention(90, BRAIN, packed=packed)
+def test_keys_are_sent_for_where_a_tile_says_so(launches):  # noqa: F811
+    tile = tuning.ScoreTile(chunks=16, num_warps=4, num_stages=2, programs=264, prefetch=True)
+    with tuning.force(score_chunks=tile):
+        call_scores(90, BRAIN, "rows", heads=16, d=32)
+    assert "prefetch.global.L2" in compiled(launches)[0][1].asm["ptx"]
+
+
+def test_packed_cells_take_eight_warps_while_each_program_is_alone(launches):  # noqa: F811
+    """As measured: 80 programs of batch 1 fit 132 multiprocessors, the 640 of batch 8 do not."""
+    warps = {}
+    for packed in (True, False):
+        for b in (1, 8):
+            call_attention(90, BRAIN, packed=packed, b=b)
+            warps[packed, b] = launches[0][3]["num_warps"]
+            launches.clear()
+    assert warps == {(True, 1): 8, (True, 8): 4, (False, 1): 4, (False, 8): 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("packed", "b"), [(False, 1), (True, 1), (True, 8)])
+def test_attention_on_hopper(launches, packed, b):  # noqa: F811
+    call_attention(90, BRAIN, packed=packed, b=b)
     made = compiled(launches)
     assert_sound(made, 90)
     assert [name for name, _ in made] == ["attend_cells_kernel", "merge_cells_kernel"]

@@ -133,3 +133,93 @@ def test_steps_read_other_keys_and_other_cells(bench):
     for step in steps:
         step()
     assert int(target.sum()) == 16 * n_bytes
+
+
+# ----------------------------------------------------------------------------- the committed run
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return records.load(lsa_kernels.RESULT)[0]
+
+
+def test_the_page_holds_the_table_of_the_committed_run(committed):
+    page = (lsa_kernels.helpers.ROOT / "docs" / "kernels.md").read_text("utf-8")
+    assert lsa_plan.table(committed) in page
+
+
+def test_every_check_passed_and_no_stage_failed(committed):
+    assert len(committed["checks"]) == 18
+    assert [check["name"] for check in committed["checks"] if not check["ok"]] == []
+    assert "errors" not in committed
+    rows = [row for stage in committed.values() if isinstance(stage, list) for row in stage]
+    assert [row for row in rows if "error" in row] == []
+
+
+def longest_scores(committed):
+    most = max(row["chunks"] for row in committed["scores"])
+    return {(r["indexer"], r["keys"]): r for r in committed["scores"] if r["chunks"] == most}
+
+
+def test_plain_keys_meet_the_goal_and_stored_rows_miss_it(committed):
+    over = {}
+    for (indexer, keys), row in longest_scores(committed).items():
+        other = lsa_plan.best_tried(committed["score_tiles"], indexer=indexer, keys=keys)
+        over[indexer, keys] = min(row["us"], other or row["us"]) / row["floor_us"]
+    assert max(times for (_, keys), times in over.items() if keys == "bfloat16") < 1.2
+    rows = sorted(times for (_, keys), times in over.items() if keys != "bfloat16")
+    assert rows[0] == pytest.approx(1.68, abs=0.005) and rows[-1] == pytest.approx(2.13, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("keys", "more", "floor"),
+    [("bfloat16", 11.6, 11.3), ("rows, queries rounded", 8.0, 5.9), ("rows", 10.2, 5.9)],
+)
+def test_what_twice_the_keys_cost(committed, keys, more, floor):
+    half, whole = (
+        next(
+            row
+            for row in committed["scores"]
+            if (row["indexer"], row["keys"], row["chunks"]) == ("memory", keys, chunks)
+        )
+        for chunks in (131072, 262144)
+    )
+    assert whole["us"] - half["us"] == pytest.approx(more, abs=0.06)
+    assert whole["floor_us"] - half["floor_us"] == pytest.approx(floor, abs=0.06)
+    assert 4.5 < 2 * half["us"] - whole["us"] < 7.5  # what does not depend on their number
+
+
+def test_the_tiles_chosen_now_are_the_fastest_of_those_tried(committed):
+    """Scores do not send for keys, in each case timed; packed cells take warps by their batch."""
+    from intuitive.kernels.cell_attention.triton_kernel import cell_tiles
+    from intuitive.kernels.score_chunks.triton_kernel import score_tiles
+
+    tried: dict[tuple, list] = {}
+    for row in committed["score_tiles"]:
+        tried.setdefault((row["indexer"], row["keys"]), []).append(row)
+    assert len(tried) == 4
+    for (indexer, keys), rows in tried.items():
+        key_bytes = 2 if keys == "bfloat16" else 1
+        now = next(score_tiles(lsa_plan.HEADS[indexer], key_bytes, 2))
+        best = min(rows, key=lambda row: row["us"])
+        assert best["tile"] == dataclasses.asdict(now) and not now.prefetch
+        timed = longest_scores(committed)[indexer, keys]["us"]
+        assert 0.03 < 1 - best["us"] / timed < 0.105
+    for batch, alone in ((1, True), (8, False)):
+        now = next(cell_tiles(alone, 64, 2))
+        rows = [
+            row for row in committed["attention_tiles"] if row["packed"] and row["batch"] == batch
+        ]
+        best = min(rows, key=lambda row: row["us"])["tile"]
+        names = ("heads", "keys", "num_warps")
+        assert [best[name] for name in names] == [getattr(now, name) for name in names]
+
+
+def test_copies_keep_their_cut(committed):
+    default, *others = committed["copy_tiles"]
+    assert default["tile"] is None
+    faster = [1 - row["us"] / default["us"] for row in others]
+    assert max(faster) < 0.035 and min(faster) == pytest.approx(-0.185, abs=0.01)
+    beside = {row["tile"]["programs"]: row["products_beside_us"] for row in others}
+    assert beside[132] / default["products_us"] == pytest.approx(1.87, abs=0.01)
+    assert default["products_beside_us"] / default["products_us"] == pytest.approx(1.42, abs=0.01)

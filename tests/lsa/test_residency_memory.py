@@ -142,25 +142,112 @@ def test_a_stage_that_fails_is_recorded_and_the_next_one_goes_on(monkeypatch):
     late = lsa_residency.Bench(
         residency_arms.Plan.small(), residency_arms.sizes(True), torch.device("cpu"), -1.0
     )
-    late.run(saved.append)
+    told = []
+    late.run(lambda values: told.append(len(values["faults"])))
     assert all("not begun" in fault["error"] for fault in late.values["faults"])
+    assert told[-1] == len(late.values["faults"]) == 7  # also what is never begun is saved
 
 
 # ------------------------------------------------------------------------ the committed run
 
 
-def test_the_committed_run_holds_what_the_lesson_says():
-    """Tokens equal, bytes as the allocator counts them, and the goals at 512K."""
-    result = residency_memory.run(ResidencyParams(context=2**19))
+ARMS_OF_LSA = ("sync", "overlapped")
+CONTEXTS = (2**15, 2**17, 2**19, 2**20)
+
+
+def at(context):
+    return residency_memory.run(ResidencyParams(context=context))
+
+
+def goals(context):
+    return {(goal.what, goal.arm): goal for goal in residency_memory.goals(at(context))}
+
+
+def test_tokens_are_equal_over_512_steps_in_all_three_layouts():
+    result = at(2**19)
+    assert residency_memory.contexts() == CONTEXTS and "H100" in result.device
+    assert [(check.layout, check.mode) for check in result.checks] == [
+        ("float32", "sync"), ("float32", "overlapped"), ("v4", "overlapped"),
+    ]  # fmt: skip
+    for found in result.checks:
+        assert found.equal and found.steps == 512 and found.requests == 2
+        assert found.refetched > 1000 and (found.late > 0) == (found.mode == "sync")
+
+
+@pytest.mark.parametrize(
+    ("context", "sync", "overlapped"),
+    [(2**17, 0.1589, 0.1624), (2**19, 0.1517, 0.1597), (2**20, 0.1505, 0.1592)],
+)
+def test_memory_meets_its_goal_from_512k_on(context, sync, overlapped):
+    """At 128K the tail and cells of copies under way bring the overlapped arm above it."""
+    goal = {arm: goals(context)[residency_memory.MEMORY, f"lsa_{arm}"] for arm in ARMS_OF_LSA}
+    assert goal["sync"].met
+    assert goal["overlapped"].met == (context >= 2**19)
+    assert goal["sync"].measured == pytest.approx(sync, abs=1e-4)
+    assert goal["overlapped"].measured == pytest.approx(overlapped, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("context", "sync", "overlapped"),
+    [(2**15, 1.095, 1.090), (2**17, 1.052, 1.065), (2**19, 0.821, 0.939), (2**20, 0.989, 0.999)],
+)
+def test_speed_misses_its_goal_at_512k_alone(context, sync, overlapped):
+    goal = {arm: goals(context)[residency_memory.SPEED, f"lsa_{arm}"] for arm in ARMS_OF_LSA}
+    assert {one.met for one in goal.values()} == {context != 2**19}
+    assert goal["sync"].measured == pytest.approx(sync, abs=1e-3)
+    assert goal["overlapped"].measured == pytest.approx(overlapped, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("context", "hidden"), [(2**15, None), (2**17, 0.992), (2**19, 0.993), (2**20, 0.961)]
+)
+def test_copies_are_hidden_where_there_are_any(context, hidden):
+    """At 32K the tail is all that is kept: nothing is fetched."""
+    goal = goals(context)[residency_memory.HIDDEN, "lsa_overlapped"]
+    if hidden is None:
+        assert goal.met is None and not sum(at(context).at(context)["lsa_overlapped"].copied_chunks)
+    else:
+        assert goal.met and goal.measured == pytest.approx(hidden, abs=1e-3)
+
+
+def test_the_allocator_agrees_but_for_small_caches_and_fetching_on_demand():
+    """Within 2%, with five exceptions, up to 3%."""
+    missed = {}
+    for context in CONTEXTS:
+        for (what, arm), goal in goals(context).items():
+            if what == residency_memory.ALLOCATOR and not goal.met:
+                missed[context, arm] = round(goal.measured, 3)
+    assert missed == {
+        (2**15, "everything"): 0.025, (2**15, "lsa_sync"): 0.024, (2**15, "lsa_overlapped"): 0.024,
+        (2**19, "reactive"): 0.030, (2**20, "reactive"): 0.025,
+    }  # fmt: skip
+
+
+def test_fetching_on_demand_is_slow_and_was_not_recorded_as_a_graph():
+    """Its steps ask the host, so that it is compared with steps that Python launches."""
+    for context in CONTEXTS:
+        result = at(context)
+        assert 0.42 < result.speed["reactive"] < 0.51
+        assert not result.at(context)["reactive"].graph
+
+
+def test_the_cap_and_the_other_exchange_rates_were_not_reached():
+    """The time was over; what the run did reach, went without a fault."""
+    result = at(2**19)
     assert result.faults == ()
-    assert {check.mode for check in result.checks} == {"sync", "overlapped"}
-    assert all(check.equal and check.steps >= 512 for check in result.checks)
-    assert residency_memory.largest_disagreement(result.rows) < 0.02
-    assert max(result.memory_share[arm] for arm in ("lsa_sync", "lsa_overlapped")) <= 0.16
-    assert min(result.speed[arm] for arm in ("lsa_sync", "lsa_overlapped")) >= 0.95
-    assert result.hidden >= 0.9
-    assert "OutOfMemory" in result.capped.everything
-    assert result.capped.lsa.resident_bytes < result.capped.cap_bytes
+    assert set(result.stages) == {"full_size", "token_equality", "bandwidth"} | {
+        f"context_{context}" for context in CONTEXTS
+    }
+    assert result.capped is None and result.exchanged == ()
+    assert goals(2**19)[residency_memory.CAPPED, "lsa_overlapped"].met is None
+
+
+def test_a_goal_without_a_number_is_neither_met_nor_missed():
+    given = {"what": "x", "arm": "", "bound": 0.5, "at_most": True}
+    found = [residency_memory.Goal(measured=m, **given).met for m in (0.5, 0.6, None)]
+    assert found == [True, False, None]
+    given["at_most"] = False
+    assert [residency_memory.Goal(measured=m, **given).met for m in (0.5, 0.4)] == [True, False]
 
 
 def test_a_context_that_was_not_measured_is_refused():
