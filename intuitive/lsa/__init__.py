@@ -26,6 +26,7 @@ Map of the rooms, in reading order:
     experiments/    a decoder trained on them, its decodes, and what each explorer computes
     shipped.py      its weights and recorded decodes
     results.py      committed runs as typed records
+    exercise.py     checks of the lesson's "your turn"
 
 Source: Wang et al. 2026, arXiv:2606.09079v2, and the official repository; the attention below it
 is DeepSeek-V4's.
@@ -51,6 +52,8 @@ _HOME = {
     "Policy": "arms",
     "Residency": "arms",
     "replay": "arms",
+    "check_choose": "exercise",
+    "replay_choose": "exercise",
 }
 _ROOMS = (
     "arms",
@@ -58,6 +61,8 @@ _ROOMS = (
     "cache",
     "config",
     "cost",
+    "exercise",
+    "experiments",
     "fast",
     "harvest",
     "indexer",

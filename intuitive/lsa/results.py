@@ -26,12 +26,32 @@ class Exactness:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MadeBefore:
+    """How an earlier stage was made, perhaps elsewhere."""
+
+    command: str
+    commit: str
+    device: str
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How the decoder was trained, by stage; every tenth step is kept."""
 
+    made: MadeBefore
     steps: dict[str, int]
     losses: dict[str, tuple[float, ...]]
     accuracy: dict[str, tuple[float, ...]]  # of answers, in the batches trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexers:
+    """How the Memory Indexers were trained, all seeds on one harvest of the frozen decoder."""
+
+    made: MadeBefore
+    documents: int
+    focal_loss: dict[str, tuple[float, ...]]  # by seed, every tenth step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +60,7 @@ class LSAArms:
 
     training: Training
     weights: int  # numbers in the decoder
-    focal_loss: dict[str, tuple[float, ...]]  # by seed, every tenth step
+    indexers: Indexers
     exactness: Exactness
     points: dict[str, tuple[Point, ...]]  # by sweep
     seconds: float

@@ -7,7 +7,7 @@ the weights as they are stored. Rows of the output head that no answer uses are 
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .task import TaskConfig
 FOLDER = Path(__file__).parent / "weights"
 TOPICAL = "topical.safetensors"
 HEAD = "decoder.head.weight"
+SEEDS = 10  # of Memory Indexers that a file can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class Shipped:
     indexers: MemoryIndexers
     training: DecoderTrainingConfig
     made: Mapping[str, str]  # the command, the commit and so on
+    others: Mapping[int, MemoryIndexers] = field(default_factory=dict)  # by seed, from 1 on
 
     @property
     def config(self) -> LSAConfig:
@@ -47,16 +49,26 @@ class Shipped:
         """The documents that it was trained on."""
         return self.training.task
 
+    @property
+    def by_seed(self) -> dict[int, MemoryIndexers]:
+        """Memory Indexers of every seed; the first is the one that lessons use."""
+        return {0: self.indexers, **self.others}
+
 
 def stored(
-    decoder: Decoder, indexers: MemoryIndexers | None, task: TaskConfig
+    decoder: Decoder, indexers: Mapping[int, MemoryIndexers], task: TaskConfig
 ) -> dict[str, Tensor]:
     """Weights by name, as they are stored."""
     parts = {f"decoder.{name}": weight for name, weight in decoder.state_dict().items()}
     parts[HEAD] = parts[HEAD][: task.n_said]
-    if indexers is not None:
-        parts |= {f"memory.{name}": weight for name, weight in indexers.state_dict().items()}
+    for seed, trained in indexers.items():
+        prefix = _prefix(seed)
+        parts |= {prefix + name: weight for name, weight in trained.state_dict().items()}
     return {name: weight.to(torch.float16) for name, weight in parts.items()}
+
+
+def _prefix(seed: int) -> str:
+    return f"memory{seed or ''}."
 
 
 @torch.no_grad()
@@ -69,11 +81,19 @@ def as_stored(module: torch.nn.Module) -> None:
 def save(
     path: str | Path,
     decoder: Decoder,
-    indexers: MemoryIndexers,
+    indexers: Mapping[int, MemoryIndexers],
     training: DecoderTrainingConfig,
     made: Mapping[str, str],
 ) -> Path:
-    """Write weights and settings as one file; `load` reads them back."""
+    """Write weights and settings as one file; `load` reads them back.
+
+    Args:
+        path: a file ending in .safetensors.
+        decoder: frozen.
+        indexers: by seed, 0 among them.
+        training: of the decoder.
+        made: short texts, such as the command and the commit.
+    """
     settings = json.dumps(asdict(training))
     weights = stored(decoder, indexers, training.task)
     return save_weights(path, weights, {**made, "training": settings})
@@ -94,11 +114,13 @@ def load(path: str | Path | None = None) -> Shipped:
         raise ValueError(f"{path} does not say how its decoder was trained ({error}).") from error
     with torch.inference_mode(False):
         decoder = make_decoder(training)
-        indexers = MemoryIndexers(training.attention)
+        seeds = [seed for seed in range(SEEDS) if f"{_prefix(seed)}layers.0.w_dq" in weights]
+        indexers = {seed: MemoryIndexers(training.attention) for seed in seeds}
         head = torch.zeros_like(decoder.head.weight)
         head[: training.task.n_said] = weights[HEAD]
         weights[HEAD] = head
-        for prefix, module in (("decoder.", decoder), ("memory.", indexers)):
+        parts = {"decoder.": decoder} | {_prefix(seed): part for seed, part in indexers.items()}
+        for prefix, module in parts.items():
             named = {
                 name.removeprefix(prefix): weight.float()
                 for name, weight in weights.items()
@@ -106,7 +128,7 @@ def load(path: str | Path | None = None) -> Shipped:
             }
             module.load_state_dict(named)
             module.requires_grad_(False).eval()
-    return Shipped(decoder, indexers, training, made)
+    return Shipped(decoder, indexers.pop(0), training, made, indexers)
 
 
 def _settings(plain: dict[str, Any]) -> DecoderTrainingConfig:

@@ -1,9 +1,6 @@
 """A decoder for the task at a tiny size: its training, its decodes, its files, its measures."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -323,16 +320,22 @@ def test_weights_come_back_as_they_were_stored(tmp_path):
     decoder, indexers = sharp()
     shipped.as_stored(decoder)
     shipped.as_stored(indexers)
-    path = shipped.save(tmp_path / "tiny.safetensors", decoder, indexers, TINY, {"device": "cpu"})
+    other = MemoryIndexers(ATTENTION, generator=seeded(77)).requires_grad_(False)
+    shipped.as_stored(other)
+    every = {0: indexers, 2: other}
+    path = shipped.save(tmp_path / "tiny.safetensors", decoder, every, TINY, {"device": "cpu"})
     back = shipped.load(path)
+    assert list(back.by_seed) == [0, 2] and back.by_seed[0] is back.indexers
     assert back.training == TINY and back.made == {"device": "cpu"}
     assert back.config == ATTENTION and back.task == TINY.task
     drawn = documents()
     one, two = observe(decoder, ATTENTION, drawn), observe(back.decoder, ATTENTION, drawn)
     torch.testing.assert_close(one.hidden, two.hidden, rtol=0, atol=0)
     assert torch.equal(one.right, two.right)
-    got = one.recording(0, indexers).scores, two.recording(0, back.indexers).scores
-    torch.testing.assert_close(*got, rtol=0, atol=0)
+    for seed, first in every.items():
+        got = one.recording(0, first).scores, two.recording(0, back.by_seed[seed]).scores
+        torch.testing.assert_close(*got, rtol=0, atol=0)
+    assert not torch.equal(one.recording(0, indexers).scores, one.recording(0, other).scores)
 
 
 def test_files_that_are_none(tmp_path):
@@ -350,27 +353,3 @@ def test_a_recording_of_the_task(held, tmp_path):
     title = recording.sections[0][1]
     assert title in recording.text(recording.n_prompt // 4 - 1)
     assert recording.save(tmp_path / "one.npz").stat().st_size < 200_000
-
-
-# ------------------------------------------------------------------------------ the benchmark
-
-
-def benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "lsa_arms.py"
-    spec = importlib.util.spec_from_file_location("lsa_arms", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        sys.modules["lsa_arms"] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def test_a_slice_of_the_committed_result_comes_out_again():
-    module = benchmark()
-    folder = module.helpers.RESULTS
-    if not (folder / module.FILE).is_file():
-        pytest.skip("not yet measured: run benchmarks/lsa_arms.py on a GPU")
-    assert module.compare_slice(folder) == []

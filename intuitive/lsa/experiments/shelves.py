@@ -29,6 +29,7 @@ from ..smollm_decoding import decode_live, record
 
 TEXTS = ("letter", "lease", "alice")
 RULES = ("threshold", "budget")
+TOP_K = 16  # chunks that a step of the reactive arm asks for, as many as labels look at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class ShelvesParams(Settings):
     lag: int = 0  # windows by which a decision comes late
     layers: int = 3  # target layers whose verdicts are joined
     tail: int = 256  # newest tokens that are always resident
+    sticky: bool = False  # whether what was resident stays so
 
     def __post_init__(self) -> None:
         if self.text not in TEXTS:
@@ -71,6 +73,8 @@ class ShelvesParams(Settings):
             layers=self.layers,
             tail_chunks=-(-self.tail // chunk_size),
             sink=1,
+            sticky=self.sticky,
+            top_k=TOP_K,
         )
 
 

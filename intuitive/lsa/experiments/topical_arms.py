@@ -4,6 +4,7 @@ A held-out set is decoded once with everything resident; every policy is then re
 recordings, and the model is run again with the sets that the policy chose.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def hold_out(
     parts = {name: part for name, part in vars(drawn).items() if name != "config"}
     documents = Documents(task, **{name: part.to(device) for name, part in parts.items()})
     prompts = read_prompts(decoder, documents)
-    observed = observe(decoder, indexers.config, documents)
+    observed = observe(decoder, indexers.config, documents, prompts=copy.deepcopy(prompts))
     recordings = tuple(observed.recording(row, indexers) for row in range(count))
     demands = tuple(
         dataclasses.replace(recording, needed=observed.wanted[row].cpu())

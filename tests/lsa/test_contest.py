@@ -1,0 +1,246 @@
+"""The contest: entries are replays of `arms`, and discs stand where their numbers say."""
+
+import dataclasses
+import itertools
+from types import SimpleNamespace
+
+import plotly.graph_objects as go
+import pytest
+from recordings import draw_recording
+
+from intuitive.lsa import LSAConfig, results
+from intuitive.lsa.arms import replay
+from intuitive.lsa.experiments import contest as experiment
+from intuitive.lsa.experiments import threshold
+from intuitive.lsa.experiments.contest import ROOMS, SHOWN, ContestParams
+from intuitive.lsa.experiments.topical_arms import Point
+from intuitive.widgets.lsa import contest as widget
+from intuitive.widgets.lsa import contest_figures as figures
+from intuitive.widgets.lsa import contest_scene as scene
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """One recording that is drawn, under the name of a text of its own."""
+    recording = draw_recording(steps=96, n_prompt=160, share=0.1)
+    monkeypatch.setattr(experiment, "load", lambda name: recording)
+    with experiment.entry.cache_lock:
+        experiment.entry.cache.clear()
+    yield recording
+    with experiment.entry.cache_lock:
+        experiment.entry.cache.clear()
+
+
+PARAMS = ContestParams(text="drawn", lookahead=16, tail=3, layers=2)
+
+
+def test_entries_are_replays_at_one_room(drawn):
+    result = experiment.run(PARAMS)
+    for arm in SHOWN:
+        for entry, room in zip(result.entries[arm], ROOMS, strict=True):
+            found = replay(drawn, PARAMS.policy(arm, room))
+            assert (entry.needed, entry.attention) == (found.golden_recall, found.mass_recall)
+            assert entry.copied == int(found.copied.sum()) / 96
+            moved = int(found.moved_bytes(LSAConfig.paper()).sum()) / 96
+            assert entry.n_bytes == moved
+    at_8 = {arm: result.entries[arm][1] for arm in SHOWN if arm != "reactive"}
+    assert len({round(entry.kept, 6) for entry in at_8.values()}) == 1  # equal room for all
+    assert all(entry.needed == 1 for entry in result.entries["reactive"])  # misses nothing
+
+
+def test_the_measure_does_not_change_what_is_replayed(drawn):
+    one = experiment.run(PARAMS)
+    other = experiment.run(dataclasses.replace(PARAMS, measure="attention"))
+    assert one.entries == other.entries
+    shares = [widget.present(result).summary for result in (one, other)]
+    assert "needed chunks at hand" in shares[0] and "attention at hand" in shares[1]
+
+
+def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
+    def best(logits, most):
+        joined = [max(column) for column in zip(*logits, strict=True)]
+        there = [c for c, z in enumerate(joined) if z > float("-inf")]
+        return sorted(there, key=lambda c: (-joined[c], c))[:most]
+
+    result = experiment.run(PARAMS, choose=best)
+    pairs = zip(result.entries["yours"], result.entries["lsa"], strict=True)
+    # The indexer's own budget may name chunks of the tail, which these do not.
+    assert all(yours.needed >= lsa.needed for yours, lsa in pairs)
+    assert result.entries["yours"][-1].kept >= result.entries["lsa"][-1].kept
+    view = widget.present(result)
+    last = view.timeline.frames[-1].scene
+    assert last["disc:yours"].fill == "ink" and last["name:yours"].text == "yours"
+    assert len(view.table.rows) == (len(SHOWN) + 1) * len(ROOMS)
+    with pytest.raises(ValueError, match="choose returned None"):
+        experiment.run(PARAMS, choose=lambda logits, most: None)
+
+
+@pytest.mark.parametrize("measure", ["needed", "attention"])
+def test_discs_stand_where_their_numbers_say(drawn, measure):
+    result = experiment.run(dataclasses.replace(PARAMS, measure=measure))
+    waiting, *frames = widget.present(result).timeline.frames
+    assert {r.value for r in waiting.readouts} == {"–"}
+    for i, frame in enumerate(frames):
+        names = []
+        for arm in SHOWN:
+            entry, disc = result.entries[arm][i], frame.scene[f"disc:{arm}"]
+            share = (scene.FLOOR - disc.y) / (scene.FLOOR - scene.TOP)
+            assert share == pytest.approx(entry.share(measure))
+            assert disc.x == scene.Picture.x(entry.copied)
+            names.append(frame.scene[f"name:{arm}"].y)
+        names.sort()
+        assert all(b - a > 20 for a, b in itertools.pairwise(names))
+
+
+def test_the_axis_is_logarithmic_and_has_edges():
+    assert scene.Picture.x(0.0) == scene.LEFT and scene.Picture.x(1e9) == scene.RIGHT
+    decade = scene.Picture.x(1) - scene.Picture.x(0.1)
+    assert scene.Picture.x(10) - scene.Picture.x(1) == pytest.approx(decade)
+
+
+def test_the_tabs_draw_every_arm(drawn):
+    view = widget.present(experiment.run(PARAMS))
+    for name in ("rooms", "windows"):
+        traces = go.Figure(view.figure(name)).data
+        assert [t.name for t in traces] == [scene.NAMES[arm] for arm in SHOWN]
+    assert len(view.table.rows) == len(SHOWN) * len(ROOMS)
+
+
+def point(seed, arm, **found):
+    usual = {
+        "length": 1.0,
+        "mode": "topical",
+        "rule": "threshold",
+        "threshold": 0.5,
+        "size": None,
+        "lookahead": 64,
+        "lag": 0,
+        "layers": 3,
+        "accuracy": 0.5,
+        "mass_recall": 0.4,
+        "golden_recall": 0.3,
+        "kept": 0.2,
+        "bytes_per_token": 100.0,
+        "section": 64,
+        "offset": 0,
+        "resident": 0.3,
+        "copied_per_token": 1.0,
+        "refetch_rate": 0.0,
+    }
+    return Point(seed=seed, arm=arm, **usual | found)
+
+
+def test_a_committed_run_brings_its_tabs(monkeypatch):
+    budget = [
+        point(seed, arm, rule="budget", size=size, kept=size / 100, accuracy=0.5 + 0.1 * seed)
+        for arm in ("lsa", "random")
+        for size in (32, 16)
+        for seed in (0, 1)
+    ]
+    windows = [point(0, "lsa", lookahead=t, lag=lag) for t in (8, 64) for lag in (0, 1)]
+    lengths = [point(0, "lsa", length=2.0, accuracy=0.1)]
+    points = {"arms": (point(0, "lsa"),), "budget": budget, "lookahead": windows}
+    points = {name: tuple(rows) for name, rows in (points | {"length": lengths}).items()}
+    exact = dict.fromkeys(("reactive", "unrestricted", "live", "replayed"), 0.5)
+    values = results.LSAArms(
+        training=results.Training(steps={}, losses={}, accuracy={}),
+        weights=1,
+        focal_loss={},
+        exactness=results.Exactness(
+            everything_resident_is_unrestricted=True,
+            live_sets_differ=0.0,
+            **{f"{name}_accuracy": share for name, share in exact.items()},
+        ),
+        points=points,
+        seconds=1.0,
+    )
+    monkeypatch.setattr(experiment.results, "names", lambda: (results.NAME,))
+    monkeypatch.setattr(results, "arms", lambda: SimpleNamespace(values=values))
+    found = experiment.answered("budget")
+    assert [(one.arm, one.size) for one in found] == [
+        ("lsa", 32),
+        ("lsa", 16),
+        ("random", 32),
+        ("random", 16),
+    ]
+    assert (found[0].low, found[0].accuracy, found[0].high) == (0.5, pytest.approx(0.55), 0.6)
+    drawn = {t.name: t for t in go.Figure(figures.answers_by_room()).data}
+    assert list(drawn["LSA: trained indexer"].x) == [0.16, 0.32]
+    late = {t.name for t in go.Figure(figures.answers_by_window()).data}
+    assert late == {"LSA: trained indexer", "LSA: trained indexer, late"}
+    (by_length,) = go.Figure(figures.answers_by_length()).data
+    assert list(by_length.x) == [1.0, 2.0] and list(by_length.y) == [0.5, 0.1]
+    with pytest.raises(KeyError, match="no sweep 'luck'"):
+        experiment.answered("luck")
+    plots = widget._answered_plots()
+    assert {plot.tab for plot in plots} == {"Answers", "Late and long"}
+
+
+def test_without_a_committed_run_there_are_no_tabs(monkeypatch):
+    monkeypatch.setattr(experiment.results, "names", lambda: ())
+    assert widget._answered_plots() == ()
+    assert widget._predicted_plots() == ()
+    empty = go.Figure(figures.answers_by_bytes())
+    assert empty.layout.annotations[0].text == "Nothing was measured yet."
+
+
+def test_smollm2_predicts_better_with_what_it_needs():
+    """The committed run: seeds joined, the oracle below LSA, LSA below chance at every room."""
+    found = {
+        (row.arm, row.size): row.perplexity_returned
+        for row in experiment.predicted()
+        if row.rule == "budget" and row.lookahead == 64 and not row.lag and row.layers is None
+    }
+    for size in (4, 8, 16):
+        assert found["oracle", size] < found["lsa", size] < found["random", size]
+    drawn = {t.name: t for t in go.Figure(figures.perplexity_by_copies()).data}
+    assert list(drawn["any, at random"].y) == [found["random", size] for size in (4, 8, 16)]
+    windows = go.Figure(figures.perplexity_by_window()).data
+    assert [t.name for t in windows] == ["LSA: trained indexer", "one window late"]
+    assert {plot.tab for plot in widget._predicted_plots()} == {"SmolLM2"}
+
+
+def test_bad_settings_are_told():
+    with pytest.raises(ValueError, match="measure='luck' is unknown"):
+        ContestParams(measure="luck")
+    with pytest.raises(ValueError, match="lag=2 must be 0 or 1"):
+        ContestParams(lag=2)
+    with pytest.raises(ValueError, match="text='nowhere' is not recorded"):
+        experiment.run(ContestParams(text="nowhere"))
+    assert ContestParams.from_text(PARAMS.to_text()) == PARAMS
+
+
+@pytest.mark.parametrize("name", sorted(threshold.recordings()))
+def test_every_recording_that_is_shipped_is_shown(name):
+    view = widget.present(experiment.run(ContestParams(text=name)))
+    assert len(view.timeline.frames) == 1 + len(ROOMS)
+
+
+def _entry(arm, **settings):
+    params = ContestParams(text=widget.first_text(), **settings)
+    return experiment.entry(params, arm, ROOMS[widget.ROOM])
+
+
+def all_climb_and_the_reactive_one_is_far_right(seen):
+    finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences[1:]]
+    assert finds == sorted(finds) and finds[-1] > finds[0]
+    assert _entry("reactive").copied > 5 * _entry("lsa").copied
+
+
+def lsa_sinks_when_late(seen):
+    assert seen.values["lag"] == 1
+    assert _entry("lsa", lag=1).needed < _entry("lsa").needed - 0.1
+    assert _entry("reactive", lag=1).needed == _entry("reactive").needed
+
+
+def asking_more_often_copies_more(seen):
+    assert seen.values["lookahead"] == 8
+    assert _entry("lsa", lookahead=8).needed >= _entry("lsa").needed - 0.02
+    assert _entry("lsa", lookahead=8).copied > _entry("lsa").copied
+
+
+STEPS = (
+    all_climb_and_the_reactive_one_is_far_right,
+    lsa_sinks_when_late,
+    asking_more_often_copies_more,
+)

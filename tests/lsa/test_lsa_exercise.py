@@ -1,0 +1,70 @@
+"""The exercise: a right function passes, each fault is found, and a choice is replayed."""
+
+import pytest
+import torch
+from recordings import draw_recording
+
+from intuitive.lsa.arms import Policy, replay
+from intuitive.lsa.exercise import check_choose, replay_choose
+
+POLICY = Policy(lookahead=8, tail_chunks=2)
+
+
+def solution(logits, most):
+    joined = [max(column) for column in zip(*logits, strict=True)]
+    above = sorted((c for c, z in enumerate(joined) if z > 0), key=lambda c: (-joined[c], c))
+    return sorted(above[:most])
+
+
+def test_a_right_function_passes_everything():
+    report = check_choose(solution)
+    assert report.n_passed == len(report.checks) == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        (lambda z, m: [c for c in solution(z, m) if z[0][c] > 0], "one layer"),
+        (lambda z, m: [c for c, col in enumerate(zip(*z, strict=True)) if max(col) >= 0], "half"),
+        (lambda z, m: list(range(len(z[0])))[:m], "not there"),
+        (lambda z, m: solution(z, 99), "At most"),
+    ],
+)
+def test_each_fault_is_found(wrong, rule):
+    failed = [check.rule for check in check_choose(wrong).checks if not check.passed]
+    assert any(rule in text for text in failed)
+
+
+def test_an_unfinished_function_is_told_once():
+    def unfinished(logits, most):
+        return None
+
+    report = check_choose(unfinished)
+    assert report.n_passed == 0
+    assert sum("returned None" in check.finding for check in report.checks) == 1
+    assert "returned None" in repr(replay_choose(unfinished, draw_recording(), policy=POLICY))
+
+
+def test_a_right_function_does_what_the_package_does():
+    recording = draw_recording(share=0.15)
+    found = replay_choose(solution, recording, most=3, policy=POLICY)
+    assert torch.equal(found.yours.resident, found.package.resident)
+    assert 0 < found.package.kept < 1
+    assert found.newest.kept == found.package.kept
+    assert "yours" in repr(found) and "the newest" in repr(found)
+
+
+def test_without_a_limit_it_is_the_threshold_arm():
+    recording = draw_recording(share=0.15)
+    arm = replay(recording, POLICY)
+    found = replay_choose(solution, recording, most=recording.n_chunks, policy=POLICY)
+    assert torch.equal(found.package.resident, arm.resident)
+    assert found.package.golden_recall == arm.golden_recall
+
+
+def test_choosing_nothing_finds_nothing_and_too_much_is_refused():
+    recording = draw_recording(share=0.15)
+    nothing = replay_choose(lambda z, m: [], recording, policy=POLICY)
+    assert nothing.yours.golden_recall == 0 and nothing.yours.kept == 0
+    greedy = replay_choose(lambda z, m: range(len(z[0])), recording, most=3, policy=POLICY)
+    assert greedy.yours is None and "at most 3" in repr(greedy)

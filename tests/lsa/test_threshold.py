@@ -1,0 +1,205 @@
+"""Threshold or budget: counts of a trigger, longer texts by arithmetic, and how they are drawn."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from intuitive.lsa.experiments import threshold as experiment
+from intuitive.lsa.experiments.threshold import LENGTHS, ThresholdParams, at_trigger
+from intuitive.lsa.recording import Recording
+from intuitive.widgets.lsa import threshold as widget
+from intuitive.widgets.lsa import threshold_scene as scene
+
+PROMPT, STEPS_RECORDED, CHUNK = 400, 128, 4  # chunks, steps, tokens
+
+
+def made(seed=0, wanted=12, lift=4.0):
+    """A recording in which each window needs some chunks, which score higher by `lift`."""
+    draw = torch.Generator().manual_seed(seed)
+    closed = PROMPT + torch.arange(STEPS_RECORDED) // CHUNK
+    n = PROMPT + STEPS_RECORDED // CHUNK
+    needed = torch.zeros(STEPS_RECORDED, n, dtype=torch.bool)
+    scores = 1.2 * torch.randn(STEPS_RECORDED, 3, n, generator=draw) - 3
+    for start in range(0, STEPS_RECORDED, 64):
+        topic = torch.randperm(PROMPT - 40, generator=draw)[:wanted] + 1
+        for step in range(start, start + 64):
+            needed[step, topic[step % wanted] if wanted else slice(0)] = True
+        scores[start : start + 64, :, topic] += lift
+    missing = torch.arange(n) >= closed[:, None]
+    scores = scores.masked_fill(missing[:, None], -torch.inf)
+    flat = torch.zeros(STEPS_RECORDED, n).masked_fill(missing, -torch.inf)
+    return Recording(
+        name="made",
+        words=tuple(f"w{i} " for i in range(PROMPT * CHUNK + STEPS_RECORDED)),
+        n_prompt=PROMPT * CHUNK,
+        chunk_size=CHUNK,
+        closed=closed,
+        needed=needed,
+        mass=needed.float(),
+        scores=scores,
+        native=flat,
+        bounds=flat,
+    )
+
+
+def result_of(recording=None, **settings):
+    return at_trigger(made() if recording is None else recording, ThresholdParams(**settings))
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("trigger", [0, 1])
+def test_counts_are_those_of_a_loop(threshold, trigger):
+    recording, result = made(), result_of(threshold=threshold, trigger=trigger)
+    step = trigger * 64
+    exist = int(recording.closed[step])
+    old = [c for c in range(1, PROMPT) if c < exist - 16]
+    assert result.chunks.tolist() == old
+    wanted = {c for c in old for t in range(step, step + 64) if bool(recording.needed[t, c])}
+    score = {c: float(recording.scores[step, :, c].max().sigmoid()) for c in old}
+    assert result.n_needed == len(wanted) == 12
+    assert result.n_found == sum(score[c] > threshold for c in wanted)
+    false = sum(score[c] > threshold for c in old if c not in wanted)
+    assert result.false_rate == pytest.approx(false / (len(old) - len(wanted)))
+    for at in result.longer:
+        assert at.false == at.times * false
+        assert at.fetched == at.false + result.n_found
+        assert at.chunks == at.times * (len(old) - len(wanted)) + len(wanted)
+        better = {c: sum(score[o] > score[c] for o in old if o not in wanted) for c in wanted}
+        ranked = sorted(wanted, key=lambda c: -score[c])
+        inside = sum(at.times * better[c] + i + 1 <= at.budget for i, c in enumerate(ranked))
+        assert at.budget_found == inside
+
+
+def test_a_budget_stays_and_loses_needed_chunks():
+    result = result_of(made(lift=3.0), threshold=0.3)
+    found = [at.budget_found for at in result.longer]
+    assert len({at.budget for at in result.longer}) == 1
+    assert found == sorted(found, reverse=True) and found[-1] < found[0]
+    assert result.longer[-1].fetched > 5 * result.longer[0].budget
+
+
+def test_history_that_nobody_needs_is_fetched_all_the_same():
+    result = result_of(made(wanted=0), threshold=0.3)
+    assert result.n_needed == result.n_found == 0
+    counts = [at.fetched for at in result.longer]
+    assert counts[0] > 0 and counts == [times * counts[0] for times in LENGTHS]
+    said = {r.label: r.value for r in widget.present(result).timeline.frames[-1].readouts}
+    assert said["needed, fetched"] == "–"
+    assert "has nothing to find" in widget.present(result).summary
+
+
+def test_a_half_after_three_to_one_is_not_a_half():
+    assert experiment.meant(0.5, 0.02) == pytest.approx(0.058, abs=0.001)  # the brief's 6%
+    assert experiment.meant(0.5, 0.25) == pytest.approx(0.5)  # sampled as it is
+    with pytest.raises(ValueError, match=r"base_rate=1 must lie in \[0, 1\)"):
+        experiment.meant(0.5, 1)
+
+
+def test_the_calibration_counts_every_trigger():
+    recording, params = made(), ThresholdParams()
+    found = experiment.calibrate(recording, params)
+    candidates = sum(
+        int(experiment.evictable(recording, params, step).sum()) for step in range(STEPS_RECORDED)
+    )
+    assert found.count.sum() == candidates
+    needed = (found.needed * found.count).sum()
+    assert needed / candidates == pytest.approx(found.base_rate)
+    assert (np.diff(found.said) > 0).all()
+
+
+def test_bad_settings_are_told():
+    with pytest.raises(ValueError, match=r"threshold=1\.0 must lie between 0 and 1"):
+        ThresholdParams(threshold=1.0)
+    with pytest.raises(ValueError, match="trigger=2"):
+        result_of(trigger=2)
+    with pytest.raises(ValueError, match="layers=4"):
+        result_of(layers=4)
+    with pytest.raises(ValueError, match="text='nowhere' is not recorded"):
+        experiment.run(ThresholdParams(text="nowhere"))
+    params = ThresholdParams(threshold=0.3, trigger=2)
+    assert ThresholdParams.from_text(params.to_text()) == params
+
+
+def test_dots_and_columns_are_counts_to_scale():
+    result = result_of(threshold=0.3)
+    for frame, at in zip(widget.present(result).timeline.frames, result.longer, strict=True):
+        marks = {m.key: m for m in frame.scene.marks}
+        swarm = marks["others"]
+        there = swarm.ys > 0
+        per_dot = len(swarm.xs) / (len(result.chunks) - result.n_needed) / LENGTHS[-1]
+        want = at.times * (len(result.chunks) - result.n_needed) * per_dot
+        assert there.sum() == pytest.approx(want, abs=1)
+        right = swarm.shades[there].sum() / per_dot
+        assert right == pytest.approx(at.false, rel=0.05, abs=1.5 / per_dot)
+        assert swarm.ys[there].min() >= scene.TOP and swarm.ys[there].max() <= scene.FLOOR
+        unit = scene.TALLEST / max(result.longer[-1].fetched, 8.0)
+        assert marks["false:threshold"].h == pytest.approx(unit * at.false)
+        assert marks["found:budget"].h == pytest.approx(unit * at.budget_found)
+
+
+def test_the_handle_stands_at_the_threshold():
+    frame = widget.present(result_of(threshold=0.3)).timeline.frames[0]
+    handle = frame.scene["handle"]
+    (low, at_low), (high, at_high) = handle.drag.x_scale
+    assert handle.drag.x == "threshold"
+    assert at_low + (0.3 - low) / (high - low) * (at_high - at_low) == pytest.approx(handle.x)
+    assert frame.scene["threshold"].x == handle.x
+
+
+def test_the_tabs_draw_the_same_numbers():
+    result = result_of(threshold=0.3)
+    view = widget.present(result)
+    lines = {t.name: list(t.y) for t in go.Figure(view.figure("lengths")).data}
+    assert lines["threshold"] == [at.fetched for at in result.longer]
+    assert set(lines["budget"]) == {result.longer[0].budget}
+    drawn = go.Figure(view.figure("calibration")).data
+    assert [t.name for t in drawn][-1] == "needed in this recording"
+
+
+@pytest.mark.parametrize("name", sorted(experiment.recordings()))
+@pytest.mark.parametrize("trigger", [0, 1])
+def test_every_recording_that_is_shipped_is_shown(name, trigger):
+    result = experiment.run(ThresholdParams(text=name, trigger=trigger))
+    view = widget.present(result)
+    assert len(view.timeline.frames) == len(LENGTHS)
+    assert view.summary.startswith("A threshold of 0.5")
+
+
+def one_trigger_is_scored(seen):
+    found, of = map(int, seen.readouts["needed, fetched"].split(" of "))
+    assert 0 < found <= of
+    assert seen.sentences[0].startswith("As recorded the threshold takes")
+
+
+def fetched_grows_and_what_is_needed_does_not(seen):
+    now = float(seen.readouts["threshold fetches"].replace("\u2009", ""))
+    first = float(seen.sentences[0].split("takes ")[1].split(" of")[0].replace("\u2009", ""))
+    assert now > 1.5 * first
+    assert "as before" in seen.sentences[-1]
+
+
+def _at(threshold):
+    return experiment.run(ThresholdParams(text=widget.first_text(), threshold=threshold))
+
+
+def fewer_pass_and_no_more_are_found(seen):
+    assert seen.values["threshold"] == 0.7
+    strict, usual = _at(0.7), _at(0.5)
+    assert strict.n_found <= usual.n_found
+    assert strict.longer[-1].fetched < usual.longer[-1].fetched
+
+
+def as_many_are_found_and_the_gpu_is_flooded(seen):
+    assert seen.values["threshold"] == 0.3
+    generous, usual = _at(0.3), _at(0.5)
+    assert generous.n_found >= usual.n_found
+    assert generous.longer[-1].fetched > 1.5 * usual.longer[-1].fetched
+
+
+STEPS = (
+    one_trigger_is_scored,
+    fetched_grows_and_what_is_needed_does_not,
+    fewer_pass_and_no_more_are_found,
+    as_many_are_found_and_the_gpu_is_flooded,
+)

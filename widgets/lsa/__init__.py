@@ -1,0 +1,1 @@
+"""The explorers of LSA: one module each, and the check-yourself questions."""

@@ -1,0 +1,288 @@
+"""The LSA lesson's check-yourself questions; every answer is computed when it is asked for."""
+
+from dataclasses import replace
+
+import torch
+
+from intuitive.common.runtime import seeded
+from intuitive.lsa import LSAConfig, cost, memory_logits
+from intuitive.lsa.arms import Policy, replay
+from intuitive.lsa.experiments import bias, label_factory, memory, threshold
+
+from ..kit import CheckYourself, fixed, percent
+from .memory_scene import size
+from .threshold import first_text
+
+MILLION = 2**20  # tokens
+
+
+def all_are_read() -> CheckYourself:
+    """Attention reads little in a step. When has it read everything?"""
+
+    def answer() -> tuple[int, str]:
+        result = label_factory.run(label_factory.LabelParams())
+        counts = result.naive.sum(-1)
+        all_read = int((counts == result.at_trigger).nonzero()[0]) + 1
+        right = 0 if all_read <= 8 else 1 if all_read <= 40 else 2
+        return right, (
+            f"In the first step the layers together read {int(counts[0])} of {result.at_trigger} "
+            f"chunks, and after {all_read} steps every one. So without a guess of what comes, all "
+            "must stay on the GPU: reading little is not the same as holding little."
+        )
+
+    return CheckYourself(
+        name="lsa_all_are_read",
+        question=(
+            "In the label factory each of eight layers reads 32 of 96 old chunks in a step. After "
+            "how many steps has every chunk been read by some layer?"
+        ),
+        choices=("a handful", "about twenty", "more than a hundred, or never"),
+        answer=answer,
+    )
+
+
+def floor_grows() -> CheckYourself:
+    """Nothing is fetched and the text grows: does LSA's memory?"""
+
+    def answer() -> tuple[int, str]:
+        at = {h.context: h for h in memory.run(memory.MemoryParams(kept=0.0)).at}
+        short, long = at[2**17], at[MILLION]
+        ratio = long.lsa_bytes / short.lsa_bytes
+        right = 0 if ratio < 1.5 else 1 if ratio < 6 else 2
+        return right, (
+            f"It grows {fixed(ratio, 1)}-fold, from {size(short.lsa_bytes)} to "
+            f"{size(long.lsa_bytes)}. The tail stays as it is; the index keys that choices are "
+            f"made with and the HCA entries grow with the text, {size(short.floor)} to "
+            f"{size(long.floor)}."
+        )
+
+    return CheckYourself(
+        name="lsa_floor_grows",
+        question=(
+            "Nothing is fetched, only the newest 8,192 tokens stay. The text grows eightfold, from "
+            "128K to a million tokens. How does the memory on the GPU grow, everything counted?"
+        ),
+        choices=("not at all", "about fourfold", "eightfold"),
+        answer=answer,
+    )
+
+
+def half_or_more() -> CheckYourself:
+    """ "At least a half" or "more than a half": does one sign matter?"""
+
+    def answer() -> tuple[int, str]:
+        draw = seeded(0)
+        q = torch.randn(4, 32, generator=draw, dtype=torch.float32)
+        weights = torch.tensor([0.4, 0.3, -0.6, -0.5], dtype=torch.float32)
+        keys = torch.randn(4096, 32, generator=draw, dtype=torch.float32)
+        logits = memory_logits(q, weights, keys)
+        dead = float((logits == 0).float().mean())
+        more = float((logits > 0).float().mean())
+        right = 0 if dead < 0.01 else 1 if dead < 0.2 else 2
+        return right, (
+            f"{percent(dead, 1)} of the chunks have a logit of exactly 0: none of the four heads "
+            f"fires on them. “More than a half” keeps {percent(more, 1)}, “at least a half” keeps "
+            f"{percent(more + dead, 1)}. The paper writes the latter, its code does the former."
+        )
+
+    return CheckYourself(
+        name="lsa_half_or_more",
+        question=(
+            "A Memory Indexer of four heads without a bias scores chunks by a weighted sum of "
+            "ReLUs. Queries and keys are random. How many chunks get a probability of exactly a "
+            "half, so that “at least” and “more than” differ?"
+        ),
+        choices=("practically none", "a few in a hundred", "about half of them"),
+        answer=answer,
+    )
+
+
+def full_refresh() -> CheckYourself:
+    """How long does it take to exchange everything that is kept?"""
+
+    def answer() -> tuple[int, str]:
+        config = LSAConfig.paper()
+        moved = cost.transfer_bytes(config, 12_288)
+        slow, fast = (cost.transfer_ms(moved, gb) for gb in cost.LINK_GB_PER_S[:2])
+        right = 0 if slow < 20 else 1 if slow < 200 else 2
+        return right, (
+            f"{moved / 1e6:.0f} MB move, in {fixed(fast, 0)} to {fixed(slow, 0)} ms at "
+            f"{cost.LINK_GB_PER_S[1]:.0f} to {cost.LINK_GB_PER_S[0]:.0f} GB/s, if they lie side by "
+            "side. A window is 64 steps of several milliseconds each. So bytes are not what "
+            "hurts; waiting for them in every single step would be."
+        )
+
+    return CheckYourself(
+        name="lsa_full_refresh",
+        question=(
+            "DeepSeek-V4-Flash, 12,288 chunks to be kept, and all of them are exchanged at one "
+            "trigger. How long does the copy over PCIe take?"
+        ),
+        choices=("a few milliseconds", "about a tenth of a second", "about a second"),
+        answer=answer,
+    )
+
+
+def one_window_late() -> CheckYourself:
+    """A choice that arrives one window late: do neighbouring windows overlap?"""
+
+    def answer() -> tuple[int, str]:
+        recording = threshold.load(first_text())
+        policy = Policy(tail_chunks=16, sink=1)
+        now, late = (replay(recording, replace(policy, lag=lag)) for lag in (0, 1))
+        lost = now.golden_recall - late.golden_recall
+        right = 0 if lost < 0.05 else 1 if lost < 0.25 else 2
+        return right, (
+            f"In this recording {percent(now.golden_recall)} of the needed chunks were there in "
+            f"time, and {percent(late.golden_recall)} one window late. Windows of neighbouring "
+            "tokens overlap by 63 of 64; windows of neighbouring triggers do not overlap at all."
+        )
+
+    return CheckYourself(
+        name="lsa_one_window_late",
+        question=(
+            "A server copies while it computes, so that each choice comes into force one window "
+            "of 64 tokens late. In the recording that opens section 2, how much does it lose of "
+            "the chunks that are needed?"
+        ),
+        choices=("hardly any", "about a tenth or two", "a quarter or more"),
+        answer=answer,
+    )
+
+
+# ------------------------------------------------------------------------------ break it
+
+USUAL = Policy(tail_chunks=16, sink=1)
+
+
+def dense_mode() -> CheckYourself:
+    """A question that needs everything: is the indexer better than chance?"""
+
+    def answer() -> tuple[int, str]:
+        found = {}
+        for text in ("topical", "dense"):
+            recording = threshold.load(text)
+            found[text] = [replay(recording, replace(USUAL, arm=arm)) for arm in ("lsa", "random")]
+        (topical, by_chance), (dense, at_random) = found["topical"], found["dense"]
+        gain = dense.golden_recall - at_random.golden_recall
+        before = topical.golden_recall - by_chance.golden_recall
+        right = 0 if gain > 0.8 * before else 1 if gain > 0.4 * before else 2
+        return right, (
+            f"There it finds {percent(dense.golden_recall)} of the needed chunks with "
+            f"{percent(dense.kept)} of the old ones on the GPU; as many at random find "
+            f"{percent(at_random.golden_recall)}. With topics it was "
+            f"{percent(topical.golden_recall)} against {percent(by_chance.golden_recall)}. What "
+            "cannot be foreseen cannot be fetched before."
+        )
+
+    return CheckYourself(
+        name="lsa_dense_mode",
+        question=(
+            "Compare the trained indexer with as many chunks drawn at random. How much of its lead "
+            "is left when the questions come from all topics?"
+        ),
+        choices=("nearly all of its lead", "half of its lead or a little more", "little or none"),
+        answer=answer,
+    )
+
+
+def too_long_a_window() -> CheckYourself:
+    """One decision for four sections: how much is there when it is needed?"""
+
+    def answer() -> tuple[int, str]:
+        recording = threshold.load("topical")
+        short, long = (replay(recording, replace(USUAL, lookahead=tau)) for tau in (64, 256))
+        kept = long.golden_recall / max(short.golden_recall, 1e-9)
+        right = 0 if kept > 0.85 else 1 if kept > 0.5 else 2
+        return right, (
+            f"{percent(long.golden_recall)} instead of {percent(short.golden_recall)} of the "
+            "needed chunks are there. One trigger speaks for several sections and has read the "
+            "header of the first."
+        )
+
+    return CheckYourself(
+        name="lsa_too_long_a_window",
+        question=(
+            "The topical recording, one decision for 256 tokens instead of one for each 64. How "
+            "much of the recall is left?"
+        ),
+        choices=("nearly all of the recall", "more than half of it", "less than half of it"),
+        answer=answer,
+    )
+
+
+def history_not_needed() -> CheckYourself:
+    """Nothing old is needed: how much is fetched?"""
+
+    def answer() -> tuple[int, str]:
+        recording = threshold.load("local")
+        found = replay(recording, USUAL)
+        each = int(found.copied.sum()) / len(found.triggers)
+        right = 0 if found.kept < 0.002 else 1 if found.kept < 0.15 else 2
+        return right, (
+            f"{percent(found.kept, 1)} of the old chunks are on the GPU all the same, and "
+            f"{fixed(each, 1)} are copied at each trigger. A threshold has no memory budget and no "
+            "idea that nothing is needed; in a text eight times as long it would be eight times "
+            "as many."
+        )
+
+    return CheckYourself(
+        name="lsa_history_not_needed",
+        question=(
+            "Nothing old is needed in the local recording. How many of the old chunks does the "
+            "threshold keep on the GPU?"
+        ),
+        choices=("none of them", "a few in a hundred", "a quarter or more"),
+        answer=answer,
+    )
+
+
+def no_bias() -> CheckYourself:
+    """The paper has no bias. What does a small indexer do without?"""
+
+    def answer() -> tuple[int, str]:
+        with_bias, without = (bias.run(bias=on) for on in (True, False))
+        ratio = without.fetched / with_bias.fetched
+        right = 0 if ratio < 1.2 else 1 if ratio < 4 else 2
+        return right, (
+            f"They find {percent(without.golden_recall)} and {percent(with_bias.golden_recall)} of "
+            f"the needed chunks; for that the one without fetches {percent(without.fetched)} of "
+            f"the old chunks, the one with a bias {percent(with_bias.fetched)}. To say no, "
+            "some head with a negative weight must fire, and four heads cannot fire on everything. "
+            "With sixteen heads the gap narrows; the paper has 128."
+        )
+
+    return CheckYourself(
+        name="lsa_no_bias",
+        question=(
+            "Two Memory Indexers of four heads are trained now, alike but for a learned bias in "
+            "one of them. Both find about nine in ten of the needed chunks. How much more does the "
+            "one without a bias fetch?"
+        ),
+        choices=("hardly any more", "half as much again, or twice as much", "ten times as much"),
+        answer=answer,
+    )
+
+
+def twice_as_long() -> CheckYourself:
+    """A text twice as long as any in training."""
+
+    def answer() -> tuple[int, str]:
+        short, long = (replay(threshold.load(text), USUAL) for text in ("topical", "topical_2x"))
+        lost = short.golden_recall - long.golden_recall
+        right = 0 if lost < 0.1 else 1 if lost < 0.5 else 2
+        return right, (
+            f"{percent(long.golden_recall)} of the needed chunks are there instead of "
+            f"{percent(short.golden_recall)}, with {percent(long.kept)} instead of "
+            f"{percent(short.kept)} of the old ones on the GPU."
+        )
+
+    return CheckYourself(
+        name="lsa_twice_as_long",
+        question=(
+            "The same kind of text, twice as long as any that the indexer was trained on. How much "
+            "of its recall does it lose?"
+        ),
+        choices=("little or nothing", "some, but less than half", "more than half of it"),
+        answer=answer,
+    )

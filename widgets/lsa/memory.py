@@ -1,0 +1,205 @@
+"""What stays on the GPU: bytes by category, everything resident and LSA, as the text grows."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from intuitive.lsa.experiments import memory as experiment
+from intuitive.lsa.experiments.memory import MemoryParams, MemoryResult
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    Toggle,
+    View,
+    fixed,
+    percent,
+)
+from .memory_figures import lengths_figure, speed_figure, used_figure
+from .memory_scene import Picture, size, tokens_text, whole
+
+KEPT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+ACCOUNTINGS = {"everything": "all that is on the GPU", "paper": "as in the paper's figures"}
+
+
+def _a_tenth_is_kept() -> tuple[int, str]:
+    held = experiment.run(MemoryParams(kept=0.1)).at[-1]
+    right = 0 if held.left < 0.07 else 1 if held.left < 0.12 else 2
+    return right, (
+        f"{percent(held.left, 1)} of the memory is left: {size(held.lsa_bytes)} of "
+        f"{size(held.all_bytes)}. A strip of {percent(held.floor / held.all_bytes, 1)} is there "
+        "whatever is kept: the keys that the choice itself is made with, and the HCA entries."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "LSA keeps one chunk in ten on the GPU, of a text of a million tokens. Count all that has "
+        "to be there: how much of the memory is left?"
+    ),
+    choices=("about a twentieth", "a tenth", "about a seventh"),
+    answer=_a_tenth_is_kept,
+)
+
+
+def present(result: MemoryResult) -> View:
+    picture, last = Picture(result), result.at[-1]
+    frames = picture.frames()
+    counted = "kept chunks alone" if picture.paper else "everything"
+    summary = (
+        f"From 32K to 1M tokens, counting {counted}, LSA needs "
+        f"{percent(result.at[0].left, 1)} to {percent(last.left, 1)} of the memory; at 1M that is "
+        f"{size(last.lsa_bytes)} of {size(last.all_bytes)}, of which {size(last.floor)} are there "
+        "whatever is kept."
+    )
+    header = ("MiB", *(tokens_text(held.context) for held in result.at))
+    names = {
+        ("everything", "entries"): "everything resident: CSA entries",
+        ("everything", "index_keys"): "everything resident: index keys",
+        ("everything", "hca"): "everything resident: HCA entries",
+        ("lsa", "hca"): "LSA: HCA entries",
+        ("lsa", "floor_keys"): "LSA: index keys of the whole text",
+        ("lsa", "tail"): "LSA: tail",
+        ("lsa", "fetched"): "LSA: fetched",
+    }
+    rows = [
+        (text, *(fixed(getattr(held, side)[part] / 2**20, 1) for held in result.at))
+        for (side, part), text in names.items()
+    ]
+    rows.append(("LSA over everything", *(percent(held.left, 1) for held in result.at)))
+    rows.append(("chunks kept", *(whole(held.kept) for held in result.at)))
+    return View(
+        summary=summary,
+        timeline=Timeline(frames=frames, axis="context", start=0, pace_ms=1000),
+        related={
+            "all": ("entries", "index_keys"),
+            "lsa": ("tail", "fetched", "floor_keys"),
+        },
+        figures={
+            "lengths": partial(lengths_figure, result),
+            "used": used_figure,
+            "speed": speed_figure,
+        },
+        readouts=picture.readouts(result.at[0]),
+        table=Table(header, tuple(rows)),
+        code=(
+            "from intuitive.lsa.experiments.memory import MemoryParams, run\n\n"
+            f'result = run(MemoryParams.from_text("{result.params.to_text()}"))\n'
+            "[round(held.left, 3) for held in result.at]"
+        ),
+    )
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """What the cache of DeepSeek-V4-Flash holds on the GPU, as areas to scale.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `kept=0.2`.
+    """
+    first = dataclasses.asdict(MemoryParams())
+    del first["tail"]
+    return Explorer(
+        name="lsa_memory",
+        title="What stays on the GPU",
+        params=MemoryParams,
+        compute=experiment.run,
+        present=present,
+        hero=Hero(label="The cache on the GPU as areas to scale, everything resident and LSA"),
+        controls=(
+            Range(
+                name="kept",
+                label="Chunks kept",
+                values=KEPT,
+                texts=("tail only", *(percent(share) for share in KEPT[1:])),
+            ),
+            Choice(name="accounting", label="What is counted", options=ACCOUNTINGS),
+            Toggle(name="all_index_keys", label="All index keys stay"),
+        ),
+        steps=(
+            Step(
+                title="Read one step",
+                text="Gold is what one layer reads in one step, to scale. The next step may read "
+                "any other entry, so all of them are held.",
+                frame="1M",
+            ),
+            Step(
+                title="Let it grow",
+                text="Play from 32K to 1M tokens. Both columns grow with the text; the share that "
+                "is left settles.",
+                frame="play",
+            ),
+            Step(
+                title="Fetch nothing",
+                text="Only the newest tokens stay. The strip below still grows with the text: "
+                "LSA's memory has a small slope, not none.",
+                sets={"kept": 0.0},
+                frame="1M",
+            ),
+            Step(
+                title="Count as the paper",
+                text="The paper's own figures are met when only kept chunks are counted. The strip "
+                "is left out.",
+                sets={"accounting": "paper"},
+                frame="1M",
+            ),
+            Step(
+                title="All index keys",
+                text="Choosing needs three layers' index keys. If all 21 layers keep theirs, the "
+                "strip is thick and twice as much is left.",
+                sets={"all_index_keys": True},
+                frame="1M",
+            ),
+        ),
+        plots=(
+            Plot(
+                name="lengths",
+                label="GiB on the GPU against context",
+                caption="Both axes are logarithmic. Diamonds: figures that the paper prints; its "
+                "LSA column counts kept chunks alone.",
+                tab="Every length",
+                height=320,
+            ),
+            *_measured_plots(),
+        ),
+        predict=predict,
+        defaults={**first, **values},
+    )
+
+
+def _measured_plots() -> tuple[Plot, ...]:
+    """Plots of the committed run, if there is one."""
+    found = experiment.measured()
+    if found is None:
+        return ()
+    recorded = f"Recorded on one {found.device} by python benchmarks/lsa_residency.py"
+    last = found.rows["everything"][-1]
+    return (
+        Plot(
+            name="used",
+            label="Measured GPU memory of the attention against context",
+            caption=f"{recorded}: all that is on the GPU, at a tenth of the chunks. The lines are "
+            "the byte model.",
+            span=6,
+            tab="Measured",
+            height=320,
+        ),
+        Plot(
+            name="speed",
+            label="Measured decode steps per second against context",
+            caption="Attention of 21 CSA and 20 HCA layers alone. Overlapped: copies run beside "
+            "the steps. Steps are replayed as a CUDA graph, but for fetching on demand, which must "
+            "launch its kernels anew; launched anew, everything resident does "
+            f"{last.eager_steps_per_s:.0f} steps at {tokens_text(last.context)}.",
+            span=6,
+            tab="Measured",
+            height=320,
+        ),
+    )

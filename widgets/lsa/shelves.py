@@ -1,0 +1,396 @@
+"""Two shelves: which chunks of a text are on the GPU, token by token, and which were needed."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from intuitive.lsa.experiments import shelves as experiment
+from intuitive.lsa.experiments import written
+from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams
+from intuitive.lsa.recording import Recording
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    Toggle,
+    View,
+    fixed,
+    percent,
+)
+from . import styles
+from .shelves_figures import COMPARED, arms_figure, copies_figure, residency_figure
+from .shelves_scene import Picture
+from .shelves_words import counted, size_text
+
+PACE_MS = 650
+LOOKAHEADS = (8, 16, 32, 64, 128, 256)
+LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
+STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+TEXT = "letter"  # the one that the steps speak of
+
+RECORDED, MASKED, LIVE = "recorded", "masked", "live"
+DECODES = {
+    RECORDED: "recorded, all at hand",
+    MASKED: "recorded, the rest masked",
+    LIVE: "written now, the rest masked",
+}
+N_LIVE = 96  # tokens that the model writes
+TOLD = 60  # letters of these that are seen while it does
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The controls: a policy over a text, and what the tab "Copies" assumes.
+
+    Attributes:
+        shelves: text and policy.
+        decode: whether a recorded decode is replayed or the model writes now.
+        link: GB/s from CPU to GPU.
+        step_ms: milliseconds that one token computes for.
+    """
+
+    shelves: ShelvesParams
+    decode: str
+    link: float
+    step_ms: float
+
+    @classmethod
+    def of(
+        cls, *, decode: str = RECORDED, link: float = 25.0, step_ms: float = 5.0, **settings: Any
+    ) -> "Page":
+        if decode not in DECODES:
+            raise ValueError(f"decode={decode!r} is unknown; choose one of {', '.join(DECODES)}.")
+        for name, value in (("link", link), ("step_ms", step_ms)):
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be above 0.")
+        return cls(shelves=ShelvesParams(**settings), decode=decode, link=link, step_ms=step_ms)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What the page shows.
+
+    Attributes:
+        page: the controls.
+        measures: of the decode under the page's policy.
+        whole: the decode with everything at hand, where this one is another.
+    """
+
+    page: Page
+    measures: Measures
+    whole: Recording | None = None
+
+
+def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
+    """The policy, replayed over the recorded decode, or followed by the model now."""
+
+    def told(fraction: float, sentence: str, written: str = "") -> None:
+        progress(fraction, f"{sentence}: …{written[-TOLD:]}" if written else sentence)
+
+    if page.decode == LIVE:
+        result = experiment.run_live(page.shelves, n_new=N_LIVE, stale=stale, progress=told)
+    else:
+        run = written.run if page.decode == MASKED else experiment.run
+        result = run(page.shelves, stale=stale, progress=progress)
+    whole = experiment.recorded(page.shelves.text) if result.live else None
+    return Shown(page, Measures(result.recording, result.residency), whole)
+
+
+def shipped(**settings: Any) -> Measures:
+    """The steps' text under the trained indexer, or with other settings."""
+    result = experiment.run(ShelvesParams(**{"text": TEXT, **settings}))
+    return Measures(result.recording, result.residency)
+
+
+def present(shown: Shown) -> View:
+    page, measures = shown.page, shown.measures
+    picture = Picture(measures, shown.whole)
+    return View(
+        summary=_summary(measures, live=shown.whole is not None),
+        timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
+        arithmetic=picture.say.always(),
+        figures={
+            "residency": partial(residency_figure, measures),
+            "arms": partial(arms_figure, measures),
+            "copies": partial(copies_figure, measures, page.link, page.step_ms),
+        },
+        table=_table(measures),
+        code=(
+            "from intuitive.lsa.experiments import shelves\n"
+            "from intuitive.lsa.experiments.measures import Measures\n\n"
+            f'params = shelves.ShelvesParams.from_text(\n    "{page.shelves.to_text()}"\n)\n'
+            "result = shelves.run(params)\n"
+            "measures = Measures(result.recording, result.residency)\n"
+            "measures.found_share, measures.memory_share, measures.bytes_per_token"
+        ),
+    )
+
+
+def _summary(measures: Measures, *, live: bool) -> str:
+    policy = measures.policy
+    how = {
+        "lsa": f"the trained indexer, threshold {fixed(policy.threshold)}",
+        "oracle": "an oracle that knows the future",
+        "quest": "Quest's bounds",
+        "recency": "age: the newest of the old",
+        "random": "chance",
+    }.get(policy.arm, "")
+    if policy.arm == "lsa" and policy.rule == "budget":
+        how = "the trained indexer"
+    what = {
+        "reactive": "each token fetches what it asks for",
+        "everything": "everything stays on the GPU",
+    }.get(policy.arm, f"every {policy.lookahead} tokens, old chunks are chosen by {how}")
+    if how and policy.rule == "budget":
+        what += f", {counted(policy.size, 'chunk')} at most"
+    if how and policy.lag:
+        what += ", one cycle late"
+    how_written = ", written with the rest masked" * live
+    return (
+        f"“{measures.recording.name}”{how_written}: {what}. Of the attention on needed old chunks "
+        f"{percent(measures.found_share)} is found, with {percent(measures.memory_share)} of the "
+        f"memory and {size_text(measures.bytes_per_token)} copied per token."
+    )
+
+
+def _table(measures: Measures) -> Table:
+    header = (
+        "the same settings under every arm",
+        "attention on needed old chunks found",
+        "all attention found",
+        "needed chunks there for a whole cycle",
+        "old chunks kept",
+        "memory on the GPU",
+        "copied per token",
+        "of these copied again",
+    )
+    rows = []
+    for arm in COMPARED:
+        own = measures.arms[arm]
+        residency = own.residency
+        rows.append(
+            (
+                styles.ARM_NAMES[arm],
+                percent(own.found_share, 1),
+                percent(residency.mass_recall, 1),
+                percent(residency.golden_recall, 1),
+                percent(residency.kept, 1),
+                percent(own.memory_share, 1),
+                size_text(own.bytes_per_token),
+                percent(residency.refetch_rate, 1),
+            )
+        )
+    return Table(header, tuple(rows))
+
+
+# ------------------------------------------------------------------------------- the question
+
+
+def _found_by_the_indexer() -> tuple[int, str]:
+    measures = shipped()
+    found = {arm: percent(own.found_share) for arm, own in measures.arms.items()}
+    right = 0 if measures.found_share < 0.3 else 1 if measures.found_share < 0.7 else 2
+    return right, (
+        f"It finds {found['lsa']}, with {percent(measures.memory_share)} of the memory. As many of "
+        f"the newest old chunks would find {found['recency']}, as many drawn at random "
+        f"{found['random']}, and as many chosen by somebody who knows the future {found['oracle']}."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "Early in a story Martha finds a letter. Long after, she reads it out, word for word, and "
+        "SmolLM2 writes that. The story so far lies in CPU memory, in chunks of 16 tokens. Before "
+        "every 64 tokens a small network guesses which old chunks they will need; only those come "
+        "to the GPU. How much of the attention on needed old chunks will find them there?"
+    ),
+    choices=("about a tenth", "about half", "about nine tenths"),
+    answer=_found_by_the_indexer,
+)
+
+
+# ------------------------------------------------------------------------------- the page
+
+
+def _steps() -> tuple[Step, ...]:
+    shown = Picture(shipped())
+    tau = shown.measures.policy.lookahead
+    return (
+        Step(
+            title="Few are read",
+            text="A chunk is 16 tokens, words or pieces of words. All stand on the GPU. Play: "
+            "green threads show which ones each token needs. So few! But which come next, and "
+            "which may leave?",
+            frame="play",
+        ),
+        Step(
+            title="Only the newest",
+            text="Now just the newest old chunks may rise. What a token needs from below is "
+            "masked, not fetched: a miss. The model writes on without it. Compare the two lines "
+            "of text.",
+            sets={"arm": "recency", "decode": MASKED},
+            frame="play",
+        ),
+        Step(
+            title="The trigger",
+            text=f"Every {tau} tokens the Memory Indexer, a small network, scores each old chunk. "
+            "Step through score, threshold and rise: what is above the line goes up.",
+            sets={"arm": "lsa"},
+            frame=f"step {shown.say.triggers[1]}",
+        ),
+        Step(
+            title="Fetch when needed",
+            text="The exact way: each token fetches what it asks for, and waits for it. Play: "
+            "nothing is missed. But watch the link at the right, at every token.",
+            sets={"arm": "reactive"},
+            frame="play",
+        ),
+        Step(
+            title="One cycle late",
+            text="In the released server a choice arrives one cycle after it was made, so that "
+            "nobody waits. Play: were those chunks chosen for these tokens?",
+            sets={"arm": "lsa", "lag": 1},
+            frame="play",
+        ),
+    )
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """A text on two shelves while it is written, under any policy of residency.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `arm="recency"`.
+    """
+    texts = {name: experiment.recorded(name).name for name in TEXTS}
+    n_layers = experiment.recorded(TEXT).scores.shape[1]
+    controls = (
+        Range(
+            name="lookahead",
+            label="Lookahead",
+            values=LOOKAHEADS,
+            texts=tuple(f"τ = {tokens}" for tokens in LOOKAHEADS),
+        ),
+        Range(name="threshold", label="Threshold", min=0.05, max=0.95, step=0.05),
+        Choice(name="arm", label="Chosen by", options=styles.ARM_NAMES),
+        Choice(name="text", label="Text", options=texts, more=True),
+        Choice(
+            name="rule",
+            label="What rises",
+            options=styles.RULES,
+            more=True,
+            help="A threshold bounds the score and not the memory; a budget bounds the memory.",
+        ),
+        Range(name="budget", label="Budget", min=0, max=48, unit="chunks", more=True),
+        Range(
+            name="lag",
+            label="A choice arrives",
+            values=(0, 1),
+            texts=("at once", "one cycle late"),
+            more=True,
+        ),
+        Range(
+            name="layers",
+            label="Layers with a say",
+            min=1,
+            max=n_layers,
+            more=True,
+            help="Each has an indexer of its own; a chunk rises if one of them wants it.",
+        ),
+        Range(
+            name="tail",
+            label="Newest, always there",
+            min=0,
+            max=512,
+            step=16,
+            unit="tokens",
+            more=True,
+        ),
+        Range(
+            name="link",
+            label="Speed of the link",
+            values=LINKS,
+            texts=tuple(f"{speed:g}" for speed in LINKS),
+            unit="GB/s",
+            more=True,
+        ),
+        Range(
+            name="step_ms",
+            label="Computing a token",
+            values=STEP_MS,
+            texts=tuple(f"{time:g}" for time in STEP_MS),
+            unit="ms",
+            more=True,
+            help="Assumed, for the tab Copies: it depends on the GPU.",
+        ),
+        Choice(
+            name="decode",
+            label="The text is",
+            options=DECODES,
+            more=True,
+            heavy=True,
+            help="With all at hand a miss does not change the words after it; with the rest masked "
+            f"it does. Writing {N_LIVE} tokens now takes about a minute.",
+        ),
+        Toggle(name="sticky", label="Keep all that was fetched", more=True),
+    )
+    return Explorer(
+        name="lsa_shelves",
+        title="Two shelves: what must be on the GPU before it is needed?",
+        params=Page.of,
+        compute=compute,
+        present=present,
+        hero=Hero(
+            label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
+            "trigger, and which the next tokens need",
+            caption="A token needs a chunk when the layers that look back put most of their "
+            "attention there. Attention found: what of this, on old chunks, is on the GPU.",
+        ),
+        controls=controls,
+        steps=_steps(),
+        plots=(
+            Plot(
+                name="residency",
+                label="Chunks on the GPU at each step, and those needed, found or missed",
+                caption="Dark blue: old chunks that were lifted; light blue: always there. A green "
+                "dot is a needed chunk that was there, a red cross one that was not.",
+                tab="Residency",
+                height=380,
+            ),
+            Plot(
+                name="arms",
+                label="Attention found, memory and bytes copied under every arm",
+                caption="Attention on needed old chunks. All but the last two keep equally many, "
+                "and differ in which. Quest bounds a chunk's score by the least and greatest of "
+                "its keys; the oracle looks at the attention to come.",
+                tab="Arms",
+                height=320,
+            ),
+            Plot(
+                name="copies",
+                label="Time for copying and for computing in each cycle",
+                caption="Each line of the scale is ten times the one below. A choice that is "
+                "made ahead can be copied while the GPU computes.",
+                tab="Copies",
+                height=320,
+            ),
+        ),
+        predict=predict,
+        defaults={**_first(controls), "arm": "everything", **values},
+        poster={"arm": "lsa"},
+    )
+
+
+def _first(controls: tuple[Choice | Range | Toggle, ...]) -> dict[str, Any]:
+    page = Page.of(text=TEXT)
+    first = dataclasses.asdict(page.shelves) | vars(page)
+    return {control.name: first[control.name] for control in controls}

@@ -1,0 +1,185 @@
+"""The tabs of "Two shelves": residency over time, the arms compared, and copying against time."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from intuitive.lsa.cost import transfer_ms
+from intuitive.lsa.experiments.measures import Measures
+
+from .. import theme
+from ..kit import fixed, number, percent
+from . import styles
+from .shelves_words import size_text
+
+CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(0,114,178,0.62)"
+COMPARED = ("oracle", "lsa", "quest", "random", "recency", "reactive", "everything")
+FADED = 0.45
+LEAST_MS = 1e-3  # of the axis of times
+
+
+def residency_figure(measures: Measures) -> theme.Figure:
+    """What is on the GPU at each step, and which of it was needed."""
+    residency, recording = measures.residency, measures.recording
+    resident, evictable = residency.resident.numpy(), residency.evictable.numpy()
+    levels = resident.astype(np.uint8) + (resident & evictable)
+    traces: list[dict] = [
+        {
+            "type": "heatmap",
+            "z": levels.T,
+            "x0": 0,
+            "dx": 1,
+            "y0": 0,
+            "dy": 1,
+            "zmin": 0,
+            "zmax": 2,
+            "colorscale": [
+                *([0, CLEAR], [0.33, CLEAR], [0.34, ALWAYS]),
+                *([0.66, ALWAYS], [0.67, LIFTED], [1, LIFTED]),
+            ],
+            "showscale": False,
+            "hoverinfo": "skip",
+        }
+    ]
+    marks = (
+        ("found", residency.hit.numpy() & evictable, styles.FOUND, "circle", 5),
+        ("missed", residency.missed.numpy() & evictable, styles.MISSED, "x", 6),
+    )
+    for name, at, colour, symbol, size in marks:
+        steps, chunks = np.nonzero(at)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": steps.astype(np.int32),
+                "y": chunks.astype(np.int32),
+                "marker": {"color": colour, "symbol": symbol, "size": size},
+                "hovertemplate": f"step %{{x}}, chunk %{{y}}: needed, {name}<extra></extra>",
+            }
+        )
+    without = measures.policy.arm in ("reactive", "everything")
+    triggers = [] if without else residency.triggers.tolist()
+    notes = [
+        ("triggers", triggers[0] if triggers else 0, 1.0, styles.SCORE),
+        ("newest, always here", recording.n_steps, None, "#2F94CC"),
+    ]
+    top = recording.n_chunks
+    return theme.figure(
+        traces,
+        x="step (one token each)",
+        y="chunk",
+        x_range=(-0.5, recording.n_steps - 0.5),
+        y_range=(-0.5, top + 0.5),
+        shapes=[theme.line(x=step - 0.5, colour=styles.SCORE) for step in triggers],
+        annotations=[
+            {
+                "text": text,
+                "x": x,
+                "y": 1.0 if y else top - 2,
+                "yref": "paper" if y else "y",
+                "xanchor": "left" if y else "right",
+                "yanchor": "bottom" if y else "top",
+                "showarrow": False,
+                "font": {"color": colour, "size": 13},
+            }
+            for text, x, y, colour in (notes if triggers else notes[1:])
+        ],
+    )
+
+
+def arms_figure(measures: Measures) -> theme.Figure:
+    """Attention found and bytes copied by every arm; the chosen one is strong."""
+    names = [styles.SHORT_NAMES[arm] for arm in COMPARED]
+    arms = [measures.arms[arm] for arm in COMPARED]
+    found = [100 * arm.found_share for arm in arms]
+    moved = [arm.bytes_per_token for arm in arms]
+    memory = [100 * arm.memory_share for arm in arms]
+    strong = [1.0 if arm == measures.policy.arm else FADED for arm in COMPARED]
+    parts = (
+        (found, styles.FOUND, [percent(value / 100) for value in found]),
+        (memory, styles.RESIDENT, [percent(value / 100) for value in memory]),
+        ([value / 1e6 for value in moved], styles.MOVED, [size_text(value) for value in moved]),
+    )
+    traces = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "x": values,
+            "y": names,
+            "text": texts,
+            "textposition": "outside",
+            "cliponaxis": False,
+            "marker": {"color": colour, "opacity": strong},
+            "xaxis": theme.x_axis(place),
+            "hoverinfo": "skip",
+        }
+        for place, (values, colour, texts) in enumerate(parts)
+    ]
+    headings = ["attention found", "memory on the GPU", "copied per token"]
+    columns = theme.columns(headings, x="", x_range=(0, 128), gap=0.05)
+    columns["xaxis3"]["range"] = (0, 1.4 * max(*(value / 1e6 for value in moved), 1e-6))
+    for place, title in enumerate(("%", "%", "MB")):
+        columns[theme.x_axis(place).replace("x", "xaxis")]["title"] = {"text": title, "standoff": 6}
+    return theme.figure(
+        traces,
+        margin={"l": 132},
+        yaxis={"autorange": "reversed", "type": "category"},
+        **columns,
+    )
+
+
+def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figure:
+    """Time on the link in each cycle, beside the time that the cycle computes for."""
+    policy, moved = measures.policy, measures.moved
+    edges = [*range(0, measures.recording.n_steps, policy.lookahead), measures.recording.n_steps]
+    copied = [int(moved[a:b].sum()) * measures.chunk_bytes for a, b in pairwise(edges)]
+    times = [transfer_ms(size, link) for size in copied]
+    compute = [(b - a) * step_ms for a, b in pairwise(edges)]
+    waits = policy.arm == "reactive"
+    names = [f"{a}–{b - 1}" for a, b in pairwise(edges)]
+    worst = max(share for share in (t / c for t, c in zip(times, compute, strict=True)))
+    told = f"copying takes {percent(worst, 1)} of the computing at most"
+    if waits:
+        told += ", and every token waits for its own"
+    traces = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": names,
+            "y": values,
+            "text": texts,
+            "textposition": "outside",
+            "textangle": 0,
+            "constraintext": "none",
+            "cliponaxis": False,
+            "marker": {"color": colour},
+            "hoverinfo": "skip",
+        }
+        for name, values, texts, colour in (
+            (
+                f"copying at {fixed(link, 0)} GB/s",
+                [max(value, LEAST_MS) for value in times],
+                [number(time, 2, unit="ms") if time else "nothing" for time in times],
+                styles.MISSED if waits else styles.MOVED,
+            ),
+            (
+                "computing",
+                compute,
+                [number(value, unit="ms") for value in compute],
+                styles.AWAY,
+            ),
+        )
+    ]
+    return theme.figure(
+        traces,
+        x="steps of the cycle",
+        y="milliseconds",
+        y_range=(np.log10(LEAST_MS), np.log10(max(compute)) + 0.8),
+        yaxis={"type": "log", "dtick": 1},
+        xaxis={"type": "category"},
+        barmode="group",
+        showlegend=True,
+        title={"text": told, "x": 0, "xref": "paper", "font": {"size": 14}},
+        margin={"t": 62},
+    )

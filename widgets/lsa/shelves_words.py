@@ -1,0 +1,287 @@
+"""The words and numbers of "Two shelves": what is said of each moment, chunk and total."""
+
+from functools import cached_property
+
+import numpy as np
+
+from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.recording import Recording
+
+from ..kit import Arithmetic, Readout, fixed, number, percent
+from .shelves_scores import Scores
+from .shelves_text import writing_of
+
+NAMED = 2  # chunks that a sentence names
+NEAR = 0.7  # of the threshold: scores from here on are told in full
+SCORE, CUT, RISE = STAGES = ("score", "threshold", "rise")
+
+
+def size_text(n_bytes: float | int) -> str:
+    """Bytes with a unit, three digits."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{number(n_bytes / scale)} {unit}"
+    return f"{number(n_bytes)} B"
+
+
+def counted(n: int, thing: str) -> str:
+    """ "1 chunk", "3 chunks"."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+class Account:
+    """What is said of one policy's decode; `whole` as in `Writing`."""
+
+    def __init__(self, measures: Measures, whole: Recording | None = None) -> None:
+        self.measures, self.policy = measures, measures.policy
+        self.arm = self.policy.arm
+        self.recording, self.residency = measures.recording, measures.residency
+        self.writing, self.scores = writing_of(self.recording, whole), Scores(measures)
+        self.on_demand, self.keeps_all = self.arm == "reactive", self.arm == "everything"
+        self.triggers = [] if self.on_demand or self.keeps_all else self.scores.cycles
+        self.n_steps = self.recording.n_steps
+        self.closed = self.recording.closed.tolist()
+        self.evictable, self.resident = self.scores.evictable, self.scores.resident
+        self.mass = self.recording.mass.numpy()
+        self.hit, self.missed = self.residency.hit.numpy(), self.residency.missed.numpy()
+
+    # ------------------------------------------------------------------------------- memory
+
+    def served(self, step: int) -> int:
+        """Tokens that a trigger serves."""
+        return min(self.policy.lookahead, self.n_steps - step)
+
+    def share(self, there: np.ndarray, step: int) -> float:
+        """Of the chunks that exist, those on the GPU."""
+        closed = self.closed[step]
+        return int(there[:closed].sum()) / max(closed, 1)
+
+    def memory_words(self, there: np.ndarray, step: int) -> str:
+        closed, one = self.closed[step], self.measures.chunk_bytes
+        on = int(there[:closed].sum())
+        return (
+            f"{on} of {closed} chunks are on the GPU: {size_text(on * one)} of "
+            f"{size_text(closed * one)}."
+        )
+
+    @cached_property
+    def moved_by(self) -> np.ndarray:
+        """Chunks copied up to and with each step."""
+        return self.measures.moved.cumsum()
+
+    def copied(self, step: int, stage: str, before: int) -> tuple[int, str]:
+        """Chunks copied for this moment, and for how long or since when, in words."""
+        if self.keeps_all:
+            return 0, "is copied"
+        if self.on_demand:
+            tokens = counted(step - before, "token")
+            return int(self.moved_by[step] - self.moved_by[before]) if before >= 0 else int(
+                self.moved_by[step]
+            ), f"in {tokens}"
+        if stage in (SCORE, CUT):
+            return 0, "copied yet"
+        at = self.triggers[self.scores.cycle(step)]
+        return int(self.measures.moved[at]), f"for {counted(self.served(at), 'token')}"
+
+    @cached_property
+    def most_copied(self) -> int:
+        """Most chunks that go over the link at once, the first time aside."""
+        most = int(self.measures.moved[1:].max()) if self.n_steps > 1 else 0
+        return max(most * (3 if self.on_demand else 1), 1)
+
+    def link_words(self, copied: int, since: str) -> str:
+        one = size_text(self.measures.chunk_bytes)
+        moved = f"{counted(copied, 'chunk')} of {one} {since}" if copied else f"nothing {since}"
+        free = "" if self.on_demand else " To sink is free: a copy of each never leaves the CPU."
+        return f"The link from CPU to GPU: {moved}.{free}"
+
+    # ------------------------------------------------------------------------------- chunks
+
+    def chunk(self, chunk: int, state: str) -> str:
+        """A chunk's real words, and where it is."""
+        where = {
+            "lifted": "on the GPU",
+            "always": "always on the GPU, being new",
+            "away": "on the CPU only",
+        }[state]
+        if chunk == 0 and state == "always":
+            where = "always on the GPU, where attention rests when it needs nothing"
+        return f"Chunk {chunk}, {where}: “{self.writing.chunks[chunk]}”"
+
+    def needed(self, step: int) -> tuple[list[int], list[int]]:
+        """Needed chunks that are found and that are missed, most attention first."""
+        mass = self.mass[step]
+        found, missed = (
+            sorted(np.flatnonzero(part[step]).tolist(), key=lambda chunk: -mass[chunk])
+            for part in (self.hit, self.missed)
+        )
+        return found, missed
+
+    @cached_property
+    def used(self) -> np.ndarray:
+        """By step, chunks that some token up to it has needed."""
+        return np.logical_or.accumulate(self.hit | self.missed, axis=0)
+
+    # ------------------------------------------------------------------------------- the line
+
+    def score_name(self) -> str:
+        return {
+            "lsa": "score: will it be needed?",
+            "oracle": "attention it will get",
+            "quest": "bound from its keys",
+        }[self.arm]
+
+    def no_scores(self) -> str:
+        """What stands in the place of scores where there are none."""
+        return {
+            "recency": "no scores: at each trigger the newest of the old chunks rise",
+            "random": "no scores: at each trigger some old chunks rise, drawn at random",
+            "reactive": "no trigger: each token fetches what it asks for, and waits for it",
+            "everything": "no trigger: nothing has to rise",
+        }[self.arm]
+
+    def cut_name(self) -> str:
+        if self.scores.has_threshold:
+            return f"above {fixed(self.policy.threshold)}, the threshold, it rises"
+        return "the best rise"
+
+    def cut_words(self) -> str:
+        if not self.scores.has_threshold:
+            return "The line lies under the last chunk that rises: no more fit in."
+        return (
+            f"The threshold, {fixed(self.policy.threshold)}: a chunk with a greater score rises. "
+            "Drag it, or move its slider."
+        )
+
+    # ------------------------------------------------------------------------------- sentences
+
+    def sentence(self, step: int, stage: str) -> str:
+        if not stage:
+            return self._writing(step)
+        cycle, old = self.scores.cycle(step), int(self.evictable[step].sum())
+        asked, lifted = self.scores.asked(cycle), self.scores.lifted(cycle)
+        if asked < 0:
+            return (
+                f"Step {step}, a trigger. Choices arrive one cycle late, so none is here yet: only "
+                "what is always on the GPU can be read."
+            )
+        if stage == SCORE:
+            late = " These scores are of the trigger before: they come late." * (asked < cycle)
+            served = counted(self.served(step), "token")
+            what = {
+                "lsa": f"may one of the next {served} need it?",
+                "oracle": f"the attention that the next {served} will really give it.",
+                "quest": "how well its keys could fit at best.",
+            }[self.arm]
+            return f"Step {step}, a trigger. Each of {old} old chunks gets a score: {what}{late}"
+        n = int(lifted.sum())
+        if stage == CUT:
+            over = "have the greatest"
+            if self.scores.has_threshold:
+                over = f"score above {fixed(self.policy.threshold)}"
+            return f"{n} of {old} old chunks {over}: these are wanted on the upper shelf."
+        come = self.residency.fetched[cycle].numpy()
+        fetched, beside = int((come & lifted).sum()), int((come & ~lifted).sum())
+        sunk = int(self.residency.evicted[cycle].sum())
+        how = {"recency": "the newest of them", "random": "drawn at random"}.get(self.arm, "")
+        chosen = f"Step {step}, a trigger: {n} of {old} old chunks, {how}. " if how else ""
+        size = size_text(int(self.measures.moved[step]) * self.measures.chunk_bytes)
+        if not step:
+            return (
+                f"{chosen}{fetched} rise, with the {beside} that are always here: {size} over the "
+                "link. On the CPU a copy of each stays."
+            )
+        return (
+            f"{chosen}{fetched} rise ({size} over the link), {n - fetched} stay and {sunk} sink, "
+            "which is free: a copy of each never leaves the CPU."
+        )
+
+    def _writing(self, step: int) -> str:
+        found, missed = self.needed(step)
+        n, closed = len(found) + len(missed), self.closed[step]
+        told = f"Writing “{self.writing.token(step)}” needs {counted(n, 'chunk') if n else 'none'}"
+        if self.keeps_all:
+            so_far = int(self.used[step].sum())
+            return f"{told} of {closed}; {so_far} different ones were needed up to here."
+        told = f"{told} of {closed} chunks." if not n else f"{told} of {closed}."
+        if self.on_demand:
+            n_new = int(self.measures.moved[step])
+            waits = f"It waits until {counted(n_new, 'chunk')} came" if n_new else "All were there"
+            return f"{told} {waits}; nothing is missed."
+        if not missed:
+            return f"{told} {'It stands' if n == 1 else 'All stand'} on the GPU." if n else told
+        names = ", ".join(self.writing.titles[chunk] for chunk in missed[:NAMED])
+        more = ", …" if len(missed) > NAMED else ""
+        lost = percent(float(self.mass[step, missed].sum()))
+        stays = "One stays" if len(missed) == 1 else f"{len(missed)} stay"
+        return (
+            f"{told} {stays} below ({names}{more}): masked, not fetched. {lost} of this token's "
+            "attention would have gone there."
+        )
+
+    # ------------------------------------------------------------------------------- numbers
+
+    @cached_property
+    def _sums(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.measures.found.cumsum(), self.measures.wanted.cumsum()
+
+    def readouts(self, step: int, stage: str) -> tuple[Readout, ...]:
+        """Totals up to this moment."""
+        last = step - 1 if stage else step
+        found, wanted = self._sums
+        share = "–"
+        if last >= 0 and wanted[last] > 0:
+            share = percent(float(found[last] / wanted[last]))
+        moved = (
+            int(self.moved_by[last]) * self.measures.chunk_bytes / (last + 1) if last >= 0 else 0
+        )
+        memory = self.share(self.resident[max(last, 0)], max(last, 0))
+        return (
+            Readout("attention found", share, link="found"),
+            Readout("memory on the GPU", percent(memory) if last >= 0 else "–", link="memory"),
+            Readout("copied per token", size_text(moved) if last >= 0 else "–", link="moved"),
+        )
+
+    # ------------------------------------------------------------------------------- arithmetic
+
+    def arithmetic(self, step: int, stage: str) -> dict[str, Arithmetic]:
+        """By chunk, its numbers at this moment."""
+        if stage:
+            told = self.arm == "lsa" and stage != SCORE
+            return self._decided(self.scores.cycle(step), stage) if told else {}
+        lines = {}
+        for where, chunks in zip(("found", "missed"), self.needed(step), strict=True):
+            for chunk in chunks:
+                mass = percent(float(self.mass[step, chunk]), 1)
+                lines[f"chunk:{chunk}"] = Arithmetic(
+                    text=f"Chunk {chunk} gets {mass} of this token's attention, the mean of all "
+                    f"heads and layers: needed, and {where}."
+                )
+        return lines
+
+    def _decided(self, cycle: int, stage: str) -> dict[str, Arithmetic]:
+        """Scores of the chunks that rise, and before they do of those near the threshold too."""
+        if self.scores.asked(cycle) < 0:
+            return {}
+        logits, scores = self.scores.logits(cycle), self.scores.of(cycle)
+        lines, threshold = {}, self.policy.threshold
+        least = threshold * (NEAR if stage == CUT else 1)
+        for chunk in np.flatnonzero(scores > least).tolist():
+            layers, score = logits[:, chunk].tolist(), float(scores[chunk])
+            rises = score > threshold
+            listed = ", ".join(map(fixed, layers))
+            verdict = "> {}: it rises" if rises else "≤ {}: it stays"
+            tex_layers = r",\,".join(f"{logit:.2f}" for logit in layers)
+            tex_sign = ">" if rises else r"\le"
+            lines[f"chunk:{chunk}"] = Arithmetic(
+                text=f"σ(max({listed})) = {fixed(score)} {verdict.format(fixed(threshold))}",
+                tex=rf"\sigma(\max({tex_layers})) = {score:.2f} {tex_sign} {threshold:.2f}",
+            )
+        return lines
+
+    def always(self) -> dict[str, Arithmetic]:
+        """By link, what holds at every moment."""
+        one, size = self.measures.chunk_bytes, self.recording.chunk_size
+        sizes = f"{size} tokens × 30 layers × 3 heads × 64 channels × 2 (key, value) × 2 bytes"
+        line = Arithmetic(text=f"One chunk: {sizes} = {size_text(one)}.")
+        return {f"chunk:{c}": line for c in range(self.recording.n_chunks)} | {"moved": line}
