@@ -29,6 +29,15 @@ SHORT_NAMES = {
     "oracle": "oracle",
     "reactive": "fetch when needed",
 }
+RECORDINGS = {  # in the order of menus
+    "topical": "one topic for a while",
+    "local": "all said just before",
+    "dense": "all topics at once",
+    "topical_2x": "one topic, twice as long",
+    "letter": "SmolLM2: a story with a letter",
+    "lease": "SmolLM2: clauses of a lease",
+    "alice": "SmolLM2: Alice and a lease",
+}
 RULES = {
     "threshold": "all above the threshold",
     "budget": "the best few",

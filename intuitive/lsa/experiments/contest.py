@@ -87,6 +87,12 @@ class ContestResult:
     params: ContestParams
     entries: dict[str, tuple[Entry, ...]]  # of ROOMS
     n_steps: int
+    n_old: int  # chunks that may leave the GPU at the first step
+
+    @property
+    def n_decisions(self) -> int:
+        """Of all arms but the one that fetches on demand."""
+        return -(-self.n_steps // self.params.lookahead)
 
 
 def run(
@@ -118,7 +124,9 @@ def run(
     recording = load(params.text)
     if choose is not None:
         entries[YOURS] = tuple(_yours(choose, recording, params, room) for room in ROOMS)
-    return ContestResult(params=params, entries=entries, n_steps=recording.n_steps)
+    policy = params.policy("lsa", ROOMS[0])
+    n_old = max(int(recording.closed[0]) - policy.tail_chunks - policy.sink, 0)
+    return ContestResult(params=params, entries=entries, n_steps=recording.n_steps, n_old=n_old)
 
 
 @cached(LRUCache(1024), lock=threading.Lock())
@@ -228,6 +236,7 @@ def _joined(group: list[Point]) -> Answered:
 class Predicted:
     """One policy on SmolLM2, from `benchmarks/lsa_smollm.py`; with several seeds, one of them."""
 
+    texts: int  # held-out ones, over which the measures are means
     arm: str
     rule: str
     size: int | None  # chunks of a budget
