@@ -39,13 +39,13 @@ from .shelves_beside import (
 from .shelves_words import CUT, RISE, SCORE, STAGES, Account
 
 BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
-N_FRAMES = 38  # frames between the triggers, about
-FEW_FRAMES = 26  # where books move in each of them
+N_FRAMES = 12  # frames between the triggers, about, beside those of the triggers themselves
+FEW_FRAMES = 26  # where no trigger is told
 MOST_TOLD = 8  # triggers that are told in stages
 MOST_THREADS, MOST_NAMES = 4, 4
 LINES = 7  # of mock print on a book
 BOLD = 7.0  # width of a bold letter of names, about
-HALO = {"stroke": "page", "width": 4}
+HALO = {"stroke": "page", "width": 6}
 LOOKS = {
     "lifted": {"fill": "blue", "stroke": "page", "y": UP},
     "always": {"fill": "sky", "stroke": "page", "y": UP},
@@ -84,7 +84,7 @@ class Picture:
         Every cycle's greatest miss is among them. Where there are many cycles, none is told by
         itself.
         """
-        stride = -(-self.n_steps // (FEW_FRAMES if self.say.on_demand else N_FRAMES))
+        stride = -(-self.n_steps // (N_FRAMES if self._told else FEW_FRAMES))
         if not self._told:
             return [(step, "") for step in self._spread(0, self.n_steps, stride)]
         stages = STAGES if self.say.scores.exist else (RISE,)
