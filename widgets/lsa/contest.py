@@ -182,8 +182,8 @@ def explorer(
         steps=(
             Step(
                 title="Give them room",
-                text="Play. All get room for more and more old chunks; fetching on demand takes "
-                "more where one step asks for more. Who climbs first, and who stays at the right?",
+                text="Play. All get more and more room; fetching on demand takes more if a step "
+                "asks for it. Who climbs first?",
                 frame="play",
             ),
             Step(
@@ -232,7 +232,7 @@ def _answered_plots() -> tuple[Plot, ...]:
     if not experiment.is_answered():
         return ()
     recorded = (
-        "Recorded by `python benchmarks/lsa_arms.py`: the small model answers with what is at "
+        "Recorded by python benchmarks/lsa_arms.py: the small model answers with what is at "
         "hand, three seeds of the indexer and of held-out documents; bars are their range."
     )
     return (
@@ -254,14 +254,16 @@ def _answered_plots() -> tuple[Plot, ...]:
         Plot(
             name="by_window",
             label="Right answers against the steps between two decisions",
-            caption="Dotted: each decision comes one window late.",
+            caption="Dotted: each decision comes one window late. Chosen by the threshold, so that "
+            "how much is kept changes with the window; the indexer was trained for windows of "
+            f"{experiment.trained_lookahead()} steps.",
             tab="Late and long",
             height=320,
         ),
         Plot(
             name="by_length",
             label="Right answers against the length of the text",
-            caption="In lengths of the longest text of the training.",
+            caption="In lengths of the longest text of the training; chosen by the threshold.",
             tab="Late and long",
             height=320,
         ),
@@ -286,7 +288,7 @@ def _one_text() -> str:
     return (
         f"Only {n} held-out text{'s were' if n > 1 else ' was'} measured, so the order is a hint, "
         f"no proof. With room for {SMOLLM_ROOM}: LSA {lsa}, the newest {newest}, Quest {quest}. "
-        "The newest find hardly any needed chunk in the picture above, and yet do not fare much "
+        "In the picture above the newest find few needed chunks, and yet they do not fare much "
         "worse than LSA here."
     )
 

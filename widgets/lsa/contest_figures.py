@@ -97,12 +97,18 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
 def answers_by_bytes() -> theme.Figure:
     """Right answers against bytes copied per token, one curve per arm over its rooms."""
     traces = _curves(_budgets(), lambda point: max(point.n_bytes, 1.0))
-    return _answers(traces, x="bytes copied per token", xaxis={"type": "log"})
+    return _answers(
+        traces, x="bytes copied per token", xaxis={"type": "log", "dtick": 1, "ticksuffix": " B"}
+    )
 
 
 def answers_by_room() -> theme.Figure:
     """Right answers against the share of old chunks that is resident."""
-    return _answers(_curves(_budgets(), lambda point: point.kept), x="share of the old chunks")
+    return _answers(
+        _curves(_budgets(), lambda point: point.kept),
+        x="share of the old chunks on the GPU",
+        xaxis={"tickformat": ".0%"},
+    )
 
 
 def answers_by_window() -> theme.Figure:
@@ -161,6 +167,7 @@ def _curves(points: Iterable[Answered], x: Callable[[Answered], int | float]) ->
                     "width": 3,
                 },
                 "line": {"color": colour, "dash": dash, "width": width},
+                "marker": {"symbol": SYMBOLS.get(arm, "circle")},
             }
         )
     return traces

@@ -18,6 +18,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from .. import results as arms_results
+from .. import shipped
 from ..arms import Arm, Policy, Residency, replay
 from ..config import LSAConfig
 from ..exercise import Choose, replay_verdicts
@@ -186,6 +187,11 @@ class Answered:
 def is_answered() -> bool:
     """Whether the run that lets the model answer is committed."""
     return arms_results.NAME in results.names()
+
+
+def trained_lookahead() -> int:
+    """Steps of the windows that the shipped Memory Indexer was trained for."""
+    return shipped.topical().config.lookahead
 
 
 def answered(sweep: str) -> tuple[Answered, ...]:
