@@ -459,7 +459,7 @@ def bytes_in(text):
 
 def each_token_needs_few_of_all(seen):
     assert seen.values["arm"] == "everything"
-    assert seen.number("memory so far, mean") == 100
+    assert seen.number("memory, mean") == 100
     assert "lookahead and threshold change nothing" in seen.summary
     needs = [int(n) for said in seen.sentences for n in re.findall(r"needs (\d+) chunk", said)]
     assert len(needs) > 20 and sum(needs) / len(needs) < 4
@@ -484,7 +484,7 @@ def theirs(recording):
 
 def what_is_missed_is_masked_and_changes_the_text(seen):
     assert seen.values["arm"] == "recency" and seen.values["decode"] == "masked"
-    assert seen.number("attention found so far") < 20
+    assert seen.number("attention found") < 20
     missed = [said for said in seen.sentences if "masked, not fetched" in said]
     assert missed and all("below" in said for said in missed)
     whole = shelves.recorded(widget.TEXT)
@@ -496,16 +496,16 @@ def what_is_missed_is_masked_and_changes_the_text(seen):
 
 
 def fetching_misses_nothing_and_moves_more(seen):
-    assert seen.number("attention found so far") == 100
+    assert seen.number("attention found") == 100
     assert all("nothing is missed" in said for said in seen.sentences)
     _, moved = at_once()
-    assert bytes_in(seen.readouts["copied per token so far"]) > 3 * moved
+    assert bytes_in(seen.readouts["copied per token"]) > 3 * moved
 
 
 def a_late_choice_finds_less(seen):
     found, _ = at_once()
     assert seen.values["lag"] == 1
-    assert seen.number("attention found so far") < 0.6 * found
+    assert seen.number("attention found") < 0.6 * found
     assert sum("masked, not fetched" in said for said in seen.sentences) > 5
 
 

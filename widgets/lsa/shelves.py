@@ -245,28 +245,28 @@ def _steps() -> tuple[Step, ...]:
     return (
         Step(
             title="Few are read",
-            text="A chunk is 16 tokens, words or pieces of words. All stand on the GPU. Play: "
-            "green threads show which ones each token needs. Which come next, and which may leave?",
+            text="A chunk is 16 tokens; all are on the GPU. Play: green threads show which ones "
+            "each token needs. Which come next, and which may leave?",
             frame="play",
         ),
         Step(
             title="Only the newest",
-            text="Just the newest old chunks may rise. What a token needs from below is masked, "
-            "not fetched: a miss. Compare the two lines of text.",
+            text="Just the newest old chunks may rise. What is needed from below is masked: a "
+            "miss. Compare the two lines of text.",
             sets={"arm": "recency", "decode": MASKED},
             frame="play",
         ),
         Step(
             title="The trigger",
-            text=f"Every {tau} tokens the Memory Indexer, a small network, scores each old chunk. "
-            "Step through score, threshold and rise: what is above the line goes up.",
+            text=f"Every {tau} tokens a small network, the Memory Indexer, scores the old chunks. "
+            "Step on: what is above the line rises.",
             sets={"arm": "lsa"},
             frame=f"step {shown.say.triggers[1]}",
         ),
         Step(
             title="Fetch when needed",
-            text="The exact way: each token fetches the chunks that might matter most, and waits "
-            "for them. Play: nothing is missed. But watch the link.",
+            text="Exact: each token fetches what might matter most, and waits. Play: nothing is "
+            "missed. But watch the link.",
             sets={"arm": "reactive"},
             frame="play",
         ),
@@ -368,10 +368,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         hero=Hero(
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
             "trigger, and which the next tokens need",
-            caption="A token needs a chunk when four of the five layers that look back count it "
-            "among the few that get most of their attention. Percentages are means over all layers "
-            "and heads, most of which look at the newest words: so they are small. Attention "
-            "found: of what goes to needed old chunks, the part that is on the GPU.",
+            caption="A token needs a chunk when four of the five layers that look back give it "
+            "much of their attention; percentages are means over all layers, so they are small. "
+            "Attention found: what of this, on old chunks, is on the GPU.",
         ),
         controls=controls,
         steps=_steps(),

@@ -270,7 +270,7 @@ class Picture:
             marks += [self._glow(chunk, top, colour, key) for chunk in chunks]
         for chunk in found[:MOST_THREADS]:
             x, look = self.middle(chunk), {"stroke": "green", "opacity": 0.85, "layer": THREADS}
-            d = f"M{PEN},{PEN_FOOT}C{PEN},{PEN_FOOT + 31} {x:.1f},40 {x:.1f},{UP - 2}"
+            d = f"M{PEN},{PEN_FOOT}C{PEN},{PEN_FOOT + 19} {x:.1f},20 {x:.1f},{UP - 2}"
             marks.append(Path(key=f"thread:{chunk}", d=d, width=_width(float(mass[chunk])), **look))
         for chunk in missed[:MOST_THREADS]:
             marks += self._broken(chunk, float(mass[chunk]))
@@ -286,7 +286,7 @@ class Picture:
     def _broken(self, chunk: int, mass: float) -> list[Mark]:
         """A thread that ends in a cross below the upper shelf."""
         x, end = self.middle(chunk), UP + TALL + BOARD + 10
-        bend = f"C{PEN},{PEN_FOOT + 35} {x:.1f},44 {x:.1f},{UP - 2}"
+        bend = f"C{PEN},{PEN_FOOT + 19} {x:.1f},20 {x:.1f},{UP - 2}"
         thread = f"M{PEN},{PEN_FOOT}{bend}V{end - 6}"
         cross = f"M{x - 5:.1f},{end - 5}l10,10M{x + 5:.1f},{end - 5}l-10,10"
         look = {"stroke": "vermilion", "layer": THREADS}

@@ -238,7 +238,7 @@ class Account:
         return self.measures.found.cumsum(), self.measures.wanted.cumsum()
 
     def readouts(self, step: int, stage: str) -> tuple[Readout, ...]:
-        """Totals up to this moment."""
+        """Totals and means up to this moment, so that the last are those of the summary."""
         last = step - 1 if stage else step
         found, wanted = self._sums
         share = "–"
@@ -249,10 +249,10 @@ class Account:
         if last < 0 and stage != RISE:  # nothing was written, and nothing copied yet
             memory, moved = self.share(self.resident[0] & ~self.evictable[0], 0), 0
         return (
-            Readout("attention found so far", share, link="found"),
-            Readout("memory so far, mean", percent(float(memory)), link="memory"),
+            Readout("attention found", share, link="found"),
+            Readout("memory, mean", percent(float(memory)), link="memory"),
             Readout(
-                "copied per token so far",
+                "copied per token",
                 size_text(moved * self.measures.chunk_bytes / (here + 1)),
                 link="moved",
             ),
