@@ -175,7 +175,9 @@ def _also(measures: Measures, *, live: bool) -> str:
     )
     if live:
         told += " What is needed is judged for the text written here, which may be another."
-    if arm != "reactive" and measures.policy.rule == "budget":
+    if arm == "reactive":
+        told += " Lookahead and threshold only set how much of what was fetched may stay."
+    elif measures.policy.rule == "budget":
         told += " A budget asks for no threshold."
     return told
 

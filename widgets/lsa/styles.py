@@ -30,13 +30,13 @@ SHORT_NAMES = {
     "reactive": "fetch when needed",
 }
 RECORDINGS = {  # in the order of menus
-    "topical": "one topic for a while",
-    "local": "all said just before",
-    "dense": "all topics at once",
-    "topical_2x": "one topic, twice as long",
-    "letter": "SmolLM2: a story with a letter",
-    "lease": "SmolLM2: clauses of a lease",
-    "alice": "SmolLM2: Alice and a lease",
+    "topical": "topical: a topic for a while",
+    "local": "local: all said just before",
+    "dense": "dense: all topics at once",
+    "topical_2x": "topical, twice as long",
+    "letter": "SmolLM2 reads a letter",
+    "lease": "SmolLM2 reads a lease",
+    "alice": "SmolLM2 reads Alice",
 }
 RULES = {
     "threshold": "all above the threshold",
