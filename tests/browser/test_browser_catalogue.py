@@ -156,6 +156,8 @@ def test_jupyterlab_takes_no_key_from_it(explorer, page):
     reached[0].focus()
     before = cells_and_place(page)
     for element in reached:
+        if not element.is_visible():  # a key in a menu chose something that needs fewer controls
+            continue
         element.focus()
         for key in ("b", "ArrowDown", "j", "z"):  # insert, move, move, undo
             page.keyboard.press(key)

@@ -5,7 +5,19 @@ from typing import Any
 
 from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, run
 
-from ..kit import Choice, Explorer, Hero, Predict, Range, Step, Table, Timeline, View, fixed
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    View,
+    fixed,
+    percent,
+)
 from .loop_orders_scene import ORDER_NAMES, Picture
 
 SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from query to query
@@ -32,7 +44,8 @@ def present(result: LoopResult) -> View:
     return View(
         summary=(
             f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs of query and block in "
-            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end."
+            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end. From one query "
+            f"to the next, {percent(result.params.drift)} of the far blocks change."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
         arithmetic=picture.arithmetic(),
