@@ -21,7 +21,7 @@ Triton file of an operation is imported only when chosen. `limits.py` says what 
 
 from .block_scores import block_scores
 from .block_sparse_attention import block_sparse_attention
-from .cell_attention import cell_attention, pack_cells, unpack_cells
+from .cell_attention import CELL_BYTES, CELL_NUMBERS, cell_attention, pack_cells, unpack_cells
 from .copy_cells import copy_cells
 from .dispatch import Impl
 from .score_and_select import score_and_select
@@ -30,6 +30,8 @@ from .select_blocks import select_blocks
 from .select_chunks import select_chunks
 
 __all__ = [
+    "CELL_BYTES",
+    "CELL_NUMBERS",
     "Impl",
     "block_scores",
     "block_sparse_attention",

@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from intuitive import kernels
-from intuitive.kernels.cell_attention.packing import CELL_BYTES, D
 from intuitive.kernels.dispatch import TRITON_INSTALLED
 
 from .packing import Storage
@@ -106,7 +105,7 @@ def read_cells(
     if not slots.numel():
         cells, slots = q[:1, 0], slots.new_full((len(q), 1), -1)
     packed = cells.dtype == torch.uint8
-    known = packed and (q.shape[-1], cells.shape[-1]) == (D, CELL_BYTES)
+    known = packed and (q.shape[-1], cells.shape[-1]) == (kernels.CELL_NUMBERS, kernels.CELL_BYTES)
     if packed and not (known and cells.is_contiguous()):
         cells = cells.index_select(0, slots.clamp(min=0).flatten())
         places = torch.arange(len(cells), dtype=torch.int32, device=q.device).view(slots.shape)

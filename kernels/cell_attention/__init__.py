@@ -10,7 +10,9 @@ from .. import checks, dispatch, limits
 from ..dispatch import Impl
 from .packing import CELL_BYTES, D, pack_cells, unpack_cells
 
-__all__ = ["CELL_BYTES", "cell_attention", "pack_cells", "unpack_cells"]
+__all__ = ["CELL_BYTES", "CELL_NUMBERS", "cell_attention", "pack_cells", "unpack_cells"]
+
+CELL_NUMBERS = D  # of a packed cell
 
 
 @no_type_check

@@ -15,9 +15,9 @@ HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
 SPILLED_BYTES = 64  # per thread; with fewer registers a third program fits a multiprocessor
 
 
-def call_scores(arch, dtype, stored, *, heads=128, d=128, round_q=False):
+def call_scores(arch, dtype, stored, *, heads=128, d=128, round_q=False, chunks=4096):
     driver.set_active(Card(arch))
-    x = draw_scoring(1, heads, 4096, d, seed=0, stored=stored, dtype=dtype)
+    x = draw_scoring(1, heads, chunks, d, seed=0, stored=stored, dtype=dtype)
     score_chunks(*x, round_q=round_q, impl="triton", validate=False)
 
 

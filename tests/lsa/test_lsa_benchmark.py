@@ -10,6 +10,8 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 import chunk_checks
 import lsa_kernels
 import lsa_plan
+from test_compile import launches  # noqa: F401
+from test_compile_chunks import call_attention, call_scores
 
 from intuitive.common import records
 from intuitive.kernels import tuning
@@ -189,30 +191,40 @@ def test_what_twice_the_keys_cost(committed, keys, more, floor):
     assert 4.5 < 2 * half["us"] - whole["us"] < 7.5  # what does not depend on their number
 
 
-def test_the_tiles_chosen_now_are_the_fastest_of_those_tried(committed):
-    """Scores do not send for keys, in each case timed; packed cells take warps by their batch."""
-    from intuitive.kernels.cell_attention.triton_kernel import cell_tiles
-    from intuitive.kernels.score_chunks.triton_kernel import score_tiles
+def fastest(rows, **about):
+    alike = [row for row in rows if all(row[name] == value for name, value in about.items())]
+    return min(alike, key=lambda row: row["us"])
 
-    tried: dict[tuple, list] = {}
-    for row in committed["score_tiles"]:
-        tried.setdefault((row["indexer"], row["keys"]), []).append(row)
-    assert len(tried) == 4
-    for (indexer, keys), rows in tried.items():
-        key_bytes = 2 if keys == "bfloat16" else 1
-        now = next(score_tiles(lsa_plan.HEADS[indexer], key_bytes, 2))
-        best = min(rows, key=lambda row: row["us"])
-        assert best["tile"] == dataclasses.asdict(now) and not now.prefetch
-        timed = longest_scores(committed)[indexer, keys]["us"]
-        assert 0.03 < 1 - best["us"] / timed < 0.105
-    for batch, alone in ((1, True), (8, False)):
-        now = next(cell_tiles(alone, 64, 2))
-        rows = [
-            row for row in committed["attention_tiles"] if row["packed"] and row["batch"] == batch
-        ]
-        best = min(rows, key=lambda row: row["us"])["tile"]
-        names = ("heads", "keys", "num_warps")
-        assert [best[name] for name in names] == [getattr(now, name) for name in names]
+
+@pytest.mark.parametrize(
+    ("indexer", "keys"),
+    [("memory", kind) for kind in lsa_plan.KINDS] + [("native", "rows")],
+)
+def test_scores_take_the_fastest_tile_that_was_tried(committed, launches, indexer, keys):  # noqa: F811
+    """On an H100, at a million tokens; in every case it does not send for keys."""
+    stored, round_q = lsa_plan.KINDS[keys]
+    heads = lsa_plan.HEADS[indexer]
+    call_scores(90, torch.bfloat16, stored, heads=heads, round_q=round_q, chunks=262144)
+    ((_, _, grid, options),) = launches
+    best = fastest(committed["score_tiles"], indexer=indexer, keys=keys)
+    names = ("CHUNKS", "num_warps", "STAGES", "maxnreg")
+    found = [*(options[name] for name in names), grid[0], options["LINES"] > 0]
+    names = ("chunks", "num_warps", "num_stages", "registers", "programs", "prefetch")
+    assert found == [best["tile"][name] for name in names]
+    timed = longest_scores(committed)[indexer, keys]["us"]
+    assert 0.03 < 1 - best["us"] / timed < 0.105
+
+
+@pytest.mark.parametrize(("batch", "gain"), [(1, 0.0), (8, 0.25)])
+def test_packed_cells_take_the_fastest_tile_that_was_tried(committed, launches, batch, gain):  # noqa: F811
+    call_attention(90, torch.bfloat16, packed=True, b=batch)
+    options = launches[0][3]
+    best = fastest(committed["attention_tiles"], packed=True, batch=batch)
+    found = [options[name] for name in ("HEADS", "KEYS", "num_warps")]
+    assert found == [best["tile"][name] for name in ("heads", "keys", "num_warps")]
+    about = {"packed": True, "batch": batch, "cells": 512}
+    (timed,) = (r for r in committed["attention"] if all(r[n] == about[n] for n in about))
+    assert 1 - best["us"] / timed["us"] == pytest.approx(gain, abs=0.006)
 
 
 def test_copies_keep_their_cut(committed):
