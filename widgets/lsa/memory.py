@@ -185,8 +185,8 @@ def _measured_plots() -> tuple[Plot, ...]:
         Plot(
             name="used",
             label="Measured GPU memory of the attention against context",
-            caption=f"{recorded}: all that is on the GPU, at a tenth of the chunks. The lines are "
-            "the byte model.",
+            caption=f"{recorded}: all that is on the GPU, at a tenth of the chunks whatever is set "
+            "above. The lines are the byte model.",
             span=6,
             tab="Measured",
             height=320,

@@ -24,9 +24,9 @@ from ..kit import (
 from .threshold_scene import Picture, whole
 
 TITLES = {
-    "topical": "topical: a topic for a while",
-    "local": "local: all said just before",
-    "dense": "dense: all topics at once",
+    "topical": "topical: topics stay",
+    "local": "local: said just before",
+    "dense": "dense: all topics",
     "topical_2x": "topical, twice as long",
     "letter": "SmolLM2 reads a letter",
     "lease": "SmolLM2 reads a lease",
