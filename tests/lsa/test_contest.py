@@ -53,7 +53,12 @@ def test_the_measure_does_not_change_what_is_replayed(drawn):
     other = experiment.run(dataclasses.replace(PARAMS, measure="attention"))
     assert one.entries == other.entries
     shares = [widget.present(result).summary for result in (one, other)]
-    assert "needed chunks at hand" in shares[0] and "attention at hand" in shares[1]
+    assert shares[0] == shares[1]  # both measures stand side by side
+    said = [
+        widget.present(result).timeline.frames[1].sentence.partition(" at hand")[0]
+        for result in (one, other)
+    ]
+    assert said[0].endswith("needed chunks") and said[1].endswith("attention")
 
 
 def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
@@ -69,7 +74,7 @@ def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
     assert result.entries["yours"][-1].kept >= result.entries["lsa"][-1].kept
     view = widget.present(result)
     last = view.timeline.frames[-1].scene
-    assert last["disc:yours"].fill == "ink" and last["name:yours"].text == "yours"
+    assert last["disc:yours"].fill == "vermilion" and last["name:yours"].text == "yours"
     assert len(view.table.rows) == (len(SHOWN) + 1) * len(ROOMS)
     with pytest.raises(ValueError, match="choose returned None"):
         experiment.run(PARAMS, choose=lambda logits, most: None)
@@ -79,7 +84,9 @@ def test_a_rule_of_the_readers_own_stands_beside_the_others(drawn):
 def test_discs_stand_where_their_numbers_say(drawn, measure):
     result = experiment.run(dataclasses.replace(PARAMS, measure=measure))
     waiting, *frames = widget.present(result).timeline.frames
-    assert {r.value for r in waiting.readouts} == {"–"}
+    told = {r.label: r.value for r in waiting.readouts}
+    old = int(drawn.closed[0]) - PARAMS.tail - 1
+    assert told == {"old chunks": str(old), "steps": "96", "decisions": "6"}
     for i, frame in enumerate(frames):
         names = []
         for arm in SHOWN:
@@ -141,11 +148,12 @@ def test_a_committed_run_brings_its_tabs(monkeypatch):
     lengths = [point(0, "lsa", length=2.0, accuracy=0.1)]
     points = {"arms": (point(0, "lsa"),), "budget": budget, "lookahead": windows}
     points = {name: tuple(rows) for name, rows in (points | {"length": lengths}).items()}
+    made = results.MadeBefore(command="", commit="", device="", torch="")
     exact = dict.fromkeys(("reactive", "unrestricted", "live", "replayed"), 0.5)
     values = results.LSAArms(
-        training=results.Training(steps={}, losses={}, accuracy={}),
+        training=results.Training(made=made, steps={}, losses={}, accuracy={}),
         weights=1,
-        focal_loss={},
+        indexers=results.Indexers(made=made, documents=0, focal_loss={}),
         exactness=results.Exactness(
             everything_resident_is_unrestricted=True,
             live_sets_differ=0.0,
@@ -193,6 +201,10 @@ def test_smollm2_predicts_better_with_what_it_needs():
     }
     for size in (4, 8, 16):
         assert found["oracle", size] < found["lsa", size] < found["random", size]
+    said = widget._one_text()
+    for arm in ("lsa", "recency", "quest"):
+        assert f"{found[arm, widget.SMOLLM_ROOM]:.2f} for" in said
+    assert {row.texts for row in experiment.predicted()} == {1} and "Only 1 held-out text" in said
     drawn = {t.name: t for t in go.Figure(figures.perplexity_by_copies()).data}
     assert list(drawn["any, at random"].y) == [found["random", size] for size in (4, 8, 16)]
     windows = go.Figure(figures.perplexity_by_window()).data
@@ -219,6 +231,38 @@ def test_every_recording_that_is_shipped_is_shown(name):
 def _entry(arm, **settings):
     params = ContestParams(text=widget.first_text(), **settings)
     return experiment.entry(params, arm, ROOMS[widget.ROOM])
+
+
+def test_the_menu_has_titles_and_no_decode_that_a_policy_wrote():
+    names = widget.texts()
+    assert widget.first_text() == "topical"
+    written = {name for name in threshold.recordings() if name.startswith("written-")}
+    assert set(names) == set(threshold.recordings()) - written
+    assert len(set(names.values())) == len(names)
+
+
+def test_the_prediction_speaks_of_equal_room():
+    lsa, reactive = _entry("lsa"), _entry("reactive")
+    assert reactive.kept == pytest.approx(lsa.kept, rel=scene.EQUAL - 1)
+    assert str(ROOMS[widget.ROOM]) in widget.PREDICT.question
+    right, why = widget.PREDICT.answer()
+    assert right == 2 and reactive.copied > 10 * lsa.copied and f"{lsa.needed:.0%}" in why
+
+
+def test_more_room_than_the_others_have_is_said():
+    result = experiment.run(ContestParams(text=widget.first_text()))
+    _, *frames = widget.present(result).timeline.frames
+    for i, frame in enumerate(frames):
+        lsa, reactive = result.entries["lsa"][i], result.entries["reactive"][i]
+        assert ("in more room" in frame.sentence) is (reactive.kept > scene.EQUAL * lsa.kept)
+    assert "in more room" in frames[0].sentence and "in more room" not in frames[-1].sentence
+
+
+def test_the_summary_has_both_measures_side_by_side():
+    lsa = _entry("lsa")
+    view = widget.present(experiment.run(ContestParams(text=widget.first_text())))
+    both = f"{lsa.needed:.0%} of the needed chunks ({lsa.attention:.0%} of all attention)"
+    assert both in view.summary
 
 
 def all_climb_and_the_reactive_one_is_far_right(seen):

@@ -324,7 +324,37 @@ def test_readouts_sum_up_what_was_seen_so_far():
     share = result.found_share
     assert float(last[0].value.removesuffix("%")) == pytest.approx(100 * share, abs=0.51)
     moved = result.bytes_per_token
+    assert float(last[1].value.removesuffix("%")) == pytest.approx(
+        100 * result.memory_share, abs=0.51
+    )
     assert float(last[2].value.removesuffix(" kB")) == pytest.approx(moved / 1e3, rel=0.01)
+
+
+def test_both_measures_stand_side_by_side_in_the_summary():
+    result = drawn(arm="quest")
+    summary = view_of(result).summary
+    assert f"chunks {result.found_share:.0%} is found" in summary
+    assert f"{result.residency.golden_recall:.0%} of those needed" in summary
+
+
+def test_fetching_on_demand_tells_all_that_it_waits_for():
+    result = drawn(arm="reactive")
+    for frame in frames_of(result):
+        step = step_of(frame)
+        fetched, old = result.residency.fetched[step], result.residency.evictable[step]
+        told = [int(n) for n in re.findall(r"(\d+) (?:old chunk|that are always)", frame.sentence)]
+        assert told == [n for n in (int((fetched & old).sum()), int((fetched & ~old).sum())) if n]
+        assert "3" in frame.sentence  # what it asks for at once
+
+
+def test_a_step_plays_in_less_than_half_a_minute():
+    made = widget.explorer()
+    for step in range(len(widget._steps())):
+        made.take(step)
+        assert made.wait(60)
+        timeline = made.view.timeline
+        assert len(timeline.frames) * timeline.pace_ms < 27_000
+    made.close()
 
 
 def test_a_title_is_the_rarest_word_of_its_chunk():
@@ -429,7 +459,8 @@ def bytes_in(text):
 
 def each_token_needs_few_of_all(seen):
     assert seen.values["arm"] == "everything"
-    assert seen.number("memory on the GPU") == 100
+    assert seen.number("memory, mean") == 100
+    assert "lookahead and threshold change nothing" in seen.summary
     needs = [int(n) for said in seen.sentences for n in re.findall(r"needs (\d+) chunk", said)]
     assert len(needs) > 20 and sum(needs) / len(needs) < 4
     different = int(re.search(r"(\d+) different ones", seen.sentences[-1])[1])

@@ -6,7 +6,8 @@ from typing import Any
 
 from intuitive.lsa.exercise import Choose
 from intuitive.lsa.experiments import contest as experiment
-from intuitive.lsa.experiments.contest import ROOMS, ContestParams, ContestResult
+from intuitive.lsa.experiments.contest import ROOMS, ContestParams, ContestResult, Entry
+from intuitive.lsa.experiments.threshold import recordings
 
 from ..kit import (
     Choice,
@@ -22,6 +23,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from . import styles
 from .contest_figures import (
     LOOKAHEADS,
     ROOM,
@@ -35,7 +37,20 @@ from .contest_figures import (
     windows_figure,
 )
 from .contest_scene import NAMES, Picture
-from .threshold import first_text, texts
+
+
+def texts() -> dict[str, str]:
+    """Recordings of the menu: the small model's first, then SmolLM2's with everything at hand."""
+    known = recordings()
+    return {name: title for name, title in styles.RECORDINGS.items() if name in known}
+
+
+def first_text() -> str:
+    """The recording that opens the explorer."""
+    return next(iter(texts()), "topical")
+
+
+SMOLLM_ROOM = 8  # old chunks, of the run on SmolLM2 that is told in words
 
 
 def _who_moves_more() -> tuple[int, str]:
@@ -64,12 +79,12 @@ def present(result: ContestResult) -> View:
     params, frames = result.params, Picture(result).frames()
     lsa, reactive = (result.entries[arm][ROOM] for arm in ("lsa", "reactive"))
     late = ", one window late" if params.lag else ""
-    what = "needed chunks" if params.measure == "needed" else "attention"
     summary = (
         f"With room for {ROOMS[ROOM]} old chunks and a decision every {params.lookahead} steps"
-        f"{late}, LSA has {percent(lsa.share(params.measure))} of the {what} at hand and copies "
-        f"{fixed(lsa.copied)} chunks per step; fetching on demand has "
-        f"{percent(reactive.share(params.measure))} and copies {fixed(reactive.copied)}."
+        f"{late}, LSA has {_both(lsa)} at hand and copies {fixed(lsa.copied)} chunks per step; "
+        f"fetching on demand has {_both(reactive)} and copies {fixed(reactive.copied)}"
+        f"{Picture(result).excess(ROOM)}. Needed chunks hold only part of the attention; the rest "
+        "is spread thinly over all others."
     )
     rows = tuple(
         (
@@ -113,8 +128,16 @@ def present(result: ContestResult) -> View:
         code=(
             "from intuitive.lsa.experiments.contest import ContestParams, run\n\n"
             f'result = run(ContestParams.from_text(\n    "{params.to_text()}"\n))\n'
-            'result.entries["lsa"][2].needed, result.entries["reactive"][2].copied'
+            f'result.entries["lsa"][{ROOM}].needed, result.entries["reactive"][{ROOM}].copied'
         ),
+    )
+
+
+def _both(entry: Entry) -> str:
+    """Both measures side by side."""
+    return (
+        f"{percent(entry.needed)} of the needed chunks ({percent(entry.attention)} of all "
+        "attention)"
     )
 
 
@@ -159,8 +182,8 @@ def explorer(
         steps=(
             Step(
                 title="Give them room",
-                text="Play. All get room for more and more old chunks, the same for all. Who "
-                "climbs first, and who moves to the right?",
+                text="Play. All get more and more room; fetching on demand takes more if a step "
+                "asks for it. Who climbs first?",
                 frame="play",
             ),
             Step(
@@ -168,22 +191,24 @@ def explorer(
                 text="The copy runs beside the computing, so each decision is one window old. LSA "
                 "sinks; fetching on demand does not care.",
                 sets={"lag": 1},
-                frame="16 chunks",
+                frame=f"{ROOMS[ROOM]} chunks",
             ),
             Step(
                 title="Ask more often",
                 text="A decision every 8 steps: LSA is as good or better, and moves to the right, "
                 "since it copies more often.",
                 sets={"lookahead": 8},
-                frame="16 chunks",
+                frame=f"{ROOMS[ROOM]} chunks",
             ),
         ),
         plots=(
             Plot(
                 name="rooms",
                 label="What is found against the share of chunks on the GPU",
-                caption="All but fetching on demand have the same number of chunks. The oracle "
-                "knows what the window will need.",
+                caption="All have the same number of chunks, but fetching on demand may take more "
+                "than its room. LSA and those compared with it spend some of theirs on the newest, "
+                "which are there anyhow; a rule of your own does not. The oracle knows what the "
+                "window will need.",
                 tab="Room",
                 height=320,
             ),
@@ -207,7 +232,7 @@ def _answered_plots() -> tuple[Plot, ...]:
     if not experiment.is_answered():
         return ()
     recorded = (
-        "Recorded by `python benchmarks/lsa_arms.py`: the small model answers with what is at "
+        "Recorded by python benchmarks/lsa_arms.py: the small model answers with what is at "
         "hand, three seeds of the indexer and of held-out documents; bars are their range."
     )
     return (
@@ -229,17 +254,42 @@ def _answered_plots() -> tuple[Plot, ...]:
         Plot(
             name="by_window",
             label="Right answers against the steps between two decisions",
-            caption="Dotted: each decision comes one window late.",
+            caption="Dotted: each decision comes one window late. Chosen by the threshold, so that "
+            "how much is kept changes with the window; the indexer was trained for windows of "
+            f"{experiment.trained_lookahead()} steps.",
             tab="Late and long",
             height=320,
         ),
         Plot(
             name="by_length",
             label="Right answers against the length of the text",
-            caption="In lengths of the longest text of the training.",
+            caption="In lengths of the longest text of the training; chosen by the threshold.",
             tab="Late and long",
             height=320,
         ),
+    )
+
+
+def _one_text() -> str:
+    """How sure the run on SmolLM2 is, and what does not fit the rest of the contest."""
+    rows = experiment.predicted()
+    at = {
+        row.arm: row
+        for row in rows
+        if row.rule == "budget" and (row.size, row.lookahead, row.lag) == (SMOLLM_ROOM, 64, 0)
+        if row.layers is None
+    }
+    lsa, newest, quest = (
+        f"{fixed(at[arm].perplexity_returned)} for {fixed(at[arm].chunks_copied_per_64_steps, 1)} "
+        "copies"
+        for arm in ("lsa", "recency", "quest")
+    )
+    n = max(row.texts for row in rows)
+    return (
+        f"Only {n} held-out text{'s were' if n > 1 else ' was'} measured, so the order is a hint, "
+        f"no proof. With room for {SMOLLM_ROOM}: LSA {lsa}, the newest {newest}, Quest {quest}. "
+        "In the picture above the newest find few needed chunks, and yet they do not fare much "
+        "worse than LSA here."
     )
 
 
@@ -252,8 +302,8 @@ def _predicted_plots() -> tuple[Plot, ...]:
             name="perplexity",
             label="Perplexity of returning passages against chunks copied",
             caption="Recorded by python benchmarks/lsa_smollm.py: SmolLM2 predicts a passage that "
-            "returns, what is not at hand masked; lower is better. As if it had to guess among so "
-            "many equally likely tokens. Means over three seeds of the indexers; one text.",
+            "returns, what is not at hand masked; lower is better, as if it had to guess among so "
+            f"many equally likely tokens. Means over the seeds of the indexers. {_one_text()}",
             tab="SmolLM2",
             height=320,
         ),

@@ -11,7 +11,7 @@ from .. import theme
 from .contest_scene import MEASURES, NAMES
 
 LOOKAHEADS = (8, 16, 32, 64, 128)
-ROOM = ROOMS.index(16)  # at which the prediction is judged
+ROOM = ROOMS.index(64)  # at which the prediction is judged: fetching on demand fits into it
 LINES = {
     "lsa": (theme.PURPLE, "solid", 3),
     "reactive": ("#B58100", "solid", 3),
@@ -19,11 +19,13 @@ LINES = {
     "quest": (theme.BLUE, "dash", 1.5),
     "recency": ("#3A9BD9", "dot", 1.5),
     "random": (theme.GREY, "dot", 1.5),
-    "yours": (theme.GREEN, "solid", 3),
+    "yours": (theme.VERMILION, "solid", 3),
     "everything": (theme.GREY, "dashdot", 1.5),
 }
+SYMBOLS = {"everything": "star", "random": "diamond-open", "reactive": "square"}  # else circles
 
 ANSWERS = "right answers"
+PERCENT = {"tickformat": ".0%"}
 
 
 def windows_figure(result: ContestResult) -> theme.Figure:
@@ -52,6 +54,7 @@ def windows_figure(result: ContestResult) -> theme.Figure:
         y=MEASURES[measure],
         x_range=(math.log10(7), math.log10(150)),
         y_range=(0, 1.05),
+        yaxis=PERCENT,
         xaxis={"type": "log", "tickvals": LOOKAHEADS, "ticktext": [str(t) for t in LOOKAHEADS]},
         showlegend=True,
         legend={"font": {"size": 12}},
@@ -61,6 +64,7 @@ def windows_figure(result: ContestResult) -> theme.Figure:
 def rooms_figure(result: ContestResult) -> theme.Figure:
     """What is found against the share of old chunks that is on the GPU."""
     measure = result.params.measure
+    most = max(e.kept for arm in result.entries for e in result.entries[arm])
     traces = []
     for arm in result.entries:
         colour, dash, width = LINES[arm]
@@ -78,8 +82,10 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
         traces,
         x="share of the old chunks on the GPU",
         y=MEASURES[measure],
-        x_range=(0, 0.65),
+        x_range=(0, 1.08 * most),
         y_range=(0, 1.05),
+        xaxis={"tickformat": ".0%"},
+        yaxis=PERCENT,
         showlegend=True,
         legend={"font": {"size": 12}},
     )
@@ -91,12 +97,18 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
 def answers_by_bytes() -> theme.Figure:
     """Right answers against bytes copied per token, one curve per arm over its rooms."""
     traces = _curves(_budgets(), lambda point: max(point.n_bytes, 1.0))
-    return _answers(traces, x="bytes copied per token", xaxis={"type": "log"})
+    return _answers(
+        traces, x="bytes copied per token", xaxis={"type": "log", "dtick": 1, "ticksuffix": " B"}
+    )
 
 
 def answers_by_room() -> theme.Figure:
     """Right answers against the share of old chunks that is resident."""
-    return _answers(_curves(_budgets(), lambda point: point.kept), x="share of the old chunks")
+    return _answers(
+        _curves(_budgets(), lambda point: point.kept),
+        x="share of the old chunks on the GPU",
+        xaxis={"tickformat": ".0%"},
+    )
 
 
 def answers_by_window() -> theme.Figure:
@@ -155,6 +167,7 @@ def _curves(points: Iterable[Answered], x: Callable[[Answered], int | float]) ->
                     "width": 3,
                 },
                 "line": {"color": colour, "dash": dash, "width": width},
+                "marker": {"symbol": SYMBOLS.get(arm, "circle")},
             }
         )
     return traces
@@ -168,6 +181,7 @@ def _answers(traces: list[dict], *, x: str, **layout) -> theme.Figure:
         x=x,
         y=ANSWERS,
         y_range=(0, 1.05),
+        yaxis=PERCENT,
         showlegend=True,
         legend={"font": {"size": 11}},
         **layout,
@@ -203,7 +217,10 @@ def perplexity_by_copies() -> theme.Figure:
                     "dash": "longdash" if threshold else dash,
                     "width": width,
                 },
-                "marker": {"size": 9 if len(mine) == 1 else 7},
+                "marker": {
+                    "size": 11 if len(mine) == 1 else 7,
+                    "symbol": SYMBOLS.get(arm, "circle"),
+                },
             }
         )
     return _perplexity(traces, x="chunks copied in 64 steps")

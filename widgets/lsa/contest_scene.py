@@ -36,11 +36,12 @@ COLOURS = {
     "quest": "blue",
     "recency": "sky",
     "random": "grey",
-    "yours": "ink",
+    "yours": "vermilion",
 }
 NAMES = {**styles.ARM_NAMES, "lsa": "LSA: trained indexer", "yours": "yours"}
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks found", "attention": "attention found"}
+EQUAL = 1.05  # rooms that differ by less are called the same
 Number = int | float
 
 
@@ -77,7 +78,11 @@ class Picture:
             scene=Scene(width=WIDTH, height=HEIGHT, marks=(*self._axes(), *self._waiting())),
             label="start",
             sentence="Upwards what was at hand, to the right what was copied for it. Press play.",
-            readouts=tuple(Readout(r.label, "–", link=r.link) for r in self.readouts(0)),
+            readouts=(
+                Readout("old chunks", str(self.result.n_old)),
+                Readout("steps", str(self.result.n_steps)),
+                Readout("decisions", str(self.result.n_decisions)),
+            ),
         )
         played = tuple(
             Frame(
@@ -131,7 +136,18 @@ class Picture:
         times = f"{fixed(more, 0 if more >= 10 else 1)} times as much"
         return (
             f"Room for {ROOMS[i]} old chunks: LSA has {shares[0]} of the {what} at hand, fetching "
-            f"on demand {shares[1]} and moves {times if more < 1e6 else 'all that is moved'}."
+            f"on demand {shares[1]} and moves {times if more < 1e6 else 'all that is moved'}"
+            f"{self.excess(i)}."
+        )
+
+    def excess(self, i: int) -> str:
+        """What fetching on demand keeps beyond the room, for the tail of a sentence."""
+        lsa, reactive = self.at("lsa", i), self.at("reactive", i)
+        if reactive.kept <= EQUAL * lsa.kept:
+            return ""
+        return (
+            f", in more room: it keeps {percent(reactive.kept, 1)} of the old chunks, LSA "
+            f"{percent(lsa.kept, 1)}"
         )
 
     # -------------------------------------------------------------------------------- marks
@@ -162,7 +178,9 @@ class Picture:
                 y=TOP + 16,
                 text="good: much found, little moved",
                 size=13,
-                opacity=0.8,
+                layer=4,
+                stroke="page",
+                width=4,
             ),
             Words(key="title", x=8, y=16, text=MEASURES[self.measure], size=14, bold=True),
             Words(
@@ -247,8 +265,8 @@ class Picture:
                 x2=RIGHT + 14,
                 y2=name_y,
                 stroke=colour,
-                width=1,
-                opacity=0.35,
+                width=1.2,
+                opacity=0.8,
                 dash="2 4",
                 layer=-1,
             ),

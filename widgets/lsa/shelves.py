@@ -158,8 +158,28 @@ def _summary(measures: Measures, *, live: bool) -> str:
     return (
         f"“{measures.recording.name}”{how_written}: {what}. Of the attention on needed old chunks "
         f"{percent(measures.found_share)} is found, with {percent(measures.memory_share)} of the "
-        f"memory and {size_text(measures.bytes_per_token)} copied per token."
+        f"memory and {size_text(measures.bytes_per_token)} copied per token. "
+        f"{_also(measures, live=live)}"
     )
+
+
+def _also(measures: Measures, *, live: bool) -> str:
+    """The stricter count beside the attention, and which controls do nothing here."""
+    arm = measures.policy.arm
+    if arm == "everything":
+        return "Nothing is chosen, so lookahead and threshold change nothing here."
+    strict = percent(measures.residency.golden_recall)
+    told = (
+        f"Counted in chunks instead of attention, {strict} of those needed are there whenever "
+        "their cycle needs them."
+    )
+    if live:
+        told += " What is needed is judged for the text written here, which may be another."
+    if arm == "reactive":
+        told += " Lookahead and threshold only set how much of what was fetched may stay."
+    elif measures.policy.rule == "budget":
+        told += " A budget asks for no threshold."
+    return told
 
 
 def _table(measures: Measures) -> Table:
@@ -227,37 +247,35 @@ def _steps() -> tuple[Step, ...]:
     return (
         Step(
             title="Few are read",
-            text="A chunk is 16 tokens, words or pieces of words. All stand on the GPU. Play: "
-            "green threads show which ones each token needs. So few! But which come next, and "
-            "which may leave?",
+            text="A chunk is 16 tokens; all are on the GPU. Play: green threads show which ones "
+            "each token needs. Which come next, and which may leave?",
             frame="play",
         ),
         Step(
             title="Only the newest",
-            text="Now just the newest old chunks may rise. What a token needs from below is "
-            "masked, not fetched: a miss. The model writes on without it. Compare the two lines "
-            "of text.",
+            text="Just the newest old chunks may rise. What is needed from below is masked: a "
+            "miss. Compare the two lines of text.",
             sets={"arm": "recency", "decode": MASKED},
             frame="play",
         ),
         Step(
             title="The trigger",
-            text=f"Every {tau} tokens the Memory Indexer, a small network, scores each old chunk. "
-            "Step through score, threshold and rise: what is above the line goes up.",
+            text=f"Every {tau} tokens a small network, the Memory Indexer, scores the old chunks. "
+            "Step on: what is above the line rises.",
             sets={"arm": "lsa"},
             frame=f"step {shown.say.triggers[1]}",
         ),
         Step(
             title="Fetch when needed",
-            text="The exact way: each token fetches what it asks for, and waits for it. Play: "
-            "nothing is missed. But watch the link at the right, at every token.",
+            text="Exact: each token fetches what might matter most, and waits. Play: nothing is "
+            "missed. But watch the link.",
             sets={"arm": "reactive"},
             frame="play",
         ),
         Step(
             title="One cycle late",
-            text="In the released server a choice arrives one cycle after it was made, so that "
-            "nobody waits. Play: were those chunks chosen for these tokens?",
+            text="In the released server a choice arrives one cycle late, so that nobody waits. "
+            "Play: were those chunks chosen for these tokens?",
             sets={"arm": "lsa", "lag": 1},
             frame="play",
         ),
@@ -352,8 +370,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         hero=Hero(
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
             "trigger, and which the next tokens need",
-            caption="A token needs a chunk when the layers that look back put most of their "
-            "attention there. Attention found: what of this, on old chunks, is on the GPU.",
+            caption="A token needs a chunk when four of the five layers that look back give it "
+            "much of their attention; percentages are means over all layers, so they are small. "
+            "Attention found: what of this, on old chunks, is on the GPU.",
         ),
         controls=controls,
         steps=_steps(),
@@ -361,8 +380,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="residency",
                 label="Chunks on the GPU at each step, and those needed, found or missed",
-                caption="Dark blue: old chunks that were lifted; light blue: always there. A green "
-                "dot is a needed chunk that was there, a red cross one that was not.",
+                caption="The whole decode, also what the hero has not played yet. Dark blue: old "
+                "chunks that were lifted; light blue: always there. A green dot is a needed chunk "
+                "that was there, a red cross one that was not.",
                 tab="Residency",
                 height=380,
             ),
@@ -370,7 +390,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="arms",
                 label="Attention found, memory and bytes copied under every arm",
                 caption="Attention on needed old chunks. All but the last two keep equally many, "
-                "and differ in which. Quest bounds a chunk's score by the least and greatest of "
+                "and differ in which; fetching on demand takes what one token asks for, even "
+                "where that is more. Quest bounds a chunk's score by the least and greatest of "
                 "its keys; the oracle looks at the attention to come.",
                 tab="Arms",
                 height=320,

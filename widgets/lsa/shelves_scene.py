@@ -39,13 +39,13 @@ from .shelves_beside import (
 from .shelves_words import CUT, RISE, SCORE, STAGES, Account
 
 BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
-N_FRAMES = 38  # frames between the triggers, about
-FEW_FRAMES = 26  # where books move in each of them
+N_FRAMES = 12  # frames between the triggers, about, beside those of the triggers themselves
+FEW_FRAMES = 26  # where no trigger is told
 MOST_TOLD = 8  # triggers that are told in stages
 MOST_THREADS, MOST_NAMES = 4, 4
 LINES = 7  # of mock print on a book
 BOLD = 7.0  # width of a bold letter of names, about
-HALO = {"stroke": "page", "width": 4}
+HALO = {"stroke": "page", "width": 6}
 LOOKS = {
     "lifted": {"fill": "blue", "stroke": "page", "y": UP},
     "always": {"fill": "sky", "stroke": "page", "y": UP},
@@ -84,7 +84,7 @@ class Picture:
         Every cycle's greatest miss is among them. Where there are many cycles, none is told by
         itself.
         """
-        stride = -(-self.n_steps // (FEW_FRAMES if self.say.on_demand else N_FRAMES))
+        stride = -(-self.n_steps // (N_FRAMES if self._told else FEW_FRAMES))
         if not self._told:
             return [(step, "") for step in self._spread(0, self.n_steps, stride)]
         stages = STAGES if self.say.scores.exist else (RISE,)
@@ -270,7 +270,7 @@ class Picture:
             marks += [self._glow(chunk, top, colour, key) for chunk in chunks]
         for chunk in found[:MOST_THREADS]:
             x, look = self.middle(chunk), {"stroke": "green", "opacity": 0.85, "layer": THREADS}
-            d = f"M{PEN},{PEN_FOOT}C{PEN},{PEN_FOOT + 31} {x:.1f},40 {x:.1f},{UP - 2}"
+            d = f"M{PEN},{PEN_FOOT}C{PEN},{PEN_FOOT + 19} {x:.1f},20 {x:.1f},{UP - 2}"
             marks.append(Path(key=f"thread:{chunk}", d=d, width=_width(float(mass[chunk])), **look))
         for chunk in missed[:MOST_THREADS]:
             marks += self._broken(chunk, float(mass[chunk]))
@@ -286,7 +286,7 @@ class Picture:
     def _broken(self, chunk: int, mass: float) -> list[Mark]:
         """A thread that ends in a cross below the upper shelf."""
         x, end = self.middle(chunk), UP + TALL + BOARD + 10
-        bend = f"C{PEN},{PEN_FOOT + 35} {x:.1f},44 {x:.1f},{UP - 2}"
+        bend = f"C{PEN},{PEN_FOOT + 19} {x:.1f},20 {x:.1f},{UP - 2}"
         thread = f"M{PEN},{PEN_FOOT}{bend}V{end - 6}"
         cross = f"M{x - 5:.1f},{end - 5}l10,10M{x + 5:.1f},{end - 5}l-10,10"
         look = {"stroke": "vermilion", "layer": THREADS}

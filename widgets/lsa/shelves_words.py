@@ -163,7 +163,8 @@ class Account:
         if asked < 0:
             return (
                 f"Step {step}, a trigger. Choices arrive one cycle late, so none is here yet: only "
-                "what is always on the GPU can be read."
+                f"the {int(self.resident[step].sum())} chunks that are always on the GPU can be "
+                "read, and only they are copied."
             )
         if stage == SCORE:
             late = " These scores are of the trigger before: they come late." * (asked < cycle)
@@ -202,12 +203,11 @@ class Account:
         told = f"Writing “{self.writing.token(step)}” needs {counted(n, 'chunk') if n else 'none'}"
         if self.keeps_all:
             so_far = int(self.used[step].sum())
-            return f"{told} of {closed}; {so_far} different ones were needed up to here."
+            ones = "1 was" if so_far == 1 else f"{so_far} different ones were"
+            return f"{told} of {closed}; {ones} needed up to here."
         told = f"{told} of {closed} chunks." if not n else f"{told} of {closed}."
         if self.on_demand:
-            n_new = int(self.measures.moved[step])
-            waits = f"It waits until {counted(n_new, 'chunk')} came" if n_new else "All were there"
-            return f"{told} {waits}; nothing is missed."
+            return f"{told} {self._waits(step)}; nothing is missed."
         if not missed:
             return f"{told} {'It stands' if n == 1 else 'All stand'} on the GPU." if n else told
         names = ", ".join(self.writing.titles[chunk] for chunk in missed[:NAMED])
@@ -219,6 +219,18 @@ class Account:
             "attention would have gone there."
         )
 
+    def _waits(self, step: int) -> str:
+        """What fetching on demand waits for: it cannot know which of those it asks for matter."""
+        come, old = self.residency.fetched[step].numpy(), self.evictable[step]
+        new, always = int((come & old).sum()), int((come & ~old).sum())
+        best = self.policy.top_k
+        if not new and not always:
+            return f"The best {best} for it were there"
+        parts = [counted(new, "old chunk")] * bool(new) + [f"{always} that are always here"] * bool(
+            always
+        )
+        return f"It asks for the best {best} and waits until {' and '.join(parts)} came"
+
     # ------------------------------------------------------------------------------- numbers
 
     @cached_property
@@ -226,21 +238,35 @@ class Account:
         return self.measures.found.cumsum(), self.measures.wanted.cumsum()
 
     def readouts(self, step: int, stage: str) -> tuple[Readout, ...]:
-        """Totals up to this moment."""
+        """Totals and means up to this moment, so that the last are those of the summary."""
         last = step - 1 if stage else step
         found, wanted = self._sums
         share = "–"
         if last >= 0 and wanted[last] > 0:
             share = percent(float(found[last] / wanted[last]))
-        moved = (
-            int(self.moved_by[last]) * self.measures.chunk_bytes / (last + 1) if last >= 0 else 0
-        )
-        memory = self.share(self.resident[max(last, 0)], max(last, 0))
+        here = max(last, 0)
+        memory, moved = self._held[here] / self._existing[here], int(self.moved_by[here])
+        if last < 0 and stage != RISE:  # nothing was written, and nothing copied yet
+            memory, moved = self.share(self.resident[0] & ~self.evictable[0], 0), 0
         return (
             Readout("attention found", share, link="found"),
-            Readout("memory on the GPU", percent(memory) if last >= 0 else "–", link="memory"),
-            Readout("copied per token", size_text(moved) if last >= 0 else "–", link="moved"),
+            Readout("memory, mean", percent(float(memory)), link="memory"),
+            Readout(
+                "copied per token",
+                size_text(moved * self.measures.chunk_bytes / (here + 1)),
+                link="moved",
+            ),
         )
+
+    @cached_property
+    def _held(self) -> np.ndarray:
+        """Chunks on the GPU, summed over the steps up to and with each."""
+        return self.resident.sum(-1).cumsum()
+
+    @cached_property
+    def _existing(self) -> np.ndarray:
+        """Chunks that exist, summed in the same way; at least 1."""
+        return np.maximum(np.cumsum(self.closed), 1)
 
     # ------------------------------------------------------------------------------- arithmetic
 

@@ -29,6 +29,15 @@ SHORT_NAMES = {
     "oracle": "oracle",
     "reactive": "fetch when needed",
 }
+RECORDINGS = {  # in the order of menus
+    "topical": "topical: a topic for a while",
+    "local": "local: all said just before",
+    "dense": "dense: all topics at once",
+    "topical_2x": "topical, twice as long",
+    "letter": "SmolLM2 reads a letter",
+    "lease": "SmolLM2 reads a lease",
+    "alice": "SmolLM2 reads Alice",
+}
 RULES = {
     "threshold": "all above the threshold",
     "budget": "the best few",

@@ -18,6 +18,7 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from .. import results as arms_results
+from .. import shipped
 from ..arms import Arm, Policy, Residency, replay
 from ..config import LSAConfig
 from ..exercise import Choose, replay_verdicts
@@ -87,6 +88,12 @@ class ContestResult:
     params: ContestParams
     entries: dict[str, tuple[Entry, ...]]  # of ROOMS
     n_steps: int
+    n_old: int  # chunks that may leave the GPU at the first step
+
+    @property
+    def n_decisions(self) -> int:
+        """Of all arms but the one that fetches on demand."""
+        return -(-self.n_steps // self.params.lookahead)
 
 
 def run(
@@ -118,7 +125,9 @@ def run(
     recording = load(params.text)
     if choose is not None:
         entries[YOURS] = tuple(_yours(choose, recording, params, room) for room in ROOMS)
-    return ContestResult(params=params, entries=entries, n_steps=recording.n_steps)
+    policy = params.policy("lsa", ROOMS[0])
+    n_old = max(int(recording.closed[0]) - policy.tail_chunks - policy.sink, 0)
+    return ContestResult(params=params, entries=entries, n_steps=recording.n_steps, n_old=n_old)
 
 
 @cached(LRUCache(1024), lock=threading.Lock())
@@ -180,6 +189,11 @@ def is_answered() -> bool:
     return arms_results.NAME in results.names()
 
 
+def trained_lookahead() -> int:
+    """Steps of the windows that the shipped Memory Indexer was trained for."""
+    return shipped.topical().config.lookahead
+
+
 def answered(sweep: str) -> tuple[Answered, ...]:
     """One sweep of the committed run, seeds joined, in the order of the file.
 
@@ -228,6 +242,7 @@ def _joined(group: list[Point]) -> Answered:
 class Predicted:
     """One policy on SmolLM2, from `benchmarks/lsa_smollm.py`; with several seeds, one of them."""
 
+    texts: int  # held-out ones, over which the measures are means
     arm: str
     rule: str
     size: int | None  # chunks of a budget

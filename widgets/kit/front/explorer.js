@@ -345,7 +345,7 @@ function render({ model, el }) {
     body
   );
   el.append(root);
-  const stopKeeping = [readouts, status].map((part) => keepRoom(part, root));
+  const stopKeeping = keepRoom(readouts, root);
 
   const showValues = () => {
     const values = model.get("values");
@@ -528,7 +528,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
-    for (const stop of stopKeeping) stop();
+    stopKeeping();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();
