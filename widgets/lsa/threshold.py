@@ -21,23 +21,14 @@ from ..kit import (
     View,
     percent,
 )
+from .styles import RECORDINGS
 from .threshold_scene import Picture, whole
-
-TITLES = {
-    "topical": "topical: topics stay",
-    "local": "local: said just before",
-    "dense": "dense: all topics",
-    "topical_2x": "topical, twice as long",
-    "letter": "SmolLM2 reads a letter",
-    "lease": "SmolLM2 reads a lease",
-    "alice": "SmolLM2 reads Alice",
-}
 
 
 def texts() -> dict[str, str]:
     """What a list of recordings says of each; the task's come first."""
     names = experiment.recordings()
-    ours = {name: title for name, title in TITLES.items() if name in names}
+    ours = {name: title for name, title in RECORDINGS.items() if name in names}
     return ours | {name: name for name in names if name not in ours}
 
 
