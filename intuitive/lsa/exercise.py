@@ -11,8 +11,10 @@ none to fetch.
 """
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,6 +64,46 @@ def chosen(logits: Float[Tensor, "layers chunks"], most: int) -> Bool[Tensor, " 
     return above(logits, 0.5) & best(logits, most)
 
 
+class NotIds(ValueError):
+    """What a rule returned is no list of chunk ids."""
+
+
+def ids_of(returned: Any) -> list[int]:
+    """Chunk ids as a rule returned them, in its order.
+
+    Raises:
+        NotIds: nothing was returned, or something that is no list of whole numbers.
+    """
+    if returned is None:
+        raise NotIds(NOTHING_RETURNED)
+    try:
+        if isinstance(returned, str):
+            raise TypeError
+        return [operator.index(chunk) for chunk in returned]
+    except TypeError:
+        raise NotIds(
+            f"choose returned {returned!r}; return a list of chunk ids, whole numbers such as "
+            "[0, 3]."
+        ) from None
+
+
+def _refuse_odd(ids: list[int], there: Bool[Tensor, " chunks"], most: int, step: int) -> None:
+    """Say which of a rule's chunks may not be fetched at a step, and why."""
+    n = len(there)
+    for chunk in ids:
+        if not 0 <= chunk < n:
+            raise ValueError(f"chunk {chunk} was chosen at step {step}; ids go from 0 to {n - 1}.")
+        if ids.count(chunk) > 1:
+            raise ValueError(f"chunk {chunk} was chosen twice at step {step}; name each one once.")
+        if not there[chunk]:
+            raise ValueError(
+                f"chunk {chunk} was chosen at step {step}, where its logits are -inf: it is "
+                "resident anyhow or not written yet; leave it out."
+            )
+    if len(ids) > most:
+        raise ValueError(f"{len(ids)} chunks were chosen at step {step}; choose at most {most}.")
+
+
 def check_choose(choose: Choose) -> ExerciseReport:
     """Try the reader's `choose(logits, most)` against the package's own choice.
 
@@ -80,9 +122,11 @@ def _check(choose: Choose, rule: str, logits: list[list[float]], most: int) -> C
         returned = choose([list(row) for row in logits], most)
         if returned is None:
             return Check(rule, False, NOTHING_RETURNED)
-        got = [int(chunk) for chunk in returned]
+        got = ids_of(returned)
     except NotImplementedError:
         return Check(rule, False, "Nothing is written yet.")
+    except NotIds as error:
+        return Check(rule, False, f"{given}: {error}")
     except Exception as error:  # a reader's function may fail in any way
         return Check(rule, False, f"{given} raised {type(error).__name__}: {error}")
     if got == want:
@@ -174,7 +218,7 @@ def replay_verdicts(
         most: chunks that the rule may name.
 
     Raises:
-        ValueError: the rule names no list of chunks, too many, or some that do not exist.
+        ValueError: the rule names no list of chunks, too many, one twice, or one with -inf.
     """
     config, n = policy.config(recording.chunk_size), recording.n_chunks
     first = int(recording.closed[0])
@@ -185,14 +229,8 @@ def replay_verdicts(
         fixed = always | (torch.arange(n) >= closed)
         logits = recording.scores[step, : policy.layers].masked_fill(fixed, -torch.inf)
         named = rule(logits)
-        if named is None:
-            raise ValueError(NOTHING_RETURNED)
-        ids = sorted({int(chunk) for chunk in named})
-        if len(ids) > most or (ids and not 0 <= ids[0] <= ids[-1] < n):
-            raise ValueError(
-                f"{len(ids)} chunks were chosen at step {step}; choose at most {most}, from 0 to "
-                f"{n - 1}."
-            )
+        ids = ids_of(named)
+        _refuse_odd(ids, (logits > -torch.inf).any(0), most, step)
         verdicts[step] = -1.0
         verdicts[step, :, ids] = 1.0
     told = replace(recording, scores=verdicts)

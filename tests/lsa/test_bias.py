@@ -5,17 +5,17 @@ import pytest
 from intuitive.lsa.experiments.bias import run
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_without_a_bias_more_is_fetched_to_find_as_much(seed, as_installed):
     with_bias, without = (run(bias=bias, seed=seed) for bias in (True, False))
-    assert min(with_bias.golden_recall, without.golden_recall) > 0.85
+    assert min(with_bias.golden_recall, without.golden_recall) > 0.8
     assert abs(with_bias.golden_recall - without.golden_recall) < 0.05
-    assert without.fetched > 1.3 * with_bias.fetched > 1.3 * with_bias.needed
+    assert without.fetched > 1.5 * with_bias.fetched > 4.5 * with_bias.needed
 
 
 def test_more_heads_can_do_without(as_installed):
     few, many = (
         run(bias=False, heads=heads).fetched / run(bias=True, heads=heads).fetched
-        for heads in (4, 16)
+        for heads in (4, 12)
     )
-    assert many < few
+    assert 1 < many < 0.85 * few

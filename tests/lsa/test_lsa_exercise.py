@@ -68,3 +68,34 @@ def test_choosing_nothing_finds_nothing_and_too_much_is_refused():
     assert nothing.yours.golden_recall == 0 and nothing.yours.kept == 0
     greedy = replay_choose(lambda z, m: range(len(z[0])), recording, most=3, policy=POLICY)
     assert greedy.yours is None and "at most 3" in repr(greedy)
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ([0.5], r"choose returned [0.5]; return a list of chunk ids"),
+        ("all", "choose returned 'all'; return a list of chunk ids"),
+        (3, "choose returned 3; return a list of chunk ids"),
+        ([-1], "chunk -1 was chosen at step 0; ids go from 0 to"),
+        ([99_999], "chunk 99999 was chosen at step 0; ids go from 0 to"),
+        ([0, 0], "chunk 0 was chosen twice at step 0"),
+        ([0, 1, 2, 3, 4], "5 chunks were chosen at step 0; choose at most 4"),
+    ],
+)
+def test_a_silly_answer_is_refused_with_its_value_and_the_rule(returned, told):
+    found = replay_choose(lambda z, m: returned, draw_recording(), most=4, policy=POLICY)
+    assert found.yours is None and told in repr(found)
+
+
+def test_a_chunk_that_is_there_anyhow_is_refused():
+    def missing(logits, most):
+        return [max(c for c, column in enumerate(zip(*logits, strict=True)) if max(column) < -1e9)]
+
+    told = repr(replay_choose(missing, draw_recording(), most=4, policy=POLICY))
+    assert "where its logits are -inf: it is resident anyhow or not written yet" in told
+
+
+def test_the_checks_name_what_is_no_list_of_ids():
+    for returned in ([0.5], "all"):
+        findings = [c.finding for c in check_choose(lambda z, m, r=returned: r).checks]
+        assert all(f"choose returned {returned!r}; return" in told for told in findings)

@@ -145,8 +145,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="Run the factory",
-                text="Play. One step goes through five stages; then the steps of the window pass, "
-                "and the two rows at the bottom fill.",
+                text="Play. The first step goes through the factory, from logits to labels; then "
+                "the steps of the window pass, and the two rows at the bottom fill.",
                 frame="play",
             ),
             Step(
@@ -165,8 +165,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="A longer window",
-                text="Twice as many steps: the topic changes inside the window, and labels of both "
-                "topics pile up.",
+                text="Twice as many steps. After 64 of them a new topic begins, and its labels "
+                "pile up on those of the first.",
                 sets={"lookahead": 128},
                 frame="last",
             ),

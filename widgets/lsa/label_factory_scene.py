@@ -110,7 +110,7 @@ class Picture:
                 f"{cast} votes in all."
             )
         if stage == "votes":
-            return f"Of the {CHUNKS} columns, {golden} have {votes} or more: they are golden."
+            return f"Of the {self.there} chunks, {golden} have {votes} or more: they are golden."
         done = step + 1 == params.lookahead
         where = f"After {step + 1} steps" if done else f"Step {step + 1} of {params.lookahead}"
         late = int(self.result.late[step].sum())

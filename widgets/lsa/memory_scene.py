@@ -65,7 +65,7 @@ class Picture:
         return (
             Readout("everything resident", size(held.all_bytes), link="all"),
             Readout("LSA", size(held.lsa_bytes), link="lsa"),
-            Readout("left", percent(held.left, 1)),
+            Readout("share left", percent(held.left, 1)),
         )
 
     def _sentence(self, held: Held) -> str:

@@ -30,9 +30,9 @@ SHORT_NAMES = {
     "reactive": "fetch when needed",
 }
 RECORDINGS = {  # in the order of menus
-    "topical": "topical: a topic for a while",
-    "local": "local: all said just before",
-    "dense": "dense: all topics at once",
+    "topical": "topical: topics stay",
+    "local": "local: said just before",
+    "dense": "dense: all topics",
     "topical_2x": "topical, twice as long",
     "letter": "SmolLM2 reads a letter",
     "lease": "SmolLM2 reads a lease",

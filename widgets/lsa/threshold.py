@@ -21,21 +21,15 @@ from ..kit import (
     View,
     percent,
 )
+from .styles import RECORDINGS
 from .threshold_scene import Picture, whole
-
-TITLES = {
-    "topical": "topical: a topic for a while",
-    "local": "local: all said just before",
-    "dense": "dense: all topics at once",
-    "topical_2x": "topical, twice as long",
-}
 
 
 def texts() -> dict[str, str]:
-    """What a list of recordings says of each; the task's come first, then SmolLM2's."""
+    """What a list of recordings says of each; the task's come first."""
     names = experiment.recordings()
-    ours = {name: title for name, title in TITLES.items() if name in names}
-    return ours | {name: f"SmolLM2: {name}" for name in names if name not in ours}
+    ours = {name: title for name, title in RECORDINGS.items() if name in names}
+    return ours | {name: name for name in names if name not in ours}
 
 
 def first_text() -> str:
@@ -230,15 +224,16 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Be stricter",
-                text="A threshold of 0.7 lets fewer pass. What is needed and scores less is lost "
-                "for the whole window.",
-                sets={"threshold": 0.7},
+                text="A threshold of 0.6 lets few pass. What is needed and scores less becomes an "
+                "empty ring: it is lost for the whole window.",
+                sets={"threshold": 0.6},
                 frame="last",
             ),
             Step(
                 title="Be generous",
-                text="A threshold of 0.3 finds as many or more, and floods the GPU in a long text.",
-                sets={"threshold": 0.3},
+                text="A threshold of 0.4 misses little. It also lets most of the strangers pass, "
+                "and floods the GPU in a long text.",
+                sets={"threshold": 0.4},
                 frame="last",
             ),
         ),

@@ -24,7 +24,7 @@ from ..config import LSAConfig
 from ..labels import Labels, make_labels
 
 LAYERS, CHUNKS, LONGEST = 8, 128, 128  # CSA layers, chunks, steps
-SECTION = 48  # steps that stay with one topic
+SECTION = 64  # steps that stay with one topic, as many as the usual window
 PER_TOPIC = 7  # chunks that a topic needs
 STRICT = (0.3, 0.6, 0.9)  # top-p of the curves
 

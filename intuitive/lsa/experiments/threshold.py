@@ -34,6 +34,7 @@ LENGTHS = (1, 2, 4, 8)  # times as long as the recorded text
 SAMPLED = 3  # negatives per positive in training
 BINS = 12  # of the calibration
 FOLDERS = ("recordings", "weights")
+WRITTEN = "written-"  # how names of the other decodes begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,15 @@ class ThresholdResult:
 
 
 def recordings() -> dict[str, Path]:
-    """The recordings that come with the package, by name."""
+    """The recordings that come with the package, by name.
+
+    Decodes in which a policy wrote the text (`written`) are not among them: policies cannot be
+    compared on them.
+    """
     home = Path(str(resources.files("intuitive.lsa")))
     files = [file for folder in FOLDERS for file in sorted((home / folder).glob("*.npz"))]
-    return {file.stem.removeprefix("recording-"): file for file in files}
+    names = {file.stem.removeprefix("recording-"): file for file in files}
+    return {name: file for name, file in names.items() if not name.startswith(WRITTEN)}
 
 
 @cached(LRUCache(4), lock=threading.Lock())
