@@ -53,9 +53,8 @@ class BidirectionalAttention(DenseAttention):
         """Softmax attention of all n tokens over all m."""
         everything = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [b, h, n, d]
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=everything, enable_gqa=self.config.group_size > 1
-        )
+        k, v = (x.repeat_interleave(self.config.group_size, 1) for x in (k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=everything)
         return attended.transpose(1, 2)
 
     def forward(
