@@ -35,9 +35,9 @@ class LatentContextModel(nn.Module):
 
     Args:
         config: sizes and choices.
-        encoder: used in the place of a new one; its weights are not touched.
-        decoder: likewise.
-        dtype: of all new weights.
+        encoder: used in the place of a new one; a shared embedding takes the place of its own.
+        decoder: used in the place of a new one; whatever is made here goes to its device and dtype.
+        dtype: of all new weights, where no decoder is given.
         generator: of the first weights, on the device they are made on; torch's own if None.
 
     Raises:
@@ -69,20 +69,23 @@ class LatentContextModel(nn.Module):
                     f"Decoder(config, {attention.__name__})."
                 )
         with torch.inference_mode(False):
-            made = {"dtype": dtype, "generator": generator}
-            self.decoder = Decoder(config.decoder, **made) if decoder is None else decoder
-            self.encoder = (
-                Decoder(config.encoder, attention, **made) if encoder is None else encoder
-            )
+            if decoder is None:
+                decoder = Decoder(config.decoder, dtype=dtype, generator=generator)
+            held = decoder.embedding.weight
+            dtype, device = held.dtype, held.device
+            if encoder is None:
+                with torch.device(device):
+                    made = {"dtype": dtype, "generator": generator}
+                    encoder = Decoder(config.encoder, attention, **made)
+            self.encoder, self.decoder = encoder, decoder
             if config.shares_embedding:
                 self.encoder.embedding = self.decoder.embedding
                 if config.encoder.tied_embeddings:
                     self.encoder.head.weight = self.decoder.embedding.weight
-            held = self.decoder.embedding.weight  # decides the device and, if given, the dtype
-            dtype, device = held.dtype, held.device
-            ratios = (config.ratio, *config.ratios)
-            self.adapters = nn.ModuleDict({str(ratio): Adapter(config) for ratio in ratios})
-            self.adapters.to(device, dtype)
+            with torch.device(device):
+                ratios = (config.ratio, *config.ratios)
+                self.adapters = nn.ModuleDict({str(ratio): Adapter(config) for ratio in ratios})
+            self.adapters.to(dtype)
             for adapter in self.adapters.values():
                 adapter.draw_weights(generator)
             self.tags = self._drawn(2, config.decoder.d_model, held, generator)
