@@ -22,6 +22,7 @@ from intuitive.common.eviction import (
     attention_expected,
     attention_of_last_queries,
     attention_while_repeating,
+    continuation_losses,
     evict,
 )
 from intuitive.common.eviction.methods import mean_rotation
@@ -357,3 +358,27 @@ def test_a_cache_of_another_kind_is_refused(tokens):
 def test_nobody_waits(decoder, tokens):
     with pytest.raises(Cancelled):
         evict(decoder, tokens, method="kvzip", budget=4, stale=lambda: True)
+
+
+# --------------------------------------------------------------------------------------- quality
+
+
+def test_losses_of_a_whole_cache_are_the_decoders_own(decoder, tokens):
+    got = continuation_losses(decoder, tokens, context=30, method="raw", budget=1, skip=3)
+    logs = decoder(tokens).log_softmax(-1)[:, :-1]
+    want = -logs.gather(-1, tokens[:, 1:, None])[..., 0]
+    torch.testing.assert_close(got, want[:, 30 + 3 - 1 :])
+    with pytest.raises(ValueError, match="context=39 and skip=1 leave nothing to score of 40"):
+        continuation_losses(decoder, tokens, context=39, method="raw", budget=1)
+    with pytest.raises(ValueError, match="skip=0"):
+        continuation_losses(decoder, tokens, context=30, method="raw", budget=1, skip=0)
+
+
+def test_losses_of_a_small_cache_are_those_of_decoding_from_it(decoder, tokens):
+    method = ONE_BY_ONE["snapkv"]
+    got = continuation_losses(decoder, tokens, context=30, method=method, budget=8)
+    evicted = evict(decoder, tokens[:, :30], method=method, budget=8)
+    for i in range(9):
+        logits = decoder(tokens[:, 30 + i : 31 + i], cache=evicted.cache)[:, -1]
+        want = -logits.log_softmax(-1).gather(-1, tokens[:, 31 + i, None])[:, 0]
+        torch.testing.assert_close(got[:, i], want)

@@ -15,6 +15,7 @@ Map of the rooms:
     methods      settings and scores, pure functions
     cache        a cache that has lost entries and counts them still
     prefill      reading, scoring and keeping
+    quality      how well the text is predicted that follows
 
 Differs: the papers' own schedules per layer and head are left out, so that all caches are equal in
 size; scores are computed on the prefill's own tensors, not in a kernel.
@@ -37,6 +38,7 @@ from .methods import (
     attention_while_repeating,
 )
 from .prefill import Evicted, evict
+from .quality import continuation_losses
 
 __all__ = [
     "METHODS",
@@ -51,5 +53,6 @@ __all__ = [
     "attention_expected",
     "attention_of_last_queries",
     "attention_while_repeating",
+    "continuation_losses",
     "evict",
 ]
