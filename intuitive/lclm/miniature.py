@@ -297,7 +297,7 @@ class Score:
 
 
 @torch.no_grad()
-def score(reader: Reader, examples: Examples, *, rows: int = 64) -> Score:
+def score(reader: Reader, examples: Examples, *, rows: int = 256) -> Score:
     """Measure a miniature, `rows` examples at a time.
 
     Args:

@@ -1,0 +1,1 @@
+"""What each explorer of LSA shows, computed: one file per explorer, `run` its entry."""
