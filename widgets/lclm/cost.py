@@ -137,7 +137,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         controls=(
             Range(
                 name="context",
-                label="Prompt length",
+                label="Prompt",
                 values=CONTEXTS,
                 texts=tuple(map(tokens_text, CONTEXTS)),
                 unit="tokens",
@@ -148,14 +148,14 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="Start the clock",
-                text="Play. Orange: the decoder reads raw text. Sky: the encoder reads. Blue: the "
-                "decoder reads latents. Who may drop what, and when?",
+                text="Play. Grey: the decoder reads raw text. Light blue: the encoder reads. Blue: "
+                "the decoder reads latents. Who may drop what, and when?",
                 frame="play",
             ),
             Step(
                 title="Count one row",
                 text="A plain pass keeps scores of the vocabulary for every token of the prompt, "
-                "gold. Only the last row is needed: without the rest all peaks fall.",
+                "red. Only the last row is needed: without the rest all peaks fall.",
                 sets={"logits": "last"},
                 frame="last",
             ),
@@ -168,7 +168,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="A million tokens",
-                text="Raw text no longer fits on the card, red, though only one row of scores is "
+                text="Raw text no longer fits on the card though only one row of scores is "
                 "kept. The latents do.",
                 sets={"context": CONTEXTS[-1], "logits": "last"},
                 frame="last",

@@ -12,13 +12,13 @@ from .cost_scene import tokens_text
 Number = int | float
 
 LINES = {
-    "raw": ("raw text", theme.VERMILION, "solid"),
-    "eviction": ("eviction", theme.GREY, "dash"),
+    "raw": ("raw text", theme.GREY, "solid"),
+    "eviction": ("eviction", theme.VERMILION, "dot"),
     "latents": ("latents", theme.BLUE, "solid"),
 }
 METHODS = {
-    "raw": ("everything", theme.VERMILION),
-    "truncation": ("the newest", theme.GREY),
+    "raw": ("everything", theme.GREY),
+    "truncation": ("the newest", "#3A9BD9"),
     "snapkv": ("SnapKV-style", theme.BLUE),
     "kvzip": ("KVzip-style", theme.GREEN),
     "expected": ("Expected-Attention-style", theme.PURPLE),

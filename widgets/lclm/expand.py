@@ -1,0 +1,178 @@
+"""EXPAND, step by step: the model reads latents, names a chunk, gets its words back, answers."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from intuitive.lclm.exercise import Choose
+from intuitive.lclm.experiments import expand as experiment
+from intuitive.lclm.experiments.expand import RATIOS, ExpandParams, ExpandResult
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    Toggle,
+    View,
+    percent,
+)
+from .expand_figures import asked_figure
+from .expand_scene import Picture, matching
+
+ROOMS = (0, 96, 192, 384)  # raw tokens that may come back
+
+
+def _which_and_what() -> tuple[int, str]:
+    return experiment.judged()
+
+
+PREDICT = Predict(
+    question=(
+        "A text of several chunks is read as latents, 16 tokens in each. One chunk has a code of "
+        "eight characters. The model is asked which chunk has the code, and what the code is. What "
+        "does it get right, over many texts?"
+    ),
+    choices=(
+        "the chunk most often, and the code as often",
+        "the chunk more often than by chance, the code hardly ever",
+        "the chunk no more often than by chance, and no code",
+    ),
+    answer=_which_and_what,
+)
+
+
+def present(result: ExpandResult) -> View:
+    picture, params = Picture(result), result.params
+    right = result.chosen == result.holder
+    named = "the chunk that holds the answer" if right else "a chunk that does not hold it"
+    n = len(result.answer)
+    before, after = (matching(said, result.answer) for said in (result.before, result.after))
+    shuffled = " with the latents shuffled" * params.shuffled
+    untrained = (
+        "" if result.trained else " The trained weights are missing: this pair is untrained."
+    )
+    summary = (
+        f"At {params.ratio} tokens per latent{shuffled} the model names {named}; it has {before} "
+        f"of {n} characters right from latents alone and {after} once {len(result.expanded)} of "
+        f"{len(result.chunks)} chunks came back as raw text, for {result.positions_after} instead "
+        f"of {result.positions_before} decoder positions.{untrained}"
+    )
+    rows = tuple(
+        (
+            f"[{chunk.id}]",
+            str(chunk.n_tokens),
+            str(chunk.n_latents),
+            percent(chunk.share, 1),
+            "yes" if chunk.id == result.holder else "no",
+            "yes" if chunk.id in result.expanded else "no",
+        )
+        for chunk in result.chunks
+    )
+    return View(
+        summary=summary,
+        timeline=Timeline(frames=picture.frames(), axis="stage", start=0, pace_ms=1500),
+        arithmetic=picture.arithmetic(),
+        figures={"asked": asked_figure},
+        readouts=picture.frames()[0].readouts,
+        table=Table(
+            ("chunk", "raw tokens", "latents", "probability", "holds it", "came back"), rows
+        ),
+        code=(
+            "from intuitive.lclm.experiments.expand import ExpandParams, run\n\n"
+            f'result = run(ExpandParams.from_text("{params.to_text()}"))\n'
+            "result.chosen, result.holder, result.before, result.after"
+        ),
+    )
+
+
+def explorer(
+    *, predict: Predict | None = None, choose: Choose | None = None, **values: Any
+) -> Explorer:
+    """A text in chunks, of which the model reads latents and gets raw text back.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        choose: the reader's own rule for what comes back (`intuitive.lclm.exercise`).
+        values: first control values, such as `ratio=16`.
+    """
+    return Explorer(
+        name="lclm_expand",
+        title="Look closer: EXPAND",
+        params=ExpandParams,
+        compute=partial(experiment.run, choose=choose),
+        present=present,
+        hero=Hero(label="A text in chunks, the model's probability of each id, and its answers"),
+        controls=(
+            Range(
+                name="ratio", label="Tokens per latent, N", values=RATIOS, heavy=True, live=False
+            ),
+            Range(
+                name="room",
+                label="Raw tokens that may return",
+                values=ROOMS,
+                texts=("none", *map(str, ROOMS[1:])),
+                heavy=True,
+                live=False,
+            ),
+            Toggle(name="shuffled", label="Shuffle the latents", heavy=True),
+            Choice(
+                name="example",
+                label="Text",
+                options=experiment.titles(),
+                more=True,
+                heavy=True,
+            ),
+        ),
+        steps=_steps(),
+        plots=(
+            Plot(
+                name="asked",
+                label="Right chunks and right answers over many held-out texts",
+                caption=experiment.asked_caption(),
+                tab="Many texts",
+                height=340,
+            ),
+        )
+        if experiment.is_asked()
+        else (),
+        predict=predict,
+        defaults={**dataclasses.asdict(ExpandParams()), **values},
+    )
+
+
+def _steps() -> tuple[Step, ...]:
+    return (
+        Step(
+            title="One trace",
+            text="Play. Words fold into latents, the model answers, names a chunk, gets its words "
+            "back and answers again.",
+            frame="play",
+        ),
+        Step(
+            title="Fold harder",
+            text="16 tokens in each latent: fewer positions. Compare the characters it gets right "
+            "from latents alone.",
+            sets={"ratio": 16},
+            frame="which",
+        ),
+        Step(
+            title="Shuffle the latents",
+            text="Latents trade places among the ids. The numbers no longer say where: what it "
+            "names now is a guess.",
+            sets={"shuffled": True},
+            frame="which",
+        ),
+        Step(
+            title="More room",
+            text="With room for more raw tokens the next likeliest chunks come back too, and the "
+            "bill grows.",
+            sets={"room": 384},
+            frame="last",
+        ),
+    )
