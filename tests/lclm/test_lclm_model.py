@@ -8,8 +8,8 @@ from torch import Tensor
 
 from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.lclm import LatentContextModel, Latents, LCLMConfig, Raw, Span, latent_count
+from intuitive.lclm.adapter import BidirectionalAttention
 from intuitive.lclm.config import ADAPTERS, MASKS, POOLINGS
-from intuitive.lclm.model import BidirectionalAttention
 
 VOCABULARY = 64
 SMALL = DecoderConfig(vocab_size=VOCABULARY, d_model=32, d_head=8, d_ff=64)
