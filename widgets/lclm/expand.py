@@ -7,12 +7,12 @@ from typing import Any
 from intuitive.lclm.exercise import Choose
 from intuitive.lclm.experiments import expand as experiment
 from intuitive.lclm.experiments.expand import RATIOS, ExpandParams, ExpandResult
+from intuitive.lclm.experiments.expand_texts import TEXTS
 
 from ..kit import (
     Choice,
     Explorer,
     Hero,
-    Plot,
     Predict,
     Range,
     Step,
@@ -22,20 +22,27 @@ from ..kit import (
     View,
     percent,
 )
-from .expand_figures import asked_figure
 from .expand_scene import Picture, matching
 
 ROOMS = (0, 96, 192, 384)  # raw tokens that may come back
 
 
 def _which_and_what() -> tuple[int, str]:
-    return experiment.judged()
+    found = [experiment.run(ExpandParams(text=text, ratio=16)) for text in TEXTS]
+    where = sum(one.chosen == one.holder for one in found) / len(found)
+    chance = sum(1 / len(one.chunks) for one in found) / len(found)
+    exact = sum(one.before == one.answer for one in found) / len(found)
+    right = 2 if where <= chance else 0 if exact > 0.6 * where else 1
+    return right, (
+        f"Over {len(found)} texts it names the right chunk in {percent(where)}, by chance it would "
+        f"be {percent(chance)}; from latents alone {percent(exact)} of the codes are right."
+    )
 
 
 PREDICT = Predict(
     question=(
-        "A text of several chunks is read as latents, 16 tokens in each. One chunk has a code of "
-        "eight characters. The model is asked which chunk has the code, and what the code is. What "
+        "A text of several chunks is read as latents, 16 tokens in each. One chunk holds a code of "
+        "four digits. The model is asked which chunk has the code, and what the code is. What "
         "does it get right, over many texts?"
     ),
     choices=(
@@ -57,11 +64,12 @@ def present(result: ExpandResult) -> View:
     untrained = (
         "" if result.trained else " The trained weights are missing: this pair is untrained."
     )
+    finding = f" Your rule did not decide: {result.finding}" if result.finding else ""
     summary = (
         f"At {params.ratio} tokens per latent{shuffled} the model names {named}; it has {before} "
         f"of {n} characters right from latents alone and {after} once {len(result.expanded)} of "
         f"{len(result.chunks)} chunks came back as raw text, for {result.positions_after} instead "
-        f"of {result.positions_before} decoder positions.{untrained}"
+        f"of {result.positions_before} decoder positions.{untrained}{finding}"
     )
     rows = tuple(
         (
@@ -78,7 +86,6 @@ def present(result: ExpandResult) -> View:
         summary=summary,
         timeline=Timeline(frames=picture.frames(), axis="stage", start=0, pace_ms=1500),
         arithmetic=picture.arithmetic(),
-        figures={"asked": asked_figure},
         readouts=picture.frames()[0].readouts,
         table=Table(
             ("chunk", "raw tokens", "latents", "probability", "holds it", "came back"), rows
@@ -103,18 +110,16 @@ def explorer(
     """
     return Explorer(
         name="lclm_expand",
-        title="Look closer: EXPAND",
+        title="Look closer",
         params=ExpandParams,
         compute=partial(experiment.run, choose=choose),
         present=present,
         hero=Hero(label="A text in chunks, the model's probability of each id, and its answers"),
         controls=(
-            Range(
-                name="ratio", label="Tokens per latent, N", values=RATIOS, heavy=True, live=False
-            ),
+            Range(name="ratio", label="Tokens per latent", values=RATIOS, heavy=True, live=False),
             Range(
                 name="room",
-                label="Raw tokens that may return",
+                label="Room for raw tokens",
                 values=ROOMS,
                 texts=("none", *map(str, ROOMS[1:])),
                 heavy=True,
@@ -122,25 +127,14 @@ def explorer(
             ),
             Toggle(name="shuffled", label="Shuffle the latents", heavy=True),
             Choice(
-                name="example",
+                name="text",
                 label="Text",
-                options=experiment.titles(),
+                options={name: text.title for name, text in TEXTS.items()},
                 more=True,
                 heavy=True,
             ),
         ),
         steps=_steps(),
-        plots=(
-            Plot(
-                name="asked",
-                label="Right chunks and right answers over many held-out texts",
-                caption=experiment.asked_caption(),
-                tab="Many texts",
-                height=340,
-            ),
-        )
-        if experiment.is_asked()
-        else (),
         predict=predict,
         defaults={**dataclasses.asdict(ExpandParams()), **values},
     )

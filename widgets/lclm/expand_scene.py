@@ -16,13 +16,13 @@ from .methods import ASKED, LATENT, RAW, RETURNED, RIGHT, WRONG
 
 Number = int | float
 
-WIDTH, HEIGHT = 1000, 408
+WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT_END = 24, 976
 BOXES, BOX_TALL, GAP = 24, 124, 8  # top, height, gap between boxes
 BEADS = 158  # first row of latents
-BARS, BAR_TALL = 246, 56  # ground line, height of a certain id
-RULER = 292
-ANSWERS = 362
+BARS, BAR_TALL = 236, 44  # ground line, height of a certain id
+RULER = 276
+ANSWERS = 358
 LINE_TALL, CHARACTER = 13, 6.1  # of the words in a box
 STAGES = ("text", "fold", "ask", "answer", "which", "expand", "answer again")
 
@@ -315,6 +315,17 @@ class Picture:
                     words=f"{name}: {count} positions.",
                 )
             )
+            if count * self.unit > 6.4 * len(name) + 8:
+                marks.append(
+                    Words(
+                        key=f"named:{name}",
+                        x=x + count * self.unit / 2,
+                        y=RULER + 34,
+                        text=name,
+                        anchor="middle",
+                        size=11,
+                    )
+                )
             x += count * self.unit
         marks.append(
             Words(
@@ -343,9 +354,11 @@ class Picture:
                     size=14,
                 )
             )
+        ids = ", ".join(map(str, result.expanded)) or "nothing"
         for key, stage, name, said, x in (
-            ("before", "answer", "from latents", result.before, LEFT),
-            ("after", "answer again", "with the chunk raw", result.after, 0.52 * WIDTH),
+            ("before", "answer", "from latents alone", result.before, LEFT),
+            ("after", "answer again", f"with {ids} raw", result.after, 0.36 * WIDTH),
+            ("oracle", "answer again", "with the right chunk raw", result.oracle, 0.68 * WIDTH),
         ):
             if moment.reached(stage):
                 marks += self._said(key, name, said, x)

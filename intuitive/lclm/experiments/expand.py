@@ -26,11 +26,11 @@ from intuitive.common.training import Progress, silent
 from .. import smollm
 from ..exercise import Choose, best_that_fit, ids_of
 from ..expand import positions_of
-from ..splice import Latents, Piece, Raw
+from ..inference import Prefilled, answer, prefill
+from ..splice import Piece, Raw
 from .expand_texts import TEXTS, Text
 
 RATIOS = smollm.RATIOS  # tokens per latent that the pair has adapters for
-KEPT = 16  # traces that stay in memory
 SHUFFLE_SEED = 1  # of the places that latents trade
 
 
@@ -48,7 +48,7 @@ class ExpandParams(Settings):
     ratio: int = 8
     room: int = 96
     shuffled: bool = False
-    text: str = "harbour"
+    text: str = "storm"
 
     def __post_init__(self) -> None:
         whole_fields(self, ratio=1, room=0)
@@ -169,19 +169,25 @@ class Trace:
         self.asked = torch.tensor(
             pair.tokenizer.encode(smollm.ANSWER.format(question=self.text.question))
         )
+        self.n_new = len(pair.tokenizer.encode(self.text.answer)) + 2
 
     @torch.inference_mode()
     def result(self, choose: Choose) -> ExpandResult:
         """The whole trace."""
         params, text = self.params, self.text
-        latents, shares = self.read()
-        lengths = [len(one) for one in self.tokens]
+        latents, lengths = self.latents(), [len(one) for one in self.tokens]
+        read = smollm.chunk_map(self.pair.tokenizer, latents)
+        most = sum(lengths) + 8 * len(lengths) + len(self.asked) + self.n_new
+        context = prefill(self.pair.model, read, room=most)
+        shares = self.shares(context)
         finding = ""
         try:
             expanded = ids_of(choose(list(shares), lengths, params.room), lengths, params.room)
         except Exception as error:  # a reader's function may fail in any way
             expanded, finding = (), str(error) or type(error).__name__
         holder = text.holder + 1
+        said = {ids: self.said(context, ids) for ids in {(), expanded, (holder,)}}
+        n_read = context.n_positions
         chunks = tuple(
             Chunk(
                 id=i + 1,
@@ -203,45 +209,53 @@ class Trace:
             chosen=max(range(len(shares)), key=shares.__getitem__) + 1,
             lexical=lexical(text.paragraphs, text.question),
             expanded=expanded,
-            before=self.said(latents, ()),
-            after=self.said(latents, expanded),
-            oracle=self.said(latents, (holder,)),
+            before=said[()],
+            after=said[expanded],
+            oracle=said[(holder,)],
             positions_raw=sum(map(positions_of, raw)) + len(self.asked),
-            positions_before=sum(map(positions_of, self.prompt(latents, ()))),
-            positions_after=sum(map(positions_of, self.prompt(latents, expanded))),
+            positions_before=n_read + sum(map(positions_of, self.returned(()))),
+            positions_after=n_read + sum(map(positions_of, self.returned(expanded))),
             positions_question=len(self.asked),
             trained=self.pair.is_trained,
             finding=finding,
         )
 
-    def read(self) -> tuple[tuple[Tensor, ...], tuple[float, ...]]:
-        """Latents of each place, and the model's probability of each id."""
+    def latents(self) -> tuple[Tensor, ...]:
+        """Latents of each chunk, [m, d]; in each other's places if they are shuffled."""
         self._tell(0.1, "Folding the chunks")
-        latents = [self.pair.encode(one, self.params.ratio) for one in self.tokens]
-        if self.params.shuffled:
-            order = derangement(len(latents), seed=SHUFFLE_SEED)
-            latents = [latents[i] for i in order]
-        self._tell(0.3, "Asking for the chunk")
-        logits = self.pair.where(latents, self.text.question, self.params.ratio)
-        return tuple(latents), tuple(logits.float().softmax(-1).tolist())
+        found = tuple(self.pair.encode(one, self.params.ratio) for one in self.tokens)
+        if not self.params.shuffled:
+            return found
+        return tuple(found[i] for i in derangement(len(found), seed=SHUFFLE_SEED))
 
-    def prompt(self, latents: Sequence[Tensor], expanded: Sequence[int]) -> list[Piece]:
-        """All chunks as latents, those that came back as raw text, and the question."""
-        tokenizer = self.pair.tokenizer
-        pieces = smollm.chunk_map(tokenizer, latents)
+    def shares(self, context: Prefilled) -> tuple[float, ...]:
+        """The model's probability of each id, of all ids."""
+        self._tell(0.3, "Asking for the chunk")
+        asked = self.pair.tokenizer.encode(smollm.WHERE.format(question=self.text.question))
+        logits = prefill(self.pair.model, [Raw(asked)], after=context).logits
+        ids = smollm.digits(self.pair.tokenizer)[: len(self.tokens)]
+        return tuple(logits[ids].float().softmax(-1).tolist())
+
+    def returned(self, expanded: Sequence[int]) -> list[Piece]:
+        """What comes back, with its ids, and the question."""
+        pieces: list[Piece] = []
         for number in expanded:
-            label = torch.tensor(tokenizer.encode(f"\n[{number}] "))
+            label = self.pair.tokenizer.encode(f"\n[{number}] ")
             pieces += [Raw(label, trained=False), Raw(self.tokens[number - 1], trained=False)]
         return [*pieces, Raw(self.asked, trained=False)]
 
-    def said(self, latents: Sequence[Tensor], expanded: Sequence[int]) -> str:
-        """What the model answers."""
+    def said(self, context: Prefilled, expanded: Sequence[int]) -> str:
+        """What the model answers; what comes back stands behind the latents."""
         self._tell(0.6, "Answering")
-        n = len(self.pair.tokenizer.encode(self.text.answer)) + 2
-        new = self.pair.continuation(
-            self.prompt(latents, expanded), n, ratio=self.params.ratio, stop="\n"
+        tokenizer = self.pair.tokenizer
+        new = answer(
+            self.pair.model,
+            context,
+            self.returned(expanded),
+            max_new_tokens=self.n_new,
+            stale=self.stale,
         )
-        told = self.pair.tokenizer.decode(new, skip_special=True)
+        told = tokenizer.decode(new, skip_special=True)
         return told.split("\n")[0].strip()[: len(self.text.answer)]
 
     def _tell(self, fraction: float, sentence: str) -> None:
