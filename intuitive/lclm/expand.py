@@ -14,7 +14,7 @@ repository (`agent/`).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -89,10 +89,7 @@ class Turn:
         return sum(positions_of(piece) for piece in self.pieces)
 
 
-class Player(Protocol):
-    """Whoever plays: a function of the turn."""
-
-    def __call__(self, turn: Turn) -> Expand | Answer: ...
+Player = Callable[[Turn], Expand | Answer]  # whoever plays: a function of the turn
 
 
 @dataclass(frozen=True)

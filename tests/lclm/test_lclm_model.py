@@ -4,27 +4,13 @@ import copy
 
 import pytest
 import torch
+from latent_models import SMALL, VOCABULARY, model_of, text
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.lclm import LatentContextModel, Latents, LCLMConfig, Raw, Span, latent_count
 from intuitive.lclm.adapter import BidirectionalAttention
 from intuitive.lclm.config import ADAPTERS, MASKS, POOLINGS
-
-VOCABULARY = 64
-SMALL = DecoderConfig(vocab_size=VOCABULARY, d_model=32, d_head=8, d_ff=64)
-
-
-def model_of(seed: int = 0, dtype: torch.dtype = torch.float32, **settings) -> LatentContextModel:
-    sizes = {"encoder": SMALL, "decoder": SMALL, "ratio": 4, "window": 8}
-    generator = torch.Generator().manual_seed(seed)
-    return LatentContextModel(LCLMConfig(**sizes | settings), dtype=dtype, generator=generator)
-
-
-def text(n: int, seed: int = 0, rows: int | None = None) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(VOCABULARY, (n,) if rows is None else (rows, n), generator=generator)
-
 
 close = torch.testing.assert_close
 KINDS = [(pooling, mask) for pooling in POOLINGS for mask in MASKS]
