@@ -37,12 +37,12 @@ ALPHA_S = 5.9e-6  # encoder, per token
 FLOOR_S = 0.035  # the least that a forward pass takes, however short; from the LCLM points at 4K
 
 # Figure 4, read off: tokens, seconds, GiB.
-DECODED_RAW = ((4096, 0.100, 9.3), (16384, 0.509, 14.5), (65536, 4.47, 35.4), (262144, 61.4, 119))
+DECODED_RAW = ((4096, 0.100, 9.3), (16384, 0.509, 14.5), (65536, 4.47, 35.4), (262144, 61.4, 119.0))
 DECODED_EVICTION = (  # FastKVzip
     (4096, 0.605, 9.5),
     (16384, 1.05, 14.8),
     (65536, 5.19, 36.1),
-    (262144, 63.1, 121),
+    (262144, 63.1, 121.0),
 )
 DECODED_LCLM = {
     4: (
@@ -50,7 +50,7 @@ DECODED_LCLM = {
         (16384, 0.223, 10.9),
         (65536, 1.00, 17.4),
         (262144, 6.49, 36.8),
-        (1048576, 70.6, 121),
+        (1048576, 70.6, 121.0),
     ),
     8: (
         (4096, 0.061, 9.2),
@@ -131,6 +131,19 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> Memory
             logits=rows * LOGIT_BYTES / GIB,
             activations=REST_GIB + positions * RAW_BYTES / GIB,
         )
+    return max(latent_moments(n_tokens, ratio=ratio, logits=logits), key=lambda terms: terms.total)
+
+
+def latent_moments(
+    n_tokens: int, *, ratio: int, logits: Logits = "all"
+) -> tuple[MemoryTerms, MemoryTerms]:
+    """Memory by term where the encoder holds most, and where the decoder has read all latents.
+
+    Arguments and errors as in `memory_terms`, but for the ratio, which is at least 2.
+    """
+    n_tokens, ratio = _sizes(n_tokens, whole("ratio", ratio, low=2))
+    positions = n_tokens / ratio
+    rows = positions if logits == "all" else 1
     batch = min(n_tokens, ENCODER_BATCH)
     encoding = MemoryTerms(
         weights=PAIR_WEIGHTS_GIB,
@@ -144,7 +157,7 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> Memory
         logits=rows * LOGIT_BYTES / GIB,
         activations=REST_GIB + positions * LATENT_BYTES / GIB,
     )
-    return max(encoding, decoding, key=lambda terms: terms.total)
+    return encoding, decoding
 
 
 def memory_gib(n_tokens: int, *, ratio: int, logits: Logits = "all") -> float:
