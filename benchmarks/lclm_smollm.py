@@ -18,7 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import helpers
@@ -49,8 +49,8 @@ class Plan:
     warmup: int = 60  # steps
     first_stage: float = 0.15  # of the time, in which the decoder does not train
     last_rate: float = 0.03  # of the peak
-    mix: Mix = Mix()
-    ranks: Ranks = Ranks()
+    mix: Mix = field(default_factory=Mix)
+    ranks: Ranks = field(default_factory=Ranks)
     scale: int = 1  # all lengths divided by this
     pieces: int = 72  # held-out pieces of prose; of documentation and of code 48
     questions: int = 512
@@ -330,20 +330,24 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     return weights, took
 
 
-def held_out_sets(texts: Texts, plan: Plan, device: torch.device) -> dict[str, Tensor]:
-    """[pieces, n] passages by kind; prose half from each of its two books."""
+def passages(texts: Texts, plan: Plan, device: torch.device, split: str) -> dict[str, Tensor]:
+    """[pieces, n] passages by kind; held-out prose half from each of its two books."""
     n = (measures.CONTEXT + measures.CONTINUATION) // plan.scale
-    books = [texts.named("heldout", "prose", name, device) for name in ("alice.txt", "persuasion")]
+    books = [texts.named(split, "prose", name, device) for name in ("alice.txt", "persuasion")]
     half = [book.pieces(plan.pieces // 2, n) for book in books if book is not None]
-    sets = {"prose": torch.cat(half)}
-    for kind in ("docs", "code"):
-        if texts.has("heldout", kind):
-            sets[kind] = texts.of("heldout", kind).pieces(max(1, plan.pieces * 2 // 3), n)
+    sets = {"prose": torch.cat(half)} if half else {}
+    for kind in measures.KINDS:
+        if kind not in sets and texts.has(split, kind):
+            sets[kind] = texts.of(split, kind).pieces(max(1, plan.pieces * 2 // 3), n)
     return sets
 
 
 def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts) -> dict:
-    """All that is measured on held-out texts, with the weights as they are stored."""
+    """All that is measured on held-out texts, with the weights as they are stored.
+
+    A pilot reads the validation texts instead.
+    """
+    split = "validation" if args.pilot else "heldout"
     smollm = smollm2(device, torch.float32, args.small)
     model = SmolLatents(smollm, plan.ranks).requires_grad_(False)
     model.put(from_int8(to_int8(weights, keep=("tags", "places"))))
@@ -356,11 +360,16 @@ def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts
         split="heldout",
         scale=plan.scale,
     )
-    batches.buckets = measures.needles(smollm, measures.HELD_OUT_PLACES, device, 1)
-    sets = held_out_sets(texts, plan, device)
+    places = measures.PLACES if args.pilot else measures.HELD_OUT_PLACES
+    held = measures.needles(smollm, places, device, 1)
+    largest = {}
+    for bucket in sorted(held, key=lambda bucket: len(bucket.place)):
+        largest[bucket.fact[0]] = bucket
+    batches.buckets = list(largest.values())[: 1 if args.small else None]
+    sets = passages(texts, plan, device, split)
     if args.small:
-        batches.buckets, sets = batches.buckets[:1], {"prose": sets["prose"]}
-    reader = measures.Reader(model, rows=2 if args.small else 8)
+        sets = {"prose": sets["prose"]}
+    reader = measures.Reader(model, rows=2 if args.small else 24)
     end = smollm.end_of_text
     name = "raw only" if args.control else "shared"
     found: dict = {"continuations": [], "far": []}
@@ -370,13 +379,15 @@ def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts
     for adaptation, its in readers.items():
         latents = adaptation == "shared"
         found["continuations"] += measures.continuations(sets, its, end, adaptation, latents)
-        found["far"] += measures.far(sets, batches, its, end, adaptation, latents)
+        found["far"] += measures.far(
+            {"prose": sets["prose"]}, batches, its, end, adaptation, latents
+        )
     if not args.control:
         found["reconstruction"] = measures.reconstructions(smollm, sets, reader, batches.repeat)
         small = {"n_chunks": 3, "n": 24} if args.small else {}
         rows = min(32, plan.questions)
         found["maps"] = measures.maps(
-            smollm, texts, reader, device, count=plan.questions, rows=rows, **small
+            batches, held, reader, device, count=plan.questions, rows=rows, **small
         )
     return found
 
@@ -394,7 +405,7 @@ def timings(plan: Plan, args, device: torch.device, texts: Texts, weights: dict)
 def run(plan: Plan, args) -> None:
     device = torch.device(args.device)
     started = time.perf_counter()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision("high")
     texts = Texts(args.corpus, load_smollm2(), device)
     print(f"texts {texts.about}, {time.perf_counter() - started:.0f} s", flush=True)
     args.seconds -= time.perf_counter() - started
@@ -420,11 +431,12 @@ def run(plan: Plan, args) -> None:
         )
 
     save()
-    if not args.pilot:
-        values |= evaluate(weights, plan, args, device, texts)
-        save()
-        print(f"held-out texts, {time.perf_counter() - started:.0f} s", flush=True)
-    if not args.control and (args.seed == 0 or args.pilot):
+    values |= evaluate(weights, plan, args, device, texts)
+    save()
+    print(f"measured, {time.perf_counter() - started:.0f} s", flush=True)
+    if args.pilot:
+        print(json.dumps(helpers.rounded(values, digits=4)))
+    if not args.control and args.seed == 0:
         values["costs"] = timings(plan, args, device, texts, weights)
         save()
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
@@ -443,7 +455,7 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=70.0, help="seconds of it for measuring")
     parser.add_argument("--steps", type=int, help="of training, in the place of a time")
     parser.add_argument("--control", action="store_true", help="only the decoder, on raw text")
-    parser.add_argument("--pilot", action="store_true", help="held-out texts are not read")
+    parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
     parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--merge", type=Path, help="a folder of all seeds' outputs")
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as lr_encoder=2e-3")

@@ -7,11 +7,10 @@ with the encoder, or adapted to raw text alone.
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from lclm_texts import HELD_OUT_PLACES, Batches, Mix, Stream, Texts, needles
+from lclm_texts import HELD_OUT_PLACES, KINDS, PLACES, Batches, Bucket, Stream, insert, needles
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder
@@ -19,6 +18,8 @@ from intuitive.common.runtime import measure
 from intuitive.common.smollm import SmolLM2
 from intuitive.lclm.smollm import RATIOS, WINDOW, SmolLatents
 from intuitive.lclm.splice import Latents, Piece, Raw, Span
+
+__all__ = ["HELD_OUT_PLACES", "KINDS", "PLACES", "needles"]
 
 CONTEXT, CONTINUATION, TAIL = 768, 256, 128  # tokens
 
@@ -41,7 +42,7 @@ class Reader:
     def __call__(
         self, pieces: Sequence[Piece], tokens: Tensor, ratio: int = 4
     ) -> tuple[Tensor, Tensor]:
-        """Log-probability of each token [b, n] after the pieces, and whether it is the likeliest."""
+        """Log-probability of each token [b, n] after the pieces, and whether it is likeliest."""
         scores, right = [], []
         for rows in torch.arange(len(tokens), device=tokens.device).split(self.rows):
             part = [_rows(piece, rows) for piece in pieces]
@@ -166,7 +167,7 @@ def far(
             value = torch.arange(b, device=pieces.device) % bucket.statement.shape[1]
             said = bucket.statement[key, value]
             at = torch.arange(b, device=pieces.device) * 7 % max(1, n // 2 - said.shape[1])
-            with_needle = insert_at(context, said, at)
+            with_needle = insert(context, said, at)
             asked = [Raw(bucket.asked[key], False)]
             jobs.append((bucket.fact[0], with_needle, asked, bucket.value[key, value], slice(None)))
         found: dict[tuple[str, str], list] = {}
@@ -192,13 +193,6 @@ def far(
                 }
             )
     return rows
-
-
-def insert_at(text: Tensor, needle: Tensor, at: Tensor) -> Tensor:
-    """As `lclm_texts.insert`."""
-    from lclm_texts import insert
-
-    return insert(text, needle, at)
 
 
 # ------------------------------------------------------------------------------ reconstruction
@@ -274,8 +268,8 @@ def reconstructions(
 
 
 def maps(
-    smollm: SmolLM2,
-    texts: Texts,
+    batches: Batches,
+    held: Sequence[Bucket],
     reader: Reader,
     device: torch.device,
     *,
@@ -291,8 +285,6 @@ def maps(
     shares most words with the question, and a random one; and once more with the latents
     shuffled among the chunks.
     """
-    batches = Batches(smollm, texts, Mix(kinds=(1.0, 0.0, 0.0)), device, 1, split="heldout")
-    held = needles(smollm, HELD_OUT_PLACES, device, 1)
     made = []
     for ratio in (*RATIOS, 1):
         batches.rng.seed(5)
@@ -402,8 +394,3 @@ def _cost(arm: str, n: int, positions: int, taken, faster: float) -> dict:
         "times_faster": faster,
         "peak_mib": peak,
     }
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean of a few numbers."""
-    return statistics.fmean(values)
