@@ -211,7 +211,7 @@ def compile_layers(model: SmolLatents, on: bool) -> None:
     """Let torch fuse what happens inside each layer, or not."""
     for layer in (*model.encoder.layers, *model.decoder.layers):
         if on:
-            layer.compile()
+            layer.compile(dynamic=True)
         else:
             layer._compiled_call_impl = None
 
