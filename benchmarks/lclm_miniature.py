@@ -460,7 +460,7 @@ def run_part(part: str, plan: Plan, options: Any) -> Path:
             finally:
                 tidy(device)
             took[kind] = seconds() - start
-            points.append(found)
+            points.append({"part": part, **found})
             last = {k: v for k, v in found["curve"].items() if "accuracy" in k or "cont" in k}
             print(
                 f"{seconds():6.1f} s  seed {seed} {arm.study} {arm.data} {arm.budget} "
