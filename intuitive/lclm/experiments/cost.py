@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from intuitive.common.checks import whole_fields
+from intuitive.common.results import names
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair
+from ..results import EVICTION, PAIR, EvictionQuality, EvictionTime, PairPoint, eviction, pair
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -122,8 +123,8 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
-        eviction_times=eviction().values.times,
-        eviction_quality=eviction().values.quality,
+        eviction_times=eviction().values.times if EVICTION in names() else (),
+        eviction_quality=eviction().values.quality if EVICTION in names() else (),
     )
 
 
@@ -146,6 +147,8 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
+    if PAIR not in names():  # until the run is committed
+        return {"raw": (), "latents": ()}
     run = pair().values
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
     found = {
