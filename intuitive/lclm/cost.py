@@ -13,12 +13,9 @@ Source: arXiv:2606.09659v1, Figure 4 and sections 3 and 6.
 import bisect
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from intuitive.common.checks import whole
 from intuitive.common.decoder import DecoderConfig
-
-Logits = Literal["all", "last"]
 
 GIB = 2**30
 WINDOW = 1024  # tokens per encoder pass
@@ -101,7 +98,7 @@ class TimeTerms:
 # --------------------------------------------------------------------------------------- memory
 
 
-def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> MemoryTerms:
+def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTerms:
     """Peak memory of reading a prompt, by term, as Figure 4 has it.
 
     With an encoder the peak lies where it reads its batch of 131,072 tokens, or where the decoder
@@ -147,7 +144,7 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> Memory
     return max(encoding, decoding, key=lambda terms: terms.total)
 
 
-def memory_gib(n_tokens: int, *, ratio: int, logits: Logits = "all") -> float:
+def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:
     """Peak memory of reading a prompt, in GiB, as Figure 4 has it: the sum of `memory_terms`.
 
     Within 0.2 GiB of the figure where it prints tenths. Arguments and errors as there.
@@ -190,7 +187,7 @@ def ttft_seconds(n_tokens: int, *, ratio: int) -> float:
 
 
 def eviction_terms(
-    n_tokens: int, *, ratio: int, logits: Logits = "all"
+    n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[TimeTerms, MemoryTerms]:
     """Time to first token and peak memory of "prefill, then evict", as Figure 4 has FastKVzip.
 
