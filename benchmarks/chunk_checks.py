@@ -22,9 +22,13 @@ from intuitive.kernels import (
     pack_cells,
     score_chunks,
     select_chunks,
+    tuning,
 )
 
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
+AHEAD = tuning.ScoreTile(
+    chunks=64, num_warps=4, num_stages=4, programs=24, registers=168, prefetch=4
+)
 
 
 @dataclass(frozen=True)
@@ -229,10 +233,14 @@ class Checks:
 
         self.run("all four in a CUDA graph", 0.0, error)
 
-    def everything(self) -> list[Check]:
-        """All checks; those of bfloat16 and graphs on a GPU only."""
-        gpu = self.device.type == "cuda"
-        main = BRAIN if gpu else HALF
+    @property
+    def main(self) -> torch.dtype:
+        """Of most checks: bfloat16, but on a GPU only."""
+        return BRAIN if self.device.type == "cuda" else HALF
+
+    def scores(self) -> list[Check]:
+        """All checks of scores, one of them with keys that are sent for ahead."""
+        gpu, main = self.device.type == "cuda", self.main
         exact, coarse = 2e-5, 1e-3  # float32 sums; queries as float16, or sums of e4m3 products
         for heads in (128, 64):
             self.score(heads, 128, main, "rows", exact if gpu else coarse, False)
@@ -242,6 +250,14 @@ class Checks:
         self.score(128, 128, main, "fp8", exact if gpu else coarse, False)
         self.score(12, 32, FLOAT, "rows", coarse, False)
         self.score(12, 32, HALF, "plain", exact, False)
+        with tuning.force(score_chunks=AHEAD):
+            self.score(64, 128, main, "rows", exact if gpu else coarse, False)
+        return self.done
+
+    def everything(self) -> list[Check]:
+        """All checks; those of bfloat16 and graphs on a GPU only."""
+        gpu, main = self.device.type == "cuda", self.main
+        self.scores()
         self.select()
         self.attend(64, 512, main, 5e-3 if gpu else 1e-3)
         self.attend(64, 512, main, 5e-3 if gpu else 1e-3, packed=True)

@@ -1,6 +1,6 @@
 """Times of LSA's kernels beside their floors and plain torch, at DeepSeek-V4-Flash's sizes.
 
-    python benchmarks/lsa_kernels.py [--out FILE] [--commit HASH] [--small]
+    python benchmarks/lsa_kernels.py [--out FILE] [--commit HASH] [--small] [--only score_chunks]
     python benchmarks/lsa_kernels.py --table        the committed times as Markdown
 
 Checks every kernel against float64 first; a failed check is told with its shape and stops nothing,
@@ -346,6 +346,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="sizes for a CPU")
     parser.add_argument("--seconds", type=float, default=85, help="after which no tile is tried")
+    parser.add_argument("--only", choices=["score_chunks"], help="time one operation alone")
     parser.add_argument("--table", action="store_true", help="print the committed times")
     options = parser.parse_args()
     if options.table:
@@ -355,6 +356,11 @@ def main() -> int:
     bench = Bench(plan, torch.device(options.device), options.out, options.seconds, options.commit)
     checks = Checks(bench.device, bench.impl, plan.check_shapes, plan.check_chunks)
     bench.stage("ceilings", bench.ceilings)
+    if options.only:
+        bench.stage("checks", lambda: told(checks.scores()))
+        bench.stage("scores", bench.scores)
+        bench.stage("score_tiles", bench.score_tiles)
+        return ended(bench, checks)
     bench.stage("checks", lambda: told(checks.everything()))
     bench.stage("scores", bench.scores)
     bench.stage("selection", bench.selection)
@@ -368,8 +374,15 @@ def main() -> int:
         device_rows = bench.values["copies"]
         bench.stage("copies", lambda: device_rows + bench.copies(host=True))
         bench.stage("copy_tiles", bench.copy_tiles)
+    return ended(bench, checks)
+
+
+def ended(bench: Bench, checks: Checks) -> int:
+    """Say what was found; the number of checks and stages that failed."""
     failed = [check.name for check in checks.done if not check.ok]
     print(table(bench.values))
+    for row in bench.values.get("score_tiles", []):
+        print(row["indexer"], row["keys"], *row["tile"].values(), row.get("us", row.get("error")))
     print(f"{len(checks.done) - len(failed)} of {len(checks.done)} checks passed; failed: {failed}")
     print("seconds by stage:", bench.values["stages"])
     return len(failed) + len(bench.values.get("errors", {}))

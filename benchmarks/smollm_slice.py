@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intuitive.common import records
-from intuitive.common.returning import returning_texts
+from intuitive.common.returning import ReturningText, returning_texts
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lsa.arms import Policy, Residency, replay
 from intuitive.lsa.experiments.shelves import record_shelf
@@ -61,26 +61,32 @@ def lease_differs(values: dict, model: SmolLM2) -> list[str]:
     return differ("lease", committed, replay(again, policy_of(indexers)), ELSEWHERE)
 
 
-def heldout_differs(values: dict, plan: Any, model: SmolLM2) -> list[str]:
-    """Read the first held-out text again, where the result is of that text alone."""
-    rows = [row for row in values["arms"] if row["seed"] == plan.seeds[0]]
-    if any(row["texts"] != 1 for row in rows):
-        print("The committed means are of several held-out texts: the first is not compared.")
-        return []
-    indexers, tokenizer = load_indexers(), model.tokenizer
-    text, *_ = returning_texts(
+def heldout_texts(plan: Any, tokenizer: Any) -> list[ReturningText]:
+    """The texts that the script measures: of every held-out file long enough, in turn."""
+    return returning_texts(
         tokenizer.encode,
         tokenizer.token_strings,
         plan.texts,
         split="heldout",
         count=plan.n_heldout,
         seed=HELDOUT_SEED,
+        in_turn=True,
     )
+
+
+def heldout_differs(values: dict, plan: Any, model: SmolLM2) -> list[str]:
+    """Read the first held-out text again."""
+    indexers = load_indexers()
+    text, *_ = heldout_texts(plan, model.tokenizer)
     made = record(model, text.tokens, indexers, n_prompt=plan.texts.first, name=text.source)
     faults = []
-    for row in rows:
-        policy = policy_in(row, indexers)
-        faults += differ(f"{text.source}, {policy}", row, replay(made, policy), ELSEWHERE)
+    if text.source != values["heldout"][0]:
+        faults.append(f"the first text is of {text.source}, not of {values['heldout'][0]}")
+    for row in values["arms"]:
+        if row["seed"] == plan.seeds[0]:
+            policy = policy_in(row, indexers)
+            first = {name: row[f"{name}_each"][0] for name in ("golden_recall", "kept")}
+            faults += differ(f"{text.source}, {policy}", first, replay(made, policy), ELSEWHERE)
     return faults
 
 

@@ -23,7 +23,9 @@ class ScoreTile:
     num_stages: int  # tiles of keys that are in memory at a time
     programs: int  # for each batch entry; 3 for each of an H100's multiprocessors is 396
     registers: int | None = None  # of a thread at most, so that these programs fit beside others
-    prefetch: bool = False  # send for the first keys before the queries are read: slower, measured
+    prefetch: int = (
+        0  # tiles of keys that are sent for ahead, into L2: the first before the queries
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,6 +156,7 @@ def returning_texts(
     seed: int,
     kind: str | None = None,
     part: tuple[float, float] = (0.0, 1.0),
+    in_turn: bool = False,
 ) -> list[ReturningText]:
     """Texts of one split of the corpus in which passages return; the same for the same seed.
 
@@ -164,10 +165,12 @@ def returning_texts(
         pieces: the text of each of these tokens; passages begin at sentences or lines.
         config: lengths and gaps.
         split: "train" or "heldout".
-        count: how many. A file is drawn with a probability that grows with its length.
+        count: how many.
         seed: of everything drawn.
         kind: "prose", "code", or both if None. Declarations in other languages are left out.
         part: shares of each file between which its tokens are taken, to keep something back.
+        in_turn: whether the files come one after the other, as often as `count` allows. Else each
+            is drawn, with a probability that grows with its length.
 
     Raises:
         ValueError: as in `corpus.load`; a part out of order; or no file of the split has enough
@@ -191,10 +194,12 @@ def returning_texts(
             f"no text of split={split!r} has n={config.n} tokens in part={part}: make them shorter."
         )
     generator = seeded(seed)
-    lots = torch.multinomial(
-        torch.tensor(weights, dtype=torch.float64), count, replacement=True, generator=generator
-    )
+    if in_turn:
+        lots = [i % len(sources) for i in range(count)]
+    else:
+        drawn = torch.tensor(weights, dtype=torch.float64)
+        lots = torch.multinomial(drawn, count, replacement=True, generator=generator).tolist()
     return [
         returning_text(ids, config, generator, starts=starts, name=name)
-        for ids, starts, name in (sources[lot] for lot in lots.tolist())
+        for ids, starts, name in (sources[lot] for lot in lots)
     ]

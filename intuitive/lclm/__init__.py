@@ -4,8 +4,9 @@ Map of the rooms, in reading order:
     config.py       every size and choice
     reference.py    counts, windows, pooling and the label mask as formulas
     cost.py         memory and time to first token, term by term
-    model.py        encoder, adapter and decoder
     splice.py       spans of latents among raw text, as one prompt
+    adapter.py      between encoder and decoder; attention that reads both ways
+    model.py        encoder, adapter and decoder
     inference.py    encoding ahead, prefill, decoding, latents on disk
     expand.py       a tool that brings a chunk's words back
     documents.py    the three kinds of training data and their rules
@@ -34,6 +35,7 @@ _HOME = {
     "Span": "splice",
 }
 _ROOMS = (
+    "adapter",
     "config",
     "cost",
     "documents",

@@ -128,6 +128,19 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTer
             logits=rows * LOGIT_BYTES / GIB,
             activations=REST_GIB + positions * RAW_BYTES / GIB,
         )
+    return max(latent_moments(n_tokens, ratio=ratio, logits=logits), key=lambda terms: terms.total)
+
+
+def latent_moments(
+    n_tokens: int, *, ratio: int, logits: Logits = "all"
+) -> tuple[MemoryTerms, MemoryTerms]:
+    """Memory by term where the encoder holds most, and where the decoder has read all latents.
+
+    Arguments and errors as in `memory_terms`, but for the ratio, which is at least 2.
+    """
+    n_tokens, ratio = _sizes(n_tokens, whole("ratio", ratio, low=2))
+    positions = n_tokens / ratio
+    rows = positions if logits == "all" else 1
     batch = min(n_tokens, ENCODER_BATCH)
     encoding = MemoryTerms(
         weights=PAIR_WEIGHTS_GIB,
@@ -141,7 +154,7 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTer
         logits=rows * LOGIT_BYTES / GIB,
         activations=REST_GIB + positions * LATENT_BYTES / GIB,
     )
-    return max(encoding, decoding, key=lambda terms: terms.total)
+    return encoding, decoding
 
 
 def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:

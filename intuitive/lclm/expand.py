@@ -14,7 +14,7 @@ repository (`agent/`).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -89,10 +89,7 @@ class Turn:
         return sum(positions_of(piece) for piece in self.pieces)
 
 
-class Player(Protocol):
-    """Whoever plays: a function of the turn."""
-
-    def __call__(self, turn: Turn) -> Expand | Answer: ...
+Player = Callable[[Turn], Expand | Answer]  # whoever plays: a function of the turn
 
 
 @dataclass(frozen=True)
@@ -193,8 +190,9 @@ def play(
     """Let a model expand chunks until it answers, and keep a record.
 
     The first turn must expand: an answer there becomes an expansion of the ids that it mentions,
-    at most 5, or of chunk 1 if none of them is one. A turn that asks for no new chunk, or the last of `max_rounds`,
-    is followed by one that must answer. Ids that no chunk has are refused and recorded.
+    at most 5, or of chunk 1 if no chunk has any of them. A turn that asks for no new chunk, or the
+    last of `max_rounds`, is followed by one that must answer. Ids that no chunk has are refused
+    and recorded.
 
     Args:
         player: answers each `Turn`.
@@ -249,9 +247,7 @@ def play(
         refused = tuple(i for i in asked if not _is_id(i, len(chunks)))
         repeated = tuple(i for i in asked if i in there and i not in refused)
         new = tuple(i for i in asked if i not in there and i not in refused)
-        brought += [
-            (i, Raw(chunks[i - 1], trained=False) if bring is None else bring(i)) for i in new
-        ]
+        brought += [(i, bring(i)) for i in new]
         raw_tokens = sum(len(chunks[i - 1]) for i in new)
         rounds.append(_round(turn, asked, early, new, repeated, refused, raw_tokens, None))
         if not new:

@@ -4,7 +4,6 @@ Source: arXiv:2606.09659v1, section 3 (Eqs. 1-8).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from intuitive.common.checks import whole
-from intuitive.common.decoder import (
-    Decoder,
-    DecoderLayer,
-    DenseAttention,
-    LayerCache,
-    Probe,
-    RMSNorm,
-)
+from intuitive.common.decoder import Decoder, DenseAttention
 
+from .adapter import Adapter, BidirectionalAttention
 from .config import ANY_RATIO, LCLMConfig, check_ratio
 from .reference import POOL, Window, latent_count, mean_pool, pool_ragged, windows
 from .splice import (
@@ -37,95 +30,14 @@ from .splice import (
 )
 
 
-class BidirectionalAttention(DenseAttention):
-    """Every token reads every token of its window: the mask is passed, not a flag.
-
-    In the official repository a flag marks attention as not causal, and another layer may build a
-    causal mask all the same (trap 7); here a mask of ones leaves nothing to guess.
-    """
-
-    def attend(
-        self,
-        q: Float[Tensor, "b n h_q d"],
-        k: Float[Tensor, "b m h_kv d"],
-        v: Float[Tensor, "b m h_kv d"],
-    ) -> Float[Tensor, "b n h_q d"]:
-        """Softmax attention of all n tokens over all m."""
-        everything = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [b, h, n, d]
-        k, v = (x.repeat_interleave(self.config.group_size, 1) for x in (k, v))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=everything)
-        return attended.transpose(1, 2)
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "b n d_model"],
-        positions: Int[Tensor, "b n"],
-        *,
-        cache: LayerCache | None = None,
-        probe: Probe | None = None,
-    ) -> Float[Tensor, "b n d_model"]:
-        """As in `DenseAttention`.
-
-        Raises:
-            ValueError: a cache, in which the past would have to change with every new token.
-        """
-        if cache is not None:
-            raise ValueError(
-                "bidirectional attention cannot go on from a cache, since new tokens change what "
-                "earlier ones read: pass the whole window at once."
-            )
-        return super().forward(hidden, positions, probe=probe)
-
-
-class Adapter(nn.Module):
-    """Pooled states to the decoder's embeddings: W2 GELU(W1 RMSNorm(z) + b1) + b2.
-
-    With `kind="attention"` a bidirectional transformer block over all latents of a span comes
-    first; with "none" the pooled states pass unchanged.
-
-    Source: Eqs. 7-8; the hidden width and the block are the official repository's.
-    """
-
-    def __init__(self, config: LCLMConfig) -> None:
-        super().__init__()
-        self.kind = config.adapter
-        if config.adapter == "none":
-            return
-        width, d_out = config.pooled_width, config.decoder.d_model
-        if config.adapter == "attention":
-            within = replace(config.encoder, d_model=width, positions="rope", n_layers=1)
-            self.block = DecoderLayer(within, BidirectionalAttention(within))
-        self.norm = RMSNorm(width, config.encoder.norm_eps)
-        self.w_1 = nn.Linear(width, d_out)
-        self.w_2 = nn.Linear(d_out, d_out)
-
-    def forward(self, pooled: Float[Tensor, "b m wide"]) -> Float[Tensor, "b m d_dec"]:
-        if self.kind == "none":
-            return pooled
-        if self.kind == "attention":
-            b, m, _ = pooled.shape
-            pooled = self.block(pooled, torch.arange(m, device=pooled.device).expand(b, m))
-        return self.w_2(F.gelu(self.w_1(self.norm(pooled))))
-
-    @torch.no_grad()
-    def draw_weights(self, generator: torch.Generator | None) -> None:
-        """Normal with standard deviation 1/√inputs; gains at 1, biases at 0."""
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                weight.normal_(std=weight.shape[1] ** -0.5, generator=generator)
-            else:
-                weight.fill_(0.0 if name.endswith("bias") else 1.0)
-
-
 class LatentContextModel(nn.Module):
     """Encoder, adapter and decoder, trained together.
 
     Args:
         config: sizes and choices.
-        encoder: used in the place of a new one; its weights are not touched.
-        decoder: likewise.
-        dtype: of all new weights.
+        encoder: used in the place of a new one; a shared embedding takes the place of its own.
+        decoder: used in the place of a new one; whatever is made here goes to its device and dtype.
+        dtype: of all new weights, where no decoder is given.
         generator: of the first weights, on the device they are made on; torch's own if None.
 
     Raises:
@@ -157,20 +69,23 @@ class LatentContextModel(nn.Module):
                     f"Decoder(config, {attention.__name__})."
                 )
         with torch.inference_mode(False):
-            made = {"dtype": dtype, "generator": generator}
-            self.decoder = Decoder(config.decoder, **made) if decoder is None else decoder
-            self.encoder = (
-                Decoder(config.encoder, attention, **made) if encoder is None else encoder
-            )
+            if decoder is None:
+                decoder = Decoder(config.decoder, dtype=dtype, generator=generator)
+            held = decoder.embedding.weight
+            dtype, device = held.dtype, held.device
+            if encoder is None:
+                with torch.device(device):
+                    made = {"dtype": dtype, "generator": generator}
+                    encoder = Decoder(config.encoder, attention, **made)
+            self.encoder, self.decoder = encoder, decoder
             if config.shares_embedding:
                 self.encoder.embedding = self.decoder.embedding
                 if config.encoder.tied_embeddings:
                     self.encoder.head.weight = self.decoder.embedding.weight
-            held = self.decoder.embedding.weight  # decides the device and, if given, the dtype
-            dtype, device = held.dtype, held.device
-            ratios = (config.ratio, *config.ratios)
-            self.adapters = nn.ModuleDict({str(ratio): Adapter(config) for ratio in ratios})
-            self.adapters.to(device, dtype)
+            with torch.device(device):
+                ratios = (config.ratio, *config.ratios)
+                self.adapters = nn.ModuleDict({str(ratio): Adapter(config) for ratio in ratios})
+            self.adapters.to(dtype)
             for adapter in self.adapters.values():
                 adapter.draw_weights(generator)
             self.tags = self._drawn(2, config.decoder.d_model, held, generator)

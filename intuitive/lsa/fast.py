@@ -20,7 +20,7 @@ from torch import Tensor
 from intuitive import kernels
 from intuitive.kernels.dispatch import TRITON_INSTALLED
 
-from .packing import Storage
+from .packing import Storage, gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def read_cells(
     packed = cells.dtype == torch.uint8
     known = packed and (q.shape[-1], cells.shape[-1]) == (kernels.CELL_NUMBERS, kernels.CELL_BYTES)
     if packed and not (known and cells.is_contiguous()):
-        cells = cells.index_select(0, slots.clamp(min=0).flatten())
+        cells = gathered(cells, slots.clamp(min=0).flatten())
         places = torch.arange(len(cells), dtype=torch.int32, device=q.device).view(slots.shape)
         slots = torch.where(slots >= 0, places, -1)
         if not known:

@@ -21,7 +21,7 @@ from intuitive.common.checks import whole
 from .config import LSAConfig
 
 ROUNDING = 1e-9  # of a sum of probabilities: six of ten equal chunks do reach 0.6
-STEPS_AT_A_TIME = 32
+NUMBERS_AT_A_TIME = 2**22  # logits that are ranked together: memory does not follow the steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +96,10 @@ def count_votes(
     logits: Float[Tensor, "steps layers chunks"], *, top_k: int, top_p: float | int
 ) -> Int[Tensor, "steps chunks"]:
     """How many layers' nuclei hold each chunk; arguments and errors as in `golden_chunks`."""
+    at_a_time = max(NUMBERS_AT_A_TIME // max(logits[:1].numel(), 1), 1)  # steps
     counted = [
         _spread(nucleus(p, top_p), chunks, logits.shape[-1]).sum(1)
-        for part in logits.split(STEPS_AT_A_TIME)
+        for part in logits.split(at_a_time)
         for p, chunks in (top_k_softmax(part, top_k),)
     ]
     if not counted:

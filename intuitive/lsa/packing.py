@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -97,6 +97,22 @@ def unpack_keys(
     codes, scale = rows.split((rows.shape[-1] - KEY_SCALE_BYTES, KEY_SCALE_BYTES), -1)
     scale = scale.contiguous().view(torch.float32)[..., 0]
     return dequantise_keys(codes.contiguous().view(torch.float8_e4m3fn), scale).to(dtype)
+
+
+def gathered(
+    rows: Shaped[Tensor, "rows width"], numbers: Int[Tensor, " n"]
+) -> Shaped[Tensor, "n width"]:
+    """Rows of these numbers, one after the other.
+
+    A GPU's gather takes as long for a byte as for a word: bytes go in the widest words that their
+    rows divide into.
+    """
+    if rows.dtype == torch.uint8 and rows.stride(1) == 1:
+        apart = (rows.shape[1], rows.stride(0), rows.storage_offset())
+        for word in (torch.int64, torch.int32):
+            if not any(n % word.itemsize for n in apart):
+                return rows.view(word).index_select(0, numbers).view(torch.uint8)
+    return rows.index_select(0, numbers)
 
 
 @dataclass(frozen=True)

@@ -156,10 +156,11 @@ def decide(
     """Chunks that one trigger asks for; arguments as in `resident_sets`.
 
     Args:
-        always: chunks that are resident in any case: their pages come first.
+        always: chunks that are resident in any case: a budget is not spent on them, and their
+            pages come first.
     """
     if rule == "budget":
-        return best(logits, size)
+        return best(logits.masked_fill(always, -torch.inf), size)
     chosen = above(logits, config.threshold)
     if rule == "threshold":
         return chosen
@@ -182,8 +183,8 @@ def resident_sets(
         logits: the Memory Indexer's, at each trigger.
         closed: chunks that exist at each trigger; those after the first trigger's are decoded.
         config: threshold, tail, sink and page size.
-        rule: "threshold" keeps what is above it; "budget" the best `size` chunks; "pages" the
-            `size` densest pages, those of the tail, the sink and decoded chunks among them.
+        rule: "threshold" keeps what is above it; "budget" the best `size` chunks besides the tail,
+            the sink and decoded chunks; "pages" the `size` densest pages, theirs among them.
         size: chunks or pages; not for "threshold".
         lag: windows by which a decision arrives late, 0 or 1. The first window of a late server
             has the always-resident chunks only.
@@ -203,13 +204,16 @@ def resident_sets(
         raise ValueError(f"closed has shape {tuple(closed.shape)}, for {n_windows} windows.")
     exists = torch.arange(n, device=logits.device) < closed[:, None]
     logits = logits.masked_fill(~exists[:, None], -torch.inf)
+    always = [
+        always_resident(count, n, config, decoded_from=int(closed[0])).to(logits.device)
+        for count in closed.tolist()
+    ]
     resident = torch.zeros(n_windows, n, dtype=torch.bool, device=logits.device)
-    for window, count in enumerate(closed.tolist()):
-        always = always_resident(count, n, config, decoded_from=int(closed[0])).to(logits.device)
+    for window, here in enumerate(always):
         if window >= lag:
-            decided = logits[window - lag]
-            always = always | decide(decided, always, config, rule=rule, size=size)
+            asked = window - lag  # a late set was decided by what was resident then
+            here = here | decide(logits[asked], always[asked], config, rule=rule, size=size)
         if sticky and window:
-            always = always | resident[window - 1]
-        resident[window] = always & exists[window]
+            here = here | resident[window - 1]
+        resident[window] = here & exists[window]
     return resident

@@ -25,37 +25,32 @@ from .reference import LIFT, rounded_queries
 
 PLAIN, SHIFTED, DECODED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # how keys are stored
 LIFTED = tl.constexpr(LIFT)
-LINE = 128  # bytes
+BULK_ARCH = 90  # Hopper sends for stretches of memory
 
 
 @triton.jit
 @no_type_check
-def _send_for_keys(
-    keys_ptr,
-    chunks,
-    ROW: tl.constexpr,
-    LINES: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    D: tl.constexpr,
-    TILES: tl.constexpr,
-):
-    """Have the keys of this program's first TILES tiles brought into L2, waiting for nothing.
-
-    A key covers LINES lines of 128 bytes.
-    """
-    line = tl.arange(0, CHUNKS * LINES)
-    for ahead in tl.static_range(TILES):
-        tile = tl.cast(tl.program_id(0) + ahead * tl.num_programs(0), tl.int64)
-        chunk = tile * CHUNKS + line // LINES
-        address = keys_ptr + chunk * ROW + line % LINES * (D // LINES)
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; setp.ne.s64 p, $1, 0; @p prefetch.global.L2 [$1]; mov.u32 $0, 0; }",
-            "=r,l",
-            [tl.where(chunk < chunks, address.to(tl.int64), 0)],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
+def _send_for(keys_ptr, tile, chunks, ROW_BYTES: tl.constexpr, CHUNKS: tl.constexpr):
+    """Have the keys of a whole tile brought into L2 by one thread, which waits for nothing."""
+    first = tl.cast(tile, tl.int64) * CHUNKS
+    address = (keys_ptr.to(tl.int64) + first * ROW_BYTES) & -16
+    n_bytes = tl.where(first + CHUNKS <= chunks, CHUNKS * ROW_BYTES // 16 * 16, 0)
+    tl.inline_asm_elementwise(
+        """{
+        .reg .pred p, q;
+        .reg .u32 t;
+        mov.u32 t, %tid.x;
+        setp.eq.u32 p, t, 0;
+        setp.ne.and.s32 q, $2, 0, p;
+        @q cp.async.bulk.prefetch.L2.global [$1], $2;
+        mov.u32 $0, 0;
+        }""",
+        "=r,l,r",
+        [address, n_bytes.to(tl.int32)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @triton.jit(do_not_specialize=["heads", "chunks"])
@@ -78,17 +73,19 @@ def score_chunks_kernel(
     HEADS: tl.constexpr,
     D: tl.constexpr,
     STAGES: tl.constexpr,
-    LINES: tl.constexpr,
+    AHEAD: tl.constexpr,
+    KEY_BYTES: tl.constexpr,
 ):
     """Write out[b, chunk]; keys lie ROW elements apart and scales SCALE_ROW.
 
-    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. With
-    LINES, the keys of the first tiles are sent for ahead of all, LINES lines for each.
+    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. The
+    keys of AHEAD tiles, of KEY_BYTES a number, are sent for before they are loaded.
     """
     batch = tl.program_id(1).to(tl.int64)
     keys_ptr += batch * stride_kb
-    if LINES > 0:
-        _send_for_keys(keys_ptr, chunks, ROW, LINES, CHUNKS, D, STAGES - 1)
+    for ahead in tl.static_range(AHEAD):
+        tile = tl.program_id(0) + ahead * tl.num_programs(0)
+        _send_for(keys_ptr, tile, chunks, ROW * KEY_BYTES, CHUNKS)
     head = tl.arange(0, HEADS)
     exists = head < heads
     q = load_rows(q_ptr, batch * heads + head, D, exists, D)  # [HEADS, D]
@@ -110,6 +107,9 @@ def score_chunks_kernel(
     for tile in tl.range(tl.program_id(0), n_tiles, tl.num_programs(0), num_stages=STAGES):
         chunk = tl.cast(tile, tl.int64) * CHUNKS + within
         there = chunk < chunks
+        if AHEAD > 0:
+            coming = tile + AHEAD * tl.num_programs(0)
+            _send_for(keys_ptr, coming, chunks, ROW * KEY_BYTES, CHUNKS)
         keys = tl.load(
             keys_ptr + chunk[:, None] * ROW + dim[None, :], mask=there[:, None], other=0
         )  # [CHUNKS, D]
@@ -183,13 +183,15 @@ def score_chunks(
         padded = max(triton.next_power_of_2(heads), 16)
         tile = _tile(q, padded, keys.dtype.itemsize, d)
         grid = (min(triton.cdiv(chunks, tile.chunks), tile.programs), b)
-        lines = triton.cdiv(d * keys.element_size(), LINE)
+        row_bytes, one = keys.stride(1) * keys.element_size(), keys.element_size()
+        dense = row_bytes < 2 * d * one  # little lies between the keys
+        ahead = tile.prefetch if dense and card().arch >= BULK_ARCH and not INTERPRETING else 0
         score_chunks_kernel[grid](
             q, weights, keys, out if scales is None else scales, out, heads, chunks,
             keys.stride(0), 0 if scales is None else scales.stride(0),
             ROW=keys.stride(1), SCALE_ROW=0 if scales is None else scales.stride(1),
             STORED=stored, ROUND=round_q and coded, CHUNKS=tile.chunks, HEADS=padded, D=d,
-            STAGES=tile.num_stages, LINES=lines if tile.prefetch and not INTERPRETING else 0,
+            STAGES=tile.num_stages, AHEAD=ahead, KEY_BYTES=one,
             num_warps=tile.num_warps, maxnreg=tile.registers,
         )  # fmt: skip
     return out

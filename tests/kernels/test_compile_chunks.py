@@ -62,7 +62,7 @@ def test_scores_on_hopper(launches, stored, round_q, product):  # noqa: F811
     assert name == "score_chunks_kernel"
     ptx = kernel.asm["ptx"]
     assert f"wgmma.mma_async.sync.aligned.{product}" in ptx
-    assert "cp.async" in ptx and "prefetch.global.L2" not in ptx
+    assert "cp.async" in ptx and "prefetch.L2" not in ptx
     assert stack_bytes(kernel) <= SPILLED_BYTES
     together = 2 if stored == "plain" else 3
     assert together * (kernel.metadata.shared + 1024) <= 228 * 1024
@@ -70,10 +70,15 @@ def test_scores_on_hopper(launches, stored, round_q, product):  # noqa: F811
 
 @pytest.mark.slow
 def test_keys_are_sent_for_where_a_tile_says_so(launches):  # noqa: F811
-    tile = tuning.ScoreTile(chunks=16, num_warps=4, num_stages=2, programs=264, prefetch=True)
+    tile = tuning.ScoreTile(chunks=16, num_warps=4, num_stages=2, programs=264, prefetch=3)
     with tuning.force(score_chunks=tile):
         call_scores(90, BRAIN, "rows", heads=16, d=32)
-    assert "prefetch.global.L2" in compiled(launches)[0][1].asm["ptx"]
+    ptx = compiled(launches)[0][1].asm["ptx"]
+    assert ptx.count("cp.async.bulk.prefetch.L2.global") == 3 + 1  # ahead of all, and as it goes
+    launches.clear()
+    with tuning.force(score_chunks=tile):
+        call_scores(80, BRAIN, "rows", heads=16, d=32)
+    assert "prefetch.L2" not in compiled(launches)[0][1].asm["ptx"]  # an A100 cannot
 
 
 def test_packed_cells_take_eight_warps_while_each_program_is_alone(launches):  # noqa: F811

@@ -4,27 +4,13 @@ import copy
 
 import pytest
 import torch
+from latent_models import SMALL, VOCABULARY, model_of, text
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.lclm import LatentContextModel, Latents, LCLMConfig, Raw, Span, latent_count
+from intuitive.lclm.adapter import BidirectionalAttention
 from intuitive.lclm.config import ADAPTERS, MASKS, POOLINGS
-from intuitive.lclm.model import BidirectionalAttention
-
-VOCABULARY = 64
-SMALL = DecoderConfig(vocab_size=VOCABULARY, d_model=32, d_head=8, d_ff=64)
-
-
-def model_of(seed: int = 0, dtype: torch.dtype = torch.float32, **settings) -> LatentContextModel:
-    sizes = {"encoder": SMALL, "decoder": SMALL, "ratio": 4, "window": 8}
-    generator = torch.Generator().manual_seed(seed)
-    return LatentContextModel(LCLMConfig(**sizes | settings), dtype=dtype, generator=generator)
-
-
-def text(n: int, seed: int = 0, rows: int | None = None) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(VOCABULARY, (n,) if rows is None else (rows, n), generator=generator)
-
 
 close = torch.testing.assert_close
 KINDS = [(pooling, mask) for pooling in POOLINGS for mask in MASKS]
@@ -395,3 +381,48 @@ def test_a_notebooks_switches_break_nothing():
     assert latents.dtype == torch.float32
     assert not any(weight.is_inference() for weight in model.parameters())
     model.loss(model.batch_rows([[Span(text(9)), Raw([1])]])).backward()
+
+
+def test_what_is_made_follows_the_decoder_that_is_given():
+    config = LCLMConfig(encoder=SMALL, decoder=SMALL, ratio=4, window=8)
+    model = LatentContextModel(config, decoder=Decoder(SMALL, dtype=torch.bfloat16))
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    with torch.device("meta"):
+        decoder = Decoder(SMALL)
+    model = LatentContextModel(config, decoder=decoder)
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+
+# ---------------------------------------------------------------------------------- on a GPU
+
+
+@pytest.mark.parametrize(("pooling", "mask"), KINDS)
+def test_training_on_rows_laid_out_alike_never_waits_for_a_value(pooling, mask):
+    """On the meta device no tensor has a value: whoever asks for one fails."""
+    with torch.device("meta"):
+        model = LatentContextModel(
+            LCLMConfig(encoder=SMALL, decoder=SMALL, ratio=4, window=8, pooling=pooling, mask=mask)
+        )
+        span, rest = torch.zeros(3, 21).long(), torch.zeros(3, 5).long()
+    loss = model.loss(model.batch([Span(span), Raw(rest, trained=False), Raw(rest)]))
+    loss.backward()
+    assert model.tags.grad is not None
+    with pytest.raises(RuntimeError):
+        float(loss.detach())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("pooling", "mask"), KINDS)
+def test_a_gpu_computes_the_same_without_waiting(pooling, mask):
+    model = model_of(pooling=pooling, mask=mask)
+    span, rest = text(21, rows=3), text(5, rows=3)
+    want = model.loss(model.batch([Span(span), Raw(rest)]))
+    model, span, rest = model.cuda(), span.cuda(), rest.cuda()
+    model.loss(model.batch([Span(span), Raw(rest)]))  # first use sets things up
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = model.loss(model.batch([Span(span), Raw(rest)]))
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    close(got.cpu(), want, atol=1e-3, rtol=1e-3)

@@ -112,7 +112,15 @@ def test_replay_is_resident_sets_and_its_measures(more):
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"lag": 1}, {"sticky": True}, {"rule": "budget", "size": 12}], ids=str
+    "more",
+    [
+        {},
+        {"lag": 1},
+        {"sticky": True},
+        {"rule": "budget", "size": 12},
+        {"rule": "budget", "size": 12, "lag": 1},
+    ],
+    ids=str,
 )
 def test_replay_is_the_decoding_that_moves(more):
     """A decode's own logits at its triggers, replayed, give its sets, its copies and its bytes."""
@@ -152,6 +160,17 @@ def test_budgets_are_equal(arm, more):
     sizes = [found[name].resident.sum(-1).tolist() for name in ("lsa", arm)]
     assert sizes[0] == sizes[1]
     assert found[arm].kept == found["lsa"].kept
+
+
+@pytest.mark.parametrize("arm", ["lsa", "recency", "random", "quest", "oracle"])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_budget_buys_so_many_evictable_chunks(arm, lag):
+    size, recording = 7, draw_recording()
+    found = replay(recording, policy(arm, rule="budget", size=size, sink=2, lag=lag))
+    bought = (found.resident & found.evictable).sum(-1)[8 * lag :]
+    there = found.evictable.sum(-1)[8 * lag :]
+    assert int(there.min()) > size
+    assert set(bought.tolist()) == {size}
 
 
 @settings()

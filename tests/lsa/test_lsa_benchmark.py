@@ -208,7 +208,7 @@ def test_scores_take_the_fastest_tile_that_was_tried(committed, launches, indexe
     ((_, _, grid, options),) = launches
     best = fastest(committed["score_tiles"], indexer=indexer, keys=keys)
     names = ("CHUNKS", "num_warps", "STAGES", "maxnreg")
-    found = [*(options[name] for name in names), grid[0], options["LINES"] > 0]
+    found = [*(options[name] for name in names), grid[0], options["AHEAD"]]
     names = ("chunks", "num_warps", "num_stages", "registers", "programs", "prefetch")
     assert found == [best["tile"][name] for name in names]
     timed = longest_scores(committed)[indexer, keys]["us"]

@@ -7,6 +7,7 @@ from intuitive.common.runtime import seeded
 from intuitive.lsa import LSAConfig
 from intuitive.lsa.packing import (
     Storage,
+    gathered,
     pack_entries,
     pack_keys,
     unpack_entries,
@@ -78,6 +79,18 @@ def test_parts_of_wider_rows_can_be_read():
         unpack_entries(cells[:, :584], 512, 64), unpack_entries(pack_entries(entries, 64), 512, 64)
     )
     assert torch.equal(unpack_keys(cells[:, 584:]), unpack_keys(pack_keys(keys)))
+
+
+@pytest.mark.parametrize("width", [1, 3, 32, 36, 132, 584])
+@pytest.mark.parametrize("first", [0, 4, 7, 8])
+def test_rows_are_gathered_whatever_words_they_divide_into(width, first):
+    cells = torch.randint(256, (9, 600), generator=seeded(width)).to(torch.uint8)
+    numbers = torch.tensor([8, 0, 3, 3])
+    for rows in (cells[:, first : first + width], cells[:, first : first + width].contiguous()):
+        assert torch.equal(gathered(rows, numbers), rows[numbers])
+    wide = torch.randn(9, 5, generator=seeded(1))
+    assert torch.equal(gathered(wide, numbers), wide[numbers])
+    assert gathered(cells[:, :132], numbers[:0]).shape == (0, 132)
 
 
 def test_wrong_rows_are_refused():

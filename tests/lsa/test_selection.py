@@ -146,6 +146,26 @@ def test_resident_sets_follow_the_triggers():
     assert take(rule="pages", size=1)[0] == [4, 5, 6, 7]  # the tail's page is all there is room for
 
 
+def test_a_budget_is_not_spent_on_what_is_resident_anyhow():
+    config = LSAConfig(chunk_size=4, tail=8, sink=1, page_size=4)
+    logits = torch.arange(12.0)[None, None].repeat(2, 1, 1)  # the newest score highest
+    logits[:, :, 0] = 99  # and the sink above all
+    for size in (0, 1, 3, 99):
+        first, second = sets(
+            selection.resident_sets(logits, torch.tensor([8, 10]), config, rule="budget", size=size)
+        )
+        assert first == [0, *range(max(6 - size, 1), 6), 6, 7]
+        assert second == [0, *range(max(8 - size, 1), 8), 8, 9]
+
+
+def test_a_late_budget_was_not_spent_on_what_was_resident_when_it_was_decided():
+    logits = torch.arange(12.0)[None, None].repeat(2, 1, 1)
+    config = LSAConfig(chunk_size=4, tail=4, page_size=4)
+    given = {"rule": "budget", "size": 2, "lag": 1}
+    late = selection.resident_sets(logits, torch.tensor([8, 9]), config, **given)
+    assert sets(late) == [[7], [5, 6, 8]]
+
+
 def test_decoded_chunks_stay_when_the_tail_has_left_them():
     logits, closed = windows_of([], [], n=30), torch.tensor([8, 20])
     assert sets(selection.resident_sets(logits, closed, SMALL))[1] == list(range(8, 20))

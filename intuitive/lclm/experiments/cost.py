@@ -11,13 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.results import names
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
+<<<<<<< HEAD
 from ..results import EVICTION, PAIR, EvictionQuality, EvictionTime, PairPoint, eviction, pair
+=======
+from ..results import (
+    EVICTION,
+    PAIR,
+    EvictionQuality,
+    EvictionTime,
+    PairPoint,
+    eviction,
+    pair,
+)
+>>>>>>> main
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -123,8 +136,13 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
+<<<<<<< HEAD
         eviction_times=eviction().values.times if EVICTION in names() else (),
         eviction_quality=eviction().values.quality if EVICTION in names() else (),
+=======
+        eviction_times=eviction().values.times if eviction_device() else (),
+        eviction_quality=eviction().values.quality if eviction_device() else (),
+>>>>>>> main
     )
 
 
@@ -147,7 +165,11 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
+<<<<<<< HEAD
     if PAIR not in names():  # until the run is committed
+=======
+    if not pair_device():
+>>>>>>> main
         return {"raw": (), "latents": ()}
     run = pair().values
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
@@ -156,3 +178,13 @@ def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
         "latents": run.select(arm="lclm", ratio=params.ratio, **shared),
     }
     return {arm: tuple(sorted(of, key=lambda p: p.n_tokens)) for arm, of in found.items()}
+
+
+def pair_device() -> str:
+    """Where the untrained pair was measured; empty where no run is committed."""
+    return pair().made.device if PAIR in results.names() else ""
+
+
+def eviction_device() -> str:
+    """Where eviction was measured; empty where no run is committed."""
+    return eviction().made.device if EVICTION in results.names() else ""

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..cache import LSACache, Readable
 from ..config import LSAConfig
 from ..fast import Stored
-from ..packing import Part
+from ..packing import Part, gathered
 from .mirror import HostMirror
 from .pool import CellPool
 
@@ -107,10 +107,10 @@ class CellCache(LSACache):
             return Stored(held["entries"][0], held["index_keys"], numbers[None], self.storage)
         places = self.pool.places(self.request)
         if "index_keys" in self._pools:
-            keys = self._pools["index_keys"][0].index_select(0, places.chunks)
+            keys = gathered(self._pools["index_keys"][0], places.chunks)
         else:
             cells = places.slots[0].clamp(min=0)
-            keys = self.pool.view("index_keys", self.ordinal).index_select(0, cells)
+            keys = gathered(self.pool.view("index_keys", self.ordinal), cells)
         entries = self.pool.view("entries", self.ordinal)
         return Stored(entries, keys[None], places.slots, self.storage)
 
