@@ -114,25 +114,19 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTer
         ValueError: `n_tokens` below 1, a ratio that does not divide the window, or other logits.
     """
     n_tokens, ratio = _sizes(n_tokens, ratio)
-    if logits not in ("all", "last"):
-        raise ValueError(
-            f"logits={logits!r} is unknown: 'all' keeps a row for every position, 'last' keeps "
-            "one; choose one of the two."
-        )
-    positions = n_tokens / ratio
-    rows = positions if logits == "all" else 1
+    rows = _rows(n_tokens / ratio, logits)
     if ratio == 1:
         return MemoryTerms(
             weights=WEIGHTS_GIB,
-            kv=positions * KV_BYTES / GIB,
+            kv=n_tokens * KV_BYTES / GIB,
             logits=rows * LOGIT_BYTES / GIB,
-            activations=REST_GIB + positions * RAW_BYTES / GIB,
+            activations=REST_GIB + n_tokens * RAW_BYTES / GIB,
         )
     return max(latent_moments(n_tokens, ratio=ratio, logits=logits), key=lambda terms: terms.total)
 
 
 def latent_moments(
-    n_tokens: int, *, ratio: int, logits: Logits = "all"
+    n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[MemoryTerms, MemoryTerms]:
     """Memory by term where the encoder holds most, and where the decoder has read all latents.
 
@@ -140,7 +134,7 @@ def latent_moments(
     """
     n_tokens, ratio = _sizes(n_tokens, whole("ratio", ratio, low=2))
     positions = n_tokens / ratio
-    rows = positions if logits == "all" else 1
+    rows = _rows(positions, logits)
     batch = min(n_tokens, ENCODER_BATCH)
     encoding = MemoryTerms(
         weights=PAIR_WEIGHTS_GIB,
@@ -155,6 +149,16 @@ def latent_moments(
         activations=REST_GIB + positions * LATENT_BYTES / GIB,
     )
     return encoding, decoding
+
+
+def _rows(positions: float, logits: str) -> float | int:
+    """Rows of the vocabulary that are held."""
+    if logits not in ("all", "last"):
+        raise ValueError(
+            f"logits={logits!r} is unknown: 'all' keeps a row for every position, 'last' keeps "
+            "one; choose one of the two."
+        )
+    return positions if logits == "all" else 1
 
 
 def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:

@@ -13,14 +13,10 @@ from jaxtyping import Float, Int
 
 from intuitive.common import results
 from intuitive.common.checks import whole_fields
-from intuitive.common.results import names
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-<<<<<<< HEAD
-from ..results import EVICTION, PAIR, EvictionQuality, EvictionTime, PairPoint, eviction, pair
-=======
 from ..results import (
     EVICTION,
     PAIR,
@@ -30,7 +26,6 @@ from ..results import (
     eviction,
     pair,
 )
->>>>>>> main
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -136,13 +131,8 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
-<<<<<<< HEAD
-        eviction_times=eviction().values.times if EVICTION in names() else (),
-        eviction_quality=eviction().values.quality if EVICTION in names() else (),
-=======
         eviction_times=eviction().values.times if eviction_device() else (),
         eviction_quality=eviction().values.quality if eviction_device() else (),
->>>>>>> main
     )
 
 
@@ -165,11 +155,7 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
-<<<<<<< HEAD
-    if PAIR not in names():  # until the run is committed
-=======
     if not pair_device():
->>>>>>> main
         return {"raw": (), "latents": ()}
     run = pair().values
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
