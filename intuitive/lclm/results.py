@@ -1,0 +1,198 @@
+"""What committed runs of LCLM found, as typed records."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from intuitive.common import results
+
+# ------------------------------------------------------------------ time and memory on the GPU
+
+PAIR = "lclm_pair_h100"
+EVICTION = "lclm_eviction"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairPoint:
+    """One prompt read by the untrained pair; memory by term as in `cost.MemoryTerms`, GiB."""
+
+    arm: str  # "raw" or "lclm"
+    n_tokens: int  # before compression
+    ratio: int  # 1 where raw
+    logits: str  # "last" or "all"
+    way: str  # "whole": in one pass; "pieces": through the cache, a few thousand tokens at a time
+    backend: str  # of attention
+    repeats: int
+    ttft_s: float  # median
+    slowest_s: float
+    encoder_s: float  # of the median run's first token
+    decoder_s: float
+    peak_gib: float  # allocated, weights included
+    weights_gib: float
+    kv_gib: float
+    logits_gib: float
+    encoder_peak_gib: float  # while encoding; the decoder's cache is not there yet
+
+    @property
+    def activations_gib(self) -> float:
+        """What else the peak holds; where the encoder peaks there are neither cache nor logits."""
+        held = self.weights_gib
+        if self.encoder_peak_gib < self.peak_gib:
+            held += self.kv_gib + self.logits_gib
+        return self.peak_gib - held
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderPoint:
+    """The encoder in batches of windows beside a plain forward pass at the same shapes."""
+
+    windows: int  # in a batch
+    tokens_per_s: float  # windows, pooling and adapter included
+    plain_tokens_per_s: float
+
+    @property
+    def share(self) -> float:
+        """Throughput as a share of the plain forward pass."""
+        return self.tokens_per_s / self.plain_tokens_per_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """All that `benchmarks/lclm_pair.py` writes."""
+
+    points: tuple[PairPoint, ...]
+    encoder: tuple[EncoderPoint, ...]
+    faults: tuple[dict[str, str], ...]  # what did not run, such as what did not fit
+
+    def select(self, **fields: object) -> tuple[PairPoint, ...]:
+        """Points with these fields, in the order of the file."""
+        return tuple(
+            point
+            for point in self.points
+            if all(getattr(point, name) == value for name, value in fields.items())
+        )
+
+
+@functools.cache
+def pair() -> results.Committed[Pair]:
+    """The committed run of the untrained Qwen3-shaped pair."""
+    return results.load(PAIR, Pair)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvictionTime:
+    """SmolLM2 reads a prompt and makes its cache small; medians, seconds."""
+
+    method: str
+    n_tokens: int
+    budget: int  # entries kept per layer and KV head
+    prefill_s: float  # until the first token's logits
+    ready_s: float  # until decoding can go on from the small cache
+    peak_mib: float  # beyond weights
+    cache_mib: float  # kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvictionQuality:
+    """How well held-out text is continued from a cache of one size."""
+
+    method: str
+    texts: str  # "prose", "code", or "returning": a passage of the context is what follows
+    context: int  # tokens read
+    budget: int  # entries kept per layer and KV head
+    pieces: int  # texts
+    perplexity: float  # of the tokens that follow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eviction:
+    """All that `benchmarks/lclm_eviction.py` writes."""
+
+    times: tuple[EvictionTime, ...]
+    quality: tuple[EvictionQuality, ...]
+
+
+@functools.cache
+def eviction() -> results.Committed[Eviction]:
+    """The committed comparison of evictions on SmolLM2."""
+    return results.load(EVICTION, Eviction)
+
+
+# ------------------------------------------------------------------ trained miniatures
+
+MINIATURE = "lclm_miniature"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One miniature, trained and measured on held-out examples."""
+
+    study: str  # "recall", "reconstruction", "sweep" or "stages"
+    scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
+    data: str  # "records", "symbols" or "bytes"
+    budget: str  # "equal" steps in a study, or "plateau"
+    reader: str  # "latents", "raw" or "smeared"
+    ratio: int  # tokens per latent
+    window: int  # tokens per encoder pass
+    pooling: str
+    mask: str
+    training: str  # "joint", "staged", "frozen" (the decoder) or "scratch" (no raw training before)
+    reconstruction: float  # share of the rows that reconstruct; the rest recalls or goes on
+    n_records: int  # 0 without records
+    seed: int
+    steps: int  # taken
+    reached: bool  # whether a plateau was reached; False at equal steps
+    context: int  # tokens of a span
+    curve_steps: tuple[int, ...]
+    curve: dict[str, tuple[float, ...]]  # by measure, on held-out examples
+
+    def last(self, measure: str) -> float:
+        """A measure after training.
+
+        Raises:
+            KeyError: it was not measured; the message lists those that were.
+        """
+        if measure not in self.curve:
+            raise KeyError(f"no measure {measure!r} here; there are {', '.join(self.curve)}.")
+        return self.curve[measure][-1]
+
+    @property
+    def records_per_latent(self) -> float:
+        """The most records that begin within one latent's tokens; 0 without records."""
+        if not self.n_records:
+            return 0.0
+        return max(1.0, self.ratio * self.n_records / self.context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """How one part of the studies was made."""
+
+    command: str
+    commit: str
+    device: str
+    torch: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miniatures:
+    """What `benchmarks/lclm_miniature.py` writes, all parts put together."""
+
+    parts: dict[str, Part]
+    points: tuple[Point, ...]
+    guesses: dict[str, float]  # what needs no binding, by "data scale n_records"
+
+    def select(self, **fields: Any) -> tuple[Point, ...]:
+        """Points with these fields, in the order of the file."""
+        return tuple(
+            point
+            for point in self.points
+            if all(getattr(point, name) == value for name, value in fields.items())
+        )
+
+
+@functools.cache
+def miniatures() -> results.Committed[Miniatures]:
+    """The committed miniatures."""
+    return results.load(MINIATURE, Miniatures)

@@ -1,0 +1,448 @@
+"""The idea on a real model: SmolLM2 reads text that its own first layers have folded up.
+
+    model = load_smollm2()
+    pair = load_pair(model)                  # or untrained_pair(model)
+    latents = pair.encode(tokens, 4)         # [⌈n/4⌉, 576]
+    pair.reconstruct(tokens, 4)              # what is left of every word
+    pair.continuation([Span(text), Raw(question)], 20, ratio=4)
+
+The encoder is SmolLM2's first four layers with low-rank changes to all their matrices, windows of
+256 tokens, causal, mean pooling; the decoder is SmolLM2 with low-rank changes. All weights of
+SmolLM2 stay as they are, and are shared: what is trained fits into a few MB.
+
+Differs: one model with an adapter for each of three ratios, where the paper has a checkpoint each.
+Differs: the adapter's output is added to the mean of the group's token embeddings, so that
+training starts from latents that the decoder can make something of.
+Differs: the encoder is told each token's place in its group, by a learned vector that is added to
+the token's embedding. A mean keeps no order, and four layers trained for minutes do not find one
+by themselves.
+Differs: low-rank changes instead of training every weight; training takes minutes, not weeks.
+
+Source: arXiv:2606.09659v1, sections 3, 4 and 7.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from intuitive.common.checks import whole
+from intuitive.common.decoder import sample
+from intuitive.common.runtime import seeded
+from intuitive.common.smollm import SmolLM2, Tokenizer
+from intuitive.common.weights import load_weights, save_weights
+
+from .config import LCLMConfig
+from .low_rank import changes, from_int8, low_rank_decoder, to_int8
+from .model import LatentContextModel
+from .reference import POOL, Window, mean_pool, pool_ragged
+from .splice import Latents, Piece, Raw, Span, as_tokens
+
+RATIOS = (4, 8, 16)
+WINDOW = 256  # tokens per encoder pass
+ENCODER_LAYERS = 4
+MOST_CHUNKS = 9  # of a map: their ids are one digit
+WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-latents.safetensors"
+
+# What the pair was trained on, word for word; other words work less well.
+REPEAT = "\nRepeat:\n"
+WHERE = "\nQuestion: {question}\nLook in chunk ["
+ANSWER = "\nQuestion: {question}\nAnswer: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Ranks of the low-rank changes; 0 for none."""
+
+    encoder_attention: int = 80
+    encoder_mlp: int = 80
+    decoder_attention: int = 16
+    decoder_mlp: int = 0
+
+
+class SmolLatents(LatentContextModel):
+    """Encoder, adapters and decoder around one frozen SmolLM2.
+
+    Args:
+        model: SmolLM2, on the device and in the dtype that everything gets.
+        ranks: of the low-rank changes.
+        generator: of the first weights.
+    """
+
+    def __init__(
+        self, model: SmolLM2, ranks: Ranks = Ranks(), *, generator: torch.Generator | None = None
+    ) -> None:
+        encoder = low_rank_decoder(
+            model.decoder,
+            n_layers=ENCODER_LAYERS,
+            attention=ranks.encoder_attention,
+            mlp=ranks.encoder_mlp,
+            generator=generator,
+        )
+        decoder = low_rank_decoder(
+            model.decoder,
+            attention=ranks.decoder_attention,
+            mlp=ranks.decoder_mlp,
+            generator=generator,
+        )
+        config = LCLMConfig(
+            ratio=RATIOS[0],
+            ratios=RATIOS[1:],
+            window=WINDOW,
+            residual=True,
+            encoder=encoder.config,
+            decoder=decoder.config,
+        )
+        super().__init__(config, encoder=encoder, decoder=decoder, generator=generator)
+        self.ranks = ranks
+        like = self.tags
+        with torch.inference_mode(False), torch.no_grad():
+            for adapter in self.adapters.values():
+                adapter.w_2.weight.zero_()  # latents begin as mean embeddings
+            self.places = nn.ParameterDict(
+                {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}
+            )
+
+    def trained(self) -> dict[str, dict[str, nn.Parameter]]:
+        """All trained weights by part: "adapter", "encoder", "decoder" and "tags"."""
+        encoder = {f"encoder.{name}": p for name, p in changes(self.encoder).items()}
+        encoder |= {f"places.{name}": p for name, p in self.places.items()}
+        return {
+            "adapter": {f"adapters.{n}": p for n, p in self.adapters.named_parameters()},
+            "encoder": encoder,
+            "decoder": {f"decoder.{name}": p for name, p in changes(self.decoder).items()},
+            "tags": {"tags": self.tags},
+        }
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """All trained weights by name."""
+        return {name: p for part in self.trained().values() for name, p in part.items()}
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        """Set trained weights by name.
+
+        Raises:
+            ValueError: other names or shapes than `weights()` has.
+        """
+        ours = self.weights()
+        if ours.keys() != weights.keys():
+            odd = sorted(ours.keys() ^ weights.keys())
+            raise ValueError(f"{len(odd)} names do not fit, such as {odd[0]}: other ranks?")
+        for name, weight in weights.items():
+            if ours[name].shape != weight.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(weight.shape)}, {tuple(ours[name].shape)} is needed."
+                )
+            ours[name].copy_(weight)
+
+    def _pass(
+        self,
+        tokens: Int[Tensor, "r length"],
+        place: Window,
+        ratio: int,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        embedded = self.encoder.embedding(tokens)  # [r, length, d]; also the decoder's
+        if str(ratio) in self.places:
+            where = torch.arange(tokens.shape[1], device=tokens.device) % ratio
+            stream = embedded + self.places[str(ratio)][where]
+        else:
+            stream = embedded
+        states = self.encoder.norm(self.encoder.hidden(embeddings=stream))
+        if lengths is None:
+            return POOL["mean"](states, ratio), mean_pool(embedded, ratio)
+        pooled = pool_ragged("mean", states, ratio, lengths)
+        return pooled, pool_ragged("mean", embedded, ratio, lengths)
+
+
+# ------------------------------------------------------------------------------------ the pair
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What can be read back from a text's latents, each token after the true ones before it."""
+
+    ratio: int
+    tokens: Int[Tensor, " n"]
+    log_probability: Float[Tensor, " n"]  # of the true token, in nats
+    top_ids: Int[Tensor, "n 3"]  # the three likeliest, first the likeliest
+    top_probability: Float[Tensor, "n 3"]
+
+    @property
+    def right(self) -> Tensor:
+        """[n] whether the likeliest token is the true one."""
+        return self.top_ids[:, 0] == self.tokens
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> Tensor:
+    return torch.tensor(tokenizer.encode(text))
+
+
+def digits(tokenizer: Tokenizer) -> list[int]:
+    """Token ids of "1" to "9", the ids of chunks."""
+    return [tokenizer.encode(str(i))[0] for i in range(1, MOST_CHUNKS + 1)]
+
+
+def chunk_map(
+    tokenizer: Tokenizer,
+    chunks: Sequence[Tensor],
+    open_chunk: int | None = None,
+    *,
+    raw: bool = False,
+) -> list[Piece]:
+    """All chunks compressed, each behind its id; and one of them in its own words at the end.
+
+    Args:
+        tokenizer: of the ids.
+        chunks: token ids [n] each, or [m, d] latents that were encoded before.
+        open_chunk: the id, from 1 on, of a chunk to be appended raw; None for none.
+        raw: leave all chunks uncompressed, for comparison.
+
+    Raises:
+        ValueError: no chunks, more than nine, or no such id.
+    """
+    if not 1 <= len(chunks) <= MOST_CHUNKS:
+        raise ValueError(
+            f"{len(chunks)} chunks: from 1 to {MOST_CHUNKS} have an id here, since an id is one "
+            "digit. Make the chunks longer."
+        )
+    pieces: list[Piece] = []
+    for number, chunk in enumerate(chunks, 1):
+        pieces.append(Raw(_ids(tokenizer, f"[{number}] "), trained=False))
+        if chunk.is_floating_point():
+            pieces.append(Latents(chunk))
+        else:
+            pieces.append(Raw(chunk, trained=False) if raw else Span(chunk))
+    if open_chunk is not None:
+        number = whole("open_chunk", open_chunk, low=1, high=len(chunks), why="name a chunk's id")
+        if chunks[number - 1].is_floating_point():
+            raise ValueError(f"chunk {number} is given as latents: its words are not known.")
+        pieces += [
+            Raw(_ids(tokenizer, f"\n[{number}] "), trained=False),
+            Raw(chunks[number - 1], trained=False),
+        ]
+    return pieces
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """SmolLM2 as a decoder, with the encoder that goes with it."""
+
+    smollm: SmolLM2
+    model: SmolLatents
+    made: Mapping[str, str]  # how the weights were trained; empty if they were not
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """SmolLM2's."""
+        return self.smollm.tokenizer
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights are trained ones."""
+        return bool(self.made)
+
+    @torch.no_grad()
+    def encode(self, tokens: Tensor | Sequence[int], ratio: int) -> Float[Tensor, "m d"]:
+        """The latents of one text, one for every `ratio` tokens.
+
+        Raises:
+            ValueError: no tokens, ids out of range, or a ratio that is not among `RATIOS`.
+        """
+        self._check(ratio)
+        return self.model.encode(as_tokens(tokens, "the text")[None], ratio=ratio)[0]
+
+    @torch.no_grad()
+    def prompt(self, pieces: Sequence[Piece], ratio: int) -> Float[Tensor, "1 n d"]:
+        """Embeddings of raw text and spans, as the decoder reads them."""
+        self._check(ratio)
+        return self.model.spliced(pieces, ratio=ratio).embeddings
+
+    @torch.no_grad()
+    def log_probabilities(
+        self, pieces: Sequence[Piece], tokens: Tensor | Sequence[int], *, ratio: int = RATIOS[0]
+    ) -> Float[Tensor, "n v"]:
+        """Log-probabilities of every token at each place of a text that follows the pieces.
+
+        Args:
+            pieces: at least one, not empty.
+            tokens: the text; place i has seen its first i tokens.
+            ratio: of the spans among the pieces.
+        """
+        tokens = as_tokens(tokens, "the text")
+        prompt = self.prompt([*pieces, Raw(tokens)], ratio)
+        hidden = self.model.decoder.hidden(embeddings=prompt)[:, -len(tokens) - 1 : -1]
+        return self.model.decoder.logits(hidden)[0].float().log_softmax(-1)
+
+    def score(
+        self, pieces: Sequence[Piece], tokens: Tensor | Sequence[int], *, ratio: int = RATIOS[0]
+    ) -> Float[Tensor, " n"]:
+        """Log-probability of each token of a text that follows the pieces, in nats."""
+        tokens = as_tokens(tokens, "the text").to(self.model.tags.device)
+        scores = self.log_probabilities(pieces, tokens, ratio=ratio)
+        return scores.gather(-1, tokens[:, None].long())[:, 0]
+
+    def reconstruct(self, tokens: Tensor | Sequence[int], ratio: int) -> Reconstruction:
+        """What the decoder can say of a text from its latents alone, asked to repeat it.
+
+        Every window of 256 tokens is a prompt of its own; place i is told the true tokens before.
+
+        Raises:
+            ValueError: as in `encode`.
+        """
+        tokens = as_tokens(tokens, "the text").to(self.model.tags.device)
+        repeat = Raw(_ids(self.tokenizer, REPEAT))
+        found = []
+        for part in tokens.split(WINDOW):
+            scores = self.log_probabilities([Span(part), repeat], part, ratio=ratio)
+            top = scores.topk(3)
+            true = scores.gather(-1, part[:, None].long())[:, 0]
+            found.append((true, top.indices, top.values.exp()))
+        true, ids, probability = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Reconstruction(ratio, tokens, true, ids, probability)
+
+    @torch.no_grad()
+    def continuation(
+        self,
+        pieces: Sequence[Piece],
+        n: int,
+        *,
+        ratio: int = RATIOS[0],
+        stop: str = "",
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, " n_new"]:
+        """Tokens that the decoder writes after the pieces, at most n.
+
+        Args:
+            pieces: raw text, spans, and latents from before.
+            n: at most so many tokens.
+            ratio: of the spans.
+            stop: ends with the first token whose text holds this; "" for none.
+            temperature: 0 takes the likeliest token.
+            generator: of the draws, where the temperature is above 0.
+
+        Raises:
+            ValueError: as in `encode`, or a text beyond the decoder's positions.
+        """
+        n = whole("n", n, low=1)
+        prompt = self.prompt(pieces, ratio)
+        decoder = self.model.decoder
+        cache = decoder.make_cache(1, prompt.shape[1] + n)
+        logits = decoder(embeddings=prompt, cache=cache, last_only=True)[:, -1]
+        new: list[int] = []
+        while True:
+            token = sample(logits, temperature=temperature, generator=generator)
+            new.append(int(token))
+            ended = new[-1] in (self.smollm.end_of_text, self.smollm.end_of_turn)
+            if len(new) == n or ended or (stop and stop in self.tokenizer.decode(new[-1:])):
+                return torch.tensor(new)
+            logits = decoder(token[:, None], cache=cache)[:, -1]
+
+    def where(
+        self, chunks: Sequence[Tensor], question: str, ratio: int
+    ) -> Float[Tensor, " n_chunks"]:
+        """The decoder's logits for the ids 1, 2, ... of chunks that it sees compressed.
+
+        Args:
+            chunks: token ids of up to nine chunks, or their latents.
+            question: such as "What is the pass code of the harbour?".
+            ratio: of the chunks.
+
+        Raises:
+            ValueError: as in `chunk_map` and `encode`.
+        """
+        asked = _ids(self.tokenizer, WHERE.format(question=question))
+        pieces = [*chunk_map(self.tokenizer, chunks), Raw(asked)]
+        prompt = self.prompt(pieces, ratio)
+        with torch.no_grad():
+            logits = self.model.decoder(embeddings=prompt, last_only=True)[0, -1]
+        return logits[digits(self.tokenizer)[: len(chunks)]].float()
+
+    def answer(
+        self,
+        chunks: Sequence[Tensor],
+        question: str,
+        ratio: int,
+        *,
+        open_chunk: int | None = None,
+        n: int = 12,
+    ) -> str:
+        """A short answer to a question, from the chunks' latents and at most one chunk's words.
+
+        Arguments and errors as in `where` and `chunk_map`; n is the longest answer in tokens.
+        """
+        asked = _ids(self.tokenizer, ANSWER.format(question=question))
+        pieces = [*chunk_map(self.tokenizer, chunks, open_chunk), Raw(asked)]
+        new = self.continuation(pieces, n, ratio=ratio, stop="\n")
+        return self.tokenizer.decode(new, skip_special=True).split("\n")[0].strip()
+
+    def _check(self, ratio: int) -> None:
+        if ratio not in RATIOS:
+            raise ValueError(
+                f"ratio={ratio!r} has no adapter; the pair was made for "
+                f"{', '.join(map(str, RATIOS))} tokens per latent."
+            )
+
+
+def untrained_pair(model: SmolLM2, *, seed: int = 0, ranks: Ranks = Ranks()) -> Pair:
+    """A pair before any training: latents are the mean embeddings of their groups."""
+    with torch.inference_mode(False):
+        made = SmolLatents(
+            model, ranks, generator=seeded(seed, model.decoder.embedding.weight.device)
+        )
+    return Pair(model, made.requires_grad_(False).eval(), {})
+
+
+def save_pair(path: str | Path, model: SmolLatents, made: Mapping[str, str]) -> Path:
+    """Write the trained weights, matrices in 8 bits with one scale per row; `load_pair` reads it.
+
+    Args:
+        path: a file ending in .safetensors.
+        model: its low-rank changes, adapters, places and tags are written.
+        made: short texts, such as the command and the commit; at least one.
+    """
+    ranks = {f"rank_{name}": str(rank) for name, rank in vars(model.ranks).items()}
+    packed = to_int8(model.weights(), keep=("tags", "places"))
+    return save_weights(path, packed, {**made, **ranks})
+
+
+def as_stored(model: SmolLatents) -> None:
+    """Round the trained weights to what a file of `save_pair` holds."""
+    model.put(from_int8(to_int8(model.weights(), keep=("tags", "places"))))
+
+
+def load_pair(model: SmolLM2, path: str | Path | None = None) -> Pair:
+    """The trained pair around this SmolLM2; the shipped weights if no path is given.
+
+    Loaded once for each model; leave its weights as they are.
+
+    Raises:
+        FileNotFoundError: no such file; the message says which command writes it.
+        ValueError: the file is damaged or of another kind.
+    """
+    return _load(model, WEIGHTS if path is None else Path(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(model: SmolLM2, path: Path) -> Pair:
+    try:
+        packed, made = load_weights(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist: train the pair with `python benchmarks/lclm_smollm.py`, or "
+            "use untrained_pair(model)."
+        ) from None
+    try:
+        made = dict(made)
+        ranks = Ranks(**{name: int(made.pop(f"rank_{name}")) for name in vars(Ranks())})
+        pair = untrained_pair(model, ranks=ranks)
+        pair.model.put(from_int8(packed))
+    except KeyError as error:
+        raise ValueError(f"{path} holds no pair: {error} is missing. Restore the file.") from error
+    return replace(pair, made=made)

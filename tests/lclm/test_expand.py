@@ -1,0 +1,222 @@
+"""The trace stepper: what is read and said on a pair of letters, and how it is drawn."""
+
+import dataclasses
+
+import pytest
+import torch
+from letters import letter_pair
+
+from intuitive.lclm import smollm
+from intuitive.lclm.expand import positions_of
+from intuitive.lclm.experiments import expand as experiment
+from intuitive.lclm.experiments.expand import ExpandParams, derangement, lexical
+from intuitive.lclm.experiments.expand_texts import TEXTS, Text
+from intuitive.lclm.splice import Raw, Span
+from intuitive.widgets.lclm import expand as widget
+from intuitive.widgets.lclm import expand_scene as scene
+
+PAIR = letter_pair()
+
+
+def result_of(choose=None, **settings):
+    return experiment.run(ExpandParams(**settings), pair=PAIR, choose=choose)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return result_of(room=300)
+
+
+def prompt_of(result, expanded):
+    """The whole prompt, made anew: chunks folded, those that came back, the question."""
+    encode = PAIR.tokenizer.encode
+    tokens = [torch.tensor(encode(chunk.text)) for chunk in result.chunks]
+    pieces = []
+    for number, one in enumerate(tokens, 1):
+        pieces += [Raw(torch.tensor(encode(f"[{number}] "))), Span(one)]
+    for number in expanded:
+        pieces += [Raw(torch.tensor(encode(f"\n[{number}] "))), Raw(tokens[number - 1])]
+    asked = smollm.ANSWER.format(question=result.question)
+    return [*pieces, Raw(torch.tensor(encode(asked)))]
+
+
+@pytest.mark.parametrize("ratio", [4, 16])
+@pytest.mark.parametrize("expanded", [(), (3,), (2, 5)])
+def test_answers_are_those_of_the_whole_prompt(ratio, expanded):
+    found = result_of(lambda *_: expanded, ratio=ratio, room=2000)
+    n = len(found.answer) + 2
+    new = PAIR.continuation(prompt_of(found, expanded), n, ratio=ratio, stop="\n")
+    told = PAIR.tokenizer.decode(new).split("\n")[0].strip()[: len(found.answer)]
+    assert found.after == told and found.expanded == expanded
+    if not expanded:
+        assert found.before == found.after
+
+
+def test_shares_are_the_pairs_own_logits_over_the_ids(result):
+    tokens = [torch.tensor(PAIR.tokenizer.encode(chunk.text)) for chunk in result.chunks]
+    want = PAIR.where(tokens, result.question, result.params.ratio).softmax(-1)
+    torch.testing.assert_close(
+        torch.tensor([chunk.share for chunk in result.chunks]), want, atol=1e-5, rtol=1e-4
+    )
+    assert result.chosen == int(want.argmax()) + 1
+
+
+def test_positions_are_counted_with_tags_and_ids(result):
+    chunks, question = result.chunks, result.positions_question
+    latents = sum(-(-len(chunk.text) // 8) for chunk in chunks)
+    assert sum(chunk.n_latents for chunk in chunks) == latents
+    labels = sum(len(f"[{chunk.id}] ") for chunk in chunks)
+    assert result.positions_before == latents + 2 * len(chunks) + labels + question
+    back = sum(len(f"\n[{one}] ") + result.at(one).n_tokens for one in result.expanded)
+    assert result.positions_after == result.positions_before + back
+    raw = [p for p in prompt_of(result, ()) if not isinstance(p, Span)]
+    text = sum(chunk.n_tokens for chunk in chunks)
+    assert result.positions_raw == text + sum(map(positions_of, raw))
+
+
+def test_likeliest_chunks_that_fit_come_back(result):
+    assert result.expanded and result.expanded[0] == result.chosen
+    assert sum(result.at(one).n_tokens for one in result.expanded) <= 300
+    none = result_of(room=0)
+    assert none.expanded == () and none.after == none.before
+    assert none.positions_after == none.positions_before
+
+
+def test_shuffled_latents_trade_places():
+    plain, shuffled = result_of(), result_of(shuffled=True)
+    counts = [[chunk.n_latents for chunk in found.chunks] for found in (plain, shuffled)]
+    assert sorted(counts[0]) == sorted(counts[1]) and counts[0] != counts[1]
+    assert shuffled.holder == plain.holder
+    for n in (2, 5, 9):
+        order = derangement(n, seed=1)
+        assert sorted(order) == list(range(n)) and all(i != at for i, at in enumerate(order))
+
+
+def test_search_takes_the_rarest_words():
+    parts = ("the code of the mill is here", "the mill", "a code", "nothing at all")
+    assert lexical(parts, "What is the code of the mill?") == 1
+    assert lexical(parts, "Is nothing there?") == 4
+    for text in TEXTS.values():
+        assert lexical(text.paragraphs, text.question) == text.holder + 1
+
+
+def test_facts_are_whole_sentences():
+    for text in TEXTS.values():
+        start, end = text.fact
+        sentence = text.paragraphs[text.holder][start:end]
+        assert sentence.startswith("The ") and sentence.endswith(f"{text.answer}.")
+    with pytest.raises(ValueError, match="answer='x' stands in 2 paragraphs"):
+        Text(title="", paragraphs=("x", "x"), question="", answer="x")
+
+
+def test_bad_settings_are_told():
+    with pytest.raises(ValueError, match="ratio=5 has no adapter: the pair has 4, 8, 16"):
+        ExpandParams(ratio=5)
+    with pytest.raises(ValueError, match="text='nowhere' is unknown; choose one of storm"):
+        ExpandParams(text="nowhere")
+    with pytest.raises(ValueError, match="room=-1"):
+        ExpandParams(room=-1)
+    params = ExpandParams(ratio=16, shuffled=True)
+    assert ExpandParams.from_text(params.to_text()) == params
+
+
+@pytest.mark.parametrize(
+    ("choose", "finding"),
+    [
+        (lambda *_: None, "choose returned None"),
+        (lambda *_: [9], "id 9 was chosen; ids go from 1 to 6"),
+        (lambda *_: [1, 2], "only 96 fit"),
+        (lambda *_: 1 / 0, "division by zero"),
+    ],
+)
+def test_a_rule_that_fails_brings_nothing_back(choose, finding):
+    found = result_of(choose)
+    assert finding in found.finding and found.expanded == ()
+    assert finding in widget.present(found).summary
+
+
+# ------------------------------------------------------------------------------ the picture
+
+
+def test_bars_and_rulers_are_to_scale(result):
+    frames = widget.present(result).timeline.frames
+    assert [frame.label for frame in frames] == list(scene.STAGES)
+    last = frames[-1].scene
+    tall = {chunk.id: last[f"share:{chunk.id}"].h for chunk in result.chunks}
+    for chunk in result.chunks:
+        assert tall[chunk.id] == pytest.approx(max(scene.BAR_TALL * chunk.share, 1))
+    parts = [m.w for m in last.marks if m.key.startswith("ruler:") and hasattr(m, "w")]
+    raw = last["raw"].x2 - last["raw"].x
+    assert sum(parts) / raw == pytest.approx(result.positions_after / result.positions_raw, 0.01)
+    for frame in frames:
+        for mark in frame.scene.marks:
+            assert 0 <= mark.x <= scene.WIDTH and 0 <= mark.y <= scene.HEIGHT, mark.key
+
+
+def test_words_are_clear_where_they_can_be_read(result):
+    text, fold, *_, expand, _ = widget.present(result).timeline.frames
+    opacity = {
+        name: {m.link: m.opacity for m in frame.scene.marks if m.key.startswith("line:")}
+        for name, frame in (("text", text), ("fold", fold), ("expand", expand))
+    }
+    assert set(opacity["text"].values()) == {1.0}
+    assert all(value < 1 for value in opacity["fold"].values())
+    for chunk in result.chunks:
+        clear = opacity["expand"][f"chunk:{chunk.id}"] == 1
+        assert clear == (chunk.id in result.expanded)
+
+
+def test_the_fact_stands_in_its_box_whole(result):
+    picture = scene.Picture(result)
+    start, end = result.at(result.holder).fact
+    lines = picture._lines(result.at(result.holder))
+    assert len(lines) * scene.LINE_TALL <= scene.BOX_TALL
+    fact = " ".join(line for line, holds in lines if holds)
+    assert fact == result.at(result.holder).text[start:end]
+
+
+def test_characters_are_judged_one_by_one(result):
+    told = dataclasses.replace(result, before="4x21", after="4821", answer="4821")
+    last = widget.present(told).timeline.frames[-1].scene
+    assert [last[f"before:{i}"].fill for i in range(4)] == ["green", "vermilion", "green", "green"]
+    assert {last[f"after:{i}"].fill for i in range(4)} == {"green"}
+    assert scene.matching("4x21", "4821") == 3 and scene.matching("", "4821") == 0
+
+
+def test_first_frames_do_not_tell_the_answer(result):
+    first, fold, ask, *_ = widget.present(result).timeline.frames
+    for frame in (first, fold, ask):
+        assert all(readout.value == "–" for readout in frame.readouts[1:])
+        assert not any(m.key.startswith("share:") for m in frame.scene.marks)
+
+
+# ---------------------------------------------------------------------------------- steps
+
+
+def positions(seen):
+    return seen.number("decoder positions")
+
+
+def words_come_back(seen):
+    assert len(seen.sentences) == len(scene.STAGES)
+    assert "raw tokens behind the latents" in seen.sentences[-2]
+
+
+def fewer_positions(seen):
+    assert seen.values["ratio"] == 16
+    read = int(seen.sentences[1].split("reads ")[1].split(" ")[0])
+    assert positions(seen) == read < 0.25 * int(seen.sentences[0].split(", ")[1].split(" ")[0])
+
+
+def a_guess(seen):
+    assert seen.values["shuffled"] and "with the latents shuffled" in seen.summary
+    assert "%" in seen.readouts["chunk named"]
+
+
+def more_comes_back(seen):
+    assert seen.values["room"] == 384
+    back = int(seen.sentences[-2].split("puts ")[1].split(" ")[0])
+    assert back > 192 and positions(seen) > back
+
+
+STEPS = (words_come_back, fewer_positions, a_guess, more_comes_back)

@@ -1,0 +1,1 @@
+"""The explorers of LCLM: one module each, and the check-yourself questions."""

@@ -1,0 +1,172 @@
+"""EXPAND, step by step: the model reads latents, names a chunk, gets its words back, answers."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from intuitive.lclm.exercise import Choose
+from intuitive.lclm.experiments import expand as experiment
+from intuitive.lclm.experiments.expand import RATIOS, ExpandParams, ExpandResult
+from intuitive.lclm.experiments.expand_texts import TEXTS
+
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    Toggle,
+    View,
+    percent,
+)
+from .expand_scene import Picture, matching
+
+ROOMS = (0, 96, 192, 384)  # raw tokens that may come back
+
+
+def _which_and_what() -> tuple[int, str]:
+    found = [experiment.run(ExpandParams(text=text, ratio=16)) for text in TEXTS]
+    where = sum(one.chosen == one.holder for one in found) / len(found)
+    chance = sum(1 / len(one.chunks) for one in found) / len(found)
+    exact = sum(one.before == one.answer for one in found) / len(found)
+    right = 2 if where <= chance else 0 if exact > 0.6 * where else 1
+    return right, (
+        f"Over {len(found)} texts it names the right chunk in {percent(where)}, by chance it would "
+        f"be {percent(chance)}; from latents alone {percent(exact)} of the codes are right."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "A text of several chunks is read as latents, 16 tokens in each. One chunk holds a code of "
+        "four digits. The model is asked which chunk has the code, and what the code is. What "
+        "does it get right, over many texts?"
+    ),
+    choices=(
+        "the chunk most often, and the code as often",
+        "the chunk more often than by chance, the code hardly ever",
+        "the chunk no more often than by chance, and no code",
+    ),
+    answer=_which_and_what,
+)
+
+
+def present(result: ExpandResult) -> View:
+    picture, params = Picture(result), result.params
+    right = result.chosen == result.holder
+    named = "the chunk that holds the answer" if right else "a chunk that does not hold it"
+    n = len(result.answer)
+    before, after = (matching(said, result.answer) for said in (result.before, result.after))
+    shuffled = " with the latents shuffled" * params.shuffled
+    untrained = (
+        "" if result.trained else " The trained weights are missing: this pair is untrained."
+    )
+    finding = f" Your rule did not decide: {result.finding}" if result.finding else ""
+    summary = (
+        f"At {params.ratio} tokens per latent{shuffled} the model names {named}; it has {before} "
+        f"of {n} characters right from latents alone and {after} once {len(result.expanded)} of "
+        f"{len(result.chunks)} chunks came back as raw text, for {result.positions_after} instead "
+        f"of {result.positions_before} decoder positions.{untrained}{finding}"
+    )
+    rows = tuple(
+        (
+            f"[{chunk.id}]",
+            str(chunk.n_tokens),
+            str(chunk.n_latents),
+            percent(chunk.share, 1),
+            "yes" if chunk.id == result.holder else "no",
+            "yes" if chunk.id in result.expanded else "no",
+        )
+        for chunk in result.chunks
+    )
+    return View(
+        summary=summary,
+        timeline=Timeline(frames=picture.frames(), axis="stage", start=0, pace_ms=1500),
+        arithmetic=picture.arithmetic(),
+        readouts=picture.frames()[0].readouts,
+        table=Table(
+            ("chunk", "raw tokens", "latents", "probability", "holds it", "came back"), rows
+        ),
+        code=(
+            "from intuitive.lclm.experiments.expand import ExpandParams, run\n\n"
+            f'result = run(ExpandParams.from_text("{params.to_text()}"))\n'
+            "result.chosen, result.holder, result.before, result.after"
+        ),
+    )
+
+
+def explorer(
+    *, predict: Predict | None = None, choose: Choose | None = None, **values: Any
+) -> Explorer:
+    """A text in chunks, of which the model reads latents and gets raw text back.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        choose: the reader's own rule for what comes back (`intuitive.lclm.exercise`).
+        values: first control values, such as `ratio=16`.
+    """
+    return Explorer(
+        name="lclm_expand",
+        title="Look closer",
+        params=ExpandParams,
+        compute=partial(experiment.run, choose=choose),
+        present=present,
+        hero=Hero(label="A text in chunks, the model's probability of each id, and its answers"),
+        controls=(
+            Range(name="ratio", label="Tokens per latent", values=RATIOS, heavy=True, live=False),
+            Range(
+                name="room",
+                label="Room for raw tokens",
+                values=ROOMS,
+                texts=("none", *map(str, ROOMS[1:])),
+                heavy=True,
+                live=False,
+            ),
+            Toggle(name="shuffled", label="Shuffle the latents", heavy=True),
+            Choice(
+                name="text",
+                label="Text",
+                options={name: text.title for name, text in TEXTS.items()},
+                more=True,
+                heavy=True,
+            ),
+        ),
+        steps=_steps(),
+        predict=predict,
+        defaults={**dataclasses.asdict(ExpandParams()), **values},
+    )
+
+
+def _steps() -> tuple[Step, ...]:
+    return (
+        Step(
+            title="One trace",
+            text="Play. Words fold into latents, the model answers, names a chunk, gets its words "
+            "back and answers again.",
+            frame="play",
+        ),
+        Step(
+            title="Fold harder",
+            text="16 tokens in each latent: fewer positions. Compare the characters it gets right "
+            "from latents alone.",
+            sets={"ratio": 16},
+            frame="which",
+        ),
+        Step(
+            title="Shuffle the latents",
+            text="Latents trade places among the ids. The numbers no longer say where: what it "
+            "names now is a guess.",
+            sets={"shuffled": True},
+            frame="which",
+        ),
+        Step(
+            title="More room",
+            text="With room for more raw tokens the next likeliest chunks come back too, and the "
+            "bill grows.",
+            sets={"room": 384},
+            frame="last",
+        ),
+    )
