@@ -236,9 +236,9 @@ def values_without_keys() -> CheckYourself:
         chance, guess = 1 / task.n_values, task.no_binding
         right = 0 if guess < 1.3 * chance else 1 if guess < 0.6 else 2
         return right, (
-            f"{percent(guess)}, against {percent(chance, 1)} by chance: it says the value that stands "
-            "there most often. A model can reach that and know no record at all. That is the "
-            "line to look at, not chance."
+            f"{percent(guess)}, against {percent(chance, 1)} by chance: it says the value that "
+            "stands there most often. A model can reach that and know no record at all. That is "
+            "the line to look at, not chance."
         )
 
     return CheckYourself(
