@@ -13,6 +13,7 @@ the validation texts (`--pilot` prints them at the end); the held-out texts are 
 training, by the weights as they are stored, in float32.
 """
 
+import contextlib
 import json
 import math
 import sys
@@ -27,8 +28,8 @@ import torch
 from lclm_texts import Batches, Mix, Texts
 from torch import Tensor
 
-from intuitive.common import records
-from intuitive.common.runtime import device_name, seeded
+from intuitive.common import records, training
+from intuitive.common.runtime import Cancelled, device_name, seeded
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lclm.low_rank import from_int8, low_rank_decoder, to_int8
 from intuitive.lclm.smollm import Ranks, SmolLatents, save_pair
@@ -74,11 +75,15 @@ class Plan:
         )
 
 
-class Trainer:
-    """Mixed precision by hand: the model in bfloat16, weights that train also in float32."""
+class Masters:
+    """Mixed precision by hand: the model in bfloat16, weights that train also in float32.
+
+    `optimizer` holds the float32 ones; around its steps the gradients come over and the weights go
+    back, and the learning rates follow `share()`, how much of the training is over.
+    """
 
     def __init__(self, model: SmolLatents, plan: Plan, parts: tuple[str, ...]) -> None:
-        self.plan = plan
+        self.plan, self.share = plan, lambda: 0.0
         self.pairs: list[tuple[torch.nn.Parameter, Tensor]] = []
         groups = []
         model.requires_grad_(False)
@@ -93,40 +98,37 @@ class Trainer:
                 self.pairs.append((parameter, master))
             rate = getattr(plan, f"lr_{part}", plan.lr_adapter)
             groups.append({"params": masters, "lr": 0.0, "peak": rate, "part": part})
-        on_cuda = model.tags.is_cuda
         self.optimizer = torch.optim.AdamW(
-            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=on_cuda
+            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=model.tags.is_cuda
         )
-        self.taken, self.decoder_from = 0, None
+        self.optimizer.register_step_pre_hook(self._before)
+        self.optimizer.register_step_post_hook(self._after)
+        self.waits = len(parts) > 1  # the decoder, for adapters and encoder
+        self.taken, self.decoder_from = 0, 0 if not self.waits else None
 
     def clear(self) -> None:
         for parameter, _ in self.pairs:
             parameter.grad = None
 
-    def step(self, share: float, stages: bool) -> None:
-        """One step; `share` of the training is over."""
-        plan = self.plan
+    def _before(self, *_: object) -> None:
+        plan, share = self.plan, min(self.share(), 1.0)
         if share >= plan.first_stage and self.decoder_from is None:
             self.decoder_from = self.taken
+        fall = plan.last_rate + (1 - plan.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            begun = 0
-            if group["part"] == "decoder" and stages:
-                begun = self.taken if self.decoder_from is None else self.decoder_from
-                if self.decoder_from is None:
-                    group["lr"] = 0.0
-                    continue
-            rise = min(1.0, (self.taken - begun + 1) / plan.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-            group["lr"] = group["peak"] * rise * (plan.last_rate + (1 - plan.last_rate) * fall)
-        held = [(p, m) for p, m in self.pairs if p.grad is not None]
-        for _, master in self.pairs:
-            master.grad = None
-        for parameter, master in held:
-            master.grad = parameter.grad.float()
-        torch.nn.utils.clip_grad_norm_([m for _, m in held], plan.clip)
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
+            begun = self.decoder_from if group["part"] == "decoder" else 0
+            rise = 0.0 if begun is None else min(1.0, (self.taken - begun + 1) / plan.warmup)
+            group["lr"] = group["peak"] * rise * fall
+        given = []
+        for parameter, master in self.pairs:
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            given += [] if master.grad is None else [master]
+        torch.nn.utils.clip_grad_norm_(given, plan.clip)
+
+    @torch.no_grad()
+    def _after(self, *_: object) -> None:
+        held = [pair for pair in self.pairs if pair[1].grad is not None]
+        torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
         self.taken += 1
 
 
@@ -196,7 +198,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(gradient: Callable[[], object], trainer: Trainer, device: torch.device, n: int) -> float:
+def timed(gradient: Callable[[], object], trainer: Masters, device: torch.device, n: int) -> float:
     """Seconds of one call, over n of them; the gradients are thrown away."""
     synchronize(device)
     start = time.perf_counter()
@@ -217,7 +219,7 @@ def compile_layers(model: SmolLatents, on: bool) -> None:
 
 
 def choose_speed(
-    model: SmolLatents, gradient: Callable[[], object], trainer: Trainer, how: str, n: int
+    model: SmolLatents, gradient: Callable[[], object], trainer: Masters, how: str, n: int
 ) -> dict[str, float | str]:
     """Eager or compiled layers: as asked for, or ("auto") whichever takes less time here."""
     device = model.tags.device
@@ -282,7 +284,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     smollm = smollm2(device, dtype, args.small)
     model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
     parts = ("decoder",) if args.control else PARTS
-    trainer = Trainer(model, plan, parts)
+    trainer = Masters(model, plan, parts)
     batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
     make = control_gradients if args.control else gradients
 
@@ -291,22 +293,30 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
 
     speed = choose_speed(model, gradient, trainer, args.compile, 0 if args.small else 12)
     print(f"speed {speed}, {time.perf_counter() - begun:.0f} s", flush=True)
-    curve, start, said, share = [], time.perf_counter(), 0.0, 0.0
+    curve, start = [], time.perf_counter()
     room = args.seconds - (start - begun) - (2 if args.small else args.keep)
-    while share < 1:
+    every = 5 if args.small else 30
+
+    def elapsed() -> float:
+        return time.perf_counter() - start
+
+    def step(_: int) -> dict[str, float]:
         trainer.clear()
         losses = gradient()
-        elapsed = time.perf_counter() - start
-        share = trainer.taken / args.steps if args.steps else elapsed / room
-        if args.steps and elapsed > room:
-            break
-        trainer.step(share, stages=not args.control)
-        if elapsed - said > (5 if args.small else 30) or share >= 1:
-            said = elapsed
+        if elapsed() >= every * (len(curve) + 1):
             row = {name: float(value) for name, value in losses.items()}
-            curve.append({"step": trainer.taken, "share": round(share, 4), **row})
+            curve.append({"step": trainer.taken, "share": trainer.share(), **row})
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"{elapsed:5.0f} s, step {trainer.taken}: {words}", flush=True)
+            print(f"{elapsed():5.0f} s, step {trainer.taken}: {words}", flush=True)
+        return {}
+
+    trainer.share = (
+        (lambda: trainer.taken / args.steps) if args.steps else (lambda: elapsed() / room)
+    )
+    with contextlib.suppress(Cancelled):  # the time is over
+        training.train(
+            step, trainer.optimizer, n_steps=args.steps or 10**7, stale=lambda: elapsed() >= room
+        )
     synchronize(device)
     compile_layers(model, False)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
