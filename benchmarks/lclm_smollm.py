@@ -16,6 +16,7 @@ training, by the weights as they are stored, in float32.
 import contextlib
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -28,13 +29,14 @@ import torch
 from lclm_texts import Batches, Mix, Texts
 from torch import Tensor
 
-from intuitive.common import records, training
+from intuitive.common import corpus, records, training
 from intuitive.common.runtime import Cancelled, device_name, seeded
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lclm.low_rank import from_int8, low_rank_decoder, to_int8
-from intuitive.lclm.smollm import Ranks, SmolLatents, save_pair
+from intuitive.lclm.smollm import REPEAT, WEIGHTS, Ranks, SmolLatents, load_pair, save_pair
 
 PARTS = ("adapter", "encoder", "decoder", "tags")
+ON_CPU = 0.01  # nats per token, from TF32 products on the GPU to float32 ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,6 +454,75 @@ def run(plan: Plan, args) -> None:
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def merge(found: Path, folder: Path) -> None:
+    """Put the outputs of all seeds into one result, and the first seed's weights into the package.
+
+    Raises:
+        ValueError: the runs had different settings or commits.
+    """
+    values: dict = {"training": [], "costs": [], "texts": {}}
+    values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
+    seen, seeds = set(), set()
+    for path in sorted(found.glob("*-seed*.json")):
+        ours, made = records.load(path)
+        seen.add((made["config_hash"], made["commit"], made["device"]))
+        seeds.add(made["seed"])
+        control = path.name.startswith("control")
+        values["texts"] = ours["texts"]
+        values["training"].append({"control": control, **ours["training"]})
+        values["costs"] += ours.get("costs", [])
+        for name in ("continuations", "far", "reconstruction", "maps"):
+            values[name] += [{"seed": made["seed"], **row} for row in ours.get(name, [])]
+    if len(seen) != 1:
+        raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
+    ((_, commit, device),) = seen
+    plan = made["config"]
+    weights = found / "pair-seed0.safetensors"
+    shutil.copyfile(weights, WEIGHTS)
+    saved = records.save(
+        folder / "lclm_smollm.json",
+        values,
+        config=plan,
+        device=device,
+        commit=commit,
+        seed=sorted(seeds),
+    )
+    document = json.loads(saved.read_text(encoding="utf-8"))
+    document["made"] |= {name: made[name] for name in ("command", "python", "torch", "written")}
+    saved.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(f"{saved.name}: {len(values['continuations'])} continuations, seeds {sorted(seeds)}")
+
+
+def compare(folder: Path) -> list[str]:
+    """Measure the first held-out passage again with the shipped weights; what differs."""
+    values, _ = records.load(folder / "lclm_smollm.json")
+    smollm = load_smollm2()
+    reader = measures.Reader(load_pair(smollm).model)
+    n = measures.CONTEXT + measures.CONTINUATION
+    (alice,) = (d for d in corpus.load("heldout") if d.name == "alice.txt")
+    piece = torch.tensor(smollm.tokenizer.encode(alice.text)[:n])[None]
+    faults = []
+    rows = measures.continuations({"prose": piece}, reader, smollm.end_of_text, "shared", True)
+    for row in rows:
+        (committed,) = (
+            one["first_nats"][0]
+            for one in values["continuations"]
+            if one["seed"] == 0 and all(one[k] == row[k] for k in ("texts", "adaptation", "arm"))
+        )
+        if abs(committed - row["first_nats"][0]) > ON_CPU:
+            faults.append(f"{row['arm']}: {row['first_nats'][0]:.4f} nats, not {committed:.4f}")
+    repeat = torch.tensor(smollm.tokenizer.encode(REPEAT))
+    for row in measures.reconstructions(smollm, {"prose": piece}, reader, repeat):
+        (committed,) = (
+            one["first_right"][0]
+            for one in values["reconstruction"]
+            if (one["seed"], one["texts"], one["ratio"]) == (0, "prose", row["ratio"])
+        )
+        if abs(committed - row["first_right"][0]) > 3 / measures.WINDOW:  # ties
+            faults.append(f"ratio {row['ratio']}: {row['first_right'][0]:.3f}, not {committed:.3f}")
+    return faults
+
+
 def main() -> None:
     parser = helpers.options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -474,9 +545,13 @@ def main() -> None:
     for setting in args.set:
         name, value = setting.split("=")
         plan = changed(plan, name, json.loads(value))
+    if args.slice:
+        sys.exit(helpers.told(compare(args.folder)))
+    if args.merge is not None:
+        return merge(args.merge, args.folder)
     if args.out is None:
         parser.error("name a folder for the results: --out FOLDER")
-    run(plan, args)
+    return run(plan, args)
 
 
 def changed(plan: Plan, name: str, value: float | list) -> Plan:
