@@ -293,7 +293,8 @@ class SmolCost:
     """Time to first token and peak memory beside the weights, in one run; medians."""
 
     arm: str  # "raw" or "compressed 4"
-    tokens: int
+    prompts: int  # at once
+    tokens: int  # of each
     positions: int
     ttft_ms: float
     fastest_ms: float
@@ -347,9 +348,7 @@ class Smol:
         """
         best = {
             arm: min(
-                row.perplexity
-                for row in self.continuations
-                if (row.texts, row.arm) == (texts, arm)
+                row.perplexity for row in self.continuations if (row.texts, row.arm) == (texts, arm)
             )
             for arm in ("raw", "none")
         }
