@@ -63,13 +63,13 @@ class Plan:
         )
     )
     large_symbols: ReconstructionTask = field(
-        default_factory=lambda: ReconstructionTask(n_symbols=16, context=256)
+        default_factory=lambda: ReconstructionTask(n_symbols=16, context=64)
     )
     text: TextTask = field(default_factory=TextTask)
     large_steps: int = 800
-    raw_steps: int = 1500  # of the decoder alone, before latents
-    text_steps: int = 800
-    sweep_steps: int = 600
+    raw_steps: int = 2500  # of the decoder alone, before latents
+    text_steps: int = 1200
+    sweep_steps: int = 800
     ratios: tuple[int, ...] = (1, 2, 4, 8, 16)
     windows: tuple[int, ...] = (8, 64, 256)
     large_plateau: Plateau = field(default_factory=lambda: Plateau(every=400, patience=1200))
@@ -162,10 +162,11 @@ def large_arms(plan: Plan, seed: int) -> Iterator[Arm]:
         recall = {"study": "recall", "n_records": n_records, **base}
         for form in (*(latents(n, t) for n in plan.ratios), RAW[0]):
             yield Arm(form=form, **recall)
-    for data in ("bytes", "symbols"):
+    for data, window in (("bytes", t), ("symbols", plan.large_symbols.context)):
         for n in plan.ratios:
             kind = {"study": "reconstruction", "data": data, "reconstruction": 1.0, **base}
-            yield Arm(form=latents(n, t), **kind)
+            upon = "joint" if data == "bytes" else "scratch"
+            yield Arm(form=latents(n, window), training=upon, **kind)
     kind = {"study": "stages", "data": "bytes", "form": latents(8, t), **base}
     for share in (0.5, 1.0, 0.0):
         for training in ("joint", "staged", "frozen"):
@@ -197,7 +198,12 @@ def plateau_arms(plan: Plan, seed: int) -> Iterator[Arm]:
     for n in reversed(plan.ratios):
         yield Arm(study="recall", n_records=n_records, form=latents(n, t), **base)
         yield Arm(
-            study="reconstruction", data="bytes", reconstruction=1.0, form=latents(n, t), **base
+            study="reconstruction",
+            data="bytes",
+            reconstruction=1.0,
+            training="joint",
+            form=latents(n, t),
+            **base,
         )
 
 
@@ -214,6 +220,7 @@ class Workshop:
     plan: Plan
     device: torch.device
     raw: dict[int, RawReader] = field(default_factory=dict)
+    raw_points: list[dict[str, Any]] = field(default_factory=list)
     recorded: bool = True  # steps as CUDA graphs, until one fails
 
     def text(self, split: str) -> torch.Tensor:
@@ -306,6 +313,7 @@ class Workshop:
             )
             print(f"raw decoder of seed {seed}: {short(curve.values)}", flush=True)
             self.raw[seed] = reader
+            self.raw_points.append(self.told(arm, curve, False))
         return self.raw[seed]
 
     def reader(self, arm: Arm, size: Size) -> Reader:
@@ -314,7 +322,7 @@ class Workshop:
                 arm.form, size, seed=arm.seed, device=self.device, **self.shape(arm)
             )
         raw = self.raw_reader(arm.seed, size)
-        return miniature.build_upon(raw, arm.form, seed=arm.seed, copied=arm.study == "stages")
+        return miniature.build_upon(raw, arm.form, seed=arm.seed, copied=arm.study != "sweep")
 
     def stages(self, arm: Arm, size: Size) -> list[Stage]:
         """What trains when; the steps of an arm's study in all."""
@@ -370,6 +378,10 @@ class Workshop:
                 left=left,
                 recorded=self.recorded,
             )
+        return self.told(arm, curve, reached)
+
+    def told(self, arm: Arm, curve: miniature.Curve, reached: bool) -> dict[str, Any]:
+        """What is written of an arm."""
         thin = -(-len(curve.steps) // KEPT)
         kept = [*range(0, len(curve.steps) - 1, thin), len(curve.steps) - 1]
         form = dataclasses.asdict(arm.form)
@@ -460,7 +472,8 @@ def run_part(part: str, plan: Plan, options: Any) -> Path:
             finally:
                 tidy(device)
             took[kind] = seconds() - start
-            points.append({"part": part, **found})
+            points += [{"part": part, **one} for one in (*shop.raw_points, found)]
+            shop.raw_points.clear()
             last = {k: v for k, v in found["curve"].items() if "accuracy" in k or "cont" in k}
             print(
                 f"{seconds():6.1f} s  seed {seed} {arm.study} {arm.data} {arm.budget} "
