@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ NAME = "lclm_miniature"
 POOLINGS = ("mean", "concat", "last", "eos", "queries")
 MASKS = ("causal", "bidirectional")
 SLICE_TOLERANCE = 0.1  # on accuracy: rounding differs between devices, and grows while training
+WHOLE = Fraction(1)
 KEPT = 40  # points of a curve that are kept, at most
 
 
@@ -233,13 +235,22 @@ class Workshop:
         joined = "\n\n".join(documents).encode()
         return torch.frombuffer(bytearray(joined), dtype=torch.uint8).long()
 
-    def recall(self, arm: Arm) -> RecallTask:
+    def recall(self, arm: Arm, share: Fraction = WHOLE) -> RecallTask:
+        """The task of an arm, or the first `share` of its context with as many of its records."""
         plan = self.plan
         whole = plan.recall if arm.scale == "small" else plan.large_recall
-        return dataclasses.replace(whole, n_records=arm.n_records)
+        n_records = max(1, int(arm.n_records * share))
+        return dataclasses.replace(
+            whole, n_records=n_records, context=n_records * (whole.context // arm.n_records)
+        )
 
-    def symbols(self, arm: Arm) -> ReconstructionTask:
-        return self.plan.symbols if arm.scale == "small" else self.plan.large_symbols
+    def symbols(self, arm: Arm, share: Fraction = WHOLE) -> ReconstructionTask:
+        whole = self.plan.symbols if arm.scale == "small" else self.plan.large_symbols
+        return dataclasses.replace(whole, context=int(whole.context * share))
+
+    def pieces(self, share: Fraction = WHOLE) -> TextTask:
+        text = self.plan.text
+        return TextTask(context=int(text.context * share), continued=int(text.continued * share))
 
     def shape(self, arm: Arm) -> dict[str, int]:
         """Vocabulary and lengths of a miniature for this arm."""
@@ -253,17 +264,15 @@ class Workshop:
         behind = max(text.context, text.continued)
         return {"vocabulary": text.vocabulary, "context": text.context, "behind": behind}
 
-    def draw(self, arm: Arm, batch: int) -> miniature.Draw:
-        """Examples to train on."""
-        if arm.data == "records":
-            of = self.recall(arm)
+    def draw(self, arm: Arm, batch: int, share: Fraction = WHOLE) -> miniature.Draw:
+        """Examples to train on, `share` as long and as many times more of them."""
+        batch = int(batch / share)
+        if arm.data != "bytes":
+            of = self.recall(arm, share) if arm.data == "records" else self.symbols(arm, share)
             return lambda steps, generator: of.draw(steps, batch, generator=generator)
-        if arm.data == "symbols":
-            of = self.symbols(arm)
-            return lambda steps, generator: of.draw(steps, batch, generator=generator)
-        data, text = self.text("train"), self.plan.text
-        share = arm.reconstruction
-        rows = Mix(reconstruction=share, next_token=1 - share).rows(batch)
+        data, text = self.text("train"), self.pieces(share)
+        again = arm.reconstruction
+        rows = Mix(reconstruction=again, next_token=1 - again).rows(batch)
 
         def mixed(steps: int, generator: torch.Generator) -> Examples:
             return task.joined(
@@ -276,6 +285,15 @@ class Workshop:
             )
 
         return mixed
+
+    def draws(self, arm: Arm, batch: int, stages: Sequence[Stage]) -> dict[str, miniature.Draw]:
+        """Examples of each stage; those of the growing ones are as long as their names say."""
+        return {
+            stage.name: self.draw(arm, batch, Fraction(stage.name.partition(" of ")[0].split()[-1]))
+            if " of " in stage.name
+            else self.draw(arm, batch)
+            for stage in stages
+        }
 
     def measure(self, arm: Arm) -> Measure:
         """What is measured of an arm, on examples that nobody trains on."""
@@ -301,12 +319,12 @@ class Workshop:
                 study="raw", form=RAW[1], seed=seed, scale="large", data="bytes", reconstruction=0.5
             )
             reader = miniature.build(RAW[1], size, seed=seed, device=self.device, **self.shape(arm))
-            stage = Stage(name="raw", n_steps=self.plan.raw_steps, decoder=size.lr)
+            stages = growing([Stage(name="raw", n_steps=self.plan.raw_steps, decoder=size.lr)])
             curve = miniature.fit(
                 reader,
-                self.draw(arm, size.batch),
+                self.draws(arm, size.batch, stages),
                 self.measure(arm),
-                [stage],
+                stages,
                 seed=seed,
                 observe_every=500,
                 recorded=self.recorded,
@@ -332,52 +350,55 @@ class Workshop:
             ("small", "symbols"): plan.reconstruction_steps,
             ("large", "bytes"): plan.sweep_steps if arm.study == "sweep" else plan.text_steps,
         }.get(arm.sizes, plan.large_steps)
-        if arm.form.reader != "latents":
-            return [Stage(name="raw", n_steps=steps, decoder=lr)]
         both = {"adapter": lr, "encoder": lr}
-        if arm.training == "scratch":
-            return [Stage(name="joint", n_steps=steps, decoder=lr, **both)]
         slow = lr / 4  # a trained decoder, as in the paper's stage 2
-        first, second = max(1, steps // 8), max(1, steps * 3 // 8)
-        if arm.training == "joint":
-            return [Stage(name="joint", n_steps=steps, decoder=slow, **both)]
-        adapter = Stage(name="adapter", n_steps=first, adapter=lr)
-        if arm.training == "frozen":
-            return [adapter, Stage(name="encoder", n_steps=steps - first, **both)]
-        return [
-            adapter,
-            Stage(name="encoder", n_steps=second, **both),
-            Stage(name="end to end", n_steps=steps - first - second, decoder=slow, **both),
-        ]
+        fifth = max(1, steps // 5)
+        if arm.form.reader != "latents":
+            stages = [Stage(name="raw", n_steps=steps, decoder=lr)]
+        elif arm.training == "scratch":
+            stages = [Stage(name="joint", n_steps=steps, decoder=lr, **both)]
+        elif arm.training == "joint":
+            stages = [Stage(name="joint", n_steps=steps, decoder=slow, **both)]
+        else:
+            stages = [Stage(name="adapter", n_steps=fifth, adapter=lr)]
+            if arm.training == "frozen":
+                stages.append(Stage(name="encoder", n_steps=steps - fifth, **both))
+            else:
+                ends = Stage(name="end to end", n_steps=steps - 3 * fifth, decoder=slow, **both)
+                stages += [Stage(name="encoder", n_steps=2 * fifth, **both), ends]
+        return stages if arm.scale == "small" else growing(stages)
 
     def run(self, arm: Arm, left: Callable[[], bool]) -> dict[str, Any]:
         """Train one arm, and say what came of it."""
         plan = self.plan
         size = plan.small if arm.scale == "small" else plan.large
         reader, stages = self.reader(arm, size), self.stages(arm, size)
-        draw, measure, reached = self.draw(arm, size.batch), self.measure(arm), False
-        if arm.budget == "equal":
+        draws, measure, reached = self.draws(arm, size.batch, stages), self.measure(arm), False
+        early = stages if arm.budget == "equal" else stages[:-1]
+        curve = miniature.Curve(steps=(), values={})
+        if early:
             curve = miniature.fit(
                 reader,
-                draw,
+                draws,
                 measure,
-                stages,
+                early,
                 seed=arm.seed,
                 observe_every=plan.observe_every * (1 + (arm.data == "bytes")),
                 recorded=self.recorded,
             )
-        else:
-            curve, reached = miniature.fit_to_plateau(
+        if arm.budget == "plateau":
+            late, reached = miniature.fit_to_plateau(
                 reader,
-                draw,
+                draws[stages[-1].name],
                 measure,
-                stages[0],
+                stages[-1],
                 plan.small_plateau if arm.scale == "small" else plan.large_plateau,
                 watch="recall loss" if arm.data == "records" else "reconstruction loss",
                 seed=arm.seed,
                 left=left,
                 recorded=self.recorded,
             )
+            curve = joined(curve, late)
         return self.told(arm, curve, reached)
 
     def told(self, arm: Arm, curve: miniature.Curve, reached: bool) -> dict[str, Any]:
@@ -404,6 +425,42 @@ class Workshop:
 
 
 ENGLISH = ("northanger-abbey", "alice", "english")  # ends of names; code is English anyway
+
+
+def joined(first: miniature.Curve, then: miniature.Curve) -> miniature.Curve:
+    """Two curves as one; what begins the second was the end of the first."""
+    if not first.steps:
+        return then
+    last = first.steps[-1]
+    return miniature.Curve(
+        steps=(*first.steps, *(last + step for step in then.steps[1:])),
+        values={name: (*first.values[name], *then.values[name][1:]) for name in then.values},
+    )
+
+
+GROWTH = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))  # a fifth of the steps each
+
+
+def growing(stages: Sequence[Stage]) -> list[Stage]:
+    """The same stages on spans that grow: an eighth, a quarter, a half, the whole.
+
+    Output j must learn to look at latent ⌊j/N⌋. On long spans alone that takes thousands of steps
+    to begin; what was learned on short ones carries over.
+    """
+    total = sum(stage.n_steps for stage in stages)
+    ends = [total * (i + 1) // 5 for i in range(len(GROWTH))]
+    found, taken = [], 0
+    for stage in stages:
+        stop = taken + stage.n_steps
+        cuts = [*(end for end in ends if taken < end < stop), stop]
+        for cut in cuts:
+            done = sum(end <= taken for end in ends)
+            share = GROWTH[done] if done < len(GROWTH) else WHOLE
+            if cut > taken:
+                name = f"{stage.name}, {share} of it"
+                found.append(dataclasses.replace(stage, name=name, n_steps=cut - taken))
+            taken = cut
+    return found
 
 
 def short(curve: dict[str, Sequence[float]]) -> str:

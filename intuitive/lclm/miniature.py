@@ -389,7 +389,7 @@ def measures(held_out: Mapping[str, Examples]) -> Measure:
 
 def fit(
     reader: Reader,
-    draw: Draw,
+    draw: Draw | Mapping[str, Draw],
     measure: Measure,
     stages: Sequence[Stage],
     *,
@@ -403,7 +403,7 @@ def fit(
 
     Args:
         reader: trained in place.
-        draw: examples to train on.
+        draw: examples to train on; or those of each stage, by its name.
         measure: what to note down of it.
         stages: what trains in each, how fast and how long.
         seed: of the examples.
@@ -430,7 +430,11 @@ def fit(
         parts(reader),
         stages,
         lambda stage, optimizer: gradients_of(
-            reader, draw, optimizer, generator, recorded=recorded
+            reader,
+            draw[stage.name] if isinstance(draw, Mapping) else draw,
+            optimizer,
+            generator,
+            recorded=recorded,
         ),
         observe=observe,
         observe_every=observe_every,
