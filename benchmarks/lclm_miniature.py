@@ -16,7 +16,7 @@ import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,192 +24,20 @@ from typing import Any
 
 import helpers
 import torch
+from lclm_miniature_arms import PARTS, RAW, WHOLE, Arm, Plan, growing, small_arms, small_plan
 
 from intuitive.common import corpus, records
 from intuitive.common.runtime import device_name, seeded
 from intuitive.common.training import one_thread
-from intuitive.lclm import miniature, task
-from intuitive.lclm.miniature import HELD_OUT, Form, Measure, Plateau, RawReader, Reader, Size
+from intuitive.lclm import chunks, fitting, miniature, task
+from intuitive.lclm.fitting import HELD_OUT
+from intuitive.lclm.miniature import RawReader, Size
 from intuitive.lclm.stages import Mix, Stage
 from intuitive.lclm.task import Examples, RecallTask, ReconstructionTask, TextTask
 
 NAME = "lclm_miniature"
-POOLINGS = ("mean", "concat", "last", "eos", "queries")
-MASKS = ("causal", "bidirectional")
 SLICE_TOLERANCE = 0.1  # on accuracy: rounding differs between devices, and grows while training
-WHOLE = Fraction(1)
 KEPT = 40  # points of a curve that are kept, at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Every size and count."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    small: Size = field(default_factory=Size)
-    large: Size = field(
-        default_factory=lambda: Size(
-            d_model=256, n_layers=4, n_heads=4, d_ff=704, batch=32, lr=1e-3
-        )
-    )
-    recall: RecallTask = field(default_factory=RecallTask)
-    symbols: ReconstructionTask = field(default_factory=ReconstructionTask)
-    recall_steps: int = 400
-    reconstruction_steps: int = 600
-    small_plateau: Plateau = field(default_factory=Plateau)
-    # the large ones
-    records: tuple[int, ...] = (16, 32, 64)
-    large_recall: RecallTask = field(
-        default_factory=lambda: RecallTask(
-            n_keys=128, n_values=32, n_records=32, context=256, questions=32
-        )
-    )
-    large_symbols: ReconstructionTask = field(
-        default_factory=lambda: ReconstructionTask(n_symbols=16, context=64)
-    )
-    text: TextTask = field(default_factory=TextTask)
-    large_steps: int = 800
-    raw_steps: int = 2500  # of the decoder alone, before latents
-    text_steps: int = 1200
-    sweep_steps: int = 800
-    ratios: tuple[int, ...] = (1, 2, 4, 8, 16)
-    windows: tuple[int, ...] = (8, 64, 256)
-    large_plateau: Plateau = field(default_factory=lambda: Plateau(every=400, patience=1200))
-    held_out: int = 256  # examples
-    observe_every: int = 100
-
-
-def small_plan() -> Plan:
-    """All kinds of arms at a tiny size, to see that they run."""
-    tiny = Size(d_model=16, n_layers=1, n_heads=2, d_ff=16, batch=4)
-    few = Plateau(every=2, patience=2, most=4)
-    return Plan(
-        seeds=(0,),
-        small=tiny,
-        large=tiny,
-        recall_steps=4,
-        reconstruction_steps=4,
-        small_plateau=few,
-        records=(2, 4),
-        large_recall=RecallTask(n_records=2, context=32, questions=4),
-        large_symbols=ReconstructionTask(n_symbols=4, context=32),
-        text=TextTask(context=32, continued=16),
-        large_steps=4,
-        raw_steps=4,
-        text_steps=4,
-        sweep_steps=4,
-        ratios=(1, 8),
-        windows=(8, 32),
-        large_plateau=few,
-        held_out=8,
-        observe_every=2,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One miniature to train."""
-
-    study: str
-    form: Form
-    seed: int
-    scale: str = "small"
-    data: str = "records"  # "records", "symbols" or "bytes"
-    budget: str = "equal"
-    training: str = "scratch"
-    reconstruction: float = 0.0
-    n_records: int = 0
-
-    @property
-    def sizes(self) -> tuple[str, str]:
-        """What decides how long it takes."""
-        return self.scale, self.data
-
-
-# ---------------------------------------------------------------------------------- the studies
-
-
-def latents(ratio: int, window: int, **choices: str) -> Form:
-    return Form(ratio=ratio, window=window, **choices)
-
-
-RAW = (Form(reader="smeared", ratio=1), Form(reader="raw", ratio=1))
-
-
-def small_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """What the brief's recipe says, for a CPU."""
-    recall = {"study": "recall", "n_records": plan.recall.n_records, "seed": seed}
-    again = {"study": "reconstruction", "data": "symbols", "reconstruction": 1.0, "seed": seed}
-    t, u = plan.recall.context, plan.symbols.context
-    for form in (*(latents(n, t) for n in (1, 2, 4, 8, 16)), *RAW):
-        yield Arm(form=form, **recall)
-    for n in (1, 2, 4, 8, 16):
-        yield Arm(form=latents(n, u), **again)
-    for pooling in POOLINGS:
-        for mask in MASKS:
-            for window in (8, u):
-                form = latents(8, window, pooling=pooling, mask=mask)
-                yield Arm(form=form, **{**again, "study": "sweep"})
-    for form in (latents(16, t), Form(reader="raw", ratio=1)):
-        yield Arm(form=form, budget="plateau", **recall)
-    for n in (4, 8, 16):
-        yield Arm(form=latents(n, u), budget="plateau", **again)
-
-
-def large_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction against the ratio, then mixes and stages, on real text."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "seed": seed}
-    for n_records in plan.records:
-        recall = {"study": "recall", "n_records": n_records, **base}
-        for form in (*(latents(n, t) for n in plan.ratios), RAW[0]):
-            yield Arm(form=form, **recall)
-    for data, window in (("bytes", t), ("symbols", plan.large_symbols.context)):
-        for n in plan.ratios:
-            kind = {"study": "reconstruction", "data": data, "reconstruction": 1.0, **base}
-            upon = "joint" if data == "bytes" else "scratch"
-            yield Arm(form=latents(n, window), training=upon, **kind)
-    kind = {"study": "stages", "data": "bytes", "form": latents(8, t), **base}
-    for share in (0.5, 1.0, 0.0):
-        for training in ("joint", "staged", "frozen"):
-            yield Arm(reconstruction=share, training=training, **kind)
-    yield Arm(reconstruction=0.5, training="scratch", **kind)
-
-
-def sweep_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Pooling, mask and window on real text, both objectives."""
-    for window in plan.windows:
-        for pooling in POOLINGS:
-            for mask in MASKS:
-                yield Arm(
-                    study="sweep",
-                    form=latents(8, window, pooling=pooling, mask=mask),
-                    scale="large",
-                    data="bytes",
-                    training="joint",
-                    reconstruction=0.5,
-                    seed=seed,
-                )
-
-
-def plateau_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction until nothing is gained any more."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "budget": "plateau", "seed": seed}
-    n_records = plan.records[len(plan.records) // 2]
-    for n in reversed(plan.ratios):
-        yield Arm(study="recall", n_records=n_records, form=latents(n, t), **base)
-        yield Arm(
-            study="reconstruction",
-            data="bytes",
-            reconstruction=1.0,
-            training="joint",
-            form=latents(n, t),
-            **base,
-        )
-
-
-PARTS = {"small": small_arms, "large": large_arms, "sweep": sweep_arms, "plateau": plateau_arms}
 
 
 # --------------------------------------------------------------------------------- the training
@@ -260,13 +88,18 @@ class Workshop:
         if arm.data == "symbols":
             of = self.symbols(arm)
             return {"vocabulary": of.vocabulary, "context": of.context, "behind": of.context}
+        if arm.data == "chunks":
+            return {"context": self.plan.chunks.n_chunks * self.plan.chunks.chunk}
         text = self.plan.text
         behind = max(text.context, text.continued)
         return {"vocabulary": text.vocabulary, "context": text.context, "behind": behind}
 
-    def draw(self, arm: Arm, batch: int, share: Fraction = WHOLE) -> miniature.Draw:
+    def draw(self, arm: Arm, batch: int, share: Fraction = WHOLE) -> fitting.Draw:
         """Examples to train on, `share` as long and as many times more of them."""
         batch = int(batch / share)
+        if arm.data == "chunks":
+            of = self.plan.chunks
+            return lambda steps, generator: of.draw(steps, batch, generator=generator).examples(of)
         if arm.data != "bytes":
             of = self.recall(arm, share) if arm.data == "records" else self.symbols(arm, share)
             return lambda steps, generator: of.draw(steps, batch, generator=generator)
@@ -286,7 +119,7 @@ class Workshop:
 
         return mixed
 
-    def draws(self, arm: Arm, batch: int, stages: Sequence[Stage]) -> dict[str, miniature.Draw]:
+    def draws(self, arm: Arm, batch: int, stages: Sequence[Stage]) -> dict[str, fitting.Draw]:
         """Examples of each stage; those of the growing ones are as long as their names say."""
         return {
             stage.name: self.draw(arm, batch, Fraction(stage.name.partition(" of ")[0].split()[-1]))
@@ -295,9 +128,12 @@ class Workshop:
             for stage in stages
         }
 
-    def measure(self, arm: Arm) -> Measure:
+    def measure(self, arm: Arm) -> fitting.Measure:
         """What is measured of an arm, on examples that nobody trains on."""
         n, generator = self.plan.held_out, seeded(HELD_OUT + arm.seed)
+        if arm.data == "chunks":
+            of = self.plan.chunks
+            return chunks.chunk_measures(of.draw(n, generator=generator), of)
         if arm.data == "records":
             sets = {"recall": self.recall(arm).draw(n, generator=generator)}
         elif arm.data == "symbols":
@@ -310,7 +146,7 @@ class Workshop:
             )
             other = dataclasses.replace(on, spans=on.spans.roll(1, 0))  # another text's latents
             sets = {"reconstruction": again, "continuation": on, "without": other}
-        return miniature.measures({name: one.to(self.device) for name, one in sets.items()})
+        return fitting.measures({name: one.to(self.device) for name, one in sets.items()})
 
     def raw_reader(self, seed: int, size: Size) -> RawReader:
         """A decoder that has learned to repeat raw bytes and to go on from them."""
@@ -320,7 +156,7 @@ class Workshop:
             )
             reader = miniature.build(RAW[1], size, seed=seed, device=self.device, **self.shape(arm))
             stages = growing([Stage(name="raw", n_steps=self.plan.raw_steps, decoder=size.lr)])
-            curve = miniature.fit(
+            curve = fitting.fit(
                 reader,
                 self.draws(arm, size.batch, stages),
                 self.measure(arm),
@@ -334,7 +170,16 @@ class Workshop:
             self.raw_points.append(self.told(arm, curve, False))
         return self.raw[seed]
 
-    def reader(self, arm: Arm, size: Size) -> Reader:
+    def reader(self, arm: Arm, size: Size) -> torch.nn.Module:
+        if arm.data == "chunks":
+            return chunks.build_chunks(
+                self.plan.chunks,
+                size,
+                ratio=arm.form.ratio,
+                finer=self.plan.finer,
+                seed=arm.seed,
+                device=self.device,
+            )
         if arm.training == "scratch":
             return miniature.build(
                 arm.form, size, seed=arm.seed, device=self.device, **self.shape(arm)
@@ -348,6 +193,7 @@ class Workshop:
         steps = {
             ("small", "records"): plan.recall_steps,
             ("small", "symbols"): plan.reconstruction_steps,
+            ("small", "chunks"): plan.chunk_steps,
             ("large", "bytes"): plan.sweep_steps if arm.study == "sweep" else plan.text_steps,
         }.get(arm.sizes, plan.large_steps)
         both = {"adapter": lr, "encoder": lr}
@@ -375,9 +221,9 @@ class Workshop:
         reader, stages = self.reader(arm, size), self.stages(arm, size)
         draws, measure, reached = self.draws(arm, size.batch, stages), self.measure(arm), False
         early = stages if arm.budget == "equal" else stages[:-1]
-        curve = miniature.Curve(steps=(), values={})
+        curve = fitting.Curve(steps=(), values={})
         if early:
-            curve = miniature.fit(
+            curve = fitting.fit(
                 reader,
                 draws,
                 measure,
@@ -387,7 +233,7 @@ class Workshop:
                 recorded=self.recorded,
             )
         if arm.budget == "plateau":
-            late, reached = miniature.fit_to_plateau(
+            late, reached = fitting.fit_to_plateau(
                 reader,
                 draws[stages[-1].name],
                 measure,
@@ -398,10 +244,10 @@ class Workshop:
                 left=left,
                 recorded=self.recorded,
             )
-            curve = joined(curve, late)
+            curve = fitting.joined(curve, late)
         return self.told(arm, curve, reached)
 
-    def told(self, arm: Arm, curve: miniature.Curve, reached: bool) -> dict[str, Any]:
+    def told(self, arm: Arm, curve: fitting.Curve, reached: bool) -> dict[str, Any]:
         """What is written of an arm."""
         thin = -(-len(curve.steps) // KEPT)
         kept = [*range(0, len(curve.steps) - 1, thin), len(curve.steps) - 1]
@@ -425,42 +271,6 @@ class Workshop:
 
 
 ENGLISH = ("northanger-abbey", "alice", "english")  # ends of names; code is English anyway
-
-
-def joined(first: miniature.Curve, then: miniature.Curve) -> miniature.Curve:
-    """Two curves as one; what begins the second was the end of the first."""
-    if not first.steps:
-        return then
-    last = first.steps[-1]
-    return miniature.Curve(
-        steps=(*first.steps, *(last + step for step in then.steps[1:])),
-        values={name: (*first.values[name], *then.values[name][1:]) for name in then.values},
-    )
-
-
-GROWTH = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))  # a fifth of the steps each
-
-
-def growing(stages: Sequence[Stage]) -> list[Stage]:
-    """The same stages on spans that grow: an eighth, a quarter, a half, the whole.
-
-    Output j must learn to look at latent ⌊j/N⌋. On long spans alone that takes thousands of steps
-    to begin; what was learned on short ones carries over.
-    """
-    total = sum(stage.n_steps for stage in stages)
-    ends = [total * (i + 1) // 5 for i in range(len(GROWTH))]
-    found, taken = [], 0
-    for stage in stages:
-        stop = taken + stage.n_steps
-        cuts = [*(end for end in ends if taken < end < stop), stop]
-        for cut in cuts:
-            done = sum(end <= taken for end in ends)
-            share = GROWTH[done] if done < len(GROWTH) else WHOLE
-            if cut > taken:
-                name = f"{stage.name}, {share} of it"
-                found.append(dataclasses.replace(stage, name=name, n_steps=cut - taken))
-            taken = cut
-    return found
 
 
 def short(curve: dict[str, Sequence[float]]) -> str:
@@ -559,6 +369,7 @@ def guesses(plan: Plan) -> dict[str, float]:
     for n in plan.records:
         large = dataclasses.replace(plan.large_recall, n_records=n)
         found[f"records large {n}"] = large.no_binding
+    found[f"chunks small {plan.chunks.records * plan.chunks.n_chunks}"] = plan.chunks.no_binding
     found["symbols small 0"] = plan.symbols.chance
     found["symbols large 0"] = plan.large_symbols.chance
     return found

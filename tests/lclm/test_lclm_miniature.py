@@ -54,7 +54,7 @@ def test_time_that_is_up_leaves_arms_out_and_still_writes(tmp_path, monkeypatch,
     assert lclm_miniature.main(options) == 0
     values, _ = records.load(tmp_path / "lclm_miniature_plateau.json")
     assert "left out" in capsys.readouterr().out
-    arms = list(lclm_miniature.plateau_arms(lclm_miniature.small_plan(), 0))
+    arms = list(lclm_miniature.PARTS["plateau"](lclm_miniature.small_plan(), 0))
     assert len(values["points"]) < len(arms)
 
 
