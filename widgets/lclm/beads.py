@@ -33,7 +33,7 @@ from ..kit import (
 )
 from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure, spans_figure
 from .beads_scene import Picture
-from .beads_words import label
+from .beads_words import Account, label
 from .styles import KIND_NAMES
 
 PACE_MS = 1100
@@ -107,7 +107,7 @@ def present(shown: Shown) -> View:
 
 def summary_of(found: Beads) -> str:
     """The outcome in words."""
-    say = Picture(found).say
+    say = Account(found)
     right = int(say.reads_right.sum())
     kinds = say.kept_text()
     told = (
@@ -259,8 +259,8 @@ def explorer(
         hero=Hero(
             label="A text, the beads that its tokens fold into, the decoder's shortened ruler, and "
             "what can be read back",
-            caption="Every token is read with the right ones before it. The lesson's texts were "
-            "recorded with SmolLM2 and its trained encoder; a text of yours is read here and now.",
+            caption="Each token is read with the right ones before it. Recorded with SmolLM2 and "
+            "its trained encoder; a text of your own is read here and now.",
         ),
         controls=controls,
         steps=STEPS,
