@@ -16,6 +16,7 @@ from intuitive.lclm.experiments.passages import PASSAGES
 from intuitive.lclm.experiments.reading import NAMED, NOTHING, PairLike
 from intuitive.lclm.smollm import RATIOS
 
+from .. import theme
 from ..kit import (
     Choice,
     Explorer,
@@ -83,7 +84,7 @@ def compute(page: Page, *, stale: Any, progress: Any, pair: PairLike | None = No
 
 def present(shown: Shown) -> View:
     page, found = shown.page, shown.found
-    picture = Picture(found)
+    picture, read = Picture(found), found.reading is not None
     source = OWN if page.text else page.source
     hint = PASTE if source == OWN and not page.text else ""
     return View(
@@ -92,13 +93,13 @@ def present(shown: Shown) -> View:
         arithmetic=picture.say.arithmetic(),
         related={f"reading:{i}": (f"bead:{found.opened}",) for i in range(found.params.ratio)},
         figures={
-            "map": partial(map_figure, found),
-            "places": partial(place_figure, found),
-            "kinds": partial(kinds_figure, found),
+            "map": partial(map_figure, found) if read else theme.figure([]),
+            "places": partial(place_figure, found) if read else theme.figure([]),
+            "kinds": partial(kinds_figure, found) if read else theme.figure([]),
             "labels": partial(labels_figure, found),
             "spans": partial(spans_figure, found),
         },
-        table=_table(found),
+        table=_table(found) if read else None,
         code=_code(page),
         bounds={"token": (-1, found.n_tokens - 1)},
         values={"source": source},
@@ -108,14 +109,16 @@ def present(shown: Shown) -> View:
 def summary_of(found: Beads) -> str:
     """The outcome in words."""
     say = Account(found)
-    right = int(say.reads_right.sum())
-    kinds = say.kept_text()
-    told = (
+    counts = (
         f"{found.passage.title}, {found.params.ratio} tokens per bead: {found.n_tokens} tokens "
         f"take {found.n_positions} decoder positions, {fixed(found.effective_ratio, 1)} tokens "
-        f"each. "
-        f"{right} of {found.n_tokens} tokens can be read back"
+        f"each."
     )
+    if found.reading is None:
+        return counts
+    right = int(say.reads_right.sum())
+    kinds = say.kept_text()
+    told = f"{counts} {right} of {found.n_tokens} tokens can be read back"
     told += f": {kinds}" if kinds else ""
     told += f"; without any bead {int(found.guessed.sum())} could be guessed."
     if found.expanded is not None:
