@@ -85,8 +85,10 @@ FIRST = ("browser", "test_notebooks.py")  # the longest, so that neither worker 
 ONE_GROUP = {"browser": "browser"}  # folders whose files share a server
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` a file stays with one worker, and the browser tests with one."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return  # as on a borrowed GPU
 
     def place(item: pytest.Item) -> int:
         parts = item.path.parts

@@ -68,6 +68,16 @@ def test_splits_share_no_file():
     assert heldout <= {document.name for document in corpus.load("heldout")}
 
 
+def test_files_come_in_turn():
+    texts = drawn(split="heldout", count=15, in_turn=True)
+    names = [text.source for text in texts]
+    files = list(dict.fromkeys(names))
+    assert len(files) > 3
+    assert names == [files[i % len(files)] for i in range(15)]
+    first, second, *_ = (text for text in texts if text.source == files[0])
+    assert not torch.equal(first.tokens, second.tokens)
+
+
 def test_a_part_of_a_file_is_kept_back():
     whole = {d.name: characters(d.text) for d in corpus.load("train")}
     for part in ((0.0, 0.5), (0.5, 1.0)):

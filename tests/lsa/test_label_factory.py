@@ -80,7 +80,7 @@ def test_the_first_step_has_five_stages_and_tells_nothing_early():
     assert [f.stage for f in shown[:6]] == [*scene.STAGES, ""]
     assert {f.label for f in shown[:5]} == {"step 1"} and shown[5].label == "step 2"
     first = {r.label: r.value for r in shown[0].readouts}
-    assert set(first.values()) == {"–"}
+    assert set(first.values()) == {"none yet"}
     keys = {m.key for m in shown[2].scene.marks}
     assert not any(key.startswith(("vote:", "label:")) for key in keys)
 

@@ -186,6 +186,21 @@ def test_without_a_threshold_the_line_parts_what_rises_from_what_does_not(change
         assert not scores.has_threshold
 
 
+def test_pages_are_told_of_as_pages():
+    result = drawn(1, rule="pages", size=6)
+    frames = frames_of(result)
+    told = [frame for frame in frames if frame.stage == "threshold"]
+    scores = Picture(result).say.scores
+    for frame in told:
+        lifted = int(scores.lifted(scores.cycle(step_of(frame))).sum())
+        assert "The pages that hold most chunks" in frame.sentence
+        assert f" {lifted} of " in frame.sentence
+    words = [line.text for frame in told for line in frame.arithmetic.values()]
+    assert any("its page counts it" in line for line in words)
+    assert not any("it rises" in line for line in words)
+    assert "6 pages of" in view_of(result).summary
+
+
 def test_a_late_choice_goes_by_the_scores_of_the_trigger_before():
     result = drawn(lag=1)
     first, second = (f for f in frames_of(result) if f.stage == "threshold" and step_of(f) < 16)

@@ -3,8 +3,9 @@
 import pytest
 
 from intuitive.common.runtime import Cancelled
+from intuitive.lsa import shipped
 from intuitive.lsa.arms import ARMS
-from intuitive.lsa.experiments import shelves
+from intuitive.lsa.experiments import shelves, written
 from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams, recorded, run, run_live
 from intuitive.lsa.shelf_texts import CLAUSES, LETTER, shelf_texts
 
@@ -48,6 +49,23 @@ def test_settings_reach_the_policy():
     assert policy.tail_chunks == 7 and policy.sink == 1 and policy.size is None
     assert ShelvesParams(rule="budget", budget=5).policy(16).size == 5
     assert ShelvesParams.from_text(params.to_text()) == params
+    paged = ShelvesParams(rule="pages", pages=9).policy(16)
+    assert (paged.rule, paged.size, paged.page_size) == ("pages", 9, 4)
+
+
+def test_pages_come_whole():
+    params = ShelvesParams(text="letter", rule="pages", pages=14, threshold=0.3)
+    result = run(params)
+    resident, closed = result.residency.resident[0], int(result.recording.closed[0])
+    whole = resident[: closed // 4 * 4].view(-1, 4)
+    old = whole[: (closed - 16) // 4]  # what the tail does not reach
+    assert bool((old.all(-1) | ~old.any(-1))[1:].all()) and int(old[1:].any(-1).sum()) > 2
+
+
+def test_recordings_are_read_once_whoever_asks():
+    assert recorded("lease") is shipped.recording("recording-lease")
+    ours = written.written("letter", "lsa")
+    assert ours is shipped.recording("written-letter-lsa")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +73,7 @@ def test_settings_reach_the_policy():
     [
         ({"text": "novel"}, "choose one of letter"),
         ({"arm": "magic"}, "arm='magic' is unknown"),
-        ({"rule": "pages"}, "choose one of threshold, budget"),
+        ({"rule": "best"}, "choose one of threshold, budget, pages"),
         ({"threshold": 1.0}, "between 0 and 1"),
         ({"lookahead": 0}, "lookahead=0 must be at least 1"),
         ({"lag": 2}, "lag=2 must be 0 or 1"),

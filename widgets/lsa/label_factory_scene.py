@@ -33,6 +33,7 @@ LEFT, RIGHT = 134, 902  # of the columns
 ROW, BAR, FIRST = 20, 16, 40  # pitch and height of a layer's bars, base line of the first
 VOTES = (276, 7)  # base line, height of one vote
 LABELS, NAIVE, CELL = 296, 338, 22  # tops of the two unions, height of a cell
+NONE_YET = "none yet"
 STAGES = ("logits", "softmax", "top-p", "votes", "union")
 MOST_FRAMES = 18  # of steps after the first
 
@@ -86,9 +87,9 @@ class Picture:
         golden, found, naive = self.counts(step)
         if not self._past(stage, "union"):
             return (
-                Readout("labels", "–", link="labels"),
-                Readout("every layer's best", "–", link="naive"),
-                Readout("golden now", str(golden) if self._past(stage, "votes") else "–"),
+                Readout("labels", NONE_YET, link="labels"),
+                Readout("every layer's best", NONE_YET, link="naive"),
+                Readout("golden now", str(golden) if self._past(stage, "votes") else NONE_YET),
             )
         return (
             Readout("labels", f"{found} of {self.there}", link="labels"),

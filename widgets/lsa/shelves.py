@@ -152,6 +152,8 @@ def _summary(measures: Measures, *, live: bool) -> str:
     }.get(policy.arm, f"every {policy.lookahead} tokens, old chunks are chosen by {how}")
     if how and policy.rule == "budget":
         what += f", {counted(policy.size, 'chunk')} at most"
+    elif how and policy.rule == "pages":
+        what += f", {counted(policy.size, 'page')} of {policy.page_size} chunks at most"
     if how and policy.lag:
         what += ", one cycle late"
     how_written = ", written with the rest masked" * live
@@ -179,6 +181,8 @@ def _also(measures: Measures, *, live: bool) -> str:
         told += " Lookahead and threshold only set how much of what was fetched may stay."
     elif measures.policy.rule == "budget":
         told += " A budget asks for no threshold."
+    elif measures.policy.rule == "pages":
+        told += " A page comes whole, with chunks below the threshold too."
     return told
 
 
@@ -306,9 +310,19 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="What rises",
             options=styles.RULES,
             more=True,
-            help="A threshold bounds the score and not the memory; a budget bounds the memory.",
+            help="A threshold bounds the score and not the memory; a budget bounds the memory, and "
+            "so do pages, of which those with most chunks above the threshold come whole.",
         ),
         Range(name="budget", label="Budget", min=0, max=48, unit="chunks", more=True),
+        Range(
+            name="pages",
+            label="Pages",
+            min=0,
+            max=36,
+            unit=f"of {experiment.PAGE} chunks",
+            more=True,
+            help="The pages of what is always there are among them.",
+        ),
         Range(
             name="lag",
             label="A choice arrives",

@@ -24,6 +24,7 @@ class Scores:
         self.resident = residency.resident.numpy()
         self.exist = self.arm in SCORED
         self.has_threshold = self.arm == "lsa" and self.policy.rule != "budget"
+        self.by_pages = self.arm == "lsa" and self.policy.rule == "pages"
         self._of: dict[int, np.ndarray] = {}
 
     def cycle(self, step: int) -> int:

@@ -140,7 +140,14 @@ class Account:
             "everything": "no trigger: nothing has to rise",
         }[self.arm]
 
+    @property
+    def page_words(self) -> str:
+        """A page, by its tokens."""
+        return f"page of {counted(self.policy.page_size * self.recording.chunk_size, 'token')}"
+
     def cut_name(self) -> str:
+        if self.scores.by_pages:
+            return f"above {fixed(self.policy.threshold)} it counts for its page"
         if self.scores.has_threshold:
             return f"above {fixed(self.policy.threshold)}, the threshold, it rises"
         return "the best rise"
@@ -148,6 +155,11 @@ class Account:
     def cut_words(self) -> str:
         if not self.scores.has_threshold:
             return "The line lies under the last chunk that rises: no more fit in."
+        if self.scores.by_pages:
+            return (
+                f"The threshold, {fixed(self.policy.threshold)}: a chunk with a greater score "
+                f"counts for its {self.page_words}. The fullest pages rise whole."
+            )
         return (
             f"The threshold, {fixed(self.policy.threshold)}: a chunk with a greater score rises. "
             "Drag it, or move its slider."
@@ -176,6 +188,12 @@ class Account:
             }[self.arm]
             return f"Step {step}, a trigger. Each of {old} old chunks gets a score: {what}{late}"
         n = int(lifted.sum())
+        if stage == CUT and self.scores.by_pages:
+            return (
+                "The pages that hold most chunks with a score above "
+                f"{fixed(self.policy.threshold)} are wanted on the upper shelf, whole: {n} of "
+                f"{old} old chunks."
+            )
         if stage == CUT:
             over = "have the greatest"
             if self.scores.has_threshold:
@@ -297,6 +315,8 @@ class Account:
             rises = score > threshold
             listed = ", ".join(map(fixed, layers))
             verdict = "> {}: it rises" if rises else "≤ {}: it stays"
+            if self.scores.by_pages:
+                verdict = "> {}: its page counts it" if rises else "≤ {}: it counts for nothing"
             tex_layers = r",\,".join(f"{logit:.2f}" for logit in layers)
             tex_sign = ">" if rises else r"\le"
             lines[f"chunk:{chunk}"] = Arithmetic(

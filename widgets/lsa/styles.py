@@ -41,4 +41,5 @@ RECORDINGS = {  # in the order of menus
 RULES = {
     "threshold": "all above the threshold",
     "budget": "the best few",
+    "pages": "the fullest pages",
 }

@@ -24,11 +24,13 @@ from ..arms import Policy, Residency, replay
 from ..recording import Recording
 from ..selection import check_rule
 from ..shelf_texts import ShelfText, shelf_texts
-from ..smollm import WEIGHTS, SmolIndexers, load_indexers
+from ..shipped import recording
+from ..smollm import SmolIndexers, load_indexers
 from ..smollm_decoding import decode_live, record
 
 TEXTS = ("letter", "lease", "alice")
-RULES = ("threshold", "budget")
+RULES = ("threshold", "budget", "pages")
+PAGE = 4  # chunks of a page
 TOP_K = 16  # chunks that a step of the reactive arm asks for, as many as labels look at
 
 
@@ -43,9 +45,10 @@ class ShelvesParams(Settings):
     text: str = "letter"  # one of TEXTS
     arm: str = "lsa"  # one of `arms.ARMS`
     lookahead: int = 64  # steps between two triggers (τ)
-    rule: str = "threshold"  # or "budget"
-    threshold: float = 0.5  # of the rule "threshold"
+    rule: str = "threshold"  # one of RULES
+    threshold: float = 0.5  # of the rules "threshold" and "pages"
     budget: int = 8  # chunks beside tail and sink, of the rule "budget"
+    pages: int = 12  # those of tail, sink and decoded chunks among them, of the rule "pages"
     lag: int = 0  # windows by which a decision comes late
     layers: int = 3  # target layers whose verdicts are joined
     tail: int = 256  # newest tokens that are always resident
@@ -56,12 +59,12 @@ class ShelvesParams(Settings):
             raise ValueError(f"text={self.text!r} is unknown; choose one of {', '.join(TEXTS)}.")
         if self.rule not in RULES:
             raise ValueError(f"rule={self.rule!r} is unknown; choose one of {', '.join(RULES)}.")
-        whole_fields(self, lookahead=1, budget=0, lag=0, layers=1, tail=0)
+        whole_fields(self, lookahead=1, budget=0, pages=0, lag=0, layers=1, tail=0)
         _ = self.policy(chunk_size=16)
 
     def policy(self, chunk_size: int) -> Policy:
         """The same as `arms` takes it. The first chunk is an attention sink, always resident."""
-        size = self.budget if self.rule == "budget" else None
+        size = {"budget": self.budget, "pages": self.pages}.get(self.rule)
         check_rule(self.rule, size)
         return Policy(
             self.arm,
@@ -74,6 +77,7 @@ class ShelvesParams(Settings):
             tail_chunks=-(-self.tail // chunk_size),
             sink=1,
             sticky=self.sticky,
+            page_size=PAGE,
             top_k=TOP_K,
         )
 
@@ -94,7 +98,6 @@ class ShelvesResult:
         return "".join(self.recording.words[self.recording.n_prompt :])
 
 
-@functools.cache
 def recorded(text: str) -> Recording:
     """The recording of one of `TEXTS` that comes with the package.
 
@@ -104,7 +107,7 @@ def recorded(text: str) -> Recording:
     """
     if text not in TEXTS:
         raise ValueError(f"text={text!r} is unknown; choose one of {', '.join(TEXTS)}.")
-    return Recording.load(WEIGHTS.parent / f"recording-{text}.npz")
+    return recording(f"recording-{text}")
 
 
 @functools.cache

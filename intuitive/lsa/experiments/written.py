@@ -5,7 +5,6 @@ after it. Here it does: the rest was masked in every layer (`benchmarks/lsa_writ
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from intuitive.common.training import Progress, silent
 
 from ..arms import replay
 from ..recording import Recording
-from ..smollm import WEIGHTS
+from ..shipped import FOLDER, recording
 from .shelves import ShelvesParams, ShelvesResult
 
 STEM = "written-"
@@ -28,13 +27,12 @@ def settings(text: str, arm: str) -> ShelvesParams:
 def files() -> dict[tuple[str, str], Path]:
     """The recordings that come with the package, by text and arm."""
     found = {}
-    for file in sorted(WEIGHTS.parent.glob(f"{STEM}*.npz")):
+    for file in sorted(FOLDER.glob(f"{STEM}*.npz")):
         text, _, arm = file.stem.removeprefix(STEM).rpartition("-")
         found[text, arm] = file
     return found
 
 
-@functools.cache
 def written(text: str, arm: str) -> Recording:
     """What the model wrote of a text under an arm with `settings`.
 
@@ -48,7 +46,7 @@ def written(text: str, arm: str) -> Recording:
             f"text={text!r} and arm={arm!r} were not recorded with the rest masked: take {listed}, "
             "or let it write now."
         )
-    return Recording.load(known[text, arm])
+    return recording(known[text, arm].stem)
 
 
 def run(
