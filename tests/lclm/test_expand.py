@@ -44,9 +44,9 @@ def prompt_of(result, expanded):
 @pytest.mark.parametrize("expanded", [(), (3,), (2, 5)])
 def test_answers_are_those_of_the_whole_prompt(ratio, expanded):
     found = result_of(lambda *_: expanded, ratio=ratio, room=2000)
-    n = len(found.answer) + 2
-    new = PAIR.continuation(prompt_of(found, expanded), n, ratio=ratio, stop="\n")
-    told = PAIR.tokenizer.decode(new).split("\n")[0].strip()[: len(found.answer)]
+    n = len(found.answer) + 3
+    new = PAIR.continuation(prompt_of(found, expanded), n, ratio=ratio)
+    told = PAIR.tokenizer.decode(new).lstrip().split("\n")[0].strip().rstrip(".")
     assert found.after == told and found.expanded == expanded
     if not expanded:
         assert found.before == found.after
