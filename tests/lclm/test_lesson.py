@@ -23,8 +23,8 @@ def prose(cell):
 def test_the_claim_in_the_hook_is_that_of_the_figure():
     text = prose("04-00")
     assert "At N = 16 and 256K tokens" in text and "about thirty times sooner" in text
-    raw = dict((n, s) for n, s, _ in cost.DECODED_RAW)[2**18]
-    latents = dict((n, s) for n, s, _ in cost.DECODED_LCLM[16])[2**18]
+    raw = {n: s for n, s, _ in cost.DECODED_RAW}[2**18]
+    latents = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
     assert raw / latents == pytest.approx(30, abs=0.6)
 
 
