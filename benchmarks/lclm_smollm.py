@@ -13,8 +13,10 @@ the validation texts (`--pilot` prints them at the end); the held-out texts are 
 training, by the weights as they are stored, in float32.
 """
 
+import contextlib
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -27,13 +29,14 @@ import torch
 from lclm_texts import Batches, Mix, Texts
 from torch import Tensor
 
-from intuitive.common import records
-from intuitive.common.runtime import device_name, seeded
+from intuitive.common import corpus, records, training
+from intuitive.common.runtime import Cancelled, device_name, seeded
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lclm.low_rank import from_int8, low_rank_decoder, to_int8
-from intuitive.lclm.smollm import Ranks, SmolLatents, save_pair
+from intuitive.lclm.smollm import REPEAT, WEIGHTS, Ranks, SmolLatents, load_pair, save_pair
 
 PARTS = ("adapter", "encoder", "decoder", "tags")
+ON_CPU = 0.01  # nats per token, from TF32 products on the GPU to float32 ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +77,15 @@ class Plan:
         )
 
 
-class Trainer:
-    """Mixed precision by hand: the model in bfloat16, weights that train also in float32."""
+class Masters:
+    """Mixed precision by hand: the model in bfloat16, weights that train also in float32.
+
+    `optimizer` holds the float32 ones; around its steps the gradients come over and the weights go
+    back, and the learning rates follow `share()`, how much of the training is over.
+    """
 
     def __init__(self, model: SmolLatents, plan: Plan, parts: tuple[str, ...]) -> None:
-        self.plan = plan
+        self.plan, self.share = plan, lambda: 0.0
         self.pairs: list[tuple[torch.nn.Parameter, Tensor]] = []
         groups = []
         model.requires_grad_(False)
@@ -93,40 +100,37 @@ class Trainer:
                 self.pairs.append((parameter, master))
             rate = getattr(plan, f"lr_{part}", plan.lr_adapter)
             groups.append({"params": masters, "lr": 0.0, "peak": rate, "part": part})
-        on_cuda = model.tags.is_cuda
         self.optimizer = torch.optim.AdamW(
-            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=on_cuda
+            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=model.tags.is_cuda
         )
-        self.taken, self.decoder_from = 0, None
+        self.optimizer.register_step_pre_hook(self._before)
+        self.optimizer.register_step_post_hook(self._after)
+        self.waits = len(parts) > 1  # the decoder, for adapters and encoder
+        self.taken, self.decoder_from = 0, 0 if not self.waits else None
 
     def clear(self) -> None:
         for parameter, _ in self.pairs:
             parameter.grad = None
 
-    def step(self, share: float, stages: bool) -> None:
-        """One step; `share` of the training is over."""
-        plan = self.plan
+    def _before(self, *_: object) -> None:
+        plan, share = self.plan, min(self.share(), 1.0)
         if share >= plan.first_stage and self.decoder_from is None:
             self.decoder_from = self.taken
+        fall = plan.last_rate + (1 - plan.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            begun = 0
-            if group["part"] == "decoder" and stages:
-                begun = self.taken if self.decoder_from is None else self.decoder_from
-                if self.decoder_from is None:
-                    group["lr"] = 0.0
-                    continue
-            rise = min(1.0, (self.taken - begun + 1) / plan.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-            group["lr"] = group["peak"] * rise * (plan.last_rate + (1 - plan.last_rate) * fall)
-        held = [(p, m) for p, m in self.pairs if p.grad is not None]
-        for _, master in self.pairs:
-            master.grad = None
-        for parameter, master in held:
-            master.grad = parameter.grad.float()
-        torch.nn.utils.clip_grad_norm_([m for _, m in held], plan.clip)
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
+            begun = self.decoder_from if group["part"] == "decoder" else 0
+            rise = 0.0 if begun is None else min(1.0, (self.taken - begun + 1) / plan.warmup)
+            group["lr"] = group["peak"] * rise * fall
+        given = []
+        for parameter, master in self.pairs:
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            given += [] if master.grad is None else [master]
+        torch.nn.utils.clip_grad_norm_(given, plan.clip)
+
+    @torch.no_grad()
+    def _after(self, *_: object) -> None:
+        held = [pair for pair in self.pairs if pair[1].grad is not None]
+        torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
         self.taken += 1
 
 
@@ -196,7 +200,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(gradient: Callable[[], object], trainer: Trainer, device: torch.device, n: int) -> float:
+def timed(gradient: Callable[[], object], trainer: Masters, device: torch.device, n: int) -> float:
     """Seconds of one call, over n of them; the gradients are thrown away."""
     synchronize(device)
     start = time.perf_counter()
@@ -211,13 +215,13 @@ def compile_layers(model: SmolLatents, on: bool) -> None:
     """Let torch fuse what happens inside each layer, or not."""
     for layer in (*model.encoder.layers, *model.decoder.layers):
         if on:
-            layer.compile()
+            layer.compile(dynamic=True)
         else:
             layer._compiled_call_impl = None
 
 
 def choose_speed(
-    model: SmolLatents, gradient: Callable[[], object], trainer: Trainer, how: str, n: int
+    model: SmolLatents, gradient: Callable[[], object], trainer: Masters, how: str, n: int
 ) -> dict[str, float | str]:
     """Eager or compiled layers: as asked for, or ("auto") whichever takes less time here."""
     device = model.tags.device
@@ -282,7 +286,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     smollm = smollm2(device, dtype, args.small)
     model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
     parts = ("decoder",) if args.control else PARTS
-    trainer = Trainer(model, plan, parts)
+    trainer = Masters(model, plan, parts)
     batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
     make = control_gradients if args.control else gradients
 
@@ -291,22 +295,30 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
 
     speed = choose_speed(model, gradient, trainer, args.compile, 0 if args.small else 12)
     print(f"speed {speed}, {time.perf_counter() - begun:.0f} s", flush=True)
-    curve, start, said, share = [], time.perf_counter(), 0.0, 0.0
+    curve, start = [], time.perf_counter()
     room = args.seconds - (start - begun) - (2 if args.small else args.keep)
-    while share < 1:
+    every = 5 if args.small else 30
+
+    def elapsed() -> float:
+        return time.perf_counter() - start
+
+    def step(_: int) -> dict[str, float]:
         trainer.clear()
         losses = gradient()
-        elapsed = time.perf_counter() - start
-        share = trainer.taken / args.steps if args.steps else elapsed / room
-        if args.steps and elapsed > room:
-            break
-        trainer.step(share, stages=not args.control)
-        if elapsed - said > (5 if args.small else 30) or share >= 1:
-            said = elapsed
+        if elapsed() >= every * (len(curve) + 1):
             row = {name: float(value) for name, value in losses.items()}
-            curve.append({"step": trainer.taken, "share": round(share, 4), **row})
+            curve.append({"step": trainer.taken, "share": trainer.share(), **row})
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"{elapsed:5.0f} s, step {trainer.taken}: {words}", flush=True)
+            print(f"{elapsed():5.0f} s, step {trainer.taken}: {words}", flush=True)
+        return {}
+
+    trainer.share = (
+        (lambda: trainer.taken / args.steps) if args.steps else (lambda: elapsed() / room)
+    )
+    with contextlib.suppress(Cancelled):  # the time is over
+        training.train(
+            step, trainer.optimizer, n_steps=args.steps or 10**7, stale=lambda: elapsed() >= room
+        )
     synchronize(device)
     compile_layers(model, False)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
@@ -442,6 +454,75 @@ def run(plan: Plan, args) -> None:
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def merge(found: Path, folder: Path) -> None:
+    """Put the outputs of all seeds into one result, and the first seed's weights into the package.
+
+    Raises:
+        ValueError: the runs had different settings or commits.
+    """
+    values: dict = {"training": [], "costs": [], "texts": {}}
+    values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
+    seen, seeds = set(), set()
+    for path in sorted(found.glob("*-seed*.json")):
+        ours, made = records.load(path)
+        seen.add((made["config_hash"], made["commit"], made["device"]))
+        seeds.add(made["seed"])
+        control = path.name.startswith("control")
+        values["texts"] = ours["texts"]
+        values["training"].append({"control": control, **ours["training"]})
+        values["costs"] += ours.get("costs", [])
+        for name in ("continuations", "far", "reconstruction", "maps"):
+            values[name] += [{"seed": made["seed"], **row} for row in ours.get(name, [])]
+    if len(seen) != 1:
+        raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
+    ((_, commit, device),) = seen
+    plan = made["config"]
+    weights = found / "pair-seed0.safetensors"
+    shutil.copyfile(weights, WEIGHTS)
+    saved = records.save(
+        folder / "lclm_smollm.json",
+        values,
+        config=plan,
+        device=device,
+        commit=commit,
+        seed=sorted(seeds),
+    )
+    document = json.loads(saved.read_text(encoding="utf-8"))
+    document["made"] |= {name: made[name] for name in ("command", "python", "torch", "written")}
+    saved.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(f"{saved.name}: {len(values['continuations'])} continuations, seeds {sorted(seeds)}")
+
+
+def compare(folder: Path) -> list[str]:
+    """Measure the first held-out passage again with the shipped weights; what differs."""
+    values, _ = records.load(folder / "lclm_smollm.json")
+    smollm = load_smollm2()
+    reader = measures.Reader(load_pair(smollm).model)
+    n = measures.CONTEXT + measures.CONTINUATION
+    (alice,) = (d for d in corpus.load("heldout") if d.name == "alice.txt")
+    piece = torch.tensor(smollm.tokenizer.encode(alice.text)[:n])[None]
+    faults = []
+    rows = measures.continuations({"prose": piece}, reader, smollm.end_of_text, "shared", True)
+    for row in rows:
+        (committed,) = (
+            one["first_nats"][0]
+            for one in values["continuations"]
+            if one["seed"] == 0 and all(one[k] == row[k] for k in ("texts", "adaptation", "arm"))
+        )
+        if abs(committed - row["first_nats"][0]) > ON_CPU:
+            faults.append(f"{row['arm']}: {row['first_nats'][0]:.4f} nats, not {committed:.4f}")
+    repeat = torch.tensor(smollm.tokenizer.encode(REPEAT))
+    for row in measures.reconstructions(smollm, {"prose": piece}, reader, repeat):
+        (committed,) = (
+            one["first_right"][0]
+            for one in values["reconstruction"]
+            if (one["seed"], one["texts"], one["ratio"]) == (0, "prose", row["ratio"])
+        )
+        if abs(committed - row["first_right"][0]) > 3 / measures.WINDOW:  # ties
+            faults.append(f"ratio {row['ratio']}: {row['first_right'][0]:.3f}, not {committed:.3f}")
+    return faults
+
+
 def main() -> None:
     parser = helpers.options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -464,9 +545,13 @@ def main() -> None:
     for setting in args.set:
         name, value = setting.split("=")
         plan = changed(plan, name, json.loads(value))
+    if args.slice:
+        sys.exit(helpers.told(compare(args.folder)))
+    if args.merge is not None:
+        return merge(args.merge, args.folder)
     if args.out is None:
         parser.error("name a folder for the results: --out FOLDER")
-    run(plan, args)
+    return run(plan, args)
 
 
 def changed(plan: Plan, name: str, value: float | list) -> Plan:

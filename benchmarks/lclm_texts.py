@@ -358,7 +358,7 @@ class Batches:
         scale: int = 1,
     ) -> None:
         self.model, self.texts, self.mix, self.split, self.scale = model, texts, mix, split, scale
-        self.device = device
+        self.device, self._known = device, {}
         self.rng = random.Random(seed)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.buckets = needles(model, PLACES, device, 0)
@@ -367,7 +367,10 @@ class Batches:
         self.newline = self._ids("\n")
 
     def _ids(self, text: str) -> Tensor:
-        return torch.tensor(self.model.tokenizer.encode(text), device=self.device)
+        if text not in self._known:  # making a tensor waits for the device
+            ids = self.model.tokenizer.encode(text)
+            self._known[text] = torch.tensor(ids, device=self.device)
+        return self._known[text]
 
     def text(self, b: int, n: int) -> Tensor:
         """[b, n] passages, their kinds by the mix's shares."""
