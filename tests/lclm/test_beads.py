@@ -21,6 +21,7 @@ from intuitive.widgets.lclm import beads as widget
 from intuitive.widgets.lclm import beads_figures
 from intuitive.widgets.lclm.beads_scene import HEAD, LEFT, RIGHT, WIDTH, Picture, wedge
 from intuitive.widgets.lclm.beads_text import letters, shown, wrapped
+from intuitive.widgets.lclm.styles import KIND_NAMES
 
 MOST_BYTES = 250_000  # of the timeline on the wire, at the settings of the steps
 RATIOS = (4, 8, 16)
@@ -184,7 +185,7 @@ def test_bad_settings_are_refused_at_once():
         ({"passage": "bible"}, "passage='bible' is unknown"),
         ({"expand": "9"}, "expand='9' names no chunk; choose nothing, named, or a number from 1"),
         ({"ratio": 0}, "ratio=0 must be at least 1"),
-        ({"bead": -2}, "bead=-2 must be at least -1"),
+        ({"token": -2}, "token=-2 must be at least -1"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             BeadsParams(**settings)
@@ -241,6 +242,7 @@ def test_a_record_answers_as_the_pair_did(pair, taken):
         np.testing.assert_allclose(ours.log_probability, theirs.log_probability, atol=6e-4)
         np.testing.assert_allclose(ours.top_probability, theirs.top_probability, atol=6e-4)
     np.testing.assert_allclose(taken.named(passage, 16), live.named(passage, 16), atol=6e-5)
+    np.testing.assert_array_equal(taken.guessed(passage), live.guessed(passage))
     for expanded in (None, 2):
         assert taken.answer(passage, 16, expanded) == live.answer(passage, 16, expanded)
 
@@ -369,8 +371,8 @@ def test_words_are_coloured_by_what_is_left_of_them(pair, stage):
 
 
 def test_an_open_bead_shows_three_readings_with_their_probabilities(pair):
-    found = found_by(pair, ratio=8, bead=5)
-    view = view_of(pair, ratio=8, bead=5)
+    found = found_by(pair, ratio=8, token=43)
+    view = view_of(pair, ratio=8, token=43)
     frame = frame_of(view, "read")
     group, widest = found.groups[5], {}
     for place, token in enumerate(group):
@@ -387,9 +389,9 @@ def test_an_open_bead_shows_three_readings_with_their_probabilities(pair):
 
 def test_a_bead_opens_by_a_click_and_a_chunk_comes_back(pair):
     frame = frame_of(view_of(pair, ratio=16), "read")
-    assert [m.click for m in marks_of(frame, "bead:")] == [
-        {"bead": i} for i in range(len(found_by(pair, ratio=16).groups))
-    ]
+    groups = found_by(pair, ratio=16).groups
+    clicks = [mark.click for mark in marks_of(frame, "bead:")]
+    assert clicks == [{"token": group.start} for group in groups]
     assert frame.scene["box:2"].click == {"expand": "3"}
     frame = frame_of(view_of(pair, ratio=16, expand="3"), "read")
     assert frame.scene["box:2"].click == {"expand": "nothing"}
@@ -458,6 +460,11 @@ def test_places_and_kinds_are_means(pair, ratio):
     bars = beads_figures.place_figure(found)["data"][0]["y"]
     for place, share in enumerate(bars):
         assert share == pytest.approx(found.reads_right[place::ratio].mean())
+    kinds = beads_figures.kinds_figure(found)["data"]
+    for read, guessed, name in zip(*(trace["y"] for trace in kinds), kinds[0]["x"], strict=True):
+        mine = found.is_kind(next(k for k, n in KIND_NAMES.items() if n == name))
+        assert read == pytest.approx(found.reads_right[mine].mean())
+        assert guessed == pytest.approx((np.arange(found.n_tokens) % 3 == 0)[mine].mean())
     total = sum(found.read_of(kind)[0] for kind in ("word", "mark", "name", "number", "code"))
     assert total == found.reads_right.sum()
 

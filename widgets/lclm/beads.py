@@ -100,7 +100,7 @@ def present(shown: Shown) -> View:
         },
         table=_table(found),
         code=_code(page),
-        bounds={"bead": (-1, len(found.groups) - 1)},
+        bounds={"token": (-1, found.n_tokens - 1)},
         values={"source": source},
     )
 
@@ -116,7 +116,8 @@ def summary_of(found: Beads) -> str:
         f"each. "
         f"{right} of {found.n_tokens} tokens can be read back"
     )
-    told += f": {kinds}." if kinds else "."
+    told += f": {kinds}" if kinds else ""
+    told += f"; without any bead {int(found.guessed.sum())} could be guessed."
     if found.expanded is not None:
         who = "The model named" if found.params.expand == NAMED else "Raw again:"
         told += f" {who} chunk {found.expanded + 1}."
@@ -234,13 +235,13 @@ def explorer(
         Choice(name="source", label="Text", options=SOURCES, heavy=True),
         Choice(name="expand", label="EXPAND", options=WORDS_BACK, heavy=True),
         Range(
-            name="bead",
-            label="Open bead",
+            name="token",
+            label="Open the bead of token",
             min=-1,
-            max=LONGEST // min(RATIOS) - 1,
+            max=LONGEST - 1,
             more=True,
-            help="Counted from 0; −1 opens the one that holds the answer. A click on a bead does "
-            "the same.",
+            help="Counted from 0; −1 opens the bead in which the answer begins. A click on a bead "
+            "does the same.",
         ),
         Text(
             name="text",
@@ -257,7 +258,9 @@ def explorer(
         present=present,
         hero=Hero(
             label="A text, the beads that its tokens fold into, the decoder's shortened ruler, and "
-            "what can be read back"
+            "what can be read back",
+            caption="Every token is read with the right ones before it. The lesson's texts were "
+            "recorded with SmolLM2 and its trained encoder; a text of yours is read here and now.",
         ),
         controls=controls,
         steps=STEPS,
@@ -289,7 +292,8 @@ def explorer(
             Plot(
                 name="kinds",
                 label="Tokens kept by kind",
-                caption="Words can be guessed from words; digits and codes cannot.",
+                caption="Grey: what the decoder guesses from the right tokens before, without any "
+                "bead.",
                 tab="Token by token",
                 span=6,
                 height=240,
@@ -307,7 +311,7 @@ def explorer(
             "ratio": 4,
             "source": "letter",
             "expand": NOTHING,
-            "bead": -1,
+            "token": -1,
             "text": text,
             **values,
         },

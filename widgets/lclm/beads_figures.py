@@ -56,8 +56,11 @@ def map_figure(found: Beads) -> theme.Figure:
     return theme.figure(
         [heat],
         shapes=ends,
-        margin={"l": 44, "r": 10, "t": 10, "b": 36},
-        xaxis={"title": {"text": "token of the row; blue lines part the beads"}, "dtick": 4},
+        margin={"l": 44, "r": 10, "t": 10, "b": 48},
+        xaxis={
+            "title": {"text": "token of the row; blue lines part the beads", "standoff": 10},
+            "dtick": 4,
+        },
         yaxis={"autorange": "reversed", "dtick": 4, "title": {"text": "row"}},
     )
 
@@ -89,7 +92,7 @@ def place_figure(found: Beads) -> theme.Figure:
     return theme.figure(
         [bars],
         x="place in the bead",
-        y="tokens kept",
+        y="read right",
         y_range=(0, 1),
         xaxis={"dtick": 1},
         yaxis={"tickformat": ".0%"},
@@ -97,35 +100,46 @@ def place_figure(found: Beads) -> theme.Figure:
 
 
 def kinds_figure(found: Beads) -> theme.Figure:
-    """Share kept by the kind of token."""
-    right = found.reads_right
-    names, shares, told = [], [], []
+    """Share read right by the kind of token, and what is guessed without any bead."""
+    names, read, guessed, told = [], [], [], []
     for kind, name in styles.KIND_NAMES.items():
-        mine = np.array([own == kind for own in found.kinds])
+        mine = found.is_kind(kind)
         if mine.any():
             names.append(name)
-            shares.append(float(right[mine].mean()))
-            told.append(f"{int(right[mine].sum())} of {int(mine.sum())}")
-    bars = {
-        "type": "bar",
-        "x": names,
-        "y": shares,
-        "text": told,
-        "textposition": "auto",
-        "marker": {"color": styles.KEPT},
-        "hovertemplate": "%{x}: %{text} kept<extra></extra>",
-    }
+            right, n = found.read_of(kind)
+            read.append(right / n)
+            guessed.append(float(found.guessed[mine].mean()))
+            told.append(f"{right} of {n}")
+    bars = [
+        {
+            "type": "bar",
+            "x": names,
+            "y": read,
+            "text": told,
+            "textposition": "outside",
+            "cliponaxis": False,
+            "marker": {"color": styles.KEPT},
+            "hovertemplate": "%{x}: %{text} read right<extra></extra>",
+        },
+        {
+            "type": "bar",
+            "x": names,
+            "y": guessed,
+            "marker": {"color": styles.RAW},
+            "hovertemplate": "%{x}: %{y:.0%} guessed without beads<extra></extra>",
+        },
+    ]
     return theme.figure(
-        [bars], x="kind of token", y="tokens kept", y_range=(0, 1), yaxis={"tickformat": ".0%"}
+        bars, x="kind of token", y="read right", y_range=(0, 1), yaxis={"tickformat": ".0%"}
     )
 
 
 # ------------------------------------------------------------------------------- which are trained
 
 STRIPS = {
-    "interleaved": "text, half of it folded",
-    "instruction": "a folded prompt and its reply",
-    "reconstruction": "a folded text and its copy",
+    "interleaved": "text, half folded",
+    "instruction": "folded prompt, reply",
+    "reconstruction": "folded text, its copy",
 }
 TAG, BEAD, GIVEN, TRAINED = range(4)
 STATES = ("not trained: tag", "not trained: bead", "not trained: given", "trained")
@@ -140,9 +154,10 @@ def strips(found: Beads) -> dict[str, list[tuple[str, int, str]]]:
     """
     n = found.n_tokens
     a, b, c = (max(1, n * part // 8) for part in (2, 4, 6))
+    few = min(8, a)
     plans = {
         "interleaved": [("span", 0, a), ("raw", a, b), ("span", b, c), ("raw", c, n)],
-        "instruction": [("given", 0, a), ("span", a, c), ("raw", c, n)],
+        "instruction": [("given", 0, few), ("span", few, c), ("raw", c, n)],
         "reconstruction": [("span", 0, b), ("given", "\n", "Repeat", ":", "\n"), ("raw", 0, b)],
     }
     return {name: _strip(found, plan) for name, plan in plans.items()}
@@ -205,7 +220,7 @@ def labels_figure(found: Beads) -> theme.Figure:
     return theme.figure(
         [heat],
         x="decoder position",
-        margin={"l": 190, "r": 10, "t": 10, "b": 46},
+        margin={"l": 160, "r": 10, "t": 10, "b": 46},
         yaxis={"autorange": "reversed"},
     )
 

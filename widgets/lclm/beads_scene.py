@@ -379,7 +379,7 @@ class Picture:
             look = {"stroke": "ink" if lit else "blue", "width": 2.4 if lit else 1.4}
             look["fill"] = "blue" if full else "page"
             own = {"link": f"bead:{bead}", "words": self.say.bead(bead, read=read), "layer": BEADS}
-            own["click"] = {"bead": bead}
+            own["click"] = {"token": self.found.groups[bead].start}
             marks.append(Circle(key=f"bead:{bead}", **at, **look, **own))
         return marks
 
@@ -536,11 +536,12 @@ class Picture:
     def _pooled(self, *, folded: bool) -> list[Mark]:
         """The states of the tokens run together in one bead."""
         group = self.found.groups[self.found.opened]
-        pitch, _, _ = self._slot
+        pitch, size, fits = self._slot
         top, foot = self.open_y + 20 + ROW + 2, self.open_y + OPEN - 14
         middle, lines = LEFT + 8 + pitch * len(group) / 2, []
         for place in range(len(group)):
-            x = LEFT + 8 + pitch * (place + 0.3)
+            text = cut(shown(self.found.words[group[place]]) or "·", fits)
+            x = LEFT + 8 + pitch * place + LETTER * size * letters(text) / 2
             end = (middle, foot - 9) if folded else (x, top)
             lines.append(f"M{x:.1f},{top:.1f}L{end[0]:.1f},{end[1]:.1f}")
         look = {"stroke": "blue", "width": 1.4, "layer": THREADS, "opacity": 0.6}

@@ -189,11 +189,11 @@ class Account:
             )
         count, _ = self.positions(stage, written)
         if stage == TRAVEL:
-            tags = "its own two tags and number for each chunk"
+            tags = "two tags and a number for each chunk"
             what = "two tags" if found.expanded is None else tags
             return (
-                f"The same pitch, fewer positions: {beads} beads and {what} are {count} for the "
-                f"decoder."
+                f"The same pitch, fewer positions: {counted(beads, 'bead')} and {what} are "
+                f"{count} for the decoder."
             )
         if stage == READ:
             right = int(self.reads_right.sum())

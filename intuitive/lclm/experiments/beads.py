@@ -57,13 +57,13 @@ class BeadsParams(Settings):
         ratio: tokens per bead, N.
         expand: which chunk's words come back: "nothing", "named" (the one that the model names),
             or a number from "1".
-        bead: the one that is opened, from 0; -1 leaves it to the passage.
+        token: whose bead is opened, from 0; -1 leaves it to the passage.
     """
 
     passage: str = "letter"
     ratio: int = 8
     expand: str = NOTHING
-    bead: int = -1
+    token: int = -1
 
     def __post_init__(self) -> None:
         if self.passage not in PASSAGES:
@@ -76,7 +76,7 @@ class BeadsParams(Settings):
                 f"from 1 to {MOST_CHUNKS}."
             )
         object.__setattr__(self, "ratio", whole("ratio", self.ratio, low=1))
-        object.__setattr__(self, "bead", whole("bead", self.bead, low=-1))
+        object.__setattr__(self, "token", whole("token", self.token, low=-1))
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class Beads:
     kinds: tuple[str, ...] = field(repr=False)  # "code", "number", "name", "word" or "mark"
     groups: tuple[range, ...]  # tokens of each bead
     reading: Reading = field(repr=False)
+    guessed: Bool[np.ndarray, " n"] = field(repr=False)  # right without any bead
     cells: tuple[Cell, ...] = field(repr=False)  # up to where the answer begins
     named: Float[np.ndarray, " chunk"] | None  # probability of each chunk's number
     expanded: int | None  # the chunk whose words came back
@@ -144,9 +145,12 @@ class Beads:
         kept.setflags(write=False)
         return kept
 
+    def is_kind(self, kind: str) -> Bool[np.ndarray, " n"]:
+        return np.array([own == kind for own in self.kinds])
+
     def read_of(self, kind: str) -> tuple[int, int]:
         """(read right from beads, all) among the tokens of a kind."""
-        mine = np.array([own == kind for own in self.kinds])
+        mine = self.is_kind(kind)
         return int(self.reads_right[mine].sum()), int(mine.sum())
 
     @property
@@ -176,11 +180,10 @@ class Beads:
 
     @property
     def opened(self) -> int:
-        """The bead that is opened: the chosen one, or the first with the passage's secret."""
-        if self.params.bead >= 0:
-            return min(self.params.bead, len(self.groups) - 1)
-        first = self.secret_tokens.start
-        return next(i for i, group in enumerate(self.groups) if first < group.stop)
+        """The bead that is opened: that of a chosen token, or of the secret's first."""
+        token = self.params.token if self.params.token >= 0 else self.secret_tokens.start
+        token = min(token, self.n_tokens - 1)
+        return next(i for i, group in enumerate(self.groups) if token < group.stop)
 
     @cached_property
     def secret_tokens(self) -> range:
@@ -306,6 +309,7 @@ def run(
         kinds=kinds_of(cut.words),
         groups=groups,
         reading=reading,
+        guessed=reader.guessed(passage),
         cells=_cells(cut, params.ratio, expanded),
         named=named,
         expanded=expanded,

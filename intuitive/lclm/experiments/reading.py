@@ -13,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from cachetools import LRUCache
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from intuitive.common import results
 from intuitive.common.arrays import read_only
 
-from ..smollm import ANSWER, chunk_map
+from ..smollm import ANSWER, REPEAT, chunk_map
 from ..splice import Piece, Raw, Span
 from .passages import PASSAGES, Passage
 
@@ -66,6 +66,7 @@ class PairLike(Protocol):
     @property
     def tokenizer(self) -> Any: ...
     def reconstruct(self, tokens: Any, ratio: int) -> Any: ...
+    def log_probabilities(self, pieces: Any, tokens: Any) -> Any: ...
     def continuation(self, pieces: Any, n: int, *, ratio: int, stop: str = "") -> Any: ...
     def where(self, chunks: Any, question: str, ratio: int) -> Any: ...
 
@@ -75,6 +76,7 @@ class Reader(Protocol):
 
     def cut(self, passage: Passage) -> Cut: ...
     def reading(self, passage: Passage, ratio: int, *, chunked: bool) -> Reading: ...
+    def guessed(self, passage: Passage) -> Bool[np.ndarray, " n"]: ...
     def named(self, passage: Passage, ratio: int) -> Float[np.ndarray, " chunk"]: ...
     def answer(self, passage: Passage, ratio: int, expanded: int | None) -> tuple[str, ...]: ...
 
@@ -137,6 +139,17 @@ class Live:
         words = tuple(tuple(strings([index])[0] for index in row) for row in ids.tolist())
         return Reading(read_only(log_p), read_only(ids), read_only(p), words)
 
+    def guessed(self, passage: Passage) -> Bool[np.ndarray, " n"]:
+        """Whether each token is the likeliest with those before it and no bead at all."""
+
+        def ask() -> np.ndarray:
+            ids = torch.tensor(self.cut(passage).ids)
+            repeat = Raw(self.pair.tokenizer.encode(REPEAT))
+            best = self.pair.log_probabilities([repeat], ids).argmax(-1)
+            return read_only(best.cpu() == ids)
+
+        return self._once(("guessed", passage), ask)
+
     def named(self, passage: Passage, ratio: int) -> Float[np.ndarray, " chunk"]:
         def ask() -> np.ndarray:
             spans = self._spans(passage, chunked=True)
@@ -174,9 +187,10 @@ def live(pair: PairLike) -> Live:
 
 @dataclass(frozen=True)
 class RecordedCut:
-    """`Cut`, its ids as text."""
+    """`Cut`, its ids as text, and as digits whether each token is guessed without beads."""
 
     ids: str
+    guessed: str
     words: tuple[str, ...]
     question: tuple[str, ...]
     n_id: int
@@ -258,6 +272,10 @@ class Recorded:
         words = tuple(tuple(self.record.pieces[str(i)] for i in row) for row in ids.tolist())
         return Reading(read_only(log_p), read_only(ids), read_only(p), words)
 
+    def guessed(self, passage: Passage) -> Bool[np.ndarray, " n"]:
+        digits = self.record.cuts[self._names[passage]].guessed
+        return read_only(torch.tensor([digit == "1" for digit in digits]))
+
     def named(self, passage: Passage, ratio: int) -> Float[np.ndarray, " chunk"]:
         return read_only(torch.tensor(self.record.named[f"{self._names[passage]} {ratio}"]))
 
@@ -285,7 +303,9 @@ class Recorder:
         passage, record = PASSAGES[name], self.record
         cut = self.reader.cut(passage)
         ids = " ".join(map(str, cut.ids))
-        record.cuts[name] = RecordedCut(ids, cut.words, cut.question, cut.n_id, cut.n_opened)
+        guessed = "".join(str(int(right)) for right in self.reader.guessed(passage))
+        rest = cut.words, cut.question, cut.n_id, cut.n_opened
+        record.cuts[name] = RecordedCut(ids, guessed, *rest)
         for expand in expands:
             form, expanded = "whole", None
             if expand != NOTHING:
