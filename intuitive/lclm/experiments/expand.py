@@ -18,13 +18,14 @@ import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 
+from intuitive.common import results as committed
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import load_smollm2
 from intuitive.common.training import Progress, silent
 
-from .. import smollm
+from .. import results, smollm
 from ..exercise import Choose, best_that_fit, ids_of
 from ..expand import positions_of
 from ..inference import Prefilled, answer, prefill
@@ -330,3 +331,58 @@ def lexical(paragraphs: Sequence[str], question: str) -> int:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
+
+
+# --------------------------------------------------------------------- over many held-out texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the committed run found at one ratio, each a mean, least and greatest over seeds.
+
+    Attributes:
+        ratio: tokens per latent; 1 where all chunks are raw.
+        where: shares in which the right chunk was named, by who named it: "model", "search",
+            "shuffled" (the model, latents shuffled) and "chance".
+        value: shares in which the whole answer was right, by what came back: "alone" (nothing),
+            "own" (what the model named), "lexical", "oracle" and "random".
+        questions: of each seed.
+        chunks: of each text.
+    """
+
+    ratio: int
+    where: dict[str, tuple[float, float, float]]
+    value: dict[str, tuple[float, float, float]]
+    questions: int
+    chunks: int
+
+
+def asked() -> tuple[Asked, ...]:
+    """The committed run by rising ratio; empty where none is committed."""
+    if results.SMOLLM not in committed.names():
+        return ()
+    rows = results.smollm().values.maps
+    return tuple(
+        _asked([row for row in rows if row.ratio == ratio])
+        for ratio in sorted({row.ratio for row in rows})
+    )
+
+
+def _asked(rows: Sequence[results.ChunkMap]) -> Asked:
+    first = rows[0]
+    where = {"model": [row.where for row in rows], "search": [row.where_lexical for row in rows]}
+    shuffled = [row.where_shuffled for row in rows if row.where_shuffled is not None]
+    where |= {"shuffled": shuffled} if shuffled else {}
+    where["chance"] = [row.chance for row in rows]
+    value = {name: [row.value[name] for row in rows] for name in first.value}
+    return Asked(
+        ratio=first.ratio,
+        where={name: _spread(shares) for name, shares in where.items()},
+        value={name: _spread(shares) for name, shares in value.items()},
+        questions=first.questions,
+        chunks=first.chunks,
+    )
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return sum(values) / len(values), min(values), max(values)
