@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from lclm_texts import HELD_OUT_PLACES, KINDS, PLACES, Batches, Bucket, Stream, insert, needles
+from lclm_needles import Bucket, insert
+from lclm_texts import Batches, Stream
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder
@@ -18,8 +19,6 @@ from intuitive.common.runtime import measure
 from intuitive.common.smollm import SmolLM2
 from intuitive.lclm.smollm import RATIOS, WINDOW, SmolLatents
 from intuitive.lclm.splice import Latents, Piece, Raw, Span
-
-__all__ = ["HELD_OUT_PLACES", "KINDS", "PLACES", "needles"]
 
 CONTEXT, CONTINUATION, TAIL = 768, 256, 128  # tokens
 FIRST = 2  # pieces whose own numbers are kept, to be measured again

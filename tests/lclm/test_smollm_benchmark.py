@@ -2,6 +2,7 @@
 
 import json
 
+import lclm_needles
 import lclm_smollm
 import lclm_smollm_eval as measures
 import lclm_texts
@@ -44,7 +45,7 @@ def test_pieces_do_not_overlap():
 def test_a_needle_pushes_the_text_back():
     text = torch.arange(8).repeat(3, 1)
     needle = torch.tensor([[91, 92, 93]] * 3)
-    found = lclm_texts.insert(text, needle, torch.tensor([0, 2, 5]))
+    found = lclm_needles.insert(text, needle, torch.tensor([0, 2, 5]))
     assert found.tolist() == [
         [91, 92, 93, 0, 1, 2, 3, 4],
         [0, 1, 91, 92, 93, 2, 3, 4],
@@ -120,10 +121,10 @@ def test_the_chunk_asked_for_holds_the_answer(batches):
 
 @pytest.mark.model
 def test_held_out_places_are_others(batches):
-    held = lclm_texts.needles(batches.model, lclm_texts.HELD_OUT_PLACES, CPU, 1)
+    held = lclm_needles.needles(batches.model, lclm_needles.HELD_OUT_PLACES, CPU, 1)
     assert len({place for bucket in held for place in bucket.place}) > 6
     assert {fact for bucket in held for fact in bucket.fact} == {"code", "name", "colour"}
-    assert not {*lclm_texts.PLACES} & {*lclm_texts.HELD_OUT_PLACES}
+    assert not {*lclm_needles.PLACES} & {*lclm_needles.HELD_OUT_PLACES}
 
 
 @pytest.mark.model
