@@ -301,6 +301,13 @@ def _steps() -> tuple[Step, ...]:
             frame="last",
         ),
         Step(
+            title="One token each",
+            text="Beads of 1: a key and its value lie in two beads, as in raw text. Then it is as "
+            "hard as raw text: not every seed leaves the line.",
+            sets={"ratio": 1},
+            frame="last",
+        ),
+        Step(
             title="Fewer in a bead",
             text="Beads of 4: at most one record in each, some have none. Solved with every seed.",
             sets={"ratio": 4},
