@@ -11,6 +11,7 @@ from intuitive.lclm.experiments.beads import (
     MOST_CHUNKS,
     Beads,
     BeadsParams,
+    counted,
 )
 from intuitive.lclm.experiments.passages import PASSAGES
 from intuitive.lclm.experiments.reading import NAMED, NOTHING, PairLike
@@ -110,9 +111,9 @@ def summary_of(found: Beads) -> str:
     """The outcome in words."""
     say = Account(found)
     counts = (
-        f"{found.passage.title}, {found.params.ratio} tokens per bead: {found.n_tokens} tokens "
-        f"take {found.n_positions} decoder positions, {fixed(found.effective_ratio, 1)} tokens "
-        f"each."
+        f"{found.passage.title}, {found.params.ratio} tokens per bead: "
+        f"{counted(found.n_tokens, 'token')} take {found.n_positions} decoder positions, "
+        f"{fixed(found.effective_ratio, 1)} tokens per position."
     )
     if found.reading is None:
         return counts
@@ -235,7 +236,13 @@ def explorer(
             values=RATIOS,
             heavy=True,
         ),
-        Choice(name="source", label="Text", options=SOURCES, heavy=True),
+        Choice(
+            name="source",
+            label="Text",
+            options=SOURCES,
+            sets={name: {"text": ""} for name in PASSAGES},
+            heavy=True,
+        ),
         Choice(name="expand", label="EXPAND", options=WORDS_BACK, heavy=True),
         Range(
             name="token",
