@@ -156,10 +156,9 @@ class Bench:
         weights = sum(w.numel() * w.element_size() for w in decoder.parameters())
         for name, method in methods(model).items():
             taken, budget = [], n // plan.time_share
+            gc.collect()
             for _ in range(plan.repeats + 1):
-                gc.collect()
                 if cuda:
-                    torch.cuda.empty_cache()
                     torch.cuda.reset_peak_memory_stats(self.device)
                     held = torch.cuda.memory_allocated(self.device)
                 begun, first = self.now(), []

@@ -12,7 +12,6 @@ by seed, each part written after every arm, so that what the time allows is ther
 examples are drawn on the CPU, and are the same on every device.
 """
 
-import contextlib
 import dataclasses
 import gc
 import sys
@@ -215,6 +214,7 @@ class Workshop:
     plan: Plan
     device: torch.device
     raw: dict[int, RawReader] = field(default_factory=dict)
+    recorded: bool = True  # steps as CUDA graphs, until one fails
 
     def text(self, split: str) -> torch.Tensor:
         """English prose and code of one split as bytes."""
@@ -302,6 +302,7 @@ class Workshop:
                 [stage],
                 seed=seed,
                 observe_every=500,
+                recorded=self.recorded,
             )
             print(f"raw decoder of seed {seed}: {short(curve.values)}", flush=True)
             self.raw[seed] = reader
@@ -355,6 +356,7 @@ class Workshop:
                 stages,
                 seed=arm.seed,
                 observe_every=plan.observe_every * (1 + (arm.data == "bytes")),
+                recorded=self.recorded,
             )
         else:
             curve, reached = miniature.fit_to_plateau(
@@ -366,6 +368,7 @@ class Workshop:
                 watch="recall loss" if arm.data == "records" else "reconstruction loss",
                 seed=arm.seed,
                 left=left,
+                recorded=self.recorded,
             )
         thin = -(-len(curve.steps) // KEPT)
         kept = [*range(0, len(curve.steps) - 1, thin), len(curve.steps) - 1]
@@ -441,22 +444,23 @@ def run_part(part: str, plan: Plan, options: Any) -> Path:
                 skipped += 1
                 continue
             start = seconds()
+
+            def left(start: float = start) -> bool:  # with room for the rate to fall
+                return seconds() + (seconds() - start) / 3 < options.seconds
+
             try:
-                # what is left after a quarter of the steps is kept for the falling rate
-                found = shop.run(
-                    arm, lambda s=start: seconds() + (seconds() - s) / 3 < options.seconds
-                )
+                found = shop.run(arm, left)
             except Exception as error:  # one arm's fault must not cost the others
                 if options.small:
                     raise
                 print(f"FAILED {arm}: {type(error).__name__}: {error}", flush=True)
-                with contextlib.suppress(Exception):
-                    torch.cuda.synchronize()
+                if not points:
+                    shop.recorded = False  # perhaps the graph; plain steps are slower
                 continue
             finally:
                 tidy(device)
             took[kind] = seconds() - start
-            points.append(found)
+            points.append({"part": part, **found})
             last = {k: v for k, v in found["curve"].items() if "accuracy" in k or "cont" in k}
             print(
                 f"{seconds():6.1f} s  seed {seed} {arm.study} {arm.data} {arm.budget} "

@@ -154,7 +154,6 @@ class Bench:
             one()  # to warm up
         times = []
         for _ in range(repeats):
-            self.drained()
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             times.append((*one(), self.peak()))

@@ -9,12 +9,16 @@ Map of the rooms, in reading order:
     model.py        encoder, adapter and decoder
     inference.py    encoding ahead, prefill, decoding, latents on disk
     expand.py       a tool that brings a chunk's words back
+    player.py       a model that uses it
     documents.py    the three kinds of training data and their rules
     task.py         recall, reconstruction and WHERE/VAL, made up
     stages.py       the four training stages
+    miniature.py    small models for those tasks
+    low_rank.py     low-rank changes to frozen layers, and weights in 8 bits
     smollm.py       a real pair from SmolLM2
     experiments/    what each explorer computes
     results.py      committed runs as typed records
+    exercise.py     checks of the lesson's "your turn"
 
 Source: Li et al. 2026, arXiv:2606.09659v1, and the official repository.
 """
@@ -39,10 +43,14 @@ _ROOMS = (
     "config",
     "cost",
     "documents",
+    "exercise",
     "expand",
     "experiments",
     "inference",
+    "low_rank",
+    "miniature",
     "model",
+    "player",
     "reference",
     "results",
     "smollm",

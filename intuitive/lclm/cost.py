@@ -13,12 +13,9 @@ Source: arXiv:2606.09659v1, Figure 4 and sections 3 and 6.
 import bisect
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from intuitive.common.checks import whole
 from intuitive.common.decoder import DecoderConfig
-
-Logits = Literal["all", "last"]
 
 GIB = 2**30
 WINDOW = 1024  # tokens per encoder pass
@@ -101,7 +98,7 @@ class TimeTerms:
 # --------------------------------------------------------------------------------------- memory
 
 
-def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> MemoryTerms:
+def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTerms:
     """Peak memory of reading a prompt, by term, as Figure 4 has it.
 
     With an encoder the peak lies where it reads its batch of 131,072 tokens, or where the decoder
@@ -117,25 +114,19 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: Logits = "all") -> Memory
         ValueError: `n_tokens` below 1, a ratio that does not divide the window, or other logits.
     """
     n_tokens, ratio = _sizes(n_tokens, ratio)
-    if logits not in ("all", "last"):
-        raise ValueError(
-            f"logits={logits!r} is unknown: 'all' keeps a row for every position, 'last' keeps "
-            "one; choose one of the two."
-        )
-    positions = n_tokens / ratio
-    rows = positions if logits == "all" else 1
+    rows = _rows(n_tokens / ratio, logits)
     if ratio == 1:
         return MemoryTerms(
             weights=WEIGHTS_GIB,
-            kv=positions * KV_BYTES / GIB,
+            kv=n_tokens * KV_BYTES / GIB,
             logits=rows * LOGIT_BYTES / GIB,
-            activations=REST_GIB + positions * RAW_BYTES / GIB,
+            activations=REST_GIB + n_tokens * RAW_BYTES / GIB,
         )
     return max(latent_moments(n_tokens, ratio=ratio, logits=logits), key=lambda terms: terms.total)
 
 
 def latent_moments(
-    n_tokens: int, *, ratio: int, logits: Logits = "all"
+    n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[MemoryTerms, MemoryTerms]:
     """Memory by term where the encoder holds most, and where the decoder has read all latents.
 
@@ -143,7 +134,7 @@ def latent_moments(
     """
     n_tokens, ratio = _sizes(n_tokens, whole("ratio", ratio, low=2))
     positions = n_tokens / ratio
-    rows = positions if logits == "all" else 1
+    rows = _rows(positions, logits)
     batch = min(n_tokens, ENCODER_BATCH)
     encoding = MemoryTerms(
         weights=PAIR_WEIGHTS_GIB,
@@ -160,7 +151,17 @@ def latent_moments(
     return encoding, decoding
 
 
-def memory_gib(n_tokens: int, *, ratio: int, logits: Logits = "all") -> float:
+def _rows(positions: float, logits: str) -> float | int:
+    """Rows of the vocabulary that are held."""
+    if logits not in ("all", "last"):
+        raise ValueError(
+            f"logits={logits!r} is unknown: 'all' keeps a row for every position, 'last' keeps "
+            "one; choose one of the two."
+        )
+    return positions if logits == "all" else 1
+
+
+def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:
     """Peak memory of reading a prompt, in GiB, as Figure 4 has it: the sum of `memory_terms`.
 
     Within 0.2 GiB of the figure where it prints tenths. Arguments and errors as there.
@@ -203,7 +204,7 @@ def ttft_seconds(n_tokens: int, *, ratio: int) -> float:
 
 
 def eviction_terms(
-    n_tokens: int, *, ratio: int, logits: Logits = "all"
+    n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[TimeTerms, MemoryTerms]:
     """Time to first token and peak memory of "prefill, then evict", as Figure 4 has FastKVzip.
 

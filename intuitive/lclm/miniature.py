@@ -328,7 +328,12 @@ def score(reader: Reader, examples: Examples, *, rows: int = 256) -> Score:
 
 
 def gradients_of(
-    reader: Reader, draw: Draw, optimizer: StageOptimizer, generator: torch.Generator
+    reader: Reader,
+    draw: Draw,
+    optimizer: StageOptimizer,
+    generator: torch.Generator,
+    *,
+    recorded: bool = True,
 ) -> Callable[[int], dict[str, float]]:
     """What the training loop calls each step; a recorded graph on CUDA.
 
@@ -337,6 +342,7 @@ def gradients_of(
         draw: examples of some steps at once.
         optimizer: of the stage, which knows what trains.
         generator: of the examples. One on the CPU draws the same ones for every device.
+        recorded: whether CUDA replays the step as a graph; it changes nothing but the time.
     """
     device = reader.tags.device
 
@@ -345,7 +351,7 @@ def gradients_of(
         loss.backward()
         return loss.detach()
 
-    replayed = Replayed(backward, optimizer.parameters, device)
+    replayed = Replayed(backward, optimizer.parameters, device) if recorded else backward
     drawn: list[Examples] = []
 
     def gradients(step: int) -> dict[str, float]:
@@ -389,6 +395,7 @@ def fit(
     *,
     seed: int,
     observe_every: int = 100,
+    recorded: bool = True,
     stale: Callable[[], bool] = never,
     progress: Progress = silent,
 ) -> Curve:
@@ -401,6 +408,7 @@ def fit(
         stages: what trains in each, how fast and how long.
         seed: of the examples.
         observe_every: steps between two measurements; the end of a stage is always measured.
+        recorded: as in `gradients_of`.
         stale: turns true when nobody waits any more.
         progress: called after every step.
 
@@ -421,7 +429,9 @@ def fit(
     train_stages(
         parts(reader),
         stages,
-        lambda stage, optimizer: gradients_of(reader, draw, optimizer, generator),
+        lambda stage, optimizer: gradients_of(
+            reader, draw, optimizer, generator, recorded=recorded
+        ),
         observe=observe,
         observe_every=observe_every,
         stale=stale,
@@ -457,6 +467,7 @@ def fit_to_plateau(
     watch: str,
     seed: int,
     left: Callable[[], bool] = lambda: True,
+    recorded: bool = True,
     stale: Callable[[], bool] = never,
 ) -> tuple[Curve, bool]:
     """Train a miniature until it gains no more.
@@ -470,6 +481,7 @@ def fit_to_plateau(
         watch: which of the measures has to fall.
         seed: of the examples.
         left: turns false when time is up; then the learning rate falls at once.
+        recorded: as in `gradients_of`.
         stale: turns true when nobody waits any more.
 
     Returns:
@@ -484,7 +496,7 @@ def fit_to_plateau(
         return rising * max(0.0, 1 - (step - falling[0]) / falling[1])
 
     optimizer = StageOptimizer(parts(reader), stage, schedule=factor)
-    gradients = gradients_of(reader, draw, optimizer, seeded(seed))
+    gradients = gradients_of(reader, draw, optimizer, seeded(seed), recorded=recorded)
     seen = {0: measure(reader)}
     taken, best, since, reached = 0, seen[0][watch], 0, False
 

@@ -127,6 +127,7 @@ MINIATURE = "lclm_miniature"
 class Point:
     """One miniature, trained and measured on held-out examples."""
 
+    part: str  # of the script that made it
     study: str  # "recall", "reconstruction", "sweep" or "stages"
     scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
     data: str  # "records", "symbols" or "bytes"
@@ -190,6 +191,10 @@ class Miniatures:
             for point in self.points
             if all(getattr(point, name) == value for name, value in fields.items())
         )
+
+    def part_of(self, point: Point) -> Part:
+        """How a point was made."""
+        return self.parts[point.part]
 
 
 @functools.cache

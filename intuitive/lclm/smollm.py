@@ -51,7 +51,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-latents.safetensors"
 # What the pair was trained on, word for word; other words work less well.
 REPEAT = "\nRepeat:\n"
 WHERE = "\nQuestion: {question}\nLook in chunk ["
-ANSWER = "\nQuestion: {question}\nAnswer: "
+ANSWER = "\nQuestion: {question}\nAnswer:"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,7 @@ class RecallTask:
 
     def records_per_latent(self, ratio: int) -> float:
         """The most records that begin within one latent's tokens."""
-        return max(1, whole("ratio", ratio, low=1) / self.spacing)
+        return max(1.0, whole("ratio", ratio, low=1) / self.spacing)
 
     @property
     def no_binding(self) -> float:

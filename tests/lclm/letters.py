@@ -1,21 +1,36 @@
-"""A pair without weights or a vocabulary of words: every character is a token.
+"""The pair around a small decoder of random weights, for which every character is a token.
 
 It has the real pair's class and rooms, so that whatever is computed on it takes the real way.
 """
 
-from types import SimpleNamespace
+import torch
 
-from intuitive.common.decoder import DecoderConfig
+from intuitive.common.decoder import Decoder, DecoderConfig
 from intuitive.common.runtime import seeded
-from intuitive.lclm.config import LCLMConfig
-from intuitive.lclm.model import LatentContextModel
-from intuitive.lclm.smollm import RATIOS, Pair
+from intuitive.common.smollm import SmolLM2, Tokenizer
+from intuitive.lclm.smollm import Pair, Ranks, untrained_pair
+
+SIZES = DecoderConfig(
+    vocab_size=256,
+    d_model=32,
+    n_layers=4,
+    n_q_heads=2,
+    n_kv_heads=2,
+    d_head=16,
+    d_ff=32,
+    max_positions=8192,
+)
 
 
-class Letters:
+class Letters(Tokenizer):
     """A tokenizer of single characters."""
 
-    vocab_size = 256
+    def __init__(self):
+        pass  # no vocabulary
+
+    @property
+    def vocab_size(self):
+        return 256
 
     def encode(self, text):
         return [min(ord(letter), 255) for letter in text]
@@ -27,21 +42,12 @@ class Letters:
         return [chr(int(i)) for i in ids]
 
 
-def letter_pair(seed=0):
-    """A pair of random weights over letters."""
-    sizes = DecoderConfig(
-        vocab_size=256,
-        d_model=32,
-        n_layers=2,
-        n_q_heads=2,
-        n_kv_heads=2,
-        d_head=16,
-        d_ff=32,
-        max_positions=8192,
-    )
-    config = LCLMConfig(
-        ratio=RATIOS[0], ratios=RATIOS[1:], window=256, encoder=sizes, decoder=sizes
-    )
-    model = LatentContextModel(config, generator=seeded(seed)).requires_grad_(False).eval()
-    smollm = SimpleNamespace(tokenizer=Letters(), decoder=model.decoder)
-    return Pair(smollm, model, {})
+def letter_pair(seed: int = 0) -> Pair:
+    """A pair of random weights over letters; its adapters do something, unlike untrained ones."""
+    decoder = Decoder(SIZES, generator=seeded(seed)).requires_grad_(False).eval()
+    model = SmolLM2(decoder, Letters(), SIZES, end_of_text=0, end_of_turn=1)
+    pair = untrained_pair(model, seed=seed, ranks=Ranks(encoder_attention=2, encoder_mlp=2))
+    with torch.no_grad():
+        for adapter in pair.model.adapters.values():
+            adapter.w_2.weight.normal_(std=0.2, generator=seeded(seed))
+    return pair

@@ -95,7 +95,7 @@ def test_shuffled_latents_trade_places():
 def test_search_takes_the_rarest_words():
     parts = ("the code of the mill is here", "the mill", "a code", "nothing at all")
     assert lexical(parts, "What is the code of the mill?") == 1
-    assert lexical(parts, "Is nothing there?") == 4
+    assert lexical(parts, "Nothing at all?") == 4
     for text in TEXTS.values():
         assert lexical(text.paragraphs, text.question) == text.holder + 1
 

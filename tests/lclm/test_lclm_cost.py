@@ -108,8 +108,9 @@ def test_bad_sizes_are_refused(given, message):
 
 
 def test_unknown_logits_are_refused():
-    with pytest.raises(ValueError, match="logits='some' is unknown: 'all' keeps"):
-        cost.memory_gib(10, ratio=4, logits="some")
+    for measure in (cost.memory_gib, cost.latent_moments, cost.eviction_terms):
+        with pytest.raises(ValueError, match="logits='some' is unknown: 'all' keeps"):
+            measure(10, ratio=4, logits="some")
 
 
 # ------------------------------------------------------------------------- any pair of models

@@ -7,6 +7,8 @@ from intuitive.common.decoder import DecoderConfig
 from intuitive.common.runtime import seeded
 from intuitive.lclm import cost
 from intuitive.lclm.config import LCLMConfig
+from intuitive.lclm.experiments.expand import the_pair
+from intuitive.lclm.experiments.expand_texts import TEXTS
 from intuitive.lclm.model import LatentContextModel
 from intuitive.lclm.reference import N_TAGS, effective_ratio, label_mask, latent_count
 from intuitive.lclm.task import RecallTask
@@ -16,6 +18,7 @@ from .cost_scene import gib, seconds
 
 SHORT, LONG, QUARTER_MILLION = 2**12, 2**16, 2**18  # tokens
 PAPER_RATIO = 16
+CODES = 10
 
 
 # --------------------------------------------------------------------------------- the bill
@@ -76,6 +79,53 @@ def logits_of_the_prompt() -> CheckYourself:
 # --------------------------------------------------------------------------------- break it
 
 
+def codes_at_sixteen() -> CheckYourself:
+    """Words can be guessed from their neighbours, codes cannot."""
+
+    def answer() -> tuple[int, str]:
+        pair, draw = the_pair(), seeded(0)
+        letters = torch.randint(16, (CODES, 12), generator=draw).tolist()
+        codes = ["".join(f"{digit:x}" for digit in one) for one in letters]
+        told = "\n".join(f"room {i + 1}: {code}" for i, code in enumerate(codes))
+        read = {
+            name: pair.reconstruct(pair.tokenizer.encode(text)[:256], PAPER_RATIO).right.tolist()
+            for name, text in (("codes", told), ("words", " ".join(TEXTS["storm"].paragraphs)))
+        }
+        pieces = pair.tokenizer.token_strings(pair.tokenizer.encode(told)[:256])
+        inside = _inside(codes, pieces)
+        of_codes = [right for right, here in zip(read["codes"], inside, strict=True) if here]
+        found = sum(of_codes) / len(of_codes)
+        words = sum(read["words"]) / len(read["words"])
+        right = 0 if found > 0.7 * words else 1 if words > 0.1 else 2
+        return right, (
+            f"{percent(found)} of the tokens of {CODES} codes, {percent(words)} of those of a "
+            "story, each expected after the true ones before it. One digit of 16 is right by "
+            f"chance in {percent(1 / 16)}. "
+            f"{'The weights are missing: this pair is untrained.' * (not pair.is_trained)}"
+        ).strip()
+
+    return CheckYourself(
+        name="lclm_codes_at_sixteen",
+        question=(
+            "A list of random codes and a story are folded at 16 tokens per bead, and the model is "
+            "asked to say them again. How many of the codes' tokens come back, compared with those "
+            "of the story?"
+        ),
+        choices=("about as many", "far fewer", "hardly any of either"),
+        answer=answer,
+    )
+
+
+def _inside(codes: list[str], pieces: list[str]) -> list[bool]:
+    """Of each piece of a text, whether it lies within one of the codes."""
+    text, found, at = "".join(pieces), [], 0
+    spans = [(text.find(code), text.find(code) + len(code)) for code in codes if code in text]
+    for piece in pieces:
+        start, at = at, at + len(piece)
+        found.append(any(low <= start and at <= high for low, high in spans))
+    return found
+
+
 def tiny_spans() -> CheckYourself:
     """Does a short message get shorter?"""
 
@@ -130,10 +180,8 @@ def _twice(window: int) -> float:
     """How far apart the latents of a repeated group are, over their length."""
     layers = DecoderConfig(d_model=32, n_layers=2, n_q_heads=4, n_kv_heads=4, d_head=8, d_ff=64)
     config = LCLMConfig(ratio=16, window=window, encoder=layers, decoder=layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LatentContextModel(config)
     draw = seeded(0)
+    model = LatentContextModel(config, generator=draw)
     group, other = (torch.randint(layers.vocab_size, (16,), generator=draw) for _ in range(2))
     latents = model.encode(torch.cat((group, other, group, other))[None], ratio=16)[0]
     first, second = latents[0], latents[2]
@@ -188,9 +236,9 @@ def values_without_keys() -> CheckYourself:
         chance, guess = 1 / task.n_values, task.no_binding
         right = 0 if guess < 1.3 * chance else 1 if guess < 0.6 else 2
         return right, (
-            f"{percent(guess)}, against {percent(chance)} by chance: it says the value that stands "
-            "there most often. A model can reach that and know no record at all. That is the "
-            "line to look at, not chance."
+            f"{percent(guess)}, against {percent(chance, 1)} by chance: it says the value that "
+            "stands there most often. A model can reach that and know no record at all. That is "
+            "the line to look at, not chance."
         )
 
     return CheckYourself(

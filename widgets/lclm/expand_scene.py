@@ -364,7 +364,7 @@ class Picture:
                 marks += self._said(key, name, said, x)
         return marks
 
-    def _said(self, key: str, name: str, said: str, x: float) -> list[Mark]:
+    def _said(self, key: str, name: str, said: str, x: Number) -> list[Mark]:
         """An answer by its characters: green is right, struck grey is wrong."""
         result = self.result
         marks: list[Mark] = [Words(key=f"{key}:name", x=x, y=ANSWERS + 8, text=name, size=13)]

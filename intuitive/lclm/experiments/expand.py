@@ -288,7 +288,7 @@ def lexical(paragraphs: Sequence[str], question: str) -> int:
     having = [set(_words(part)) for part in paragraphs]
 
     def score(words: set[str]) -> float:
-        return sum(1 / sum(w in other for other in having) for w in asked & words)
+        return sum((1 / sum(w in other for other in having) for w in asked & words), 0.0)
 
     asked = set(_words(question))
     return max(range(len(having)), key=lambda i: score(having[i])) + 1

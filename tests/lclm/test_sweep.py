@@ -1,0 +1,150 @@
+"""The sweep: cells are seeds to scale, and pairs are counted as a loop counts them."""
+
+import pytest
+from miniatures import QUALITY, SEEDS, install
+
+from intuitive.common.runtime import never
+from intuitive.common.training import silent
+from intuitive.lclm.experiments import sweep as experiment
+from intuitive.widgets.lclm import sweep as widget
+from intuitive.widgets.lclm import sweep_scene as scene
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    yield install(monkeypatch, experiment, widget)
+    widget.there.cache_clear()
+
+
+def result_of(what):
+    return widget.compute(widget.Shown(what=what), stale=never, progress=silent)
+
+
+@pytest.mark.parametrize("what", widget.TITLES)
+def test_dots_and_means_are_the_records(made_up, what):
+    sheet = result_of(what).sheet
+    picture = scene.Picture(sheet)
+    frames = picture.frames()
+    assert [frame.label for frame in frames] == ["1 seed", "2 seeds", "3 seeds"]
+    last = frames[-1].scene
+    for key, values in sheet.cells.items():
+        link = scene.link_of(key)
+        mean = sum(values.values()) / len(values)
+        assert last[f"mean:{link}"].text == widget.fixed(mean)
+        low, high = picture.limits[key[1]]
+        box = last[f"cell:{link}"]
+        for seed, value in values.items():
+            share = (last[f"dot:{link}:{seed}"].x - box.x - 8) / (box.w - 16)
+            assert share == pytest.approx((value - low) / (high - low))
+            assert f"dot:{link}:{seed}" in {m.key for m in frames[seed].scene.marks}
+    first = {m.key for m in frames[0].scene.marks}
+    assert not any(key.endswith(":1") for key in first if key.startswith("dot:"))
+    for mark in last.marks:
+        assert 0 <= mark.x <= scene.WIDTH and 0 <= mark.y <= scene.HEIGHT, mark.key
+
+
+def sheet_of(scale, measure):
+    found = experiment.run(experiment.SweepParams(scale=scale, measure=measure))
+    return found, scene.press_sheet(found, "")
+
+
+@pytest.mark.parametrize("given", [("small", "reconstruction"), ("large", "continuation")])
+def test_pairs_are_those_of_the_record(made_up, given):
+    found, sheet = sheet_of(*given)
+    for ours, theirs in zip(sheet.versus, found.comparisons, strict=True):
+        assert ours.count(SEEDS) == (theirs.wins, len(theirs.gains))
+        assert ours.decided(SEEDS) == theirs.decided
+        counts = [ours.count((seed,)) for seed in SEEDS]
+        assert tuple(map(sum, zip(*counts, strict=True))) == ours.count(SEEDS)
+
+
+@pytest.mark.parametrize("given", [("small", "reconstruction"), ("large", "continuation")])
+def test_the_ring_is_at_the_best_mean(made_up, given):
+    """For a loss the best is the least."""
+    picture = scene.Picture(sheet_of(*given)[1])
+    (key,) = picture.best(SEEDS)
+    assert QUALITY[key[0]] == max(QUALITY.values())
+    ringed = [
+        m.link for m in picture.frames()[-1].scene.marks if getattr(m, "stroke", "") == "green"
+    ]
+    assert ringed == [scene.link_of(key)]
+
+
+def test_the_diet_has_two_scales(made_up):
+    sheet = result_of("diet").sheet
+    picture = scene.Picture(sheet)
+    again, use = picture.best(SEEDS)
+    assert again == ("1.0", "again:joint") or again == ("1.0", "again:staged")
+    assert use[0] == "0.0" and use[1].startswith("use:")
+    assert set(sheet.rows) == {"1.0", "0.5", "0.0"}
+    assert picture.limits["again:joint"] != picture.limits["use:joint"]
+    titles = {one.title: one for one in sheet.versus}
+    assert titles["half over “say it again”, goes on"].count(SEEDS) == (9, 9)
+    assert titles["all over frozen, says it again"].count(SEEDS) == (9, 9)
+    assert titles["half over “go on”, goes on"].count(SEEDS) == (0, 9)
+    assert ("1.0", "again:scratch") not in sheet.cells
+
+
+def test_only_what_is_committed_is_offered(made_up, monkeypatch):
+    few = tuple(p for p in made_up.points if p.scale == "small")
+    object.__setattr__(made_up, "points", few)
+    widget.there.cache_clear()
+    assert widget.there() == ("symbols",)
+    monkeypatch.setattr(widget, "names", lambda: ())
+    widget.there.cache_clear()
+    assert widget.there() == tuple(widget.TITLES)
+
+
+def test_an_unknown_comparison_is_told():
+    with pytest.raises(ValueError, match="'taste' is unknown; there are symbols"):
+        result_of("taste")
+
+
+def test_the_summary_names_what_is_no_luck(made_up):
+    summary = widget.present(result_of("symbols")).summary
+    assert "always: " in summary and "mean over last state" in summary and "stay open" in summary
+    assert widget.present(result_of("diet")).summary.count("never: half over “go on”, goes on") == 1
+
+
+def test_the_prediction_is_judged_by_the_record(made_up):
+    right, sentence = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "hardly at all"
+    assert sentence.startswith("0.01 nats per byte, against 0.25") and "99%" in sentence
+
+
+def open_comparisons(seen):
+    return int(seen.summary.split("seeds ")[1].split(" of")[0])
+
+
+def comparisons_open_up(seen):
+    alike = [int(s.split("; ")[1].split(" of")[0]) for s in seen.sentences]
+    assert len(alike) == 3 and alike[-1] <= alike[0]
+    assert open_comparisons(seen) > 0
+
+
+def some_choices_win(seen):
+    assert seen.values["what"] == "bytes" and "always: " in seen.summary
+
+
+def another_measure(seen):
+    assert seen.values["what"] == "use" and "for going on" in seen.summary
+
+
+def the_halves_differ(seen):
+    assert seen.values["what"] == "diet"
+    always = seen.summary.split("always: ")[1].split("; never")[0]
+    assert "half over “say it again”, goes on" in always
+    assert "half over “go on”, says it again" in always
+
+
+STEPS = (comparisons_open_up, some_choices_win, another_measure, the_halves_differ)
+
+
+@pytest.mark.parametrize("index", range(len(STEPS)))
+def test_the_claims_hold_of_the_made_up(made_up, index):
+    from types import SimpleNamespace
+
+    step = widget._steps()[index]
+    view = widget.present(result_of(step.sets.get("what", "symbols")))
+    sentences = [frame.sentence for frame in view.timeline.frames]
+    STEPS[index](SimpleNamespace(summary=view.summary, sentences=sentences, values={**step.sets}))

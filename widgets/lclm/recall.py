@@ -1,0 +1,306 @@
+"""How much fits into a bead: recall and reconstruction against the ratio, while it is learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+from intuitive.common.results import names
+from intuitive.common.settings import Settings
+from intuitive.common.training import Progress
+from intuitive.lclm.experiments import recall as experiment
+from intuitive.lclm.experiments.recall import RecallParams, RecallResult
+from intuitive.lclm.results import MINIATURE, miniatures
+
+from .. import theme
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Timeline,
+    View,
+    number,
+    percent,
+)
+from .recall_scene import READERS, Picture, name_of, spread
+
+FIRST = "recall-small-equal-4"
+RATIOS = (1, 2, 4, 8, 16)
+KINDS = {"symbols": "random symbols", "bytes": "real text, byte by byte"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Settings):
+    """The controls: which miniatures, and the ratio in the light.
+
+    Attributes:
+        what: a key of `sets()`.
+        ratio: tokens per bead; the nearest that was trained is taken.
+    """
+
+    what: str = FIRST
+    ratio: int = 8
+
+
+@cache
+def sets() -> dict[str, RecallParams]:
+    """What was trained, by the name of its option; the first alone before anything is committed."""
+    if MINIATURE not in names():
+        return {FIRST: RecallParams()}
+    found = {
+        "-".join(map(str, (one.task, one.scale, one.budget, one.n_records))): one
+        for one in experiment.options(miniatures().values)
+    }
+    return {name: found[name] for name in sorted(found, key=lambda n: (n != FIRST, n))}
+
+
+def title(one: RecallParams) -> str:
+    """An option in words."""
+    context = {"small": 32, "large": 256}[one.scale]
+    if one.task == "recall":
+        told = f"recall, {one.n_records} records in {context} tokens"
+    else:
+        told = f"say it again: {KINDS[one.task]}, {context} tokens"
+    return told + ", until nothing is gained" * (one.budget == "plateau")
+
+
+def compute(
+    shown: Shown,
+    *,
+    stale: Callable[[], bool],
+    progress: Progress,
+) -> RecallResult:
+    """Look up the set and the nearest ratio that was trained.
+
+    Raises:
+        ValueError: an unknown set.
+    """
+    if shown.what not in sets():
+        raise ValueError(f"{shown.what!r} was not trained; there are {', '.join(sets())}.")
+    params = sets()[shown.what]
+    found = experiment.run(params, stale=stale, progress=progress)
+    near = min(found.points, key=lambda one: abs(one.ratio - shown.ratio)).ratio
+    return experiment.run(replace(params, ratio=near), stale=stale, progress=progress)
+
+
+def _who_learns() -> tuple[int, str]:
+    found = experiment.run(sets()[FIRST])
+    (raw,) = (one for one in found.controls if one.reader == "raw")
+    beads, guess = found.chosen, found.guess or 0.0
+    ahead = beads.mean - raw.mean
+    right = 0 if ahead < -0.1 else 1 if ahead < 0.1 else 2
+    smeared = [one for one in found.controls if one.reader == "smeared"]
+    told = f" With the smear it has {spread(smeared[0].accuracy)}." if smeared else ""
+    return right, (
+        f"Beads of {beads.ratio}: {spread(beads.accuracy)} by seed, raw text "
+        f"{spread(raw.accuracy)}, a guess {percent(guess)}. A bead holds a key and its value "
+        "together. The raw reader must first learn which token stood before which, and then to "
+        f"match: two steps, for which so short a training is not enough.{told}"
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "Two tiny decoders learn the same recall for the same number of steps. One reads the 32 "
+        "tokens of the text as they are, the other 4 beads of 8 tokens, each with one record. Who "
+        "answers better then?"
+    ),
+    choices=("the one that reads raw text", "both alike", "the one that reads beads"),
+    answer=_who_learns,
+)
+
+
+def present(result: RecallResult) -> View:
+    picture, params = Picture(result), result.params
+    frames = picture.frames()
+    chosen = result.chosen
+    told = ", ".join(f"{name_of(one)} {spread(one.accuracy)}" for one in picture.columns)
+    guess = f"; a guess has {percent(result.guess)}" if result.guess is not None else ""
+    summary = f"{title(params)}: right {result.measure} by reader {told}{guess}."
+    seeds = max((one.seeds for one in picture.columns), key=len)
+    rows = []
+    for one in picture.columns:
+        by_seed = dict(zip(one.seeds, one.accuracy, strict=True))
+        rows.append(
+            (
+                name_of(one),
+                number(one.records_per_latent) if one.records_per_latent else "–",
+                *(percent(by_seed[s], 1) if s in by_seed else "–" for s in seeds),
+                ", ".join(dict.fromkeys(map(str, one.steps))),
+                "yes" if all(one.reached) else "no",
+            )
+        )
+    return View(
+        summary=summary[:1].upper() + summary[1:],
+        timeline=Timeline(frames=frames, axis="training", start=0, pace_ms=600),
+        figures={"curves": partial(curves_figure, result), "packed": packed_figure},
+        readouts=frames[0].readouts,
+        values={"ratio": chosen.ratio},
+        table=Table(
+            (
+                "reader",
+                "records in a bead",
+                *(f"seed {seed}" for seed in seeds),
+                "steps",
+                "at a plateau",
+            ),
+            tuple(rows),
+        ),
+        code=(
+            "from intuitive.lclm.experiments.recall import RecallParams, run\n\n"
+            f'result = run(RecallParams.from_text(\n    "{params.to_text()}"\n))\n'
+            "[(one.ratio, one.accuracy) for one in result.points]"
+        ),
+    )
+
+
+def curves_figure(result: RecallResult) -> theme.Figure:
+    """Accuracy against steps: the chosen ratio and the raw readers, every seed."""
+    styles = {
+        "latents": (theme.BLUE, "solid"),
+        "raw": (theme.GREY, "solid"),
+        "smeared": (theme.GREY, "dot"),
+    }
+    traces = []
+    for one in (result.chosen, *result.controls):
+        colour, dash = styles[one.reader]
+        for i, curve in enumerate(one.curves):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": READERS.get(one.reader, f"beads of {one.ratio}"),
+                    "showlegend": i == 0,
+                    "x": curve.steps,
+                    "y": curve.accuracy,
+                    "line": {"color": colour, "dash": dash, "width": 2},
+                }
+            )
+    shapes = []
+    if result.guess is not None:
+        shapes.append(theme.line(y=result.guess, colour=theme.GREY, dash="dash"))
+    return theme.figure(
+        traces,
+        x="training step",
+        y=f"right {result.measure}",
+        y_range=(0, 1.03),
+        yaxis={"tickformat": ".0%"},
+        shapes=shapes,
+        showlegend=True,
+        legend={"font": {"size": 12}},
+    )
+
+
+def packed_figure() -> theme.Figure:
+    """Right answers against the records in one bead, over all sets of recall."""
+    traces = []
+    colours = dict(zip(("small", "large"), (theme.BLUE, theme.VERMILION), strict=True))
+    for params in sets().values():
+        if params.task != "recall":
+            continue
+        found = experiment.run(params)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": title(params).removeprefix("recall, "),
+                "x": [one.records_per_latent for one in found.points],
+                "y": [one.mean for one in found.points],
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [one.extent[1] - one.mean for one in found.points],
+                    "arrayminus": [one.mean - one.extent[0] for one in found.points],
+                    "thickness": 1,
+                    "width": 3,
+                },
+                "line": {
+                    "color": colours[params.scale],
+                    "dash": "dot" if params.budget == "plateau" else "solid",
+                },
+                "marker": {"symbol": "circle" if params.scale == "small" else "square"},
+            }
+        )
+    return theme.figure(
+        traces,
+        x="records that begin in one bead, at most",
+        y="right answers",
+        xaxis={"type": "log", "tickvals": [1, 2, 4, 8], "ticktext": ["1", "2", "4", "8"]},
+        y_range=(0, 1.03),
+        yaxis={"tickformat": ".0%"},
+        showlegend=True,
+        legend={"font": {"size": 11}},
+    )
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """Recall and reconstruction against the ratio, as committed miniatures learned them.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `ratio=16`.
+    """
+    return Explorer(
+        name="lclm_recall",
+        title="What fits into a bead",
+        params=Shown,
+        compute=compute,
+        present=present,
+        hero=Hero(label="A text with its beads, and right answers by ratio while they are learned"),
+        controls=(
+            Choice(
+                name="what",
+                label="Task",
+                options={name: title(one) for name, one in sets().items()},
+            ),
+            Range(name="ratio", label="Tokens per bead", values=RATIOS),
+        ),
+        steps=_steps(),
+        plots=(
+            Plot(
+                name="curves",
+                label="Right answers against training steps",
+                caption="Every line is a seed. Dashed: the guess.",
+                tab="Learning",
+                height=320,
+            ),
+            Plot(
+                name="packed",
+                label="Right answers against records in a bead",
+                caption="Means of the seeds; bars are their range. Circles: small models, squares: "
+                "larger ones.",
+                tab="Records in a bead",
+                height=320,
+            ),
+        ),
+        predict=predict,
+        defaults={"what": next(iter(sets())), "ratio": 8, **values},
+    )
+
+
+def _steps() -> tuple[Step, ...]:
+    return (
+        Step(
+            title="Watch them learn",
+            text="Play. Each dot is a seed. Who leaves the dashed line, and when?",
+            frame="play",
+        ),
+        Step(
+            title="Two in a bead",
+            text="Beads of 16: two records share each. The dots stay on the dashed line: which "
+            "values occur is known, not which key has which.",
+            sets={"ratio": 16},
+            frame="last",
+        ),
+        Step(
+            title="Fewer in a bead",
+            text="Beads of 4: at most one record in each, some have none. Solved with every seed.",
+            sets={"ratio": 4},
+            frame="last",
+        ),
+    )

@@ -1,0 +1,195 @@
+"""Which press and which training: variants seed by seed, and which differences are no luck."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from intuitive.common.results import names
+from intuitive.common.settings import Settings
+from intuitive.common.training import Progress
+from intuitive.lclm.experiments import sweep as experiment
+from intuitive.lclm.experiments.sweep import SweepParams, SweepResult
+from intuitive.lclm.results import MINIATURE, miniatures
+
+from ..kit import Choice, Explorer, Hero, Predict, Step, Table, Timeline, View, fixed
+from .sweep_scene import Picture, Sheet, diet_sheet, press_sheet
+
+GRIDS = {
+    "symbols": ("small", "reconstruction", "random symbols, says them again: right ones"),
+    "bytes": ("large", "reconstruction", "real text, says it again: right bytes"),
+    "use": ("large", "use", "real text, goes on: nats saved per byte by its own beads"),
+}
+TITLES = {
+    "symbols": "the press, on random symbols",
+    "bytes": "the press, on real text",
+    "use": "the press, for going on",
+    "diet": "what it is trained on, and what trains",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Settings):
+    """The control: which comparison."""
+
+    what: str = "symbols"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownResult:
+    """A grid, and how it came about."""
+
+    shown: Shown
+    sheet: Sheet
+    found: SweepResult
+
+
+@cache
+def there() -> tuple[str, ...]:
+    """What is committed of `TITLES`, in that order; all of it before anything is."""
+    if MINIATURE not in names():
+        return tuple(TITLES)
+    points = miniatures().values
+    scales = {point.scale for point in points.select(study="sweep")}
+    kept = [name for name in TITLES if name in GRIDS and GRIDS[name][0] in scales]
+    return (*kept, *["diet"] * bool(points.select(study="stages")))
+
+
+def compute(shown: Shown, *, stale: Callable[[], bool], progress: Progress) -> ShownResult:
+    """Look up one comparison.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    if shown.what not in TITLES:
+        raise ValueError(f"{shown.what!r} is unknown; there are {', '.join(TITLES)}.")
+    first = next(name for name in there() if name in GRIDS)
+    scale, measure, head = GRIDS[first if shown.what == "diet" else shown.what]
+    found = experiment.run(SweepParams(scale=scale, measure=measure), stale=stale)
+    sheet = diet_sheet(found.mixes) if shown.what == "diet" else press_sheet(found, head)
+    return ShownResult(shown=shown, sheet=sheet, found=found)
+
+
+def _reconstruction_alone() -> tuple[int, str]:
+    first = next(name for name in there() if name in GRIDS)
+    scale, measure, _ = GRIDS[first]
+    rows = experiment.run(SweepParams(scale=scale, measure=measure)).mixes
+    at = {row.share: row for row in rows if row.training == "joint"}
+
+    def mean(values: tuple[float, ...]) -> float:
+        return sum(values) / len(values)
+
+    def saved(share: float) -> float:
+        return mean(at[share].without) - mean(at[share].continuation)
+
+    alone, half = saved(1.0), saved(0.5)
+    right = 0 if alone < 0.25 * half else 1 if alone < 0.75 * half else 2
+    return right, (
+        f"{fixed(alone)} nats per byte, against {fixed(half)} for the pair trained on both. It "
+        f"says {fixed(100 * mean(at[1.0].reconstruction), 0)}% of the bytes again: the beads hold "
+        "the text, but this decoder has learned to do one thing with them."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "A pair is trained on nothing but saying its text again, and does it well. Now it is to go "
+        "on with the text instead. How much do the text's own beads help it, compared with a pair "
+        "that was trained on both?"
+    ),
+    choices=("hardly at all", "about half as much", "as much or more"),
+    answer=_reconstruction_alone,
+)
+
+
+def present(result: ShownResult) -> View:
+    sheet, picture = result.sheet, Picture(result.sheet)
+    frames, seeds = picture.frames(), result.sheet.seeds
+    won = [one.title for one in sheet.versus if one.decided(seeds) and one.count(seeds)[0]]
+    lost = [one.title for one in sheet.versus if one.decided(seeds) and not one.count(seeds)[0]]
+    open_ = len(sheet.versus) - len(won) - len(lost)
+    told = f"; always: {'; '.join(won)}" * bool(won) + f"; never: {'; '.join(lost)}" * bool(lost)
+    summary = (
+        f"{TITLES[result.shown.what].capitalize()}: over {len(seeds)} seeds {open_} of "
+        f"{len(sheet.versus)} comparisons stay open{told}."
+    )
+    rows = tuple(
+        (sheet.name(key), *(fixed(values[s], 3) if s in values else "–" for s in seeds))
+        for key, values in sheet.cells.items()
+    )
+    rows += tuple(
+        (one.title, *("{} of {}".format(*one.count((seed,))) for seed in seeds))
+        for one in sheet.versus
+    )
+    params = result.found.params
+    return View(
+        summary=summary,
+        timeline=Timeline(frames=frames, axis="seeds", start=-1, pace_ms=1500),
+        readouts=frames[-1].readouts,
+        table=Table(("", *(f"seed {seed}" for seed in seeds)), rows),
+        code=(
+            "from intuitive.lclm.experiments.sweep import SweepParams, run\n\n"
+            f'result = run(SweepParams.from_text("{params.to_text()}"))\n'
+            "[(one.choice, one.better, one.worse, one.wins) for one in result.comparisons]"
+        ),
+    )
+
+
+def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+    """Pooling, mask and window, mixes and stages, as committed miniatures have them.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        values: first control values, such as `what="diet"`.
+    """
+    return Explorer(
+        name="lclm_sweep",
+        title="Which press, which training",
+        params=Shown,
+        compute=compute,
+        present=present,
+        hero=Hero(
+            label="A grid of variants with a dot per seed, and how many pairs each choice wins",
+            caption="Green: the best mean, and comparisons that come out alike in all pairs.",
+        ),
+        controls=(
+            Choice(
+                name="what",
+                label="What is compared",
+                options={name: TITLES[name] for name in there()},
+            ),
+        ),
+        steps=_steps(),
+        predict=predict,
+        defaults={"what": there()[0], **values},
+    )
+
+
+def _steps() -> tuple[Step, ...]:
+    return (
+        Step(
+            title="Seed by seed",
+            text="Play. One seed, then two, then all. The best cell moves, and comparisons that "
+            "looked decided open up.",
+            frame="play",
+        ),
+        Step(
+            title="On real text",
+            text="A wider window has something to use here. Which choices win all pairs?",
+            sets={"what": "bytes"},
+            frame="last",
+        ),
+        Step(
+            title="Going on",
+            text="Another measure: what the beads save when the text goes on.",
+            sets={"what": "use"},
+            frame="last",
+        ),
+        Step(
+            title="The diet",
+            text="Top row: trained on saying it again only. Bottom row: on going on only. Compare "
+            "the two halves.",
+            sets={"what": "diet"},
+            frame="last",
+        ),
+    )

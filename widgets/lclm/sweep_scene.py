@@ -1,0 +1,454 @@
+"""The hero of the sweep: a grid of variants, seed by seed, and which differences are no luck.
+
+Left, the grid: a row per pooling, a column per window and mask; in each cell a dot per seed on one
+scale, and their mean. A ring marks the best mean so far. Right, one line per comparison: in how
+many pairs that differ in nothing else the first did better. All or none of them: decided.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from intuitive.lclm.experiments.sweep import Comparison, MixRow, SweepResult
+
+from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, fixed
+from .methods import LATENT, RIGHT
+
+Number = int | float
+
+WIDTH, HEIGHT = 1000, 392
+GRID_LEFT, GRID_TOP = 128, 74
+LIST_LEFT, LIST_END = 706, 976
+GAP = 8
+POOLINGS = {
+    "mean": "mean",
+    "concat": "side by side",
+    "last": "last state",
+    "eos": "one marker",
+    "queries": "own markers",
+}
+MASKS = {"causal": "looks back", "bidirectional": "both ways"}
+DIETS = {1.0: "say it again", 0.5: "half and half", 0.0: "go on"}  # by share of reconstruction
+WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "from nothing"}
+# Title, measure, and (share, way) of both sides; * is whatever the other has.
+DIET_PAIRS = (
+    ("half over “go on”, says it again", "again", ("0.5", "*"), ("0.0", "*")),
+    ("half over “say it again”, goes on", "use", ("0.5", "*"), ("1.0", "*")),
+    ("half over “go on”, goes on", "use", ("0.5", "*"), ("0.0", "*")),
+    ("all over frozen, says it again", "again", ("*", "joint"), ("*", "frozen")),
+    ("all over frozen, goes on", "use", ("*", "joint"), ("*", "frozen")),
+    ("all over in stages, goes on", "use", ("*", "joint"), ("*", "staged")),
+)
+
+
+Cells = Mapping[tuple[str, str], Mapping[int, float]]  # by (row, column), values by seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Columns that share one scale, on which the best is ringed.
+
+    Attributes:
+        columns: keys.
+        higher: whether more is better.
+    """
+
+    columns: tuple[str, ...]
+    higher: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versus:
+    """One choice against another.
+
+    Attributes:
+        title: what is compared.
+        gains: of every pair by seed; above 0 the first is better.
+    """
+
+    title: str
+    gains: Mapping[int, tuple[float, ...]]
+
+    def count(self, seeds: tuple[int, ...]) -> tuple[int, int]:
+        """Pairs that the first wins, and pairs."""
+        mine = [gain for seed in seeds for gain in self.gains.get(seed, ())]
+        return sum(gain > 0 for gain in mine), len(mine)
+
+    def decided(self, seeds: tuple[int, ...]) -> bool:
+        """Whether all pairs agree."""
+        won, n = self.count(seeds)
+        return n > 0 and won in (0, n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What a grid shows.
+
+    Attributes:
+        head: what is measured, with its unit.
+        cells: values.
+        rows, columns: keys and titles.
+        groups: titles over neighbouring columns, and how many each spans.
+        scales: every column is in one of them.
+        versus: the comparisons.
+    """
+
+    head: str
+    cells: Cells
+    rows: Mapping[str, str]
+    columns: Mapping[str, str]
+    groups: tuple[tuple[str, int], ...]
+    scales: tuple[Scale, ...]
+    versus: tuple[Versus, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed of any cell."""
+        return tuple(sorted({seed for cell in self.cells.values() for seed in cell}))
+
+    def group(self, column: str) -> str:
+        """The title over a column."""
+        place = list(self.columns).index(column)
+        for title, span in self.groups:
+            if place < span:
+                return title
+            place -= span
+        return ""
+
+    def name(self, key: tuple[str, str]) -> str:
+        """A cell in words."""
+        row, column = key
+        return ", ".join((self.rows[row], self.group(column), self.columns[column]))
+
+
+class Picture:
+    """Frames that let one seed in after the other."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+        self.wide = (LIST_LEFT - 30 - GRID_LEFT) / len(sheet.columns)
+        self.tall = min(62.0, (HEIGHT - GRID_TOP - 16) / len(sheet.rows))
+        self.limits: dict[str, tuple[float, float]] = {}
+        for scale in sheet.scales:
+            every = [
+                value
+                for (_, column), cell in sheet.cells.items()
+                if column in scale.columns
+                for value in cell.values()
+            ]
+            margin = 0.04 * (max(every) - min(every) or 1.0)
+            ends = (min(every) - margin, max(every) + margin)
+            self.limits |= dict.fromkeys(scale.columns, ends)
+
+    def frames(self) -> tuple[Frame, ...]:
+        seeds = self.sheet.seeds
+        return tuple(
+            Frame(
+                scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(self._marks(seeds[: n + 1]))),
+                label=f"{n + 1} seed{'s' * (n > 0)}",
+                sentence=self._sentence(seeds[: n + 1]),
+                readouts=self.readouts(seeds[: n + 1]),
+            )
+            for n in range(len(seeds))
+        )
+
+    def mean(self, key: tuple[str, str], seeds: tuple[int, ...]) -> float | None:
+        """Over these seeds; None where a cell has none of them."""
+        values = [v for seed, v in self.sheet.cells.get(key, {}).items() if seed in seeds]
+        return sum(values) / len(values) if values else None
+
+    def best(self, seeds: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+        """The cell with the best mean of each scale."""
+        found = []
+        for scale in self.sheet.scales:
+            known = {
+                key: mean
+                for key in self.sheet.cells
+                if key[1] in scale.columns and (mean := self.mean(key, seeds)) is not None
+            }
+            found.append((max if scale.higher else min)(known, key=known.__getitem__))
+        return tuple(found)
+
+    def decided(self, seeds: tuple[int, ...]) -> int:
+        """How many comparisons come out alike in all pairs."""
+        return sum(one.decided(seeds) for one in self.sheet.versus)
+
+    def readouts(self, seeds: tuple[int, ...]) -> tuple[Readout, ...]:
+        key, n = self.best(seeds)[0], len(self.sheet.versus)
+        return (
+            Readout("best mean so far", fixed(self.mean(key, seeds) or 0.0), link=link_of(key)),
+            Readout("same in all pairs", f"{self.decided(seeds)} of {n}", link="list"),
+        )
+
+    def _sentence(self, seeds: tuple[int, ...]) -> str:
+        n, names = len(seeds), [f"“{self.sheet.name(key)}”" for key in self.best(seeds)]
+        alike = f"{self.decided(seeds)} of {len(self.sheet.versus)}"
+        return (
+            f"With {n} seed{'s' * (n > 1)} the best mean is at {' and '.join(names)}; {alike} "
+            "comparisons come out alike in all pairs."
+        )
+
+    # ------------------------------------------------------------------------------- marks
+
+    def _marks(self, seeds: tuple[int, ...]) -> list[Mark]:
+        marks: list[Mark] = [
+            Words(key="head", x=24, y=18, text=self.sheet.head, bold=True, size=14),
+            Line(
+                key="divider",
+                x=LIST_LEFT - 16,
+                x2=LIST_LEFT - 16,
+                y=8,
+                y2=HEIGHT - 8,
+                stroke="faint",
+                width=1,
+            ),
+        ]
+        x = GRID_LEFT
+        for title, span in self.sheet.groups:
+            marks.append(
+                Words(
+                    key=f"group:{title}",
+                    x=x + span * self.wide / 2 - GAP / 2,
+                    y=42,
+                    text=title,
+                    anchor="middle",
+                    size=13,
+                    bold=True,
+                )
+            )
+            x += span * self.wide
+        for j, (column, title) in enumerate(self.sheet.columns.items()):
+            marks.append(
+                Words(
+                    key=f"column:{column}",
+                    x=GRID_LEFT + (j + 0.5) * self.wide - GAP / 2,
+                    y=GRID_TOP - 12,
+                    text=title,
+                    anchor="middle",
+                    size=12,
+                )
+            )
+        best = self.best(seeds)
+        for i, (row, title) in enumerate(self.sheet.rows.items()):
+            y = GRID_TOP + i * self.tall
+            marks.append(
+                Words(
+                    key=f"row:{row}",
+                    x=GRID_LEFT - 12,
+                    y=y + self.tall / 2 + 2,
+                    text=title,
+                    anchor="end",
+                    size=13,
+                    bold=any(row == key[0] for key in best),
+                )
+            )
+            for j, column in enumerate(self.sheet.columns):
+                key = (row, column)
+                if key in self.sheet.cells:
+                    marks += self._cell(key, GRID_LEFT + j * self.wide, y, seeds, key in best)
+        return [*marks, *self._list(seeds)]
+
+    def _cell(
+        self,
+        key: tuple[str, str],
+        x: Number,
+        y: Number,
+        seeds: tuple[int, ...],
+        best: bool,
+    ) -> list[Mark]:
+        link, wide, tall = link_of(key), self.wide - GAP, self.tall - GAP
+        mean = self.mean(key, seeds)
+        told = "not trained" if mean is None else f"mean {fixed(mean)}"
+        marks: list[Mark] = [
+            Rectangle(
+                key=f"cell:{link}",
+                x=x,
+                y=y,
+                w=wide,
+                h=tall,
+                corner=4,
+                fill="faint",
+                opacity=0.35,
+                stroke=RIGHT if best else "",
+                width=3,
+                link=link,
+                words=f"{self.sheet.name(key)}: {told}.",
+                layer=-1,
+            )
+        ]
+        if mean is None:
+            return marks
+        marks.append(
+            Words(
+                key=f"mean:{link}",
+                x=x + wide - 6,
+                y=y + 15,
+                text=fixed(mean),
+                anchor="end",
+                size=13,
+                bold=best,
+                link=link,
+            )
+        )
+        for seed in seeds:
+            value = self.sheet.cells[key].get(seed)
+            if value is None:
+                continue
+            low, high = self.limits[key[1]]
+            share = (value - low) / (high - low)
+            marks.append(
+                Circle(
+                    key=f"dot:{link}:{seed}",
+                    x=x + 8 + (wide - 16) * share,
+                    y=y + tall - 11,
+                    r=5,
+                    fill=LATENT,
+                    opacity=0.8,
+                    link=link,
+                    words=f"{self.sheet.name(key)}, seed {seed}: {fixed(value, 3)}.",
+                )
+            )
+        return marks
+
+    def _list(self, seeds: tuple[int, ...]) -> list[Mark]:
+        marks: list[Mark] = [
+            Words(
+                key="list",
+                x=LIST_LEFT,
+                y=18,
+                text="Pairs that the first wins",
+                bold=True,
+                size=14,
+                link="list",
+            )
+        ]
+        pitch = min(52.0, (HEIGHT - 60) / max(len(self.sheet.versus), 1))
+        for i, one in enumerate(self.sheet.versus):
+            key, title, (won, n) = str(i), one.title, one.count(seeds)
+            y, decided = 44 + i * pitch, one.decided(seeds)
+            wide = LIST_END - LIST_LEFT - 64
+            marks += [
+                Words(
+                    key=f"versus:{key}",
+                    x=LIST_LEFT,
+                    y=y,
+                    text=title,
+                    size=13,
+                    bold=decided,
+                    opacity=1.0 if decided else 0.75,
+                ),
+                Rectangle(
+                    key=f"pairs:{key}",
+                    x=LIST_LEFT,
+                    y=y + 6,
+                    w=wide,
+                    h=12,
+                    fill="faint",
+                    opacity=0.5,
+                    link=f"versus:{key}",
+                    words=f"{title}: {won} of {n} pairs.",
+                ),
+                Rectangle(
+                    key=f"won:{key}",
+                    x=LIST_LEFT,
+                    y=y + 6,
+                    w=max(wide * won / max(n, 1), 0.5),
+                    h=12,
+                    fill=RIGHT if decided else "grey",
+                    opacity=1.0 if decided else 0.6,
+                    link=f"versus:{key}",
+                    words=f"{title}: {won} of {n} pairs.",
+                ),
+                Words(
+                    key=f"count:{key}",
+                    x=LIST_END,
+                    y=y + 17,
+                    text=f"{won} of {n}",
+                    anchor="end",
+                    size=13,
+                    bold=decided,
+                ),
+            ]
+        return marks
+
+
+def link_of(key: tuple[str, str]) -> str:
+    """The thing that a cell's marks stand for."""
+    return "/".join(key)
+
+
+def press_sheet(result: SweepResult, head: str) -> Sheet:
+    """The grid of pooling, window and mask."""
+    cells = result.cells
+    windows = sorted({cell.window for cell in cells})
+    masks = [mask for mask in MASKS if any(cell.mask == mask for cell in cells)]
+    columns = {f"{window}:{mask}": MASKS[mask] for window in windows for mask in masks}
+    shown = {name for name in POOLINGS if any(cell.pooling == name for cell in cells)}
+    return Sheet(
+        head=head,
+        cells={
+            (cell.pooling, f"{cell.window}:{cell.mask}"): _by_seed(cell.seeds, cell.values)
+            for cell in cells
+        },
+        rows={name: title for name, title in POOLINGS.items() if name in shown},
+        columns=columns,
+        groups=tuple((f"window {window}", len(masks)) for window in windows),
+        scales=(Scale(columns=tuple(columns), higher=result.higher_is_better),),
+        versus=tuple(_versus(result, one) for one in result.comparisons),
+    )
+
+
+def _by_seed(seeds: tuple[int, ...], values: tuple[float, ...]) -> dict[int, float]:
+    return dict(zip(seeds, values, strict=True))
+
+
+def _versus(result: SweepResult, one: Comparison) -> Versus:
+    """A comparison of the record, its pairs by seed."""
+    place = ("pooling", "mask", "window").index(one.choice)
+    sign, gains = (1 if result.higher_is_better else -1), {}
+    by = {(c.pooling, c.mask, str(c.window)): _by_seed(c.seeds, c.values) for c in result.cells}
+    for key, values in by.items():
+        other = by.get((*key[:place], one.worse, *key[place + 1 :]), {})
+        if key[place] == one.better:
+            for seed in values.keys() & other.keys():
+                gains[seed] = (*gains.get(seed, ()), sign * (values[seed] - other[seed]))
+    names = POOLINGS | MASKS
+    first, second = (names.get(name, f"window {name}") for name in (one.better, one.worse))
+    return Versus(title=f"{first} over {second}", gains=gains)
+
+
+def diet_sheet(mixes: tuple[MixRow, ...]) -> Sheet:
+    """The grid of what is trained on and what trains, by both measures."""
+    shares = [share for share in DIETS if any(row.share == share for row in mixes)]
+    ways = [way for way in WAYS if any(row.training == way for row in mixes)]
+    cells: dict[tuple[str, str], dict[int, float]] = {}
+    for row in mixes:
+        use = tuple(w - c for w, c in zip(row.without, row.continuation, strict=True))
+        cells[str(row.share), f"again:{row.training}"] = _by_seed(row.seeds, row.reconstruction)
+        cells[str(row.share), f"use:{row.training}"] = _by_seed(row.seeds, use)
+    versus = []
+    for title, measure, better, worse in DIET_PAIRS:
+        gains: dict[int, tuple[float, ...]] = {}
+        for (share, column), values in cells.items():
+            kind, way = column.split(":")
+            first = share if better[0] == "*" else better[0]
+            if kind != measure or share != first or (better[1] != "*" and way != better[1]):
+                continue
+            other = (worse[0] if worse[0] != "*" else share, f"{kind}:{worse[1]}".replace("*", way))
+            for seed in values.keys() & cells.get(other, {}).keys():
+                gain = values[seed] - cells[other][seed]
+                gains[seed] = (*gains.get(seed, ()), gain)
+        if gains:
+            versus.append(Versus(title=title, gains=gains))
+    columns = {f"{kind}:{way}": WAYS[way] for kind in ("again", "use") for way in ways}
+    return Sheet(
+        head="What it is trained on, and what trains",
+        cells=cells,
+        rows={str(share): DIETS[share] for share in shares},
+        columns=columns,
+        groups=(("says it again: right bytes", len(ways)), ("goes on: nats saved", len(ways))),
+        scales=tuple(
+            Scale(columns=tuple(c for c in columns if c.startswith(kind)))
+            for kind in ("again", "use")
+        ),
+        versus=tuple(versus),
+    )
