@@ -45,7 +45,7 @@ from intuitive.lsa.residency import (
     RequestMemory,
 )
 
-RESULT = helpers.RESULTS / "lsa_residency_h100.json"
+RESULT = helpers.RESULTS / "lsa_residency_h200.json"
 
 
 class Bench(Arms):
