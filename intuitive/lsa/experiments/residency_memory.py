@@ -6,8 +6,7 @@ reads the file and computes nothing but shares of what stands there. Memory is t
 everything counted; a step is the attention of 21 CSA and 20 HCA layers and nothing else. What
 triggers ask for was replayed from a made-up trace, no model having been trained at these lengths.
 
-`goals` compares what was measured with what was aimed at. Not every goal was met, and the stages
-with a cap on GPU memory and with other exchange rates were not reached: they are empty.
+`goals` compares what was measured with what was aimed at. Not every goal was met.
 """
 
 import functools
