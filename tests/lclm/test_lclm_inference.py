@@ -54,6 +54,7 @@ def test_decoding_from_the_cache_is_generating_from_the_prompt():
     for _ in range(2):  # the cache is left as it was
         got = decode(model, read, max_new_tokens=12, on_token=seen.append)
         assert torch.equal(got, want)
+        assert read.cache.length == read.n_positions
     assert seen == 2 * want.tolist()
     stop = int(want[4])
     got = decode(model, read, max_new_tokens=12, stop_tokens=[stop])

@@ -102,3 +102,9 @@ def test_the_raw_token_after_memory_end_is_trained_and_the_first_of_a_text_is_no
     assert lclm.label_mask([]).tolist() == []
     with pytest.raises(ValueError, match="'tag'"):
         lclm.label_mask(["raw", "tag"])
+
+
+def test_the_names_that_others_rely_on_stand_at_the_front_door():
+    for name in ("latent_count", "effective_ratio", "mean_pool", "label_mask", "memory_gib"):
+        assert callable(getattr(lclm, name))
+    assert lclm.ttft_seconds(4096, ratio=16) < lclm.ttft_seconds(4096, ratio=1)
