@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import re
 
 import numpy as np
@@ -18,7 +17,7 @@ from intuitive.lclm.experiments import beads, reading
 from intuitive.lclm.experiments.beads import BeadsParams
 from intuitive.lclm.experiments.passages import PASSAGES, Passage
 from intuitive.lclm.splice import Raw
-from intuitive.widgets.kit import Path, Rectangle, Words, scene
+from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.lclm import beads as widget
 from intuitive.widgets.lclm import beads_figures
 from intuitive.widgets.lclm.beads_scene import HEAD, LEFT, RIGHT, WIDTH, Picture, wedge
@@ -542,8 +541,10 @@ def test_short_spans_cost_more_than_they_save(pair):
 
 @pytest.mark.parametrize("settings", [step.sets for step in widget.STEPS], ids=str)
 def test_a_timeline_is_small_on_the_wire(pair, settings):
-    header, _ = scene.wire(view_of(pair, **settings).timeline)
-    assert len(json.dumps(header, ensure_ascii=False).encode()) < MOST_BYTES
+    made = widget.explorer(pair=pair, **settings)
+    sent = len(made.picture)
+    made.close()
+    assert 100_000 < sent < MOST_BYTES
 
 
 def test_the_readers_own_text_counts_for_more(pair):
