@@ -162,6 +162,12 @@ def warmed_cosine(step: int, n_steps: int, *, warmup: float = 0.05, end: float =
     )
 
 
+def held_then_falling(step: int, n_steps: int) -> float:
+    """Factor that stays at 1 after a warm-up of 2%, and falls to nothing in the last fifth."""
+    rising = (step + 1) / max(1.0, 0.02 * n_steps)
+    return min(1.0, rising, (n_steps - step) / max(1.0, 0.2 * n_steps))
+
+
 class StageOptimizer:
     """AdamW (0.9, 0.95) over the parts that train, with clip and schedule; made for `train`.
 
@@ -171,6 +177,8 @@ class StageOptimizer:
         weight_decay: by part.
         schedule: factor on the learning rates, given the step and the number of steps.
         clip: largest norm of the whole gradient.
+        on_device: keep the learning rates on the CUDA device, so that `step` can be part of a
+            recorded graph; then `tell` has to be called before every step.
 
     Parameters of the parts that do not train stop asking for gradients, until a later stage.
 
@@ -186,6 +194,7 @@ class StageOptimizer:
         weight_decay: Mapping[str, float] | None = None,
         schedule: Callable[[int, int], float] = warmed_cosine,
         clip: float = 1.0,
+        on_device: bool = False,
     ) -> None:
         held = {name: list(parameters) for name, parameters in parts.items()}
         if unknown := set(held) - set(PARTS):
@@ -207,20 +216,35 @@ class StageOptimizer:
                 f"here: {', '.join(name for name in held if held[name]) or 'nothing'}."
             )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        on_cuda = self.parameters[0].device.type == "cuda"
-        self._adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=on_cuda)
+        device = self.parameters[0].device
+        self._factor = torch.ones((), device=device) if on_device else None
+        if on_device:
+            for group in groups:
+                group["lr"] = torch.tensor(group["peak"], device=device)
+        self._adamw = torch.optim.AdamW(
+            groups, betas=(0.9, 0.95), fused=device.type == "cuda", capturable=on_device
+        )
         self._stage, self._schedule, self._clip, self._taken = stage, schedule, clip, 0
 
     def zero_grad(self) -> None:
         self._adamw.zero_grad(set_to_none=True)
 
+    def tell(self, step: int) -> None:
+        """Say which step comes next, counted from 0, where the rates lie on the device."""
+        if self._factor is not None:
+            self._factor.fill_(self._schedule(step, self._stage.n_steps))
+
     def step(self) -> None:
-        factor = self._schedule(self._taken, self._stage.n_steps)
-        for group in self._adamw.param_groups:
-            group["lr"] = group["peak"] * factor
+        if self._factor is None:
+            factor = self._schedule(self._taken, self._stage.n_steps)
+            for group in self._adamw.param_groups:
+                group["lr"] = group["peak"] * factor
+            self._taken += 1
+        else:
+            for group in self._adamw.param_groups:
+                torch.mul(self._factor, group["peak"], out=group["lr"])
         nn.utils.clip_grad_norm_(self.parameters, self._clip)
         self._adamw.step()
-        self._taken += 1
 
 
 def train_stages(

@@ -1,0 +1,107 @@
+"""The script of the miniatures: its arms, its files, and what its committed run found."""
+
+import json
+import sys
+
+import lclm_miniature
+import lclm_miniature_arms
+import msgspec
+import pytest
+import torch
+
+from intuitive.common import records
+from intuitive.common.runtime import seeded
+from intuitive.lclm import results
+from intuitive.lclm.stages import Stage
+
+
+@pytest.fixture(scope="module")
+def found():
+    return results.miniatures().values
+
+
+# ------------------------------------------------------------------------------- the script
+
+
+def test_arms_of_a_part_differ_and_seeds_have_the_same_arms():
+    plan = lclm_miniature.Plan()
+    for name, arms in lclm_miniature.PARTS.items():
+        first, second = (list(arms(plan, seed)) for seed in (0, 1))
+        assert len(first) == len(set(first)) == len(second), name
+        assert {arm.seed for arm in first} == {0} and {arm.seed for arm in second} == {1}
+
+
+@pytest.mark.slow
+def test_all_parts_at_a_tiny_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/lclm_miniature.py", "--small"])
+    assert lclm_miniature.main(["--small", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "FAILED" not in said
+    for part in lclm_miniature.PARTS:
+        assert f"{part}: " in said and (tmp_path / f"lclm_miniature_{part}.json").is_file()
+    assert lclm_miniature.main(["--collect", str(tmp_path), "--out", str(tmp_path)]) == 0
+    values, made = records.load(tmp_path / "lclm_miniature.json")
+    kept = msgspec.convert(values, results.Miniatures)
+    assert set(kept.parts) == set(lclm_miniature.PARTS) == {point.part for point in kept.points}
+    assert kept.parts["small"].command == "lclm_miniature.py --small"
+    small = json.loads(
+        json.dumps(lclm_miniature.helpers.rounded(lclm_miniature.small_plan(), digits=6))
+    )
+    assert made["config"]["sweep"] == small
+    (raw, *_) = kept.select(study="raw")
+    assert raw.training == "scratch" and raw.reader == "raw"
+    assert {point.seed for point in kept.points} == {0, 1}
+
+
+def test_time_that_is_up_leaves_arms_out_and_still_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/lclm_miniature.py", "--small"])
+    options = ["--small", "--part", "long", "--seconds", "0", "--out", str(tmp_path)]
+    assert lclm_miniature.main(options) == 0
+    values, _ = records.load(tmp_path / "lclm_miniature_long.json")
+    assert "left out" in capsys.readouterr().out
+    arms = list(lclm_miniature.PARTS["long"](lclm_miniature.small_plan(), 0))
+    assert not values["points"] and arms
+
+
+def test_spans_grow_and_no_step_is_lost():
+    stages = [
+        Stage(name="adapter", n_steps=200, adapter=1e-3),
+        Stage(name="joint", n_steps=800, decoder=1e-3),
+    ]
+    grown = lclm_miniature_arms.growing(stages)
+    assert [(stage.name, stage.n_steps) for stage in grown] == [
+        ("adapter, 1/8 of it", 200),
+        ("joint, 1/4 of it", 200),
+        ("joint, 1/2 of it", 200),
+        ("joint, 1 of it", 400),
+    ]
+    shop = lclm_miniature.Workshop(lclm_miniature.Plan(), "cpu")
+    arm = next(lclm_miniature.PARTS["stages"](shop.plan, 0))
+    lengths = [draw(1, seeded(0)).spans.shape for draw in shop.draws(arm, 16, grown).values()]
+    assert lengths == [(1, 128, 32), (1, 64, 64), (1, 32, 128), (1, 16, 256)]
+
+
+def test_a_recorded_graph_is_checked_before_it_is_trusted():
+    assert (
+        lclm_miniature.recording_differs(torch.device("cpu")) is None
+    )  # nothing is recorded there
+
+
+def test_later_folders_replace_the_same_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/lclm_miniature.py", "--small"])
+    for folder in ("one", "two"):
+        out = str(tmp_path / folder)
+        assert lclm_miniature.main(["--small", "--part", "expand", "--out", out]) == 0
+    file = tmp_path / "two" / "lclm_miniature_expand.json"
+    text = file.read_text()
+    assert text.count('"steps": 5') == 6
+    file.write_text(text.replace('"steps": 5', '"steps": 6'))
+    for order, want in ((("one", "two"), 6), (("two", "one"), 5)):
+        lclm_miniature.collect([tmp_path / name for name in order], tmp_path)
+        values, _ = records.load(tmp_path / "lclm_miniature.json")
+        assert [point["steps"] for point in values["points"]] == [want] * 6
+
+
+def test_collecting_nothing_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no lclm_miniature_\*.json"):
+        lclm_miniature.collect([tmp_path], tmp_path)
