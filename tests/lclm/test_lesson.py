@@ -10,7 +10,7 @@ from intuitive.lclm import LCLMConfig, cost, smollm_model
 from intuitive.lclm.experiments import recall, sweep
 from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
-from intuitive.widgets.lclm import cost_scene, sweep_scene
+from intuitive.widgets.lclm import cost_lanes, sweep_sheets
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "04_lclm.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
@@ -63,7 +63,7 @@ def test_within_what_the_figures_memory_is_matched():
 
 def test_what_is_evicted():
     assert "1 in 16, say, which is 94% thrown away" in prose("04-05")
-    lanes = cost_scene.lanes(run(CostParams()))
+    lanes = cost_lanes.lanes(run(CostParams()))
     left = lanes[1].rests["kv"] / lanes[0].rests["kv"]
     assert f"{1 - left:.0%}" == "94%"
 
@@ -79,6 +79,10 @@ def test_what_was_measured_in_the_prose():
     assert "our encoder is twice as fast" in text
     assert cost.ALPHA_S * 2**18 / latents.encoder_s == pytest.approx(2, abs=0.15)
     whole = run(CostParams())
+    held = {point.n_tokens: point.peak_gib for point in whole.measured_curves["raw"]}
+    paper = {n: gib for n, _, gib in cost.DECODED_RAW}
+    assert f"{held[2**16]:.1f} GiB against {paper[2**16]} at 64K" in text
+    assert latents.peak_gib < 0.5 * found.here["latents"].memory.total
     assert f"the paper's {whole.memory_ratio:.1f} is with" in text
     assert pair_device() == "NVIDIA H200"
 
@@ -107,7 +111,7 @@ def test_what_the_small_sweep_leaves_open_in_the_prose():
     text, found = prose("04-16"), sweep.run(sweep.SweepParams())
     assert "one seed calls three of six comparisons decided" in text
     assert "With three seeds none is decided" in text
-    sheet = sweep_scene.press_sheet(found, "")
+    sheet = sweep_sheets.press_sheet(found, "")
     of_one, of_all = (
         [one.title for one in sheet.versus if one.decided(seeds)] for seeds in ((0,), (0, 1, 2))
     )

@@ -10,6 +10,7 @@ from intuitive.common.training import silent
 from intuitive.lclm.experiments import sweep as experiment
 from intuitive.widgets.lclm import sweep as widget
 from intuitive.widgets.lclm import sweep_scene as scene
+from intuitive.widgets.lclm import sweep_sheets
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_dots_and_means_are_the_records(made_up, what):
 
 def sheet_of(scale, measure):
     found = experiment.run(experiment.SweepParams(scale=scale, measure=measure))
-    return found, scene.press_sheet(found, "")
+    return found, sweep_sheets.press_sheet(found, "")
 
 
 @pytest.mark.parametrize("given", [("small", "reconstruction"), ("large", "continuation")])

@@ -13,7 +13,8 @@ from intuitive.lclm.experiments.sweep import SweepParams, SweepResult
 from intuitive.lclm.results import MINIATURE, miniatures
 
 from ..kit import Choice, Explorer, Hero, Predict, Step, Table, Timeline, View, fixed
-from .sweep_scene import Picture, Sheet, diet_sheet, press_sheet
+from .sweep_scene import Picture
+from .sweep_sheets import Sheet, diet_sheet, press_sheet
 
 GRIDS = {
     "symbols": ("small", "reconstruction", "random symbols, says them again: right ones"),
