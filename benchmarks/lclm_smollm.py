@@ -13,238 +13,41 @@ the validation texts (`--pilot` prints them at the end); the held-out texts are 
 training, by the weights as they are stored, in float32.
 """
 
+import contextlib
 import json
 import math
+import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import helpers
 import lclm_smollm_eval as measures
 import torch
-from lclm_texts import Batches, Mix, Texts
+from lclm_needles import HELD_OUT_PLACES, PLACES, needles
+from lclm_smollm_training import (
+    PARTS,
+    Losses,
+    Masters,
+    Plan,
+    choose_speed,
+    compile_layers,
+    control_gradients,
+    gradients,
+    smollm2,
+    synchronize,
+)
+from lclm_texts import KINDS, Batches, Texts
 from torch import Tensor
 
-from intuitive.common import records
-from intuitive.common.runtime import device_name, seeded
-from intuitive.common.smollm import SmolLM2, load_smollm2
-from intuitive.lclm.low_rank import from_int8, low_rank_decoder, to_int8
-from intuitive.lclm.smollm import Ranks, SmolLatents, save_pair
+from intuitive.common import corpus, records, training
+from intuitive.common.runtime import Cancelled, device_name, seeded
+from intuitive.common.smollm import load_smollm2
+from intuitive.lclm.low_rank import from_int8, to_int8
+from intuitive.lclm.smollm import REPEAT, WEIGHTS, SmolLatents, load_pair, save_pair
 
-PARTS = ("adapter", "encoder", "decoder", "tags")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Settings of one training."""
-
-    lr_adapter: float = 1e-3
-    lr_encoder: float = 1e-3
-    lr_decoder: float = 6e-4
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip: float = 1.0
-    warmup: int = 60  # steps
-    first_stage: float = 0.15  # of the time, in which the decoder does not train
-    last_rate: float = 0.03  # of the peak
-    mix: Mix = field(default_factory=Mix)
-    ranks: Ranks = field(default_factory=Ranks)
-    scale: int = 1  # all lengths divided by this
-    pieces: int = 72  # held-out pieces of prose; of documentation and of code 48
-    questions: int = 512
-    lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)  # tokens timed
-    repeats: int = 9
-
-    @classmethod
-    def small(cls) -> "Plan":
-        """A cut that runs through everything on a CPU."""
-        mix = Mix(interleaved=2, reconstruction=2, raw=1, chunks=2)
-        ranks = Ranks(encoder_attention=4, encoder_mlp=4, decoder_attention=2)
-        return cls(
-            mix=mix,
-            ranks=ranks,
-            scale=8,
-            pieces=2,
-            questions=2,
-            lengths=(128,),
-            repeats=1,
-            warmup=2,
-        )
-
-
-class Trainer:
-    """Mixed precision by hand: the model in bfloat16, weights that train also in float32."""
-
-    def __init__(self, model: SmolLatents, plan: Plan, parts: tuple[str, ...]) -> None:
-        self.plan = plan
-        self.pairs: list[tuple[torch.nn.Parameter, Tensor]] = []
-        groups = []
-        model.requires_grad_(False)
-        for part, named in model.trained().items():
-            if part not in parts:
-                continue
-            masters = []
-            for parameter in named.values():
-                parameter.requires_grad_(True)
-                master = parameter.detach().float().clone()
-                masters.append(master)
-                self.pairs.append((parameter, master))
-            rate = getattr(plan, f"lr_{part}", plan.lr_adapter)
-            groups.append({"params": masters, "lr": 0.0, "peak": rate, "part": part})
-        on_cuda = model.tags.is_cuda
-        self.optimizer = torch.optim.AdamW(
-            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=on_cuda
-        )
-        self.taken, self.decoder_from = 0, None
-
-    def clear(self) -> None:
-        for parameter, _ in self.pairs:
-            parameter.grad = None
-
-    def step(self, share: float, stages: bool) -> None:
-        """One step; `share` of the training is over."""
-        plan = self.plan
-        if share >= plan.first_stage and self.decoder_from is None:
-            self.decoder_from = self.taken
-        for group in self.optimizer.param_groups:
-            begun = 0
-            if group["part"] == "decoder" and stages:
-                begun = self.taken if self.decoder_from is None else self.decoder_from
-                if self.decoder_from is None:
-                    group["lr"] = 0.0
-                    continue
-            rise = min(1.0, (self.taken - begun + 1) / plan.warmup)
-            fall = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-            group["lr"] = group["peak"] * rise * (plan.last_rate + (1 - plan.last_rate) * fall)
-        held = [(p, m) for p, m in self.pairs if p.grad is not None]
-        for _, master in self.pairs:
-            master.grad = None
-        for parameter, master in held:
-            master.grad = parameter.grad.float()
-        torch.nn.utils.clip_grad_norm_([m for _, m in held], plan.clip)
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
-        self.taken += 1
-
-
-Losses = dict[str, Tensor]
-
-
-def gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
-    """Add one step's gradients, kind by kind, each with a ratio of its own."""
-
-    def encode(tokens: Tensor, ratio: int) -> Tensor:
-        return model.encode(tokens, ratio=ratio)
-
-    jobs: list[tuple[str, int, float, Callable]] = [
-        ("interleaved", mix.interleaved, 1.0, batches.interleaved),
-        ("reconstruction", mix.reconstruction, mix.reconstruction_weight, batches.reconstruction),
-        ("raw", mix.raw, mix.raw_weight, lambda b, ratio: batches.raw(b)),
-        (
-            "chunks",
-            mix.chunks,
-            mix.chunks_weight,
-            lambda b, ratio: batches.chunk_questions(lambda tokens: encode(tokens, ratio), b),
-        ),
-    ]
-    losses = {}
-    for name, rows, weight, draw in jobs:
-        if not rows:
-            continue
-        ratio = batches.ratio()
-        loss = model.loss(model.batch(draw(rows, ratio), ratio=ratio))
-        (weight * loss).backward()
-        losses[name] = loss.detach()
-    return losses
-
-
-def control_gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
-    """The same texts and questions, nothing of them compressed."""
-    losses = {}
-    jobs = [
-        ("raw", mix.interleaved, 1.0, batches.all_raw),
-        ("chunks", mix.chunks, mix.chunks_weight, lambda b: batches.chunk_questions(_same, b)),
-    ]
-    for name, rows, weight, draw in jobs:
-        loss = model.loss(model.batch(draw(rows)))
-        (weight * loss).backward()
-        losses[name] = loss.detach()
-    return losses
-
-
-def _same(tokens: Tensor) -> Tensor:
-    return tokens
-
-
-# ------------------------------------------------------------------------------------ speed
-
-
-def smollm2(device: torch.device | str, dtype: torch.dtype, small: bool) -> SmolLM2:
-    """SmolLM2; of the small cut the first layers alone, which say nothing sensible."""
-    model = load_smollm2(device=device, dtype=dtype)
-    if not small:
-        return model
-    cut = low_rank_decoder(model.decoder, n_layers=5)
-    return replace(model, decoder=cut, config=cut.config)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def timed(gradient: Callable[[], object], trainer: Trainer, device: torch.device, n: int) -> float:
-    """Seconds of one call, over n of them; the gradients are thrown away."""
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(n):
-        trainer.clear()
-        gradient()
-    synchronize(device)
-    return (time.perf_counter() - start) / n
-
-
-def compile_layers(model: SmolLatents, on: bool) -> None:
-    """Let torch fuse what happens inside each layer, or not."""
-    for layer in (*model.encoder.layers, *model.decoder.layers):
-        if on:
-            layer.compile()
-        else:
-            layer._compiled_call_impl = None
-
-
-def choose_speed(
-    model: SmolLatents, gradient: Callable[[], object], trainer: Trainer, how: str, n: int
-) -> dict[str, float | str]:
-    """Eager or compiled layers: as asked for, or ("auto") whichever takes less time here."""
-    device = model.tags.device
-    found: dict[str, float | str] = {}
-    if how in ("auto", "no") and n:
-        timed(gradient, trainer, device, 3)
-        found["eager_s"] = timed(gradient, trainer, device, n)
-    if how in ("auto", "yes"):
-        torch._dynamo.config.recompile_limit = 64
-        torch._dynamo.config.accumulated_recompile_limit = 4096
-        start = time.perf_counter()
-        try:
-            compile_layers(model, True)
-            timed(gradient, trainer, device, n)
-            found["compile_s"] = time.perf_counter() - start
-            found["compiled_s"] = timed(gradient, trainer, device, n)
-        except Exception as error:  # whatever a compiler may say
-            found["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
-            compile_layers(model, False)
-    fused = found.get("compiled_s")
-    if fused is not None and found.get("eager_s", math.inf) < fused:
-        compile_layers(model, False)
-        fused = None
-    trainer.clear()
-    found["layers"] = "eager" if fused is None else "compiled"
-    return found
-
+ON_CPU = 0.01  # nats per token, from TF32 products on the GPU to float32 ones
 
 # ------------------------------------------------------------------------------------ one seed
 
@@ -282,7 +85,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     smollm = smollm2(device, dtype, args.small)
     model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
     parts = ("decoder",) if args.control else PARTS
-    trainer = Trainer(model, plan, parts)
+    trainer = Masters(model, plan, parts)
     batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
     make = control_gradients if args.control else gradients
 
@@ -291,22 +94,30 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
 
     speed = choose_speed(model, gradient, trainer, args.compile, 0 if args.small else 12)
     print(f"speed {speed}, {time.perf_counter() - begun:.0f} s", flush=True)
-    curve, start, said, share = [], time.perf_counter(), 0.0, 0.0
+    curve, start = [], time.perf_counter()
     room = args.seconds - (start - begun) - (2 if args.small else args.keep)
-    while share < 1:
+    every = 5 if args.small else 30
+
+    def elapsed() -> float:
+        return time.perf_counter() - start
+
+    def step(_: int) -> dict[str, float]:
         trainer.clear()
         losses = gradient()
-        elapsed = time.perf_counter() - start
-        share = trainer.taken / args.steps if args.steps else elapsed / room
-        if args.steps and elapsed > room:
-            break
-        trainer.step(share, stages=not args.control)
-        if elapsed - said > (5 if args.small else 30) or share >= 1:
-            said = elapsed
+        if elapsed() >= every * (len(curve) + 1):
             row = {name: float(value) for name, value in losses.items()}
-            curve.append({"step": trainer.taken, "share": round(share, 4), **row})
+            curve.append({"step": trainer.taken, "share": trainer.share(), **row})
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"{elapsed:5.0f} s, step {trainer.taken}: {words}", flush=True)
+            print(f"{elapsed():5.0f} s, step {trainer.taken}: {words}", flush=True)
+        return {}
+
+    trainer.share = (
+        (lambda: trainer.taken / args.steps) if args.steps else (lambda: elapsed() / room)
+    )
+    with contextlib.suppress(Cancelled):  # the time is over
+        training.train(
+            step, trainer.optimizer, n_steps=args.steps or 10**7, stale=lambda: elapsed() >= room
+        )
     synchronize(device)
     compile_layers(model, False)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
@@ -336,7 +147,7 @@ def passages(texts: Texts, plan: Plan, device: torch.device, split: str) -> dict
     books = [texts.named(split, "prose", name, device) for name in ("alice.txt", "persuasion")]
     half = [book.pieces(plan.pieces // 2, n) for book in books if book is not None]
     sets = {"prose": torch.cat(half)} if half else {}
-    for kind in measures.KINDS:
+    for kind in KINDS:
         if kind not in sets and texts.has(split, kind):
             sets[kind] = texts.of(split, kind).pieces(max(1, plan.pieces * 2 // 3), n)
     return sets
@@ -360,8 +171,8 @@ def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts
         split="heldout",
         scale=plan.scale,
     )
-    places = measures.PLACES if args.pilot else measures.HELD_OUT_PLACES
-    held = measures.needles(smollm, places, device, 1)
+    places = PLACES if args.pilot else HELD_OUT_PLACES
+    held = needles(smollm, places, device, 1)
     largest = {}
     for bucket in sorted(held, key=lambda bucket: len(bucket.place)):
         largest[bucket.fact[0]] = bucket
@@ -442,6 +253,75 @@ def run(plan: Plan, args) -> None:
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def merge(found: Path, folder: Path) -> None:
+    """Put the outputs of all seeds into one result, and the first seed's weights into the package.
+
+    Raises:
+        ValueError: the runs had different settings or commits.
+    """
+    values: dict = {"training": [], "costs": [], "texts": {}}
+    values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
+    seen, seeds = set(), set()
+    for path in sorted(found.glob("*-seed*.json")):
+        ours, made = records.load(path)
+        seen.add((made["config_hash"], made["commit"], made["device"]))
+        seeds.add(made["seed"])
+        control = path.name.startswith("control")
+        values["texts"] = ours["texts"]
+        values["training"].append({"control": control, **ours["training"]})
+        values["costs"] += ours.get("costs", [])
+        for name in ("continuations", "far", "reconstruction", "maps"):
+            values[name] += [{"seed": made["seed"], **row} for row in ours.get(name, [])]
+    if len(seen) != 1:
+        raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
+    ((_, commit, device),) = seen
+    plan = made["config"]
+    weights = found / "pair-seed0.safetensors"
+    shutil.copyfile(weights, WEIGHTS)
+    saved = records.save(
+        folder / "lclm_smollm.json",
+        values,
+        config=plan,
+        device=device,
+        commit=commit,
+        seed=sorted(seeds),
+    )
+    document = json.loads(saved.read_text(encoding="utf-8"))
+    document["made"] |= {name: made[name] for name in ("command", "python", "torch", "written")}
+    saved.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    print(f"{saved.name}: {len(values['continuations'])} continuations, seeds {sorted(seeds)}")
+
+
+def compare(folder: Path) -> list[str]:
+    """Measure the first held-out passage again with the shipped weights; what differs."""
+    values, _ = records.load(folder / "lclm_smollm.json")
+    smollm = load_smollm2()
+    reader = measures.Reader(load_pair(smollm).model)
+    n = measures.CONTEXT + measures.CONTINUATION
+    (alice,) = (d for d in corpus.load("heldout") if d.name == "alice.txt")
+    piece = torch.tensor(smollm.tokenizer.encode(alice.text)[:n])[None]
+    faults = []
+    rows = measures.continuations({"prose": piece}, reader, smollm.end_of_text, "shared", True)
+    for row in rows:
+        (committed,) = (
+            one["first_nats"][0]
+            for one in values["continuations"]
+            if one["seed"] == 0 and all(one[k] == row[k] for k in ("texts", "adaptation", "arm"))
+        )
+        if abs(committed - row["first_nats"][0]) > ON_CPU:
+            faults.append(f"{row['arm']}: {row['first_nats'][0]:.4f} nats, not {committed:.4f}")
+    repeat = torch.tensor(smollm.tokenizer.encode(REPEAT))
+    for row in measures.reconstructions(smollm, {"prose": piece}, reader, repeat):
+        (committed,) = (
+            one["first_right"][0]
+            for one in values["reconstruction"]
+            if (one["seed"], one["texts"], one["ratio"]) == (0, "prose", row["ratio"])
+        )
+        if abs(committed - row["first_right"][0]) > 3 / measures.WINDOW:  # ties
+            faults.append(f"ratio {row['ratio']}: {row['first_right'][0]:.3f}, not {committed:.3f}")
+    return faults
+
+
 def main() -> None:
     parser = helpers.options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -464,9 +344,13 @@ def main() -> None:
     for setting in args.set:
         name, value = setting.split("=")
         plan = changed(plan, name, json.loads(value))
+    if args.slice:
+        sys.exit(helpers.told(compare(args.folder)))
+    if args.merge is not None:
+        return merge(args.merge, args.folder)
     if args.out is None:
         parser.error("name a folder for the results: --out FOLDER")
-    run(plan, args)
+    return run(plan, args)
 
 
 def changed(plan: Plan, name: str, value: float | list) -> Plan:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from lclm_texts import HELD_OUT_PLACES, KINDS, PLACES, Batches, Bucket, Stream, insert, needles
+from lclm_needles import Bucket, insert
+from lclm_texts import Batches, Stream
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder
@@ -19,9 +20,8 @@ from intuitive.common.smollm import SmolLM2
 from intuitive.lclm.smollm import RATIOS, WINDOW, SmolLatents
 from intuitive.lclm.splice import Latents, Piece, Raw, Span
 
-__all__ = ["HELD_OUT_PLACES", "KINDS", "PLACES", "needles"]
-
 CONTEXT, CONTINUATION, TAIL = 768, 256, 128  # tokens
+FIRST = 2  # pieces whose own numbers are kept, to be measured again
 
 Read = Callable[[Sequence[Piece], Tensor], Tensor]
 
@@ -135,6 +135,7 @@ def continuations(
                     "pieces": len(pieces),
                     "perplexity": ppl(scores),
                     "perplexity_first_32": ppl(scores[:, :32]),
+                    "first_nats": [-float(row.mean()) for row in scores[:FIRST]],
                 }
             )
     return rows
@@ -259,6 +260,7 @@ def reconstructions(
                     "by_kind": by_kind,
                     "by_place": [float(flat[:, place == i].float().mean()) for i in range(ratio)],
                     "by_quarter": [float(q.float().mean()) for q in flat.chunk(4, 1)],
+                    "first_right": [float(row.float().mean()) for row in flat[:FIRST]],
                 }
             )
     return rows
@@ -322,6 +324,7 @@ def maps(
                     _, right = reader(ask, wanted)
                     _add(tally, f"value {arm}{mark}", right.all(1))
             _add(tally, "where lexical", lexical == asked)
+        shares = {name: float(torch.cat(found).mean()) for name, found in tally.items()}
         made.append(
             {
                 "ratio": ratio,
@@ -329,10 +332,23 @@ def maps(
                 "chunk_tokens": n,
                 "questions": sum(len(x) for x in tally["where"]),
                 "chance": 1 / n_chunks,
-                **{name: float(torch.cat(found).mean()) for name, found in tally.items()},
+                "where": shares["where"],
+                "where_lexical": shares["where lexical"],
+                "where_shuffled": shares.get("where shuffled"),
+                "value": _by_arm(shares, shuffled=False),
+                "value_shuffled": _by_arm(shares, shuffled=True),
             }
         )
     return made
+
+
+def _by_arm(shares: dict[str, float], *, shuffled: bool) -> dict[str, float]:
+    """Of "value own shuffled" and the like, the share by arm."""
+    return {
+        name.split()[1]: share
+        for name, share in shares.items()
+        if name.startswith("value ") and name.endswith(" shuffled") == shuffled
+    }
 
 
 def _add(tally: dict[str, list[Tensor]], name: str, found: Tensor) -> None:

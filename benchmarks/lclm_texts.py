@@ -1,29 +1,28 @@
 """What SmolLM2's encoder is trained on, drawn on the device: texts, needles, and prompts of both.
 
-Texts come from `lclm_corpus.py`. A needle is a sentence with a fact, "The pass code of the harbour
-is 7391.", put into a text; its question asks for the fact. Everything is laid out so that the rows
-of a batch are alike, and drawn without waiting for the device.
+Texts come from `lclm_corpus.py`, needles from `lclm_needles.py`. Everything is laid out so that the
+rows of a batch are alike, and drawn without waiting for the device.
 """
 
 import json
 import lzma
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from lclm_needles import PLACES, Bucket, insert, needles
 from torch import Tensor
 
 from intuitive.common import corpus
 from intuitive.common.returning import FOREIGN
 from intuitive.common.smollm import SmolLM2
-from intuitive.lclm.smollm import ANSWER, REPEAT, WHERE, WINDOW, digits
+from intuitive.lclm.smollm import REPEAT, WINDOW, digits
 from intuitive.lclm.splice import Latents, Piece, Raw, Span
 
 KINDS = ("prose", "docs", "code")
-PROSE, DOCS, CODE = KINDS
 
 # ------------------------------------------------------------------------------------ texts
 
@@ -114,213 +113,6 @@ class Texts:
         return Stream(files, [name] * len(files), device) if files else None
 
 
-# ------------------------------------------------------------------------------------ needles
-
-FACTS = (
-    ("The pass code of the {place} is {value}.", "What is the pass code of the {place}?", "code"),
-    ("The keeper of the {place} is {value}.", "Who is the keeper of the {place}?", "name"),
-    ("The door of the {place} is {value}.", "What colour is the door of the {place}?", "colour"),
-)
-PLACES = [
-    "harbour",
-    "bakery",
-    "library",
-    "station",
-    "museum",
-    "garden",
-    "castle",
-    "market",
-    "theatre",
-    "school",
-    "church",
-    "mill",
-    "bridge",
-    "factory",
-    "hospital",
-    "prison",
-    "tower",
-    "office",
-    "hotel",
-    "kitchen",
-    "cellar",
-    "attic",
-    "stable",
-    "barn",
-    "farm",
-    "forest",
-    "lake",
-    "island",
-    "village",
-    "palace",
-    "temple",
-    "cinema",
-    "airport",
-    "garage",
-    "workshop",
-    "studio",
-    "laboratory",
-    "court",
-    "bank",
-    "shop",
-    "tavern",
-    "inn",
-    "chapel",
-    "abbey",
-    "fort",
-    "camp",
-    "mine",
-    "quarry",
-    "vineyard",
-    "orchard",
-    "greenhouse",
-    "aquarium",
-    "zoo",
-    "stadium",
-    "gym",
-    "pool",
-    "salon",
-    "pharmacy",
-    "clinic",
-    "dairy",
-    "brewery",
-    "foundry",
-    "shipyard",
-    "dock",
-    "warehouse",
-    "depot",
-    "terminal",
-    "embassy",
-    "ministry",
-    "archive",
-    "gallery",
-]
-HELD_OUT_PLACES = [
-    "lighthouse",
-    "observatory",
-    "cathedral",
-    "monastery",
-    "bookshop",
-    "playground",
-    "printworks",
-    "windmill",
-    "courthouse",
-    "cottage",
-    "fortress",
-    "pavilion",
-    "nursery",
-    "butchery",
-    "granary",
-    "boathouse",
-]
-NAMES = [
-    "Ruth",
-    "Martin",
-    "Clara",
-    "Henry",
-    "Alice",
-    "Peter",
-    "Laura",
-    "Simon",
-    "Helen",
-    "Oscar",
-    "Emma",
-    "Victor",
-    "Maria",
-    "Jacob",
-    "Sophie",
-    "Daniel",
-    "Nora",
-    "Felix",
-    "Julia",
-    "Thomas",
-    "Irene",
-    "Walter",
-    "Paula",
-    "Arthur",
-    "Grace",
-    "Edgar",
-    "Diana",
-    "Bruno",
-    "Agnes",
-    "Leo",
-]
-COLOURS = [
-    "red",
-    "blue",
-    "green",
-    "yellow",
-    "white",
-    "black",
-    "brown",
-    "grey",
-    "purple",
-    "orange",
-    "pink",
-    "golden",
-]
-
-
-@dataclass
-class Bucket:
-    """Needles that are alike in length: keys, each with several values."""
-
-    statement: Tensor  # [keys, values, n_s]
-    question: Tensor  # [keys, n_where]: WHERE with the question in it
-    asked: Tensor  # [keys, n_answer]: ANSWER with the question in it
-    value: Tensor  # [keys, values, n_v], a blank first, without the end of the line
-    place: list[str] = field(default_factory=list)
-    fact: list[str] = field(default_factory=list)
-
-
-def needles(model: SmolLM2, places: list[str], device: torch.device, seed: int) -> list[Bucket]:
-    """Needles in buckets of equal lengths; at least six keys each."""
-    rng, encode = random.Random(seed), model.tokenizer.encode
-    groups: dict[tuple[int, ...], list] = defaultdict(list)
-    for statement, question, what in FACTS:
-        for place in places:
-            asked = question.format(place=place)
-            where = encode(WHERE.format(question=asked))
-            answer = encode(ANSWER.format(question=asked))
-            values = {"name": NAMES, "colour": COLOURS}.get(what)
-            values = values or [f"{rng.randrange(1000, 10000)}" for _ in range(64)]
-            by_length = defaultdict(list)
-            for value in values:
-                said = encode(" " + statement.format(place=place, value=value))
-                by_length[len(said), len(encode(f" {value}"))].append((said, encode(f" {value}")))
-            lengths, entries = max(by_length.items(), key=lambda item: len(item[1]))
-            if len(entries) >= 8:
-                entries = (entries * 64)[:64] if what == "code" else (entries * 8)[:24]
-                key = (*lengths, len(where), len(answer), len(entries))
-                groups[key].append((entries, where, answer, place, what))
-    buckets = []
-    for group in groups.values():
-        if len(group) < 6:
-            continue
-        said = torch.tensor([[e[0] for e in entries] for entries, *_ in group], device=device)
-        value = torch.tensor([[e[1] for e in entries] for entries, *_ in group], device=device)
-        buckets.append(
-            Bucket(
-                said,
-                torch.tensor([where for _, where, *_ in group], device=device),
-                torch.tensor([answer for _, _, answer, *_ in group], device=device),
-                value,
-                [place for *_, place, _ in group],
-                [what for *_, what in group],
-            )
-        )
-    return buckets
-
-
-def insert(text: Tensor, needle: Tensor, at: Tensor) -> Tensor:
-    """Texts [b, n] with needles [b, n_s] put in at places [b]; what leaves the end is lost."""
-    n, n_s = text.shape[1], needle.shape[1]
-    p = torch.arange(n, device=text.device)[None]
-    after = p - at[:, None]
-    inside = (after >= 0) & (after < n_s)
-    source = torch.where(after >= n_s, p - n_s, p)
-    return torch.where(inside, needle.gather(1, after.clamp(0, n_s - 1)), text.gather(1, source))
-
-
 # ------------------------------------------------------------------------------------ batches
 
 
@@ -358,7 +150,7 @@ class Batches:
         scale: int = 1,
     ) -> None:
         self.model, self.texts, self.mix, self.split, self.scale = model, texts, mix, split, scale
-        self.device = device
+        self.device, self._known = device, {}
         self.rng = random.Random(seed)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.buckets = needles(model, PLACES, device, 0)
@@ -367,7 +159,10 @@ class Batches:
         self.newline = self._ids("\n")
 
     def _ids(self, text: str) -> Tensor:
-        return torch.tensor(self.model.tokenizer.encode(text), device=self.device)
+        if text not in self._known:  # making a tensor waits for the device
+            ids = self.model.tokenizer.encode(text)
+            self._known[text] = torch.tensor(ids, device=self.device)
+        return self._known[text]
 
     def text(self, b: int, n: int) -> Tensor:
         """[b, n] passages, their kinds by the mix's shares."""

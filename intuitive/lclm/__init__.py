@@ -15,6 +15,7 @@ Map of the rooms, in reading order:
     stages.py       the four training stages
     miniature.py    small models for those tasks
     low_rank.py     low-rank changes to frozen layers, and weights in 8 bits
+    smollm_model.py the weights around SmolLM2
     smollm.py       a real pair from SmolLM2
     experiments/    what each explorer computes
     results.py      committed runs as typed records
@@ -54,6 +55,7 @@ _ROOMS = (
     "reference",
     "results",
     "smollm",
+    "smollm_model",
     "splice",
     "stages",
     "task",

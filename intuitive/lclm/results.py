@@ -1,6 +1,7 @@
 """What committed runs of LCLM found, as typed records."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,3 +202,167 @@ class Miniatures:
 def miniatures() -> results.Committed[Miniatures]:
     """The committed miniatures."""
     return results.load(MINIATURE, Miniatures)
+
+
+# ------------------------------------------------------------------ the pair around SmolLM2
+
+SMOLLM = "lclm_smollm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolTraining:
+    """One training of the real pair, or of the decoder on raw text alone (`control`)."""
+
+    control: bool
+    seed: int
+    steps: int
+    seconds: float
+    curve: tuple[dict[str, float], ...]  # losses by kind of data, every 30 s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """How well 256 raw tokens are predicted after 768, the context given in one form."""
+
+    seed: int
+    texts: str  # "prose", "docs" or "code"
+    adaptation: str  # of the decoder: "shared" with the encoder, "raw only", or "none"
+    arm: str  # "raw", "none", "truncated to 4", "compressed 4", "... + tail": the last 128 raw
+    positions: int  # of the decoder, for the context
+    pieces: int
+    perplexity: float
+    perplexity_first_32: float  # of the first 32 tokens alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Far:
+    """The same where the needed words are far away."""
+
+    seed: int
+    texts: str
+    adaptation: str
+    what: str  # "passage": one that returns; "fact": one that is asked for
+    arm: str
+    perplexity: float  # of the returning tokens, or of the answer
+    tokens_right: float
+    all_right: float  # share of answers of which every token is the likeliest
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindShare:
+    """Share of the tokens of one kind that are read back right."""
+
+    share: float
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """Windows of 256 tokens repeated from their latents, told the true tokens before each."""
+
+    seed: int
+    texts: str
+    ratio: int
+    right: float
+    perplexity: float
+    bits_per_latent: float  # that the latents leave open
+    by_kind: dict[str, KindShare]  # "word", "name", "number", "other"
+    by_place: tuple[float, ...]  # in the group
+    by_quarter: tuple[float, ...]  # of the window
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkMap:
+    """Needles in compressed chunks; shares of questions, `ratio` 1 for chunks left raw."""
+
+    seed: int
+    ratio: int
+    chunks: int
+    chunk_tokens: int
+    questions: int
+    chance: float
+    where: float  # the right chunk's id was the likeliest
+    where_lexical: float  # the right chunk shares most tokens with the question
+    where_shuffled: float | None  # with the latents shuffled among the chunks
+    value: dict[str, float]  # the whole value: "alone", or a chunk opened: "own", "oracle", ...
+    value_shuffled: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolCost:
+    """Time to first token and peak memory beside the weights, in one run; medians."""
+
+    arm: str  # "raw" or "compressed 4"
+    tokens: int
+    positions: int
+    ttft_ms: float
+    fastest_ms: float
+    slowest_ms: float
+    times_faster: float  # than raw
+    peak_mib: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smol:
+    """All that `benchmarks/lclm_smollm.py` writes."""
+
+    training: tuple[SmolTraining, ...]
+    continuations: tuple[Continuation, ...]
+    far: tuple[Far, ...]
+    reconstruction: tuple[ReadBack, ...]
+    maps: tuple[ChunkMap, ...]
+    costs: tuple[SmolCost, ...]
+
+    def extent(self, table: str, measure: str, **fields: object) -> tuple[float, float, float]:
+        """Mean, least and greatest value over the seeds of one setting.
+
+        Args:
+            table: "continuations", "far", "reconstruction" or "maps".
+            measure: a field of its rows.
+            fields: that tell one setting from the others.
+
+        Raises:
+            ValueError: no such row, or two of one seed.
+        """
+        rows = [
+            row
+            for row in getattr(self, table)
+            if all(getattr(row, name) == value for name, value in fields.items())
+        ]
+        if not rows or len({row.seed for row in rows}) != len(rows):
+            raise ValueError(
+                f"{fields} fits {len(rows)} rows of {table}: name as many fields as leave one row "
+                "per seed."
+            )
+        values = [getattr(row, measure) for row in rows]
+        return sum(values) / len(values), min(values), max(values)
+
+    def gap_closed(
+        self, ratio: int, *, texts: str = "prose", tail: bool = False
+    ) -> dict[int, float]:
+        """By seed, how much of the way from no context to the raw one the latents go, in nats.
+
+        Both ends are the best of all decoders: untouched, adapted together with the encoder, and
+        adapted to raw text alone.
+        """
+        best = {
+            arm: min(
+                row.perplexity
+                for row in self.continuations
+                if (row.texts, row.arm) == (texts, arm)
+            )
+            for arm in ("raw", "none")
+        }
+        arm = f"compressed {ratio}" + " + tail" * tail
+        whole = math.log(best["none"] / best["raw"])
+        return {
+            row.seed: math.log(best["none"] / row.perplexity) / whole
+            for row in self.continuations
+            if (row.texts, row.arm, row.adaptation) == (texts, arm, "shared")
+        }
+
+
+@functools.cache
+def smollm() -> results.Committed[Smol]:
+    """The committed runs of the real pair."""
+    return results.load(SMOLLM, Smol)

@@ -22,29 +22,25 @@ Source: arXiv:2606.09659v1, sections 3, 4 and 7.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from intuitive.common.checks import whole
 from intuitive.common.decoder import sample
-from intuitive.common.runtime import seeded
+from intuitive.common.runtime import never, seeded
 from intuitive.common.smollm import SmolLM2, Tokenizer
 from intuitive.common.weights import load_weights, save_weights
 
-from .config import LCLMConfig
-from .low_rank import changes, from_int8, low_rank_decoder, to_int8
-from .model import LatentContextModel
-from .reference import POOL, Window, mean_pool, pool_ragged
+from .expand import Answer, Expand, PromptForm, Trace, Turn, id_logits, play
+from .low_rank import from_int8, to_int8
+from .smollm_model import RATIOS, WINDOW, Ranks, SmolLatents
 from .splice import Latents, Piece, Raw, Span, as_tokens
 
-RATIOS = (4, 8, 16)
-WINDOW = 256  # tokens per encoder pass
-ENCODER_LAYERS = 4
 MOST_CHUNKS = 9  # of a map: their ids are one digit
 WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-latents.safetensors"
 
@@ -52,112 +48,6 @@ WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-latents.safetensors"
 REPEAT = "\nRepeat:\n"
 WHERE = "\nQuestion: {question}\nLook in chunk ["
 ANSWER = "\nQuestion: {question}\nAnswer:"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """Ranks of the low-rank changes; 0 for none."""
-
-    encoder_attention: int = 80
-    encoder_mlp: int = 80
-    decoder_attention: int = 16
-    decoder_mlp: int = 0
-
-
-class SmolLatents(LatentContextModel):
-    """Encoder, adapters and decoder around one frozen SmolLM2.
-
-    Args:
-        model: SmolLM2, on the device and in the dtype that everything gets.
-        ranks: of the low-rank changes.
-        generator: of the first weights.
-    """
-
-    def __init__(
-        self, model: SmolLM2, ranks: Ranks = Ranks(), *, generator: torch.Generator | None = None
-    ) -> None:
-        encoder = low_rank_decoder(
-            model.decoder,
-            n_layers=ENCODER_LAYERS,
-            attention=ranks.encoder_attention,
-            mlp=ranks.encoder_mlp,
-            generator=generator,
-        )
-        decoder = low_rank_decoder(
-            model.decoder,
-            attention=ranks.decoder_attention,
-            mlp=ranks.decoder_mlp,
-            generator=generator,
-        )
-        config = LCLMConfig(
-            ratio=RATIOS[0],
-            ratios=RATIOS[1:],
-            window=WINDOW,
-            residual=True,
-            encoder=encoder.config,
-            decoder=decoder.config,
-        )
-        super().__init__(config, encoder=encoder, decoder=decoder, generator=generator)
-        self.ranks = ranks
-        like = self.tags
-        with torch.inference_mode(False), torch.no_grad():
-            for adapter in self.adapters.values():
-                adapter.w_2.weight.zero_()  # latents begin as mean embeddings
-            self.places = nn.ParameterDict(
-                {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}
-            )
-
-    def trained(self) -> dict[str, dict[str, nn.Parameter]]:
-        """All trained weights by part: "adapter", "encoder", "decoder" and "tags"."""
-        encoder = {f"encoder.{name}": p for name, p in changes(self.encoder).items()}
-        encoder |= {f"places.{name}": p for name, p in self.places.items()}
-        return {
-            "adapter": {f"adapters.{n}": p for n, p in self.adapters.named_parameters()},
-            "encoder": encoder,
-            "decoder": {f"decoder.{name}": p for name, p in changes(self.decoder).items()},
-            "tags": {"tags": self.tags},
-        }
-
-    def weights(self) -> dict[str, nn.Parameter]:
-        """All trained weights by name."""
-        return {name: p for part in self.trained().values() for name, p in part.items()}
-
-    @torch.no_grad()
-    def put(self, weights: Mapping[str, Tensor]) -> None:
-        """Set trained weights by name.
-
-        Raises:
-            ValueError: other names or shapes than `weights()` has.
-        """
-        ours = self.weights()
-        if ours.keys() != weights.keys():
-            odd = sorted(ours.keys() ^ weights.keys())
-            raise ValueError(f"{len(odd)} names do not fit, such as {odd[0]}: other ranks?")
-        for name, weight in weights.items():
-            if ours[name].shape != weight.shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(weight.shape)}, {tuple(ours[name].shape)} is needed."
-                )
-            ours[name].copy_(weight)
-
-    def _pass(
-        self,
-        tokens: Int[Tensor, "r length"],
-        place: Window,
-        ratio: int,
-        lengths: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        embedded = self.encoder.embedding(tokens)  # [r, length, d]; also the decoder's
-        if str(ratio) in self.places:
-            where = torch.arange(tokens.shape[1], device=tokens.device) % ratio
-            stream = embedded + self.places[str(ratio)][where]
-        else:
-            stream = embedded
-        states = self.encoder.norm(self.encoder.hidden(embeddings=stream))
-        if lengths is None:
-            return POOL["mean"](states, ratio), mean_pool(embedded, ratio)
-        pooled = pool_ragged("mean", states, ratio, lengths)
-        return pooled, pool_ragged("mean", embedded, ratio, lengths)
 
 
 # ------------------------------------------------------------------------------------ the pair
@@ -382,6 +272,65 @@ class Pair:
         new = self.continuation(pieces, n, ratio=ratio, stop="\n")
         return self.tokenizer.decode(new, skip_special=True).split("\n")[0].strip()
 
+    def expand(
+        self,
+        chunks: Sequence[Tensor],
+        question: str,
+        ratio: int,
+        *,
+        max_rounds: int = 1,
+        n: int = 12,
+        stale: Callable[[], bool] = never,
+    ) -> Trace:
+        """Let the decoder open chunks by their ids, then answer; a record of the whole play.
+
+        Each round opens the chunk whose id is likeliest among those still closed. The pair was
+        trained to open one; it is never asked whether it wants another.
+
+        Args:
+            chunks: token ids of up to nine chunks.
+            question: in words.
+            ratio: of the chunks.
+            max_rounds: chunks that are opened, at most as many as there are.
+            n: longest answer, in tokens.
+            stale: turns true when nobody waits for the result any more.
+
+        Raises:
+            ValueError: as in `chunk_map` and `encode`.
+            Cancelled: `stale()` became true between two turns.
+        """
+        encode = self.tokenizer.encode
+        max_rounds = whole("max_rounds", max_rounds, low=1, high=len(chunks))
+        chunk_map(self.tokenizer, chunks)  # checks them
+        latents = [Latents(self.encode(chunk, ratio)) for chunk in chunks]
+        form = PromptForm(
+            lambda number: encode(f"[{number}] "), lambda number: encode(f"\n[{number}] ")
+        )
+        ids = digits(self.tokenizer)[: len(chunks)]
+        newline = encode("\n")[0]
+
+        def player(turn: Turn) -> Expand | Answer:
+            *read, _ = turn.pieces
+            if len(turn.expanded) < max_rounds and turn.must != "answer":
+                asked = Raw(encode(WHERE.format(question=question)))
+                with torch.no_grad():
+                    embeddings = self.prompt([*read, asked], ratio)
+                    logits = self.model.decoder(embeddings=embeddings, last_only=True)[0, -1]
+                chosen = id_logits(logits, ids, without=turn.expanded)
+                return Expand((int(chosen.argmax()) + 1,))
+            new = self.continuation(turn.pieces, n, ratio=ratio, stop="\n").tolist()
+            return Answer(tuple(new[:-1] if new[-1] == newline else new))
+
+        return play(
+            player,
+            chunks,
+            latents,
+            encode(ANSWER.format(question=question)),
+            form,
+            max_rounds=max_rounds,
+            stale=stale,
+        )
+
     def _check(self, ratio: int) -> None:
         if ratio not in RATIOS:
             raise ValueError(
@@ -390,11 +339,11 @@ class Pair:
             )
 
 
-def untrained_pair(model: SmolLM2, *, seed: int = 0, ranks: Ranks = Ranks()) -> Pair:
+def untrained_pair(model: SmolLM2, *, seed: int = 0, ranks: Ranks | None = None) -> Pair:
     """A pair before any training: latents are the mean embeddings of their groups."""
     with torch.inference_mode(False):
         made = SmolLatents(
-            model, ranks, generator=seeded(seed, model.decoder.embedding.weight.device)
+            model, ranks or Ranks(), generator=seeded(seed, model.decoder.embedding.weight.device)
         )
     return Pair(model, made.requires_grad_(False).eval(), {})
 

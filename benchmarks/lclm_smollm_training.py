@@ -1,0 +1,227 @@
+"""How the pair of `lclm_smollm.py` is trained: settings, gradients of a step, speed."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from lclm_texts import Batches, Mix
+from torch import Tensor
+
+from intuitive.common.smollm import SmolLM2, load_smollm2
+from intuitive.lclm.low_rank import low_rank_decoder
+from intuitive.lclm.smollm import Ranks, SmolLatents
+
+PARTS = ("adapter", "encoder", "decoder", "tags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Settings of one training."""
+
+    lr_adapter: float = 1e-3
+    lr_encoder: float = 1e-3
+    lr_decoder: float = 6e-4
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    warmup: int = 60  # steps
+    first_stage: float = 0.15  # of the time, in which the decoder does not train
+    last_rate: float = 0.03  # of the peak
+    mix: Mix = field(default_factory=Mix)
+    ranks: Ranks = field(default_factory=Ranks)
+    scale: int = 1  # all lengths divided by this
+    pieces: int = 72  # held-out pieces of prose; of documentation and of code 48
+    questions: int = 512
+    lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)  # tokens timed
+    repeats: int = 9
+
+    @classmethod
+    def small(cls) -> "Plan":
+        """A cut that runs through everything on a CPU."""
+        mix = Mix(interleaved=2, reconstruction=2, raw=1, chunks=2)
+        ranks = Ranks(encoder_attention=4, encoder_mlp=4, decoder_attention=2)
+        return cls(
+            mix=mix,
+            ranks=ranks,
+            scale=8,
+            pieces=2,
+            questions=2,
+            lengths=(128,),
+            repeats=1,
+            warmup=2,
+        )
+
+
+class Masters:
+    """Mixed precision by hand: the model in bfloat16, weights that train also in float32.
+
+    `optimizer` holds the float32 ones; around its steps the gradients come over and the weights go
+    back, and the learning rates follow `share()`, how much of the training is over.
+    """
+
+    def __init__(self, model: SmolLatents, plan: Plan, parts: tuple[str, ...]) -> None:
+        self.plan, self.share = plan, lambda: 0.0
+        self.pairs: list[tuple[torch.nn.Parameter, Tensor]] = []
+        groups = []
+        model.requires_grad_(False)
+        for part, named in model.trained().items():
+            if part not in parts:
+                continue
+            masters = []
+            for parameter in named.values():
+                parameter.requires_grad_(True)
+                master = parameter.detach().float().clone()
+                masters.append(master)
+                self.pairs.append((parameter, master))
+            rate = getattr(plan, f"lr_{part}", plan.lr_adapter)
+            groups.append({"params": masters, "lr": 0.0, "peak": rate, "part": part})
+        self.optimizer = torch.optim.AdamW(
+            groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=model.tags.is_cuda
+        )
+        self.optimizer.register_step_pre_hook(self._before)
+        self.optimizer.register_step_post_hook(self._after)
+        self.waits = len(parts) > 1  # the decoder, for adapters and encoder
+        self.taken, self.decoder_from = 0, 0 if not self.waits else None
+
+    def clear(self) -> None:
+        for parameter, _ in self.pairs:
+            parameter.grad = None
+
+    def _before(self, *_: object) -> None:
+        plan, share = self.plan, min(self.share(), 1.0)
+        if share >= plan.first_stage and self.decoder_from is None:
+            self.decoder_from = self.taken
+        fall = plan.last_rate + (1 - plan.last_rate) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            begun = self.decoder_from if group["part"] == "decoder" else 0
+            rise = 0.0 if begun is None else min(1.0, (self.taken - begun + 1) / plan.warmup)
+            group["lr"] = group["peak"] * rise * fall
+        given = []
+        for parameter, master in self.pairs:
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            given += [] if master.grad is None else [master]
+        torch.nn.utils.clip_grad_norm_(given, plan.clip)
+
+    @torch.no_grad()
+    def _after(self, *_: object) -> None:
+        held = [pair for pair in self.pairs if pair[1].grad is not None]
+        torch._foreach_copy_([p for p, _ in held], [m for _, m in held])
+        self.taken += 1
+
+
+Losses = dict[str, Tensor]
+
+
+def gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
+    """Add one step's gradients, kind by kind, each with a ratio of its own."""
+
+    def encode(tokens: Tensor, ratio: int) -> Tensor:
+        return model.encode(tokens, ratio=ratio)
+
+    jobs: list[tuple[str, int, float, Callable]] = [
+        ("interleaved", mix.interleaved, 1.0, batches.interleaved),
+        ("reconstruction", mix.reconstruction, mix.reconstruction_weight, batches.reconstruction),
+        ("raw", mix.raw, mix.raw_weight, lambda b, ratio: batches.raw(b)),
+        (
+            "chunks",
+            mix.chunks,
+            mix.chunks_weight,
+            lambda b, ratio: batches.chunk_questions(lambda tokens: encode(tokens, ratio), b),
+        ),
+    ]
+    losses = {}
+    for name, rows, weight, draw in jobs:
+        if not rows:
+            continue
+        ratio = batches.ratio()
+        loss = model.loss(model.batch(draw(rows, ratio), ratio=ratio))
+        (weight * loss).backward()
+        losses[name] = loss.detach()
+    return losses
+
+
+def control_gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
+    """The same texts and questions, nothing of them compressed."""
+    losses = {}
+    jobs = [
+        ("raw", mix.interleaved, 1.0, batches.all_raw),
+        ("chunks", mix.chunks, mix.chunks_weight, lambda b: batches.chunk_questions(_same, b)),
+    ]
+    for name, rows, weight, draw in jobs:
+        loss = model.loss(model.batch(draw(rows)))
+        (weight * loss).backward()
+        losses[name] = loss.detach()
+    return losses
+
+
+def _same(tokens: Tensor) -> Tensor:
+    return tokens
+
+
+# ------------------------------------------------------------------------------------ speed
+
+
+def smollm2(device: torch.device | str, dtype: torch.dtype, small: bool) -> SmolLM2:
+    """SmolLM2; of the small cut the first layers alone, which say nothing sensible."""
+    model = load_smollm2(device=device, dtype=dtype)
+    if not small:
+        return model
+    cut = low_rank_decoder(model.decoder, n_layers=5)
+    return replace(model, decoder=cut, config=cut.config)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(gradient: Callable[[], object], trainer: Masters, device: torch.device, n: int) -> float:
+    """Seconds of one call, over n of them; the gradients are thrown away."""
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(n):
+        trainer.clear()
+        gradient()
+    synchronize(device)
+    return (time.perf_counter() - start) / n
+
+
+def compile_layers(model: SmolLatents, on: bool) -> None:
+    """Let torch fuse what happens inside each layer, or not."""
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        if on:
+            layer.compile(dynamic=True)
+        else:
+            layer._compiled_call_impl = None
+
+
+def choose_speed(
+    model: SmolLatents, gradient: Callable[[], object], trainer: Masters, how: str, n: int
+) -> dict[str, float | str]:
+    """Eager or compiled layers: as asked for, or ("auto") whichever takes less time here."""
+    device = model.tags.device
+    found: dict[str, float | str] = {}
+    if how in ("auto", "no") and n:
+        timed(gradient, trainer, device, 3)
+        found["eager_s"] = timed(gradient, trainer, device, n)
+    if how in ("auto", "yes"):
+        torch._dynamo.config.recompile_limit = 64
+        torch._dynamo.config.accumulated_recompile_limit = 4096
+        start = time.perf_counter()
+        try:
+            compile_layers(model, True)
+            timed(gradient, trainer, device, n)
+            found["compile_s"] = time.perf_counter() - start
+            found["compiled_s"] = timed(gradient, trainer, device, n)
+        except Exception as error:  # whatever a compiler may say
+            found["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
+            compile_layers(model, False)
+    fused = found.get("compiled_s")
+    if fused is not None and found.get("eager_s", math.inf) < fused:
+        compile_layers(model, False)
+        fused = None
+    trainer.clear()
+    found["layers"] = "eager" if fused is None else "compiled"
+    return found

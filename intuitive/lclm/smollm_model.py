@@ -1,0 +1,133 @@
+"""The weights of the real pair: an encoder and a decoder around one frozen SmolLM2.
+
+`intuitive.lclm.smollm` says what it is and where it departs from the paper.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from intuitive.common.smollm import SmolLM2
+
+from .config import LCLMConfig
+from .low_rank import changes, low_rank_decoder
+from .model import LatentContextModel
+from .reference import POOL, Window, mean_pool, pool_ragged
+
+RATIOS = (4, 8, 16)
+WINDOW = 256  # tokens per encoder pass
+ENCODER_LAYERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Ranks of the low-rank changes; 0 for none."""
+
+    encoder_attention: int = 80
+    encoder_mlp: int = 80
+    decoder_attention: int = 16
+    decoder_mlp: int = 0
+
+
+class SmolLatents(LatentContextModel):
+    """Encoder, adapters and decoder around one frozen SmolLM2.
+
+    Args:
+        model: SmolLM2, on the device and in the dtype that everything gets.
+        ranks: of the low-rank changes; those of the shipped weights if None.
+        generator: of the first weights.
+    """
+
+    def __init__(
+        self,
+        model: SmolLM2,
+        ranks: Ranks | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        ranks = ranks or Ranks()
+        encoder = low_rank_decoder(
+            model.decoder,
+            n_layers=ENCODER_LAYERS,
+            attention=ranks.encoder_attention,
+            mlp=ranks.encoder_mlp,
+            generator=generator,
+        )
+        decoder = low_rank_decoder(
+            model.decoder,
+            attention=ranks.decoder_attention,
+            mlp=ranks.decoder_mlp,
+            generator=generator,
+        )
+        config = LCLMConfig(
+            ratio=RATIOS[0],
+            ratios=RATIOS[1:],
+            window=WINDOW,
+            residual=True,
+            encoder=encoder.config,
+            decoder=decoder.config,
+        )
+        super().__init__(config, encoder=encoder, decoder=decoder, generator=generator)
+        self.ranks = ranks
+        like = self.tags
+        with torch.inference_mode(False), torch.no_grad():
+            for adapter in self.adapters.values():
+                adapter.w_2.weight.zero_()  # latents begin as mean embeddings
+            self.places = nn.ParameterDict(
+                {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}
+            )
+
+    def trained(self) -> dict[str, dict[str, nn.Parameter]]:
+        """All trained weights by part: "adapter", "encoder", "decoder" and "tags"."""
+        encoder = {f"encoder.{name}": p for name, p in changes(self.encoder).items()}
+        encoder |= {f"places.{name}": p for name, p in self.places.items()}
+        return {
+            "adapter": {f"adapters.{n}": p for n, p in self.adapters.named_parameters()},
+            "encoder": encoder,
+            "decoder": {f"decoder.{name}": p for name, p in changes(self.decoder).items()},
+            "tags": {"tags": self.tags},
+        }
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """All trained weights by name."""
+        return {name: p for part in self.trained().values() for name, p in part.items()}
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        """Set trained weights by name.
+
+        Raises:
+            ValueError: other names or shapes than `weights()` has.
+        """
+        ours = self.weights()
+        if ours.keys() != weights.keys():
+            odd = sorted(ours.keys() ^ weights.keys())
+            raise ValueError(f"{len(odd)} names do not fit, such as {odd[0]}: other ranks?")
+        for name, weight in weights.items():
+            if ours[name].shape != weight.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(weight.shape)}, {tuple(ours[name].shape)} is needed."
+                )
+            ours[name].copy_(weight)
+
+    def _pass(
+        self,
+        tokens: Int[Tensor, "r length"],
+        place: Window,
+        ratio: int,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        embedded = self.encoder.embedding(tokens)  # [r, length, d]; also the decoder's
+        if str(ratio) in self.places:
+            where = torch.arange(tokens.shape[1], device=tokens.device) % ratio
+            stream = embedded + self.places[str(ratio)][where]
+        else:
+            stream = embedded
+        states = self.encoder.norm(self.encoder.hidden(embeddings=stream))
+        if lengths is None:
+            return POOL["mean"](states, ratio), mean_pool(embedded, ratio)
+        pooled = pool_ragged("mean", states, ratio, lengths)
+        return pooled, pool_ragged("mean", embedded, ratio, lengths)

@@ -1,0 +1,178 @@
+"""What the script that trains the SmolLM2 pair draws and measures."""
+
+import json
+
+import lclm_needles
+import lclm_smollm
+import lclm_smollm_eval as measures
+import lclm_texts
+import numpy as np
+import pytest
+import torch
+
+from intuitive.common.runtime import seeded
+from intuitive.common.smollm import load_smollm2
+from intuitive.lclm.reference import latent_count
+from intuitive.lclm.smollm import ANSWER, WHERE, WINDOW
+from intuitive.lclm.splice import Raw, Span
+
+CPU = torch.device("cpu")
+
+
+def stream() -> lclm_texts.Stream:
+    """Files of 40 and 25 tokens, and one too short to be drawn from; ids count on."""
+    files = [np.arange(0, 40), np.arange(100, 105), np.arange(200, 225)]
+    return lclm_texts.Stream(files, ["a", "b", "c"], CPU)
+
+
+def test_a_passage_comes_from_one_file():
+    rows = stream().draw(400, 10, seeded(0))
+    assert (rows.diff(dim=1) == 1).all()
+    assert set(rows[:, 0].tolist()) == {*range(31), *range(200, 216)}
+
+
+def test_a_passage_longer_than_every_file_is_refused():
+    with pytest.raises(ValueError, match=r"no file of .* has 41 tokens"):
+        stream().draw(1, 41, seeded(0))
+
+
+def test_pieces_do_not_overlap():
+    pieces = stream().pieces(10, 10)
+    assert pieces[:, 0].tolist() == [0, 10, 20, 30, 200, 210]
+    assert stream().pieces(3, 10)[:, 0].tolist() == [0, 20, 200]
+
+
+def test_a_needle_pushes_the_text_back():
+    text = torch.arange(8).repeat(3, 1)
+    needle = torch.tensor([[91, 92, 93]] * 3)
+    found = lclm_needles.insert(text, needle, torch.tensor([0, 2, 5]))
+    assert found.tolist() == [
+        [91, 92, 93, 0, 1, 2, 3, 4],
+        [0, 1, 91, 92, 93, 2, 3, 4],
+        [0, 1, 2, 3, 4, 91, 92, 93],
+    ]
+
+
+def test_lexical_search_counts_different_tokens():
+    chunks = torch.tensor([[[1, 1, 1, 1], [1, 2, 8, 9], [7, 7, 2, 1]]])
+    assert measures.most_shared(chunks, torch.tensor([[1, 1, 1, 5]])).tolist() == [0]
+    assert measures.most_shared(chunks, torch.tensor([[1, 2, 2, 8]])).tolist() == [1]
+
+
+def test_truncation_has_the_latents_positions():
+    context = torch.arange(768)[None]
+    kept = measures.truncations(768)
+    for name, ratio, positions, pieces in measures.compressed_arms(context):
+        assert kept[name.replace("compressed", "truncated to")] == positions
+        (span, *rest) = pieces
+        n = len(span.tokens[0])
+        assert n + sum(len(piece.tokens[0]) for piece in rest) == 768
+        taken = latent_count(n, ratio=ratio, window=WINDOW) + 2
+        assert taken + sum(len(piece.tokens[0]) for piece in rest) == positions
+    for name, positions, (piece,) in measures.raw_arms(context, 0):
+        assert piece.tokens.shape == (1, positions)
+        if name != "none":
+            assert torch.equal(piece.tokens, context[:, -positions:])
+
+
+@pytest.fixture(scope="module")
+def batches() -> lclm_texts.Batches:
+    model = load_smollm2()
+    texts = lclm_texts.Texts(None, model, CPU)
+    return lclm_texts.Batches(model, texts, lclm_texts.Mix(), CPU, 0, scale=4)
+
+
+@pytest.mark.model
+def test_passages_return_in_some_rows(batches):
+    pieces = batches.interleaved(8, 4, (512, 512))
+    span, raw = (piece.tokens for piece in pieces)
+    assert [type(piece) for piece in pieces] == [Span, Raw]
+    n = 64 // 4
+    windows = [{tuple(row[i : i + n]) for i in range(len(row) - n + 1)} for row in span.tolist()]
+    back = [
+        any(tuple(row[i : i + n]) in known for i in range(len(row) - n + 1))
+        for row, known in zip(raw.tolist(), windows, strict=True)
+    ]
+    assert back[:2] == [True, True]
+    assert sum(back) < 6
+
+
+@pytest.mark.model
+def test_the_chunk_asked_for_holds_the_answer(batches):
+    decode = batches.model.tokenizer.decode
+    for _ in range(4):
+        chunks, asked, bucket, key, value = batches.chunk_texts(3, 4, 48)
+        for row in range(3):
+            place, what = bucket.place[key[row]], bucket.fact[key[row]]
+            said = decode(bucket.value[key[row], value[row]])
+            homes = [
+                i
+                for i, chunk in enumerate(chunks[row])
+                if f"the {place} is{said}." in decode(chunk)
+            ]
+            assert asked[row] in homes
+            question = decode(bucket.asked[key[row]])
+            assert place in question
+            subject = {"code": "pass code", "name": "keeper", "colour": "door"}[what]
+            assert subject in question
+            assert question.startswith(ANSWER.split("{")[0])
+            assert decode(bucket.question[key[row]]).endswith(WHERE.split("}")[1])
+
+
+@pytest.mark.model
+def test_held_out_places_are_others(batches):
+    held = lclm_needles.needles(batches.model, lclm_needles.HELD_OUT_PLACES, CPU, 1)
+    assert len({place for bucket in held for place in bucket.place}) > 6
+    assert {fact for bucket in held for fact in bucket.fact} == {"code", "name", "colour"}
+    assert not {*lclm_needles.PLACES} & {*lclm_needles.HELD_OUT_PLACES}
+
+
+@pytest.mark.model
+def test_kinds_of_tokens():
+    model = load_smollm2()
+    text = "The old clerk met Harriet in 1815. She smiled at Mr. Weston, and I left."
+    ids = model.tokenizer.encode(text)
+    kinds = dict(
+        zip(model.tokenizer.token_strings(ids), measures.token_kinds(model, ids), strict=True)
+    )
+    assert kinds["The"] == kinds[" She"] == kinds[" I"] == kinds[" clerk"] == "word"
+    assert kinds[" Harriet"] == "name"
+    assert kinds["8"] == "number"
+    assert kinds["."] == kinds[","] == "other"
+
+
+def outputs(folder, seeds=(0, 1), steps=10):
+    for seed in seeds:
+        lclm_smollm.records.save(
+            folder / f"pair-seed{seed}.json",
+            {"training": {"seed": seed, "steps": steps}, "texts": {}, "maps": [{"ratio": 4}]},
+            config={"steps": steps},
+            commit="abc",
+            seed=seed,
+        )
+    (folder / "pair-seed0.safetensors").write_bytes(b"weights")
+
+
+def test_seeds_are_put_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(lclm_smollm, "WEIGHTS", tmp_path / "shipped.safetensors")
+    outputs(tmp_path)
+    lclm_smollm.merge(tmp_path, tmp_path / "results")
+    values, made = lclm_smollm.records.load(tmp_path / "results" / "lclm_smollm.json")
+    assert values["maps"] == [{"seed": 0, "ratio": 4}, {"seed": 1, "ratio": 4}]
+    assert made["seed"] == [0, 1]
+    assert made["commit"] == "abc"
+    assert (tmp_path / "shipped.safetensors").read_bytes() == b"weights"
+
+
+def test_seeds_of_different_settings_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(lclm_smollm, "WEIGHTS", tmp_path / "shipped.safetensors")
+    outputs(tmp_path, seeds=(0,))
+    outputs(tmp_path, seeds=(1,), steps=20)
+    with pytest.raises(ValueError, match="runs differ in settings"):
+        lclm_smollm.merge(tmp_path, tmp_path)
+
+
+def test_a_setting_inside_a_setting():
+    plan = lclm_smollm.changed(lclm_smollm.Plan(), "mix.raw", 3)
+    assert plan.mix.raw == 3
+    assert json.dumps(lclm_smollm.changed(plan, "lengths", [5]).lengths) == "[5]"
