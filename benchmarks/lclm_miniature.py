@@ -16,192 +16,28 @@ import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import helpers
 import torch
+from lclm_miniature_arms import PARTS, RAW, WHOLE, Arm, Plan, growing, small_arms, small_plan
 
 from intuitive.common import corpus, records
 from intuitive.common.runtime import device_name, seeded
 from intuitive.common.training import one_thread
-from intuitive.lclm import miniature, task
-from intuitive.lclm.miniature import HELD_OUT, Form, Measure, Plateau, RawReader, Reader, Size
+from intuitive.lclm import chunks, fitting, miniature, task
+from intuitive.lclm.fitting import HELD_OUT
+from intuitive.lclm.miniature import RawReader, Size
 from intuitive.lclm.stages import Mix, Stage
 from intuitive.lclm.task import Examples, RecallTask, ReconstructionTask, TextTask
 
 NAME = "lclm_miniature"
-POOLINGS = ("mean", "concat", "last", "eos", "queries")
-MASKS = ("causal", "bidirectional")
 SLICE_TOLERANCE = 0.1  # on accuracy: rounding differs between devices, and grows while training
 KEPT = 40  # points of a curve that are kept, at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Every size and count."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    small: Size = field(default_factory=Size)
-    large: Size = field(
-        default_factory=lambda: Size(
-            d_model=256, n_layers=4, n_heads=4, d_ff=704, batch=32, lr=1e-3
-        )
-    )
-    recall: RecallTask = field(default_factory=RecallTask)
-    symbols: ReconstructionTask = field(default_factory=ReconstructionTask)
-    recall_steps: int = 400
-    reconstruction_steps: int = 600
-    small_plateau: Plateau = field(default_factory=Plateau)
-    # the large ones
-    records: tuple[int, ...] = (16, 32, 64)
-    large_recall: RecallTask = field(
-        default_factory=lambda: RecallTask(
-            n_keys=128, n_values=32, n_records=32, context=256, questions=32
-        )
-    )
-    large_symbols: ReconstructionTask = field(
-        default_factory=lambda: ReconstructionTask(n_symbols=16, context=256)
-    )
-    text: TextTask = field(default_factory=TextTask)
-    large_steps: int = 800
-    raw_steps: int = 1500  # of the decoder alone, before latents
-    text_steps: int = 800
-    sweep_steps: int = 600
-    ratios: tuple[int, ...] = (1, 2, 4, 8, 16)
-    windows: tuple[int, ...] = (8, 64, 256)
-    large_plateau: Plateau = field(default_factory=lambda: Plateau(every=400, patience=1200))
-    held_out: int = 256  # examples
-    observe_every: int = 100
-
-
-def small_plan() -> Plan:
-    """All kinds of arms at a tiny size, to see that they run."""
-    tiny = Size(d_model=16, n_layers=1, n_heads=2, d_ff=16, batch=4)
-    few = Plateau(every=2, patience=2, most=4)
-    return Plan(
-        seeds=(0,),
-        small=tiny,
-        large=tiny,
-        recall_steps=4,
-        reconstruction_steps=4,
-        small_plateau=few,
-        records=(2, 4),
-        large_recall=RecallTask(n_records=2, context=32, questions=4),
-        large_symbols=ReconstructionTask(n_symbols=4, context=32),
-        text=TextTask(context=32, continued=16),
-        large_steps=4,
-        raw_steps=4,
-        text_steps=4,
-        sweep_steps=4,
-        ratios=(1, 8),
-        windows=(8, 32),
-        large_plateau=few,
-        held_out=8,
-        observe_every=2,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One miniature to train."""
-
-    study: str
-    form: Form
-    seed: int
-    scale: str = "small"
-    data: str = "records"  # "records", "symbols" or "bytes"
-    budget: str = "equal"
-    training: str = "scratch"
-    reconstruction: float = 0.0
-    n_records: int = 0
-
-    @property
-    def sizes(self) -> tuple[str, str]:
-        """What decides how long it takes."""
-        return self.scale, self.data
-
-
-# ---------------------------------------------------------------------------------- the studies
-
-
-def latents(ratio: int, window: int, **choices: str) -> Form:
-    return Form(ratio=ratio, window=window, **choices)
-
-
-RAW = (Form(reader="smeared", ratio=1), Form(reader="raw", ratio=1))
-
-
-def small_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """What the brief's recipe says, for a CPU."""
-    recall = {"study": "recall", "n_records": plan.recall.n_records, "seed": seed}
-    again = {"study": "reconstruction", "data": "symbols", "reconstruction": 1.0, "seed": seed}
-    t, u = plan.recall.context, plan.symbols.context
-    for form in (*(latents(n, t) for n in (1, 2, 4, 8, 16)), *RAW):
-        yield Arm(form=form, **recall)
-    for n in (1, 2, 4, 8, 16):
-        yield Arm(form=latents(n, u), **again)
-    for pooling in POOLINGS:
-        for mask in MASKS:
-            for window in (8, u):
-                form = latents(8, window, pooling=pooling, mask=mask)
-                yield Arm(form=form, **{**again, "study": "sweep"})
-    for form in (latents(16, t), Form(reader="raw", ratio=1)):
-        yield Arm(form=form, budget="plateau", **recall)
-    for n in (4, 8, 16):
-        yield Arm(form=latents(n, u), budget="plateau", **again)
-
-
-def large_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction against the ratio, then mixes and stages, on real text."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "seed": seed}
-    for n_records in plan.records:
-        recall = {"study": "recall", "n_records": n_records, **base}
-        for form in (*(latents(n, t) for n in plan.ratios), RAW[0]):
-            yield Arm(form=form, **recall)
-    for data in ("bytes", "symbols"):
-        for n in plan.ratios:
-            kind = {"study": "reconstruction", "data": data, "reconstruction": 1.0, **base}
-            yield Arm(form=latents(n, t), **kind)
-    kind = {"study": "stages", "data": "bytes", "form": latents(8, t), **base}
-    for share in (0.5, 1.0, 0.0):
-        for training in ("joint", "staged", "frozen"):
-            yield Arm(reconstruction=share, training=training, **kind)
-    yield Arm(reconstruction=0.5, training="scratch", **kind)
-
-
-def sweep_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Pooling, mask and window on real text, both objectives."""
-    for window in plan.windows:
-        for pooling in POOLINGS:
-            for mask in MASKS:
-                yield Arm(
-                    study="sweep",
-                    form=latents(8, window, pooling=pooling, mask=mask),
-                    scale="large",
-                    data="bytes",
-                    training="joint",
-                    reconstruction=0.5,
-                    seed=seed,
-                )
-
-
-def plateau_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction until nothing is gained any more."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "budget": "plateau", "seed": seed}
-    n_records = plan.records[len(plan.records) // 2]
-    for n in reversed(plan.ratios):
-        yield Arm(study="recall", n_records=n_records, form=latents(n, t), **base)
-        yield Arm(
-            study="reconstruction", data="bytes", reconstruction=1.0, form=latents(n, t), **base
-        )
-
-
-PARTS = {"small": small_arms, "large": large_arms, "sweep": sweep_arms, "plateau": plateau_arms}
 
 
 # --------------------------------------------------------------------------------- the training
@@ -214,6 +50,7 @@ class Workshop:
     plan: Plan
     device: torch.device
     raw: dict[int, RawReader] = field(default_factory=dict)
+    raw_points: list[dict[str, Any]] = field(default_factory=list)
     recorded: bool = True  # steps as CUDA graphs, until one fails
 
     def text(self, split: str) -> torch.Tensor:
@@ -226,13 +63,22 @@ class Workshop:
         joined = "\n\n".join(documents).encode()
         return torch.frombuffer(bytearray(joined), dtype=torch.uint8).long()
 
-    def recall(self, arm: Arm) -> RecallTask:
+    def recall(self, arm: Arm, share: Fraction = WHOLE) -> RecallTask:
+        """The task of an arm, or the first `share` of its context with as many of its records."""
         plan = self.plan
         whole = plan.recall if arm.scale == "small" else plan.large_recall
-        return dataclasses.replace(whole, n_records=arm.n_records)
+        n_records = max(1, int(arm.n_records * share))
+        return dataclasses.replace(
+            whole, n_records=n_records, context=n_records * (whole.context // arm.n_records)
+        )
 
-    def symbols(self, arm: Arm) -> ReconstructionTask:
-        return self.plan.symbols if arm.scale == "small" else self.plan.large_symbols
+    def symbols(self, arm: Arm, share: Fraction = WHOLE) -> ReconstructionTask:
+        whole = self.plan.symbols if arm.scale == "small" else self.plan.large_symbols
+        return dataclasses.replace(whole, context=int(whole.context * share))
+
+    def pieces(self, share: Fraction = WHOLE) -> TextTask:
+        text = self.plan.text
+        return TextTask(context=int(text.context * share), continued=int(text.continued * share))
 
     def shape(self, arm: Arm) -> dict[str, int]:
         """Vocabulary and lengths of a miniature for this arm."""
@@ -242,21 +88,24 @@ class Workshop:
         if arm.data == "symbols":
             of = self.symbols(arm)
             return {"vocabulary": of.vocabulary, "context": of.context, "behind": of.context}
+        if arm.data == "chunks":
+            return {"context": self.plan.chunks.n_chunks * self.plan.chunks.chunk}
         text = self.plan.text
         behind = max(text.context, text.continued)
         return {"vocabulary": text.vocabulary, "context": text.context, "behind": behind}
 
-    def draw(self, arm: Arm, batch: int) -> miniature.Draw:
-        """Examples to train on."""
-        if arm.data == "records":
-            of = self.recall(arm)
+    def draw(self, arm: Arm, batch: int, share: Fraction = WHOLE) -> fitting.Draw:
+        """Examples to train on, `share` as long and as many times more of them."""
+        batch = int(batch / share)
+        if arm.data == "chunks":
+            of = self.plan.chunks
+            return lambda steps, generator: of.draw(steps, batch, generator=generator).examples(of)
+        if arm.data != "bytes":
+            of = self.recall(arm, share) if arm.data == "records" else self.symbols(arm, share)
             return lambda steps, generator: of.draw(steps, batch, generator=generator)
-        if arm.data == "symbols":
-            of = self.symbols(arm)
-            return lambda steps, generator: of.draw(steps, batch, generator=generator)
-        data, text = self.text("train"), self.plan.text
-        share = arm.reconstruction
-        rows = Mix(reconstruction=share, next_token=1 - share).rows(batch)
+        data, text = self.text("train"), self.pieces(share)
+        again = arm.reconstruction
+        rows = Mix(reconstruction=again, next_token=1 - again).rows(batch)
 
         def mixed(steps: int, generator: torch.Generator) -> Examples:
             return task.joined(
@@ -270,9 +119,21 @@ class Workshop:
 
         return mixed
 
-    def measure(self, arm: Arm) -> Measure:
+    def draws(self, arm: Arm, batch: int, stages: Sequence[Stage]) -> dict[str, fitting.Draw]:
+        """Examples of each stage; those of the growing ones are as long as their names say."""
+        return {
+            stage.name: self.draw(arm, batch, Fraction(stage.name.partition(" of ")[0].split()[-1]))
+            if " of " in stage.name
+            else self.draw(arm, batch)
+            for stage in stages
+        }
+
+    def measure(self, arm: Arm) -> fitting.Measure:
         """What is measured of an arm, on examples that nobody trains on."""
         n, generator = self.plan.held_out, seeded(HELD_OUT + arm.seed)
+        if arm.data == "chunks":
+            of = self.plan.chunks
+            return chunks.chunk_measures(of.draw(n, generator=generator), of)
         if arm.data == "records":
             sets = {"recall": self.recall(arm).draw(n, generator=generator)}
         elif arm.data == "symbols":
@@ -285,7 +146,7 @@ class Workshop:
             )
             other = dataclasses.replace(on, spans=on.spans.roll(1, 0))  # another text's latents
             sets = {"reconstruction": again, "continuation": on, "without": other}
-        return miniature.measures({name: one.to(self.device) for name, one in sets.items()})
+        return fitting.measures({name: one.to(self.device) for name, one in sets.items()})
 
     def raw_reader(self, seed: int, size: Size) -> RawReader:
         """A decoder that has learned to repeat raw bytes and to go on from them."""
@@ -294,27 +155,37 @@ class Workshop:
                 study="raw", form=RAW[1], seed=seed, scale="large", data="bytes", reconstruction=0.5
             )
             reader = miniature.build(RAW[1], size, seed=seed, device=self.device, **self.shape(arm))
-            stage = Stage(name="raw", n_steps=self.plan.raw_steps, decoder=size.lr)
-            curve = miniature.fit(
+            stages = growing([Stage(name="raw", n_steps=self.plan.raw_steps, decoder=size.lr)])
+            curve = fitting.fit(
                 reader,
-                self.draw(arm, size.batch),
+                self.draws(arm, size.batch, stages),
                 self.measure(arm),
-                [stage],
+                stages,
                 seed=seed,
                 observe_every=500,
                 recorded=self.recorded,
             )
             print(f"raw decoder of seed {seed}: {short(curve.values)}", flush=True)
             self.raw[seed] = reader
+            self.raw_points.append(self.told(arm, curve, False))
         return self.raw[seed]
 
-    def reader(self, arm: Arm, size: Size) -> Reader:
+    def reader(self, arm: Arm, size: Size) -> torch.nn.Module:
+        if arm.data == "chunks":
+            return chunks.build_chunks(
+                self.plan.chunks,
+                size,
+                ratio=arm.form.ratio,
+                finer=self.plan.finer,
+                seed=arm.seed,
+                device=self.device,
+            )
         if arm.training == "scratch":
             return miniature.build(
                 arm.form, size, seed=arm.seed, device=self.device, **self.shape(arm)
             )
         raw = self.raw_reader(arm.seed, size)
-        return miniature.build_upon(raw, arm.form, seed=arm.seed, copied=arm.study == "stages")
+        return miniature.build_upon(raw, arm.form, seed=arm.seed, copied=arm.study != "sweep")
 
     def stages(self, arm: Arm, size: Size) -> list[Stage]:
         """What trains when; the steps of an arm's study in all."""
@@ -322,54 +193,62 @@ class Workshop:
         steps = {
             ("small", "records"): plan.recall_steps,
             ("small", "symbols"): plan.reconstruction_steps,
+            ("small", "chunks"): plan.chunk_steps,
             ("large", "bytes"): plan.sweep_steps if arm.study == "sweep" else plan.text_steps,
         }.get(arm.sizes, plan.large_steps)
-        if arm.form.reader != "latents":
-            return [Stage(name="raw", n_steps=steps, decoder=lr)]
         both = {"adapter": lr, "encoder": lr}
-        if arm.training == "scratch":
-            return [Stage(name="joint", n_steps=steps, decoder=lr, **both)]
         slow = lr / 4  # a trained decoder, as in the paper's stage 2
-        first, second = max(1, steps // 8), max(1, steps * 3 // 8)
-        if arm.training == "joint":
-            return [Stage(name="joint", n_steps=steps, decoder=slow, **both)]
-        adapter = Stage(name="adapter", n_steps=first, adapter=lr)
-        if arm.training == "frozen":
-            return [adapter, Stage(name="encoder", n_steps=steps - first, **both)]
-        return [
-            adapter,
-            Stage(name="encoder", n_steps=second, **both),
-            Stage(name="end to end", n_steps=steps - first - second, decoder=slow, **both),
-        ]
+        fifth = max(1, steps // 5)
+        if arm.form.reader != "latents":
+            stages = [Stage(name="raw", n_steps=steps, decoder=lr)]
+        elif arm.training == "scratch":
+            stages = [Stage(name="joint", n_steps=steps, decoder=lr, **both)]
+        elif arm.training == "joint":
+            stages = [Stage(name="joint", n_steps=steps, decoder=slow, **both)]
+        else:
+            stages = [Stage(name="adapter", n_steps=fifth, adapter=lr)]
+            if arm.training == "frozen":
+                stages.append(Stage(name="encoder", n_steps=steps - fifth, **both))
+            else:
+                ends = Stage(name="end to end", n_steps=steps - 3 * fifth, decoder=slow, **both)
+                stages += [Stage(name="encoder", n_steps=2 * fifth, **both), ends]
+        return stages if arm.scale == "small" else growing(stages)
 
     def run(self, arm: Arm, left: Callable[[], bool]) -> dict[str, Any]:
         """Train one arm, and say what came of it."""
         plan = self.plan
         size = plan.small if arm.scale == "small" else plan.large
         reader, stages = self.reader(arm, size), self.stages(arm, size)
-        draw, measure, reached = self.draw(arm, size.batch), self.measure(arm), False
-        if arm.budget == "equal":
-            curve = miniature.fit(
+        draws, measure, reached = self.draws(arm, size.batch, stages), self.measure(arm), False
+        early = stages if arm.budget == "equal" else stages[:-1]
+        curve = fitting.Curve(steps=(), values={})
+        if early:
+            curve = fitting.fit(
                 reader,
-                draw,
+                draws,
                 measure,
-                stages,
+                early,
                 seed=arm.seed,
                 observe_every=plan.observe_every * (1 + (arm.data == "bytes")),
                 recorded=self.recorded,
             )
-        else:
-            curve, reached = miniature.fit_to_plateau(
+        if arm.budget == "plateau":
+            late, reached = fitting.fit_to_plateau(
                 reader,
-                draw,
+                draws[stages[-1].name],
                 measure,
-                stages[0],
+                stages[-1],
                 plan.small_plateau if arm.scale == "small" else plan.large_plateau,
                 watch="recall loss" if arm.data == "records" else "reconstruction loss",
                 seed=arm.seed,
                 left=left,
                 recorded=self.recorded,
             )
+            curve = fitting.joined(curve, late)
+        return self.told(arm, curve, reached)
+
+    def told(self, arm: Arm, curve: fitting.Curve, reached: bool) -> dict[str, Any]:
+        """What is written of an arm."""
         thin = -(-len(curve.steps) // KEPT)
         kept = [*range(0, len(curve.steps) - 1, thin), len(curve.steps) - 1]
         form = dataclasses.asdict(arm.form)
@@ -460,7 +339,8 @@ def run_part(part: str, plan: Plan, options: Any) -> Path:
             finally:
                 tidy(device)
             took[kind] = seconds() - start
-            points.append({"part": part, **found})
+            points += [{"part": part, **one} for one in (*shop.raw_points, found)]
+            shop.raw_points.clear()
             last = {k: v for k, v in found["curve"].items() if "accuracy" in k or "cont" in k}
             print(
                 f"{seconds():6.1f} s  seed {seed} {arm.study} {arm.data} {arm.budget} "
@@ -489,6 +369,7 @@ def guesses(plan: Plan) -> dict[str, float]:
     for n in plan.records:
         large = dataclasses.replace(plan.large_recall, n_records=n)
         found[f"records large {n}"] = large.no_binding
+    found[f"chunks small {plan.chunks.records * plan.chunks.n_chunks}"] = plan.chunks.no_binding
     found["symbols small 0"] = plan.symbols.chance
     found["symbols large 0"] = plan.large_symbols.chance
     return found

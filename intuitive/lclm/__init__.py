@@ -11,9 +11,11 @@ Map of the rooms, in reading order:
     expand.py       a tool that brings a chunk's words back
     player.py       a model that uses it
     documents.py    the three kinds of training data and their rules
-    task.py         recall, reconstruction and WHERE/VAL, made up
+    task.py         recall, reconstruction and bytes of text: one span, one answer
     stages.py       the four training stages
     miniature.py    small models for those tasks
+    fitting.py      their training
+    chunks.py       WHERE/VAL: chunks with ids, one of which comes back
     low_rank.py     low-rank changes to frozen layers, and weights in 8 bits
     smollm_model.py the weights around SmolLM2
     smollm.py       a real pair from SmolLM2
@@ -41,12 +43,14 @@ _HOME = {
 }
 _ROOMS = (
     "adapter",
+    "chunks",
     "config",
     "cost",
     "documents",
     "exercise",
     "expand",
     "experiments",
+    "fitting",
     "inference",
     "low_rank",
     "miniature",

@@ -11,7 +11,6 @@ every token a learned share, one half at first, of the one before.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,23 +18,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from intuitive.common.checks import whole, whole_fields
+from intuitive.common.checks import whole_fields
 from intuitive.common.decoder import Decoder, DecoderConfig
-from intuitive.common.replay import Replayed
-from intuitive.common.runtime import never, seeded
-from intuitive.common.training import Progress, silent, train
+from intuitive.common.runtime import seeded
 
 from .config import LCLMConfig
 from .model import LatentContextModel
-from .splice import NOT_TRAINED, Latents, Raw, join
-from .stages import Stage, StageOptimizer, parts_of, train_stages
+from .splice import NOT_TRAINED, Latents, Piece, Raw, join
+from .stages import parts_of
 from .task import Examples
-
-AT_ONCE = 50  # steps whose examples are drawn together
-HELD_OUT = 10_000  # added to a seed: the examples that are measured, never trained on
-
-Draw = Callable[[int, torch.Generator], Examples]  # steps, generator -> examples [steps, b, ...]
-Measure = Callable[["Reader"], dict[str, float]]  # of a reader, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +127,10 @@ class RawReader(nn.Module):
             return tokens
         return tokens + self.smear * F.pad(tokens, (0, 0, 1, 0))[:, :-1]
 
+    def pieces(self, examples: Examples) -> list[Piece]:
+        """The prompt: the span, then what stands raw behind it."""
+        return [Latents(self.latents(examples.spans)), Raw(examples.raw)]
+
 
 class LatentReader(nn.Module):
     """A `LatentContextModel` as a miniature: one span, then raw tokens.
@@ -152,6 +147,10 @@ class LatentReader(nn.Module):
     def latents(self, spans: Tensor) -> Float[Tensor, "b m d"]:
         """What stands between the tags: the span's latents."""
         return self.model.encode(spans)
+
+    def pieces(self, examples: Examples) -> list[Piece]:
+        """The prompt: the span, then what stands raw behind it."""
+        return [Latents(self.latents(examples.spans)), Raw(examples.raw)]
 
 
 Reader = RawReader | LatentReader
@@ -266,261 +265,26 @@ def _latent_reader(
     return LatentReader(model)
 
 
-def parts(reader: Reader) -> dict[str, list[nn.Parameter]]:
+def parts(reader: nn.Module) -> dict[str, list[nn.Parameter]]:
     """A miniature's parameters by part, for `stages`; a raw reader has a decoder and tags alone."""
-    return parts_of(reader.model if isinstance(reader, LatentReader) else reader)
+    return parts_of(getattr(reader, "model", reader))
 
 
-def outputs(reader: Reader, examples: Examples) -> Float[Tensor, "b m1 v"]:
-    """Logits at the closing tag and at every raw token behind it."""
-    pieces = [Latents(reader.latents(examples.spans)), Raw(examples.raw)]
-    joined = join(pieces, embed=reader.decoder.embedding, tags=reader.tags)
-    behind = examples.raw.shape[-1] + 1
+def outputs(reader: nn.Module, examples: Examples) -> Float[Tensor, "b m1 v"]:
+    """Logits at the closing tag and every raw token behind it: what `Examples.targets` are for.
+
+    Args:
+        reader: has a decoder, tags, and `pieces(examples)`, the prompt.
+        examples: [b, ...], without an axis of steps.
+    """
+    joined = join(reader.pieces(examples), embed=reader.decoder.embedding, tags=reader.tags)
     hidden = reader.decoder.hidden(embeddings=joined.embeddings)
-    return reader.decoder.logits(hidden[:, -behind:])
+    return reader.decoder.logits(hidden[:, -examples.targets.shape[-1] :])
 
 
-def loss_of(reader: Reader, examples: Examples) -> Float[Tensor, ""]:
+def loss_of(reader: nn.Module, examples: Examples) -> Float[Tensor, ""]:
     """Mean cross-entropy of the trained positions, in nats."""
     logits = outputs(reader, examples)
     return F.cross_entropy(
         logits.flatten(0, 1), examples.targets.flatten(), ignore_index=NOT_TRAINED
-    )
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a miniature does on held-out examples."""
-
-    accuracy: float  # share of trained positions whose most likely token is right
-    loss: float  # nats per trained position
-
-
-@torch.no_grad()
-def score(reader: Reader, examples: Examples, *, rows: int = 256) -> Score:
-    """Measure a miniature, `rows` examples at a time.
-
-    Args:
-        reader: the miniature.
-        examples: [b, ...], without an axis of steps.
-        rows: examples at once.
-
-    Raises:
-        ValueError: nothing is trained in these examples.
-    """
-    rows = whole("rows", rows, low=1)
-    right = loss = n = 0
-    for start in range(0, len(examples.spans), rows):
-        part = Examples(*(x[start : start + rows] for x in examples.tensors()))
-        logits = outputs(reader, part)
-        counted = part.targets != NOT_TRAINED
-        right = right + ((logits.argmax(-1) == part.targets) & counted).sum()
-        loss = loss + F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            part.targets.flatten(),
-            ignore_index=NOT_TRAINED,
-            reduction="sum",
-        )
-        n = n + counted.sum()
-    if not int(n):
-        raise ValueError("no target is trained in these examples: there is nothing to measure.")
-    return Score(float(right / n), float(loss / n))
-
-
-def gradients_of(
-    reader: Reader,
-    draw: Draw,
-    optimizer: StageOptimizer,
-    generator: torch.Generator,
-    *,
-    recorded: bool = True,
-) -> Callable[[int], dict[str, float]]:
-    """What the training loop calls each step; a recorded graph on CUDA.
-
-    Args:
-        reader: to train.
-        draw: examples of some steps at once.
-        optimizer: of the stage, which knows what trains.
-        generator: of the examples. One on the CPU draws the same ones for every device.
-        recorded: whether CUDA replays the step as a graph; it changes nothing but the time.
-    """
-    device = reader.tags.device
-
-    def backward(*tensors: Tensor) -> Tensor:
-        loss = loss_of(reader, Examples(*tensors))
-        loss.backward()
-        return loss.detach()
-
-    replayed = Replayed(backward, optimizer.parameters, device) if recorded else backward
-    drawn: list[Examples] = []
-
-    def gradients(step: int) -> dict[str, float]:
-        if step % AT_ONCE == 0:
-            drawn[:] = [draw(AT_ONCE, generator).to(device)]
-        loss = replayed(*drawn[0].step(step % AT_ONCE).tensors())
-        return {"loss": float(loss)} if step % AT_ONCE == 0 else {}
-
-    return gradients
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """How a training went: what was measured on held-out examples, by name, and when."""
-
-    steps: tuple[int, ...]
-    values: dict[str, tuple[float, ...]]
-
-
-def measures(held_out: Mapping[str, Examples]) -> Measure:
-    """Accuracy and loss on each of several sets of examples, such as "recall accuracy".
-
-    The two are named after the set, with " accuracy" and " loss" behind it.
-    """
-
-    def measure(reader: Reader) -> dict[str, float]:
-        found = {}
-        for name, examples in held_out.items():
-            one = score(reader, examples)
-            found |= {f"{name} accuracy": one.accuracy, f"{name} loss": one.loss}
-        return found
-
-    return measure
-
-
-def fit(
-    reader: Reader,
-    draw: Draw,
-    measure: Measure,
-    stages: Sequence[Stage],
-    *,
-    seed: int,
-    observe_every: int = 100,
-    recorded: bool = True,
-    stale: Callable[[], bool] = never,
-    progress: Progress = silent,
-) -> Curve:
-    """Train a miniature through stages.
-
-    Args:
-        reader: trained in place.
-        draw: examples to train on.
-        measure: what to note down of it.
-        stages: what trains in each, how fast and how long.
-        seed: of the examples.
-        observe_every: steps between two measurements; the end of a stage is always measured.
-        recorded: as in `gradients_of`.
-        stale: turns true when nobody waits any more.
-        progress: called after every step.
-
-    Raises:
-        RuntimeError: the loss is no longer finite.
-        Cancelled: `stale()` became true.
-    """
-    generator = seeded(seed)
-    begins, seen = {}, {}
-    for stage in stages:
-        begins[stage.name] = sum(one.n_steps for one in stages if one.name in begins)
-
-    def observe(stage: Stage, step: int) -> None:
-        taken = begins[stage.name] + step
-        if taken not in seen:  # a stage begins where the one before ended
-            seen[taken] = measure(reader)
-
-    train_stages(
-        parts(reader),
-        stages,
-        lambda stage, optimizer: gradients_of(
-            reader, draw, optimizer, generator, recorded=recorded
-        ),
-        observe=observe,
-        observe_every=observe_every,
-        stale=stale,
-        progress=progress,
-    )
-    return _curve(seen)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plateau:
-    """When training counts as having nothing more to gain.
-
-    The learning rate stays at its peak until the held-out loss has not fallen by `gain` of itself
-    for `patience` steps; then it falls to nothing over a quarter of the steps taken.
-    """
-
-    every: int = 200  # steps from one measurement to the next
-    patience: int = 800  # steps
-    gain: float = 0.02
-    most: int = 6000  # steps at the peak
-
-    def __post_init__(self) -> None:
-        whole_fields(self, every=1, patience=1, most=1)
-
-
-def fit_to_plateau(
-    reader: Reader,
-    draw: Draw,
-    measure: Measure,
-    stage: Stage,
-    plateau: Plateau,
-    *,
-    watch: str,
-    seed: int,
-    left: Callable[[], bool] = lambda: True,
-    recorded: bool = True,
-    stale: Callable[[], bool] = never,
-) -> tuple[Curve, bool]:
-    """Train a miniature until it gains no more.
-
-    Args:
-        reader: trained in place.
-        draw: examples to train on.
-        measure: what to note down of it.
-        stage: what trains and how fast; its number of steps is not used.
-        plateau: when to stop.
-        watch: which of the measures has to fall.
-        seed: of the examples.
-        left: turns false when time is up; then the learning rate falls at once.
-        recorded: as in `gradients_of`.
-        stale: turns true when nobody waits any more.
-
-    Returns:
-        The curve, and whether the plateau was reached rather than the most steps or the time.
-    """
-    falling: list[int] = []  # the step at which the rate begins to fall, and over how many
-
-    def factor(step: int, _: int) -> float:
-        rising = min(1.0, (step + 1) / 50)
-        if not falling:
-            return rising
-        return rising * max(0.0, 1 - (step - falling[0]) / falling[1])
-
-    optimizer = StageOptimizer(parts(reader), stage, schedule=factor)
-    gradients = gradients_of(reader, draw, optimizer, seeded(seed), recorded=recorded)
-    seen = {0: measure(reader)}
-    taken, best, since, reached = 0, seen[0][watch], 0, False
-
-    def block(n_steps: int) -> None:
-        nonlocal taken
-        first = taken
-        train(lambda step: gradients(first + step), optimizer, n_steps=n_steps, stale=stale)
-        taken += n_steps
-        seen[taken] = measure(reader)
-
-    while taken < plateau.most and left() and not reached:
-        block(plateau.every)
-        if seen[taken][watch] < best * (1 - plateau.gain):
-            best, since = seen[taken][watch], taken
-        reached = taken - since >= plateau.patience
-    falling[:] = [taken, max(1, taken // 4)]
-    while taken < sum(falling):
-        block(min(plateau.every, sum(falling) - taken))
-    return _curve(seen), reached
-
-
-def _curve(seen: Mapping[int, Mapping[str, float]]) -> Curve:
-    steps = sorted(seen)
-    return Curve(
-        steps=tuple(steps),
-        values={name: tuple(seen[step][name] for step in steps) for name in seen[steps[0]]},
     )

@@ -129,7 +129,7 @@ class Point:
     """One miniature, trained and measured on held-out examples."""
 
     part: str  # of the script that made it
-    study: str  # "recall", "reconstruction", "sweep" or "stages"
+    study: str  # "recall", "reconstruction", "sweep", "stages", or "raw" (the decoder before those)
     scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
     data: str  # "records", "symbols" or "bytes"
     budget: str  # "equal" steps in a study, or "plateau"

@@ -1,9 +1,8 @@
-"""Synthetic tasks with a known answer: recall, reconstruction, and chunks that can be expanded.
+"""Tasks of one span: recall and reconstruction of made-up tokens, and bytes of real text.
 
     recall          a span of records (key, value) spread among filler; questions are keys
     reconstruction  a span of random symbols; say it again
-    chunks          several spans, each behind its id; WHERE(key) asks for the id of the chunk that
-                    holds the key, VAL(key) for its value; one chunk may stand there once more
+    bytes           a span of real text; say it again, or go on
 
 Each task draws `Examples` on the device of the generator that it is given.
 
@@ -20,7 +19,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from intuitive.common.checks import whole, whole_fields
@@ -280,125 +279,3 @@ class TextTask:
 
 
 AGAIN, GO_ON = 256, 257
-
-
-# ---------------------------------------------------------------------------------------- chunks
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkExamples:
-    """Chunks of records and one question each; what the answer is, and where it stands."""
-
-    chunks: Int[Tensor, "*s b c n"]
-    questions: Int[Tensor, "*s b 2"]  # WHERE or VAL, and a key
-    answers: Int[Tensor, "*s b"]  # an id or a value, as tokens
-    holder: Int[Tensor, "*s b"]  # the chunk that holds the key, counted from 0
-    expanded: Int[Tensor, "*s b"]  # a chunk to show once more; -1: none
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkTask:
-    """A prompt of chunks with ids, and questions WHERE(key) -> id and VAL(key) -> value.
-
-    Tokens are: filler, WHERE, VAL, then ids (counted from 0 here, shown from 1), keys and values.
-    No key stands twice in a prompt.
-
-    Raises:
-        ValueError: a size out of range, or more records than keys.
-    """
-
-    n_chunks: int = 4
-    chunk: int = 16  # tokens
-    records: int = 2  # of each chunk
-    n_keys: int = 16
-    n_values: int = 8
-    shown: float = 0.45  # share of training examples in which some chunk is shown once more
-
-    def __post_init__(self) -> None:
-        whole_fields(self, n_chunks=1, chunk=2, records=1, n_keys=1, n_values=1)
-        if self.n_chunks * self.records > self.n_keys:
-            raise ValueError(
-                f"{self.n_chunks} chunks of {self.records} records exceed n_keys={self.n_keys}: "
-                "no key stands twice in a prompt."
-            )
-        if self.chunk % self.records or 2 * self.records > self.chunk:
-            raise ValueError(
-                f"chunk={self.chunk} must be a multiple of records={self.records} and hold two "
-                "tokens of each."
-            )
-        if not 0 <= self.shown <= 1:
-            raise ValueError(f"shown={self.shown} is a share: it must lie in [0, 1].")
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens that there are."""
-        return 3 + self.n_chunks + self.n_keys + self.n_values
-
-    def id_token(self, chunk: Tensor | int) -> Tensor | int:
-        """Token of a chunk's id; chunks are counted from 0."""
-        return 3 + chunk
-
-    @property
-    def id_tokens(self) -> range:
-        """Tokens of all ids, among which WHERE is answered."""
-        return range(3, 3 + self.n_chunks)
-
-    @property
-    def no_binding(self) -> float:
-        """What VAL gets right at best, if values are known and not which key has which."""
-        return most_frequent_share(self.n_chunks * self.records, self.n_values)
-
-    def draw(self, *shape: int, generator: torch.Generator) -> ChunkExamples:
-        """Examples of this shape, half of them WHERE; `shown` of them have a chunk to expand.
-
-        In half of those it is the one that holds the key, or else any.
-        """
-        device, n = generator.device, self.n_chunks * self.records
-        spacing = self.chunk // self.records
-
-        def below(high: int, *more: int) -> Tensor:
-            return torch.randint(high, (*shape, *more), generator=generator, device=device)
-
-        ordered = torch.rand(*shape, self.n_keys, generator=generator, device=device).argsort(-1)
-        first_key = 3 + self.n_chunks
-        keys = first_key + ordered[..., :n]  # [*shape, n]
-        values = first_key + self.n_keys + below(self.n_values, n)
-        chunks = torch.zeros(*shape, self.n_chunks, self.chunk, dtype=torch.int64, device=device)
-        by_chunk = (*shape, self.n_chunks, self.records)
-        chunks[..., ::spacing] = keys.reshape(by_chunk)
-        chunks[..., 1::spacing] = values.reshape(by_chunk)
-        record = below(n)
-        holder = record // self.records
-        is_value = below(2).bool()
-        key, value = (
-            x.gather(-1, record[..., None]).squeeze(-1) for x in (keys, values)
-        )  # [*shape]
-        questions = torch.stack((torch.where(is_value, VAL, WHERE), key), dim=-1)
-        answers = torch.where(is_value, value, self.id_token(holder))
-        shows = torch.rand(*shape, generator=generator, device=device) < self.shown
-        which = torch.where(below(2).bool(), holder, below(self.n_chunks))
-        return ChunkExamples(
-            chunks,
-            questions,
-            answers,
-            holder,
-            torch.where(shows, which, torch.full_like(which, -1)),
-        )
-
-
-WHERE, VAL = 1, 2
-
-
-# -------------------------------------------------------------------------------------- measuring
-
-
-def right_share(logits: Float[Tensor, "b m1 v"], targets: Int[Tensor, "b m1"]) -> Float[Tensor, ""]:
-    """Share of trained positions whose most likely token is the target.
-
-    Raises:
-        ValueError: no position is trained.
-    """
-    counted = targets != NOT_TRAINED
-    if not bool(counted.any()):
-        raise ValueError("no target is trained: there is nothing to be right about.")
-    return (logits.argmax(-1)[counted] == targets[counted]).double().mean()

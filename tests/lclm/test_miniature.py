@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from intuitive.common.runtime import seeded
-from intuitive.lclm import miniature
-from intuitive.lclm.miniature import HELD_OUT, Form, Plateau, Size
+from intuitive.lclm import fitting, miniature
+from intuitive.lclm.fitting import HELD_OUT, Plateau
+from intuitive.lclm.miniature import Form, Size
 from intuitive.lclm.splice import NOT_TRAINED, Raw, Span
 from intuitive.lclm.stages import Stage
 from intuitive.lclm.task import RecallTask, ReconstructionTask
@@ -57,9 +58,9 @@ def test_score_is_the_mean_over_trained_positions_whatever_the_rows_at_once():
     logits = miniature.outputs(reader, drawn)
     counted = drawn.targets != NOT_TRAINED
     right = (logits.argmax(-1) == drawn.targets)[counted].float().mean()
-    loss = F.cross_entropy(logits[counted], drawn.targets[counted])
+    loss = F.cross_entropy(logits[counted], drawn.targets[counted]).detach()
     for rows in (1, 2, 5, 64):
-        found = miniature.score(reader, drawn, rows=rows)
+        found = fitting.score(reader, drawn, rows=rows)
         assert found.accuracy == pytest.approx(float(right))
         assert found.loss == pytest.approx(float(loss), rel=1e-5)
 
@@ -111,12 +112,12 @@ def test_training_ends_at_a_plateau_or_at_the_most_steps():
         return {"loss": next(falls)}
 
     plateau = Plateau(every=2, patience=4, most=100)
-    curve, reached = miniature.fit_to_plateau(
+    curve, reached = fitting.fit_to_plateau(
         tiny(Form(ratio=4, window=8)), draw, measure, stage, plateau, watch="loss", seed=0
     )
     assert reached and curve.steps == (0, 2, 4, 6, 8, 10)  # 4 fell last, 8 is 4 later, +8 // 4
     few = Plateau(every=2, patience=4, most=4)
-    curve, reached = miniature.fit_to_plateau(
+    curve, reached = fitting.fit_to_plateau(
         tiny(Form(ratio=4, window=8)), draw, lambda _: {"loss": 1.0}, stage, few,
         watch="loss", seed=0, left=lambda: False,
     )  # fmt: skip
@@ -132,10 +133,10 @@ def test_smeared_raw_reading_learns_recall_within_150_steps():
         vocabulary=task.vocabulary, context=32, behind=16, seed=0,
     )  # fmt: skip
     held = task.draw(128, generator=seeded(HELD_OUT))
-    curve = miniature.fit(
+    curve = fitting.fit(
         reader,
         lambda steps, generator: task.draw(steps, size.batch, generator=generator),
-        miniature.measures({"recall": held}),
+        fitting.measures({"recall": held}),
         [Stage(name="raw", n_steps=150, decoder=size.lr)],
         seed=0,
         observe_every=75,

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from intuitive.lclm import miniature, stages
+from intuitive.lclm import fitting, miniature, stages
 from intuitive.lclm.miniature import Form, Size
 from intuitive.lclm.stages import Mix, Stage, StageOptimizer, paper_stages, parts_of
 from intuitive.lclm.task import ReconstructionTask
@@ -27,7 +27,7 @@ def draw(steps, generator):
 def moved(reader, stage):
     """Names of the parameters that a stage of training changes."""
     before = {name: weight.clone() for name, weight in reader.named_parameters()}
-    miniature.fit(reader, draw, lambda _: {}, [stage], seed=0)
+    fitting.fit(reader, draw, lambda _: {}, [stage], seed=0)
     return {
         name for name, weight in reader.named_parameters() if not torch.equal(before[name], weight)
     }
@@ -85,7 +85,7 @@ def test_a_part_frozen_in_one_stage_trains_in_a_later_one():
         seen.append(all(torch.equal(before[name], now[name]) for name in before))
         return {}
 
-    miniature.fit(reader, draw, observe, [first, then], seed=0, observe_every=10)
+    fitting.fit(reader, draw, observe, [first, then], seed=0, observe_every=10)
     assert seen == [True, True, False]
 
 

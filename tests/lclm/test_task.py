@@ -9,7 +9,7 @@ import torch
 from intuitive.common.runtime import seeded
 from intuitive.lclm import task
 from intuitive.lclm.splice import NOT_TRAINED
-from intuitive.lclm.task import ChunkTask, Examples, RecallTask, ReconstructionTask, TextTask
+from intuitive.lclm.task import Examples, RecallTask, ReconstructionTask, TextTask
 
 # ---------------------------------------------------------------------------------------- recall
 
@@ -111,49 +111,6 @@ def test_rows_of_several_kinds_share_a_batch():
     longer = dataclasses.replace(parts[0], spans=parts[0].spans[..., :8])
     with pytest.raises(ValueError, match=r"lengths \[8, 16\]"):
         task.joined([parts[0], longer])
-
-
-# ---------------------------------------------------------------------------------------- chunks
-
-
-def test_chunk_questions_have_their_answers_in_the_chunk_that_holds_the_key():
-    of = ChunkTask()
-    drawn = of.draw(400, generator=seeded(0))
-    where = drawn.questions[:, 0] == task.WHERE
-    assert 0.4 < float(where.float().mean()) < 0.6
-    assert torch.equal(drawn.answers[where], of.id_token(drawn.holder[where]))
-    for row in range(50):
-        key, chunk = drawn.questions[row, 1], drawn.chunks[row, drawn.holder[row]]
-        assert int((drawn.chunks[row] == key).sum()) == 1
-        (at,) = (chunk == key).nonzero().flatten().tolist()
-        if not where[row]:
-            assert chunk[at + 1] == drawn.answers[row]
-    shown = drawn.expanded >= 0
-    assert abs(float(shown.float().mean()) - of.shown) < 0.08
-    right = float((drawn.expanded == drawn.holder)[shown].float().mean())
-    assert abs(right - (0.5 + 0.5 / of.n_chunks)) < 0.1  # half on purpose, else one of four
-    assert int(drawn.chunks.max()) < of.vocabulary
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"n_chunks": 9}, "exceed n_keys"),
-        ({"chunk": 15}, "multiple of records"),
-        ({"shown": 1.5}, "a share"),
-    ],
-)
-def test_chunks_refuse_what_does_not_fit(fields, words):
-    with pytest.raises(ValueError, match=words):
-        ChunkTask(**fields)
-
-
-def test_right_share_counts_trained_positions():
-    logits = torch.eye(4)[None]  # says 0, 1, 2, 3
-    targets = torch.tensor([[0, 1, 0, NOT_TRAINED]])
-    assert float(task.right_share(logits, targets)) == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match="nothing to be right about"):
-        task.right_share(logits, torch.full_like(targets, NOT_TRAINED))
 
 
 def test_examples_of_one_step():
