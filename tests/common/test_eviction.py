@@ -340,8 +340,9 @@ def test_bad_input_is_refused(decoder, tokens):
         KVzip(chunk=0)
     with pytest.raises(ValueError, match="n_future=0"):
         ExpectedAttention(n_future=0)
-    with pytest.raises(ValueError, match="the prompt is empty"):
-        evict(decoder, tokens[:, :0], method="snapkv", budget=4)
+    for wrong in (tokens[:, :0], tokens[0]):
+        with pytest.raises(ValueError, match=r"with at least one token is needed"):
+            evict(decoder, wrong, method="snapkv", budget=4)
     with pytest.raises(ValueError, match="a repetition of 1100 exceed max_positions=2048"):
         evict(decoder, torch.zeros(1, 1100, dtype=torch.int64), method="kvzip", budget=4)
 

@@ -38,7 +38,7 @@ class Evicted:
 @torch.no_grad()
 def evict(
     decoder: Decoder,
-    tokens: Int[Tensor, "b n"],
+    tokens: Tensor,
     *,
     method: str | Method,
     budget: int,
@@ -53,7 +53,7 @@ def evict(
 
     Args:
         decoder: with `DenseAttention` or another kind whose cache holds keys and values.
-        tokens: ids of the prompt.
+        tokens: [b, n] ids of the prompt.
         method: settings, or a name for the usual ones: "raw", "truncation", "snapkv", "kvzip" or
             "expected".
         budget: entries kept per layer and key/value head; a prompt of no more stays whole. "raw"
@@ -73,9 +73,11 @@ def evict(
     """
     method = _method(method)
     budget, room = whole("budget", budget, low=1), whole("room", room, low=1)
+    if tokens.dim() != 2 or not tokens.numel():
+        raise ValueError(
+            f"the prompt has shape {tuple(tokens.shape)}: [b, n] with at least one token is needed."
+        )
     b, n = tokens.shape
-    if not b or not n:
-        raise ValueError(f"the prompt is empty (shape {(b, n)}): give at least one token.")
     budget = n if isinstance(method, Raw) else min(budget, n)
     for always_kept in {"window", "n_sink"} & {field.name for field in fields(method)}:
         most = min(getattr(method, always_kept), budget)
