@@ -347,9 +347,7 @@ class Smol:
         """
         best = {
             arm: min(
-                row.perplexity
-                for row in self.continuations
-                if (row.texts, row.arm) == (texts, arm)
+                row.perplexity for row in self.continuations if (row.texts, row.arm) == (texts, arm)
             )
             for arm in ("raw", "none")
         }

@@ -69,10 +69,10 @@ def recalls(scale, n_records, context, budget="equal"):
             packed = max(1.0, ratio * n_records / context)
             end = 0.99 if packed <= 1 else GUESS + 0.01 * seed
             yield point({"recall accuracy": rising(end)}, ratio=ratio, **shared)
-        if budget == "equal":
-            for reader, end in (("raw", GUESS), ("smeared", 1.0)):
-                curve = {"recall accuracy": rising(end)}
-                yield point(curve, reader=reader, ratio=1, **shared)
+        readers = (("raw", GUESS), ("smeared", 1.0)) if budget == "equal" else (("raw", 0.97),)
+        for reader, end in readers:
+            curve = {"recall accuracy": rising(end)}
+            yield point(curve, reader=reader, ratio=1, **shared)
 
 
 def reconstructions(scale, data, context):

@@ -11,6 +11,7 @@ from intuitive.lclm.expand import positions_of
 from intuitive.lclm.experiments import expand as experiment
 from intuitive.lclm.experiments.expand import ExpandParams, derangement, lexical
 from intuitive.lclm.experiments.expand_texts import TEXTS, Text
+from intuitive.lclm.results import SMOLLM, ChunkMap, Smol
 from intuitive.lclm.splice import Raw, Span
 from intuitive.widgets.lclm import expand as widget
 from intuitive.widgets.lclm import expand_scene as scene
@@ -44,9 +45,9 @@ def prompt_of(result, expanded):
 @pytest.mark.parametrize("expanded", [(), (3,), (2, 5)])
 def test_answers_are_those_of_the_whole_prompt(ratio, expanded):
     found = result_of(lambda *_: expanded, ratio=ratio, room=2000)
-    n = len(found.answer) + 2
-    new = PAIR.continuation(prompt_of(found, expanded), n, ratio=ratio, stop="\n")
-    told = PAIR.tokenizer.decode(new).split("\n")[0].strip()[: len(found.answer)]
+    n = len(found.answer) + 3
+    new = PAIR.continuation(prompt_of(found, expanded), n, ratio=ratio)
+    told = PAIR.tokenizer.decode(new).lstrip().split("\n")[0].strip().rstrip(".")
     assert found.after == told and found.expanded == expanded
     if not expanded:
         assert found.before == found.after
@@ -220,3 +221,56 @@ def more_comes_back(seen):
 
 
 STEPS = (words_come_back, fewer_positions, a_guess, more_comes_back)
+
+
+# --------------------------------------------------------------------- over many held-out texts
+
+
+def chunk_map(ratio, seed, where=0.8):
+    value = {"alone": 0.1, "own": 0.7, "oracle": 0.9, "lexical": 0.85, "random": 0.2}
+    return ChunkMap(
+        seed=seed,
+        ratio=ratio,
+        chunks=8,
+        chunk_tokens=96,
+        questions=512,
+        chance=0.125,
+        where=where + 0.01 * seed,
+        where_lexical=0.95,
+        where_shuffled=None if ratio == 1 else 0.12,
+        value=value,
+        value_shuffled={} if ratio == 1 else {"alone": 0.02},
+    )
+
+
+@pytest.fixture
+def many(monkeypatch):
+    maps = tuple(chunk_map(ratio, seed) for ratio in (4, 16, 1) for seed in (0, 1, 2))
+    values = Smol(training=(), continuations=(), far=(), reconstruction=(), maps=maps, costs=())
+    file = type("File", (), {"values": values})
+    monkeypatch.setattr(experiment.results, "smollm", lambda: file)
+    monkeypatch.setattr(experiment.committed, "names", lambda: (SMOLLM,))
+
+
+def test_the_committed_run_by_ratio(many):
+    one, four, sixteen = experiment.asked()
+    assert (one.ratio, four.ratio, sixteen.ratio) == (1, 4, 16)
+    assert "shuffled" not in one.where and four.where["shuffled"] == (0.12, 0.12, 0.12)
+    assert sixteen.where["model"] == pytest.approx((0.81, 0.8, 0.82))
+    named = {trace["name"]: trace["y"] for trace in widget.where_figure()["data"]}
+    assert named["the model"] == pytest.approx([0.81] * 3)
+    assert len(named["latents shuffled"]) == 2
+    said = {trace["name"]: trace["y"] for trace in widget.value_figure()["data"]}
+    assert said["nothing"] == pytest.approx([0.1] * 3)
+
+
+def test_the_prediction_is_judged_by_the_committed_run(many):
+    right, sentence = widget.PREDICT.answer()
+    assert widget.PREDICT.choices[right] == "the chunk far more often than the fact"
+    assert "512 questions per seed" in sentence and "81%" in sentence and "70%" in sentence
+
+
+def test_without_a_committed_run_there_is_no_tab(monkeypatch):
+    monkeypatch.setattr(experiment.committed, "names", lambda: ())
+    assert experiment.asked() == () and widget._many_plots() == ()
+    assert "yet" in widget.where_figure()["layout"]["annotations"][0]["text"]

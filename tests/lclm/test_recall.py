@@ -89,7 +89,7 @@ def test_the_nearest_trained_ratio_is_taken(made_up, monkeypatch):
 
 def test_the_table_has_every_seed(made_up):
     view = widget.present(result_of())
-    assert len(view.table.rows) == 7  # two raw readers, five ratios
+    assert len(view.table.rows) == 8  # three raw readers, five ratios
     assert view.table.header[2:5] == tuple(f"seed {seed}" for seed in SEEDS)
     plateau = widget.present(result_of(what="recall-small-plateau-4"))
     assert {row[-1] for row in plateau.table.rows if row[0].startswith("N")} == {"yes"}
@@ -99,7 +99,7 @@ def test_tabs_draw_the_same_numbers(made_up):
     result = result_of()
     view = widget.present(result)
     curves = go.Figure(view.figure("curves")).data
-    assert len(curves) == 9 and list(curves[0].y) == list(result.chosen.curves[0].accuracy)
+    assert len(curves) == 12 and list(curves[0].y) == list(result.chosen.curves[0].accuracy)
     packed = {t.name: (list(t.x), list(t.y)) for t in go.Figure(view.figure("packed")).data}
     assert packed["4 records in 32 tokens"][0] == [1, 1, 1, 1, 2]
     assert packed["64 records in 256 tokens"][0] == [1, 1, 1, 2, 4]
@@ -107,7 +107,7 @@ def test_tabs_draw_the_same_numbers(made_up):
 
 def test_without_records_there_are_no_brackets_of_records(made_up):
     view = widget.present(result_of(what="symbols-small-equal-0"))
-    assert "chance" in {m.text for m in view.timeline.frames[0].scene.marks if hasattr(m, "text")}
+    assert view.timeline.frames[0].scene["guess:text"].words == "A guess: chance."
     assert "tokens" in view.summary and "6%" in view.summary
     real = widget.present(result_of(what="bytes-large-equal-0"))
     assert "guess" not in {m.key for m in real.timeline.frames[0].scene.marks}
@@ -133,7 +133,7 @@ def test_the_prediction_is_judged_by_the_record(made_up):
 
 def dots(seen, name):
     """Least and greatest accuracy of a reader, from the summary."""
-    told = seen.summary.split(f"{name} ")[1].split(",")[0].split(";")[0].rstrip(".")
+    told = seen.summary.split(f", {name} ")[1].split(",")[0].split(";")[0].rstrip(".")
     ends = [float(part.rstrip("%").split("over ")[-1]) for part in told.split("–")]
     return ends[0], ends[-1]
 

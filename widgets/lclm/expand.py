@@ -13,6 +13,7 @@ from ..kit import (
     Choice,
     Explorer,
     Hero,
+    Plot,
     Predict,
     Range,
     Step,
@@ -22,33 +23,46 @@ from ..kit import (
     View,
     percent,
 )
+from .expand_figures import value_figure, where_figure
 from .expand_scene import Picture, matching
 
 ROOMS = (0, 96, 192, 384)  # raw tokens that may come back
 
 
+PAPER_RATIO = 16
+
+
 def _which_and_what() -> tuple[int, str]:
-    found = [experiment.run(ExpandParams(text=text, ratio=16)) for text in TEXTS]
-    where = sum(one.chosen == one.holder for one in found) / len(found)
-    chance = sum(1 / len(one.chunks) for one in found) / len(found)
-    exact = sum(one.before == one.answer for one in found) / len(found)
-    right = 2 if where <= chance else 0 if exact > 0.6 * where else 1
+    """From the committed run; from the texts of the menu where there is none."""
+    many = {one.ratio: one for one in experiment.asked()}.get(PAPER_RATIO)
+    if many is None:
+        found = [experiment.run(ExpandParams(text=text, ratio=PAPER_RATIO)) for text in TEXTS]
+        n = len(found)
+        where = sum(one.chosen == one.holder for one in found) / n
+        chance = sum(1 / len(one.chunks) for one in found) / n
+        exact = sum(one.before == one.answer for one in found) / n
+        over, more = f"{n} texts", ""
+    else:
+        where, exact = many.where["model"][0], many.value["alone"][0]
+        chance, over = many.where["chance"][0], f"{many.questions} questions per seed"
+        more = f" With the chunk that it names raw, it is {percent(many.value['own'][0])}."
+    right = 2 if where < 1.5 * chance else 0 if exact > 0.6 * where else 1
     return right, (
-        f"Over {len(found)} texts it names the right chunk in {percent(where)}, by chance it would "
-        f"be {percent(chance)}; from latents alone {percent(exact)} of the codes are right."
+        f"Over {over} it names the right chunk in {percent(where)}, where chance is "
+        f"{percent(chance)}. From latents alone {percent(exact)} of the answers are right.{more}"
     )
 
 
 PREDICT = Predict(
     question=(
-        "A text of several chunks is read as latents, 16 tokens in each. One chunk holds a code of "
-        "four digits. The model is asked which chunk has the code, and what the code is. What "
-        "does it get right, over many texts?"
+        "A text of several chunks is read as latents, 16 tokens in each. One chunk holds a fact, "
+        "such as a code of four digits. The model is asked which chunk has it, and then for the "
+        "fact itself. What does it get right, over many texts?"
     ),
     choices=(
-        "the chunk most often, and the code as often",
-        "the chunk more often than by chance, the code hardly ever",
-        "the chunk no more often than by chance, and no code",
+        "both about equally often",
+        "the chunk far more often than the fact",
+        "neither: the chunk no better than by chance",
     ),
     answer=_which_and_what,
 )
@@ -86,6 +100,7 @@ def present(result: ExpandResult) -> View:
         summary=summary,
         timeline=Timeline(frames=picture.frames(), axis="stage", start=0, pace_ms=1500),
         arithmetic=picture.arithmetic(),
+        figures={"where": where_figure, "value": value_figure},
         readouts=picture.frames()[0].readouts,
         table=Table(
             ("chunk", "raw tokens", "latents", "probability", "holds it", "came back"), rows
@@ -119,7 +134,7 @@ def explorer(
             Range(name="ratio", label="Tokens per latent", values=RATIOS, heavy=True, live=False),
             Range(
                 name="room",
-                label="Room for raw tokens",
+                label="Room for words",
                 values=ROOMS,
                 texts=("none", *map(str, ROOMS[1:])),
                 heavy=True,
@@ -135,6 +150,7 @@ def explorer(
             ),
         ),
         steps=_steps(),
+        plots=_many_plots(),
         predict=predict,
         defaults={**dataclasses.asdict(ExpandParams()), **values},
     )
@@ -168,5 +184,32 @@ def _steps() -> tuple[Step, ...]:
             "bill grows.",
             sets={"room": 384},
             frame="last",
+        ),
+    )
+
+
+def _many_plots() -> tuple[Plot, ...]:
+    """Plots of the committed run, if there is one."""
+    found = experiment.asked()
+    if not found:
+        return ()
+    return (
+        Plot(
+            name="where",
+            label="How often the right chunk is named, by tokens per latent",
+            caption=f"Recorded by python benchmarks/lclm_smollm.py: {found[0].questions} questions "
+            f"per seed about texts of {found[0].chunks} chunks, of which nothing was trained on. "
+            "Bars are the range of the seeds.",
+            span=6,
+            tab="Many texts",
+            height=320,
+        ),
+        Plot(
+            name="value",
+            label="How often the whole answer is right, by tokens per latent",
+            caption="By what came back as raw text. At 1 all chunks are raw.",
+            span=6,
+            tab="Many texts",
+            height=320,
         ),
     )

@@ -90,12 +90,14 @@ def compute(
 
 def _who_learns() -> tuple[int, str]:
     found = experiment.run(sets()[FIRST])
-    (raw,) = (one for one in found.controls if one.reader == "raw")
+    raw = next(one for one in found.controls if name_of(one) == READERS["raw"])
     beads, guess = found.chosen, found.guess or 0.0
     ahead = beads.mean - raw.mean
     right = 0 if ahead < -0.1 else 1 if ahead < 0.1 else 2
     smeared = [one for one in found.controls if one.reader == "smeared"]
+    longer = [one for one in found.controls if (one.reader, one.budget) == ("raw", "plateau")]
     told = f" With the smear it has {spread(smeared[0].accuracy)}." if smeared else ""
+    told += f" Trained on until nothing is gained, {spread(longer[0].accuracy)}." if longer else ""
     return right, (
         f"Beads of {beads.ratio}: {spread(beads.accuracy)} by seed, raw text "
         f"{spread(raw.accuracy)}, a guess {percent(guess)}. A bead holds a key and its value "
@@ -174,11 +176,12 @@ def curves_figure(result: RecallResult) -> theme.Figure:
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": READERS.get(one.reader, f"beads of {one.ratio}"),
+                    "name": name_of(one),
                     "showlegend": i == 0,
                     "x": curve.steps,
                     "y": curve.accuracy,
                     "line": {"color": colour, "dash": dash, "width": 2},
+                    "opacity": 0.6 if one.budget != result.params.budget else 1.0,
                 }
             )
     shapes = []

@@ -7,7 +7,7 @@ line is what can be right without knowing which value belongs to which key.
 
 from intuitive.lclm.experiments.recall import RecallResult, Scores, SeedCurve
 
-from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, number, percent
+from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 from .methods import ASKED, LATENT, RAW, RIGHT
 
 Number = int | float
@@ -19,7 +19,7 @@ SHOWN = 64  # cells that fit
 BEADS = 66
 CEILING, FLOOR = 128, 332  # of accuracy 1 and 0
 MOST_FRAMES = 13
-READERS = {"raw": "raw text", "smeared": "raw text, smeared"}
+READERS = {"raw": "raw text", "smeared": "raw, smeared"}
 
 
 class Picture:
@@ -52,7 +52,7 @@ class Picture:
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
         result = self.result
-        raw = [one for one in result.controls if one.reader == "raw"]
+        raw = [one for one in result.controls if name_of(one) == READERS["raw"]]
         told = {f"beads of {result.chosen.ratio}": result.chosen}
         told |= {"raw text": raw[0]} if raw else {}
         found = [
@@ -169,7 +169,7 @@ class Picture:
             ]
         if result.guess is not None:
             y = height(result.guess)
-            why = "values known, not whose" if self._records else "chance"
+            why = "it knows which values occur, not whose" if self._records else "chance"
             marks += [
                 Line(
                     key="guess",
@@ -185,12 +185,14 @@ class Picture:
                 ),
                 Words(
                     key="guess:text",
-                    x=RIGHT_END,
-                    y=y - 5,
-                    text=why,
+                    x=LEFT - 8,
+                    y=y + 4,
+                    text="guess",
                     anchor="end",
                     size=12,
-                    layer=2,
+                    bold=True,
+                    link="guess",
+                    words=f"A guess: {why}.",
                 ),
             ]
         return marks
@@ -210,7 +212,7 @@ class Picture:
         under = ""
         if beads and self._records:
             n = one.records_per_latent
-            under = f"{number(n)} record{'s' if n > 1 else ''} in a bead"
+            under = f"{n:g} record{'s' if n > 1 else ''} in one"
         values = at(one, step)
         marks: list[Mark] = [
             Rectangle(
@@ -279,9 +281,11 @@ def spread(values: tuple[float, ...]) -> str:
 
 def name_of(one: Scores) -> str:
     """What a reader is called."""
-    return READERS.get(one.reader) or f"N = {one.ratio}"
+    if one.reader == "latents":
+        return f"N = {one.ratio}"
+    return READERS[one.reader] + ", longer" * (one.budget == "plateau")
 
 
 def link_of(one: Scores) -> str:
     """The thing that a reader's marks stand for."""
-    return one.reader if one.reader != "latents" else f"ratio:{one.ratio}"
+    return f"{one.reader}:{one.ratio}:{one.budget}"

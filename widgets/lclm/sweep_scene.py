@@ -28,7 +28,7 @@ POOLINGS = {
 }
 MASKS = {"causal": "looks back", "bidirectional": "both ways"}
 DIETS = {1.0: "say it again", 0.5: "half and half", 0.0: "go on"}  # by share of reconstruction
-WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "from nothing"}
+WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "afresh"}
 # Title, measure, and (share, way) of both sides; * is whatever the other has.
 DIET_PAIRS = (
     ("half over “go on”, says it again", "again", ("0.5", "*"), ("0.0", "*")),

@@ -8,6 +8,7 @@ Differs: chunks are paragraphs of some sixty tokens instead of the paper's 512, 
 one round, in which it asks for as many chunks as fit.
 """
 
+import functools
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -17,20 +18,23 @@ import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 
+from intuitive.common import results as committed
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import check, never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.smollm import load_smollm2
 from intuitive.common.training import Progress, silent
 
-from .. import smollm
+from .. import results, smollm
 from ..exercise import Choose, best_that_fit, ids_of
 from ..expand import positions_of
 from ..inference import Prefilled, answer, prefill
 from ..splice import Piece, Raw
-from .expand_texts import TEXTS, Text
+from .expand_texts import TEXTS
 
 RATIOS = smollm.RATIOS  # tokens per latent that the pair has adapters for
+KEPT = 4  # texts as latents that stay in memory
+LABEL = 8  # tokens that an id before raw text takes at most
 SHUFFLE_SEED = 1  # of the places that latents trade
 
 
@@ -148,91 +152,113 @@ def run(
         ModelMissing: no file of SmolLM2.
         Cancelled: `stale()` became true.
     """
-    return Trace(params, pair or the_pair(), stale, progress).result(choose or best_that_fit)
+    pair = pair or the_pair()
+    reading = _reading(pair, params.text, params.ratio, params.shuffled)
+    with reading.lock:  # its cache is one
+        return _trace(reading, params, choose or best_that_fit, stale, progress)
 
 
-class Trace:
-    """What is read and said in one trace; prompts that came before are not read again."""
+@torch.inference_mode()
+def _trace(
+    reading: "Reading",
+    params: ExpandParams,
+    choose: Choose,
+    stale: Callable[[], bool],
+    progress: Progress,
+) -> ExpandResult:
+    text, lengths = reading.text, [len(one) for one in reading.tokens]
 
-    def __init__(
-        self,
-        params: ExpandParams,
-        pair: smollm.Pair,
-        stale: Callable[[], bool] = never,
-        progress: Progress = silent,
-    ) -> None:
-        self.params, self.pair, self.stale, self.progress = params, pair, stale, progress
-        self.text: Text = TEXTS[params.text]
-        self.tokens = tuple(
-            torch.tensor(pair.tokenizer.encode(part)) for part in self.text.paragraphs
+    def tell(fraction: float, sentence: str) -> None:
+        check(stale)
+        progress(fraction, sentence)
+
+    tell(0.1, "Folding the chunks")
+    n_read = reading.context.n_positions
+    tell(0.4, "Asking for the chunk")
+    shares, finding = reading.shares, ""
+    try:
+        expanded = ids_of(choose(list(shares), lengths, params.room), lengths, params.room)
+    except Exception as error:  # a reader's function may fail in any way
+        expanded, finding = (), str(error) or type(error).__name__
+    holder, said = text.holder + 1, {}
+    for done, ids in enumerate(dict.fromkeys(((), expanded, (holder,)))):
+        tell(0.5 + 0.15 * done, "Answering")
+        said[ids] = reading.said(ids, stale)
+    chunks = tuple(
+        Chunk(
+            id=i + 1,
+            text=part,
+            n_tokens=lengths[i],
+            n_latents=len(reading.latents[i]),
+            share=shares[i],
+            fact=text.fact if i == text.holder else None,
         )
-        self.asked = torch.tensor(
-            pair.tokenizer.encode(smollm.ANSWER.format(question=self.text.question))
-        )
-        self.n_new = len(pair.tokenizer.encode(self.text.answer)) + 2
+        for i, part in enumerate(text.paragraphs)
+    )
+    raw = smollm.chunk_map(reading.pair.tokenizer, reading.tokens, raw=True)
+    n_asked = len(reading.asked)
+    return ExpandResult(
+        params=params,
+        chunks=chunks,
+        question=text.question,
+        answer=text.answer,
+        holder=holder,
+        chosen=max(range(len(shares)), key=shares.__getitem__) + 1,
+        lexical=lexical(text.paragraphs, text.question),
+        expanded=expanded,
+        before=said[()],
+        after=said[expanded],
+        oracle=said[(holder,)],
+        positions_raw=sum(map(positions_of, raw)) + n_asked,
+        positions_before=n_read + n_asked,
+        positions_after=n_read + sum(map(positions_of, reading.returned(expanded))),
+        positions_question=n_asked,
+        trained=reading.pair.is_trained,
+        finding=finding,
+    )
 
-    @torch.inference_mode()
-    def result(self, choose: Choose) -> ExpandResult:
-        """The whole trace."""
-        params, text = self.params, self.text
-        latents, lengths = self.latents(), [len(one) for one in self.tokens]
-        read = smollm.chunk_map(self.pair.tokenizer, latents)
-        most = sum(lengths) + 8 * len(lengths) + len(self.asked) + self.n_new
-        context = prefill(self.pair.model, read, room=most)
-        shares = self.shares(context)
-        finding = ""
-        try:
-            expanded = ids_of(choose(list(shares), lengths, params.room), lengths, params.room)
-        except Exception as error:  # a reader's function may fail in any way
-            expanded, finding = (), str(error) or type(error).__name__
-        holder = text.holder + 1
-        said = {ids: self.said(context, ids) for ids in {(), expanded, (holder,)}}
-        n_read = context.n_positions
-        chunks = tuple(
-            Chunk(
-                id=i + 1,
-                text=part,
-                n_tokens=lengths[i],
-                n_latents=len(latents[i]),
-                share=shares[i],
-                fact=text.fact if i == text.holder else None,
-            )
-            for i, part in enumerate(text.paragraphs)
-        )
-        raw = smollm.chunk_map(self.pair.tokenizer, self.tokens, raw=True)
-        return ExpandResult(
-            params=params,
-            chunks=chunks,
-            question=text.question,
-            answer=text.answer,
-            holder=holder,
-            chosen=max(range(len(shares)), key=shares.__getitem__) + 1,
-            lexical=lexical(text.paragraphs, text.question),
-            expanded=expanded,
-            before=said[()],
-            after=said[expanded],
-            oracle=said[(holder,)],
-            positions_raw=sum(map(positions_of, raw)) + len(self.asked),
-            positions_before=n_read + sum(map(positions_of, self.returned(()))),
-            positions_after=n_read + sum(map(positions_of, self.returned(expanded))),
-            positions_question=len(self.asked),
-            trained=self.pair.is_trained,
-            finding=finding,
-        )
 
+class Reading:
+    """One text as latents in the decoder's cache; each question behind it is asked once.
+
+    Args:
+        pair: reads and answers.
+        text: a name of `TEXTS`.
+        ratio: tokens per latent.
+        shuffled: whether latents trade places among the chunks.
+    """
+
+    def __init__(self, pair: smollm.Pair, text: str, ratio: int, shuffled: bool) -> None:
+        self.pair, self.text, self.ratio, self.shuffled = pair, TEXTS[text], ratio, shuffled
+        encode = pair.tokenizer.encode
+        self.tokens = tuple(torch.tensor(encode(part)) for part in self.text.paragraphs)
+        question = {"question": self.text.question}
+        self.asked = encode(smollm.ANSWER.format(**question))
+        self.asked_where = encode(smollm.WHERE.format(**question))
+        self.n_new = len(encode(f" {self.text.answer}")) + 2
+        self.lock = threading.Lock()
+        self._said: dict[tuple[int, ...], str] = {}
+
+    @functools.cached_property
     def latents(self) -> tuple[Tensor, ...]:
         """Latents of each chunk, [m, d]; in each other's places if they are shuffled."""
-        self._tell(0.1, "Folding the chunks")
-        found = tuple(self.pair.encode(one, self.params.ratio) for one in self.tokens)
-        if not self.params.shuffled:
+        found = tuple(self.pair.encode(one, self.ratio) for one in self.tokens)
+        if not self.shuffled:
             return found
         return tuple(found[i] for i in derangement(len(found), seed=SHUFFLE_SEED))
 
-    def shares(self, context: Prefilled) -> tuple[float, ...]:
+    @functools.cached_property
+    def context(self) -> Prefilled:
+        """The chunk map, read once, with room for all chunks and a question."""
+        read = smollm.chunk_map(self.pair.tokenizer, self.latents)
+        raw = sum(len(one) + LABEL for one in self.tokens)
+        most = raw + max(len(self.asked) + self.n_new, len(self.asked_where))
+        return prefill(self.pair.model, read, room=most)
+
+    @functools.cached_property
+    def shares(self) -> tuple[float, ...]:
         """The model's probability of each id, of all ids."""
-        self._tell(0.3, "Asking for the chunk")
-        asked = self.pair.tokenizer.encode(smollm.WHERE.format(question=self.text.question))
-        logits = prefill(self.pair.model, [Raw(asked)], after=context).logits
+        logits = prefill(self.pair.model, [Raw(self.asked_where)], after=self.context).logits
         ids = smollm.digits(self.pair.tokenizer)[: len(self.tokens)]
         return tuple(logits[ids].float().softmax(-1).tolist())
 
@@ -244,23 +270,32 @@ class Trace:
             pieces += [Raw(label, trained=False), Raw(self.tokens[number - 1], trained=False)]
         return [*pieces, Raw(self.asked, trained=False)]
 
-    def said(self, context: Prefilled, expanded: Sequence[int]) -> str:
-        """What the model answers; what comes back stands behind the latents."""
-        self._tell(0.6, "Answering")
-        tokenizer = self.pair.tokenizer
-        new = answer(
-            self.pair.model,
-            context,
-            self.returned(expanded),
-            max_new_tokens=self.n_new,
-            stale=self.stale,
-        )
-        told = tokenizer.decode(new, skip_special=True)
-        return told.split("\n")[0].strip()[: len(self.text.answer)]
+    def said(self, expanded: tuple[int, ...], stale: Callable[[], bool] = never) -> str:
+        """What the model answers, up to the end of the line; what comes back stands behind.
 
-    def _tell(self, fraction: float, sentence: str) -> None:
-        check(self.stale)
-        self.progress(fraction, sentence)
+        Raises:
+            Cancelled: `stale()` became true between two tokens.
+        """
+        if expanded not in self._said:
+            new = answer(
+                self.pair.model,
+                self.context,
+                self.returned(expanded),
+                max_new_tokens=self.n_new,
+                stale=stale,
+            )
+            told = self.pair.tokenizer.decode(new, skip_special=True)
+            self._said[expanded] = told.lstrip().split("\n")[0].strip().rstrip(".")
+        return self._said[expanded]
+
+
+@cached(
+    cache=LRUCache(KEPT),
+    key=lambda pair, *setting: (id(pair), *setting),
+    lock=threading.Lock(),
+)
+def _reading(pair: smollm.Pair, text: str, ratio: int, shuffled: bool) -> Reading:
+    return Reading(pair, text, ratio, shuffled)
 
 
 def the_pair() -> smollm.Pair:
@@ -296,3 +331,58 @@ def lexical(paragraphs: Sequence[str], question: str) -> int:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
+
+
+# --------------------------------------------------------------------- over many held-out texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the committed run found at one ratio, each a mean, least and greatest over seeds.
+
+    Attributes:
+        ratio: tokens per latent; 1 where all chunks are raw.
+        where: shares in which the right chunk was named, by who named it: "model", "search",
+            "shuffled" (the model, latents shuffled) and "chance".
+        value: shares in which the whole answer was right, by what came back: "alone" (nothing),
+            "own" (what the model named), "lexical", "oracle" and "random".
+        questions: of each seed.
+        chunks: of each text.
+    """
+
+    ratio: int
+    where: dict[str, tuple[float, float, float]]
+    value: dict[str, tuple[float, float, float]]
+    questions: int
+    chunks: int
+
+
+def asked() -> tuple[Asked, ...]:
+    """The committed run by rising ratio; empty where none is committed."""
+    if results.SMOLLM not in committed.names():
+        return ()
+    rows = results.smollm().values.maps
+    return tuple(
+        _asked([row for row in rows if row.ratio == ratio])
+        for ratio in sorted({row.ratio for row in rows})
+    )
+
+
+def _asked(rows: Sequence[results.ChunkMap]) -> Asked:
+    first = rows[0]
+    where = {"model": [row.where for row in rows], "search": [row.where_lexical for row in rows]}
+    shuffled = [row.where_shuffled for row in rows if row.where_shuffled is not None]
+    where |= {"shuffled": shuffled} if shuffled else {}
+    where["chance"] = [row.chance for row in rows]
+    value = {name: [row.value[name] for row in rows] for name in first.value}
+    return Asked(
+        ratio=first.ratio,
+        where={name: _spread(shares) for name, shares in where.items()},
+        value={name: _spread(shares) for name, shares in value.items()},
+        questions=first.questions,
+        chunks=first.chunks,
+    )
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return sum(values) / len(values), min(values), max(values)

@@ -1,0 +1,98 @@
+"""What the lesson's prose says in figures, and what its cells are."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from intuitive.lclm import LCLMConfig, cost, smollm
+from intuitive.lclm.experiments.cost import CostParams, run
+from intuitive.lclm.experiments.expand import RATIOS
+from intuitive.widgets.lclm import cost_scene
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "04_lclm.ipynb"
+CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
+PAPER = LCLMConfig.paper()
+
+
+def prose(cell):
+    return "".join(CELLS[cell]["source"])
+
+
+def test_the_claim_in_the_hook_is_that_of_the_figure():
+    text = prose("04-00")
+    assert "At N = 16 and 256K tokens" in text and "about thirty times sooner" in text
+    raw = {n: s for n, s, _ in cost.DECODED_RAW}[2**18]
+    latents = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
+    assert raw / latents == pytest.approx(30, abs=0.6)
+
+
+def test_the_sizes_in_the_prose():
+    text = prose("04-02")
+    assert "135 million parameters" in text and "350 billion tokens" in text
+    assert "its own first four layers" in text and smollm.ENCODER_LAYERS == 4
+    both = (cost.n_weights(PAPER.decoder) + cost.n_weights(PAPER.encoder)) / 1e9
+    assert "4.6 billion parameters" in text and both == pytest.approx(4.6, abs=0.05)
+    assert "four billion parameters, an encoder of 0.6" in prose("04-05")
+    assert cost.n_weights(PAPER.encoder) / 1e9 == pytest.approx(0.6, abs=0.01)
+
+
+def test_the_cost_model_in_the_prose():
+    text, decoder = prose("04-07"), PAPER.decoder
+    assert f"{cost.KV_BYTES:,}".replace(",", "{,}") in text
+    told = rf"2 \cdot {decoder.n_layers} \cdot {decoder.n_kv_heads} \cdot {decoder.d_head} \cdot 2"
+    assert told in text and cost.kv_bytes_per_position(decoder) == cost.KV_BYTES
+    assert f"the {decoder.vocab_size:,} entries of the vocabulary" in text
+    assert f"takes {cost.LOGIT_BYTES:,}, more than twice that" in text
+    assert 2 < cost.LOGIT_BYTES / cost.KV_BYTES < 2.2
+    assert rf"\alpha \approx {1e6 * cost.ALPHA_S:g}$ µs" in text
+    assert f"a batch of {cost.ENCODER_BATCH // cost.WINDOW} windows" in text
+
+
+def test_within_what_the_figures_memory_is_matched():
+    assert "is matched within 0.2 GiB" in prose("04-07")
+    points = {1: cost.DECODED_RAW, **cost.DECODED_LCLM}
+    for ratio, decoded in points.items():
+        for n, _, gib in decoded:
+            near = 0.2 if gib < 100 else 0.5 + 0.2  # whole numbers are printed there
+            assert abs(cost.memory_gib(n, ratio=ratio) - gib) <= near, (ratio, n)
+
+
+def test_what_is_evicted():
+    assert "1 in 16, say, which is 94% thrown away" in prose("04-05")
+    lanes = cost_scene.lanes(run(CostParams()))
+    left = lanes[1].rests["kv"] / lanes[0].rests["kv"]
+    assert f"{1 - left:.0%}" == "94%"
+
+
+def test_bits_in_the_prose():
+    text = prose("04-20")
+    assert "one of eight chunks takes three bits" in text and 2**3 == 8
+    assert "code of four digits takes thirteen" in text and 2**13 < 10**4 < 2**14
+    assert "more than a hundred" in text and 32 * 4 > 100  # digits of a UUID, four bits each
+
+
+def test_the_pair_serves_three_ratios():
+    assert "One pair serves three ratios" in prose("04-42") and len(RATIOS) == 3
+
+
+def test_nothing_is_defined_but_in_exercises():
+    for cell in CELLS.values():
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and "exercise" not in cell["metadata"].get("tags", ()):
+            assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE), cell["id"]
+
+
+def test_folds_are_closed_and_render():
+    for cell in CELLS.values():
+        source = "".join(cell["source"])
+        assert source.count("<details>") == source.count("</details>")
+        for after in source.split("</summary>")[1:]:
+            assert after.startswith("\n\n"), cell["id"]
+
+
+def test_every_explorer_stands_in_the_lesson():
+    code = "\n".join(prose(name) for name, c in CELLS.items() if c["cell_type"] == "code")
+    for name in ("beads", "cost", "recall", "sweep", "expand"):
+        assert f"{name}.explorer(predict={name}.PREDICT)" in code
