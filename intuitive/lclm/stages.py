@@ -162,7 +162,7 @@ def warmed_cosine(step: int, n_steps: int, *, warmup: float = 0.05, end: float =
     )
 
 
-class StageOptimizer:
+class StageOptimizer(torch.optim.AdamW):
     """AdamW (0.9, 0.95) over the parts that train, with clip and schedule; made for `train`.
 
     Args:
@@ -208,19 +208,18 @@ class StageOptimizer:
             )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         on_cuda = self.parameters[0].device.type == "cuda"
-        self._adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=on_cuda)
+        super().__init__(groups, betas=(0.9, 0.95), fused=on_cuda)
         self._stage, self._schedule, self._clip, self._taken = stage, schedule, clip, 0
+        self.register_step_pre_hook(_rate_and_clip)
 
-    def zero_grad(self) -> None:
-        self._adamw.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        factor = self._schedule(self._taken, self._stage.n_steps)
-        for group in self._adamw.param_groups:
-            group["lr"] = group["peak"] * factor
-        nn.utils.clip_grad_norm_(self.parameters, self._clip)
-        self._adamw.step()
-        self._taken += 1
+def _rate_and_clip(optimizer: StageOptimizer, args: tuple, kwargs: dict) -> None:
+    """Before each step: rates by the schedule, and a gradient no longer than allowed."""
+    factor = optimizer._schedule(optimizer._taken, optimizer._stage.n_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+    nn.utils.clip_grad_norm_(optimizer.parameters, optimizer._clip)
+    optimizer._taken += 1
 
 
 def train_stages(
