@@ -34,7 +34,7 @@ from intuitive.common.returning import FOREIGN, ReturningConfig, returning_texts
 from intuitive.common.runtime import device_name
 from intuitive.common.smollm import SmolLM2, load_smollm2
 
-RESULT = helpers.RESULTS / "lclm_eviction.json"
+RESULT = helpers.RESULTS / "lclm_eviction_h200.json"
 REQUEST = "\n\nRepeat the previous context exactly:\n\n"
 MIB = 2**20
 

@@ -1,7 +1,10 @@
 """Time to first token and peak memory of an untrained Qwen3-shaped pair, raw and as latents.
 
-    python benchmarks/lclm_pair.py --device cuda
-    python benchmarks/lclm_pair.py --small            # the plumbing, on a CPU, in seconds
+    python benchmarks/lclm_pair.py --device cuda                       # 400 s on an H200
+    python benchmarks/lclm_pair.py --device cuda --part beside         # and what goes beside it:
+    python benchmarks/lclm_pair.py --device cuda --part evictions      # some 40 s each
+    python benchmarks/lclm_pair.py --device cuda --part kernels
+    python benchmarks/lclm_pair.py --small                             # the plumbing, on a CPU
 
 A decoder of Qwen3-4B's sizes reads prompts of 4K to 256K random tokens: raw, with nothing else in
 memory; then, beside an encoder of Qwen3-Embedding-0.6B's sizes and its adapter, as latents at
@@ -12,9 +15,10 @@ first, as in the paper's runs. "whole" is one pass, as there; "pieces" goes thro
 thousand tokens at a time, which needs the least memory. Peaks are what the allocator gave out at
 the most, weights included.
 
-Then the encoder's throughput, windows, pooling and adapter included, beside a plain forward pass
-over the same windows; and raw and latents once more with cuDNN's attention in the place of
-PyTorch's flash kernel.
+"beside": the encoder's throughput, windows, pooling and adapter included, beside a plain forward
+pass over the same windows; and latents of shorter prompts with logits of every position.
+"evictions": the decoder alone prefills and evicts (`intuitive.common.eviction`), a sixteenth kept.
+"kernels": raw and latents with cuDNN's attention in the place of PyTorch's flash kernel.
 
 Times are medians; the longest prompt is read raw once. A stage that fails, or does not fit, is
 recorded under `faults` and the next one goes on; so is what --seconds leave no time for.
@@ -33,56 +37,24 @@ from pathlib import Path
 import helpers
 import torch
 from pair_layers import quicken
+from pair_plan import Plan, sizes
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from intuitive.common import records
-from intuitive.common.decoder import Decoder, DecoderConfig
+from intuitive.common.decoder import Decoder
+from intuitive.common.eviction import METHODS, KVzip, evict
 from intuitive.common.runtime import device_name, seeded
 from intuitive.lclm import LatentContextModel, LCLMConfig, cost
 
-RESULT = helpers.RESULTS / "lclm_pair_h100.json"
+RESULTS = {
+    "all": helpers.RESULTS / "lclm_pair_h200.json",
+    "beside": helpers.RESULTS / "lclm_pair_beside_h200.json",
+    "evictions": helpers.RESULTS / "lclm_pair_evictions_h200.json",
+    "kernels": helpers.RESULTS / "lclm_pair_kernels_h200.json",
+}
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 GIB = cost.GIB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is measured; lengths in tokens."""
-
-    lengths: tuple[int, ...] = (4096, 16_384, 65_536, 131_072, 262_144)
-    ratios: tuple[int, ...] = (16, 8, 4)
-    full_logits_up_to: int = 131_072  # raw; a row of every position of more does not fit
-    once_from: int = 262_144  # raw prompts of this length on are read once
-    repeats: int = 3
-    piece: int = 8192  # tokens at a time, of the decoder where it goes through the cache
-    batch: int = 32  # windows in an encoder pass
-    small_batch: int = 8  # where the least memory is wanted
-    batches: tuple[int, ...] = (8, 32, 128)  # windows in the throughput's passes
-    seed: int = 0
-
-    @classmethod
-    def small(cls) -> "Plan":
-        """Seconds on a CPU."""
-        return cls(
-            lengths=(100, 256),
-            ratios=(4, 2),
-            full_logits_up_to=100,
-            once_from=256,
-            repeats=3,
-            piece=48,
-            batch=4,
-            small_batch=2,
-            batches=(2, 4),
-        )
-
-
-def sizes(small: bool) -> LCLMConfig:
-    """The paper's pair, or one that fits anywhere."""
-    if not small:
-        return LCLMConfig.paper()
-    decoder = DecoderConfig(d_model=48)
-    return LCLMConfig(ratio=4, window=32, encoder=DecoderConfig(d_model=32), decoder=decoder)
 
 
 @dataclass(frozen=True)
@@ -103,7 +75,8 @@ class Bench:
         self.seconds, self.start = seconds, time.perf_counter()
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.backend = "flash"
-        self.values: dict = {"points": [], "encoder": [], "faults": [], "stages": {}}
+        self.values: dict = {"points": [], "encoder": [], "evictions": [], "faults": []}
+        self.values["stages"] = {}
         self.model: LatentContextModel | None = None
         with device:
             self.decoder = quicken(
@@ -214,6 +187,40 @@ class Bench:
             self.values["encoder"].append(helpers.rounded(row, digits=5))
             print(f"encoder, {windows} windows: {speeds}", flush=True)
 
+    def evict(self, n: int, name: str) -> None:
+        """Prefill n tokens, then evict: the decoder alone, by one method."""
+        plan, cuda = self.plan, self.device.type == "cuda"
+        budget, alone = n // plan.evicted_share, n == max(plan.evicted)
+        method = METHODS[name]()
+        if name == "kvzip":
+            method = KVzip(request=tuple(range(1, 9)), chunk=min(2048, n // 2))
+        times, held = [], self.weight_bytes() * cuda
+        for _ in range(1 if alone else plan.repeats + 1):
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(self.device)
+            begun, first = self.now(), []
+            evicted = evict(
+                self.decoder,
+                self.tokens[None, :n],
+                method=method,
+                budget=budget,
+                on_prefilled=lambda first=first: first.append(self.now()),
+            )
+            times.append((first[0] - begun, self.now() - begun))
+            cache = sum(evicted.cache.nbytes().values())
+            del evicted
+        row = {
+            "method": name,
+            "n_tokens": n,
+            "budget": n if name == "raw" else budget,
+            "prefill_s": statistics.median(t[0] for t in times[not alone :]),
+            "ready_s": statistics.median(t[1] for t in times[not alone :]),
+            "peak_mib": (self.peak() - held) / 2**20,
+            "cache_mib": cache / 2**20,
+        }
+        self.values["evictions"].append(helpers.rounded(row, digits=5))
+        print(self.values["evictions"][-1], flush=True)
+
     # -------------------------------------------------------------------------------- the device
 
     def now(self) -> float:
@@ -256,69 +263,57 @@ class Bench:
                 config, encoder=encoder, decoder=self.decoder, generator=generator
             ).requires_grad_(False)
 
-    def drop_model(self) -> None:
-        """Leave the decoder alone on the device."""
-        self.model = None
-
-    def raw_stages(self, backend: str = "flash") -> list[Stage]:
-        """The decoder alone; with another kernel the longest prompt only."""
+    def raw_stage(self, n: int, logits: str = "last", way: str = "whole") -> Stage:
+        """The decoder alone reads n tokens."""
         plan = self.plan
-        longest = max(plan.lengths)
-        stages = []
-        settings = [(n, logits, "whole") for n in plan.lengths for logits in ("last", "all")]
-        settings.append((longest, "last", "pieces"))
-        if backend != "flash":
-            settings = [(longest, "last", "whole")]
-        for n, logits, way in settings:
-            if logits == "all" and n > plan.full_logits_up_to:
-                continue
-            once = n >= plan.once_from or (logits == "all" and n == plan.full_logits_up_to)
-            repeats = 1 if once else plan.repeats
-            stages.append(
-                Stage(
-                    f"raw {n} {logits} {way} {backend}",
-                    partial(self.measure, "raw", n, 1, logits, way, repeats),
-                    raw_tokens=n,
-                    raw_reads=repeats + (n < plan.once_from),
-                )
-            )
-        return stages
+        last = n == plan.full_logits_up_to and logits == "all"
+        repeats = 1 if last or n >= plan.once_from else plan.repeats
+        return Stage(
+            f"raw {n} {logits} {way}",
+            partial(self.measure, "raw", n, 1, logits, way, repeats),
+            raw_tokens=n,
+            raw_reads=repeats + (n < plan.once_from),
+        )
 
-    def latent_stages(self, backend: str = "flash") -> list[Stage]:
-        """The pair; the longest prompts first."""
-        plan = self.plan
-        longest, stages = max(plan.lengths), []
-        settings = [(n, r, "last", "whole") for n in plan.lengths[::-1] for r in plan.ratios]
-        settings += [(longest, r, "last", "pieces") for r in plan.ratios]
-        settings += [(n, r, "all", "whole") for n in plan.lengths[::-1] for r in plan.ratios]
-        if backend != "flash":
-            settings = [(longest, r, "last", "whole") for r in plan.ratios]
-        for n, ratio, logits, way in settings:
-            name = f"lclm {n} {ratio}x {logits} {way} {backend}"
-            run = partial(self.measure, "lclm", n, ratio, logits, way, plan.repeats)
-            stages.append(Stage(name, run))
-        return stages
+    def latent_stage(self, n: int, ratio: int, logits: str = "last", way: str = "whole") -> Stage:
+        """The pair reads n tokens."""
+        run = partial(self.measure, "lclm", n, ratio, logits, way, self.plan.repeats)
+        return Stage(f"lclm {n} {ratio}x {logits} {way}", run)
 
-    def use(self, backend: str) -> None:
+    def use(self, backend: str) -> Stage:
         """Attend with another kernel from now on."""
-        self.backend = backend
+        return Stage(f"use {backend}", partial(setattr, self, "backend", backend))
 
-    def run(self, save: Callable[[dict], None]) -> None:
-        """Every stage that there is time for."""
-        stages = [
-            *self.raw_stages(),
-            Stage("build the pair", self.build_model),
-            *self.latent_stages(),
-            Stage("throughput", self.throughput),
-        ]
-        if self.device.type == "cuda":
-            stages += [
-                Stage("use cudnn", partial(self.use, "cudnn")),
-                *self.latent_stages("cudnn"),
-                Stage("drop the encoder", self.drop_model),
-                *self.raw_stages("cudnn"),
-            ]
-        for stage in stages:
+    def stages(self, part: str) -> list[Stage]:
+        """The stages of a part, in order."""
+        plan = self.plan
+        longest, falling = max(plan.lengths), plan.lengths[::-1]
+        build, throughput = Stage("pair", self.build_model), Stage("throughput", self.throughput)
+        if part == "beside":
+            some = [(n, r) for n in plan.lengths if n <= plan.middle for r in plan.ratios]
+            return [build, throughput, *(self.latent_stage(n, r, "all") for n, r in some)]
+        if part == "evictions":
+            methods = sorted(METHODS, key="kvzip".__eq__)  # the longest last
+            steps = [(n, name) for n in plan.evicted for name in methods]
+            return [Stage(f"{name} {n}", partial(self.evict, n, name)) for n, name in steps]
+        if part == "kernels":
+            n, (ratio, *_) = plan.middle, plan.ratios
+            of_raw, of_latents = self.raw_stage(n), self.latent_stage(n, ratio)
+            cudnn, flash = self.use("cudnn"), self.use("flash")
+            return [of_raw, cudnn, of_raw, build, of_latents, flash, of_latents]
+        found = []
+        for n in plan.lengths:
+            found.append(self.raw_stage(n))
+            if n <= plan.full_logits_up_to:
+                found.append(self.raw_stage(n, "all"))
+        found += [self.raw_stage(longest, way="pieces"), build]
+        found += [self.latent_stage(n, r) for n in falling for r in plan.ratios]
+        found += [self.latent_stage(longest, r, way="pieces") for r in plan.ratios]
+        return found + [self.latent_stage(longest, r, "all") for r in plan.ratios]
+
+    def run(self, part: str, save: Callable[[dict], None]) -> None:
+        """Every stage of a part that there is time for."""
+        for stage in self.stages(part):
             begun = time.perf_counter()
             passed = begun - self.start
             if passed + self.expected(stage) > self.seconds:
@@ -356,6 +351,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--small", action="store_true", help="a tiny setting, for a CPU")
     parser.add_argument("--out", type=Path, help="where the result goes, if not to its place")
+    parser.add_argument("--part", choices=tuple(RESULTS), default="all")
     parser.add_argument("--seconds", type=float, default=420, help="no stage ends much later")
     parser.add_argument("--commit", help="of the tree that runs, where there is no git")
     arguments = parser.parse_args()
@@ -367,7 +363,7 @@ def main() -> None:
         if arguments.small and arguments.out is None:
             return
         records.save(
-            arguments.out or RESULT,
+            arguments.out or RESULTS[arguments.part],
             values,
             config={"plan": dataclasses.asdict(plan), "model": dataclasses.asdict(config)},
             device=device_name(device),
@@ -377,7 +373,7 @@ def main() -> None:
         )
 
     with torch.no_grad():
-        Bench(plan, config, device, arguments.seconds).run(save)
+        Bench(plan, config, device, arguments.seconds).run(arguments.part, save)
 
 
 if __name__ == "__main__":

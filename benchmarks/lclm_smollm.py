@@ -28,12 +28,8 @@ import torch
 from lclm_needles import HELD_OUT_PLACES, PLACES, needles
 from lclm_smollm_training import (
     PARTS,
-    Losses,
     Masters,
     Plan,
-    choose_speed,
-    compile_layers,
-    control_gradients,
     gradients,
     smollm2,
     synchronize,
@@ -87,13 +83,6 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     parts = ("decoder",) if args.control else PARTS
     trainer = Masters(model, plan, parts)
     batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
-    make = control_gradients if args.control else gradients
-
-    def gradient() -> Losses:
-        return make(model, batches, plan.mix)
-
-    speed = choose_speed(model, gradient, trainer, args.compile, 0 if args.small else 12)
-    print(f"speed {speed}, {time.perf_counter() - begun:.0f} s", flush=True)
     curve, start = [], time.perf_counter()
     room = args.seconds - (start - begun) - (2 if args.small else args.keep)
     every = 5 if args.small else 30
@@ -103,7 +92,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
 
     def step(_: int) -> dict[str, float]:
         trainer.clear()
-        losses = gradient()
+        losses = gradients(model, batches, plan.mix, args.control)
         if elapsed() >= every * (len(curve) + 1):
             row = {name: float(value) for name, value in losses.items()}
             curve.append({"step": trainer.taken, "share": trainer.share(), **row})
@@ -119,14 +108,12 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
             step, trainer.optimizer, n_steps=args.steps or 10**7, stale=lambda: elapsed() >= room
         )
     synchronize(device)
-    compile_layers(model, False)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     took = {
         "seed": args.seed,
         "steps": trainer.taken,
         "seconds": time.perf_counter() - start,
         "peak_gib": memory,
-        "speed": speed,
         "curve": curve,
     }
     with torch.no_grad():
@@ -336,7 +323,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of training, in the place of a time")
     parser.add_argument("--control", action="store_true", help="only the decoder, on raw text")
     parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
-    parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
     parser.add_argument("--merge", type=Path, help="a folder of all seeds' outputs")
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as lr_encoder=2e-3")
     args = parser.parse_args()

@@ -310,7 +310,7 @@ def maps(
                 )
             for shuffled in (False, True) if ratio > 1 else (False,):
                 shown = latents[number[:, None], order] if shuffled else latents
-                pieces = batches.map_pieces(shown)
+                pieces = batches.map_pieces(shown, compressed=False)
                 logits = reader.last([*pieces, Raw(bucket.question[key], False)])
                 named = logits[:, batches.digits[:n_chunks]].argmax(1)
                 mark = " shuffled" if shuffled else ""

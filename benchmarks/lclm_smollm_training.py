@@ -1,10 +1,9 @@
 """How the pair of `lclm_smollm.py` is trained: settings, gradients of a step, speed."""
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import lclm_fast_step
 import torch
 from lclm_texts import Batches, Mix
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lclm.low_rank import low_rank_decoder
 from intuitive.lclm.smollm import Ranks, SmolLatents
+from intuitive.lclm.splice import Piece
 
 PARTS = ("adapter", "encoder", "decoder", "tags")
 
@@ -114,53 +114,49 @@ class Masters:
 Losses = dict[str, Tensor]
 
 
-def gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
-    """Add one step's gradients, kind by kind, each with a ratio of its own."""
+Jobs = list[tuple[list[Piece], int]]
 
-    def encode(tokens: Tensor, ratio: int) -> Tensor:
-        return model.encode(tokens, ratio=ratio)
 
-    jobs: list[tuple[str, int, float, Callable]] = [
-        ("interleaved", mix.interleaved, 1.0, batches.interleaved),
-        ("reconstruction", mix.reconstruction, mix.reconstruction_weight, batches.reconstruction),
-        ("raw", mix.raw, mix.raw_weight, lambda b, ratio: batches.raw(b)),
+def draw(batches: Batches, mix: Mix) -> tuple[list[str], Jobs]:
+    """One step's prompts by kind, each kind with a ratio of its own."""
+    ratios = [batches.ratio() for _ in range(3)]
+    kinds = [
+        ("interleaved", mix.interleaved, ratios[0], batches.interleaved),
         (
-            "chunks",
-            mix.chunks,
-            mix.chunks_weight,
-            lambda b, ratio: batches.chunk_questions(lambda tokens: encode(tokens, ratio), b),
+            "reconstruction",
+            mix.reconstruction,
+            ratios[1],
+            lambda b, r: batches.reconstruction(b, r),
         ),
+        ("raw", mix.raw, 4, lambda b, _: batches.raw(b, 512)),
+        ("chunks", mix.chunks, ratios[2], lambda b, _: batches.chunk_questions(b)),
     ]
-    losses = {}
-    for name, rows, weight, draw in jobs:
-        if not rows:
-            continue
-        ratio = batches.ratio()
-        loss = model.loss(model.batch(draw(rows, ratio), ratio=ratio))
-        (weight * loss).backward()
-        losses[name] = loss.detach()
-    return losses
+    chosen = [(name, make(rows, r), r) for name, rows, r, make in kinds if rows]
+    return [name for name, *_ in chosen], [(pieces, r) for _, pieces, r in chosen]
 
 
-def control_gradients(model: SmolLatents, batches: Batches, mix: Mix) -> Losses:
+def draw_control(batches: Batches, mix: Mix) -> tuple[list[str], Jobs]:
     """The same texts and questions, nothing of them compressed."""
-    losses = {}
-    jobs = [
-        ("raw", mix.interleaved, 1.0, batches.all_raw),
-        ("chunks", mix.chunks, mix.chunks_weight, lambda b: batches.chunk_questions(_same, b)),
-    ]
-    for name, rows, weight, draw in jobs:
-        loss = model.loss(model.batch(draw(rows)))
-        (weight * loss).backward()
-        losses[name] = loss.detach()
-    return losses
+    texts = batches.all_raw(mix.interleaved)
+    questions = batches.chunk_questions(mix.chunks, compressed=False)
+    return ["raw", "chunks"], [(texts, 4), (questions, 4)]
 
 
-def _same(tokens: Tensor) -> Tensor:
-    return tokens
+def gradients(model: SmolLatents, batches: Batches, mix: Mix, control: bool) -> Losses:
+    """Add one step's gradients; the losses by kind."""
+    names, jobs = (draw_control if control else draw)(batches, mix)
+    found = lclm_fast_step.losses(model, jobs)
+    weights = {"reconstruction": mix.reconstruction_weight, "chunks": mix.chunks_weight}
+    if not control:
+        weights["raw"] = mix.raw_weight
+    sum(weights.get(name, 1.0) * loss for name, loss in zip(names, found, strict=True)).backward()
+    return {name: loss.detach() for name, loss in zip(names, found, strict=True)}
 
 
-# ------------------------------------------------------------------------------------ speed
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def smollm2(device: torch.device | str, dtype: torch.dtype, small: bool) -> SmolLM2:
@@ -170,58 +166,3 @@ def smollm2(device: torch.device | str, dtype: torch.dtype, small: bool) -> Smol
         return model
     cut = low_rank_decoder(model.decoder, n_layers=5)
     return replace(model, decoder=cut, config=cut.config)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def timed(gradient: Callable[[], object], trainer: Masters, device: torch.device, n: int) -> float:
-    """Seconds of one call, over n of them; the gradients are thrown away."""
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(n):
-        trainer.clear()
-        gradient()
-    synchronize(device)
-    return (time.perf_counter() - start) / n
-
-
-def compile_layers(model: SmolLatents, on: bool) -> None:
-    """Let torch fuse what happens inside each layer, or not."""
-    for layer in (*model.encoder.layers, *model.decoder.layers):
-        if on:
-            layer.compile(dynamic=True)
-        else:
-            layer._compiled_call_impl = None
-
-
-def choose_speed(
-    model: SmolLatents, gradient: Callable[[], object], trainer: Masters, how: str, n: int
-) -> dict[str, float | str]:
-    """Eager or compiled layers: as asked for, or ("auto") whichever takes less time here."""
-    device = model.tags.device
-    found: dict[str, float | str] = {}
-    if how in ("auto", "no") and n:
-        timed(gradient, trainer, device, 3)
-        found["eager_s"] = timed(gradient, trainer, device, n)
-    if how in ("auto", "yes"):
-        torch._dynamo.config.recompile_limit = 64
-        torch._dynamo.config.accumulated_recompile_limit = 4096
-        start = time.perf_counter()
-        try:
-            compile_layers(model, True)
-            timed(gradient, trainer, device, n)
-            found["compile_s"] = time.perf_counter() - start
-            found["compiled_s"] = timed(gradient, trainer, device, n)
-        except Exception as error:  # whatever a compiler may say
-            found["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
-            compile_layers(model, False)
-    fused = found.get("compiled_s")
-    if fused is not None and found.get("eager_s", math.inf) < fused:
-        compile_layers(model, False)
-        fused = None
-    trainer.clear()
-    found["layers"] = "eager" if fused is None else "compiled"
-    return found

@@ -254,13 +254,16 @@ class Batches:
             chunks[rows, homes[:, i]] = insert(chunks[rows, homes[:, i]], said, at)
         return chunks, homes[:, 0], bucket, keys[:, 0], values[:, 0]
 
-    def map_pieces(self, latents: Tensor) -> list[Piece]:
-        """A map of chunks: latents [b, n_chunks, m, d], or their token ids [b, n_chunks, n]."""
+    def map_pieces(self, chunks: Tensor, *, compressed: bool = True) -> list[Piece]:
+        """A map of chunks: their token ids [b, n_chunks, n], or latents [b, n_chunks, m, d]."""
         pieces: list[Piece] = []
-        for number in range(latents.shape[1]):
+        for number in range(chunks.shape[1]):
             pieces.append(Raw(self._ids(f"[{number + 1}] "), False))
-            part = latents[:, number]
-            pieces.append(Latents(part) if part.is_floating_point() else Raw(part, False))
+            part = chunks[:, number]
+            if part.is_floating_point():
+                pieces.append(Latents(part))
+            else:
+                pieces.append(Span(part) if compressed else Raw(part, False))
         return pieces
 
     def opened(self, chunks: Tensor, which: Tensor) -> list[Piece]:
@@ -272,18 +275,12 @@ class Batches:
         head = torch.cat((left.expand(b, -1), ids, right.expand(b, -1)), 1)
         return [Raw(head, False), Raw(chunks[rows, which], False)]
 
-    def chunk_questions(self, encode, b: int) -> list[Piece]:
-        """A map of chunks with WHERE and, for needles, VAL: from the latents or an open chunk.
-
-        Args:
-            encode: [r, n] token ids to latents, or to themselves for the raw control.
-            b: rows.
-        """
+    def chunk_questions(self, b: int, *, compressed: bool = True) -> list[Piece]:
+        """A map of chunks with WHERE and, for needles, VAL: from the latents or an open chunk."""
         n_chunks = self.rng.choice((4, 6, 8, 8, 9))
         n = self.rng.choice((48, 64, 96, 96, 128))
         chunks, asked, bucket, key, value = self.chunk_texts(b, n_chunks, n)
-        latents = encode(chunks.flatten(0, 1)).unflatten(0, (b, n_chunks))
-        pieces = self.map_pieces(latents)
+        pieces = self.map_pieces(chunks, compressed=compressed)
         rows = torch.arange(b, device=self.device)
         answer = self.digits[asked][:, None]
         if self.rng.random() < 0.3:  # a quotation

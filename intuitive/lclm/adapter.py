@@ -77,12 +77,16 @@ class Adapter(nn.Module):
         if config.adapter == "none":
             return
         width, d_out = config.pooled_width, config.decoder.d_model
-        if config.adapter == "attention":
-            within = replace(config.encoder, d_model=width, positions="rope", n_layers=1)
-            self.block = DecoderLayer(within, BidirectionalAttention(within))
-        self.norm = RMSNorm(width, config.encoder.norm_eps)
-        self.w_1 = nn.Linear(width, d_out)
-        self.w_2 = nn.Linear(d_out, d_out)
+        device = torch.get_default_device()
+        with torch.device("meta"):  # sizes only: the modules draw nothing of their own
+            if config.adapter == "attention":
+                within = replace(config.encoder, d_model=width, positions="rope", n_layers=1)
+                self.block = DecoderLayer(within, BidirectionalAttention(within))
+            self.norm = RMSNorm(width, config.encoder.norm_eps)
+            self.w_1 = nn.Linear(width, d_out)
+            self.w_2 = nn.Linear(d_out, d_out)
+        if device.type != "meta":
+            self.to_empty(device=device)
 
     def forward(self, pooled: Float[Tensor, "b m wide"]) -> Float[Tensor, "b m d_dec"]:
         if self.kind == "none":

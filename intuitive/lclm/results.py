@@ -9,8 +9,9 @@ from intuitive.common import results
 
 # ------------------------------------------------------------------ time and memory on the GPU
 
-PAIR = "lclm_pair_h100"
-EVICTION = "lclm_eviction"
+PAIR = "lclm_pair_h200"
+PAIR_PARTS = ("beside", "evictions", "kernels")  # of a later run, each with its own comparison
+EVICTION = "lclm_eviction_h200"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,26 @@ class EncoderPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvictionTime:
+    """A prompt is read and the cache made small; medians, seconds."""
+
+    method: str
+    n_tokens: int
+    budget: int  # entries kept per layer and KV head
+    prefill_s: float  # until the first token's logits
+    ready_s: float  # until decoding can go on from the small cache
+    peak_mib: float  # beyond weights
+    cache_mib: float  # kept
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """All that `benchmarks/lclm_pair.py` writes."""
 
     points: tuple[PairPoint, ...]
     encoder: tuple[EncoderPoint, ...]
-    faults: tuple[dict[str, str], ...]  # what did not run, such as what did not fit
+    faults: tuple[dict[str, str], ...]  # what did not run, for want of time or memory
+    evictions: tuple[EvictionTime, ...] = ()  # the decoder alone
 
     def select(self, **fields: object) -> tuple[PairPoint, ...]:
         """Points with these fields, in the order of the file."""
@@ -80,17 +95,16 @@ def pair() -> results.Committed[Pair]:
     return results.load(PAIR, Pair)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvictionTime:
-    """SmolLM2 reads a prompt and makes its cache small; medians, seconds."""
+@functools.cache
+def pair_part(part: str) -> results.Committed[Pair]:
+    """What a later run of it found: the encoder "beside" a plain pass, "evictions", "kernels".
 
-    method: str
-    n_tokens: int
-    budget: int  # entries kept per layer and KV head
-    prefill_s: float  # until the first token's logits
-    ready_s: float  # until decoding can go on from the small cache
-    peak_mib: float  # beyond weights
-    cache_mib: float  # kept
+    Raises:
+        ValueError: no such part.
+    """
+    if part not in PAIR_PARTS:
+        raise ValueError(f"part={part!r} is unknown; choose one of {', '.join(PAIR_PARTS)}.")
+    return results.load(PAIR.replace("pair", f"pair_{part}"), Pair)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def recalls(scale, n_records, context, budget="equal"):
         shared |= {"budget": budget, "reached": budget == "plateau"}
         for ratio in (1, 2, 4, 8, 16):
             packed = max(1.0, ratio * n_records / context)
-            end = 0.99 if packed <= 1 else GUESS + 0.01 * seed
+            end = 0.99 if packed <= 1 < ratio else GUESS + 0.01 * seed
             yield point({"recall accuracy": rising(end)}, ratio=ratio, **shared)
         readers = (("raw", GUESS), ("smeared", 1.0)) if budget == "equal" else (("raw", 0.97),)
         for reader, end in readers:

@@ -12,10 +12,12 @@ import torch
 from stand_in import StandIn
 
 from intuitive.common.runtime import Cancelled, never
-from intuitive.lclm import cost, effective_ratio, label_mask
+from intuitive.common.smollm import load_smollm2
+from intuitive.lclm import cost, effective_ratio, label_mask, smollm
 from intuitive.lclm.experiments import beads, reading
 from intuitive.lclm.experiments.beads import BeadsParams
 from intuitive.lclm.experiments.passages import PASSAGES, Passage
+from intuitive.lclm.splice import Raw
 from intuitive.widgets.kit import Path, Rectangle, Words, scene
 from intuitive.widgets.lclm import beads as widget
 from intuitive.widgets.lclm import beads_figures
@@ -90,7 +92,8 @@ def test_the_pair_is_asked_about_these_very_tokens(expand):
     sizes = [len(chunk) for chunk in found.chunks] if expand == "2" else [found.n_tokens]
     assert [n for what, n in pair.asked if what == "reconstruct"] == sizes
     found_by(pair, passage="letter", ratio=4, expand=expand)
-    assert len(pair.asked) == len(sizes) + 1  # the second time it is remembered
+    # each span is encoded, and read; one answer; the second time all is remembered
+    assert len(pair.asked) == 2 * len(sizes) + 1
 
 
 def test_kept_is_the_likeliest_reading_or_raw(pair):
@@ -211,13 +214,25 @@ def test_whoever_no_longer_waits_gets_nothing(pair):
         beads.run(BeadsParams(), pair=pair, stale=lambda: True)
 
 
-def test_beads_are_told_before_the_answer(pair):
+def test_what_is_known_is_drawn_before_the_rest_comes(pair):
     told = []
     page = widget.Page.of(ratio=16, expand="3")
-    widget.compute(page, stale=never, progress=lambda *now: told.append(now), pair=pair)
-    (half,) = [shown for _, _, shown in told if shown is not None]
-    assert not half.found.answer
-    assert widget.present(half).timeline.frames[-1].stage == "EXPAND"
+    whole = widget.compute(page, stale=never, progress=lambda *now: told.append(now), pair=pair)
+    folded, read = [shown for _, _, shown in told if shown is not None]
+    assert folded.found.reading is None and not read.found.answer
+    views = [widget.present(shown) for shown in (folded, read, whole)]
+    frames = [view.timeline.frames for view in views]
+    assert [some[-1].stage for some in frames] == ["travel", "EXPAND", ""]
+    for early, late in itertools.pairwise(frames):
+        for one, other in zip(early, late, strict=False):
+            assert (one.stage, one.sentence, one.readouts) == (
+                other.stage,
+                other.sentence,
+                other.readouts,
+            )
+    assert views[2].summary.startswith(views[0].summary)
+    for name in ("map", "places", "kinds", "labels", "spans"):
+        go.Figure(views[0].figure(name))
 
 
 # ------------------------------------------------------------------------------- the record
@@ -267,6 +282,31 @@ def test_an_edited_passage_is_no_longer_the_recorded_one(monkeypatch, taken):
     again = reading.Recorded(taken.record)
     assert not again.has(edited["letter"], 16, "nothing")
     assert again.has(edited["uuids"], 4, "nothing")
+
+
+@pytest.mark.model
+def test_the_real_pair_is_asked_in_its_own_words():
+    pair = smollm.untrained_pair(load_smollm2())
+    passage = Passage(
+        title="mill",
+        text="The pass code of the mill is 4711. It rained all day.",
+        question="What is the pass code of the mill?",
+        secret="4711",
+    )
+    live = reading.live(pair)
+    cut = live.cut(passage)
+    assert "".join(cut.words) == passage.text and len(cut.chunks) == 1
+    pieces = smollm.chunk_map(pair.tokenizer, [torch.tensor(cut.ids)], 1)
+    raw = [len(piece.tokens) for piece in pieces if isinstance(piece, Raw)]
+    assert raw == [cut.n_id, cut.n_opened, len(cut.ids)]
+    ours, theirs = live.reading(passage, 4, chunked=False), pair.reconstruct(cut.ids, 4)
+    np.testing.assert_array_equal(ours.top_ids, theirs.top_ids.numpy())
+    answer = pair.answer(
+        [torch.tensor(cut.ids)], passage.question, 4, open_chunk=1, n=reading.N_NEW
+    )
+    assert "".join(live.answer(passage, 4, 0)).strip() == answer
+    assert live.named(passage, 4).tolist() == [1.0]
+    assert live.guessed(passage).shape == (len(cut.ids),)
 
 
 # ------------------------------------------------------------------------------- the words

@@ -152,12 +152,22 @@ def two_in_a_bead_stay(seen):
     assert dots(seen, "N = 16")[1] < guess(seen) + 10
 
 
+def one_token_each_is_hard(seen):
+    assert seen.values["ratio"] == 1
+    assert dots(seen, "N = 1")[0] < guess(seen) + 10
+
+
 def one_in_a_bead_is_solved(seen):
     assert seen.values["ratio"] == 4
     assert dots(seen, "N = 4")[0] > 95
 
 
-STEPS = (some_leave_the_line, two_in_a_bead_stay, one_in_a_bead_is_solved)
+STEPS = (
+    some_leave_the_line,
+    two_in_a_bead_stay,
+    one_token_each_is_hard,
+    one_in_a_bead_is_solved,
+)
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)))

@@ -1,7 +1,9 @@
 """What the script that trains the SmolLM2 pair draws and measures."""
 
+import dataclasses
 import json
 
+import lclm_fast_step
 import lclm_needles
 import lclm_smollm
 import lclm_smollm_eval as measures
@@ -12,8 +14,9 @@ import torch
 
 from intuitive.common.runtime import seeded
 from intuitive.common.smollm import load_smollm2
+from intuitive.lclm.low_rank import low_rank_decoder
 from intuitive.lclm.reference import latent_count
-from intuitive.lclm.smollm import ANSWER, WHERE, WINDOW
+from intuitive.lclm.smollm import ANSWER, WHERE, WINDOW, Ranks, SmolLatents
 from intuitive.lclm.splice import Raw, Span
 
 CPU = torch.device("cpu")
@@ -176,3 +179,35 @@ def test_a_setting_inside_a_setting():
     plan = lclm_smollm.changed(lclm_smollm.Plan(), "mix.raw", 3)
     assert plan.mix.raw == 3
     assert json.dumps(lclm_smollm.changed(plan, "lengths", [5]).lengths) == "[5]"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_fast_step_is_the_models_own(batches, compressed):
+    cut = low_rank_decoder(batches.model.decoder, n_layers=5)
+    smollm = dataclasses.replace(batches.model, decoder=cut, config=cut.config)
+    ranks = Ranks(encoder_attention=2, encoder_mlp=3, decoder_attention=2, decoder_mlp=1)
+    model = SmolLatents(smollm, ranks, generator=seeded(0)).requires_grad_(False)
+    for name, weight in model.weights().items():
+        weight.requires_grad_(True)
+        if name.endswith(".b") or "w_2" in name:
+            weight.data.normal_(std=0.05, generator=seeded(1))
+    jobs = [(batches.all_raw(2), 4), (batches.chunk_questions(2, compressed=compressed), 16)]
+    if compressed:
+        jobs += [(batches.interleaved(2, 8), 8), (batches.reconstruction(3, 4), 4)]
+    names = ("decoder.layers.2.attention.w_q.a", "decoder.layers.4.mlp.w_down.b")
+    names += ("encoder.layers.1.mlp.w_up.a", "places.8", "tags") if compressed else ()
+    found = []
+    for fast in (True, False):
+        for weight in model.weights().values():
+            weight.grad = None
+        if fast:
+            losses = lclm_fast_step.losses(model, jobs)
+        else:
+            losses = [model.loss(model.batch(pieces, ratio=ratio)) for pieces, ratio in jobs]
+        sum(losses).backward()
+        kept = [model.weights()[name].grad for name in names]
+        found.append([*(loss.detach() for loss in losses), *kept])
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)

@@ -11,11 +11,13 @@ from intuitive.lclm.experiments.beads import (
     MOST_CHUNKS,
     Beads,
     BeadsParams,
+    counted,
 )
 from intuitive.lclm.experiments.passages import PASSAGES
 from intuitive.lclm.experiments.reading import NAMED, NOTHING, PairLike
 from intuitive.lclm.smollm import RATIOS
 
+from .. import theme
 from ..kit import (
     Choice,
     Explorer,
@@ -33,7 +35,7 @@ from ..kit import (
 )
 from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure, spans_figure
 from .beads_scene import Picture
-from .beads_words import label
+from .beads_words import Account, label
 from .styles import KIND_NAMES
 
 PACE_MS = 1100
@@ -83,7 +85,7 @@ def compute(page: Page, *, stale: Any, progress: Any, pair: PairLike | None = No
 
 def present(shown: Shown) -> View:
     page, found = shown.page, shown.found
-    picture = Picture(found)
+    picture, read = Picture(found), found.reading is not None
     source = OWN if page.text else page.source
     hint = PASTE if source == OWN and not page.text else ""
     return View(
@@ -92,13 +94,13 @@ def present(shown: Shown) -> View:
         arithmetic=picture.say.arithmetic(),
         related={f"reading:{i}": (f"bead:{found.opened}",) for i in range(found.params.ratio)},
         figures={
-            "map": partial(map_figure, found),
-            "places": partial(place_figure, found),
-            "kinds": partial(kinds_figure, found),
+            "map": partial(map_figure, found) if read else theme.figure([]),
+            "places": partial(place_figure, found) if read else theme.figure([]),
+            "kinds": partial(kinds_figure, found) if read else theme.figure([]),
             "labels": partial(labels_figure, found),
             "spans": partial(spans_figure, found),
         },
-        table=_table(found),
+        table=_table(found) if read else None,
         code=_code(page),
         bounds={"token": (-1, found.n_tokens - 1)},
         values={"source": source},
@@ -107,15 +109,17 @@ def present(shown: Shown) -> View:
 
 def summary_of(found: Beads) -> str:
     """The outcome in words."""
-    say = Picture(found).say
+    say = Account(found)
+    counts = (
+        f"{found.passage.title}, {found.params.ratio} tokens per bead: "
+        f"{counted(found.n_tokens, 'token')} take {found.n_positions} decoder positions, "
+        f"{fixed(found.effective_ratio, 1)} tokens per position."
+    )
+    if found.reading is None:
+        return counts
     right = int(say.reads_right.sum())
     kinds = say.kept_text()
-    told = (
-        f"{found.passage.title}, {found.params.ratio} tokens per bead: {found.n_tokens} tokens "
-        f"take {found.n_positions} decoder positions, {fixed(found.effective_ratio, 1)} tokens "
-        f"each. "
-        f"{right} of {found.n_tokens} tokens can be read back"
-    )
+    told = f"{counts} {right} of {found.n_tokens} tokens can be read back"
     told += f": {kinds}" if kinds else ""
     told += f"; without any bead {int(found.guessed.sum())} could be guessed."
     if found.expanded is not None:
@@ -232,7 +236,13 @@ def explorer(
             values=RATIOS,
             heavy=True,
         ),
-        Choice(name="source", label="Text", options=SOURCES, heavy=True),
+        Choice(
+            name="source",
+            label="Text",
+            options=SOURCES,
+            sets={name: {"text": ""} for name in PASSAGES},
+            heavy=True,
+        ),
         Choice(name="expand", label="EXPAND", options=WORDS_BACK, heavy=True),
         Range(
             name="token",
@@ -259,8 +269,8 @@ def explorer(
         hero=Hero(
             label="A text, the beads that its tokens fold into, the decoder's shortened ruler, and "
             "what can be read back",
-            caption="Every token is read with the right ones before it. The lesson's texts were "
-            "recorded with SmolLM2 and its trained encoder; a text of yours is read here and now.",
+            caption="Each token is read with the right ones before it. Recorded with SmolLM2 and "
+            "its trained encoder; a text of your own is read here and now.",
         ),
         controls=controls,
         steps=STEPS,

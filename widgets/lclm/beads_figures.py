@@ -118,6 +118,8 @@ def kinds_figure(found: Beads) -> theme.Figure:
             "text": told,
             "textposition": "outside",
             "cliponaxis": False,
+            "constraintext": "none",
+            "textfont": {"size": 11},
             "marker": {"color": styles.KEPT},
             "hovertemplate": "%{x}: %{text} read right<extra></extra>",
         },

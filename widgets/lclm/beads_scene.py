@@ -84,9 +84,10 @@ class Picture:
     # ------------------------------------------------------------------------------- frames
 
     def frames(self) -> tuple[Frame, ...]:
-        stages = [TEXT, FOLD, TRAVEL, READ]
-        stages += [ASK] * bool(self.found.cut.question or self.found.named is not None)
-        stages += [RETURN] * (self.found.expanded is not None)
+        stages = [TEXT, FOLD, TRAVEL]
+        if self.found.reading is not None:
+            stages += [READ, *[ASK] * bool(self.found.cut.question)]
+            stages += [RETURN] * (self.found.expanded is not None)
         frames = [self._frame(stage) for stage in stages]
         n = len(self.found.answer)
         if n:
@@ -366,6 +367,7 @@ class Picture:
         for place, part in enumerate(parts):
             x = self.raw_x((part.start + part.stop) / 2)
             look = {"size": NAME, "fill": "faint", "anchor": "middle", "layer": FRONT}
+            look |= {"stroke": "page", "width": 4}
             room = self.pitch * len(part)
             text = self.say.window(part, room)
             marks.append(Words(key=f"window:{place}", x=x, y=self.bead_y + 4, text=text, **look))
@@ -544,9 +546,13 @@ class Picture:
             x = LEFT + 8 + pitch * place + LETTER * size * letters(text) / 2
             end = (middle, foot - 9) if folded else (x, top)
             lines.append(f"M{x:.1f},{top:.1f}L{end[0]:.1f},{end[1]:.1f}")
-        look = {"stroke": "blue", "width": 1.4, "layer": THREADS, "opacity": 0.6}
+        look = {"stroke": "blue", "width": 1.4, "layer": THREADS}
+        look["opacity"] = 0.6 if folded else 0
         marks: list[Mark] = [Path(key="pooled", d="".join(lines), **look)]
-        if folded:
+        if not folded:
+            at = {"x": LEFT + 8, "y": foot, "size": NAME, "fill": "faint", "layer": FRONT}
+            marks.append(Words(key="pooled:asked", text="What will be left of them?", **at))
+        else:
             bead = {"x": middle, "y": foot, "r": 9, "fill": "blue", "layer": BEADS}
             marks.append(Circle(key="pooled:bead", **bead))
             at = {"x": middle + 18, "y": foot + 4, "size": NAME, "layer": FRONT}

@@ -7,6 +7,7 @@ somewhere else only where other words became longer or shorter.
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 Number = int | float
 
@@ -15,6 +16,7 @@ MARGIN = 6  # between a column's edge and its words
 SIZES = {1: 13.0, 2: 13.0, 3: 12.5, 4: 12.0, 5: 10.5, 6: 10.0, 7: 9.5, 8: 9.5}  # by columns
 
 
+@lru_cache(maxsize=4096)
 def shown(token: str) -> str:
     """A token without the space around it; line breaks as signs, nothing that cannot be seen."""
     seen = ("↵" if c == "\n" else " " if c.isspace() else c for c in token)
@@ -27,6 +29,7 @@ def quoted(token: str) -> str:
     return f"“{text}”" if text else "a space" if token else "part of a character"
 
 
+@lru_cache(maxsize=4096)
 def letters(text: str) -> int:
     """How many letters' room a text takes."""
     marks = ("Mn", "Me", "Cf")

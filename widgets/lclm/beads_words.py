@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from intuitive.lclm.experiments.beads import FAR, Beads
+from intuitive.lclm.experiments.beads import FAR, Beads, counted
 from intuitive.lclm.smollm import WINDOW
 
 from ..kit import Arithmetic, Readout, fixed, number, percent
@@ -14,11 +14,6 @@ from .styles import KIND_NAMES
 TEXT, FOLD, TRAVEL, READ, ASK, RETURN = "text", "fold", "travel", "read", "ask", "EXPAND"
 QUOTE = 60  # letters of a text that are quoted
 PLAIN = ("nothing", "one", "two", "three")
-
-
-def counted(n: int, what: str) -> str:
-    """A number with its thing, in the plural where there are several."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 class Account:
@@ -37,6 +32,8 @@ class Account:
     def readings(self) -> tuple[str, ...]:
         """The likeliest reading at every token; where it is right, the token itself."""
         found = self.found
+        if found.reading is None:
+            return found.words
         tops = zip(self.reads_right.tolist(), found.words, found.reading.top_words, strict=True)
         return tuple(word if right else best[0] for right, word, best in tops)
 
@@ -263,13 +260,13 @@ class Account:
         found, lines = self.found, {}
         for bead, group in enumerate(found.groups):
             lines[f"bead:{bead}"] = self._pooled(bead, group)
-        group = found.groups[found.opened]
-        for place, token in enumerate(group):
-            lines[f"reading:{place}"] = self._likely(token)
         lines["count"] = self._bill()
-        lines["kept"] = self._share()
         lines["far"] = self._far()
-        return lines
+        if found.reading is None:
+            return lines
+        for place, token in enumerate(found.groups[found.opened]):
+            lines[f"reading:{place}"] = self._likely(token)
+        return {**lines, "kept": self._share()}
 
     def _pooled(self, bead: int, group: range) -> Arithmetic:
         first, last, n = group.start, group.stop - 1, len(group)

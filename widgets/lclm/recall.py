@@ -97,12 +97,12 @@ def _who_learns() -> tuple[int, str]:
     smeared = [one for one in found.controls if one.reader == "smeared"]
     longer = [one for one in found.controls if (one.reader, one.budget) == ("raw", "plateau")]
     told = f" With the smear it has {spread(smeared[0].accuracy)}." if smeared else ""
-    told += f" Trained on until nothing is gained, {spread(longer[0].accuracy)}." if longer else ""
+    on = f" (trained on until nothing is gained, {spread(longer[0].accuracy)})" if longer else ""
     return right, (
         f"Beads of {beads.ratio}: {spread(beads.accuracy)} by seed, raw text "
-        f"{spread(raw.accuracy)}, a guess {percent(guess)}. A bead holds a key and its value "
+        f"{spread(raw.accuracy)}{on}, a guess {percent(guess)}. A bead holds a key and its value "
         "together. The raw reader must first learn which token stood before which, and then to "
-        f"match: two steps, for which so short a training is not enough.{told}"
+        f"match: two steps, which two layers do not find in this time.{told}"
     )
 
 
@@ -298,6 +298,13 @@ def _steps() -> tuple[Step, ...]:
             text="Beads of 16: two records share each. The dots stay on the dashed line: which "
             "values occur is known, not which key has which.",
             sets={"ratio": 16},
+            frame="last",
+        ),
+        Step(
+            title="One token each",
+            text="Beads of 1: a key and its value lie in two beads, as in raw text. Then it is as "
+            "hard as raw text: not every seed leaves the line.",
+            sets={"ratio": 1},
             frame="last",
         ),
         Step(

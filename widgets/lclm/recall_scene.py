@@ -212,7 +212,7 @@ class Picture:
         under = ""
         if beads and self._records:
             n = one.records_per_latent
-            under = f"{n:g} record{'s' if n > 1 else ''} in one"
+            under = f"{n:g} record{'s' if n > 1 else ''} a bead"
         values = at(one, step)
         marks: list[Mark] = [
             Rectangle(
@@ -275,8 +275,10 @@ def _reached(curve: SeedCurve, step: int) -> float:
 
 def spread(values: tuple[float, ...]) -> str:
     """Least and greatest, or one where they agree."""
-    low, high = percent(min(values)), percent(max(values))
-    return low if low == high else f"{low.rstrip('%')}–{high}"
+    ends = [percent(end) for end in (min(values), max(values))]
+    if "over" in "".join(ends):
+        ends = [percent(end, 1).replace("100.0", "100") for end in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0].rstrip('%')}–{ends[1]}"
 
 
 def name_of(one: Scores) -> str:

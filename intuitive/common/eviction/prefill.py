@@ -13,7 +13,6 @@ from ..runtime import check, never
 from .cache import EvictedCache
 from .methods import (
     METHODS,
-    ExpectedAttention,
     KVzip,
     Method,
     Raw,
@@ -83,11 +82,10 @@ def evict(
         most = min(getattr(method, always_kept), budget)
         method = replace(method, **{always_kept: most})
     check(stale)
-    if isinstance(method, Truncation):
-        return _truncated(decoder, tokens, method, budget, room, on_prefilled)
-    scoring = budget < n
-    longest = _longest_repetition(method, n) if scoring else 0
-    if isinstance(method, KVzip) and scoring and n + longest > decoder.config.max_positions:
+    if isinstance(method, Truncation) or budget == n:  # nothing that was read is dropped
+        return _newest(decoder, tokens, method, budget, room, on_prefilled)
+    longest = _longest_repetition(method, n)
+    if longest and n + longest > decoder.config.max_positions:
         raise ValueError(
             f"{n} tokens and a repetition of {longest} exceed max_positions="
             f"{decoder.config.max_positions}: shorten the prompt, or repeat less at once with "
@@ -100,23 +98,18 @@ def evict(
     def receive(seen: Seen) -> None:
         scores[seen.layer] = torch.stack([_scores(decoder, method, seen, i) for i in range(b)])
 
-    by_prompt = scoring and isinstance(method, SnapKV | ExpectedAttention)
-    probe = Probe(tuple(range(len(full.layers))), receive) if by_prompt else None
+    probe = None if isinstance(method, KVzip) else Probe(tuple(range(len(scores))), receive)
     logits = decoder(tokens, cache=full, probe=probe, last_only=True)[:, -1]
     if on_prefilled is not None:
         on_prefilled()
-    if isinstance(method, KVzip) and scoring:
+    if isinstance(method, KVzip):
         _repeat(decoder, full, tokens, method, scores, stale)
     check(stale)
     layers, kept = [], []
     for layer, score in zip(full.layers, scores, strict=True):
-        held = layer.held()
-        h_kv = held["keys"].shape[2]
-        places = torch.arange(n, device=tokens.device).expand(b, h_kv, n)
-        if scoring:
-            places = score.topk(budget, dim=-1).indices.sort(-1).values
+        places = score.topk(budget, dim=-1).indices.sort(-1).values
         small = {}
-        for name, part in held.items():
+        for name, part in layer.held().items():
             rows = places.transpose(1, 2)[..., None].expand(-1, -1, -1, part.shape[-1])
             small[name] = part.gather(1, rows)
         layers.append(_filled(small, n, room))
@@ -149,7 +142,7 @@ def _check_parts(cache: DecoderCache) -> None:
             )
 
 
-def _truncated(
+def _newest(
     decoder: Decoder,
     tokens: Tensor,
     method: Method,
@@ -157,6 +150,7 @@ def _truncated(
     room: int,
     on_prefilled: Callable[[], None] | None,
 ) -> Evicted:
+    """Read the newest `budget` tokens, which may be all, and keep what was read."""
     b, n = tokens.shape
     cache = decoder.make_cache(b, budget + room)
     _check_parts(cache)

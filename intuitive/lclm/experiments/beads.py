@@ -104,12 +104,12 @@ class Beads:
     cut: Cut = field(repr=False)
     kinds: tuple[str, ...] = field(repr=False)  # "code", "number", "name", "word" or "mark"
     groups: tuple[range, ...]  # tokens of each bead
-    reading: Reading = field(repr=False)
-    guessed: Bool[np.ndarray, " n"] = field(repr=False)  # right without any bead
     cells: tuple[Cell, ...] = field(repr=False)  # up to where the answer begins
-    named: Float[np.ndarray, " chunk"] | None  # probability of each chunk's number
-    expanded: int | None  # the chunk whose words came back
-    answer: tuple[str, ...]  # tokens that the decoder wrote
+    expanded: int | None = None  # the chunk whose words came back
+    named: Float[np.ndarray, " chunk"] | None = None  # probability of each chunk's number
+    reading: Reading | None = field(default=None, repr=False)  # None while it is still to come
+    guessed: Bool[np.ndarray, " n"] | None = field(default=None, repr=False)  # without any bead
+    answer: tuple[str, ...] = ()  # tokens that the decoder wrote
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -290,14 +290,12 @@ def run(
     _check_text(len(cut.ids), params, passage)
     check(stale)
     chunked = params.expand != NOTHING
-    groups = _groups(cut.chunks if chunked else (range(len(cut.ids)),), params.ratio)
-    progress(0.2, f"Folding {len(cut.ids)} tokens into {len(groups)} beads, and reading them")
-    reading = reader.reading(passage, params.ratio, chunked=chunked)
-    check(stale)
+    progress(0.1, f"Folding {len(cut.ids)} tokens, {params.ratio} to a bead")
+    reader.fold(passage, params.ratio, chunked=chunked)
     named, expanded = None, None
     if chunked:
         if passage.question:
-            progress(0.5, "Asking which chunk holds the answer")
+            progress(0.2, "Asking which chunk holds the answer")
             named = reader.named(passage, params.ratio)
             check(stale)
         expanded = int(named.argmax()) if params.expand == NAMED else int(params.expand) - 1
@@ -307,16 +305,24 @@ def run(
         is_recorded=from_record,
         cut=cut,
         kinds=kinds_of(cut.words),
-        groups=groups,
-        reading=reading,
-        guessed=reader.guessed(passage),
+        groups=_groups(cut.chunks if chunked else (range(len(cut.ids)),), params.ratio),
         cells=_cells(cut, params.ratio, expanded),
         named=named,
         expanded=expanded,
-        answer=(),
     )
-    progress(0.6, "Writing on after the beads", found)
+    progress(0.3, f"Reading {counted(len(found.groups), 'bead')}, token by token", found)
+    check(stale)
+    reading = reader.reading(passage, params.ratio, chunked=chunked)
+    check(stale)
+    found = dataclasses.replace(found, reading=reading, guessed=reader.guessed(passage))
+    progress(0.7, "Writing on after the beads", found)
+    check(stale)
     return dataclasses.replace(found, answer=reader.answer(passage, params.ratio, expanded))
+
+
+def counted(n: int, what: str) -> str:
+    """A number with its thing, in the plural where there are several."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def shipped_pair(progress: Progress = silent) -> Pair:

@@ -2,7 +2,7 @@
 
 `run` follows the fits to the paper's figure and puts beside them what the committed run of the
 untrained pair measured at the same setting. The figure's card is an H200 and the runs there keep
-logits of every position; ours is an H100.
+logits of every position; ours is one too, and their logits are at choice.
 """
 
 from collections.abc import Callable

@@ -19,7 +19,7 @@ from intuitive.common import results
 from intuitive.common.arrays import read_only
 
 from ..smollm import ANSWER, REPEAT, chunk_map
-from ..splice import Piece, Raw, Span
+from ..splice import Latents, Piece, Raw
 from .passages import PASSAGES, Passage
 
 CHUNK = 64  # tokens of a chunk that EXPAND can bring back
@@ -65,6 +65,7 @@ class PairLike(Protocol):
 
     @property
     def tokenizer(self) -> Any: ...
+    def encode(self, tokens: Any, ratio: int) -> Any: ...
     def reconstruct(self, tokens: Any, ratio: int) -> Any: ...
     def log_probabilities(self, pieces: Any, tokens: Any) -> Any: ...
     def continuation(self, pieces: Any, n: int, *, ratio: int, stop: str = "") -> Any: ...
@@ -75,6 +76,7 @@ class Reader(Protocol):
     """Who answers; `expanded` is the chunk whose words come back, from 0, or None."""
 
     def cut(self, passage: Passage) -> Cut: ...
+    def fold(self, passage: Passage, ratio: int, *, chunked: bool) -> None: ...
     def reading(self, passage: Passage, ratio: int, *, chunked: bool) -> Reading: ...
     def guessed(self, passage: Passage) -> Bool[np.ndarray, " n"]: ...
     def named(self, passage: Passage, ratio: int) -> Float[np.ndarray, " chunk"]: ...
@@ -125,6 +127,15 @@ class Live:
         ids = torch.tensor(cut.ids)
         return [ids[part.start : part.stop] for part in cut.chunks] if chunked else [ids]
 
+    def fold(self, passage: Passage, ratio: int, *, chunked: bool) -> list[torch.Tensor]:
+        """The latents of each span."""
+
+        def ask() -> list[torch.Tensor]:
+            spans = self._spans(passage, chunked=chunked)
+            return [self.pair.encode(span, ratio) for span in spans]
+
+        return self._once(("fold", passage, ratio, chunked), ask)
+
     def reading(self, passage: Passage, ratio: int, *, chunked: bool) -> Reading:
         key = "reading", passage, ratio, chunked
         return self._once(key, lambda: self._read(passage, ratio, chunked=chunked))
@@ -163,9 +174,11 @@ class Live:
 
     def _answer(self, passage: Passage, ratio: int, expanded: int | None) -> tuple[str, ...]:
         """Up to the end of a line where a question was asked."""
-        spans = self._spans(passage, chunked=expanded is not None)
-        pieces: list[Piece] = [Span(span) for span in spans]
-        if expanded is not None:
+        pieces: list[Piece]
+        if expanded is None:
+            pieces = [Latents(values) for values in self.fold(passage, ratio, chunked=False)]
+        else:
+            spans = self._spans(passage, chunked=True)
             pieces = chunk_map(self.pair.tokenizer, spans, expanded + 1)
         asked = self._asked(passage)
         stop = "\n" if asked else ""
@@ -261,6 +274,9 @@ class Recorded:
         cut = self.record.cuts[self._names[passage]]
         ids = tuple(_numbers(cut.ids))
         return Cut(ids, cut.words, cut.question, cut.n_id, cut.n_opened)
+
+    def fold(self, passage: Passage, ratio: int, *, chunked: bool) -> None:
+        """Nothing to be done: what was read from the latents is known."""
 
     @functools.lru_cache(maxsize=32)  # noqa: B019
     def reading(self, passage: Passage, ratio: int, *, chunked: bool) -> Reading:

@@ -1,0 +1,127 @@
+"""One training step of the SmolLM2 pair in two passes: all spans encoded, then all prompts read.
+
+Step by step it is what `LatentContextModel.batch` and `loss` do, and a test holds the two together.
+Four kinds of prompts in passes of their own keep a GPU waiting for Python; here all windows of a
+step go through the encoder together, and all prompts, filled up at the right, through the decoder.
+The layers are written with fewer and larger operations than the decoder's own modules.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from intuitive.common.decoder import Decoder
+from intuitive.lclm.low_rank import LowRankLinear
+from intuitive.lclm.reference import mean_pool
+from intuitive.lclm.smollm import WINDOW, SmolLatents
+from intuitive.lclm.splice import Latents, Piece, Span, batch_of
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A linear layer with or without a low-rank change, for x of shape [rows, width]."""
+    if isinstance(layer, LowRankLinear):
+        return torch.addmm(F.linear(x, layer.frozen), F.linear(x, layer.a), layer.b.T)
+    return F.linear(x, layer.weight)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`decoder.rotate` with its angles at hand: x [b, n, h, d], cos and sin [n, 1, d/2]."""
+    first, second = x.chunk(2, -1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
+    return turned.to(x.dtype)
+
+
+def angles(decoder: Decoder, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of RoPE's angles at positions 0 to n - 1, [n, 1, d/2] in float32."""
+    d = decoder.config.d_head
+    rates = decoder.config.rope_base ** (-torch.arange(0, d, 2, device=device).float() / d)
+    turns = torch.arange(n, device=device).float()[:, None, None] * rates
+    return turns.cos(), turns.sin()
+
+
+def hidden(decoder: Decoder, stream: Tensor) -> Tensor:
+    """`Decoder.hidden` for embeddings [b, n, d] at positions 0 to n - 1, without a cache."""
+    b, n, width = stream.shape
+    config = decoder.config
+    cos, sin = angles(decoder, n, stream.device)
+    flat = stream.flatten(0, 1)
+    for layer in decoder.layers:
+        attention, mlp = layer.attention, layer.mlp
+        x = _norm(layer.attention_norm, flat)
+        q, k, v = (
+            linear(w, x).view(b, n, -1, config.d_head)
+            for w in (attention.w_q, attention.w_k, attention.w_v)
+        )
+        q, k = turn(q, cos, sin), turn(k, cos, sin)
+        read = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            is_causal=True,
+            enable_gqa=config.group_size > 1,
+        )
+        flat = flat + linear(attention.w_o, read.transpose(1, 2).reshape(b * n, -1))
+        x = _norm(layer.mlp_norm, flat)
+        gated = F.silu(linear(mlp.w_gate, x)) * linear(mlp.w_up, x)
+        flat = flat + linear(mlp.w_down, gated)
+    return flat.view(b, n, width)
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.eps)
+
+
+def encoded(model: SmolLatents, spans: Sequence[tuple[Tensor, int]]) -> list[Tensor]:
+    """Latents [b, m, d] of spans [b, n] with a ratio each; windows of one length go together."""
+    groups: dict[int, list[int]] = {}
+    for i, (tokens, _) in enumerate(spans):
+        n = tokens.shape[1]
+        groups.setdefault(WINDOW if n > WINDOW // 2 else n, []).append(i)
+    found: list[Tensor] = [spans[0][0]] * len(spans)  # each replaced below
+    for length, members in groups.items():
+        parts, streams = [], []
+        for i in members:
+            tokens, ratio = spans[i]
+            embedded = model.decoder.embedding(tokens)  # [b, n, d]
+            places = model.places[str(ratio)]
+            where = torch.arange(tokens.shape[1], device=tokens.device) % ratio
+            stream = embedded + places[where]
+            stream = F.pad(stream, (0, 0, 0, -tokens.shape[1] % length))
+            streams.append(stream.reshape(-1, length, stream.shape[-1]))
+            parts.append(embedded)
+        states = _norm(model.encoder.norm, hidden(model.encoder, torch.cat(streams)).flatten(0, 1))
+        states = states.view(-1, length, states.shape[-1]).split([len(s) for s in streams])
+        for i, embedded, its in zip(members, parts, states, strict=True):
+            tokens, ratio = spans[i]
+            b, n = tokens.shape
+            own = its.reshape(b, -1, its.shape[-1])[:, :n]
+            latents = model.adapter_for(ratio)(mean_pool(own, ratio))
+            found[i] = latents + mean_pool(embedded, ratio)
+    return found
+
+
+def losses(model: SmolLatents, jobs: Sequence[tuple[Sequence[Piece], int]]) -> list[Tensor]:
+    """Mean next-token loss of each job: pieces with rows laid out alike, and its spans' ratio."""
+    spans = [(p.tokens, ratio) for pieces, ratio in jobs for p in pieces if isinstance(p, Span)]
+    latents = iter(encoded(model, spans) if spans else ())
+    batches = [
+        batch_of(
+            [model.join([Latents(next(latents)) if isinstance(p, Span) else p for p in pieces])]
+        )
+        for pieces, _ in jobs
+    ]
+    n = max(batch.embeddings.shape[1] for batch in batches)
+    rows = [F.pad(b.embeddings, (0, 0, 0, n - b.embeddings.shape[1])) for b in batches]
+    states = hidden(model.decoder, torch.cat(rows)).split([len(row) for row in rows])
+    chosen, wanted = [], []
+    for batch, its in zip(batches, states, strict=True):
+        chosen.append(torch.cat([its[:, a:z] for a, z in batch.runs], 1).flatten(0, 1))
+        wanted.append(torch.cat([batch.targets[:, a:z] for a, z in batch.runs], 1).flatten())
+    read = _norm(model.decoder.norm, torch.cat(chosen))
+    logits = F.linear(read, model.decoder.head.weight).float()
+    each = F.cross_entropy(logits, torch.cat(wanted), reduction="none")
+    counts = [(part >= 0).sum().clamp(min=1) for part in wanted]
+    sums = [part.sum() for part in each.split([len(part) for part in wanted])]
+    return [total / count for total, count in zip(sums, counts, strict=True)]
