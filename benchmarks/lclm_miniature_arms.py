@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from intuitive.lclm.chunks import ChunkTask
-from intuitive.lclm.fitting import Plateau
 from intuitive.lclm.miniature import Form, Size
 from intuitive.lclm.stages import Stage
 from intuitive.lclm.task import RecallTask, ReconstructionTask, TextTask
@@ -24,19 +23,15 @@ class Plan:
     small: Size = field(default_factory=Size)
     large: Size = field(
         default_factory=lambda: Size(
-            d_model=256, n_layers=4, n_heads=4, d_ff=704, batch=32, lr=1e-3
+            d_model=256, n_layers=4, n_heads=4, d_ff=704, batch=16, lr=1e-3
         )
     )
     recall: RecallTask = field(default_factory=RecallTask)
     symbols: ReconstructionTask = field(default_factory=ReconstructionTask)
-    recall_steps: int = 400
-    reconstruction_steps: int = 600
-    small_plateau: Plateau = field(default_factory=Plateau)
     chunks: ChunkTask = field(default_factory=ChunkTask)
     finer: int = 4  # tokens per latent of a chunk that is shown again
-    chunk_steps: int = 2000
     # the large ones
-    records: tuple[int, ...] = (16, 32, 64)
+    records: tuple[int, ...] = (32, 64)
     large_recall: RecallTask = field(
         default_factory=lambda: RecallTask(
             n_keys=128, n_values=32, n_records=32, context=256, questions=32
@@ -46,42 +41,54 @@ class Plan:
         default_factory=lambda: ReconstructionTask(n_symbols=16, context=64)
     )
     text: TextTask = field(default_factory=TextTask)
-    large_steps: int = 800
-    raw_steps: int = 2500  # of the decoder alone, before latents
-    text_steps: int = 1200
-    sweep_steps: int = 800
     ratios: tuple[int, ...] = (1, 2, 4, 8, 16)
     windows: tuple[int, ...] = (8, 64, 256)
-    large_plateau: Plateau = field(default_factory=lambda: Plateau(every=400, patience=1200))
+    # steps: by scale and data, and for studies of their own
+    steps: dict[str, int] = field(
+        default_factory=lambda: {
+            "small records": 400,
+            "small symbols": 600,
+            "small chunks": 3000,
+            "large records": 800,
+            "large symbols": 800,
+            "large bytes": 1200,
+            "sweep": 800,
+            "raw": 2000,  # of the decoder alone, before latents
+        }
+    )
+    longer: dict[str, int] = field(  # of arms that are to come to a plateau
+        default_factory=lambda: {
+            "small records": 20_000,
+            "small symbols": 10_000,
+            "large records": 5000,
+            "large bytes": 5000,
+        }
+    )
     held_out: int = 256  # examples
-    observe_every: int = 100
+    observed: int = 6  # times while training, at equal steps
+    observed_longer: int = 30  # times, on the way to a plateau
 
 
 def small_plan() -> Plan:
     """All kinds of arms at a tiny size, to see that they run."""
     tiny = Size(d_model=16, n_layers=1, n_heads=2, d_ff=16, batch=4)
-    few = Plateau(every=2, patience=2, most=4)
-    return Plan(
-        seeds=(0,),
+    plan = Plan()
+    return dataclasses.replace(
+        plan,
+        seeds=(0, 1),
         small=tiny,
         large=tiny,
-        recall_steps=4,
-        reconstruction_steps=4,
-        small_plateau=few,
-        chunk_steps=4,
         records=(2, 4),
         large_recall=RecallTask(n_records=2, context=32, questions=4),
         large_symbols=ReconstructionTask(n_symbols=4, context=32),
         text=TextTask(context=32, continued=16),
-        large_steps=4,
-        raw_steps=4,
-        text_steps=4,
-        sweep_steps=4,
         ratios=(1, 8),
         windows=(8, 32),
-        large_plateau=few,
-        held_out=8,
-        observe_every=2,
+        steps=dict.fromkeys(plan.steps, 5),
+        longer=dict.fromkeys(plan.longer, 10),
+        held_out=4,
+        observed=2,
+        observed_longer=5,
     )
 
 
@@ -116,82 +123,38 @@ RAW = (Form(reader="smeared", ratio=1), Form(reader="raw", ratio=1))
 
 
 def small_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """What the brief's recipe says, for a CPU."""
-    recall = {"study": "recall", "n_records": plan.recall.n_records, "seed": seed}
-    again = {"study": "reconstruction", "data": "symbols", "reconstruction": 1.0, "seed": seed}
+    """The recipe for a CPU: recall, reconstruction, and the sweep."""
     t, u = plan.recall.context, plan.symbols.context
     for form in (*(latents(n, t) for n in (1, 2, 4, 8, 16)), *RAW):
-        yield Arm(form=form, **recall)
+        yield Arm(study="recall", n_records=plan.recall.n_records, form=form, seed=seed)
     for n in (1, 2, 4, 8, 16):
-        yield Arm(form=latents(n, u), **again)
+        yield _again(latents(n, u), seed)
     for pooling in POOLINGS:
         for mask in MASKS:
             for window in (8, u):
                 form = latents(8, window, pooling=pooling, mask=mask)
-                yield Arm(form=form, **{**again, "study": "sweep"})
-    for form in (latents(16, t), Form(reader="raw", ratio=1)):
-        yield Arm(form=form, budget="plateau", **recall)
-    for n in (4, 8, 16):
-        yield Arm(form=latents(n, u), budget="plateau", **again)
+                yield _again(form, seed, study="sweep")
 
 
-def large_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction against the ratio, then mixes and stages, on real text."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "seed": seed}
-    for n_records in plan.records:
-        recall = {"study": "recall", "n_records": n_records, **base}
-        for form in (*(latents(n, t) for n in plan.ratios), RAW[0]):
-            yield Arm(form=form, **recall)
-    for data, window in (("bytes", t), ("symbols", plan.large_symbols.context)):
-        for n in plan.ratios:
-            kind = {"study": "reconstruction", "data": data, "reconstruction": 1.0, **base}
-            upon = "joint" if data == "bytes" else "scratch"
-            yield Arm(form=latents(n, window), training=upon, **kind)
-    kind = {"study": "stages", "data": "bytes", "form": latents(8, t), **base}
-    for share in (0.5, 1.0, 0.0):
-        for training in ("joint", "staged", "frozen"):
-            yield Arm(reconstruction=share, training=training, **kind)
-    yield Arm(reconstruction=0.5, training="scratch", **kind)
+def small_long_arms(plan: Plan, seed: int) -> Iterator[Arm]:
+    """The same until they gain no more, the raw control among them."""
+    of = {"study": "recall", "n_records": plan.recall.n_records, "budget": "plateau", "seed": seed}
+    for form in (RAW[1], latents(16, plan.recall.context), latents(1, plan.recall.context)):
+        yield Arm(form=form, **of)
+    for n in (16, 8, 4):
+        yield _again(latents(n, plan.symbols.context), seed, budget="plateau")
 
 
-def sweep_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Pooling, mask and window on real text, both objectives."""
-    for window in plan.windows:
-        for pooling in POOLINGS:
-            for mask in MASKS:
-                yield Arm(
-                    study="sweep",
-                    form=latents(8, window, pooling=pooling, mask=mask),
-                    scale="large",
-                    data="bytes",
-                    training="joint",
-                    reconstruction=0.5,
-                    seed=seed,
-                )
-
-
-def plateau_arms(plan: Plan, seed: int) -> Iterator[Arm]:
-    """Recall and reconstruction until nothing is gained any more."""
-    t = plan.large_recall.context
-    base = {"scale": "large", "budget": "plateau", "seed": seed}
-    n_records = plan.records[len(plan.records) // 2]
-    for n in reversed(plan.ratios):
-        yield Arm(study="recall", n_records=n_records, form=latents(n, t), **base)
-        yield Arm(
-            study="reconstruction",
-            data="bytes",
-            reconstruction=1.0,
-            training="joint",
-            form=latents(n, t),
-            **base,
-        )
+def _again(form: Form, seed: int, **more: str) -> Arm:
+    """Reconstruction of random symbols."""
+    made = {"study": "reconstruction", "data": "symbols", "reconstruction": 1.0, **more}
+    return Arm(form=form, seed=seed, **made)
 
 
 def expand_arms(plan: Plan, seed: int) -> Iterator[Arm]:
     """Chunks at several ratios, of which one may be asked for again at a finer one."""
     of = plan.chunks
-    for n in (4, 8, 16):
+    for n in (16, 8, 4):
         yield Arm(
             study="expand",
             data="chunks",
@@ -201,8 +164,72 @@ def expand_arms(plan: Plan, seed: int) -> Iterator[Arm]:
         )
 
 
-PARTS = {"small": small_arms, "large": large_arms, "sweep": sweep_arms, "plateau": plateau_arms}
-PARTS["expand"] = expand_arms
+def ratio_arms(plan: Plan, seed: int) -> Iterator[Arm]:
+    """Large: recall and reconstruction against the ratio."""
+    t, u = plan.large_recall.context, plan.large_symbols.context
+    base = {"scale": "large", "seed": seed}
+    for n_records in plan.records:
+        for form in (*(latents(n, t) for n in plan.ratios), *RAW):
+            yield Arm(study="recall", n_records=n_records, form=form, **base)
+    for n in plan.ratios:
+        yield _bytes(latents(n, t), seed, study="reconstruction", reconstruction=1.0)
+    for n in plan.ratios:
+        yield _again(latents(n, u), seed, scale="large")
+
+
+def stage_arms(plan: Plan, seed: int) -> Iterator[Arm]:
+    """Large, on real text: mixes, and what trains when."""
+    form = latents(8, plan.text.context)
+    for share in (0.5, 1.0, 0.0):
+        for training in ("joint", "frozen"):
+            yield _bytes(form, seed, study="stages", reconstruction=share, training=training)
+    for training in ("staged", "scratch"):
+        yield _bytes(form, seed, study="stages", reconstruction=0.5, training=training)
+    for share in (1.0, 0.0):
+        yield _bytes(form, seed, study="stages", reconstruction=share, training="staged")
+
+
+def sweep_arms(plan: Plan, seed: int) -> Iterator[Arm]:
+    """Large, on real text, both objectives: pooling, mask and window."""
+    for window in reversed(plan.windows):
+        for pooling in POOLINGS:
+            for mask in MASKS:
+                form = latents(8, window, pooling=pooling, mask=mask)
+                yield _bytes(form, seed, study="sweep", reconstruction=0.5)
+
+
+def long_arms(plan: Plan, seed: int) -> Iterator[Arm]:
+    """Large: recall and reconstruction until nothing is gained any more."""
+    t, n_records = plan.large_recall.context, plan.records[0]
+    for n in reversed(plan.ratios):
+        if n > 2:
+            form = latents(n, t)
+            how = {"study": "reconstruction", "reconstruction": 1.0, "budget": "plateau"}
+            yield _bytes(form, seed, **how)
+            yield Arm(
+                study="recall",
+                n_records=n_records,
+                form=form,
+                scale="large",
+                budget="plateau",
+                seed=seed,
+            )
+
+
+def _bytes(form: Form, seed: int, *, training: str = "joint", **more: str | float) -> Arm:
+    """Real text, on a decoder that has read it raw."""
+    return Arm(form=form, scale="large", data="bytes", training=training, seed=seed, **more)
+
+
+PARTS = {
+    "small": small_arms,
+    "small_long": small_long_arms,
+    "expand": expand_arms,
+    "ratio": ratio_arms,
+    "stages": stage_arms,
+    "sweep": sweep_arms,
+    "long": long_arms,
+}
 
 
 # ------------------------------------------------------------------------------------ the stages

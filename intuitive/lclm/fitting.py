@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from intuitive.common.checks import whole, whole_fields
+from intuitive.common.checks import whole
 from intuitive.common.replay import Replayed
 from intuitive.common.runtime import never, seeded
 from intuitive.common.training import Progress, silent, train
 
 from .miniature import loss_of, outputs, parts
 from .splice import NOT_TRAINED
-from .stages import Stage, StageOptimizer, train_stages
+from .stages import Stage, StageOptimizer, train_stages, warmed_cosine
 from .task import Examples
 
 AT_ONCE = 50  # steps whose examples are drawn together
@@ -134,6 +134,7 @@ def fit(
     stages: Sequence[Stage],
     *,
     seed: int,
+    schedule: Callable[[int, int], float] = warmed_cosine,
     observe_every: int = 100,
     recorded: bool = True,
     stale: Callable[[], bool] = never,
@@ -147,6 +148,7 @@ def fit(
         measure: what to note down of it.
         stages: what trains in each, how fast and how long.
         seed: of the examples.
+        schedule: factor on the learning rates, given a stage's step and its number of steps.
         observe_every: steps between two measurements; the end of a stage is always measured.
         recorded: as in `gradients_of`.
         stale: turns true when nobody waits any more.
@@ -176,6 +178,7 @@ def fit(
             generator,
             recorded=recorded,
         ),
+        schedule=schedule,
         observe=observe,
         observe_every=observe_every,
         stale=stale,
@@ -184,93 +187,207 @@ def fit(
     return _curve(seen)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plateau:
-    """When training counts as having nothing more to gain.
-
-    The learning rate stays at its peak until the held-out loss has not fallen by `gain` of itself
-    for `patience` steps; then it falls to nothing over a quarter of the steps taken.
-    """
-
-    every: int = 200  # steps from one measurement to the next
-    patience: int = 800  # steps
-    gain: float = 0.02
-    most: int = 6000  # steps at the peak
-
-    def __post_init__(self) -> None:
-        whole_fields(self, every=1, patience=1, most=1)
-
-
-def fit_to_plateau(
-    reader: nn.Module,
-    draw: Draw,
-    measure: Measure,
-    stage: Stage,
-    plateau: Plateau,
-    *,
-    watch: str,
-    seed: int,
-    left: Callable[[], bool] = lambda: True,
-    recorded: bool = True,
-    stale: Callable[[], bool] = never,
-) -> tuple[Curve, bool]:
-    """Train a miniature until it gains no more.
+class Member:
+    """One of several miniatures that train side by side: its examples, its optimiser, its step.
 
     Args:
-        reader: trained in place.
-        draw: examples to train on.
-        measure: what to note down of it.
-        stage: what trains and how fast; its number of steps is not used.
-        plateau: when to stop.
-        watch: which of the measures has to fall.
-        seed: of the examples.
-        left: turns false when time is up; then the learning rate falls at once.
-        recorded: as in `gradients_of`.
+        reader: to train.
+        draw: examples of some steps at once.
+        optimizer: of the stage.
+        generator: of the examples.
+    """
+
+    def __init__(
+        self,
+        reader: nn.Module,
+        draw: Draw,
+        optimizer: StageOptimizer,
+        generator: torch.Generator,
+    ) -> None:
+        self.reader, self.optimizer = reader, optimizer
+        self._draw, self._generator = draw, generator
+        device = reader.tags.device
+        self._held: tuple[Tensor, ...] = ()  # examples of AT_ONCE steps, always in the same place
+        self._at = torch.zeros(1, dtype=torch.int64, device=device)
+        self.loss = torch.zeros((), device=device)
+
+    def prepare(self, step: int) -> None:
+        """Draw examples where the last ones are used up, and set the learning rates."""
+        if step % AT_ONCE == 0:
+            drawn = self._draw(AT_ONCE, self._generator).tensors()
+            if not self._held:
+                self._held = tuple(x.to(self._at.device).contiguous() for x in drawn)
+            else:
+                for held, new in zip(self._held, drawn, strict=True):
+                    held.copy_(new)
+        self.optimizer.tell(step)
+
+    def step(self) -> None:
+        """One step; all of its work stays on the device."""
+        examples = Examples(*(x.index_select(0, self._at)[0] for x in self._held))
+        self.optimizer.zero_grad()
+        loss = loss_of(self.reader, examples)
+        loss.backward()
+        self.optimizer.step()
+        self.loss.copy_(loss.detach())
+        self._at.add_(1).remainder_(AT_ONCE)
+
+
+class SideBySide:
+    """The steps of several miniatures at once: on CUDA, branches of one recorded graph.
+
+    One of these models leaves most of the device idle, and every operation that Python starts
+    costs more than it takes. The first two steps run plainly, the third is recorded.
+
+    Args:
+        members: on one device, their optimisers made with `on_device` if that is CUDA.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members, self._calls = members, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        on_cuda = members[0].loss.device.type == "cuda"
+        self._streams = [torch.cuda.Stream() for _ in members] if on_cuda else []
+
+    def __call__(self) -> None:
+        """Take the next step of every member."""
+        self._calls += 1
+        if not self._streams or self._calls <= 2:
+            self._branches()
+            return
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._branches()
+        self._graph.replay()
+
+    def _branches(self) -> None:
+        if not self._streams:
+            for member in self._members:
+                member.step()
+            return
+        here = torch.cuda.current_stream()
+        for stream, member in zip(self._streams, self._members, strict=True):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                member.step()
+        for stream in self._streams:
+            here.wait_stream(stream)
+
+
+class _Taken:
+    """What `train` asks of an optimiser, where the step has been taken already."""
+
+    def zero_grad(self) -> None: ...
+
+    def step(self) -> None: ...
+
+
+def fit_together(
+    readers: Sequence[nn.Module],
+    draw: Draw | Mapping[str, Draw],
+    measures: Sequence[Measure],
+    stages: Sequence[Stage],
+    *,
+    seeds: Sequence[int],
+    schedule: Callable[[int, int], float] = warmed_cosine,
+    observe_every: int = 100,
+    stale: Callable[[], bool] = never,
+) -> list[Curve]:
+    """Train miniatures that differ in their seed side by side; otherwise as `fit`.
+
+    Args:
+        readers: trained in place.
+        draw: examples to train on; or those of each stage, by its name.
+        measures: what to note down of each.
+        stages: what trains in each, how fast and how long.
+        seeds: of the examples of each.
+        schedule: factor on the learning rates, given a stage's step and its number of steps.
+        observe_every: steps between two measurements; the end of a stage is always measured.
         stale: turns true when nobody waits any more.
 
     Returns:
-        The curve, and whether the plateau was reached rather than the most steps or the time.
+        One curve per reader.
+
+    Raises:
+        RuntimeError: a mean loss is no longer finite.
+        Cancelled: `stale()` became true.
     """
-    falling: list[int] = []  # the step at which the rate begins to fall, and over how many
+    generators = [seeded(seed) for seed in seeds]
+    on_cuda = readers[0].tags.device.type == "cuda"
+    seen: list[dict[int, dict[str, float]]] = [{} for _ in readers]
+    begins = 0
+    for stage in stages:
+        of_stage = draw[stage.name] if isinstance(draw, Mapping) else draw
+        members = [
+            Member(
+                reader,
+                of_stage,
+                StageOptimizer(parts(reader), stage, schedule=schedule, on_device=on_cuda),
+                generator,
+            )
+            for reader, generator in zip(readers, generators, strict=True)
+        ]
+        together = SideBySide(members)
 
-    def factor(step: int, _: int) -> float:
-        rising = min(1.0, (step + 1) / 50)
-        if not falling:
-            return rising
-        return rising * max(0.0, 1 - (step - falling[0]) / falling[1])
+        def gradients(
+            step: int, members: list[Member] = members, together: SideBySide = together
+        ) -> dict[str, float]:
+            for member in members:
+                member.prepare(step)
+            together()
+            if step % AT_ONCE:
+                return {}
+            return {"loss": sum(float(member.loss) for member in members) / len(members)}
 
-    optimizer = StageOptimizer(parts(reader), stage, schedule=factor)
-    gradients = gradients_of(reader, draw, optimizer, seeded(seed), recorded=recorded)
-    seen = {0: measure(reader)}
-    taken, best, since, reached = 0, seen[0][watch], 0, False
+        def observe(step: int, begins: int = begins) -> None:
+            for kept, reader, measure in zip(seen, readers, measures, strict=True):
+                if begins + step not in kept:
+                    kept[begins + step] = measure(reader)
 
-    def block(n_steps: int) -> None:
-        nonlocal taken
-        first = taken
-        train(lambda step: gradients(first + step), optimizer, n_steps=n_steps, stale=stale)
-        taken += n_steps
-        seen[taken] = measure(reader)
-
-    while taken < plateau.most and left() and not reached:
-        block(plateau.every)
-        if seen[taken][watch] < best * (1 - plateau.gain):
-            best, since = seen[taken][watch], taken
-        reached = taken - since >= plateau.patience
-    falling[:] = [taken, max(1, taken // 4)]
-    while taken < sum(falling):
-        block(min(plateau.every, sum(falling) - taken))
-    return _curve(seen), reached
+        train(
+            gradients,
+            _Taken(),
+            n_steps=stage.n_steps,
+            observe=observe,
+            observe_at={*range(0, stage.n_steps, observe_every), stage.n_steps},
+            stale=stale,
+        )
+        begins += stage.n_steps
+    return [_curve(kept) for kept in seen]
 
 
 def joined(first: Curve, then: Curve) -> Curve:
     """Two curves as one, where the second began as the first ended."""
-    if not first.steps:
-        return then
     last = first.steps[-1]
     return Curve(
         steps=(*first.steps, *(last + step for step in then.steps[1:])),
         values={name: (*first.values[name], *then.values[name][1:]) for name in then.values},
     )
+
+
+def settled(curve: Curve, watch: str, *, before: int, gain: float = 0.02) -> bool:
+    """Whether training at the highest learning rate had nothing more to gain.
+
+    Args:
+        curve: of a training whose rate is held until `before`.
+        watch: the measure that has to fall.
+        before: step at which the rate begins to fall.
+        gain: the share of itself by which the best of the last third before that step is below
+            the best of the first two thirds, at most.
+
+    Raises:
+        ValueError: nothing was measured in one of the two.
+    """
+    values = list(zip(curve.steps, curve.values[watch], strict=True))
+    early = [value for step, value in values if step <= before * 2 / 3]
+    late = [value for step, value in values if before * 2 / 3 < step <= before]
+    if not early or not late:
+        raise ValueError(
+            f"{watch} was measured at steps {curve.steps}: before step {before} both the first two "
+            "thirds and the last one need a measurement."
+        )
+    return min(late) >= min(early) * (1 - gain)
 
 
 def _curve(seen: Mapping[int, Mapping[str, float]]) -> Curve:

@@ -188,7 +188,6 @@ class Part:
     commit: str
     device: str
     torch: str
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,6 +162,12 @@ def warmed_cosine(step: int, n_steps: int, *, warmup: float = 0.05, end: float =
     )
 
 
+def held_then_falling(step: int, n_steps: int) -> float:
+    """Factor that stays at 1 after a warm-up of 2%, and falls to nothing in the last fifth."""
+    rising = (step + 1) / max(1.0, 0.02 * n_steps)
+    return min(1.0, rising, (n_steps - step) / max(1.0, 0.2 * n_steps))
+
+
 class StageOptimizer(torch.optim.AdamW):
     """AdamW (0.9, 0.95) over the parts that train, with clip and schedule; made for `train`.
 
@@ -171,6 +177,8 @@ class StageOptimizer(torch.optim.AdamW):
         weight_decay: by part.
         schedule: factor on the learning rates, given the step and the number of steps.
         clip: largest norm of the whole gradient.
+        on_device: keep the learning rates on the CUDA device, so that `step` can be part of a
+            recorded graph; then `tell` has to be called before every step.
 
     Parameters of the parts that do not train stop asking for gradients, until a later stage.
 
@@ -186,6 +194,7 @@ class StageOptimizer(torch.optim.AdamW):
         weight_decay: Mapping[str, float] | None = None,
         schedule: Callable[[int, int], float] = warmed_cosine,
         clip: float = 1.0,
+        on_device: bool = False,
     ) -> None:
         held = {name: list(parameters) for name, parameters in parts.items()}
         if unknown := set(held) - set(PARTS):
@@ -207,19 +216,34 @@ class StageOptimizer(torch.optim.AdamW):
                 f"here: {', '.join(name for name in held if held[name]) or 'nothing'}."
             )
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        on_cuda = self.parameters[0].device.type == "cuda"
-        super().__init__(groups, betas=(0.9, 0.95), fused=on_cuda)
+        device = self.parameters[0].device
+        self._factor = torch.ones((), device=device) if on_device else None
+        if on_device:
+            for group in groups:
+                group["lr"] = torch.tensor(group["peak"], device=device)
+        super().__init__(
+            groups, betas=(0.9, 0.95), fused=device.type == "cuda", capturable=on_device
+        )
         self._stage, self._schedule, self._clip, self._taken = stage, schedule, clip, 0
         self.register_step_pre_hook(_rate_and_clip)
+
+    def tell(self, step: int) -> None:
+        """Say which step comes next, counted from 0, where the rates lie on the device."""
+        if self._factor is not None:
+            self._factor.fill_(self._schedule(step, self._stage.n_steps))
 
 
 def _rate_and_clip(optimizer: StageOptimizer, args: tuple, kwargs: dict) -> None:
     """Before each step: rates by the schedule, and a gradient no longer than allowed."""
-    factor = optimizer._schedule(optimizer._taken, optimizer._stage.n_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
+    if optimizer._factor is None:
+        factor = optimizer._schedule(optimizer._taken, optimizer._stage.n_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        optimizer._taken += 1
+    else:
+        for group in optimizer.param_groups:
+            torch.mul(optimizer._factor, group["peak"], out=group["lr"])
     nn.utils.clip_grad_norm_(optimizer.parameters, optimizer._clip)
-    optimizer._taken += 1
 
 
 def train_stages(

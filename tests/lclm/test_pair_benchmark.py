@@ -10,6 +10,7 @@ import torch
 from pair_layers import quicken
 
 from intuitive.common.decoder import Decoder, DecoderConfig
+from intuitive.common.eviction import METHODS
 from intuitive.common.runtime import seeded
 from intuitive.lclm import results
 
@@ -64,7 +65,8 @@ def bench():
     )
     saved = []
     with torch.no_grad():
-        made.run(lambda values: saved.append(json.dumps(values)))
+        for part in ("all", "beside", "evictions"):
+            made.run(part, lambda values: saved.append(json.dumps(values)))
     made.saved = saved
     return made
 
@@ -78,6 +80,9 @@ def test_every_stage_runs_and_is_read_back(bench):
     assert {p.ratio for p in latents} == set(plan.ratios)
     assert {p.way for p in latents} == {"whole", "pieces"}
     assert [e.windows for e in found.encoder] == list(plan.batches)
+    assert {(e.method, e.n_tokens) for e in found.evictions} == {
+        (name, n) for name in METHODS for n in plan.evicted
+    }
     for point in found.points:
         assert point.encoder_s + point.decoder_s == pytest.approx(point.ttft_s, rel=1e-3)
         assert (point.encoder_s == 0) == (point.arm == "raw")
@@ -106,7 +111,17 @@ def test_what_there_is_no_time_for_is_told():
     made = lclm_pair.Bench(
         lclm_pair.Plan.small(), lclm_pair.sizes(True), torch.device("cpu"), seconds=0
     )
-    made.run(lambda values: None)
+    made.run("all", lambda values: None)
     assert made.values["points"] == []
     assert all("not begun" in fault["error"] for fault in made.values["faults"])
-    assert made.values["faults"][0]["stage"] == "raw 100 last whole flash"
+    assert made.values["faults"][0]["stage"] == "raw 100 last whole"
+
+
+def test_other_kernels_are_named_in_their_points():
+    made = lclm_pair.Bench(
+        lclm_pair.Plan.small(), lclm_pair.sizes(True), torch.device("cpu"), seconds=600
+    )
+    with torch.no_grad():
+        made.run("kernels", lambda values: None)
+    arms = [(point["arm"], point["backend"]) for point in made.values["points"]]
+    assert arms == [("raw", "flash"), ("raw", "cudnn"), ("lclm", "cudnn"), ("lclm", "flash")]
