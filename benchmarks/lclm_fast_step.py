@@ -6,7 +6,7 @@ step go through the encoder together, and all prompts, filled up at the right, t
 The layers are written with fewer and larger operations than the decoder's own modules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,9 @@ from intuitive.common.decoder import Decoder
 from intuitive.lclm.low_rank import LowRankLinear
 from intuitive.lclm.reference import mean_pool
 from intuitive.lclm.smollm import WINDOW, SmolLatents
-from intuitive.lclm.splice import Latents, Piece, Span, batch_of
+from intuitive.lclm.splice import Latents, Piece, Raw, Span, batch_of
+
+Jobs = Sequence[tuple[Sequence[Piece], int]]  # prompts laid out alike, and their spans' ratio
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -85,9 +87,8 @@ def encoded(model: SmolLatents, spans: Sequence[tuple[Tensor, int]]) -> list[Ten
         for i in members:
             tokens, ratio = spans[i]
             embedded = model.decoder.embedding(tokens)  # [b, n, d]
-            places = model.places[str(ratio)]
-            where = torch.arange(tokens.shape[1], device=tokens.device) % ratio
-            stream = embedded + places[where]
+            n = tokens.shape[1]
+            stream = embedded + model.places[str(ratio)].repeat(-(-n // ratio), 1)[:n]
             stream = F.pad(stream, (0, 0, 0, -tokens.shape[1] % length))
             streams.append(stream.reshape(-1, length, stream.shape[-1]))
             parts.append(embedded)
@@ -102,7 +103,7 @@ def encoded(model: SmolLatents, spans: Sequence[tuple[Tensor, int]]) -> list[Ten
     return found
 
 
-def losses(model: SmolLatents, jobs: Sequence[tuple[Sequence[Piece], int]]) -> list[Tensor]:
+def losses(model: SmolLatents, jobs: Jobs) -> list[Tensor]:
     """Mean next-token loss of each job: pieces with rows laid out alike, and its spans' ratio."""
     spans = [(p.tokens, ratio) for pieces, ratio in jobs for p in pieces if isinstance(p, Span)]
     latents = iter(encoded(model, spans) if spans else ())
@@ -125,3 +126,109 @@ def losses(model: SmolLatents, jobs: Sequence[tuple[Sequence[Piece], int]]) -> l
     counts = [(part >= 0).sum().clamp(min=1) for part in wanted]
     sums = [part.sum() for part in each.split([len(part) for part in wanted])]
     return [total / count for total, count in zip(sums, counts, strict=True)]
+
+
+# ------------------------------------------------------------------------------------ replayed
+
+
+def form(jobs: Jobs) -> tuple:
+    """What two steps must share to be replayed by one graph: kinds, shapes, ratios."""
+    return tuple(
+        (ratio, *((type(p).__name__, tuple(p.tokens.shape), _trained(p)) for p in pieces))
+        for pieces, ratio in jobs
+    )
+
+
+def _trained(piece: Piece) -> bool:
+    return getattr(piece, "trained", False)
+
+
+def inputs(jobs: Jobs) -> list[Tensor]:
+    """All token ids of a step, in order."""
+    return [piece.tokens for pieces, _ in jobs for piece in pieces]
+
+
+def with_inputs(jobs: Jobs, tensors: Sequence[Tensor]) -> Jobs:
+    """The same prompts with other token ids."""
+    given = iter(tensors)
+    return [
+        (
+            [
+                Span(next(given)) if isinstance(p, Span) else Raw(next(given), p.trained)
+                for p in pieces
+            ],
+            ratio,
+        )
+        for pieces, ratio in jobs
+    ]
+
+
+class Recorded:
+    """Gradients of steps, on CUDA recorded once for each form and replayed from then on.
+
+    All graphs share one pool of memory, since they run one after the other. On the CPU, and where
+    recording fails or gives other losses than the step that was recorded, steps just run.
+
+    Args:
+        step: adds the gradients of jobs to the parameters; returns their losses, detached, [jobs].
+        parameters: those that get gradients.
+        on: whether to record; for CUDA alone.
+    """
+
+    def __init__(
+        self, step: Callable[[Jobs], Tensor], parameters: Sequence[nn.Parameter], on: bool
+    ) -> None:
+        self.step, self.parameters, self.on = step, list(parameters), on
+        self.fault = ""
+        self.kept: dict[tuple, tuple] = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.on else None
+        self.side = torch.cuda.Stream() if self.on else None
+
+    def __call__(self, jobs: Jobs) -> Tensor:
+        """Losses [jobs]; the next call overwrites them, and the gradients."""
+        self._clear()
+        key = form(jobs)
+        if self.on and key not in self.kept:
+            try:
+                return self._record(key, jobs)
+            except RuntimeError as error:
+                self._give_up(f"{type(error).__name__}: {str(error)[:200]}")
+                torch.cuda.synchronize()
+        if not self.on:
+            return self.step(jobs)
+        return self._replay(key, jobs)
+
+    def _clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _give_up(self, fault: str) -> None:
+        self.on, self.fault = False, fault
+        self.kept.clear()
+        self._clear()
+
+    def _record(self, key: tuple, jobs: Jobs) -> Tensor:
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            want = self.step(jobs).clone()
+        torch.cuda.current_stream().wait_stream(self.side)
+        self._clear()
+        held = [tensor.clone() for tensor in inputs(jobs)]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            out = self.step(with_inputs(jobs, held))
+        self.kept[key] = (graph, held, out, [p.grad for p in self.parameters])
+        got = self._replay(key, jobs)
+        if not torch.allclose(got, want, rtol=0.02, atol=0.02):
+            self._give_up(f"a replayed step gave {got.tolist()}, not {want.tolist()}")
+            return self.step(jobs)
+        return got
+
+    def _replay(self, key: tuple, jobs: Jobs) -> Tensor:
+        graph, held, out, grads = self.kept[key]
+        for target, tensor in zip(held, inputs(jobs), strict=True):
+            target.copy_(tensor)
+        graph.replay()
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        return out

@@ -19,6 +19,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,10 +28,11 @@ import lclm_smollm_eval as measures
 import torch
 from lclm_needles import HELD_OUT_PLACES, PLACES, needles
 from lclm_smollm_training import (
+    FORMS,
     PARTS,
     Masters,
     Plan,
-    gradients,
+    Steps,
     smollm2,
     synchronize,
 )
@@ -83,6 +85,14 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     parts = ("decoder",) if args.control else PARTS
     trainer = Masters(model, plan, parts)
     batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
+    record = device.type == "cuda" and not args.eager
+    steps = Steps(model, batches, plan.mix, args.seed, control=args.control, record=record)
+    if record:
+        for number in range(FORMS):
+            steps.recorded(steps.draw(number))
+        spent = time.perf_counter() - begun
+        kept, fault = len(steps.recorded.kept), steps.recorded.fault
+        print(f"recorded {kept} forms, {spent:.0f} s {fault}", flush=True)
     curve, start = [], time.perf_counter()
     room = args.seconds - (start - begun) - (2 if args.small else args.keep)
     every = 5 if args.small else 30
@@ -91,8 +101,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
         return time.perf_counter() - start
 
     def step(_: int) -> dict[str, float]:
-        trainer.clear()
-        losses = gradients(model, batches, plan.mix, args.control)
+        losses = steps()
         if elapsed() >= every * (len(curve) + 1):
             row = {name: float(value) for name, value in losses.items()}
             curve.append({"step": trainer.taken, "share": trainer.share(), **row})
@@ -140,8 +149,8 @@ def passages(texts: Texts, plan: Plan, device: torch.device, split: str) -> dict
     return sets
 
 
-def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts) -> dict:
-    """All that is measured on held-out texts, with the weights as they are stored.
+def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts) -> Iterator[dict]:
+    """All that is measured on held-out texts, table by table, with the weights as they are stored.
 
     A pilot reads the validation texts instead.
     """
@@ -155,7 +164,7 @@ def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts
         replace(plan.mix, returning=0.0),
         device,
         9,
-        split="heldout",
+        split=split,
         scale=plan.scale,
     )
     places = PLACES if args.pilot else HELD_OUT_PLACES
@@ -167,27 +176,30 @@ def evaluate(weights: dict, plan: Plan, args, device: torch.device, texts: Texts
     sets = passages(texts, plan, device, split)
     if args.small:
         sets = {"prose": sets["prose"]}
-    reader = measures.Reader(model, rows=2 if args.small else 24)
+    reader = measures.Reader(model, rows=2 if args.small else 72)
     end = smollm.end_of_text
     name = "raw only" if args.control else "shared"
-    found: dict = {"continuations": [], "far": []}
-    readers = {name: reader}
-    if not args.control and args.seed == 0:
-        readers["none"] = measures.Reader(model, smollm.decoder, rows=reader.rows)
-    for adaptation, its in readers.items():
-        latents = adaptation == "shared"
-        found["continuations"] += measures.continuations(sets, its, end, adaptation, latents)
-        found["far"] += measures.far(
-            {"prose": sets["prose"]}, batches, its, end, adaptation, latents
-        )
-    if not args.control:
+    found: dict = {}
+    latents = not args.control
+    found |= {"continuations": [], "far": []}
+    found["continuations"] = measures.continuations(sets, reader, end, name, latents)
+    yield found
+    if latents:
         found["reconstruction"] = measures.reconstructions(smollm, sets, reader, batches.repeat)
         small = {"n_chunks": 3, "n": 24} if args.small else {}
-        rows = min(32, plan.questions)
+        rows = min(128, plan.questions)
         found["maps"] = measures.maps(
             batches, held, reader, device, count=plan.questions, rows=rows, **small
         )
-    return found
+        yield found
+    prose = {"prose": sets["prose"]}
+    found["far"] = measures.far(prose, batches, reader, end, name, latents)
+    yield found
+    if latents and args.seed == 0:
+        untouched = measures.Reader(model, smollm.decoder, rows=reader.rows)
+        found["continuations"] += measures.continuations(sets, untouched, end, "none", False)
+        found["far"] += measures.far(prose, batches, untouched, end, "none", False)
+        yield found
 
 
 def timings(plan: Plan, args, device: torch.device, texts: Texts, weights: dict) -> list[dict]:
@@ -197,7 +209,10 @@ def timings(plan: Plan, args, device: torch.device, texts: Texts, weights: dict)
     model = SmolLatents(smollm, plan.ranks).requires_grad_(False)
     model.put(weights)
     stream = texts.of("heldout", "prose")
-    return measures.costs(smollm, model, stream, plan.lengths, plan.repeats)
+    prompts = 16 if device.type == "cuda" else 1
+    return measures.costs(
+        smollm, model, stream, plan.lengths, prompts=prompts, repeats=plan.repeats
+    )
 
 
 def run(plan: Plan, args) -> None:
@@ -229,9 +244,10 @@ def run(plan: Plan, args) -> None:
         )
 
     save()
-    values |= evaluate(weights, plan, args, device, texts)
-    save()
-    print(f"measured, {time.perf_counter() - started:.0f} s", flush=True)
+    for found in evaluate(weights, plan, args, device, texts):
+        values |= found
+        save()
+        print(f"measured {list(found)}, {time.perf_counter() - started:.0f} s", flush=True)
     if args.pilot:
         print(json.dumps(helpers.rounded(values, digits=4)))
     if not args.control and args.seed == 0:
@@ -323,6 +339,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of training, in the place of a time")
     parser.add_argument("--control", action="store_true", help="only the decoder, on raw text")
     parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
+    parser.add_argument("--eager", action="store_true", help="record no steps for replaying")
     parser.add_argument("--merge", type=Path, help="a folder of all seeds' outputs")
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as lr_encoder=2e-3")
     args = parser.parse_args()

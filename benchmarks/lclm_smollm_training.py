@@ -1,6 +1,7 @@
 """How the pair of `lclm_smollm.py` is trained: settings, gradients of a step, speed."""
 
 import math
+import random
 from dataclasses import dataclass, field, replace
 
 import lclm_fast_step
@@ -21,19 +22,19 @@ class Plan:
     """Settings of one training."""
 
     lr_adapter: float = 1e-3
-    lr_encoder: float = 1e-3
-    lr_decoder: float = 6e-4
+    lr_encoder: float = 1.5e-3
+    lr_decoder: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
     warmup: int = 60  # steps
-    first_stage: float = 0.15  # of the time, in which the decoder does not train
+    first_stage: float = 0.08  # of the time, in which the decoder does not train
     last_rate: float = 0.03  # of the peak
     mix: Mix = field(default_factory=Mix)
     ranks: Ranks = field(default_factory=Ranks)
     scale: int = 1  # all lengths divided by this
     pieces: int = 72  # held-out pieces of prose; of documentation and of code 48
-    questions: int = 512
+    questions: int = 256
     lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)  # tokens timed
     repeats: int = 9
 
@@ -77,6 +78,7 @@ class Masters:
                 self.pairs.append((parameter, master))
             rate = getattr(plan, f"lr_{part}", plan.lr_adapter)
             groups.append({"params": masters, "lr": 0.0, "peak": rate, "part": part})
+        self.wide = [torch.zeros_like(master) for _, master in self.pairs]  # for gradients
         self.optimizer = torch.optim.AdamW(
             groups, betas=plan.betas, weight_decay=plan.weight_decay, fused=model.tags.is_cuda
         )
@@ -84,10 +86,6 @@ class Masters:
         self.optimizer.register_step_post_hook(self._after)
         self.waits = len(parts) > 1  # the decoder, for adapters and encoder
         self.taken, self.decoder_from = 0, 0 if not self.waits else None
-
-    def clear(self) -> None:
-        for parameter, _ in self.pairs:
-            parameter.grad = None
 
     def _before(self, *_: object) -> None:
         plan, share = self.plan, min(self.share(), 1.0)
@@ -99,10 +97,11 @@ class Masters:
             rise = 0.0 if begun is None else min(1.0, (self.taken - begun + 1) / plan.warmup)
             group["lr"] = group["peak"] * rise * fall
         given = []
-        for parameter, master in self.pairs:
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            given += [] if master.grad is None else [master]
-        torch.nn.utils.clip_grad_norm_(given, plan.clip)
+        for (parameter, master), wide in zip(self.pairs, self.wide, strict=True):
+            master.grad = None if parameter.grad is None else wide
+            given += [] if master.grad is None else [(parameter, master)]
+        torch._foreach_copy_([m.grad for _, m in given], [p.grad for p, _ in given])
+        torch.nn.utils.clip_grad_norm_([m for _, m in given], plan.clip)
 
     @torch.no_grad()
     def _after(self, *_: object) -> None:
@@ -112,45 +111,67 @@ class Masters:
 
 
 Losses = dict[str, Tensor]
+FORMS = 30  # of steps
+RATIO_OF = (4, 8, 4, 8, 16, 8, 4, 8, 4, 16)  # 40%, 40% and 20%
 
 
-Jobs = list[tuple[list[Piece], int]]
+class Steps:
+    """Draws steps and adds their gradients.
 
+    A step has one of `FORMS` forms: which ratio each kind has, how long everything is, what is
+    asked. Only a form's texts differ from step to step, so that a GPU can replay it.
+    """
 
-def draw(batches: Batches, mix: Mix) -> tuple[list[str], Jobs]:
-    """One step's prompts by kind, each kind with a ratio of its own."""
-    ratios = [batches.ratio() for _ in range(3)]
-    kinds = [
-        ("interleaved", mix.interleaved, ratios[0], batches.interleaved),
-        (
-            "reconstruction",
-            mix.reconstruction,
-            ratios[1],
-            lambda b, r: batches.reconstruction(b, r),
-        ),
-        ("raw", mix.raw, 4, lambda b, _: batches.raw(b, 512)),
-        ("chunks", mix.chunks, ratios[2], lambda b, _: batches.chunk_questions(b)),
-    ]
-    chosen = [(name, make(rows, r), r) for name, rows, r, make in kinds if rows]
-    return [name for name, *_ in chosen], [(pieces, r) for _, pieces, r in chosen]
+    def __init__(
+        self,
+        model: SmolLatents,
+        batches: Batches,
+        mix: Mix,
+        seed: int,
+        *,
+        control: bool,
+        record: bool,
+    ) -> None:
+        self.model, self.batches, self.mix, self.control = model, batches, mix, control
+        self.rng = random.Random(seed)
+        weights = {"reconstruction": mix.reconstruction_weight, "chunks": mix.chunks_weight}
+        if not control:
+            weights["raw"] = mix.raw_weight
+        self.weights = weights
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.recorded = lclm_fast_step.Recorded(self._run, trained, record)
+        self.names: list[str] = []
 
+    def __call__(self) -> Losses:
+        """Add one step's gradients; the losses by kind, overwritten by the next call."""
+        found = self.recorded(self.draw(self.rng.randrange(FORMS)))
+        return dict(zip(self.names, found, strict=True))
 
-def draw_control(batches: Batches, mix: Mix) -> tuple[list[str], Jobs]:
-    """The same texts and questions, nothing of them compressed."""
-    texts = batches.all_raw(mix.interleaved)
-    questions = batches.chunk_questions(mix.chunks, compressed=False)
-    return ["raw", "chunks"], [(texts, 4), (questions, 4)]
+    def draw(self, number: int) -> list[tuple[list[Piece], int]]:
+        """Prompts of a step of this form."""
+        batches, mix = self.batches, self.mix
+        batches.rng.seed(number)  # lengths and questions; the texts have a generator of their own
+        if self.control:
+            chosen = [
+                ("raw", batches.all_raw(mix.interleaved), 4),
+                ("chunks", batches.chunk_questions(mix.chunks, compressed=False), 4),
+            ]
+        else:
+            mixed, again, asked = (RATIO_OF[(number * k) % len(RATIO_OF)] for k in (1, 3, 7))
+            chosen = [
+                ("interleaved", batches.interleaved(mix.interleaved, mixed), mixed),
+                ("reconstruction", batches.reconstruction(mix.reconstruction, again), again),
+                ("raw", batches.raw(mix.raw, 512), 4),
+                ("chunks", batches.chunk_questions(mix.chunks), asked),
+            ]
+        self.names = [name for name, *_ in chosen]
+        return [(pieces, ratio) for _, pieces, ratio in chosen]
 
-
-def gradients(model: SmolLatents, batches: Batches, mix: Mix, control: bool) -> Losses:
-    """Add one step's gradients; the losses by kind."""
-    names, jobs = (draw_control if control else draw)(batches, mix)
-    found = lclm_fast_step.losses(model, jobs)
-    weights = {"reconstruction": mix.reconstruction_weight, "chunks": mix.chunks_weight}
-    if not control:
-        weights["raw"] = mix.raw_weight
-    sum(weights.get(name, 1.0) * loss for name, loss in zip(names, found, strict=True)).backward()
-    return {name: loss.detach() for name, loss in zip(names, found, strict=True)}
+    def _run(self, jobs: lclm_fast_step.Jobs) -> Tensor:
+        found = lclm_fast_step.losses(self.model, jobs)
+        pairs = zip(self.names, found, strict=True)
+        sum(self.weights.get(name, 1.0) * loss for name, loss in pairs).backward()
+        return torch.stack([loss.detach() for loss in found])
 
 
 def synchronize(device: torch.device) -> None:

@@ -120,10 +120,10 @@ class Texts:
 class Mix:
     """Rows of each kind in a step, and how much each kind's loss counts."""
 
-    interleaved: int = 32
-    reconstruction: int = 32
-    raw: int = 6
-    chunks: int = 12
+    interleaved: int = 24
+    reconstruction: int = 24
+    raw: int = 3
+    chunks: int = 8
     reconstruction_weight: float = 1.0
     raw_weight: float = 0.2
     chunks_weight: float = 0.3
@@ -214,7 +214,7 @@ class Batches:
     def reconstruction(self, b: int, ratio: int) -> list[Piece]:
         """One window, then the same words."""
         n = WINDOW // self.scale
-        if self.rng.random() < 0.25:
+        if self.rng.random() < 0.4:
             n = self.rng.choice((n // 4, n // 2, 3 * n // 4))
         if self.rng.random() < 0.3:
             n -= self.rng.randrange(ratio)

@@ -306,7 +306,8 @@ class SmolCost:
     """Time to first token and peak memory beside the weights, in one run; medians."""
 
     arm: str  # "raw" or "compressed 4"
-    tokens: int
+    prompts: int  # at once
+    tokens: int  # of each
     positions: int
     ttft_ms: float
     fastest_ms: float

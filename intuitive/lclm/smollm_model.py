@@ -26,10 +26,10 @@ ENCODER_LAYERS = 4
 class Ranks:
     """Ranks of the low-rank changes; 0 for none."""
 
-    encoder_attention: int = 80
-    encoder_mlp: int = 80
+    encoder_attention: int = 64
+    encoder_mlp: int = 64
     decoder_attention: int = 16
-    decoder_mlp: int = 0
+    decoder_mlp: int = 8
 
 
 class SmolLatents(LatentContextModel):

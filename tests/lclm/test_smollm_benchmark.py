@@ -1,5 +1,6 @@
 """What the script that trains the SmolLM2 pair draws and measures."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -211,3 +212,87 @@ def test_a_fast_step_is_the_models_own(batches, compressed):
     for ours, theirs in zip(*found, strict=True):
         assert theirs.abs().max() > 0
         torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
+
+
+class PretendGraph:
+    """Runs again what was run while it was being recorded."""
+
+    def __init__(self):
+        self.again = None
+
+    def replay(self):
+        self.again()
+
+
+def pretend_cuda(monkeypatch, spoilt=False):
+    """Put stand-ins where `Recorded` asks for CUDA; a spoilt graph raises while it records."""
+
+    class Recording:
+        def __init__(self, graph, pool):
+            if spoilt:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            graph.again, self.pool = lambda: None, pool
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    cuda = lclm_fast_step.torch.cuda
+    stream = type("Stream", (), {"wait_stream": lambda self, _: None})
+    for name, what in {
+        "Stream": stream,
+        "current_stream": stream,
+        "stream": lambda _: contextlib.nullcontext(),
+        "graph": Recording,
+        "CUDAGraph": PretendGraph,
+        "graph_pool_handle": lambda: (0, 1),
+        "synchronize": lambda: None,
+    }.items():
+        monkeypatch.setattr(cuda, name, what)
+
+
+def job(*ids, trained=True):
+    return [([Raw(torch.tensor([ids]), trained), Span(torch.tensor([[1, 2]]))], 4)]
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_steps_of_one_form_are_recorded_once(monkeypatch, spoilt):
+    pretend_cuda(monkeypatch, spoilt)
+    weight, seen = torch.nn.Parameter(torch.ones(2)), []
+
+    def step(jobs):
+        tokens = lclm_fast_step.inputs(jobs)[0]
+        seen.append(tokens.tolist())
+        (weight.sum() * tokens.sum()).backward()
+        return weight.detach().sum()[None]
+
+    recorded = lclm_fast_step.Recorded(step, [weight], on=True)
+    recorded(job(1, 2))
+    assert seen == [[[1, 2]], [[1, 2]]]  # the step, and the recording or what came in its place
+    assert weight.grad.tolist() == [3.0, 3.0]
+    recorded(job(5, 6))
+    assert len(seen) == 2 + spoilt  # replayed, or run again
+    if not spoilt:
+        (_, held, *_) = next(iter(recorded.kept.values()))
+        assert held[0].tolist() == [[5, 6]]
+        recorded(job(5, 6, trained=False))
+        assert len(recorded.kept) == 2
+    else:
+        assert recorded.fault.startswith("RuntimeError: operation not permitted")
+
+
+def test_a_replay_with_other_losses_is_given_up(monkeypatch):
+    pretend_cuda(monkeypatch)
+    weight, losses = torch.nn.Parameter(torch.ones(2)), iter([1.0, 9.0, 1.0, 1.0])
+
+    def step(jobs):
+        weight.sum().backward()
+        return torch.tensor([next(losses)])
+
+    recorded = lclm_fast_step.Recorded(step, [weight], on=True)
+    assert recorded(job(1, 2)).tolist() == [1.0]
+    assert recorded.fault == "a replayed step gave [9.0], not [1.0]"
+    assert weight.grad.tolist() == [1.0, 1.0]
+    assert not recorded.kept
