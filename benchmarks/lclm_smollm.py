@@ -264,12 +264,13 @@ def merge(found: Path, folder: Path) -> None:
     """
     values: dict = {"training": [], "costs": [], "texts": {}}
     values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
-    seen, seeds = set(), set()
+    seen, seeds, first = set(), set(), {}
     for path in sorted(found.glob("*-seed*.json")):
         ours, made = records.load(path)
         seen.add((made["config_hash"], made["commit"], made["device"]))
         seeds.add(made["seed"])
         control = path.name.startswith("control")
+        first = made if path.name == "pair-seed0.json" else first
         values["texts"] = ours["texts"]
         values["training"].append({"control": control, **ours["training"]})
         values["costs"] += ours.get("costs", [])
@@ -278,19 +279,18 @@ def merge(found: Path, folder: Path) -> None:
     if len(seen) != 1:
         raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
     ((_, commit, device),) = seen
-    plan = made["config"]
     weights = found / "pair-seed0.safetensors"
     shutil.copyfile(weights, WEIGHTS)
     saved = records.save(
         folder / "lclm_smollm.json",
         values,
-        config=plan,
+        config=first["config"],
         device=device,
         commit=commit,
         seed=sorted(seeds),
     )
     document = json.loads(saved.read_text(encoding="utf-8"))
-    document["made"] |= {name: made[name] for name in ("command", "python", "torch", "written")}
+    document["made"] |= {name: first[name] for name in ("command", "python", "torch", "written")}
     saved.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     print(f"{saved.name}: {len(values['continuations'])} continuations, seeds {sorted(seeds)}")
 

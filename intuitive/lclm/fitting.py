@@ -244,10 +244,11 @@ class SideBySide:
 
     Args:
         members: on one device, their optimisers made with `on_device` if that is CUDA.
+        recorded: whether CUDA records the step; it changes nothing but the time.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._members, self._calls = members, 0
+    def __init__(self, members: Sequence[Member], *, recorded: bool = True) -> None:
+        self._members, self._calls, self._recorded = members, 0, recorded
         self._graph: torch.cuda.CUDAGraph | None = None
         on_cuda = members[0].loss.device.type == "cuda"
         self._streams = [torch.cuda.Stream() for _ in members] if on_cuda else []
@@ -255,7 +256,7 @@ class SideBySide:
     def __call__(self) -> None:
         """Take the next step of every member."""
         self._calls += 1
-        if not self._streams or self._calls <= 2:
+        if not self._streams or not self._recorded or self._calls <= 2:
             self._branches()
             return
         if self._graph is None:
@@ -295,6 +296,7 @@ def fit_together(
     seeds: Sequence[int],
     schedule: Callable[[int, int], float] = warmed_cosine,
     observe_every: int = 100,
+    recorded: bool = True,
     stale: Callable[[], bool] = never,
 ) -> list[Curve]:
     """Train miniatures that differ in their seed side by side; otherwise as `fit`.
@@ -307,6 +309,7 @@ def fit_together(
         seeds: of the examples of each.
         schedule: factor on the learning rates, given a stage's step and its number of steps.
         observe_every: steps between two measurements; the end of a stage is always measured.
+        recorded: as in `SideBySide`.
         stale: turns true when nobody waits any more.
 
     Returns:
@@ -331,7 +334,7 @@ def fit_together(
             )
             for reader, generator in zip(readers, generators, strict=True)
         ]
-        together = SideBySide(members)
+        together = SideBySide(members, recorded=recorded)
 
         def gradients(
             step: int, members: list[Member] = members, together: SideBySide = together

@@ -120,11 +120,23 @@ class EvictionQuality:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstLoss:
+    """Mean loss of what follows the first piece of a kind of text, to be met again elsewhere."""
+
+    method: str
+    texts: str
+    context: int
+    budget: int
+    loss: float  # nats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eviction:
     """All that `benchmarks/lclm_eviction.py` writes."""
 
     times: tuple[EvictionTime, ...]
     quality: tuple[EvictionQuality, ...]
+    first_losses: tuple[FirstLoss, ...]
 
 
 @functools.cache

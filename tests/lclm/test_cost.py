@@ -8,6 +8,7 @@ from intuitive.lclm.experiments import cost as experiment
 from intuitive.lclm.experiments.cost import CostParams
 from intuitive.widgets.lclm import cost as widget
 from intuitive.widgets.lclm import cost_scene as scene
+from intuitive.widgets.lclm.cost_figures import METHODS
 
 SETTINGS = [
     {},
@@ -107,6 +108,33 @@ def test_tabs_hold_the_papers_points():
     assert times["the paper's raw text"] == [point[1] for point in cost.DECODED_RAW]
     memories = {t.name: list(t.y) for t in go.Figure(view.figure("memories")).data}
     assert memories["the paper's eviction"] == [point[2] for point in cost.DECODED_EVICTION]
+
+
+def test_what_was_measured_has_its_tabs():
+    result = result_of(logits="last")
+    view = widget.present(result)
+    shown = {plot.tab for plot in widget._measured_plots()}
+    assert shown == {"Measured", "Eviction"}
+    drawn = {t.name: list(t.y) for t in go.Figure(view.figure("measured_times")).data if t.name}
+    assert drawn["latents"] == [point.ttft_s for point in result.measured_curves["latents"]]
+    held = {t.name: list(t.y) for t in go.Figure(view.figure("measured_memories")).data if t.name}
+    assert held["raw text"] == [point.peak_gib for point in result.measured_curves["raw"]]
+    prose, returning = (
+        {t.name: (list(t.x), list(t.y)) for t in go.Figure(view.figure(name)).data}
+        for name in ("evicted", "returning")
+    )
+    assert prose.keys() == returning.keys() == {title for title, _ in METHODS.values()}
+    (whole,), (unsure,) = returning["everything"]
+    assert all(min(y) > 2 * unsure for name, (_, y) in returning.items() if name != "everything")
+    assert max(prose["the newest"][0]) < whole
+
+
+def test_without_committed_runs_there_are_no_such_tabs(monkeypatch):
+    monkeypatch.setattr(experiment.results, "names", lambda: ())
+    assert widget._measured_plots() == ()
+    view = widget.present(result_of())
+    for name in ("measured_times", "measured_memories", "evicted"):
+        assert "yet" in go.Figure(view.figure(name)).layout.annotations[0].text
 
 
 def test_arithmetic_adds_the_lane():

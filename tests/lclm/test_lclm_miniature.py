@@ -4,11 +4,15 @@ import json
 import sys
 
 import lclm_miniature
+import lclm_miniature_arms
 import msgspec
 import pytest
+import torch
 
 from intuitive.common import records
+from intuitive.common.runtime import seeded
 from intuitive.lclm import results
+from intuitive.lclm.stages import Stage
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +50,56 @@ def test_all_parts_at_a_tiny_size(tmp_path, monkeypatch, capsys):
     assert made["config"]["sweep"] == small
     (raw, *_) = kept.select(study="raw")
     assert raw.training == "scratch" and raw.reader == "raw"
+    assert {point.seed for point in kept.points} == {0, 1}
 
 
 def test_time_that_is_up_leaves_arms_out_and_still_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks/lclm_miniature.py", "--small"])
-    options = ["--small", "--part", "plateau", "--seconds", "0", "--out", str(tmp_path)]
+    options = ["--small", "--part", "long", "--seconds", "0", "--out", str(tmp_path)]
     assert lclm_miniature.main(options) == 0
-    values, _ = records.load(tmp_path / "lclm_miniature_plateau.json")
+    values, _ = records.load(tmp_path / "lclm_miniature_long.json")
     assert "left out" in capsys.readouterr().out
-    arms = list(lclm_miniature.PARTS["plateau"](lclm_miniature.small_plan(), 0))
-    assert len(values["points"]) < len(arms)
+    arms = list(lclm_miniature.PARTS["long"](lclm_miniature.small_plan(), 0))
+    assert not values["points"] and arms
+
+
+def test_spans_grow_and_no_step_is_lost():
+    stages = [
+        Stage(name="adapter", n_steps=200, adapter=1e-3),
+        Stage(name="joint", n_steps=800, decoder=1e-3),
+    ]
+    grown = lclm_miniature_arms.growing(stages)
+    assert [(stage.name, stage.n_steps) for stage in grown] == [
+        ("adapter, 1/8 of it", 200),
+        ("joint, 1/4 of it", 200),
+        ("joint, 1/2 of it", 200),
+        ("joint, 1 of it", 400),
+    ]
+    shop = lclm_miniature.Workshop(lclm_miniature.Plan(), "cpu")
+    arm = next(lclm_miniature.PARTS["stages"](shop.plan, 0))
+    lengths = [draw(1, seeded(0)).spans.shape for draw in shop.draws(arm, 16, grown).values()]
+    assert lengths == [(1, 128, 32), (1, 64, 64), (1, 32, 128), (1, 16, 256)]
+
+
+def test_a_recorded_graph_is_checked_before_it_is_trusted():
+    assert (
+        lclm_miniature.recording_differs(torch.device("cpu")) is None
+    )  # nothing is recorded there
+
+
+def test_later_folders_replace_the_same_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/lclm_miniature.py", "--small"])
+    for folder in ("one", "two"):
+        out = str(tmp_path / folder)
+        assert lclm_miniature.main(["--small", "--part", "expand", "--out", out]) == 0
+    file = tmp_path / "two" / "lclm_miniature_expand.json"
+    text = file.read_text()
+    assert text.count('"steps": 5') == 6
+    file.write_text(text.replace('"steps": 5', '"steps": 6'))
+    for order, want in ((("one", "two"), 6), (("two", "one"), 5)):
+        lclm_miniature.collect([tmp_path / name for name in order], tmp_path)
+        values, _ = records.load(tmp_path / "lclm_miniature.json")
+        assert [point["steps"] for point in values["points"]] == [want] * 6
 
 
 def test_collecting_nothing_is_refused(tmp_path):

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from intuitive.lclm import LCLMConfig, cost, smollm
-from intuitive.lclm.experiments.cost import CostParams, run
+from intuitive.lclm import LCLMConfig, cost, smollm_model
+from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
 from intuitive.widgets.lclm import cost_scene
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "04_lclm.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
 PAPER = LCLMConfig.paper()
+RAW_SECONDS = [(n, s) for n, s, _ in cost.DECODED_RAW]
 
 
 def prose(cell):
@@ -23,7 +24,7 @@ def prose(cell):
 def test_the_claim_in_the_hook_is_that_of_the_figure():
     text = prose("04-00")
     assert "At N = 16 and 256K tokens" in text and "about thirty times sooner" in text
-    raw = {n: s for n, s, _ in cost.DECODED_RAW}[2**18]
+    raw = dict(RAW_SECONDS)[2**18]
     latents = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
     assert raw / latents == pytest.approx(30, abs=0.6)
 
@@ -31,7 +32,7 @@ def test_the_claim_in_the_hook_is_that_of_the_figure():
 def test_the_sizes_in_the_prose():
     text = prose("04-02")
     assert "135 million parameters" in text and "350 billion tokens" in text
-    assert "its own first four layers" in text and smollm.ENCODER_LAYERS == 4
+    assert "its own first four layers" in text and smollm_model.ENCODER_LAYERS == 4
     both = (cost.n_weights(PAPER.decoder) + cost.n_weights(PAPER.encoder)) / 1e9
     assert "4.6 billion parameters" in text and both == pytest.approx(4.6, abs=0.05)
     assert "four billion parameters, an encoder of 0.6" in prose("04-05")
@@ -64,6 +65,21 @@ def test_what_is_evicted():
     lanes = cost_scene.lanes(run(CostParams()))
     left = lanes[1].rests["kv"] / lanes[0].rests["kv"]
     assert f"{1 - left:.0%}" == "94%"
+
+
+def test_what_was_measured_in_the_prose():
+    text, found = prose("04-40"), run(CostParams(logits="last"))
+    raw, latents = found.measured["raw"], found.measured["latents"]
+    assert f"took {raw.ttft_s:.1f} s there, against {dict(RAW_SECONDS)[2**18]} in the paper" in text
+    paper = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
+    assert f"it was {latents.ttft_s:.2f} s instead of {paper}" in text
+    assert f"beads come {found.measured_speedup:.0f} times sooner instead of 30" in text
+    assert f"they take {found.measured_memory_ratio:.1f} times less" in text
+    assert "our encoder is twice as fast" in text
+    assert cost.ALPHA_S * 2**18 / latents.encoder_s == pytest.approx(2, abs=0.15)
+    whole = run(CostParams())
+    assert f"the paper's {whole.memory_ratio:.1f} is with" in text
+    assert pair_device() == "NVIDIA H200"
 
 
 def test_bits_in_the_prose():

@@ -120,8 +120,8 @@ def summary_of(found: Beads) -> str:
     right = int(say.reads_right.sum())
     kinds = say.kept_text()
     told = f"{counts} {right} of {found.n_tokens} tokens can be read back"
-    told += f": {kinds}" if kinds else ""
-    told += f"; without any bead {int(found.guessed.sum())} could be guessed."
+    guessed = int((found.guessed & found.reads_right).sum())
+    told += f", {guessed} of these without any bead. {kinds}{'.' * bool(kinds)}"
     if found.expanded is not None:
         who = "The model named" if found.params.expand == NAMED else "Raw again:"
         told += f" {who} chunk {found.expanded + 1}."

@@ -257,7 +257,7 @@ class Picture:
         marks = []
         for p in sorted(places, key=lambda p: p.token):
             right = self.say.reads_right[p.token]
-            fill = "gold" if p.token in raw else "green" if right else "vermilion"
+            fill = "gold" if p.token in raw else self.say.colour(p.token)
             words = self.say.returned(p.token) if p.token in raw else self.say.token(p.token)
             marks.append(
                 Words(
@@ -387,14 +387,15 @@ class Picture:
 
     @cached_property
     def pies(self) -> list[Mark]:
-        """In each bead, green, the share of its tokens that can be read from it."""
+        """In each bead: green what only it tells, grey what is guessed without it, red the rest."""
         marks, r = [], max(self.r - 1.6, 1.5)
         for bead, group in enumerate(self.found.groups):
-            share = float(self.say.reads_right[group.start : group.stop].mean())
+            told, guessed = self.say.shares(group)
             at = {"x": self.bead_x(bead), "y": self.bead_y, "layer": BEADS}
             whole = {"r": r, "fill": "vermilion"}
             marks.append(Circle(key=f"lost:{bead}", **at, **whole))
-            marks.append(Path(key=f"kept:{bead}", d=wedge(share, r), fill="green", **at))
+            marks.append(Path(key=f"also:{bead}", d=wedge(told + guessed, r), fill="grey", **at))
+            marks.append(Path(key=f"kept:{bead}", d=wedge(told, r), fill="green", **at))
         return marks
 
     @cached_property
@@ -528,7 +529,7 @@ class Picture:
         pitch, size, fits = self._slot
         for place, token in enumerate(found.groups[found.opened]):
             text = cut(shown(found.words[token]) or "·", fits)
-            fill = ("green" if self.say.reads_right[token] else "vermilion") if read else "ink"
+            fill = self.say.colour(token) if read else "ink"
             at = {"x": LEFT + 8 + pitch * place, "y": self.open_y + 20 + ROW - 4}
             own = {"link": f"reading:{place}", "words": self.say.token(token, read=read)}
             look = {"fill": fill, "bold": True, "mono": True, "size": size, "layer": FRONT}

@@ -81,7 +81,8 @@ def present(result: CostResult) -> View:
             "memories": partial(memory_figure, result),
             "measured_times": partial(measured_time_figure, result),
             "measured_memories": partial(measured_memory_figure, result),
-            "evicted": partial(eviction_quality_figure, result),
+            "evicted": partial(eviction_quality_figure, result, "prose"),
+            "returning": partial(eviction_quality_figure, result, "returning"),
         },
         readouts=frames[0].readouts,
         table=_table(found),
@@ -226,12 +227,24 @@ def _measured_plots() -> tuple[Plot, ...]:
             ),
         )
     if experiment.eviction_device():
+        recorded = f"Recorded on one {experiment.eviction_device()} by python "
         plots += (
             Plot(
                 name="evicted",
-                label="Perplexity of held-out text after eviction, SmolLM2",
-                caption="Recorded by python benchmarks/lclm_eviction.py: SmolLM2 reads a text, "
-                "keeps so many entries of its cache and goes on. Lower is better.",
+                label="Perplexity of held-out prose after eviction, SmolLM2",
+                caption=f"{recorded}benchmarks/lclm_eviction.py: SmolLM2 reads a text, keeps so "
+                "many entries of its cache and goes on. Lower is better; prose needs its last "
+                "words most.",
+                span=6,
+                tab="Eviction",
+                height=320,
+            ),
+            Plot(
+                name="returning",
+                label="Perplexity of a passage that returns, after eviction, SmolLM2",
+                caption="Here what follows is a passage of the text itself: most of it is gone "
+                "with what was evicted.",
+                span=6,
                 tab="Eviction",
                 height=320,
             ),

@@ -1,8 +1,8 @@
 """What reading a long prompt costs: raw, evicted after a full prefill, and as latents.
 
 `run` follows the fits to the paper's figure and puts beside them what the committed run of the
-untrained pair measured at the same setting. The figure's card is an H200 and the runs there keep
-logits of every position; ours is one too, and their logits are at choice.
+untrained pair measured at the same setting. Both ran on one H200. The
+figure's runs keep logits of every position; ours were made either way.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-from ..results import (
-    EVICTION,
-    PAIR,
-    EvictionQuality,
-    EvictionTime,
-    PairPoint,
-    eviction,
-    pair,
-)
+from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -131,8 +122,8 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
-        eviction_times=eviction().values.times if eviction_device() else (),
-        eviction_quality=eviction().values.quality if eviction_device() else (),
+        eviction_times=eviction().values.times,
+        eviction_quality=eviction().values.quality,
     )
 
 
@@ -155,8 +146,6 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
-    if not pair_device():
-        return {"raw": (), "latents": ()}
     run = pair().values
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
     found = {
@@ -167,10 +156,10 @@ def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
 
 
 def pair_device() -> str:
-    """Where the untrained pair was measured; empty where no run is committed."""
-    return pair().made.device if PAIR in results.names() else ""
+    """Where the untrained pair was measured."""
+    return pair().made.device
 
 
 def eviction_device() -> str:
-    """Where eviction was measured; empty where no run is committed."""
-    return eviction().made.device if EVICTION in results.names() else ""
+    """Where eviction was measured."""
+    return eviction().made.device
