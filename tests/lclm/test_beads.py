@@ -564,6 +564,22 @@ def test_the_readers_own_text_counts_for_more(pair):
     made.close()
 
 
+def test_the_readers_own_question_is_asked(pair):
+    made = widget.explorer(pair=pair, ratio=16)
+    made.set(question=" Who is\nthe captain? ", expand="named")
+    assert made.wait()
+    asked = [frame.sentence for frame in made.view.timeline.frames if frame.stage == "ask"]
+    assert asked[0].startswith("“Who is the captain?”")
+    assert "letters right" not in made.summary and "question=..." in made.view.code
+    made.set(source="code")
+    assert made.wait()
+    assert made.values["question"] == ""
+    made.set(text="One two three.", question="Which comes second?", expand="named")
+    assert made.wait() and made.status["state"] == "done"
+    assert made.result.found.expanded == 0
+    made.close()
+
+
 def test_the_code_on_the_page_makes_the_result_again(pair):
     view = view_of(pair, ratio=16, expand="3")
     settings = re.search(r'"(passage=.*)"', view.code)[1]

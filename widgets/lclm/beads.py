@@ -51,18 +51,22 @@ WORDS_BACK = {
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """The controls; a text of the reader's own counts for more than the chosen one."""
+    """The controls; a text or question of the reader's own counts for more than the chosen one."""
 
     source: str
     text: str
+    question: str
     beads: BeadsParams
 
     @classmethod
-    def of(cls, *, source: str = "letter", text: str = "", **settings: Any) -> "Page":
+    def of(
+        cls, *, source: str = "letter", text: str = "", question: str = "", **settings: Any
+    ) -> "Page":
         if source not in SOURCES:
             raise ValueError(f"source={source!r} is unknown; choose one of {', '.join(SOURCES)}.")
         passage = "letter" if source == OWN else source
-        return cls(source=source, text=text, beads=BeadsParams(passage=passage, **settings))
+        beads = BeadsParams(passage=passage, **settings)
+        return cls(source=source, text=text, question=question, beads=beads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,8 @@ def compute(page: Page, *, stale: Any, progress: Any, pair: PairLike | None = No
     def told(fraction: float, sentence: str, so_far: Beads | None = None) -> None:
         progress(fraction, sentence, None if so_far is None else Shown(page, so_far))
 
-    found = experiment.run(page.beads, text=page.text, pair=pair, stale=stale, progress=told)
+    own = {"text": page.text, "question": page.question}
+    found = experiment.run(page.beads, **own, pair=pair, stale=stale, progress=told)
     return Shown(page, found)
 
 
@@ -154,7 +159,7 @@ def _likeliest(found: Beads, token: int) -> tuple[str, ...]:
 
 
 def _code(page: Page) -> str:
-    own = ", text=..." if page.text else ""
+    own = ", text=..." * bool(page.text) + ", question=..." * bool(page.question)
     return (
         "from intuitive.lclm.experiments import beads\n\n"
         f'params = beads.BeadsParams.from_text(\n    "{page.beads.to_text()}"\n)\n'
@@ -179,7 +184,7 @@ def _code_at_sixteen() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "A letter of 256 tokens holds a door code, 7f3a-91cd-40be. Sixteen tokens at a time fold "
+        "A letter of 256 tokens holds a pass code, 7f3a-91cd-40be. Sixteen tokens at a time fold "
         "into one vector, and SmolLM2 has to read the letter back from 16 such vectors. How much "
         "of the code will it read right, token by token?"
     ),
@@ -240,7 +245,7 @@ def explorer(
             name="source",
             label="Text",
             options=SOURCES,
-            sets={name: {"text": ""} for name in PASSAGES},
+            sets={name: {"text": "", "question": ""} for name in PASSAGES},
             heavy=True,
         ),
         Choice(name="expand", label="EXPAND", options=WORDS_BACK, heavy=True),
@@ -256,6 +261,13 @@ def explorer(
         Text(
             name="text",
             label=f"Your own text (up to {LONGEST} tokens)",
+            more=True,
+            heavy=True,
+        ),
+        Text(
+            name="question",
+            label="Your own question",
+            button="Ask this",
             more=True,
             heavy=True,
         ),
@@ -323,6 +335,7 @@ def explorer(
             "expand": NOTHING,
             "token": -1,
             "text": text,
+            "question": "",
             **values,
         },
         predict=predict,

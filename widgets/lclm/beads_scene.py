@@ -28,7 +28,7 @@ NAME = 12.0  # size of names
 TOGETHER = 16  # tokens whose marks are one path
 WRITTEN = 6  # frames in which the answer is written
 GROUND, TINT, CELLS, THREADS, BEADS, TEXTS, FRONT = range(7)  # layers
-LOOKS = {"id": "purple", "opened": "purple", "start": "ink", "end": "ink", "question": "purple"}
+LOOKS = {"id": "purple", "opened": "purple", "start": "grey", "end": "grey", "question": "purple"}
 
 
 class Picture:

@@ -128,7 +128,7 @@ class Account:
         )
 
     def tags(self) -> str:
-        return "black: two tags around the beads"
+        return "grey: two tags around the beads"
 
     def window(self, tokens: range, room: int | float) -> str:
         """Name of what the encoder reads at once, as long as there is room for it."""
