@@ -195,7 +195,8 @@ class Workshop:
         arm, stages = arms[0], self.stages(arms[0], size)
         draws = self.draws(arm, size.batch, stages)
         total = sum(stage.n_steps for stage in stages)
-        every, seeds = max(1, total // plan.observed), [one.seed for one in arms]
+        observed = plan.observed if arm.scale == "small" else plan.observed_large
+        every, seeds = max(1, total // observed), [one.seed for one in arms]
         early = stages if arm.budget == "equal" else stages[:-1]
         curves: list[fitting.Curve] = []
         if early:

@@ -240,7 +240,7 @@ class SideBySide:
     """The steps of several miniatures at once: on CUDA, branches of one recorded graph.
 
     One of these models leaves most of the device idle, and every operation that Python starts
-    costs more than it takes. The first two steps run plainly, the third is recorded.
+    costs more than it takes. The first step runs plainly, the second is recorded.
 
     Args:
         members: on one device, their optimisers made with `on_device` if that is CUDA.
@@ -256,7 +256,7 @@ class SideBySide:
     def __call__(self) -> None:
         """Take the next step of every member."""
         self._calls += 1
-        if not self._streams or not self._recorded or self._calls <= 2:
+        if not self._streams or not self._recorded or self._calls == 1:
             self._branches()
             return
         if self._graph is None:

@@ -49,12 +49,16 @@ class Shown(Settings):
 
 @cache
 def sets() -> dict[str, RecallParams]:
-    """What was trained, by the name of its option; the first alone before anything is committed."""
+    """What was trained, by the name of its option; the first alone before anything is committed.
+
+    What has one seed alone is left out: nobody can say what of it is luck.
+    """
     if MINIATURE not in names():
         return {FIRST: RecallParams()}
     found = {
         "-".join(map(str, (one.task, one.scale, one.budget, one.n_records))): one
         for one in experiment.options(miniatures().values)
+        if len(experiment.run(one).chosen.seeds) > 1
     }
     return {name: found[name] for name in sorted(found, key=lambda n: (n != FIRST, n))}
 
