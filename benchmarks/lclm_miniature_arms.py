@@ -34,7 +34,7 @@ class Plan:
     records: tuple[int, ...] = (32, 64)
     large_recall: RecallTask = field(
         default_factory=lambda: RecallTask(
-            n_keys=64, n_values=16, n_records=32, context=256, questions=32
+            n_keys=32, n_values=16, n_records=32, context=256, questions=32
         )
     )
     large_symbols: ReconstructionTask = field(

@@ -46,7 +46,10 @@ class Workshop:
         whole = plan.recall if arm.scale == "small" else plan.large_recall
         n_records = max(1, int(arm.n_records * share))
         return dataclasses.replace(
-            whole, n_records=n_records, context=n_records * (whole.context // arm.n_records)
+            whole,
+            n_keys=max(whole.n_keys, arm.n_records),  # whatever the share: one vocabulary
+            n_records=n_records,
+            context=n_records * (whole.context // arm.n_records),
         )
 
     def symbols(self, arm: Arm, share: Fraction = WHOLE) -> ReconstructionTask:
