@@ -213,7 +213,7 @@ class Pair:
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, " n_new"]:
-        """Tokens that the decoder writes after the pieces, at most n.
+        """Tokens that the decoder writes after the pieces, at most n, without the text's end.
 
         Args:
             pieces: raw text, spans, and latents from before.
@@ -234,9 +234,10 @@ class Pair:
         new: list[int] = []
         while True:
             token = sample(logits, temperature=temperature, generator=generator)
+            if int(token) in (self.smollm.end_of_text, self.smollm.end_of_turn):
+                return torch.tensor(new, dtype=torch.int64)
             new.append(int(token))
-            ended = new[-1] in (self.smollm.end_of_text, self.smollm.end_of_turn)
-            if len(new) == n or ended or (stop and stop in self.tokenizer.decode(new[-1:])):
+            if len(new) == n or (stop and stop in self.tokenizer.decode(new[-1:])):
                 return torch.tensor(new)
             logits = decoder(token[:, None], cache=cache)[:, -1]
 
