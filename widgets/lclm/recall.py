@@ -127,7 +127,10 @@ def present(result: RecallResult) -> View:
     chosen = result.chosen
     told = ", ".join(f"{name_of(one)} {spread(one.accuracy)}" for one in picture.columns)
     guess = f"; a guess has {percent(result.guess)}" if result.guess is not None else ""
-    summary = f"{title(params)}: right {result.measure} by reader {told}{guess}."
+    summary = (
+        f"{title(params)}: with beads of {chosen.ratio} {spread(chosen.accuracy)} of the "
+        f"{result.measure} are right; by reader {told}{guess}."
+    )
     seeds = max((one.seeds for one in picture.columns), key=len)
     rows = []
     for one in picture.columns:
