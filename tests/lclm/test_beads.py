@@ -20,7 +20,8 @@ from intuitive.lclm.splice import Raw
 from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.lclm import beads as widget
 from intuitive.widgets.lclm import beads_figures
-from intuitive.widgets.lclm.beads_scene import HEAD, LEFT, RIGHT, WIDTH, Picture, wedge
+from intuitive.widgets.lclm.beads_layout import HEAD, LEFT, RIGHT, WIDTH
+from intuitive.widgets.lclm.beads_scene import Picture, wedge
 from intuitive.widgets.lclm.beads_text import letters, shown, wrapped
 from intuitive.widgets.lclm.styles import KIND_NAMES
 
