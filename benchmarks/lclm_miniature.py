@@ -189,6 +189,7 @@ def collect(folders: Sequence[Path], out: Path) -> Path:
     parts: dict[str, Any] = {}
     points: list[dict[str, Any]] = []
     configs: dict[str, Any] = {}
+    guessed: dict[str, dict[str, float]] = {}  # by part: another part may ask another task
     made: dict[str, Any] = {}
     for folder in folders:
         fresh = []
@@ -196,17 +197,21 @@ def collect(folders: Sequence[Path], out: Path) -> Path:
             part = file.stem.removeprefix(f"{NAME}_")
             values, made = records.load(file)
             parts |= values["parts"]
+            guessed[part] = values["guesses"]
             configs[part] = made["config"]
-            for point in values["points"]:
-                kind = f"{point['data']} {point['scale']} {point['n_records']}"
-                fresh.append({"part": part, "guess": values["guesses"].get(kind), **point})
+            fresh += [{"part": part, **point} for point in values["points"]]
         anew = {_table(point) for point in fresh}
         points = [point for point in points if _table(point) not in anew] + fresh
     if not parts:
         raise FileNotFoundError(f"no {NAME}_*.json in {', '.join(map(str, folders))}.")
+    guesses = {}
+    for point in points:
+        key = f"{point['data']} {point['scale']} {point['n_records']}"
+        if key in guessed[point["part"]]:
+            guesses[key] = guessed[point["part"]][key]
     return records.save(
         out / f"{NAME}.json",
-        {"parts": parts, "points": points},
+        {"parts": parts, "points": points, "guesses": guesses},
         config=configs,
         device=made["device"],
         commit=made["commit"],

@@ -171,7 +171,6 @@ class Point:
     steps: int  # taken
     reached: bool  # whether a plateau was reached; False at equal steps
     context: int  # tokens of a span
-    guess: float | None  # what is right without binding or, of symbols, without reading
     curve_steps: tuple[int, ...]
     curve: dict[str, tuple[float, ...]]  # by measure, on held-out examples
 
@@ -209,6 +208,7 @@ class Miniatures:
 
     parts: dict[str, Part]
     points: tuple[Point, ...]
+    guesses: dict[str, float]  # right without binding or reading, by "data scale n_records"
 
     def select(self, **fields: Any) -> tuple[Point, ...]:
         """Points with these fields, in the order of the file."""

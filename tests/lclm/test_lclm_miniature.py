@@ -101,6 +101,7 @@ def test_later_folders_replace_the_same_arms(tmp_path, monkeypatch):
         lclm_miniature.collect([tmp_path / name for name in order], tmp_path)
         values, _ = records.load(tmp_path / "lclm_miniature.json")
         assert [point["steps"] for point in values["points"]] == [want] * 6
+        assert set(values["guesses"]) == {"chunks small 8"}  # of what is there, nothing else
 
 
 def test_collecting_nothing_is_refused(tmp_path):
@@ -136,7 +137,7 @@ def again(found, study="reconstruction", **fields):
 
 
 def test_recall_is_solved_at_one_record_per_latent_and_stuck_at_two(found):
-    guess = found.select(study="recall", scale="small")[0].guess
+    guess = found.guesses["records small 4"]
     for ratio in (2, 4, 8):
         assert min(recalled(found, ratio=ratio, reader="latents")) > 0.99
     assert all(abs(a - guess) < 0.03 for a in recalled(found, ratio=16, reader="latents"))
@@ -144,7 +145,7 @@ def test_recall_is_solved_at_one_record_per_latent_and_stuck_at_two(found):
 
 def test_raw_reading_needs_the_first_hop_to_learn_as_fast(found):
     """The control at the same number of steps is no evidence against reading raw."""
-    guess = found.select(study="recall", scale="small")[0].guess
+    guess = found.guesses["records small 4"]
     assert all(abs(a - guess) < 0.03 for a in recalled(found, reader="raw"))
     assert min(recalled(found, reader="smeared")) > 0.99
 

@@ -153,7 +153,7 @@ def run(
         params=params,
         points=points,
         controls=grouped(readers, _measure(params)),
-        guess=mine[0].guess,
+        guess=found.guesses.get(f"{fields['data']} {params.scale} {fields['n_records']}"),
         chosen=chosen,
         context=mine[0].context,
         part=found.part_of(mine[0]),
