@@ -174,7 +174,8 @@ def guesses(plan: Plan) -> dict[str, float]:
     """What is right without binding or reading, by data, scale and number of records."""
     found = {f"records small {plan.recall.n_records}": plan.recall.no_binding}
     for n in plan.records:
-        large = dataclasses.replace(plan.large_recall, n_records=n)
+        n_keys = max(n, plan.large_recall.n_keys)
+        large = dataclasses.replace(plan.large_recall, n_records=n, n_keys=n_keys)
         found[f"records large {n}"] = large.no_binding
     found[f"chunks small {plan.chunks.records * plan.chunks.n_chunks}"] = plan.chunks.no_binding
     found["symbols small 0"] = plan.symbols.chance

@@ -34,7 +34,7 @@ class Plan:
     records: tuple[int, ...] = (32, 64)
     large_recall: RecallTask = field(
         default_factory=lambda: RecallTask(
-            n_keys=64, n_values=16, n_records=32, context=256, questions=32
+            n_keys=32, n_values=16, n_records=32, context=256, questions=32
         )
     )
     large_symbols: ReconstructionTask = field(
@@ -65,7 +65,8 @@ class Plan:
         }
     )
     held_out: int = 256  # examples
-    observed: int = 6  # times while training, at equal steps
+    observed: int = 8  # times while training, at equal steps
+    observed_large: int = 4  # beside the ends of its stages
     observed_longer: int = 30  # times, on the way to a plateau
 
 
@@ -88,6 +89,7 @@ def small_plan() -> Plan:
         longer=dict.fromkeys(plan.longer, 10),
         held_out=4,
         observed=2,
+        observed_large=1,
         observed_longer=5,
     )
 

@@ -10,7 +10,7 @@ from intuitive.common import results
 # ------------------------------------------------------------------ time and memory on the GPU
 
 PAIR = "lclm_pair_h200"
-PAIR_PARTS = ("beside", "evictions", "kernels")  # of a later run, each with its own comparison
+PAIR_PARTS = ("beside", "evictions")  # of a later run, each with its own comparison
 EVICTION = "lclm_eviction_h200"
 
 
@@ -97,7 +97,7 @@ def pair() -> results.Committed[Pair]:
 
 @functools.cache
 def pair_part(part: str) -> results.Committed[Pair]:
-    """What a later run of it found: the encoder "beside" a plain pass, "evictions", "kernels".
+    """What a later run of it found: the encoder "beside" a plain pass, or "evictions".
 
     Raises:
         ValueError: no such part.

@@ -15,7 +15,6 @@ PART = Part(
     commit="0" * 40,
     device="a GPU",
     torch="2.11",
-    seconds=60.0,
 )
 
 MADE = results.Made(

@@ -83,6 +83,33 @@ def test_the_encoder_is_linear_and_the_decoder_is_not():
     assert far.decoder_s / near.decoder_s > 12
 
 
+def test_the_encoder_in_windows_is_as_fast_as_a_plain_pass():
+    points = pair_part("beside").values.encoder
+    assert {point.windows for point in points} == {8, 32, 128}
+    assert all(point.share >= 0.7 for point in points)  # the goal
+    assert all(0.95 < point.share < 1.1 for point in points)
+
+
+@pytest.mark.parametrize("n_tokens", [8192, K64])
+def test_eviction_does_not_help_prefill_and_truncation_does(n_tokens):
+    """The 4B decoder alone; at 64K the time for KVzip's repetition was not there."""
+    times = {
+        time.method: time
+        for time in pair_part("evictions").values.evictions
+        if time.n_tokens == n_tokens
+    }
+    raw = times.pop("raw")
+    truncated = times.pop("truncation")
+    assert truncated.ready_s < raw.ready_s / 6
+    assert set(times) >= {"snapkv", "expected"}
+    for time in times.values():
+        assert time.ready_s > raw.ready_s
+        assert time.peak_mib > 0.95 * raw.peak_mib  # the cache is small only afterwards
+        assert time.cache_mib == truncated.cache_mib == pytest.approx(raw.cache_mib / 16)
+    if "kvzip" in times:
+        assert times["kvzip"].ready_s > 8 * raw.ready_s
+
+
 def test_what_did_not_run_ran_out_of_time():
     assert all("TimeoutError" in fault["error"] for fault in PAIR.faults)
 

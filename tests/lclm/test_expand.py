@@ -62,6 +62,21 @@ def test_shares_are_the_pairs_own_logits_over_the_ids(result):
     assert result.chosen == int(want.argmax()) + 1
 
 
+def test_what_happens_is_a_play_of_the_protocol(result):
+    """The pair, left to itself, names the same chunk and says the same."""
+    found = result_of(lambda shares, *_: [shares.index(max(shares)) + 1], room=2000)
+    tokens = [torch.tensor(PAIR.tokenizer.encode(chunk.text)) for chunk in found.chunks]
+    ratio, n = found.params.ratio, len(found.answer) + 3
+    trace = PAIR.expand(tokens, found.question, ratio, n=n)
+    assert found.trace.expanded == trace.expanded == (found.chosen,)
+    assert [one.must for one in found.trace.rounds] == ["expand", "answer"]
+    assert found.trace.raw_tokens == trace.raw_tokens == found.at(found.chosen).n_tokens
+    told = PAIR.tokenizer.decode(trace.answer)
+    assert found.after == told.lstrip().split("\n")[0].strip().rstrip(".")
+    nothing = result_of(room=0).trace
+    assert nothing.ended == "nothing new" and nothing.expanded == ()
+
+
 def test_positions_are_counted_with_tags_and_ids(result):
     chunks, question = result.chunks, result.positions_question
     latents = sum(-(-len(chunk.text) // 8) for chunk in chunks)

@@ -1,5 +1,6 @@
 """The script of the miniatures: its arms, its files, and what its committed run found."""
 
+import itertools
 import json
 import sys
 
@@ -105,3 +106,77 @@ def test_later_folders_replace_the_same_arms(tmp_path, monkeypatch):
 def test_collecting_nothing_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no lclm_miniature_\*.json"):
         lclm_miniature.collect([tmp_path], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_slice_of_the_committed_result_comes_out_again():
+    """Recall with one record per latent, trained here for 400 steps (about 30 s)."""
+    assert lclm_miniature.compare_slice(lclm_miniature.helpers.RESULTS) == []
+
+
+# ------------------------------------------------------------------- the findings, small models
+
+
+def last(found, measure, **fields):
+    """A measure of every seed of one setting, after training."""
+    points = found.select(**fields)
+    assert [point.seed for point in points] == [0, 1, 2], fields
+    return [point.last(measure) for point in points]
+
+
+SMALL = {"scale": "small", "budget": "equal"}
+
+
+def recalled(found, **fields):
+    return last(found, "recall accuracy", study="recall", **{**SMALL, **fields})
+
+
+def again(found, study="reconstruction", **fields):
+    return last(found, "reconstruction accuracy", study=study, **{**SMALL, **fields})
+
+
+def test_recall_is_solved_at_one_record_per_latent_and_stuck_at_two(found):
+    guess = found.guesses["records small 4"]
+    for ratio in (2, 4, 8):
+        assert min(recalled(found, ratio=ratio, reader="latents")) > 0.99
+    assert all(abs(a - guess) < 0.03 for a in recalled(found, ratio=16, reader="latents"))
+
+
+def test_raw_reading_needs_the_first_hop_to_learn_as_fast(found):
+    """The control at the same number of steps is no evidence against reading raw."""
+    guess = found.guesses["records small 4"]
+    assert all(abs(a - guess) < 0.03 for a in recalled(found, reader="raw"))
+    assert min(recalled(found, reader="smeared")) > 0.99
+
+
+def test_reconstruction_falls_with_the_ratio(found):
+    by = [again(found, ratio=ratio, data="symbols") for ratio in (2, 4, 8, 16)]
+    for less, more in itertools.pairwise(by):
+        assert min(less) > max(more) - 1e-3
+    assert min(by[1]) > 0.99 and max(by[3]) < 0.6
+
+
+def sweep_of(found, **fields):
+    return again(found, study="sweep", **fields)
+
+
+def test_pooled_states_beat_markers_where_the_window_is_wide(found):
+    wide = {"window": 32, "mask": "causal"}
+    for marker in ("eos", "queries"):
+        for pooling in ("mean", "concat"):
+            ours = sweep_of(found, pooling=pooling, **wide)
+            assert min(ours) > max(sweep_of(found, pooling=marker, **wide)), (pooling, marker)
+
+
+def test_where_window_and_ratio_agree_one_query_is_one_marker(found):
+    narrow = {"window": 8, "mask": "causal"}
+    assert sweep_of(found, pooling="eos", **narrow) == sweep_of(found, pooling="queries", **narrow)
+
+
+def test_causal_means_beat_bidirectional_ones_in_every_seed(found):
+    for window in (8, 32):
+        both = (
+            sweep_of(found, pooling="mean", window=window, mask=mask)
+            for mask in ("causal", "bidirectional")
+        )
+        assert all(a > b for a, b in zip(*both, strict=True)), window

@@ -7,7 +7,7 @@ from typing import Any
 from intuitive.lclm.experiments.cost import CostResult
 
 from .. import theme
-from .cost_scene import tokens_text
+from .cost_lanes import tokens_text
 
 Number = int | float
 

@@ -13,7 +13,8 @@ from intuitive.lclm.experiments.sweep import SweepParams, SweepResult
 from intuitive.lclm.results import MINIATURE, miniatures
 
 from ..kit import Choice, Explorer, Hero, Predict, Step, Table, Timeline, View, fixed
-from .sweep_scene import Picture, Sheet, diet_sheet, press_sheet
+from .sweep_scene import Picture
+from .sweep_sheets import Sheet, diet_sheet, press_sheet
 
 GRIDS = {
     "symbols": ("small", "reconstruction", "random symbols, says them again: right ones"),
@@ -46,13 +47,21 @@ class ShownResult:
 
 @cache
 def there() -> tuple[str, ...]:
-    """What is committed of `TITLES`, in that order; all of it before anything is."""
+    """What is committed of `TITLES`, in that order; all of it before anything is.
+
+    A comparison needs two seeds at least: of one alone nobody can say what is luck.
+    """
     if MINIATURE not in names():
         return tuple(TITLES)
     points = miniatures().values
-    scales = {point.scale for point in points.select(study="sweep")}
-    kept = [name for name in TITLES if name in GRIDS and GRIDS[name][0] in scales]
-    return (*kept, *["diet"] * bool(points.select(study="stages")))
+
+    def several(name: str) -> bool:
+        fields = {"study": "stages"}
+        if name in GRIDS:
+            fields = {"study": "sweep", "scale": GRIDS[name][0]}
+        return len({point.seed for point in points.select(**fields)}) > 1
+
+    return tuple(name for name in TITLES if several(name))
 
 
 def compute(shown: Shown, *, stale: Callable[[], bool], progress: Progress) -> ShownResult:
@@ -63,17 +72,14 @@ def compute(shown: Shown, *, stale: Callable[[], bool], progress: Progress) -> S
     """
     if shown.what not in TITLES:
         raise ValueError(f"{shown.what!r} is unknown; there are {', '.join(TITLES)}.")
-    first = next(name for name in there() if name in GRIDS)
-    scale, measure, head = GRIDS[first if shown.what == "diet" else shown.what]
+    scale, measure, head = GRIDS["symbols" if shown.what == "diet" else shown.what]
     found = experiment.run(SweepParams(scale=scale, measure=measure), stale=stale)
     sheet = diet_sheet(found.mixes) if shown.what == "diet" else press_sheet(found, head)
     return ShownResult(shown=shown, sheet=sheet, found=found)
 
 
 def _reconstruction_alone() -> tuple[int, str]:
-    first = next(name for name in there() if name in GRIDS)
-    scale, measure, _ = GRIDS[first]
-    rows = experiment.run(SweepParams(scale=scale, measure=measure)).mixes
+    rows = experiment.run(SweepParams()).mixes
     at = {row.share: row for row in rows if row.training == "joint"}
 
     def mean(values: tuple[float, ...]) -> float:
@@ -181,6 +187,12 @@ STEPS = (
         text="Play. One seed, then two, then all. Comparisons that looked decided, green at the "
         "right, open up.",
         frame="play",
+    ),
+    Step(
+        title="All seeds",
+        text="Each bar counts pairs that differ in nothing else. Far from the middle a choice "
+        "leans to one side; only a full or an empty bar is the same for every pair.",
+        frame="last",
     ),
     Step(
         title="On real text",

@@ -16,7 +16,7 @@ from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair
+from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair, pair_part
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -64,6 +64,7 @@ class CostResult:
     figure: dict[str, tuple[tuple[int, float, float], ...]]  # by arm: tokens, seconds, GiB read off
     measured: dict[str, PairPoint]  # "raw" and "latents" at this very setting, where measured
     measured_curves: dict[str, tuple[PairPoint, ...]]  # by arm, over contexts, these logits
+    prefill_then_evict: tuple[EvictionTime, ...]  # of the untrained decoder alone
     eviction_times: tuple[EvictionTime, ...]  # of SmolLM2, all methods and lengths
     eviction_quality: tuple[EvictionQuality, ...]
 
@@ -122,6 +123,7 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
+        prefill_then_evict=pair_part("evictions").values.evictions,
         eviction_times=eviction().values.times,
         eviction_quality=eviction().values.quality,
     )
@@ -146,11 +148,11 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
-    run = pair().values
+    both = pair().values, pair_part("beside").values  # the second has all logits of latents
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
     found = {
-        "raw": run.select(arm="raw", **shared),
-        "latents": run.select(arm="lclm", ratio=params.ratio, **shared),
+        "raw": [p for run in both for p in run.select(arm="raw", **shared)],
+        "latents": [p for r in both for p in r.select(arm="lclm", ratio=params.ratio, **shared)],
     }
     return {arm: tuple(sorted(of, key=lambda p: p.n_tokens)) for arm, of in found.items()}
 
