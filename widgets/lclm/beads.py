@@ -132,7 +132,7 @@ def summary_of(found: Beads) -> str:
         told += f" {who} chunk {found.expanded + 1}."
     if found.passage.secret and found.answer:
         n = len(found.passage.secret)
-        told += f" Its answer has the first {found.right_letters} of {n} letters right."
+        told += f" Its answer has the first {found.right_letters} of {n} characters right."
     return told
 
 
