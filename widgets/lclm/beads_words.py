@@ -242,8 +242,8 @@ class Account:
             return f"{told}."
         right = self.found.right_letters
         if right >= min(len(secret), len(given)):
-            return f"{told}: every letter is right."
-        return f"{told}; it should be “{secret}”. The first {counted(right, 'letter')} agree."
+            return f"{told}: every character is right."
+        return f"{told}; it should be “{secret}”. The first {counted(right, 'character')} agree."
 
     def readouts(self, stage: str, written: int) -> tuple[Readout, ...]:
         found = self.found
