@@ -155,9 +155,9 @@ class Point:
     """One miniature, trained and measured on held-out examples."""
 
     part: str  # of the script that made it
-    study: str  # "recall", "reconstruction", "sweep", "stages", or "raw" (the decoder before those)
+    study: str  # "recall", "reconstruction", "sweep", "stages", "expand", "raw" (before stages)
     scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
-    data: str  # "records", "symbols" or "bytes"
+    data: str  # "records", "symbols", "bytes" or "chunks"
     budget: str  # "equal" steps in a study, or "plateau"
     reader: str  # "latents", "raw" or "smeared"
     ratio: int  # tokens per latent
@@ -171,6 +171,7 @@ class Point:
     steps: int  # taken
     reached: bool  # whether a plateau was reached; False at equal steps
     context: int  # tokens of a span
+    guess: float | None  # what is right without binding or, of symbols, without reading
     curve_steps: tuple[int, ...]
     curve: dict[str, tuple[float, ...]]  # by measure, on held-out examples
 
@@ -208,7 +209,6 @@ class Miniatures:
 
     parts: dict[str, Part]
     points: tuple[Point, ...]
-    guesses: dict[str, float]  # what needs no binding, by "data scale n_records"
 
     def select(self, **fields: Any) -> tuple[Point, ...]:
         """Points with these fields, in the order of the file."""
