@@ -27,6 +27,10 @@ from lclm_miniature_shop import Workshop
 from intuitive.common import records
 from intuitive.common.runtime import device_name
 from intuitive.common.training import one_thread
+from intuitive.lclm import fitting
+from intuitive.lclm.miniature import Form, Size, build
+from intuitive.lclm.stages import Stage
+from intuitive.lclm.task import RecallTask
 
 NAME = "lclm_miniature"
 SLICE_TOLERANCE = 0.1  # on accuracy: rounding differs between devices, and grows while training
@@ -107,6 +111,45 @@ def attempt(shop: Workshop, arms: Sequence[Arm]) -> list[dict[str, Any]]:
             tidy(shop.device)
 
 
+def recording_differs(device: torch.device) -> str | None:
+    """Train two tiny miniatures with and without a recorded graph; what is wrong, or None."""
+    of = RecallTask()
+    stages = [
+        Stage(name="encoder", n_steps=6, adapter=1e-2, encoder=1e-2),
+        Stage(name="joint", n_steps=12, adapter=1e-2, encoder=1e-2, decoder=1e-2),
+    ]
+    found = []
+    try:
+        for recorded in (False, True):
+            readers = [
+                build(
+                    Form(ratio=8, window=16),
+                    Size(d_model=32, n_layers=2, n_heads=2, d_ff=32, batch=8),
+                    vocabulary=of.vocabulary,
+                    context=of.context,
+                    behind=of.questions,
+                    seed=seed,
+                    device=device,
+                )
+                for seed in (0, 1)
+            ]
+            fitting.fit_together(
+                readers,
+                lambda steps, generator: of.draw(steps, 8, generator=generator),
+                [lambda _: {}] * 2,
+                stages,
+                seeds=(0, 1),
+                recorded=recorded,
+            )
+            found.append([p.detach().cpu() for reader in readers for p in reader.parameters()])
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    apart = torch.cat([(a - b).abs().flatten() for a, b in zip(*found, strict=True)])
+    mean, far = float(apart.mean()), float(apart.max())
+    print(f"weights with and without a recorded graph: {mean:.1e} apart, at most {far:.1e}")
+    return f"weights are {mean:.1e} apart" if mean > 5e-3 else None  # 18 steps move them by 5e-2
+
+
 def short(found: Sequence[dict[str, Any]]) -> str:
     """The last value of the measures that matter most, by seed."""
     said = []
@@ -128,7 +171,8 @@ def guesses(plan: Plan) -> dict[str, float]:
     """What is right without binding or reading, by data, scale and number of records."""
     found = {f"records small {plan.recall.n_records}": plan.recall.no_binding}
     for n in plan.records:
-        large = dataclasses.replace(plan.large_recall, n_records=n)
+        n_keys = max(n, plan.large_recall.n_keys)
+        large = dataclasses.replace(plan.large_recall, n_records=n, n_keys=n_keys)
         found[f"records large {n}"] = large.no_binding
     found[f"chunks small {plan.chunks.records * plan.chunks.n_chunks}"] = plan.chunks.no_binding
     found["symbols small 0"] = plan.symbols.chance
@@ -137,28 +181,46 @@ def guesses(plan: Plan) -> dict[str, float]:
 
 
 def collect(folders: Sequence[Path], out: Path) -> Path:
-    """Put the parts that lie in these folders into one file; later folders replace earlier."""
+    """Put the parts that lie in these folders into one file.
+
+    What a later folder holds of a study, at one scale and on one kind of data, replaces all that
+    earlier folders hold of it: settings of different runs do not mix within one table.
+    """
     parts: dict[str, Any] = {}
+    points: list[dict[str, Any]] = []
+    configs: dict[str, Any] = {}
+    guessed: dict[str, dict[str, float]] = {}  # by part: another part may ask another task
+    made: dict[str, Any] = {}
     for folder in folders:
+        fresh = []
         for file in sorted(folder.glob(f"{NAME}_*.json")):
+            part = file.stem.removeprefix(f"{NAME}_")
             values, made = records.load(file)
-            parts[file.stem.removeprefix(f"{NAME}_")] = (values, made)
+            parts |= values["parts"]
+            guessed[part] = values["guesses"]
+            configs[part] = made["config"]
+            fresh += [{"part": part, **point} for point in values["points"]]
+        anew = {_table(point) for point in fresh}
+        points = [point for point in points if _table(point) not in anew] + fresh
     if not parts:
         raise FileNotFoundError(f"no {NAME}_*.json in {', '.join(map(str, folders))}.")
-    values = {
-        "parts": {k: v for one, _ in parts.values() for k, v in one["parts"].items()},
-        "points": [point for one, _ in parts.values() for point in one["points"]],
-        "guesses": {k: v for one, _ in parts.values() for k, v in one["guesses"].items()},
-    }
-    first = next(iter(parts.values()))[1]
+    guesses = {}
+    for point in points:
+        key = f"{point['data']} {point['scale']} {point['n_records']}"
+        if key in guessed[point["part"]]:
+            guesses[key] = guessed[point["part"]][key]
     return records.save(
         out / f"{NAME}.json",
-        values,
-        config={name: made["config"] for name, (_, made) in sorted(parts.items())},
-        device=first["device"],
-        commit=first["commit"],
-        seed=first["seed"],
+        {"parts": parts, "points": points, "guesses": guesses},
+        config=configs,
+        device=made["device"],
+        commit=made["commit"],
+        seed=made["seed"],
     )
+
+
+def _table(point: dict[str, Any]) -> tuple[str, str, str]:
+    return point["study"], point["scale"], point["data"]
 
 
 def compare_slice(folder: Path) -> list[str]:
@@ -207,6 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     torch.set_float32_matmul_precision("high")
     shop = Workshop(small_plan() if options.small else Plan(), torch.device(options.device))
+    if shop.device.type == "cuda" and (fault := recording_differs(shop.device)):
+        print(f"Not side by side: {fault}", flush=True)
+        shop.together = False
     for part in options.part:
         run_part(part, shop, options, begun=begun)
     return 0

@@ -34,7 +34,7 @@ class Plan:
     records: tuple[int, ...] = (32, 64)
     large_recall: RecallTask = field(
         default_factory=lambda: RecallTask(
-            n_keys=128, n_values=32, n_records=32, context=256, questions=32
+            n_keys=32, n_values=16, n_records=32, context=256, questions=32
         )
     )
     large_symbols: ReconstructionTask = field(
@@ -49,7 +49,7 @@ class Plan:
             "small records": 400,
             "small symbols": 600,
             "small chunks": 3000,
-            "large records": 800,
+            "large records": 2000,
             "large symbols": 800,
             "large bytes": 1200,
             "sweep": 800,
@@ -58,14 +58,15 @@ class Plan:
     )
     longer: dict[str, int] = field(  # of arms that are to come to a plateau
         default_factory=lambda: {
-            "small records": 20_000,
-            "small symbols": 10_000,
-            "large records": 5000,
-            "large bytes": 5000,
+            "small records": 12_000,
+            "small symbols": 8000,
+            "large records": 4000,
+            "large bytes": 4000,
         }
     )
     held_out: int = 256  # examples
-    observed: int = 6  # times while training, at equal steps
+    observed: int = 8  # times while training, at equal steps
+    observed_large: int = 4  # beside the ends of its stages
     observed_longer: int = 30  # times, on the way to a plateau
 
 
@@ -88,6 +89,7 @@ def small_plan() -> Plan:
         longer=dict.fromkeys(plan.longer, 10),
         held_out=4,
         observed=2,
+        observed_large=1,
         observed_longer=5,
     )
 
@@ -139,7 +141,7 @@ def small_arms(plan: Plan, seed: int) -> Iterator[Arm]:
 def small_long_arms(plan: Plan, seed: int) -> Iterator[Arm]:
     """The same until they gain no more, the raw control among them."""
     of = {"study": "recall", "n_records": plan.recall.n_records, "budget": "plateau", "seed": seed}
-    for form in (RAW[1], latents(16, plan.recall.context), latents(1, plan.recall.context)):
+    for form in (RAW[1], latents(16, plan.recall.context)):
         yield Arm(form=form, **of)
     for n in (16, 8, 4):
         yield _again(latents(n, plan.symbols.context), seed, budget="plateau")
@@ -168,11 +170,14 @@ def ratio_arms(plan: Plan, seed: int) -> Iterator[Arm]:
     """Large: recall and reconstruction against the ratio."""
     t, u = plan.large_recall.context, plan.large_symbols.context
     base = {"scale": "large", "seed": seed}
-    for n_records in plan.records:
-        for form in (*(latents(n, t) for n in plan.ratios), *RAW):
-            yield Arm(study="recall", n_records=n_records, form=form, **base)
+    few, *more = plan.records
+    for form in (*(latents(n, t) for n in reversed(plan.ratios)), *RAW):
+        yield Arm(study="recall", n_records=few, form=form, **base)
     for n in plan.ratios:
         yield _bytes(latents(n, t), seed, study="reconstruction", reconstruction=1.0)
+    for n_records in more:
+        for form in (*(latents(n, t) for n in reversed(plan.ratios) if n > 2), RAW[0]):
+            yield Arm(study="recall", n_records=n_records, form=form, **base)
     for n in plan.ratios:
         yield _again(latents(n, u), seed, scale="large")
 
@@ -191,7 +196,8 @@ def stage_arms(plan: Plan, seed: int) -> Iterator[Arm]:
 
 def sweep_arms(plan: Plan, seed: int) -> Iterator[Arm]:
     """Large, on real text, both objectives: pooling, mask and window."""
-    for window in reversed(plan.windows):
+    narrow, *middle, wide = plan.windows
+    for window in (wide, narrow, *middle):
         for pooling in POOLINGS:
             for mask in MASKS:
                 form = latents(8, window, pooling=pooling, mask=mask)

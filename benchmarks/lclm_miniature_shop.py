@@ -46,7 +46,10 @@ class Workshop:
         whole = plan.recall if arm.scale == "small" else plan.large_recall
         n_records = max(1, int(arm.n_records * share))
         return dataclasses.replace(
-            whole, n_records=n_records, context=n_records * (whole.context // arm.n_records)
+            whole,
+            n_keys=max(whole.n_keys, arm.n_records),  # whatever the share: one vocabulary
+            n_records=n_records,
+            context=n_records * (whole.context // arm.n_records),
         )
 
     def symbols(self, arm: Arm, share: Fraction = WHOLE) -> ReconstructionTask:
@@ -195,7 +198,8 @@ class Workshop:
         arm, stages = arms[0], self.stages(arms[0], size)
         draws = self.draws(arm, size.batch, stages)
         total = sum(stage.n_steps for stage in stages)
-        every, seeds = max(1, total // plan.observed), [one.seed for one in arms]
+        observed = plan.observed if arm.scale == "small" else plan.observed_large
+        every, seeds = max(1, total // observed), [one.seed for one in arms]
         early = stages if arm.budget == "equal" else stages[:-1]
         curves: list[fitting.Curve] = []
         if early:

@@ -55,7 +55,7 @@ from intuitive.kernels import (
     tuning,
 )
 
-RESULT = helpers.RESULTS / "lsa_kernels_h100.json"
+RESULT = helpers.RESULTS / "lsa_kernels_h200.json"
 RESERVED = 12  # seconds that the stages after the tiles take
 
 

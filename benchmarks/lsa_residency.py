@@ -12,9 +12,8 @@ its triggers ask for is replayed from a made-up trace, whose rates are recorded,
 trained at these lengths. The Memory Indexer's scoring and selection are computed and timed.
 
 A stage that fails is recorded under `faults`, and the next one goes on. `--seconds` says when no
-further stage begins; what is not begun is recorded as a fault too. On an H100 all stages but the
-cap and the other exchange rates took 209 s, 103 of them for the 512 steps in three layouts whose
-tokens are compared.
+further stage begins; what is not begun is recorded as a fault too. On an H200 all stages
+took 175 s, 45 of them for the 512 steps in three layouts whose tokens are compared.
 """
 
 import argparse
@@ -45,7 +44,7 @@ from intuitive.lsa.residency import (
     RequestMemory,
 )
 
-RESULT = helpers.RESULTS / "lsa_residency_h100.json"
+RESULT = helpers.RESULTS / "lsa_residency_h200.json"
 
 
 class Bench(Arms):

@@ -13,8 +13,7 @@ with the rest of its history masked.
 
 OUT receives lsa_smollm.json (to benchmarks/results), smollm2-135m-memory.safetensors and
 recording-*.npz (both to intuitive/lsa/weights). Everything is saved after each stage and each
-held-out text. On an H100 the stages before these texts take under three minutes, and each text 6
-seconds.
+held-out text. On an H200 it took 212 s, 5 of them for each of the ten held-out texts.
 """
 
 import dataclasses

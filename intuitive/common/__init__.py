@@ -3,6 +3,7 @@
 Map of the rooms:
     decoder    Llama-style decoder whose attention can be exchanged; generation
     smollm     SmolLM2-135M and its tokenizer, from one GGUF file
+    eviction   making a cache small after a full prefill: baselines
     corpus     committed texts, and the harvest of attention over them
     returning  texts in which passages return
     runtime    cancelling, devices, seeds, time and peak memory
@@ -26,6 +27,7 @@ _HOME = {
     "Decoder": "decoder",
     "DecoderConfig": "decoder",
     "DenseAttention": "decoder",
+    "evict": "eviction",
     "Probe": "decoder",
     "attention_rows": "decoder",
     "block_mass": "decoder",
@@ -38,6 +40,6 @@ _HOME = {
     "never": "runtime",
     "show_source": "show",
 }
-_ROOMS = ("corpus", "decoder", "records", "runtime", "show", "smollm")
+_ROOMS = ("corpus", "decoder", "eviction", "records", "runtime", "show", "smollm")
 __all__ = [*_ROOMS, *_HOME]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

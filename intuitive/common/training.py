@@ -109,6 +109,25 @@ def train(
         return _steps(gradients, optimizer, n_steps, observe, observe_at, stale, progress)
 
 
+def step_once(
+    gradients: Callable[[int], Mapping[str, float]], optimizer: Steps, step: int = 0
+) -> Mapping[str, float]:
+    """One step, which `train` repeats; by itself only where a recorded graph holds it whole.
+
+    Raises:
+        RuntimeError: a loss is no longer finite.
+    """
+    optimizer.zero_grad()
+    losses = gradients(step)
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise RuntimeError(
+                f"{name} is {value} at step {step}: training diverged. Lower the learning rate."
+            )
+    optimizer.step()
+    return losses
+
+
 def _steps(
     gradients: Callable[[int], Mapping[str, float]],
     optimizer: Steps,
@@ -124,15 +143,9 @@ def _steps(
         check(stale)
         if observe is not None and step in observe_at:
             observe(step)
-        optimizer.zero_grad()
-        returned = gradients(step)
+        returned = step_once(gradients, optimizer, step)
         for name, value in returned.items():
-            if not math.isfinite(value):
-                raise RuntimeError(
-                    f"{name} is {value} at step {step}: training diverged. Lower the learning rate."
-                )
             losses.setdefault(name, []).append(value)
-        optimizer.step()
         latest = returned or latest
         summary = ", ".join(f"{name} {value:.3f}" for name, value in latest.items())
         words = f"Step {step + 1} of {n_steps}"

@@ -108,7 +108,7 @@ class PromptForm:
 
     def prompt(
         self,
-        chunks: Sequence[Latents],
+        chunks: Sequence[Piece],
         question: Sequence[int],
         expanded: Sequence[tuple[int, Piece]] = (),
     ) -> tuple[Piece, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from intuitive.common.checks import whole
 from intuitive.common.replay import Replayed
 from intuitive.common.runtime import never, seeded
-from intuitive.common.training import Progress, silent, train
+from intuitive.common.training import Progress, silent, step_once, train
 
 from .miniature import loss_of, outputs, parts
 from .splice import NOT_TRAINED
@@ -222,29 +222,33 @@ class Member:
                     held.copy_(new)
         self.optimizer.tell(step)
 
-    def step(self) -> None:
-        """One step; all of its work stays on the device."""
+    def advance(self) -> None:
+        """Take one step; all of its work stays on the device."""
+        step_once(self._gradients, self.optimizer)
+
+    def _gradients(self, step: int) -> dict[str, float]:
+        """Of the examples whose turn it is; reading the loss would make the device wait."""
         examples = Examples(*(x.index_select(0, self._at)[0] for x in self._held))
-        self.optimizer.zero_grad()
         loss = loss_of(self.reader, examples)
         loss.backward()
-        self.optimizer.step()
         self.loss.copy_(loss.detach())
         self._at.add_(1).remainder_(AT_ONCE)
+        return {}
 
 
 class SideBySide:
     """The steps of several miniatures at once: on CUDA, branches of one recorded graph.
 
     One of these models leaves most of the device idle, and every operation that Python starts
-    costs more than it takes. The first two steps run plainly, the third is recorded.
+    costs more than it takes. The first step runs plainly, the second is recorded.
 
     Args:
         members: on one device, their optimisers made with `on_device` if that is CUDA.
+        recorded: whether CUDA records the step; it changes nothing but the time.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._members, self._calls = members, 0
+    def __init__(self, members: Sequence[Member], *, recorded: bool = True) -> None:
+        self._members, self._calls, self._recorded = members, 0, recorded
         self._graph: torch.cuda.CUDAGraph | None = None
         on_cuda = members[0].loss.device.type == "cuda"
         self._streams = [torch.cuda.Stream() for _ in members] if on_cuda else []
@@ -252,7 +256,7 @@ class SideBySide:
     def __call__(self) -> None:
         """Take the next step of every member."""
         self._calls += 1
-        if not self._streams or self._calls <= 2:
+        if not self._streams or not self._recorded or self._calls == 1:
             self._branches()
             return
         if self._graph is None:
@@ -264,13 +268,13 @@ class SideBySide:
     def _branches(self) -> None:
         if not self._streams:
             for member in self._members:
-                member.step()
+                member.advance()
             return
         here = torch.cuda.current_stream()
         for stream, member in zip(self._streams, self._members, strict=True):
             stream.wait_stream(here)
             with torch.cuda.stream(stream):
-                member.step()
+                member.advance()
         for stream in self._streams:
             here.wait_stream(stream)
 
@@ -292,6 +296,7 @@ def fit_together(
     seeds: Sequence[int],
     schedule: Callable[[int, int], float] = warmed_cosine,
     observe_every: int = 100,
+    recorded: bool = True,
     stale: Callable[[], bool] = never,
 ) -> list[Curve]:
     """Train miniatures that differ in their seed side by side; otherwise as `fit`.
@@ -304,6 +309,7 @@ def fit_together(
         seeds: of the examples of each.
         schedule: factor on the learning rates, given a stage's step and its number of steps.
         observe_every: steps between two measurements; the end of a stage is always measured.
+        recorded: as in `SideBySide`.
         stale: turns true when nobody waits any more.
 
     Returns:
@@ -328,7 +334,7 @@ def fit_together(
             )
             for reader, generator in zip(readers, generators, strict=True)
         ]
-        together = SideBySide(members)
+        together = SideBySide(members, recorded=recorded)
 
         def gradients(
             step: int, members: list[Member] = members, together: SideBySide = together

@@ -31,7 +31,7 @@ class ModelPlayer:
         n_ids: chunks named per turn.
         n_looks: turns on which it names chunks before it answers.
         max_new_tokens: of an answer.
-        stop_tokens: that end one.
+        stop_tokens: that end one, and are no part of it.
 
     Attributes:
         looks: what it gave to each id on the turns that named chunks; -inf for those at hand.
@@ -89,8 +89,8 @@ class ModelPlayer:
             self._after(read, self.say),
             max_new_tokens=self.max_new_tokens,
             stop_tokens=self.stop_tokens,
-        )
-        return Answer(tuple(told.tolist()))
+        ).tolist()
+        return Answer(tuple(told[:-1] if told[-1] in self.stop_tokens else told))
 
     def _after(self, read: Prefilled, tokens: Sequence[int]) -> Prefilled:
         return prefill(self.model, [Raw(tokens)], after=read) if tokens else read

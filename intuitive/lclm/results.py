@@ -10,7 +10,7 @@ from intuitive.common import results
 # ------------------------------------------------------------------ time and memory on the GPU
 
 PAIR = "lclm_pair_h200"
-PAIR_PARTS = ("beside", "evictions", "kernels")  # of a later run, each with its own comparison
+PAIR_PARTS = ("beside", "evictions")  # of a later run, each with its own comparison
 EVICTION = "lclm_eviction_h200"
 
 
@@ -97,7 +97,7 @@ def pair() -> results.Committed[Pair]:
 
 @functools.cache
 def pair_part(part: str) -> results.Committed[Pair]:
-    """What a later run of it found: the encoder "beside" a plain pass, "evictions", "kernels".
+    """What a later run of it found: the encoder "beside" a plain pass, or "evictions".
 
     Raises:
         ValueError: no such part.
@@ -120,11 +120,23 @@ class EvictionQuality:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstLoss:
+    """Mean loss of what follows the first piece of a kind of text, to be met again elsewhere."""
+
+    method: str
+    texts: str
+    context: int
+    budget: int
+    loss: float  # nats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eviction:
     """All that `benchmarks/lclm_eviction.py` writes."""
 
     times: tuple[EvictionTime, ...]
     quality: tuple[EvictionQuality, ...]
+    first_losses: tuple[FirstLoss, ...]
 
 
 @functools.cache
@@ -143,9 +155,9 @@ class Point:
     """One miniature, trained and measured on held-out examples."""
 
     part: str  # of the script that made it
-    study: str  # "recall", "reconstruction", "sweep", "stages", or "raw" (the decoder before those)
+    study: str  # "recall", "reconstruction", "sweep", "stages", "expand", "raw" (before stages)
     scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
-    data: str  # "records", "symbols" or "bytes"
+    data: str  # "records", "symbols", "bytes" or "chunks"
     budget: str  # "equal" steps in a study, or "plateau"
     reader: str  # "latents", "raw" or "smeared"
     ratio: int  # tokens per latent
@@ -196,7 +208,7 @@ class Miniatures:
 
     parts: dict[str, Part]
     points: tuple[Point, ...]
-    guesses: dict[str, float]  # what needs no binding, by "data scale n_records"
+    guesses: dict[str, float]  # right without binding or reading, by "data scale n_records"
 
     def select(self, **fields: Any) -> tuple[Point, ...]:
         """Points with these fields, in the order of the file."""

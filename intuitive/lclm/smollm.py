@@ -36,8 +36,9 @@ from intuitive.common.runtime import never, seeded
 from intuitive.common.smollm import SmolLM2, Tokenizer
 from intuitive.common.weights import load_weights, save_weights
 
-from .expand import Answer, Expand, PromptForm, Trace, Turn, id_logits, play
+from .expand import PromptForm, Trace, play
 from .low_rank import from_int8, to_int8
+from .player import ModelPlayer
 from .smollm_model import RATIOS, WINDOW, Ranks, SmolLatents
 from .splice import Latents, Piece, Raw, Span, as_tokens
 
@@ -78,6 +79,14 @@ def digits(tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.encode(str(i))[0] for i in range(1, MOST_CHUNKS + 1)]
 
 
+def prompt_form(tokenizer: Tokenizer) -> PromptForm:
+    """How chunks stand in a prompt: compressed ones behind "[3] ", those brought back on a line."""
+    return PromptForm(
+        lambda number: tokenizer.encode(f"[{number}] "),
+        lambda number: tokenizer.encode(f"\n[{number}] "),
+    )
+
+
 def chunk_map(
     tokenizer: Tokenizer,
     chunks: Sequence[Tensor],
@@ -101,22 +110,19 @@ def chunk_map(
             f"{len(chunks)} chunks: from 1 to {MOST_CHUNKS} have an id here, since an id is one "
             "digit. Make the chunks longer."
         )
-    pieces: list[Piece] = []
-    for number, chunk in enumerate(chunks, 1):
-        pieces.append(Raw(_ids(tokenizer, f"[{number}] "), trained=False))
+    shown: list[Piece] = []
+    for chunk in chunks:
         if chunk.is_floating_point():
-            pieces.append(Latents(chunk))
+            shown.append(Latents(chunk))
         else:
-            pieces.append(Raw(chunk, trained=False) if raw else Span(chunk))
+            shown.append(Raw(chunk, trained=False) if raw else Span(chunk))
+    brought = []
     if open_chunk is not None:
         number = whole("open_chunk", open_chunk, low=1, high=len(chunks), why="name a chunk's id")
         if chunks[number - 1].is_floating_point():
             raise ValueError(f"chunk {number} is given as latents: its words are not known.")
-        pieces += [
-            Raw(_ids(tokenizer, f"\n[{number}] "), trained=False),
-            Raw(chunks[number - 1], trained=False),
-        ]
-    return pieces
+        brought.append((number, Raw(chunks[number - 1], trained=False)))
+    return list(prompt_form(tokenizer).prompt(shown, (), brought)[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +213,7 @@ class Pair:
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, " n_new"]:
-        """Tokens that the decoder writes after the pieces, at most n.
+        """Tokens that the decoder writes after the pieces, at most n, without the text's end.
 
         Args:
             pieces: raw text, spans, and latents from before.
@@ -228,9 +234,10 @@ class Pair:
         new: list[int] = []
         while True:
             token = sample(logits, temperature=temperature, generator=generator)
+            if int(token) in (self.smollm.end_of_text, self.smollm.end_of_turn):
+                return torch.tensor(new, dtype=torch.int64)
             new.append(int(token))
-            ended = new[-1] in (self.smollm.end_of_text, self.smollm.end_of_turn)
-            if len(new) == n or ended or (stop and stop in self.tokenizer.decode(new[-1:])):
+            if len(new) == n or (stop and stop in self.tokenizer.decode(new[-1:])):
                 return torch.tensor(new)
             logits = decoder(token[:, None], cache=cache)[:, -1]
 
@@ -299,37 +306,33 @@ class Pair:
             ValueError: as in `chunk_map` and `encode`.
             Cancelled: `stale()` became true between two turns.
         """
-        encode = self.tokenizer.encode
         max_rounds = whole("max_rounds", max_rounds, low=1, high=len(chunks))
         chunk_map(self.tokenizer, chunks)  # checks them
         latents = [Latents(self.encode(chunk, ratio)) for chunk in chunks]
-        form = PromptForm(
-            lambda number: encode(f"[{number}] "), lambda number: encode(f"\n[{number}] ")
+        where, said = (
+            self.tokenizer.encode(form.format(question=question)) for form in (WHERE, ANSWER)
         )
-        ids = digits(self.tokenizer)[: len(chunks)]
-        newline = encode("\n")[0]
-
-        def player(turn: Turn) -> Expand | Answer:
-            *read, _ = turn.pieces
-            if len(turn.expanded) < max_rounds and turn.must != "answer":
-                asked = Raw(encode(WHERE.format(question=question)))
-                with torch.no_grad():
-                    embeddings = self.prompt([*read, asked], ratio)
-                    logits = self.model.decoder(embeddings=embeddings, last_only=True)[0, -1]
-                chosen = id_logits(logits, ids, without=turn.expanded)
-                return Expand((int(chosen.argmax()) + 1,))
-            new = self.continuation(turn.pieces, n, ratio=ratio, stop="\n").tolist()
-            return Answer(tuple(new[:-1] if new[-1] == newline else new))
-
+        pairs = enumerate(zip(where, said, strict=False))
+        shared = next(i for i, (a, b) in pairs if a != b)  # tokens; then each asks its own thing
+        player = ModelPlayer(
+            self.model,
+            digits(self.tokenizer),
+            look=where[shared:],
+            say=said[shared:],
+            n_looks=max_rounds,
+            max_new_tokens=n,
+            stop_tokens=self.line_ends,
+        )
+        form = prompt_form(self.tokenizer)
         return play(
-            player,
-            chunks,
-            latents,
-            encode(ANSWER.format(question=question)),
-            form,
-            max_rounds=max_rounds,
-            stale=stale,
+            player, chunks, latents, said[:shared], form, max_rounds=max_rounds, stale=stale
         )
+
+    @functools.cached_property
+    def line_ends(self) -> tuple[int, ...]:
+        """Tokens that end a line, or a whole text."""
+        breaks = [i for i in range(self.tokenizer.vocab_size) if "\n" in self.tokenizer.decode([i])]
+        return (*breaks, self.smollm.end_of_text, self.smollm.end_of_turn)
 
     def _check(self, ratio: int) -> None:
         if ratio not in RATIOS:

@@ -168,7 +168,7 @@ def held_then_falling(step: int, n_steps: int) -> float:
     return min(1.0, rising, (n_steps - step) / max(1.0, 0.2 * n_steps))
 
 
-class StageOptimizer:
+class StageOptimizer(torch.optim.AdamW):
     """AdamW (0.9, 0.95) over the parts that train, with clip and schedule; made for `train`.
 
     Args:
@@ -221,30 +221,29 @@ class StageOptimizer:
         if on_device:
             for group in groups:
                 group["lr"] = torch.tensor(group["peak"], device=device)
-        self._adamw = torch.optim.AdamW(
+        super().__init__(
             groups, betas=(0.9, 0.95), fused=device.type == "cuda", capturable=on_device
         )
         self._stage, self._schedule, self._clip, self._taken = stage, schedule, clip, 0
-
-    def zero_grad(self) -> None:
-        self._adamw.zero_grad(set_to_none=True)
+        self.register_step_pre_hook(_rate_and_clip)
 
     def tell(self, step: int) -> None:
         """Say which step comes next, counted from 0, where the rates lie on the device."""
         if self._factor is not None:
             self._factor.fill_(self._schedule(step, self._stage.n_steps))
 
-    def step(self) -> None:
-        if self._factor is None:
-            factor = self._schedule(self._taken, self._stage.n_steps)
-            for group in self._adamw.param_groups:
-                group["lr"] = group["peak"] * factor
-            self._taken += 1
-        else:
-            for group in self._adamw.param_groups:
-                torch.mul(self._factor, group["peak"], out=group["lr"])
-        nn.utils.clip_grad_norm_(self.parameters, self._clip)
-        self._adamw.step()
+
+def _rate_and_clip(optimizer: StageOptimizer, args: tuple, kwargs: dict) -> None:
+    """Before each step: rates by the schedule, and a gradient no longer than allowed."""
+    if optimizer._factor is None:
+        factor = optimizer._schedule(optimizer._taken, optimizer._stage.n_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        optimizer._taken += 1
+    else:
+        for group in optimizer.param_groups:
+            torch.mul(optimizer._factor, group["peak"], out=group["lr"])
+    nn.utils.clip_grad_norm_(optimizer.parameters, optimizer._clip)
 
 
 def train_stages(

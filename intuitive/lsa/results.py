@@ -128,6 +128,7 @@ class SmolPoint:
     mass_recall: float  # of the attention
     perplexity_returned: float  # of tokens in a passage that has returned, once noticed
     perplexity_other: float  # of all others
+    perplexity_returned_each: tuple[float, ...]  # of every text, in the order of `heldout`
     chunks_copied_per_64_steps: float
     refetch_rate: float  # of the copied chunks, those that had been there before
 
@@ -151,6 +152,7 @@ class SmolArms:
     """What `benchmarks/lsa_smollm.py` writes of SmolLM2."""
 
     arms: tuple[SmolPoint, ...]
+    heldout: tuple[str, ...]  # the files of the texts measured
     training: tuple[SmolTraining, ...]  # by seed; the first one is shipped
     from_random: SmolTraining | None = None  # the same from random weights, where it was reached
 
@@ -168,6 +170,20 @@ class SmolArms:
         Raises:
             ValueError: no such point, or points that differ in more than the seed.
         """
+        values = [getattr(point, measure) for point in self._of_one(fields)]
+        return min(values), max(values)
+
+    def by_text(self, **fields: Any) -> tuple[tuple[float, float], ...]:
+        """Least and greatest perplexity in returned passages over the seeds, text by text.
+
+        Raises:
+            ValueError: as in `extent`.
+        """
+        each = zip(*(p.perplexity_returned_each for p in self._of_one(fields)), strict=True)
+        return tuple((min(values), max(values)) for values in each)
+
+    def _of_one(self, fields: dict[str, Any]) -> tuple[SmolPoint, ...]:
+        """The points of one setting, by seed."""
         points = self.select(**fields)
         names = ("arm", "rule", "size", "threshold", "lookahead", "lag", "layers")
         settings = {tuple(getattr(point, name) for name in names) for point in points}
@@ -176,8 +192,7 @@ class SmolArms:
                 f"{fields} fits {len(settings)} settings: name as many fields as tell one from "
                 "the others."
             )
-        values = [getattr(point, measure) for point in points]
-        return min(values), max(values)
+        return points
 
 
 @functools.cache

@@ -167,4 +167,5 @@ def recording(name: str) -> Recording:
     path = FOLDER / f"{name}.npz"
     if not path.is_file():
         raise FileNotFoundError(f"no recording {name!r}; there are {', '.join(recording_names())}.")
-    return Recording.load(path)
+    with torch.inference_mode(False):  # whoever asks first, anybody may use it
+        return Recording.load(path)

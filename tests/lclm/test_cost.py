@@ -1,5 +1,7 @@
 """The cost meter: bars are seconds and GiB to scale, and the moments are those of the fits."""
 
+import dataclasses
+
 import plotly.graph_objects as go
 import pytest
 
@@ -7,7 +9,9 @@ from intuitive.lclm import cost
 from intuitive.lclm.experiments import cost as experiment
 from intuitive.lclm.experiments.cost import CostParams
 from intuitive.widgets.lclm import cost as widget
+from intuitive.widgets.lclm import cost_lanes
 from intuitive.widgets.lclm import cost_scene as scene
+from intuitive.widgets.lclm.cost_figures import METHODS
 
 SETTINGS = [
     {},
@@ -25,7 +29,7 @@ def result_of(**settings):
 def test_lanes_sum_to_the_fits(settings):
     result = result_of(**settings)
     params = result.params
-    for lane, arm in zip(scene.lanes(result), experiment.ARMS, strict=True):
+    for lane, arm in zip(cost_lanes.lanes(result), experiment.ARMS, strict=True):
         assert lane.seconds == pytest.approx(result.here[arm].time.total)
         assert lane.peak == pytest.approx(result.here[arm].memory.total)
         assert lane.rests["kv"] == pytest.approx(result.here[arm].kept_kv_gib)
@@ -42,7 +46,7 @@ def test_moments_need_a_ratio():
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_bars_are_to_scale_at_every_moment(settings):
     result = result_of(**settings)
-    lanes = scene.lanes(result)
+    lanes = cost_lanes.lanes(result)
     picture = scene.Picture(lanes, n_tokens=result.params.context)
     per_s = (scene.TIME[1] - scene.TIME[0]) / max(lane.seconds for lane in lanes)
     per_gib = (scene.MEMORY[1] - scene.MEMORY[0]) / max(lane.peak for lane in lanes)
@@ -63,7 +67,7 @@ def test_bars_are_to_scale_at_every_moment(settings):
 
 
 def test_the_encoders_own_cache_is_working_memory_and_goes():
-    *_, lclm = scene.lanes(result_of(logits="last"))
+    *_, lclm = cost_lanes.lanes(result_of(logits="last"))
     encode, prefill = lclm.phases
     assert encode.ends["kv"] == 0 and encode.ends["activations"] > 16
     assert prefill.starts["activations"] == pytest.approx(cost.REST_GIB)
@@ -73,7 +77,7 @@ def test_the_encoders_own_cache_is_working_memory_and_goes():
 
 
 def test_eviction_drops_its_cache_after_the_whole_text_was_read():
-    raw, evict, _ = scene.lanes(result_of())
+    raw, evict, _ = cost_lanes.lanes(result_of())
     read, drop = evict.phases
     assert read == raw.phases[0]
     kept = evict.held(evict.seconds)["kv"]
@@ -107,6 +111,32 @@ def test_tabs_hold_the_papers_points():
     assert times["the paper's raw text"] == [point[1] for point in cost.DECODED_RAW]
     memories = {t.name: list(t.y) for t in go.Figure(view.figure("memories")).data}
     assert memories["the paper's eviction"] == [point[2] for point in cost.DECODED_EVICTION]
+
+
+def test_what_was_measured_has_its_tabs():
+    result = result_of(logits="last")
+    view = widget.present(result)
+    shown = {plot.tab for plot in widget._measured_plots()}
+    assert shown == {"Measured", "Eviction"}
+    drawn = {t.name: list(t.y) for t in go.Figure(view.figure("measured_times")).data if t.name}
+    assert drawn["latents"] == [point.ttft_s for point in result.measured_curves["latents"]]
+    held = {t.name: list(t.y) for t in go.Figure(view.figure("measured_memories")).data if t.name}
+    assert held["raw text"] == [point.peak_gib for point in result.measured_curves["raw"]]
+    prose, returning = (
+        {t.name: (list(t.x), list(t.y)) for t in go.Figure(view.figure(name)).data}
+        for name in ("evicted", "returning")
+    )
+    assert prose.keys() == returning.keys() == {title for title, _ in METHODS.values()}
+    (whole,), (unsure,) = returning["everything"]
+    assert all(min(y) > 2 * unsure for name, (_, y) in returning.items() if name != "everything")
+    assert max(prose["the newest"][0]) < whole
+
+
+def test_where_nothing_was_measured_the_plot_says_so():
+    result = dataclasses.replace(result_of(), measured_curves={"raw": (), "latents": ()})
+    view = widget.present(dataclasses.replace(result, eviction_quality=()))
+    for name in ("measured_times", "measured_memories", "evicted"):
+        assert "yet" in go.Figure(view.figure(name)).layout.annotations[0].text
 
 
 def test_arithmetic_adds_the_lane():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from intuitive.common.eviction import METHODS
 from intuitive.lclm import cost
 from intuitive.lclm.experiments.cost import ARMS, CostParams, run
 
@@ -71,3 +72,20 @@ def test_bad_settings_are_refused(given, message):
 def test_settings_are_text():
     params = CostParams(context=4096, ratio=4, logits="last")
     assert CostParams.from_text(params.to_text()) == params
+
+
+@pytest.mark.parametrize("logits", ["all", "last"])
+@pytest.mark.parametrize("ratio", [4, 8, 16])
+def test_measured_points_stand_in_order_and_are_of_the_setting(ratio, logits):
+    result = run(CostParams(ratio=ratio, logits=logits))
+    for arm, points in result.measured_curves.items():
+        contexts = [point.n_tokens for point in points]
+        assert contexts == sorted(set(contexts)) and len(contexts) >= 4
+        assert {point.ratio for point in points} == {1 if arm == "raw" else ratio}
+        assert {(p.logits, p.way, p.backend) for p in points} == {(logits, "whole", "flash")}
+    assert result.measured["latents"].n_tokens == K256
+    assert (result.measured_speedup is None) == (logits == "all")  # raw did not fit with all
+
+
+def test_evictions_of_the_decoder_come_along(default):
+    assert {time.method for time in default.prefill_then_evict} == set(METHODS)

@@ -62,6 +62,21 @@ def test_shares_are_the_pairs_own_logits_over_the_ids(result):
     assert result.chosen == int(want.argmax()) + 1
 
 
+def test_what_happens_is_a_play_of_the_protocol(result):
+    """The pair, left to itself, names the same chunk and says the same."""
+    found = result_of(lambda shares, *_: [shares.index(max(shares)) + 1], room=2000)
+    tokens = [torch.tensor(PAIR.tokenizer.encode(chunk.text)) for chunk in found.chunks]
+    ratio, n = found.params.ratio, len(found.answer) + 3
+    trace = PAIR.expand(tokens, found.question, ratio, n=n)
+    assert found.trace.expanded == trace.expanded == (found.chosen,)
+    assert [one.must for one in found.trace.rounds] == ["expand", "answer"]
+    assert found.trace.raw_tokens == trace.raw_tokens == found.at(found.chosen).n_tokens
+    told = PAIR.tokenizer.decode(trace.answer)
+    assert found.after == told.lstrip().split("\n")[0].strip().rstrip(".")
+    nothing = result_of(room=0).trace
+    assert nothing.ended == "nothing new" and nothing.expanded == ()
+
+
 def test_positions_are_counted_with_tags_and_ids(result):
     chunks, question = result.chunks, result.positions_question
     latents = sum(-(-len(chunk.text) // 8) for chunk in chunks)
@@ -266,11 +281,20 @@ def test_the_committed_run_by_ratio(many):
 
 def test_the_prediction_is_judged_by_the_committed_run(many):
     right, sentence = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "the chunk far more often than the fact"
-    assert "512 questions per seed" in sentence and "81%" in sentence and "70%" in sentence
+    assert widget.PREDICT.choices[right] == "alone hardly ever, with the words nearly always"
+    assert "Over 512 questions per seed 10% are right from latents alone and 90%" in sentence
+    assert "It names that chunk in 81% of the questions, chance is 12%" in sentence
 
 
-def test_without_a_committed_run_there_is_no_tab(monkeypatch):
+def test_without_a_committed_run_there_is_the_papers_tab_alone(monkeypatch):
     monkeypatch.setattr(experiment.committed, "names", lambda: ())
-    assert experiment.asked() == () and widget._many_plots() == ()
+    assert experiment.asked() == ()
+    assert [plot.name for plot in widget._many_plots()] == ["paper"]
     assert "yet" in widget.where_figure()["layout"]["annotations"][0]["text"]
+
+
+def test_the_papers_table_is_drawn_as_printed():
+    drawn = {trace["name"]: trace["y"] for trace in widget.paper_figure()["data"]}
+    assert drawn["a UUID, alone"] == pytest.approx([0.552, 0.558, 0.58])
+    assert drawn["a UUID, with EXPAND"] == pytest.approx([0.976, 0.97, 0.98])
+    assert len(drawn) == 6

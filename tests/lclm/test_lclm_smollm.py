@@ -1,5 +1,7 @@
 """The pair around SmolLM2: what holds before any training, and what its files hold."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -90,6 +92,20 @@ def test_expand_opens_the_likeliest_chunk(pair, tokens):
     assert trace.raw_tokens == 30
     words = pair.answer(chunks, "Who is at the table?", 8, open_chunk=best, n=3)
     assert pair.tokenizer.decode(trace.answer).strip() == words
+
+
+def test_an_end_of_turn_ends_a_text_and_is_no_part_of_it(pair, tokens):
+    written = pair.continuation([Raw(tokens[:20])], 5).tolist()
+    ended = replace(pair, smollm=replace(pair.smollm, end_of_turn=written[2]))
+    want = written[: written.index(written[2])]
+    assert ended.continuation([Raw(tokens[:20])], 5).tolist() == want
+    assert ended.line_ends[-1] == written[2]
+
+
+def test_lines_end_with_every_token_that_holds_an_end(pair):
+    held = pair.tokenizer.token_strings(pair.line_ends[:-2])
+    assert "\n" in held and "\n\n" in held
+    assert all("\n" in piece for piece in held)
 
 
 def test_what_is_refused(pair, tokens):

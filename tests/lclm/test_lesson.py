@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from intuitive.lclm import LCLMConfig, cost, smollm
-from intuitive.lclm.experiments.cost import CostParams, run
+from intuitive.lclm import LCLMConfig, cost, smollm_model
+from intuitive.lclm.experiments import recall, sweep
+from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
-from intuitive.widgets.lclm import cost_scene
+from intuitive.widgets.lclm import cost_lanes, sweep_sheets
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "04_lclm.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
 PAPER = LCLMConfig.paper()
+RAW_SECONDS = [(n, s) for n, s, _ in cost.DECODED_RAW]
 
 
 def prose(cell):
@@ -23,7 +25,7 @@ def prose(cell):
 def test_the_claim_in_the_hook_is_that_of_the_figure():
     text = prose("04-00")
     assert "At N = 16 and 256K tokens" in text and "about thirty times sooner" in text
-    raw = {n: s for n, s, _ in cost.DECODED_RAW}[2**18]
+    raw = dict(RAW_SECONDS)[2**18]
     latents = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
     assert raw / latents == pytest.approx(30, abs=0.6)
 
@@ -31,7 +33,7 @@ def test_the_claim_in_the_hook_is_that_of_the_figure():
 def test_the_sizes_in_the_prose():
     text = prose("04-02")
     assert "135 million parameters" in text and "350 billion tokens" in text
-    assert "its own first four layers" in text and smollm.ENCODER_LAYERS == 4
+    assert "its own first four layers" in text and smollm_model.ENCODER_LAYERS == 4
     both = (cost.n_weights(PAPER.decoder) + cost.n_weights(PAPER.encoder)) / 1e9
     assert "4.6 billion parameters" in text and both == pytest.approx(4.6, abs=0.05)
     assert "four billion parameters, an encoder of 0.6" in prose("04-05")
@@ -61,9 +63,73 @@ def test_within_what_the_figures_memory_is_matched():
 
 def test_what_is_evicted():
     assert "1 in 16, say, which is 94% thrown away" in prose("04-05")
-    lanes = cost_scene.lanes(run(CostParams()))
+    lanes = cost_lanes.lanes(run(CostParams()))
     left = lanes[1].rests["kv"] / lanes[0].rests["kv"]
     assert f"{1 - left:.0%}" == "94%"
+
+
+def test_what_was_measured_in_the_prose():
+    text, found = prose("04-40"), run(CostParams(logits="last"))
+    raw, latents = found.measured["raw"], found.measured["latents"]
+    assert f"took {raw.ttft_s:.1f} s there, against {dict(RAW_SECONDS)[2**18]} in the paper" in text
+    paper = {n: s for n, s, _ in cost.DECODED_LCLM[16]}[2**18]
+    assert f"it was {latents.ttft_s:.2f} s instead of {paper}" in text
+    assert f"beads come {found.measured_speedup:.0f} times sooner instead of 30" in text
+    assert f"they take {found.measured_memory_ratio:.1f} times less" in text
+    assert "our encoder is twice as fast" in text
+    assert cost.ALPHA_S * 2**18 / latents.encoder_s == pytest.approx(2, abs=0.15)
+    whole = run(CostParams())
+    held = {point.n_tokens: point.peak_gib for point in whole.measured_curves["raw"]}
+    paper = {n: gib for n, _, gib in cost.DECODED_RAW}
+    assert f"{held[2**16]:.1f} GiB against {paper[2**16]} at 64K" in text
+    assert latents.peak_gib < 0.5 * found.here["latents"].memory.total
+    assert f"the paper's {whole.memory_ratio:.1f} is with" in text
+    assert pair_device() == "NVIDIA H200"
+
+
+def test_what_the_small_recall_found_in_the_prose():
+    text = prose("04-12")
+    assert "With 2, 4 or 8 tokens in a bead all three seeds solve it" in text
+    found = recall.run(recall.RecallParams())
+    at = {one.ratio: one for one in found.points}
+    assert all(at[n].extent[0] > 0.99 and len(at[n].seeds) == 3 for n in (2, 4, 8))
+    assert at[16].extent[1] < found.guess + 0.02
+    on = recall.run(recall.RecallParams(budget="plateau", ratio=16))
+    assert "one seed leaves it halfway" in text
+    left = [a for a in on.chosen.accuracy if a > found.guess + 0.05]
+    assert len(left) == 1 and left[0] < 0.7
+    raw = [one for one in found.controls if one.reader == "raw"]
+    assert {one.budget for one in raw} == {"equal", "plateau"}
+    assert all(one.extent[1] < found.guess + 0.03 for one in raw)
+    assert "sixteen in a bead or 64 bits, can be said again to 99%" in text
+    long = recall.run(recall.RecallParams(task="symbols", budget="plateau", ratio=16)).chosen
+    trained = [a for a, n in zip(long.accuracy, long.steps, strict=True) if n > 1000]
+    assert len(trained) >= 2 and min(trained) > 0.985
+
+
+def test_what_the_small_sweep_leaves_open_in_the_prose():
+    text, found = prose("04-16"), sweep.run(sweep.SweepParams())
+    assert "one seed calls three of six comparisons decided" in text
+    assert "With three seeds none is decided" in text
+    sheet = sweep_sheets.press_sheet(found, "")
+    of_one, of_all = (
+        [one.title for one in sheet.versus if one.decided(seeds)] for seeds in ((0,), (0, 1, 2))
+    )
+    assert len(sheet.versus) == 6 and len(of_one) == 3 and not of_all
+    assert "looks back over both ways" in of_one
+    won = {one.title: one.count((0, 1, 2)) for one in sheet.versus}
+    assert "looking back wins 24 of 30 pairs" in text
+    assert won["looks back over both ways"] == (24, 30)
+    best = max(found.cells, key=lambda cell: cell.mean)
+    assert (best.window, best.pooling) == (8, "mean") and found.ratio == 8
+    mean, marker = (
+        {
+            window: found.cell(pooling=pooling, mask="causal", window=window).mean
+            for window in (8, 32)
+        }
+        for pooling in ("mean", "eos")
+    )
+    assert mean[8] - marker[8] < 0.1 < 0.2 < mean[32] - marker[32]
 
 
 def test_bits_in_the_prose():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from intuitive.common.runtime import seeded
 from intuitive.lclm import fitting, miniature
-from intuitive.lclm.fitting import HELD_OUT, Plateau
+from intuitive.lclm.fitting import HELD_OUT
 from intuitive.lclm.miniature import Form, Size
 from intuitive.lclm.splice import NOT_TRAINED, Raw, Span
 from intuitive.lclm.stages import Stage
@@ -102,26 +102,79 @@ def test_bad_forms_and_sizes_are_refused():
         Size(d_model=10, n_heads=4)
 
 
-def test_training_ends_at_a_plateau_or_at_the_most_steps():
-    task = ReconstructionTask(n_symbols=4, context=8)
-    draw = lambda steps, generator: task.draw(steps, 4, generator=generator)  # noqa: E731
-    stage = Stage(name="all", n_steps=1, adapter=1e-3, encoder=1e-3, decoder=1e-3)
-    falls = iter([4.0, 3.0, 2.0, 2.0, 2.0, 2.0, 2.0])  # before training, then after every 2 steps
+def draw(steps, generator):
+    return ReconstructionTask(n_symbols=4, context=8).draw(steps, 4, generator=generator)
 
-    def measure(_):
-        return {"loss": next(falls)}
 
-    plateau = Plateau(every=2, patience=4, most=100)
-    curve, reached = fitting.fit_to_plateau(
-        tiny(Form(ratio=4, window=8)), draw, measure, stage, plateau, watch="loss", seed=0
+STAGES = [
+    Stage(name="encoder", n_steps=3, adapter=1e-2, encoder=1e-2),
+    Stage(name="joint", n_steps=60, adapter=1e-2, encoder=1e-2, decoder=1e-2),
+]
+
+
+def test_side_by_side_comes_to_what_each_alone_does():
+    """Seeds do not touch each other; and examples are drawn anew after 50 steps."""
+    form = Form(ratio=4, window=8)
+    held = ReconstructionTask(n_symbols=4, context=8).draw(8, generator=seeded(7))
+    measure = fitting.measures({"again": held})
+    together, alone = ([tiny(form, seed=seed) for seed in (0, 1)] for _ in range(2))
+    curves = fitting.fit_together(
+        together, draw, [measure] * 2, STAGES, seeds=(5, 6), observe_every=30
     )
-    assert reached and curve.steps == (0, 2, 4, 6, 8, 10)  # 4 fell last, 8 is 4 later, +8 // 4
-    few = Plateau(every=2, patience=4, most=4)
-    curve, reached = fitting.fit_to_plateau(
-        tiny(Form(ratio=4, window=8)), draw, lambda _: {"loss": 1.0}, stage, few,
-        watch="loss", seed=0, left=lambda: False,
-    )  # fmt: skip
-    assert not reached and curve.steps == (0, 1)
+    for reader, other, curve, seed in zip(alone, together, curves, (5, 6), strict=True):
+        want = fitting.fit(reader, draw, measure, STAGES, seed=seed, observe_every=30)
+        assert curve.steps == want.steps == (0, 3, 33, 63)
+        assert curve.values == want.values
+        for a, b in zip(reader.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_each_stage_may_have_examples_of_its_own():
+    seen = []
+
+    def noting(name):
+        def draw_noted(steps, generator):
+            seen.append(name)
+            return draw(steps, generator)
+
+        return draw_noted
+
+    draws = {stage.name: noting(stage.name) for stage in STAGES}
+    fitting.fit_together([tiny(Form(ratio=4, window=8))], draws, [lambda _: {}], STAGES, seeds=(0,))
+    assert seen == ["encoder", "joint", "joint"]  # 50 steps at once, of 3 and of 60
+
+
+@pytest.mark.gpu
+def test_a_recorded_graph_trains_as_plain_steps_do():
+    found = []
+    for recorded in (False, True):
+        readers = [tiny(Form(ratio=4, window=8), seed=seed).cuda() for seed in (0, 1)]
+        fitting.fit_together(
+            readers, draw, [lambda _: {}] * 2, STAGES[:1], seeds=(0, 1), recorded=recorded
+        )
+        found.append([p.detach() for reader in readers for p in reader.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+
+
+def a_curve(*losses):
+    steps = tuple(10 * i for i in range(len(losses)))
+    return fitting.Curve(steps=steps, values={"loss": losses})
+
+
+def test_two_curves_make_one():
+    joined = fitting.joined(a_curve(3.0, 2.0), a_curve(2.0, 1.0, 0.5))
+    assert joined.steps == (0, 10, 20, 30)
+    assert joined.values == {"loss": (3.0, 2.0, 1.0, 0.5)}
+
+
+def test_a_curve_has_settled_when_the_last_third_gains_nothing():
+    falls = a_curve(4.0, 3.0, 2.0, 1.5, 0.5)  # steps 0 to 40; the rate begins to fall at 30
+    assert not fitting.settled(falls, "loss", before=30)
+    assert fitting.settled(a_curve(4.0, 3.0, 2.0, 1.99, 0.5), "loss", before=30)
+    assert fitting.settled(a_curve(4.0, 1.0, 2.0, 1.5, 0.5), "loss", before=30)  # the best counts
+    with pytest.raises(ValueError, match="need a measurement"):
+        fitting.settled(a_curve(4.0), "loss", before=30)
 
 
 @pytest.mark.slow

@@ -111,6 +111,13 @@ def test_the_schedule_warms_up_and_falls():
     assert factors[-1] == pytest.approx(0.02, abs=1e-3)
 
 
+def test_a_held_rate_falls_at_the_end_alone():
+    factors = [stages.held_then_falling(step, 100) for step in range(100)]
+    assert factors[:2] == [0.5, 1.0] and set(factors[1:81]) == {1.0}
+    assert factors[-1] == pytest.approx(0.05)
+    assert all(a > b for a, b in itertools.pairwise(factors[80:]))
+
+
 def test_rates_follow_the_schedule():
     reader = a_reader()
     stage = Stage(name="2", n_steps=4, adapter=0.5, decoder=0.25)

@@ -201,10 +201,11 @@ def test_smollm2_predicts_better_with_what_it_needs():
     }
     for size in (4, 8, 16):
         assert found["oracle", size] < found["lsa", size] < found["random", size]
-    said = widget._one_text()
+    said = widget._with_room()
     for arm in ("lsa", "recency", "quest"):
         assert f"{found[arm, widget.SMOLLM_ROOM]:.2f} for" in said
-    assert {row.texts for row in experiment.predicted()} == {1} and "Only 1 held-out text" in said
+    assert {row.texts for row in experiment.predicted()} == {10}
+    assert "Means of 10 held-out texts" in said
     drawn = {t.name: t for t in go.Figure(figures.perplexity_by_copies()).data}
     assert list(drawn["any, at random"].y) == [found["random", size] for size in (4, 8, 16)]
     windows = go.Figure(figures.perplexity_by_window()).data

@@ -151,7 +151,7 @@ def test_the_page_holds_the_table_of_the_committed_run(committed):
 
 
 def test_every_check_passed_and_no_stage_failed(committed):
-    assert len(committed["checks"]) == 18
+    assert len(committed["checks"]) == 19
     assert [check["name"] for check in committed["checks"] if not check["ok"]] == []
     assert "errors" not in committed
     rows = [row for stage in committed.values() if isinstance(stage, list) for row in stage]
@@ -168,14 +168,14 @@ def test_plain_keys_meet_the_goal_and_stored_rows_miss_it(committed):
     for (indexer, keys), row in longest_scores(committed).items():
         other = lsa_plan.best_tried(committed["score_tiles"], indexer=indexer, keys=keys)
         over[indexer, keys] = min(row["us"], other or row["us"]) / row["floor_us"]
-    assert max(times for (_, keys), times in over.items() if keys == "bfloat16") < 1.2
+    assert max(times for (_, keys), times in over.items() if keys == "bfloat16") < 1.35
     rows = sorted(times for (_, keys), times in over.items() if keys != "bfloat16")
-    assert rows[0] == pytest.approx(1.68, abs=0.005) and rows[-1] == pytest.approx(2.13, abs=0.005)
+    assert rows[0] == pytest.approx(1.93, abs=0.005) and rows[-1] == pytest.approx(2.36, abs=0.005)
 
 
 @pytest.mark.parametrize(
     ("keys", "more", "floor"),
-    [("bfloat16", 11.6, 11.3), ("rows, queries rounded", 8.0, 5.9), ("rows", 10.2, 5.9)],
+    [("bfloat16", 8.6, 8.0), ("rows, queries rounded", 6.7, 4.2), ("rows", 8.9, 5.4)],
 )
 def test_what_twice_the_keys_cost(committed, keys, more, floor):
     half, whole = (
@@ -188,7 +188,7 @@ def test_what_twice_the_keys_cost(committed, keys, more, floor):
     )
     assert whole["us"] - half["us"] == pytest.approx(more, abs=0.06)
     assert whole["floor_us"] - half["floor_us"] == pytest.approx(floor, abs=0.06)
-    assert 4.5 < 2 * half["us"] - whole["us"] < 7.5  # what does not depend on their number
+    assert 3.5 < 2 * half["us"] - whole["us"] < 7.5  # what does not depend on their number
 
 
 def fastest(rows, **about):
@@ -196,27 +196,23 @@ def fastest(rows, **about):
     return min(alike, key=lambda row: row["us"])
 
 
-@pytest.mark.parametrize(
-    ("indexer", "keys"),
-    [("memory", kind) for kind in lsa_plan.KINDS] + [("native", "rows")],
-)
-def test_scores_take_the_fastest_tile_that_was_tried(committed, launches, indexer, keys):  # noqa: F811
-    """On an H100, at a million tokens; in every case it does not send for keys."""
-    stored, round_q = lsa_plan.KINDS[keys]
-    heads = lsa_plan.HEADS[indexer]
-    call_scores(90, torch.bfloat16, stored, heads=heads, round_q=round_q, chunks=262144)
-    ((_, _, grid, options),) = launches
-    best = fastest(committed["score_tiles"], indexer=indexer, keys=keys)
-    names = ("CHUNKS", "num_warps", "STAGES", "maxnreg")
-    found = [*(options[name] for name in names), grid[0], options["AHEAD"]]
-    names = ("chunks", "num_warps", "num_stages", "registers", "programs", "prefetch")
-    assert found == [best["tile"][name] for name in names]
-    timed = longest_scores(committed)[indexer, keys]["us"]
-    assert 0.03 < 1 - best["us"] / timed < 0.105
+def test_no_tile_that_was_tried_is_faster_for_scores(committed, launches):  # noqa: F811
+    """At a million tokens; sending for keys ahead gains nothing, and far ahead it costs."""
+    own, changes = longest_scores(committed), {}
+    for row in committed["score_tiles"]:
+        key = row["indexer"], row["keys"]
+        change = row["us"] / own[key]["us"] - 1
+        changes.setdefault(row["tile"]["prefetch"], []).append(change)
+        assert change > -0.001, row
+    assert 0.07 < max(changes[4]) < 0.075
+    far = [*changes[10], *changes[12]]
+    assert min(far) > 0.115 and max(far) < 0.2005
+    call_scores(90, torch.bfloat16, "rows", chunks=262144)
+    assert launches[0][3]["AHEAD"] == 0
 
 
-@pytest.mark.parametrize(("batch", "gain"), [(1, 0.0), (8, 0.25)])
-def test_packed_cells_take_the_fastest_tile_that_was_tried(committed, launches, batch, gain):  # noqa: F811
+@pytest.mark.parametrize("batch", [1, 8])
+def test_packed_cells_take_the_fastest_tile_that_was_tried(committed, launches, batch):  # noqa: F811
     call_attention(90, torch.bfloat16, packed=True, b=batch)
     options = launches[0][3]
     best = fastest(committed["attention_tiles"], packed=True, batch=batch)
@@ -224,14 +220,31 @@ def test_packed_cells_take_the_fastest_tile_that_was_tried(committed, launches, 
     assert found == [best["tile"][name] for name in ("heads", "keys", "num_warps")]
     about = {"packed": True, "batch": batch, "cells": 512}
     (timed,) = (r for r in committed["attention"] if all(r[n] == about[n] for n in about))
-    assert 1 - best["us"] / timed["us"] == pytest.approx(gain, abs=0.006)
+    assert best["us"] / timed["us"] == pytest.approx(1, abs=0.006)
+
+
+def test_no_other_tile_of_the_attention_is_much_better(committed):
+    for row in committed["attention_tiles"]:
+        about = {name: row[name] for name in ("batch", "cells", "packed")}
+        (own,) = (r for r in committed["attention"] if all(r[n] == about[n] for n in about))
+        assert row["us"] > 0.965 * own["us"]
 
 
 def test_copies_keep_their_cut(committed):
     default, *others = committed["copy_tiles"]
     assert default["tile"] is None
     faster = [1 - row["us"] / default["us"] for row in others]
-    assert max(faster) < 0.035 and min(faster) == pytest.approx(-0.185, abs=0.01)
+    assert min(faster) > 0 and max(faster) == pytest.approx(0.06, abs=0.003)
     beside = {row["tile"]["programs"]: row["products_beside_us"] for row in others}
-    assert beside[132] / default["products_us"] == pytest.approx(1.87, abs=0.01)
+    assert beside[132] / default["products_us"] == pytest.approx(1.86, abs=0.01)
     assert default["products_beside_us"] / default["products_us"] == pytest.approx(1.42, abs=0.01)
+
+
+def test_what_the_kernel_reads_from_the_host(committed):
+    rows = [row for row in committed["copies"] if row["source"] == "host"]
+    large = [row for row in rows if row["chunks"] == 12288]
+    rate = sorted(row["bytes"] / row["us"] / 1e3 for row in large)
+    assert rate == pytest.approx([41.5, 45.2], abs=0.06)
+    torchs = sorted(row["bytes"] / row["torch_us"] / 1e3 for row in large)
+    assert torchs == pytest.approx([1.8, 2.0], abs=0.06)
+    assert committed["ceilings"]["host_to_device"] == pytest.approx(55e9, abs=0.6e9)

@@ -165,7 +165,7 @@ def goals(context):
 
 def test_tokens_are_equal_over_512_steps_in_all_three_layouts():
     result = at(2**19)
-    assert residency_memory.contexts() == CONTEXTS and "H100" in result.device
+    assert residency_memory.contexts() == CONTEXTS and "H200" in result.device
     assert [(check.layout, check.mode) for check in result.checks] == [
         ("float32", "sync"), ("float32", "overlapped"), ("v4", "overlapped"),
     ]  # fmt: skip
@@ -189,7 +189,7 @@ def test_memory_meets_its_goal_from_512k_on(context, sync, overlapped):
 
 @pytest.mark.parametrize(
     ("context", "sync", "overlapped"),
-    [(2**15, 1.095, 1.090), (2**17, 1.052, 1.065), (2**19, 0.821, 0.939), (2**20, 0.989, 0.999)],
+    [(2**15, 1.082, 1.103), (2**17, 1.047, 1.064), (2**19, 0.922, 0.936), (2**20, 0.995, 1.021)],
 )
 def test_speed_misses_its_goal_at_512k_alone(context, sync, overlapped):
     goal = {arm: goals(context)[residency_memory.SPEED, f"lsa_{arm}"] for arm in ARMS_OF_LSA}
@@ -199,15 +199,20 @@ def test_speed_misses_its_goal_at_512k_alone(context, sync, overlapped):
 
 
 @pytest.mark.parametrize(
-    ("context", "hidden"), [(2**15, None), (2**17, 0.992), (2**19, 0.993), (2**20, 0.961)]
+    ("context", "hidden"), [(2**15, None), (2**17, 0.887), (2**19, 0.983), (2**20, 0.994)]
 )
-def test_copies_are_hidden_where_there_are_any(context, hidden):
-    """At 32K the tail is all that is kept: nothing is fetched."""
+def test_copies_are_hidden_where_there_are_enough(context, hidden):
+    """At 32K the tail is all that is kept: nothing is fetched.
+
+    At 128K a copy takes 0.05 ms: the 0.006 ms of waiting without any are more than a tenth.
+    """
     goal = goals(context)[residency_memory.HIDDEN, "lsa_overlapped"]
     if hidden is None:
         assert goal.met is None and not sum(at(context).at(context)["lsa_overlapped"].copied_chunks)
     else:
-        assert goal.met and goal.measured == pytest.approx(hidden, abs=1e-3)
+        assert goal.met == (context >= 2**19) and goal.measured == pytest.approx(hidden, abs=1e-3)
+    waits = at(context).at(context)["lsa_overlapped"].stall_ms
+    assert max(waits) < 0.0062  # also where nothing is copied
 
 
 def test_the_allocator_agrees_but_for_small_caches_and_fetching_on_demand():
@@ -227,19 +232,44 @@ def test_fetching_on_demand_is_slow_and_was_not_recorded_as_a_graph():
     """Its steps ask the host, so that it is compared with steps that Python launches."""
     for context in CONTEXTS:
         result = at(context)
-        assert 0.42 < result.speed["reactive"] < 0.51
+        assert 0.27 < result.speed["reactive"] < 0.49
         assert not result.at(context)["reactive"].graph
 
 
-def test_the_cap_and_the_other_exchange_rates_were_not_reached():
-    """The time was over; what the run did reach, went without a fault."""
+def test_every_stage_was_run_without_a_fault():
     result = at(2**19)
     assert result.faults == ()
-    assert set(result.stages) == {"full_size", "token_equality", "bandwidth"} | {
-        f"context_{context}" for context in CONTEXTS
-    }
-    assert result.capped is None and result.exchanged == ()
-    assert goals(2**19)[residency_memory.CAPPED, "lsa_overlapped"].met is None
+    others = {"full_size", "token_equality", "bandwidth", "capped", "other_exchanges"}
+    assert set(result.stages) == others | {f"context_{context}" for context in CONTEXTS}
+
+
+def test_lsa_runs_under_a_cap_that_everything_resident_does_not_fit():
+    """At 1M tokens and 2 GiB; it holds a third of the cap and decodes as without it."""
+    capped, free = at(2**20).capped, at(2**20).at(2**20)
+    assert (capped.context, capped.cap_bytes) == (2**20, 2 * 2**30)
+    assert capped.everything.startswith("OutOfMemoryError")
+    assert goals(2**20)[residency_memory.CAPPED, "lsa_overlapped"].met
+    assert capped.lsa.resident_bytes / capped.cap_bytes == pytest.approx(0.302, abs=1e-3)
+    assert free["everything"].resident_bytes > 1.8 * capped.cap_bytes
+    ours = capped.lsa.steps_per_s / free["lsa_overlapped"].steps_per_s
+    assert ours == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "sync", "overlapped", "memory"),
+    [(0.3, 0.906, 0.929, 0.176), (1.0, 0.925, 0.948, 0.231)],
+)
+def test_larger_exchanges_cost_memory_and_no_speed(exchange, sync, overlapped, memory):
+    """At 512K; copies under way need cells of their own."""
+    result = at(2**19)
+    rows = {row.arm: row for row in result.exchanged if row.exchange == exchange}
+    everything = result.at(2**19)["everything"]
+    for arm, speed in (("sync", sync), ("overlapped", overlapped)):
+        found = rows[f"lsa_{arm}"].steps_per_s / everything.steps_per_s
+        assert found == pytest.approx(speed, abs=1e-3)
+    share = rows["lsa_overlapped"].resident_bytes / everything.resident_bytes
+    assert share == pytest.approx(memory, abs=1e-3)
+    assert rows["lsa_overlapped"].hidden > 0.99
 
 
 def test_a_goal_without_a_number_is_neither_met_nor_missed():

@@ -5,7 +5,7 @@ import pytest
 from intuitive.common.runtime import Cancelled
 from intuitive.lsa import shipped
 from intuitive.lsa.arms import ARMS
-from intuitive.lsa.experiments import shelves, written
+from intuitive.lsa.experiments import shelves, threshold, written
 from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams, recorded, run, run_live
 from intuitive.lsa.shelf_texts import CLAUSES, LETTER, shelf_texts
 
@@ -63,7 +63,7 @@ def test_pages_come_whole():
 
 
 def test_recordings_are_read_once_whoever_asks():
-    assert recorded("lease") is shipped.recording("recording-lease")
+    assert recorded("lease") is shipped.recording("recording-lease") is threshold.load("lease")
     ours = written.written("letter", "lsa")
     assert ours is shipped.recording("written-letter-lsa")
 

@@ -10,78 +10,35 @@ chunk travel to the decoder's ruler too.
 import math
 from functools import cached_property
 
-from intuitive.lclm.experiments.beads import Beads
-from intuitive.lclm.experiments.reading import CHUNK, N_NEW, TOP
 from intuitive.lclm.smollm import WINDOW
 
-from ..kit import Circle, Frame, Line, Mark, Path, Rectangle, Scene, Words, percent
-from .beads_text import LETTER, MARGIN, SIZES, Number, Place, letters, shown, wrapped
-from .beads_words import ASK, FOLD, READ, RETURN, TEXT, TRAVEL, Account
+from ..kit import Circle, Frame, Line, Mark, Path, Rectangle, Scene, Words
+from .beads_columns import Columns
+from .beads_layout import (
+    BEAD_TALL,
+    BEADS,
+    CELLS,
+    FRONT,
+    GROUND,
+    HEAD,
+    LEFT,
+    NAME,
+    RAW_TALL,
+    RIGHT,
+    THREADS,
+    WIDTH,
+)
+from .beads_open import OpenBead
+from .beads_text import LETTER, Number, letters
+from .beads_words import ASK, FOLD, READ, RETURN, TEXT, TRAVEL
 
-WIDTH, LEFT, RIGHT = 1000, 62, 990
-HEAD = 16  # of the columns
-RAW_TALL, BEAD_TALL = 11, 16  # of the marks of the two rulers
-ROW = 15  # height of a row in the open bead
-OPEN = 24 + (1 + TOP) * ROW  # height of the open bead
-MOST_R, LEAST_R = 9.5, 2.6
-NAME = 12.0  # size of names
 TOGETHER = 16  # tokens whose marks are one path
 WRITTEN = 6  # frames in which the answer is written
-GROUND, TINT, CELLS, THREADS, BEADS, TEXTS, FRONT = range(7)  # layers
-LOOKS = {"id": "purple", "opened": "purple", "start": "ink", "end": "ink", "question": "purple"}
+LOOKS = {"id": "purple", "opened": "purple", "start": "grey", "end": "grey", "question": "purple"}
 
 
-class Picture:
+class Picture(Columns, OpenBead):
     """All frames of one result."""
-
-    def __init__(self, found: Beads) -> None:
-        self.found, self.say = found, Account(found)
-        self.n_columns = len(found.chunks)
-        self.size = SIZES[self.n_columns]
-        self.letter, self.line = LETTER * self.size, 1.24 * self.size
-        self.column = (RIGHT - LEFT) / self.n_columns
-        most = max(len(found.cells) + N_NEW, CHUNK * self.n_columns)
-        self.pitch = (RIGHT - LEFT) / most
-        room = int((self.column - 2 * MARGIN) / self.letter)
-        self.true = self._set(found.words, room)
-        self.read = self._set(self.say.readings, room)
-        lines = 1 + max(place.line for place in (*self.true, *self.read))
-        self.text_foot = HEAD + 8 + lines * self.line
-        self.raw_y = self.text_foot + 8
-        self.bead_y = self.raw_y + RAW_TALL + 24
-        self.ruler_y = self.bead_y + 30
-        self.open_y = self.ruler_y + BEAD_TALL + 34
-        self.answer_y = self.open_y + OPEN + 20
-        self.height = math.ceil(self.answer_y + 10)
-
-    def _set(self, texts: tuple[str, ...], room: int) -> list[Place]:
-        return [place for chunk in self.found.chunks for place in wrapped(texts, chunk, room)]
-
-    # ------------------------------------------------------------------------------- places
-
-    def raw_x(self, token: Number) -> Number:
-        return LEFT + self.pitch * token
-
-    def bead_x(self, bead: int) -> Number:
-        group = self.found.groups[bead]
-        return self.raw_x((group.start + group.stop) / 2)
-
-    def ruler_x(self, position: Number) -> Number:
-        return LEFT + self.pitch * position
-
-    @cached_property
-    def r(self) -> Number:
-        """Radius of a bead: as large as fits between two."""
-        widest = max(map(len, self.found.groups))
-        return min(MOST_R, max(LEAST_R, 0.42 * widest * self.pitch))
-
-    @cached_property
-    def at(self) -> dict[tuple[str, int], int]:
-        """(kind, number) of a cell → its position on the decoder's ruler."""
-        places = enumerate(self.found.cells)
-        return {(cell.kind, cell.at): place for place, cell in reversed(list(places))}
-
-    # ------------------------------------------------------------------------------- frames
 
     def frames(self) -> tuple[Frame, ...]:
         stages = [TEXT, FOLD, TRAVEL]
@@ -159,139 +116,6 @@ class Picture:
             marks.append(Line(key=f"border:{end}", **line, **look, **own))
         return marks
 
-    # ------------------------------------------------------------------------------- the text
-
-    def _words(self, stage: str) -> list[Mark]:
-        """The text, then only its ghost, then what the decoder reads from the beads."""
-        if stage == TEXT:
-            return [*self.tints, *self._heads(stage), *self.text_words]
-        if stage in (FOLD, TRAVEL):
-            return [*self.ghosts, *self._heads(stage), *self.folded_words]
-        return [*self._heads(stage), *self._read_words(returned=stage in (RETURN, ""))]
-
-    def _xy(self, place: Place) -> dict[str, Number]:
-        column = self.found.chunk_of(place.token)
-        x = LEFT + self.column * column + MARGIN + self.letter * place.letter
-        return {"x": x, "y": HEAD + 2 + self.line * (place.line + 0.95)}
-
-    @cached_property
-    def _look(self) -> dict[str, object]:
-        return {"mono": True, "size": self.size, "layer": TEXTS}
-
-    @cached_property
-    def text_words(self) -> list[Mark]:
-        return [
-            Words(key=f"w:{p.token}", text=p.text, link=self._link(p), **self._xy(p), **self._look)
-            for p in self.true
-            if p.text
-        ]
-
-    def _link(self, place: Place) -> str:
-        return f"bead:{self.say.bead_of[place.token]}"
-
-    @cached_property
-    def folded_words(self) -> list[Mark]:
-        """The words where their bead is, out of sight."""
-        marks = []
-        for p in self.true:
-            if p.text:
-                at = {"x": self.bead_x(self.say.bead_of[p.token]), "y": self.bead_y + 4}
-                key = f"w:{p.token}"
-                marks.append(Words(key=key, text=p.text, opacity=0, **at, **self._look))
-        return marks
-
-    @cached_property
-    def ghosts(self) -> list[Mark]:
-        """The lines of the text, faint: what was there."""
-        lines: dict[tuple[int, int], str] = {}
-        for p in self.true:
-            key = self.found.chunk_of(p.token), p.line
-            lines[key] = lines.get(key, "").ljust(p.letter) + p.text
-        return [
-            Words(
-                key=f"ghost:{chunk}:{line}",
-                x=LEFT + self.column * chunk + MARGIN,
-                y=HEAD + 2 + self.line * (line + 0.95),
-                text=text,
-                fill="faint",
-                opacity=0.22,
-                **self._look,
-            )
-            for (chunk, line), text in lines.items()
-        ]
-
-    @cached_property
-    def tints(self) -> list[Mark]:
-        """Behind the words, which of them become one bead: pale and paler by turns."""
-        marks, lines = [], {}
-        for p in self.true:
-            spot = self._xy(p)
-            key = self.say.bead_of[p.token], round(spot["y"], 1)
-            first, _ = lines.get(key, (spot["x"], 0))
-            lines[key] = min(first, spot["x"]), spot["x"] + self.letter * letters(p.text)
-        for bead in range(len(self.found.groups)):
-            mine = [(y, *ends) for (own, y), ends in lines.items() if own == bead]
-            d = "".join(
-                f"M{a - 2:.0f},{y - 0.8 * self.size:.1f}h{b - a + 4:.0f}v{self.line - 1.5:.1f}"
-                f"h-{b - a + 4:.0f}z"
-                for y, a, b in mine
-            )
-            look = {"fill": "blue", "opacity": (0.24, 0.08)[bead % 2], "layer": TINT}
-            marks.append(Path(key=f"tint:{bead}", d=d, **look))
-        return marks
-
-    def _read_words(self, *, returned: bool) -> list[Mark]:
-        key = returned and self.found.expanded is not None
-        if key not in self._read_cache:
-            self._read_cache[key] = self._drawn_reading(returned=key)
-        return self._read_cache[key]
-
-    @cached_property
-    def _read_cache(self) -> dict[bool, list[Mark]]:
-        return {}
-
-    def _drawn_reading(self, *, returned: bool) -> list[Mark]:
-        raw = self.found.chunks[self.found.expanded] if returned else range(0)
-        places = [p for p in self.read if p.token not in raw]
-        places += [p for p in self.true if p.token in raw]
-        marks = []
-        for p in sorted(places, key=lambda p: p.token):
-            right = self.say.reads_right[p.token]
-            fill = "gold" if p.token in raw else "green" if right else "vermilion"
-            words = self.say.returned(p.token) if p.token in raw else self.say.token(p.token)
-            marks.append(
-                Words(
-                    key=f"w:{p.token}",
-                    text=p.text or "·" * (not right),
-                    fill=fill,
-                    bold=not right and p.token not in raw,
-                    link=self._link(p),
-                    words=words,
-                    **self._xy(p),
-                    **self._look,
-                )
-            )
-        return marks
-
-    def _heads(self, stage: str) -> list[Mark]:
-        """Names of the chunks; when the question was asked, how likely each number is."""
-        marks, found = [], self.found
-        asked = found.named is not None and stage in (ASK, RETURN, "")
-        for chunk in range(self.n_columns):
-            x = LEFT + self.column * chunk + 2
-            text, look = self.say.head(chunk), {"fill": "faint"}
-            if asked:
-                share = float(found.named[chunk])
-                text = f"[{chunk + 1}] {percent(share)}"
-                look = {"fill": "purple", "bold": chunk == int(found.named.argmax())}
-                room = self.column - 14 - 7.2 * len(text)
-                bar = {"x": x + 7.2 * len(text) + 6, "y": HEAD - 10, "h": 9, "corner": 1}
-                bar |= {"w": max(room * share, 0.5), "fill": "purple", "layer": TEXTS}
-                marks.append(Rectangle(key=f"named:{chunk}", **bar))
-            own = {"link": f"chunk:{chunk}", "layer": FRONT, "size": NAME}
-            marks.append(Words(key=f"head:{chunk}", x=x, y=HEAD - 2, text=text, **look, **own))
-        return marks
-
     # ------------------------------------------------------------------------------- the rulers
 
     def _cells(self, stage: str) -> list[Mark]:
@@ -334,11 +158,6 @@ class Picture:
             for g in self.found.groups[1::2]
         )
         return Path(key="odd", d=d, fill="page", opacity=0.55, layer=CELLS)
-
-    @property
-    def wide(self) -> Number:
-        """Width of a mark on a ruler."""
-        return max(self.pitch - 0.7, 0.6)
 
     def _slots(self, stage: str) -> list[Mark]:
         """What is left of the raw ruler where its marks have gone."""
@@ -387,14 +206,15 @@ class Picture:
 
     @cached_property
     def pies(self) -> list[Mark]:
-        """In each bead, green, the share of its tokens that can be read from it."""
+        """In each bead: green what only it tells, grey what is guessed without it, red the rest."""
         marks, r = [], max(self.r - 1.6, 1.5)
         for bead, group in enumerate(self.found.groups):
-            share = float(self.say.reads_right[group.start : group.stop].mean())
+            told, guessed = self.say.shares(group)
             at = {"x": self.bead_x(bead), "y": self.bead_y, "layer": BEADS}
             whole = {"r": r, "fill": "vermilion"}
             marks.append(Circle(key=f"lost:{bead}", **at, **whole))
-            marks.append(Path(key=f"kept:{bead}", d=wedge(share, r), fill="green", **at))
+            marks.append(Path(key=f"also:{bead}", d=wedge(told + guessed, r), fill="grey", **at))
+            marks.append(Path(key=f"kept:{bead}", d=wedge(told, r), fill="green", **at))
         return marks
 
     @cached_property
@@ -482,107 +302,6 @@ class Picture:
             marks.append(Words(key="asks", x=x, y=y, text="question", **own, **look))
         return marks
 
-    # ------------------------------------------------------------------------------- an open bead
-
-    def _open(self, stage: str) -> list[Mark]:
-        """The open bead: its tokens, how they become one vector, what is read from it."""
-        read = stage not in (TEXT, FOLD, TRAVEL)
-        x, y, w = LEFT, self.open_y, RIGHT - LEFT
-        marks = [
-            *self._stem(stage),
-            Rectangle(
-                key="open", x=x, y=y, w=w, h=OPEN, corner=4, stroke="ink", width=1, layer=TINT
-            ),
-            Words(
-                key="open:name",
-                x=x + 8,
-                y=y + 14,
-                text=self.say.opened(stage),
-                size=NAME,
-                layer=FRONT,
-            ),
-            *self._were(read=read),
-        ]
-        if read:
-            return [*marks, *self.readings]
-        return [*marks, *self._pooled(folded=stage != TEXT)]
-
-    def _stem(self, stage: str) -> list[Mark]:
-        """From the bead to its box; from its words, while they are still there."""
-        x = self.bead_x(self.found.opened)
-        top = self.raw_y + RAW_TALL if stage == TEXT else self.bead_y + self.r
-        look = {"stroke": "ink", "width": 1.2, "dash": "2 3", "layer": THREADS}
-        return [Line(key="stem", x=x, y=top, x2=x, y2=self.open_y, **look)]
-
-    @cached_property
-    def _slot(self) -> tuple[Number, Number, int]:
-        """Width of a token's place in the box, size of its words, letters that fit."""
-        group = self.found.groups[self.found.opened]
-        pitch = min((RIGHT - LEFT - 8) / len(group), 150)
-        size = 12 if pitch > 80 else 11
-        return pitch, size, int((pitch - 8) / (LETTER * size))
-
-    def _were(self, *, read: bool) -> list[Mark]:
-        """The tokens of the open bead."""
-        found, marks = self.found, []
-        pitch, size, fits = self._slot
-        for place, token in enumerate(found.groups[found.opened]):
-            text = cut(shown(found.words[token]) or "·", fits)
-            fill = ("green" if self.say.reads_right[token] else "vermilion") if read else "ink"
-            at = {"x": LEFT + 8 + pitch * place, "y": self.open_y + 20 + ROW - 4}
-            own = {"link": f"reading:{place}", "words": self.say.token(token, read=read)}
-            look = {"fill": fill, "bold": True, "mono": True, "size": size, "layer": FRONT}
-            marks.append(Words(key=f"was:{place}", text=text, **at, **own, **look))
-        return marks
-
-    def _pooled(self, *, folded: bool) -> list[Mark]:
-        """The states of the tokens run together in one bead."""
-        group = self.found.groups[self.found.opened]
-        pitch, size, fits = self._slot
-        top, foot = self.open_y + 20 + ROW + 2, self.open_y + OPEN - 14
-        middle, lines = LEFT + 8 + pitch * len(group) / 2, []
-        for place in range(len(group)):
-            text = cut(shown(self.found.words[group[place]]) or "·", fits)
-            x = LEFT + 8 + pitch * place + LETTER * size * letters(text) / 2
-            end = (middle, foot - 9) if folded else (x, top)
-            lines.append(f"M{x:.1f},{top:.1f}L{end[0]:.1f},{end[1]:.1f}")
-        look = {"stroke": "blue", "width": 1.4, "layer": THREADS}
-        look["opacity"] = 0.6 if folded else 0
-        marks: list[Mark] = [Path(key="pooled", d="".join(lines), **look)]
-        if not folded:
-            at = {"x": LEFT + 8, "y": foot, "size": NAME, "fill": "faint", "layer": FRONT}
-            marks.append(Words(key="pooled:asked", text="What will be left of them?", **at))
-        else:
-            bead = {"x": middle, "y": foot, "r": 9, "fill": "blue", "layer": BEADS}
-            marks.append(Circle(key="pooled:bead", **bead))
-            at = {"x": middle + 18, "y": foot + 4, "size": NAME, "layer": FRONT}
-            marks.append(Words(key="pooled:name", text=self.say.mechanism(), **at))
-        return marks
-
-    @cached_property
-    def readings(self) -> list[Mark]:
-        """Below every token of the open bead, its three likeliest readings."""
-        found, say, marks = self.found, self.say, []
-        pitch, size, fits = self._slot
-        look = {"mono": True, "size": size, "layer": FRONT}
-        for place, token in enumerate(found.groups[found.opened]):
-            x = LEFT + 6 + pitch * place
-            for rank in range(TOP):
-                top = self.open_y + 20 + ROW * (rank + 1)
-                p = float(found.reading.top_probability[token, rank])
-                hit = int(found.reading.top_ids[token, rank]) == found.ids[token]
-                bar = {"x": x, "y": top + 1, "h": ROW - 2, "w": max((pitch - 6) * p, 0.5)}
-                fill = "green" if hit else "vermilion" if rank == 0 else "grey"
-                box = {"fill": fill, "opacity": 0.34, "corner": 1, "layer": TEXTS}
-                marks.append(Rectangle(key=f"bar:{place}:{rank}", **bar, **box))
-                text = cut(shown(found.reading.top_words[token][rank]) or "·", fits)
-                if pitch > 100:
-                    text = f"{cut(text, fits - 5).ljust(fits - 4)} {percent(p)}"
-                at = {"x": x + 2, "y": top + ROW - 4}
-                own = {"link": f"reading:{place}", "words": say.token(token, read=True)}
-                marks.append(Words(key=f"top:{place}:{rank}", text=text, **at, **own, **look))
-        return marks
-
     # ------------------------------------------------------------------------------- the answer
 
     def _answer(self, stage: str, written: int) -> list[Mark]:
@@ -599,11 +318,6 @@ class Picture:
             marks.append(Words(key=key, x=x, text=text, fill=fill, bold=True, **look))
             x += LETTER * 13 * letters(text)
         return marks
-
-
-def cut(text: str, room: int) -> str:
-    """A text, or its beginning where it is too long."""
-    return text if letters(text) <= room else text[: max(room - 1, 1)] + "…"
 
 
 def wedge(share: Number, r: Number) -> str:

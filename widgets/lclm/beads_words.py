@@ -28,6 +28,18 @@ class Account:
     def reads_right(self) -> np.ndarray:
         return self.found.reads_right
 
+    def colour(self, token: int) -> str:
+        """Of a word: green where the bead tells it, black where it is guessed anyway, or lost."""
+        if not self.reads_right[token]:
+            return "vermilion"
+        return "ink" if self.found.guessed[token] else "green"
+
+    def shares(self, tokens: range) -> tuple[float, float]:
+        """Of some tokens the shares read right: by the bead alone, and those guessed without it."""
+        right = self.reads_right[tokens.start : tokens.stop]
+        guessed = self.found.guessed[tokens.start : tokens.stop]
+        return float((right & ~guessed).mean()), float((right & guessed).mean())
+
     @cached_property
     def readings(self) -> tuple[str, ...]:
         """The likeliest reading at every token; where it is right, the token itself."""
@@ -91,7 +103,7 @@ class Account:
         tops, ps = found.reading.top_words[token], found.reading.top_probability[token].tolist()
         listed = ", ".join(f"{quoted(word)} {percent(p)}" for word, p in zip(tops, ps, strict=True))
         if self.reads_right[token]:
-            return f"Reads {listed}."
+            return f"Reads {listed}.{' Needs no bead.' * bool(found.guessed[token])}"
         true = percent(float(np.exp(found.reading.log_probability[token])), 1)
         return f"Reads {listed}; {quoted(found.words[token])}, which it was, has {true}."
 
@@ -116,7 +128,7 @@ class Account:
         )
 
     def tags(self) -> str:
-        return "black: two tags around the beads"
+        return "grey: two tags around the beads"
 
     def window(self, tokens: range, room: int | float) -> str:
         """Name of what the encoder reads at once, as long as there is room for it."""
@@ -169,7 +181,8 @@ class Account:
             right, n = self.found.read_of(kind)
             if n:
                 parts.append(f"{KIND_NAMES[kind]} {right} of {n}")
-        return ", ".join(parts)
+        text = ", ".join(parts)
+        return text[:1].upper() + text[1:]
 
     def sentence(self, stage: str, written: int) -> str:
         found, n = self.found, self.found.params.ratio
@@ -196,8 +209,9 @@ class Account:
             right = int(self.reads_right.sum())
             kinds = self.kept_text()
             return (
-                f"Asked to repeat the text, token by token, the decoder reads {right} of "
-                f"{found.n_tokens} right{f': {kinds}' if kinds else ''}."
+                f"Asked to repeat the text, the decoder reads {right} of {found.n_tokens} tokens "
+                f"right: green from its bead, black where it needs none"
+                f"{f'. {kinds}' if kinds else ''}."
             )
         if stage == ASK:
             return self._asked()
@@ -228,8 +242,8 @@ class Account:
             return f"{told}."
         right = self.found.right_letters
         if right >= min(len(secret), len(given)):
-            return f"{told}: every letter is right."
-        return f"{told}; it should be “{secret}”. The first {counted(right, 'letter')} agree."
+            return f"{told}: every character is right."
+        return f"{told}; it should be “{secret}”. The first {counted(right, 'character')} agree."
 
     def readouts(self, stage: str, written: int) -> tuple[Readout, ...]:
         found = self.found

@@ -14,7 +14,7 @@ from intuitive.lclm.reference import N_TAGS, effective_ratio, label_mask, latent
 from intuitive.lclm.task import RecallTask
 
 from ..kit import CheckYourself, fixed, percent
-from .cost_scene import gib, seconds
+from .cost_lanes import gib, seconds
 
 SHORT, LONG, QUARTER_MILLION = 2**12, 2**16, 2**18  # tokens
 PAPER_RATIO = 16

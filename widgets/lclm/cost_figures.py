@@ -7,7 +7,7 @@ from typing import Any
 from intuitive.lclm.experiments.cost import CostResult
 
 from .. import theme
-from .cost_scene import tokens_text
+from .cost_lanes import tokens_text
 
 Number = int | float
 
@@ -97,20 +97,19 @@ def _measured(
     return _logarithmic(traces, y=y, ticks=ticks)
 
 
-def eviction_quality_figure(result: CostResult) -> theme.Figure:
-    """Perplexity of what follows against the entries kept, by method, over all texts."""
+def eviction_quality_figure(result: CostResult, texts: str) -> theme.Figure:
+    """Perplexity of what follows against the entries kept, by method.
+
+    Args:
+        result: with what was measured.
+        texts: "prose", "code", or "returning" for passages of the context that come back.
+    """
+    rows = [row for row in result.eviction_quality if row.texts == texts]
+    context = max((row.context for row in rows), default=0)
     traces = []
-    rows = result.eviction_quality
-    texts = sorted({row.texts for row in rows})
-    shown = "prose" if "prose" in texts else texts[0] if texts else ""
-    longest = max((row.context for row in rows), default=0)
     for method in dict.fromkeys(row.method for row in rows):
         mine = sorted(
-            (
-                row
-                for row in rows
-                if (row.method, row.texts, row.context) == (method, shown, longest)
-            ),
+            (row for row in rows if (row.method, row.context) == (method, context)),
             key=lambda row: row.budget,
         )
         if not mine:
@@ -124,11 +123,12 @@ def eviction_quality_figure(result: CostResult) -> theme.Figure:
     ticks = sorted({budget for trace in traces for budget in trace["x"]})
     return theme.figure(
         traces,
-        x=f"entries kept of {longest}",
-        y=f"perplexity of {shown}",
+        x=f"entries kept of {context}",
+        y="perplexity of what follows",
+        y_range=(0, 1.05 * max(height for trace in traces for height in trace["y"])),
         xaxis={"type": "log", "tickvals": ticks, "ticktext": [str(tick) for tick in ticks]},
         showlegend=True,
-        legend={"font": {"size": 12}},
+        legend={"font": {"size": 11}},
     )
 
 

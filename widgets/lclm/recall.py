@@ -49,12 +49,16 @@ class Shown(Settings):
 
 @cache
 def sets() -> dict[str, RecallParams]:
-    """What was trained, by the name of its option; the first alone before anything is committed."""
+    """What was trained, by the name of its option; the first alone before anything is committed.
+
+    What has one seed alone is left out: nobody can say what of it is luck.
+    """
     if MINIATURE not in names():
         return {FIRST: RecallParams()}
     found = {
         "-".join(map(str, (one.task, one.scale, one.budget, one.n_records))): one
         for one in experiment.options(miniatures().values)
+        if len(experiment.run(one).chosen.seeds) > 1
     }
     return {name: found[name] for name in sorted(found, key=lambda n: (n != FIRST, n))}
 
@@ -123,7 +127,10 @@ def present(result: RecallResult) -> View:
     chosen = result.chosen
     told = ", ".join(f"{name_of(one)} {spread(one.accuracy)}" for one in picture.columns)
     guess = f"; a guess has {percent(result.guess)}" if result.guess is not None else ""
-    summary = f"{title(params)}: right {result.measure} by reader {told}{guess}."
+    summary = (
+        f"{title(params)}: with beads of {chosen.ratio} {spread(chosen.accuracy)} of the "
+        f"{result.measure} are right; by reader {told}{guess}."
+    )
     seeds = max((one.seeds for one in picture.columns), key=len)
     rows = []
     for one in picture.columns:

@@ -2,7 +2,7 @@
 
 Blue is a bead, a latent token, and grey the raw text that it was folded from; gold are raw words
 that came back; purple is a question and the numbers that it asks for; green was kept, vermilion
-was lost.
+was lost, and what needs no bead is black or grey.
 """
 
 from .. import theme

@@ -270,8 +270,8 @@ def _answered_plots() -> tuple[Plot, ...]:
     )
 
 
-def _one_text() -> str:
-    """How sure the run on SmolLM2 is, and what does not fit the rest of the contest."""
+def _with_room() -> str:
+    """What the run on SmolLM2 found with one room, and on how many texts."""
     rows = experiment.predicted()
     at = {
         row.arm: row
@@ -286,10 +286,8 @@ def _one_text() -> str:
     )
     n = max(row.texts for row in rows)
     return (
-        f"Only {n} held-out text{'s were' if n > 1 else ' was'} measured, so the order is a hint, "
-        f"no proof. With room for {SMOLLM_ROOM}: LSA {lsa}, the newest {newest}, Quest {quest}. "
-        "In the picture above the newest find few needed chunks, and yet they do not fare much "
-        "worse than LSA here."
+        f"Means of {n} held-out texts. With room for {SMOLLM_ROOM}: LSA {lsa}, the newest "
+        f"{newest}, Quest {quest}."
     )
 
 
@@ -303,7 +301,7 @@ def _predicted_plots() -> tuple[Plot, ...]:
             label="Perplexity of returning passages against chunks copied",
             caption="Recorded by python benchmarks/lsa_smollm.py: SmolLM2 predicts a passage that "
             "returns, what is not at hand masked; lower is better, as if it had to guess among so "
-            f"many equally likely tokens. Means over the seeds of the indexers. {_one_text()}",
+            f"many equally likely tokens. Means over the seeds of the indexers. {_with_room()}",
             tab="SmolLM2",
             height=320,
         ),

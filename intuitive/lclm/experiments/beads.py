@@ -50,7 +50,7 @@ KINDS = {  # the first that fits a token
 
 @dataclass(frozen=True, kw_only=True)
 class BeadsParams(Settings):
-    """The controls of the explorer, all but a text of the reader's own.
+    """The controls of the explorer, all but a text and a question of the reader's own.
 
     Attributes:
         passage: one of `PASSAGES`.
@@ -244,8 +244,8 @@ def _check_text(n: int, params: BeadsParams, passage: Passage) -> None:
     n_chunks = len(chunks_of(n))
     if params.expand == NAMED and not passage.question:
         raise ValueError(
-            f"expand={params.expand} needs a question, and a text of your own has none: choose a "
-            "chunk by its number."
+            f"expand={params.expand} needs a question, and a text of your own has none yet: write "
+            "one, or choose a chunk by its number."
         )
     if params.expand not in (NOTHING, NAMED) and int(params.expand) > n_chunks:
         raise ValueError(
@@ -258,6 +258,7 @@ def run(
     params: BeadsParams,
     *,
     text: str = "",
+    question: str = "",
     pair: PairLike | None = None,
     stale: Stale = never,
     progress: Progress = silent,
@@ -267,6 +268,7 @@ def run(
     Args:
         params: the controls.
         text: the reader's own; the passage's if empty.
+        question: the reader's own; the passage's if empty, and none after a text of their own.
         pair: encoder and decoder, asked here and now. If None, what was recorded of the shipped
             pair, or the shipped pair itself where nothing was.
         stale: turns true when nobody waits.
@@ -280,6 +282,8 @@ def run(
         Cancelled: `stale()` became true.
     """
     passage = PASSAGES[params.passage] if not text else Passage.own(text)
+    if question.strip():
+        passage = dataclasses.replace(passage, question=" ".join(question.split()), secret="")
     if not passage.text.strip():
         raise ValueError("the text is empty: paste some, or choose one of the lesson's.")
     _check_ratio(params.ratio)

@@ -1,8 +1,8 @@
 """What reading a long prompt costs: raw, evicted after a full prefill, and as latents.
 
 `run` follows the fits to the paper's figure and puts beside them what the committed run of the
-untrained pair measured at the same setting. The figure's card is an H200 and the runs there keep
-logits of every position; ours is one too, and their logits are at choice.
+untrained pair measured at the same setting. Both ran on one H200. The
+figure's runs keep logits of every position; ours were made either way.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-from ..results import (
-    EVICTION,
-    PAIR,
-    EvictionQuality,
-    EvictionTime,
-    PairPoint,
-    eviction,
-    pair,
-)
+from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair, pair_part
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -73,6 +64,7 @@ class CostResult:
     figure: dict[str, tuple[tuple[int, float, float], ...]]  # by arm: tokens, seconds, GiB read off
     measured: dict[str, PairPoint]  # "raw" and "latents" at this very setting, where measured
     measured_curves: dict[str, tuple[PairPoint, ...]]  # by arm, over contexts, these logits
+    prefill_then_evict: tuple[EvictionTime, ...]  # of the untrained decoder alone
     eviction_times: tuple[EvictionTime, ...]  # of SmolLM2, all methods and lengths
     eviction_quality: tuple[EvictionQuality, ...]
 
@@ -131,8 +123,9 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
-        eviction_times=eviction().values.times if eviction_device() else (),
-        eviction_quality=eviction().values.quality if eviction_device() else (),
+        prefill_then_evict=pair_part("evictions").values.evictions,
+        eviction_times=eviction().values.times,
+        eviction_quality=eviction().values.quality,
     )
 
 
@@ -155,22 +148,20 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
-    if not pair_device():
-        return {"raw": (), "latents": ()}
-    run = pair().values
+    both = pair().values, pair_part("beside").values  # the second has all logits of latents
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
     found = {
-        "raw": run.select(arm="raw", **shared),
-        "latents": run.select(arm="lclm", ratio=params.ratio, **shared),
+        "raw": [p for run in both for p in run.select(arm="raw", **shared)],
+        "latents": [p for r in both for p in r.select(arm="lclm", ratio=params.ratio, **shared)],
     }
     return {arm: tuple(sorted(of, key=lambda p: p.n_tokens)) for arm, of in found.items()}
 
 
 def pair_device() -> str:
-    """Where the untrained pair was measured; empty where no run is committed."""
-    return pair().made.device if PAIR in results.names() else ""
+    """Where the untrained pair was measured."""
+    return pair().made.device
 
 
 def eviction_device() -> str:
-    """Where eviction was measured; empty where no run is committed."""
-    return eviction().made.device if EVICTION in results.names() else ""
+    """Where eviction was measured."""
+    return eviction().made.device

@@ -6,8 +6,7 @@ reads the file and computes nothing but shares of what stands there. Memory is t
 everything counted; a step is the attention of 21 CSA and 20 HCA layers and nothing else. What
 triggers ask for was replayed from a made-up trace, no model having been trained at these lengths.
 
-`goals` compares what was measured with what was aimed at. Not every goal was met, and the stages
-with a cap on GPU memory and with other exchange rates were not reached: they are empty.
+`goals` compares what was measured with what was aimed at. Not every goal was met.
 """
 
 import functools
@@ -20,7 +19,7 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-RESULT = "lsa_residency_h100"
+RESULT = "lsa_residency_h200"
 ARMS = ("everything", "lsa_sync", "lsa_overlapped", "reactive")
 CATEGORIES = ("csa_entries", "index_keys", "hca_entries", "window", "tables", "staging")
 

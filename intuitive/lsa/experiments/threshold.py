@@ -9,8 +9,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
+from .. import shipped
 from ..arms import Policy
 from ..config import LSAConfig
 from ..labels import window_labels
@@ -33,7 +32,6 @@ from ..selection import above, always_resident
 LENGTHS = (1, 2, 4, 8)  # times as long as the recorded text
 SAMPLED = 3  # negatives per positive in training
 BINS = 12  # of the calibration
-FOLDERS = ("recordings", "weights")
 WRITTEN = "written-"  # how names of the other decodes begin
 
 
@@ -105,19 +103,16 @@ class ThresholdResult:
         return float((self.taken & others).sum() / max(others.sum(), 1))
 
 
-def recordings() -> dict[str, Path]:
-    """The recordings that come with the package, by name.
+def recordings() -> dict[str, str]:
+    """The recordings that come with the package: their names here, and those of their files.
 
     Decodes in which a policy wrote the text (`written`) are not among them: policies cannot be
     compared on them.
     """
-    home = Path(str(resources.files("intuitive.lsa")))
-    files = [file for folder in FOLDERS for file in sorted((home / folder).glob("*.npz"))]
-    names = {file.stem.removeprefix("recording-"): file for file in files}
-    return {name: file for name, file in names.items() if not name.startswith(WRITTEN)}
+    names = {stem.removeprefix("recording-"): stem for stem in shipped.recording_names()}
+    return {name: stem for name, stem in names.items() if not name.startswith(WRITTEN)}
 
 
-@cached(LRUCache(4), lock=threading.Lock())
 def load(name: str) -> Recording:
     """One recording by its name.
 
@@ -127,7 +122,7 @@ def load(name: str) -> Recording:
     known = recordings()
     if name not in known:
         raise ValueError(f"text={name!r} is not recorded; choose one of {', '.join(known)}.")
-    return Recording.load(known[name])
+    return shipped.recording(known[name])
 
 
 @torch.inference_mode()
