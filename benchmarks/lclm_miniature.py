@@ -33,9 +33,6 @@ from intuitive.lclm.stages import Stage
 from intuitive.lclm.task import RecallTask
 
 NAME = "lclm_miniature"
-# What tells one arm from another.
-IDENTITY = ("study", "scale", "data", "budget", "training", "reconstruction", "n_records", "reader")
-IDENTITY += ("ratio", "window", "pooling", "mask", "seed")
 SLICE_TOLERANCE = 0.1  # on accuracy: rounding differs between devices, and grows while training
 
 
@@ -186,32 +183,44 @@ def guesses(plan: Plan) -> dict[str, float]:
 def collect(folders: Sequence[Path], out: Path) -> Path:
     """Put the parts that lie in these folders into one file.
 
-    Where two have the same arm, that of the later folder counts.
+    What a later folder holds of a study, at one scale and on one kind of data, replaces all that
+    earlier folders hold of it: settings of different runs do not mix within one table.
     """
     parts: dict[str, Any] = {}
-    points: dict[tuple, dict[str, Any]] = {}
-    guessed: dict[str, float] = {}
+    points: list[dict[str, Any]] = []
     configs: dict[str, Any] = {}
+    guessed: dict[str, dict[str, float]] = {}  # by part: another part may ask another task
     made: dict[str, Any] = {}
     for folder in folders:
+        fresh = []
         for file in sorted(folder.glob(f"{NAME}_*.json")):
             part = file.stem.removeprefix(f"{NAME}_")
             values, made = records.load(file)
             parts |= values["parts"]
-            guessed |= values["guesses"]
+            guessed[part] = values["guesses"]
             configs[part] = made["config"]
-            for point in values["points"]:
-                points[tuple(point[name] for name in IDENTITY)] = {"part": part, **point}
+            fresh += [{"part": part, **point} for point in values["points"]]
+        anew = {_table(point) for point in fresh}
+        points = [point for point in points if _table(point) not in anew] + fresh
     if not parts:
         raise FileNotFoundError(f"no {NAME}_*.json in {', '.join(map(str, folders))}.")
+    guesses = {}
+    for point in points:
+        key = f"{point['data']} {point['scale']} {point['n_records']}"
+        if key in guessed[point["part"]]:
+            guesses[key] = guessed[point["part"]][key]
     return records.save(
         out / f"{NAME}.json",
-        {"parts": parts, "points": list(points.values()), "guesses": guessed},
+        {"parts": parts, "points": points, "guesses": guesses},
         config=configs,
         device=made["device"],
         commit=made["commit"],
         seed=made["seed"],
     )
+
+
+def _table(point: dict[str, Any]) -> tuple[str, str, str]:
+    return point["study"], point["scale"], point["data"]
 
 
 def compare_slice(folder: Path) -> list[str]:

@@ -155,9 +155,9 @@ class Point:
     """One miniature, trained and measured on held-out examples."""
 
     part: str  # of the script that made it
-    study: str  # "recall", "reconstruction", "sweep", "stages", or "raw" (the decoder before those)
+    study: str  # "recall", "reconstruction", "sweep", "stages", "expand", "raw" (before stages)
     scale: str  # "small" (d = 64, 2 + 2 layers) or "large" (d = 256, 4 + 4 layers)
-    data: str  # "records", "symbols" or "bytes"
+    data: str  # "records", "symbols", "bytes" or "chunks"
     budget: str  # "equal" steps in a study, or "plateau"
     reader: str  # "latents", "raw" or "smeared"
     ratio: int  # tokens per latent
@@ -208,7 +208,7 @@ class Miniatures:
 
     parts: dict[str, Part]
     points: tuple[Point, ...]
-    guesses: dict[str, float]  # what needs no binding, by "data scale n_records"
+    guesses: dict[str, float]  # right without binding or reading, by "data scale n_records"
 
     def select(self, **fields: Any) -> tuple[Point, ...]:
         """Points with these fields, in the order of the file."""

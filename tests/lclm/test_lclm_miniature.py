@@ -101,6 +101,7 @@ def test_later_folders_replace_the_same_arms(tmp_path, monkeypatch):
         lclm_miniature.collect([tmp_path / name for name in order], tmp_path)
         values, _ = records.load(tmp_path / "lclm_miniature.json")
         assert [point["steps"] for point in values["points"]] == [want] * 6
+        assert set(values["guesses"]) == {"chunks small 8"}  # of what is there, nothing else
 
 
 def test_collecting_nothing_is_refused(tmp_path):
@@ -180,3 +181,73 @@ def test_causal_means_beat_bidirectional_ones_in_every_seed(found):
             for mask in ("causal", "bidirectional")
         )
         assert all(a > b for a, b in zip(*both, strict=True)), window
+
+
+# ------------------------------------------------------------------- the findings, large models
+
+
+def staged(found, measure, training="joint", reconstruction=0.5):
+    fields = {"training": training, "reconstruction": reconstruction}
+    return last(found, measure, study="stages", **fields)
+
+
+AGAIN, ON, OTHER = "reconstruction accuracy", "continuation loss", "without loss"
+
+
+def test_reconstruction_alone_repeats_best_and_forgets_how_to_go_on(found):
+    """As the paper says of its own; here the decoder trains."""
+    alone, mixed, without = (staged(found, ON, reconstruction=share) for share in (1.0, 0.5, 0.0))
+    assert min(alone) > max(mixed) + 1.5
+    assert max(mixed) < min(without) + 0.1  # a mix costs next to nothing in going on
+    again = [staged(found, AGAIN, reconstruction=share) for share in (1.0, 0.5, 0.0)]
+    for more, less in itertools.pairwise(again):
+        assert all(a > b for a, b in zip(more, less, strict=True))
+
+
+def test_a_frozen_decoder_learns_less_and_forgets_less(found):
+    for share in (0.0, 0.5, 1.0):
+        frozen, trained = (
+            staged(found, AGAIN, training, share) for training in ("frozen", "joint")
+        )
+        assert all(a < b for a, b in zip(frozen, trained, strict=True))
+    kept = staged(found, ON, "frozen", 1.0)
+    assert max(kept) < min(staged(found, ON, "joint", 1.0)) - 1
+
+
+def test_stages_do_not_beat_training_all_at_once_at_equal_steps(found):
+    """Against the paper's claim, which it makes without numbers and of far longer training."""
+    in_stages, at_once = (staged(found, AGAIN, training) for training in ("staged", "joint"))
+    assert all(a < b for a, b in zip(in_stages, at_once, strict=True))
+
+
+def test_the_right_latents_help_to_go_on(found):
+    """Less than raw text does; another text's latents are worse in every arm."""
+    (part,) = {point.part for point in found.select(study="stages")}
+    raw = last(found, ON, study="raw", part=part), last(found, OTHER, study="raw", part=part)
+    saved_raw = [other - own for own, other in zip(*raw, strict=True)]
+    assert min(saved_raw) > 0.15
+    mixed = [
+        other - own for own, other in zip(staged(found, ON), staged(found, OTHER), strict=True)
+    ]
+    assert min(mixed) > 0.1 and all(a < b for a, b in zip(mixed, saved_raw, strict=True))
+
+
+def test_the_large_sweep_decides_nothing(found):
+    """A fresh encoder is not read within 800 steps: every variant repeats as if without it."""
+    points = found.select(study="sweep", scale="large")
+    assert {point.window for point in points} == {256} and len(points) == 30
+    for seed in (0, 1, 2):
+        values = [point.last(AGAIN) for point in points if point.seed == seed]
+        assert max(values) - min(values) < 0.01
+
+
+def test_a_wrong_chunk_shown_again_hurts_and_the_right_one_helps(found):
+    """WHERE itself stays at chance: at two records per latent the miniature finds no key."""
+    at = {"study": "expand", "ratio": 16}
+    alone, other, oracle, where = (
+        last(found, f"{name} accuracy", **at)
+        for name in ("value alone", "value other", "value oracle", "where")
+    )
+    for a, b, c in zip(other, alone, oracle, strict=True):
+        assert a < b < c - 0.2
+    assert all(abs(share - 0.25) < 0.05 for share in where)

@@ -23,7 +23,7 @@ def test_the_grid_is_whole(params):
     )
     assert poolings == {"mean", "concat", "last", "eos", "queries"}
     assert masks == {"causal", "bidirectional"}
-    assert result.ratio in windows and len(windows) == (2 if params.scale == "small" else 3)
+    assert windows == ({8, 32} if params.scale == "small" else {256}) and result.ratio == 8
     assert len(result.cells) == 10 * len(windows)
     for cell in result.cells:
         assert result.cell(pooling=cell.pooling, mask=cell.mask, window=cell.window) is cell
@@ -75,10 +75,12 @@ def test_use_is_what_the_right_latents_save():
 
 def test_mixes_hold_every_way_to_train():
     rows = sweep.run(SweepParams()).mixes
-    assert {(row.training, row.share) for row in rows} == {
-        *((training, share) for training in ("joint", "staged", "frozen") for share in (0, 0.5, 1)),
+    assert {(row.training, row.share) for row in rows} >= {
+        *((training, share) for training in ("joint", "frozen") for share in (0, 0.5, 1)),
+        ("staged", 0.5),
         ("scratch", 0.5),
     }
+    assert all(row.seeds == (0, 1, 2) for row in rows)
     assert all(len(row.seeds) == len(row.reconstruction) == len(row.continuation) for row in rows)
 
 

@@ -149,12 +149,11 @@ def run(
     if chosen is None:
         raise ValueError(_missing(params, points, found))
     readers = [point for point in found.select(**fields) if point.reader != "latents"]
-    key = f"{fields['data']} {params.scale} {fields['n_records']}"
     return RecallResult(
         params=params,
         points=points,
         controls=grouped(readers, _measure(params)),
-        guess=found.guesses.get(key),
+        guess=found.guesses.get(f"{fields['data']} {params.scale} {fields['n_records']}"),
         chosen=chosen,
         context=mine[0].context,
         part=found.part_of(mine[0]),
