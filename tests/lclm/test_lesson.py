@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from intuitive.lclm import LCLMConfig, cost, smollm_model
-from intuitive.lclm.experiments import recall, sweep
+from intuitive.lclm import LCLMConfig, cost, results, smollm_model
+from intuitive.lclm.experiments import expand, recall, sweep
 from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
 from intuitive.widgets.lclm import cost_lanes, sweep_sheets
@@ -130,6 +130,70 @@ def test_what_the_small_sweep_leaves_open_in_the_prose():
         for pooling in ("mean", "eos")
     )
     assert mean[8] - marker[8] < 0.1 < 0.2 < mean[32] - marker[32]
+
+
+def test_what_the_diet_does_in_the_prose():
+    text, rows = prose("04-16"), sweep.run(sweep.SweepParams()).mixes
+    at = {(row.share, row.training): row for row in rows}
+    alone, half, on = (at[share, "joint"] for share in (1.0, 0.5, 0.0))
+
+    def mean(values):
+        assert len(values) == 3
+        return sum(values) / 3
+
+    losses = f"{mean(alone.continuation):.2f} nats per byte against {mean(half.continuation):.2f}"
+    assert f"more than twice the loss when it goes on, {losses}" in text
+    assert min(alone.continuation) > 1.9 * max(half.continuation)
+    told = f"says {mean(on.reconstruction):.0%} of the bytes again, against"
+    assert f"{told} {mean(half.reconstruction):.0%} with both" in text
+    assert max(on.reconstruction) < min(half.reconstruction)
+    sheet = sweep_sheets.diet_sheet(rows)
+    won = {one.title: one.count((0, 1, 2)) for one in sheet.versus}
+    count, of = won["all over frozen, says it again"]
+    assert count == of and "less again than a trained one, in all pairs" in text
+    grid = sweep.run(sweep.SweepParams(scale="large"))
+    assert f"after {grid.steps} steps no variant says more again" in text
+    best = max(cell.mean for cell in grid.cells)
+    assert best < 0.53 and not any(c.decided for c in grid.comparisons)
+
+
+def test_what_the_pair_keeps_of_real_text_in_the_prose():
+    text, found = prose("04-21a"), results.smollm().values
+    shares = [
+        found.extent("reconstruction", "right", texts="prose", ratio=ratio)[0] for ratio in RATIOS
+    ]
+    assert "right in 36% of the tokens, at 4, 8 and 16 tokens per bead alike" in text
+    assert {f"{share:.0%}" for share in shares} == {"36%"}
+    gaps = [gap for ratio in RATIOS for gap in found.gap_closed(ratio).values()]
+    assert "a tenth to a quarter of the way" in text
+    assert 0.09 < min(gaps) < 0.11 and 0.24 < max(gaps) < 0.26
+    shared = {"texts": "prose", "adaptation": "shared"}
+    for ratio in RATIOS:
+        beads, cut = (
+            found.extent("continuations", "perplexity", arm=arm.format(ratio), **shared)[0]
+            for arm in ("compressed {}", "truncated to {}")
+        )
+        assert cut < beads
+        again = found.extent(
+            "far", "perplexity", what="passage", arm=f"compressed {ratio}", **shared
+        )[0]
+        never = found.extent("far", "perplexity", what="passage", arm="none", **shared)[0]
+        assert again > 0.94 * never
+
+
+def test_which_chunk_is_named_over_many_texts_in_the_prose():
+    text = prose("04-20")
+    many = {one.ratio: one for one in expand.asked()}[16]
+    where = {name: shares[0] for name, shares in many.where.items()}
+    assert f"the right chunk in {where['model']:.0%} of the questions" in text
+    assert (
+        f"chance at {where['chance']:.1%} and shuffled latents at {where['shuffled']:.1%}" in text
+    )
+    assert "With the right chunk raw all answers are right" in text
+    assert many.value["oracle"] == (1.0, 1.0, 1.0)
+    alone, with_words = expand.PRINTED["a UUID"][4096]
+    assert f"answers {alone:.0f}% of its UUID questions from latents alone" in text
+    assert f"{with_words:.0f}% with EXPAND" in text
 
 
 def test_bits_in_the_prose():

@@ -47,8 +47,8 @@ def _alone_and_raw() -> tuple[int, str]:
         where = {name: percent(shares[0]) for name, shares in many.where.items()}
         more = (
             f" But it names that chunk in {where['model']} only of the questions, chance is "
-            f"{where['chance']} and word search {where['search']}; with what it names itself "
-            f"{percent(own)} are right."
+            f"{percent(many.where['chance'][0], 1)} and word search "
+            f"{where['search']}; with what it names itself {percent(own)} are right."
         )
         if many.where["model"][0] > 0.6:
             more = more.replace(" But it", " It").replace(" only", "")
@@ -166,28 +166,28 @@ def _steps() -> tuple[Step, ...]:
     return (
         Step(
             title="One trace",
-            text="Play. Words fold into latents, the model answers, names a chunk, gets its words "
-            "back and answers again.",
+            text="Play. From latents it says a code of the right form and wrong digits. It names a "
+            "chunk, gets its words back, and reads the code.",
             frame="play",
         ),
         Step(
             title="Fold harder",
-            text="16 tokens in each latent: fewer positions. Compare the characters it gets right "
-            "from latents alone.",
+            text="16 tokens in each latent: fewer positions for the decoder. The chunk that it "
+            "names is still the right one.",
             sets={"ratio": 16},
             frame="which",
         ),
         Step(
             title="Shuffle the latents",
-            text="Latents trade places among the ids. The numbers no longer say where: what it "
-            "names now is a guess.",
+            text="Latents trade places among the ids, words do not. What it names follows the "
+            "latents: the wrong words come back.",
             sets={"shuffled": True},
-            frame="which",
+            frame="last",
         ),
         Step(
             title="More room",
-            text="With room for more raw tokens the next likeliest chunks come back too, and the "
-            "bill grows.",
+            text="With room for more words the next likeliest chunks come back too, needed or "
+            "not, and the bill grows.",
             sets={"room": 384},
             frame="last",
         ),
