@@ -9,7 +9,8 @@ painting follows with the next frame. Counts what stands in sight at a width of 
 Writes benchmarks/results/latency_cpu.json. Run it on a machine with nothing else to do.
 
 Moves of controls that compute nothing heavy have a target, a 95th percentile of 100 ms; those that
-their declaration calls `heavy` show their progress and have none.
+their declaration calls `heavy` show their progress and have none. A control that an explorer
+answers with an error, or not within a minute, is skipped with a word of it.
 """
 
 import math
@@ -32,7 +33,7 @@ from helpers import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from lab import ExplorerOnPage, Notebook, browser_page, lab_server
+from lab import ExplorerOnPage, Notebook, Refused, browser_page, lab_server
 from playwright.sync_api import Page
 
 from intuitive.common import records
@@ -95,9 +96,22 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
         heavy = slider["heavy"]
         if len(slider["values"]) < 2:
             continue
+        refused = ""
         for value in choices(slider, dice, moves):
-            times_ms.append(explorer.time_to_draw(control, value))
+            try:
+                times_ms.append(explorer.time_to_draw(control, value))
+            except Refused as sentence:
+                refused = str(sentence)
+                break
             explorer.page.wait_for_timeout(REST_MS)
+        explorer.set(control, slider["now"])
+        if refused:
+            rows.append(
+                {"explorer": name, "control": control, "heavy": heavy, "moves": 0}
+                | {"skipped": refused}
+            )
+            print(f"{name:22s} {control:12s} skipped: {refused}", flush=True)
+            continue
         times_ms.sort()
         rows.append(
             {
@@ -110,7 +124,6 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
                 "longest_ms": round(times_ms[-1], 1),
             }
         )
-        explorer.set(control, slider["now"])
         row, kind = rows[-1], "heavy" if heavy else ""
         print(
             f"{name:22s} {control:12s} {kind:6s} median {row['median_ms']:6.1f}  "
@@ -193,7 +206,8 @@ def main() -> int:
                 in_sight[name] = notebook.explorer(name).in_sight()
                 rows += time_moves(name, notebook.explorer(name), chosen.moves, dice)
             browser_version = page.context.browser.version
-    largest = max((row["p95_ms"] for row in rows if not row["heavy"]), default=0.0)
+    timed_rows = [row for row in rows if row["moves"] and not row["heavy"]]
+    largest = max((row["p95_ms"] for row in timed_rows), default=0.0)
     record = {
         "first_picture_s": first,
         "in_sight": in_sight,

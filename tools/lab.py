@@ -69,13 +69,15 @@ def lab_server(folder: Path, *, threads: int = 2) -> Iterator[str]:
             server = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
         url = f"http://127.0.0.1:{port}"
         try:
-            for _ in range(300):
+            for _ in range(1200):  # two minutes: a machine may be busy
                 if server.poll() is not None:
                     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"{url}/api", timeout=1).read()
                     break
                 time.sleep(0.1)
+            else:
+                raise RuntimeError(f"JupyterLab does not answer:\n{log.read_text()[-3000:]}")
             yield url
         finally:
             server.terminate()
@@ -110,6 +112,10 @@ def browser_page(chromium: str, *, width: int = 1360, height: int = 1000) -> Ite
             yield page
         finally:
             browser.close()
+
+
+class Refused(Exception):
+    """An explorer shows no picture of a setting; why, in words."""
 
 
 class ExplorerOnPage:
@@ -269,22 +275,32 @@ class ExplorerOnPage:
         )
 
     def time_to_draw(self, name: str, value) -> float:
-        """Milliseconds from a control's event until its picture stands or begins to move."""
+        """Milliseconds from a control's event until its picture stands or begins to move.
+
+        Raises:
+            Refused: the explorer answers with a sentence, or with no picture in a minute.
+        """
         self.control(name)
-        return self.page.evaluate(
+        took_ms, refused = self.page.evaluate(
             """async ([explorer, name, value]) => {
                 const root = document.querySelector(`[data-explorer="${explorer}"]`);
                 const element = root.querySelector(`[data-control="${name}"]`);
                 const spec = element.dataset.values ? JSON.parse(element.dataset.values) : null;
+                const settled = root.dataset.settled;
                 const start = performance.now();
-                const done = new Promise((resolve, reject) => {
-                    setTimeout(reject, 60_000, new Error(`${name}=${value} was never drawn`));
+                const done = new Promise((resolve) => {
+                    const late = `${name}=${value} was not drawn in a minute`;
+                    setTimeout(resolve, 60_000, [60_000, late]);
                     const watcher = new MutationObserver(() => {
+                        const took = performance.now() - start;
                         const shown = JSON.parse(root.dataset.drawn ?? "{}");
-                        if (root.dataset.state === "done" && shown[name] === value) {
-                            watcher.disconnect();
-                            resolve(performance.now() - start);
-                        }
+                        const { state } = root.dataset;
+                        const drawn = state === "done" && shown[name] === value;
+                        const refused = state === "error" && root.dataset.settled !== settled;
+                        if (!drawn && !refused) return;
+                        watcher.disconnect();
+                        const said = root.querySelector(".intuitive-error").textContent;
+                        resolve([took, refused ? said : ""]);
                     });
                     watcher.observe(root, {attributes: true});
                 });
@@ -295,6 +311,9 @@ class ExplorerOnPage:
             }""",
             [self.name, name, value],
         )
+        if refused:
+            raise Refused(refused)
+        return took_ms
 
 
 class Notebook:

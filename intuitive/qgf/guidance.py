@@ -24,7 +24,7 @@ Differs: the released code of BPTT and RobustQ does not run; these follow the eq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from .tilting import Posterior, critic_values
 from .tilting_vectors import VectorPosterior
 
 Stale = Callable[[], bool]
+Quadratures = dict[str | float, Posterior | VectorPosterior]  # exact's by weight, others by name
 
 NUDGE = 1e-3  # by which a slope is looked for where autograd finds none
 SCHEDULES = ("constant", "score")  # factor 1, or (1 - t)/t and 0 at t = 0
@@ -75,9 +76,7 @@ class Oracles:
     robust_critic: Callable[[Tensor, float], Tensor] | None = None
     positive_field: Field | None = None
     passes: Passes = field(default_factory=Passes)
-    kept: dict[Any, Posterior | VectorPosterior] = field(
-        default_factory=dict
-    )  # quadratures, made once per run
+    kept: Quadratures = field(default_factory=dict)  # each is made once per run
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """Velocity at positions, one forward pass."""

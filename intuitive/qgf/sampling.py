@@ -29,6 +29,7 @@ from .guidance import (
     Guidance,
     Oracles,
     Passes,
+    Quadratures,
     Stale,
     Step,
 )
@@ -67,6 +68,7 @@ def sample_guided(
     positive_field: Field | None = None,
     start: Tensor | None = None,
     observe: Callable[[Step, Guidance], None] | None = None,
+    quadratures: Quadratures | None = None,
     stale: Stale = never,
 ) -> GuidedSample:
     """Sample a flow with one of the `ESTIMATORS`; weight 0 gives the same BC samples by all.
@@ -93,6 +95,8 @@ def sample_guided(
         positive_field: v_+ for cfgrl.
         start: x_0 in the place of noise, of the batch shape; its dtype is used throughout.
         observe: called at every Euler step with what the estimator saw and what it answered.
+        quadratures: of estimators in closed form, kept for further calls with the same field and
+            critic; what is missing is added.
         stale: turns true when nobody waits for the result any more.
 
     Returns:
@@ -115,6 +119,7 @@ def sample_guided(
         critics=_critics(critic),
         robust_critic=robust_critic,
         positive_field=positive_field,
+        kept={} if quadratures is None else quadratures,
     )
     # Autograd refuses tensors of inference mode, in which a caller may be.
     with torch.inference_mode(False), torch.no_grad():
@@ -205,13 +210,14 @@ def guided_velocity(
     clip: tuple[float, float] | None = None,
     gradient_norm: int | float | None = None,
     steps: Sequence[SupportsIndex] | None = None,
+    quadratures: Quadratures | None = None,
     stale: Stale = never,
 ) -> tuple[Tensor, Tensor]:
     """Velocity and guidance that Euler steps would see at the same positions.
 
     Args:
-        field, critic, estimator, weight, n_steps, schedule, clip, gradient_norm: as in
-            `sample_guided`.
+        field, critic, estimator, weight, n_steps, schedule, clip, gradient_norm, quadratures: as
+            in `sample_guided`.
         x: positions, [...] or [..., d].
         steps: which of the T steps, counted from 0; all if None.
         stale: turns true when nobody waits.
@@ -224,7 +230,8 @@ def guided_velocity(
     """
     n_steps = _check(field, estimator, n_steps, schedule, clip, gradient_norm)
     check_weight(weight)
-    oracles = Oracles(field=field, critics=_critics(critic))
+    kept = {} if quadratures is None else quadratures
+    oracles = Oracles(field=field, critics=_critics(critic), kept=kept)
     velocities, pushes = [], []
     with torch.inference_mode(False), torch.no_grad():
         x = x.clone()

@@ -27,7 +27,7 @@ from .critics import (
     largest_curvature,
     stability_number,
 )
-from .guidance import ESTIMATORS, SCHEDULES, Stale
+from .guidance import ESTIMATORS, SCHEDULES, Quadratures, Stale
 from .mixture import GaussianMixture
 from .sampling import GuidedSample, sample_guided
 
@@ -147,6 +147,8 @@ def sample(
     weight: float | Tensor,
     n_particles: int | tuple[int, ...],
     stale: Stale = never,
+    *,
+    quadratures: Quadratures | None = None,
 ) -> GuidedSample:
     """Particles of a setting under one estimator, at its own weight or others.
 
@@ -156,6 +158,7 @@ def sample(
         weight: a number, or a tensor that broadcasts against the batch.
         n_particles: samples, or a batch shape.
         stale: turns true when nobody waits.
+        quadratures: as in `sample_guided`.
     """
     return sample_guided(
         params.mixture,
@@ -167,6 +170,7 @@ def sample(
         generator=seeded(params.seed),
         schedule=params.schedule,
         n_candidates=params.n_candidates,
+        quadratures=quadratures,
         stale=stale,
     )
 

@@ -281,11 +281,20 @@ def test_the_committed_run_by_ratio(many):
 
 def test_the_prediction_is_judged_by_the_committed_run(many):
     right, sentence = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "the chunk far more often than the fact"
-    assert "512 questions per seed" in sentence and "81%" in sentence and "70%" in sentence
+    assert widget.PREDICT.choices[right] == "alone hardly ever, with the words nearly always"
+    assert "Over 512 questions per seed 10% are right from latents alone and 90%" in sentence
+    assert "It names that chunk in 81% of the questions, chance is 12%" in sentence
 
 
-def test_without_a_committed_run_there_is_no_tab(monkeypatch):
+def test_without_a_committed_run_there_is_the_papers_tab_alone(monkeypatch):
     monkeypatch.setattr(experiment.committed, "names", lambda: ())
-    assert experiment.asked() == () and widget._many_plots() == ()
+    assert experiment.asked() == ()
+    assert [plot.name for plot in widget._many_plots()] == ["paper"]
     assert "yet" in widget.where_figure()["layout"]["annotations"][0]["text"]
+
+
+def test_the_papers_table_is_drawn_as_printed():
+    drawn = {trace["name"]: trace["y"] for trace in widget.paper_figure()["data"]}
+    assert drawn["a UUID, alone"] == pytest.approx([0.552, 0.558, 0.58])
+    assert drawn["a UUID, with EXPAND"] == pytest.approx([0.976, 0.97, 0.98])
+    assert len(drawn) == 6

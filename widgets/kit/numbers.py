@@ -4,6 +4,7 @@ Three significant digits, a typographic minus, no negative zero, and words where
 every scale.
 """
 
+import functools
 import math
 
 MINUS = "−"
@@ -31,10 +32,10 @@ def number(value: int | float, digits: int = 3, *, unit: str = "", sign: bool = 
 
 def fixed(value: int | float, decimals: int = 2, *, unit: str = "", sign: bool = False) -> str:
     """`value` with a fixed number of decimals, for columns that are compared by eye."""
-    if not math.isfinite(value) or abs(value) >= HUGE:
+    if not -HUGE < value < HUGE:  # NaN included
         return number(value, unit=unit, sign=sign)
     text = f"{abs(value):.{decimals}f}"
-    if float(text) != 0:
+    if text.strip("0."):
         text = MINUS + text if value < 0 else "+" * sign + text
     return f"{text} {unit}" if unit else text
 
@@ -47,11 +48,17 @@ def chosen(value: int | float) -> str:
 def percent(share: int | float, decimals: int = 0) -> str:
     """A share as percent; a share that is not quite all or nothing is never rounded to it."""
     text = fixed(100 * share, decimals)
-    if share > 0 and text == fixed(0, decimals):
+    nothing, everything = _ends(decimals)
+    if share > 0 and text == nothing:
         return f"under {fixed(10**-decimals, decimals)}%"
-    if share < 1 and text == fixed(100, decimals):
+    if share < 1 and text == everything:
         return f"over {fixed(100 - 10**-decimals, decimals)}%"
     return f"{text}%"
+
+
+@functools.cache
+def _ends(decimals: int) -> tuple[str, str]:
+    return fixed(0, decimals), fixed(100, decimals)
 
 
 def _magnitude(size: float, digits: int) -> str:

@@ -24,6 +24,7 @@ Number = int | float
 Numbers = Sequence[Number] | np.ndarray
 
 COLOURS = ("ink", "faint", "page", "grey", "blue", "sky", "vermilion", "green", "purple", "gold")
+_NAMED = frozenset(("", *COLOURS))
 ANCHORS = ("start", "middle", "end")
 LABEL_PLACES = ("center", "right", "left", "above", "below")
 SWARM_REACH = 0.5  # a swarm may leave the scene by this share of its size
@@ -90,17 +91,21 @@ class Mark:
     layer: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("fill", "stroke"):
-            colour = getattr(self, name)
-            if colour and colour not in COLOURS and not colour.startswith("#"):
-                raise ValueError(
-                    f"mark {self.key!r}: {name}={colour!r} is no colour of the theme; take one of "
-                    f"{', '.join(COLOURS)}, or '#rrggbb' from a scale of data."
-                )
+        if self.fill not in _NAMED or self.stroke not in _NAMED:
+            self._check_colours()
         if self.place not in LABEL_PLACES:
             raise ValueError(
                 f"mark {self.key!r}: place={self.place!r} is none of {', '.join(LABEL_PLACES)}."
             )
+
+    def _check_colours(self) -> None:
+        for name in ("fill", "stroke"):
+            colour = getattr(self, name)
+            if colour not in _NAMED and not colour.startswith("#"):
+                raise ValueError(
+                    f"mark {self.key!r}: {name}={colour!r} is no colour of the theme; take one of "
+                    f"{', '.join(COLOURS)}, or '#rrggbb' from a scale of data."
+                )
 
     def wire(self) -> dict[str, Any]:
         """The mark as JSON: what stands at its default is left out."""

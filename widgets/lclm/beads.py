@@ -126,13 +126,16 @@ def summary_of(found: Beads) -> str:
     kinds = say.kept_text()
     told = f"{counts} {right} of {found.n_tokens} tokens can be read back"
     guessed = int((found.guessed & found.reads_right).sum())
-    told += f", {guessed} of these without any bead. {kinds}{'.' * bool(kinds)}"
+    told += (
+        f", {guessed} of these without any bead: the beads tell {right - guessed}. "
+        f"{kinds}{'.' * bool(kinds)}"
+    )
     if found.expanded is not None:
         who = "The model named" if found.params.expand == NAMED else "Raw again:"
         told += f" {who} chunk {found.expanded + 1}."
     if found.passage.secret and found.answer:
         n = len(found.passage.secret)
-        told += f" Its answer has the first {found.right_letters} of {n} letters right."
+        told += f" Its answer has the first {found.right_letters} of {n} characters right."
     return told
 
 
@@ -171,39 +174,41 @@ def _code(page: Page) -> str:
 # ------------------------------------------------------------------------------- the question
 
 
-def _code_at_sixteen() -> tuple[int, str]:
+def _digits_at_sixteen() -> tuple[int, str]:
     found = experiment.run(BeadsParams(ratio=16))
-    right, n = found.read_of("code")
+    right, n = found.read_of("number")
     words, n_words = found.read_of("word")
+    alone = int((found.is_kind("word") & found.reads_right & found.guessed).sum())
     share = right / n
     return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
-        f"{right} of its {n} tokens, and {words} of the {n_words} tokens of ordinary words. A bead "
-        "has room for what is likely; letters drawn by chance have nothing to lean on."
+        f"{right} of its {n} digits are read right, and {words} of {n_words} pieces of ordinary "
+        f"words, {alone} of which it guesses without any bead too. Words lean on the words before "
+        "them; a digit leans on nothing."
     )
 
 
 PREDICT = Predict(
     question=(
-        "A letter of 256 tokens holds a pass code, 7f3a-91cd-40be. Sixteen tokens at a time fold "
-        "into one vector, and SmolLM2 has to read the letter back from 16 such vectors. How much "
-        "of the code will it read right, token by token?"
+        "A letter of 256 tokens holds four numbers, a pass code among them: twelve digits. Sixteen "
+        "tokens at a time fold into one vector, and SmolLM2 has to read the letter back from 16 "
+        "such vectors. How many of the digits will it read right?"
     ),
-    choices=("hardly anything", "about half", "nearly all"),
-    answer=_code_at_sixteen,
+    choices=("hardly any", "about half", "nearly all"),
+    answer=_digits_at_sixteen,
 )
 
 STEPS = (
     Step(
         title="Fold by four",
-        text="Four tokens become one bead. Play: the ruler shortens, and nearly every word can be "
-        "read back.",
+        text="Four tokens become one bead, and the ruler shortens. Play: green words are told by "
+        "their bead, black ones need none, red ones are lost.",
         sets={"ratio": 4},
         frame="play",
     ),
     Step(
         title="Fold by sixteen",
-        text="A much shorter ruler. Which words are lost, and which stay? Click a bead to open it, "
-        "or walk along them with the arrow keys.",
+        text="A ruler a quarter as long. Is more lost than at four? Click a bead to open it, or "
+        "walk along them with the arrow keys.",
         sets={"ratio": 16},
         frame="play",
     ),
@@ -216,7 +221,8 @@ STEPS = (
     ),
     Step(
         title="Break it: keys",
-        text="Random keys, nothing to be guessed. Open a bead: how sure are its first readings?",
+        text="Random keys, nothing to be guessed but their hyphens. Open a bead: how sure are its "
+        "first readings?",
         sets={"ratio": 16, "source": "uuids"},
         frame="play",
     ),

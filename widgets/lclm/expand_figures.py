@@ -34,6 +34,36 @@ def value_figure() -> theme.Figure:
     return _against_ratio(lambda one: one.value, VALUE, "whole answer right")
 
 
+def paper_figure() -> theme.Figure:
+    """The paper's right answers at 16 tokens per latent, alone and with EXPAND."""
+    colours = (theme.GREY, theme.BLUE, theme.PURPLE)
+    traces = []
+    for (task, rows), colour in zip(experiment.PRINTED.items(), colours, strict=True):
+        for place, (how, dash) in enumerate((("alone", "dot"), ("with EXPAND", "solid"))):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": f"{task}, {how}",
+                    "x": list(rows),
+                    "y": [shares[place] / 100 for shares in rows.values()],
+                    "line": {"color": colour, "dash": dash},
+                }
+            )
+    lengths = list(next(iter(experiment.PRINTED.values())))
+    ticks = {"tickvals": lengths, "ticktext": [f"{n // 1024}K" for n in lengths]}
+    return theme.figure(
+        traces,
+        x="tokens of the text",
+        y="right answers",
+        xaxis={"type": "log", **ticks},
+        y_range=(0, 1.03),
+        yaxis={"tickformat": ".0%"},
+        showlegend=True,
+        legend={"font": {"size": 11}},
+    )
+
+
 def _against_ratio(
     shares: Callable[[Asked], Mapping[str, tuple[float, float, float]]],
     styles: Mapping[str, tuple[str, str, str]],

@@ -12,7 +12,18 @@ from intuitive.lclm.experiments import sweep as experiment
 from intuitive.lclm.experiments.sweep import SweepParams, SweepResult
 from intuitive.lclm.results import MINIATURE, miniatures
 
-from ..kit import Choice, Explorer, Hero, Predict, Step, Table, Timeline, View, fixed
+from ..kit import (
+    Choice,
+    Explorer,
+    Hero,
+    Predict,
+    Step,
+    Table,
+    Timeline,
+    View,
+    fixed,
+    percent,
+)
 from .sweep_scene import Picture
 from .sweep_sheets import Sheet, diet_sheet, press_sheet
 
@@ -85,30 +96,24 @@ def _reconstruction_alone() -> tuple[int, str]:
     def mean(values: tuple[float, ...]) -> float:
         return sum(values) / len(values)
 
-    def saved(share: float) -> float:
-        return mean(at[share].without) - mean(at[share].continuation)
-
-    alone, half, said = saved(1.0), saved(0.5), mean(at[1.0].reconstruction)
-    right = 0 if alone < 0.25 * half else 1 if alone < 0.75 * half else 2
-    why = (
-        "the beads hold the text, but this decoder has learned to do one thing with them"
-        if right == 0
-        else "so short a training has not come to where the paper warns of it, a decoder that can "
-        "spell out its beads and nothing else"
-    )
+    alone, half = mean(at[1.0].continuation), mean(at[0.5].continuation)
+    right = 0 if alone < 1.1 * half else 1 if alone < 1.6 * half else 2
+    said, mixed, never = (percent(mean(at[share].reconstruction)) for share in (1.0, 0.5, 0.0))
+    why = ": a decoder that has learned to spell out its beads and nothing else" * (right == 2)
     return right, (
-        f"They save {fixed(alone)} nats per byte, against {fixed(half)} for the pair trained on "
-        f"both. It says {fixed(100 * said, 0)}% of the bytes again: {why}."
+        f"Its loss is {fixed(alone)} nats per byte, that of the pair trained on both "
+        f"{fixed(half)}. It says {said} of the bytes again, the mixed one {mixed}{why}. Trained on "
+        f"going on alone, a pair says {never} again: nothing asks for exact letters then."
     )
 
 
 PREDICT = Predict(
     question=(
         "A pair is trained on nothing but saying its text again. Now it is to go on with the text "
-        "instead. How much do the text's own beads help it, compared with a pair that was trained "
+        "instead. How large is its loss on the next bytes, compared with a pair that was trained "
         "on both?"
     ),
-    choices=("hardly at all", "about half as much", "as much or more"),
+    choices=("about the same", "up to half as much again", "far larger"),
     answer=_reconstruction_alone,
 )
 
@@ -208,8 +213,8 @@ STEPS = (
     ),
     Step(
         title="The diet",
-        text="Top row: trained on saying it again only. Bottom row: on going on only. Compare "
-        "the two halves.",
+        text="Top row: trained on saying it again only. Bottom row: on going on only. Left, what "
+        "it says again; right, its loss when it goes on.",
         sets={"what": "diet"},
         frame="last",
     ),

@@ -15,14 +15,15 @@ POOLINGS = {
 MASKS = {"causal": "looks back", "bidirectional": "both ways"}
 DIETS = {1.0: "say it again", 0.5: "half and half", 0.0: "go on"}  # by share of reconstruction
 WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "afresh"}
+DIET_GROUPS = ("says it again: right bytes", "goes on: loss, nats a byte")
 # Title, measure, and (share, way) of both sides; * is whatever the other has.
 DIET_PAIRS = (
     ("half over “go on”, says it again", "again", ("0.5", "*"), ("0.0", "*")),
-    ("half over “say it again”, goes on", "use", ("0.5", "*"), ("1.0", "*")),
-    ("half over “go on”, goes on", "use", ("0.5", "*"), ("0.0", "*")),
+    ("half over “say it again”, goes on", "loss", ("0.5", "*"), ("1.0", "*")),
+    ("half over “go on”, goes on", "loss", ("0.5", "*"), ("0.0", "*")),
     ("all over frozen, says it again", "again", ("*", "joint"), ("*", "frozen")),
-    ("all over frozen, goes on", "use", ("*", "joint"), ("*", "frozen")),
-    ("all over in stages, goes on", "use", ("*", "joint"), ("*", "staged")),
+    ("all over frozen, goes on", "loss", ("*", "joint"), ("*", "frozen")),
+    ("all over in stages, says it again", "again", ("*", "joint"), ("*", "staged")),
 )
 
 
@@ -152,9 +153,8 @@ def diet_sheet(mixes: tuple[MixRow, ...]) -> Sheet:
     ways = [way for way in WAYS if any(row.training == way for row in mixes)]
     cells: dict[tuple[str, str], dict[int, float]] = {}
     for row in mixes:
-        use = tuple(w - c for w, c in zip(row.without, row.continuation, strict=True))
         cells[str(row.share), f"again:{row.training}"] = _by_seed(row.seeds, row.reconstruction)
-        cells[str(row.share), f"use:{row.training}"] = _by_seed(row.seeds, use)
+        cells[str(row.share), f"loss:{row.training}"] = _by_seed(row.seeds, row.continuation)
     versus = []
     for title, measure, better, worse in DIET_PAIRS:
         gains: dict[int, tuple[float, ...]] = {}
@@ -165,20 +165,23 @@ def diet_sheet(mixes: tuple[MixRow, ...]) -> Sheet:
                 continue
             other = (worse[0] if worse[0] != "*" else share, f"{kind}:{worse[1]}".replace("*", way))
             for seed in values.keys() & cells.get(other, {}).keys():
-                gain = values[seed] - cells[other][seed]
+                gain = (values[seed] - cells[other][seed]) * (1 if kind == "again" else -1)
                 gains[seed] = (*gains.get(seed, ()), gain)
         if gains:
             versus.append(Versus(title=title, gains=gains))
-    columns = {f"{kind}:{way}": WAYS[way] for kind in ("again", "use") for way in ways}
+    columns = {f"{kind}:{way}": WAYS[way] for kind in ("again", "loss") for way in ways}
     return Sheet(
         head="What it is trained on, and what trains",
         cells=cells,
         rows={str(share): DIETS[share] for share in shares},
         columns=columns,
-        groups=(("says it again: right bytes", len(ways)), ("goes on: nats saved", len(ways))),
+        groups=(
+            ("says it again: right bytes", len(ways)),
+            ("goes on: loss, nats a byte", len(ways)),
+        ),
         scales=tuple(
-            Scale(columns=tuple(c for c in columns if c.startswith(kind)))
-            for kind in ("again", "use")
+            Scale(columns=tuple(c for c in columns if c.startswith(kind)), higher=kind == "again")
+            for kind in ("again", "loss")
         ),
         versus=tuple(versus),
     )

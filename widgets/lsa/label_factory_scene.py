@@ -6,9 +6,11 @@ votes of the layers, and the union of what had enough votes, which fills while t
 go by; in the last row everything that any layer had among its best.
 """
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, wraps
+from typing import Any
 
+import numpy as np
 import torch
 
 from intuitive.lsa.experiments.label_factory import CHUNKS, LAYERS, LabelResult
@@ -38,11 +40,33 @@ STAGES = ("logits", "softmax", "top-p", "votes", "union")
 MOST_FRAMES = 18  # of steps after the first
 
 
+def once(draw: Callable) -> Callable:
+    """A method whose answer the stages of one step share."""
+
+    @wraps(draw)
+    def kept(self: "Picture", *asked: Any) -> Any:
+        key = (draw.__name__, *asked)
+        if key not in self.made:
+            self.made[key] = draw(self, *asked)
+        return self.made[key]
+
+    return kept
+
+
 class Picture:
     """All frames of one result."""
 
     def __init__(self, result: LabelResult) -> None:
-        self.result, self.params, self.labels = result, result.params, result.labels
+        self.result, self.params, labels = result, result.params, result.labels
+        # Frames look at single numbers thousands of times, at which numpy is quicker than torch.
+        self.p, self.nucleus, self.votes, self.golden = (
+            part.numpy()
+            for part in (labels.probabilities, labels.nucleus, labels.votes, labels.golden)
+        )
+        self.logits, self.found, self.late, self.naive = (
+            part.numpy() for part in (result.logits, result.found, result.late, result.naive)
+        )
+        self.made: dict[tuple, Any] = {}
         self.there = result.at_trigger
         self.pitch = (RIGHT - LEFT) / CHUNKS
         self.still = self._still()
@@ -80,8 +104,9 @@ class Picture:
 
     def counts(self, step: int) -> tuple[int, int, int]:
         """Golden chunks of this step, labels and the unfiltered union so far."""
-        golden = int(self.labels.golden[step].sum())
-        return golden, int(self.result.found[step].sum()), int(self.result.naive[step].sum())
+        counted = self.golden[step], self.found[step], self.naive[step]
+        golden, found, naive = (int(chunks.sum()) for chunks in counted)
+        return golden, found, naive
 
     def readouts(self, step: int, stage: str) -> tuple[Readout, ...]:
         golden, found, naive = self.counts(step)
@@ -100,7 +125,7 @@ class Picture:
     def _sentence(self, step: int, stage: str) -> str:
         params, (golden, found, naive) = self.params, self.counts(step)
         votes = f"{params.votes} {'vote' if params.votes == 1 else 'votes'}"
-        cast = int(self.labels.nucleus[step].sum())
+        cast = int(self.nucleus[step].sum())
         if stage == "logits":
             return f"One step: {LAYERS} layers, each with a number for every chunk."
         if stage == "softmax":
@@ -114,7 +139,7 @@ class Picture:
             return f"Of the {self.there} chunks, {golden} have {votes} or more: they are golden."
         done = step + 1 == params.lookahead
         where = f"After {step + 1} steps" if done else f"Step {step + 1} of {params.lookahead}"
-        late = int(self.result.late[step].sum())
+        late = int(self.late[step].sum())
         told = f"{where}: {found} of {self.there} chunks are labels; of every layer's best, {naive}"
         return told + (f". {late} were written too late to count." if late and done else ".")
 
@@ -173,19 +198,20 @@ class Picture:
 
     def _marks(self, step: int, stage: str) -> list[Mark]:
         marks = [*self.still]
+        rows = stage if stage in STAGES[:2] else stage and "top-p"  # no later stage changes them
         for layer in range(LAYERS):
-            marks += self._layer(step, stage, layer)
+            marks += self._layer(step, rows, layer)
         if self._past(stage, "votes"):
             marks += self._votes(step)
         if self._past(stage, "union"):
             marks += self._unions(step)
         return marks
 
+    @once
     def _layer(self, step: int, stage: str, layer: int) -> list[Mark]:
         base = FIRST + ROW * layer
         link = f"layer:{layer}"
-        logits = self.result.logits[step, layer]
-        p, voted = self.labels.probabilities[step, layer], self.labels.nucleus[step, layer]
+        logits, p, voted = (part[step, layer] for part in (self.logits, self.p, self.nucleus))
         words = (
             f"Layer {layer + 1}: its {int(voted.sum())} best chunks hold "
             f"{percent(float(p[voted].sum()))}."
@@ -214,7 +240,7 @@ class Picture:
         if stage:
             if stage == "logits":
                 low = float(logits[: self.there].min())
-                heights = (logits.clamp(min=low) - low) / (float(logits.max()) - low)
+                heights = (np.maximum(logits, low) - low) / (float(logits.max()) - low)
             else:
                 heights = p / p.max()
             marks.append(
@@ -228,7 +254,7 @@ class Picture:
                 )
             )
         if self._past(stage, "top-p"):
-            chunks = voted.nonzero().flatten().tolist()
+            chunks = np.flatnonzero(voted).tolist()
             marks.append(
                 Path(
                     key=f"voting:{layer}",
@@ -249,10 +275,11 @@ class Picture:
             for h, c in zip(heights, chunks, strict=True)
         )
 
+    @once
     def _votes(self, step: int) -> list[Mark]:
         base, vote = VOTES
         marks: list[Mark] = []
-        for chunk, count in enumerate(self.labels.votes[step].tolist()):
+        for chunk, count in enumerate(self.votes[step].tolist()):
             if not count:
                 continue
             golden = count >= self.params.votes
@@ -275,9 +302,8 @@ class Picture:
 
     def _unions(self, step: int) -> list[Mark]:
         marks: list[Mark] = []
-        found, late = self.result.found[step], self.result.late[step]
-        now = self.labels.golden[step]
-        for chunk in (found | late).nonzero().flatten().tolist():
+        found, late, now = self.found[step], self.late[step], self.golden[step]
+        for chunk in np.flatnonzero(found | late).tolist():
             label = bool(found[chunk])
             said = "is a label" if label else "was written inside the window: no label"
             marks.append(
@@ -295,7 +321,7 @@ class Picture:
                     words=f"Chunk {chunk} {said}.",
                 )
             )
-        naive = self.result.naive[step].nonzero().flatten().tolist()
+        naive = np.flatnonzero(self.naive[step]).tolist()
         strokes = "".join(
             f"M{LEFT + self.pitch * (c + 0.5):.1f},{NAIVE + CELL}v{-CELL}" for c in naive
         )
@@ -336,20 +362,31 @@ class Picture:
     def _arithmetic(self, step: int, stage: str) -> dict[str, Arithmetic]:
         lines: dict[str, Arithmetic] = {}
         if self._past(stage, "top-p"):
-            for layer in range(LAYERS):
-                p = self.labels.probabilities[step, layer]
-                held = p[self.labels.nucleus[step, layer]].sort(descending=True).values.tolist()
-                shown = " + ".join(fixed(value) for value in held[:4])
-                rest = f" + … ({len(held)} chunks)" if len(held) > 4 else ""
-                lines[f"layer:{layer}"] = Arithmetic(
-                    text=f"{shown}{rest} = {fixed(sum(held))} ≥ {chosen(self.params.top_p)}"
-                )
+            lines |= self._sums(step)
         if self._past(stage, "votes"):
-            for chunk in self.labels.votes[step].nonzero().flatten().tolist():
-                voters = self.labels.nucleus[step, :, chunk].nonzero().flatten().tolist()
-                enough = len(voters) >= self.params.votes
-                lines[f"chunk:{chunk}"] = Arithmetic(
-                    text=f"chunk {chunk}: layers {', '.join(str(v + 1) for v in voters)} = "
-                    f"{len(voters)} {'≥' if enough else '<'} {self.params.votes}"
-                )
+            lines |= self._tallies(step)
+        return lines
+
+    @once
+    def _sums(self, step: int) -> dict[str, Arithmetic]:
+        lines = {}
+        for layer in range(LAYERS):
+            held = np.sort(self.p[step, layer][self.nucleus[step, layer]])[::-1].tolist()
+            shown = " + ".join(fixed(value) for value in held[:4])
+            rest = f" + … ({len(held)} chunks)" if len(held) > 4 else ""
+            lines[f"layer:{layer}"] = Arithmetic(
+                text=f"{shown}{rest} = {fixed(sum(held))} ≥ {chosen(self.params.top_p)}"
+            )
+        return lines
+
+    @once
+    def _tallies(self, step: int) -> dict[str, Arithmetic]:
+        lines = {}
+        for chunk in np.flatnonzero(self.votes[step]).tolist():
+            voters = np.flatnonzero(self.nucleus[step, :, chunk]).tolist()
+            enough = len(voters) >= self.params.votes
+            lines[f"chunk:{chunk}"] = Arithmetic(
+                text=f"chunk {chunk}: layers {', '.join(str(v + 1) for v in voters)} = "
+                f"{len(voters)} {'≥' if enough else '<'} {self.params.votes}"
+            )
         return lines

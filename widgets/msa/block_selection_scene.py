@@ -39,6 +39,8 @@ class Picture:
         self.accounts = {each.query: Account(each) for each in self.results}
         self._stays: dict[tuple[int, bool], list[Mark]] = {}
         self._bars: dict[int, list[Mark]] = {}
+        self._drawn_bands: dict[tuple[int, bool], list[Mark]] = {}
+        self._values: dict[tuple[int, int, bool, bool], list[Mark]] = {}
 
     # ------------------------------------------------------------------------------- layout
 
@@ -203,14 +205,17 @@ class Picture:
     def _bands(self, result: SelectionResult, say: Account, stage: str) -> list[Mark]:
         if not stage.startswith(("light", "flow")):
             return []
-        return self.strip.bands(
-            result.token_mass[self.group],
-            result.query,
-            say.read,
-            open_=stage == "flow",
-            told=say.tokens(say.banded),
-            blocks_told={} if self.moves else say.blocks(range(result.local_block + 1)),
-        )
+        key = (result.query, stage == "flow")
+        if key not in self._drawn_bands:
+            self._drawn_bands[key] = self.strip.bands(
+                result.token_mass[self.group],
+                result.query,
+                say.read,
+                open_=stage == "flow",
+                told=say.tokens(say.banded),
+                blocks_told={} if self.moves else say.blocks(range(result.local_block + 1)),
+            )
+        return self._drawn_bands[key]
 
     def _lane(self, say: Account, stage: str, lit: Sequence[int]) -> list[Mark]:
         """Bars of token scores; each block's value in the lane; its ticks and the cut."""
@@ -222,25 +227,14 @@ class Picture:
             self._bars = {query: self.strip.bars(say.token_scores, low, high, query)}
         marks = list(self._bars[query])
         risen = stage != "scores"
-        for block, row in self.strip.lines.items():
+        for block in self.strip.lines:
             if block > say.result.local_block:
                 continue
-            best = self.strip.words.get(say.best(block))
-            value = self.lane(say.value(block))
-            y = row.y + (strip.PITCH - 1) / 2
-            strong = {"opacity": 1.0 if not lit or block in lit else 0.55}
-            own = {"link": f"b:{block}", "words": "" if self.moves else say.block(block)}
-            if risen:
-                place = {"x": strip.LANE, "y": y, "x2": value, "y2": y}
-                look = {"stroke": "vermilion", "width": 1.6, "layer": strip.VEIL}
-                marks.append(Line(key=f"stem:{block}", **place, **look, **strong, **own))
-                at = (value, y)
-            elif best is not None:
-                tall = self.strip.tall(float(say.token_scores[best.token]), low, high)
-                at = (best.x + best.w / 2, row.y + strip.PITCH - 1 - tall)
-            else:
-                at = (strip.LEFT, y)
-            marks.append(dot(f"cap:{block}", *at, "vermilion", **strong, **own))
+            strong = not lit or block in lit
+            key = (query, block, risen, strong)
+            if key not in self._values:
+                self._values[key] = self._value(say, block, risen=risen, strong=strong)
+            marks += self._values[key]
         if not risen:
             return marks
         foot = HEIGHT - strip.BOTTOM + 1
@@ -267,6 +261,24 @@ class Picture:
             if cut is None or abs(x - self.lane(cut)) > 30:
                 marks.append(self._tick(name, x, say.written(value)))
         return marks
+
+    def _value(self, say: Account, block: int, *, risen: bool, strong: bool) -> list[Mark]:
+        """What a block is worth, as a dot: at its best word, or risen into the lane on a stem."""
+        low, high = self.scale
+        row, best = self.strip.lines[block], self.strip.words.get(say.best(block))
+        y = row.y + (strip.PITCH - 1) / 2
+        look = {"opacity": 1.0 if strong else 0.55, "link": f"b:{block}"}
+        look["words"] = "" if self.moves else say.block(block)
+        if risen:
+            value = self.lane(say.value(block))
+            place = {"x": strip.LANE, "y": y, "x2": value, "y2": y, "layer": strip.VEIL}
+            stem = Line(key=f"stem:{block}", stroke="vermilion", width=1.6, **place, **look)
+            return [stem, dot(f"cap:{block}", value, y, "vermilion", **look)]
+        at = (strip.LEFT, y)
+        if best is not None:
+            tall = self.strip.tall(float(say.token_scores[best.token]), low, high)
+            at = (best.x + best.w / 2, row.y + strip.PITCH - 1 - tall)
+        return [dot(f"cap:{block}", *at, "vermilion", **look)]
 
     @staticmethod
     def _tick(key: str, x: int | float, text: str, colour: str = "faint") -> Words:

@@ -10,9 +10,10 @@ in narrow windows too. Words are set in a font of one width, because their place
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,7 @@ def quoted(token: str) -> str:
     return f"“{text}”" if text else names.get(token, "white space")
 
 
+@lru_cache(16_384)
 def shown(token: str) -> str:
     """A token as the strip shows it: line breaks as arrows, nothing that cannot be seen."""
     text = "".join("↵" if c == "\n" else "→" if c == "\t" else c for c in token)
@@ -56,6 +58,7 @@ def shown(token: str) -> str:
     return text if cells(text) else ""
 
 
+@lru_cache(16_384)
 def cells(text: str) -> int:
     """How many columns of a font of one width a text takes."""
     return sum(
@@ -130,9 +133,15 @@ def window(
 
     seen = {last}
     near = [*range(last, -1, -1), *range(last + 1, n_blocks)]
+    left = room - height(seen)
     for block in [block for group in wanted for block in group] + near:
-        if 0 <= block < n_blocks and height(seen | {block}) <= room:
-            seen.add(block)
+        if left < PITCH:
+            break  # no hole of several blocks can be opened any more
+        if 0 <= block < n_blocks and block not in seen:
+            taller = height(seen | {block})
+            if taller <= room:
+                seen.add(block)
+                left = room - taller
     return runs(seen)
 
 
@@ -190,6 +199,7 @@ class Strip:
                 rows.append(Row(run, y))
                 y += FOLD
         self.rows = tuple(rows)
+        self._made: dict[tuple, Mark] = {}
 
     def _row(self, block: int, y: Number, anchor: int) -> Row:
         start = block * self.block_size
@@ -276,20 +286,31 @@ class Strip:
     def numbers(self, colours: Mapping[int, str]) -> list[Mark]:
         """The blocks' numbers; those with a colour are strong."""
         return [
-            Words(
-                key=f"n:{block}",
-                x=NUMBER,
-                y=row.y + 8.2,
-                text=str(block),
-                anchor="end",
-                size=SMALL,
-                fill=colours.get(block, "faint"),
-                bold=block in colours,
-                link=f"b:{block}",
-                layer=FRONT,
-            )
+            self._once("n", row, colours.get(block, ""), self._number)
             for block, row in self.lines.items()
         ]
+
+    def _once(self, kind: str, row: Row, state: Any, make: Callable[[Row, Any], Mark]) -> Mark:
+        """A mark that frames share where nothing of it changes."""
+        key = (kind, row.block, state)
+        if key not in self._made:
+            self._made[key] = make(row, state)
+        return self._made[key]
+
+    @staticmethod
+    def _number(row: Row, colour: str) -> Mark:
+        return Words(
+            key=f"n:{row.block}",
+            x=NUMBER,
+            y=row.y + 8.2,
+            text=str(row.block),
+            anchor="end",
+            size=SMALL,
+            fill=colour or "faint",
+            bold=bool(colour),
+            link=f"b:{row.block}",
+            layer=FRONT,
+        )
 
     def folded(self, mass: Numbers | None, last: int, read: Iterable[int] = ()) -> list[Mark]:
         """One thin line for each run of blocks that is folded.
@@ -367,33 +388,43 @@ class Strip:
         """A thin veil over every line up to the last that is not lit."""
         lit = set(lit)
         return [
-            Rectangle(
-                key=f"veil:{block}",
-                x=LEFT - 1,
-                y=row.y - 0.5,
-                w=RIGHT - LEFT + 2,
-                h=PITCH,
-                fill="page",
-                opacity=0.0 if block in lit else 0.36,
-                layer=VEIL,
-            )
+            self._once("veil", row, block in lit, self._veil)
             for block, row in self.lines.items()
             if block <= last
         ]
 
+    @staticmethod
+    def _veil(row: Row, lit: bool) -> Mark:
+        return Rectangle(
+            key=f"veil:{row.block}",
+            x=LEFT - 1,
+            y=row.y - 0.5,
+            w=RIGHT - LEFT + 2,
+            h=PITCH,
+            fill="page",
+            opacity=0.0 if lit else 0.36,
+            layer=VEIL,
+        )
+
     def lights(self, lit: Mapping[int, str]) -> list[Mark]:
         """Colour over the lines that are read, strongest at their left end."""
-        marks: list[Mark] = []
-        for block, row in self.lines.items():
-            colour = lit.get(block, "")
-            box = {"y": row.y, "h": PITCH - 1, "fill": colour or "grey", "layer": GROUND}
-            wide = {"x": LEFT, "w": RIGHT - LEFT, "corner": 2}
-            marks.append(
-                Rectangle(key=f"lit:{block}", opacity=0.24 if colour else 0, **wide, **box)
-            )
-            edge = {"x": LEFT - 2.5, "w": 3, "corner": 1}
-            marks.append(Rectangle(key=f"edge:{block}", opacity=1 if colour else 0, **edge, **box))
-        return marks
+        return [
+            self._once(kind, row, lit.get(block, ""), make)
+            for block, row in self.lines.items()
+            for kind, make in (("lit", self._over), ("edge", self._edge))
+        ]
+
+    @staticmethod
+    def _over(row: Row, colour: str) -> Mark:
+        box = {"x": LEFT, "y": row.y, "w": RIGHT - LEFT, "h": PITCH - 1, "corner": 2}
+        look = {"fill": colour or "grey", "opacity": 0.24 if colour else 0, "layer": GROUND}
+        return Rectangle(key=f"lit:{row.block}", **box, **look)
+
+    @staticmethod
+    def _edge(row: Row, colour: str) -> Mark:
+        box = {"x": LEFT - 2.5, "y": row.y, "w": 3, "h": PITCH - 1, "corner": 1}
+        look = {"fill": colour or "grey", "opacity": 1 if colour else 0, "layer": GROUND}
+        return Rectangle(key=f"edge:{row.block}", **box, **look)
 
     # ------------------------------------------------------------------------------- the scores
 

@@ -116,7 +116,7 @@ def _beside(name: str) -> str:
         "robust_q": "top center",
         "ood": "top center",
         "qgf_jacobian": "top right",
-        "best_of_n_16": "middle left",
+        "best_of_n_16": "top left",
     }.get(name, "middle right")
 
 

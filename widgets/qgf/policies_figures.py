@@ -284,6 +284,9 @@ class Picture:
         result = self.result
         labels = Labels(Box(2, 2, WIDTH - 2, HEIGHT - 2))
         labels.keep_off(text_box(ARRIVED, 13, CURVE_LEFT - 44, CURVE_TOP - 18, "start"))
+        for step in range(0, self.n_steps + 1, 10):
+            at = self.step_x(step), CURVE_BOTTOM + 20
+            labels.keep_off(text_box(str(step), 13, *at, "middle"))
         for i, goal in enumerate(result.goals):
             x, y = map(float, self.at(goal))
             r = UNIT * result.reach

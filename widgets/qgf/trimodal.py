@@ -288,7 +288,7 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
             Plot(
                 name="velocity",
                 label="The guided velocity over time and position",
-                caption="Red pushes particles up, blue down.",
+                caption="Red pushes particles up, blue down; white stands still.",
                 height=300,
                 tab="Velocity map",
             ),

@@ -23,7 +23,6 @@ EXPLOITED = "rgba(166,124,0,0.22)"
 
 TOP_SPEED = {"A": 8.0, "B": 5.0, "C": 5.0}  # of the colours; faster is drawn as fast as this
 SHADES = 254
-BAR_SHARE = 0.1  # of the width, for the velocities' colours
 TIME = "time t: noise → action"
 GAP = 0.05
 Q_LINE, RETURN = {"color": CRITIC}, {"color": CRITIC, "dash": "dot"}
@@ -34,9 +33,9 @@ DENSITY_TOPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 # ------------------------------------------------------------------------------------ columns
 
 
-def _domains(n: int, *, right: float = 1.0) -> list[tuple[float, float]]:
-    """Shares of the width for `n` plots side by side, up to `right`."""
-    width = (right - GAP * (n - 1)) / n
+def _domains(n: int) -> list[tuple[float, float]]:
+    """Shares of the width for `n` plots side by side."""
+    width = (1 - GAP * (n - 1)) / n
     return [(i * (width + GAP), i * (width + GAP) + width) for i in range(n)]
 
 
@@ -71,18 +70,14 @@ def _columns(
     result: TrimodalResult,
     title: str,
     ends: Sequence[int | float],
-    *,
-    first: int = 0,
-    right: float = 1.0,
-    anchor: str = "y",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Axes of one column per run, and their headings; axes count from `first`."""
+    """Axes of one column per run, and their headings."""
     layout, headings = {}, []
     for column, (run, domain) in enumerate(
-        zip(result.runs, _domains(len(result.runs), right=right), strict=True), start=first
+        zip(result.runs, _domains(len(result.runs)), strict=True)
     ):
         name = theme.x_axis(column).replace("x", "xaxis")
-        layout[name] = _axis(title, ends, domain, anchor=anchor)
+        layout[name] = _axis(title, ends, domain, anchor="y")
         headings.append(_heading(ESTIMATOR_NAMES[run.estimator], domain))
     return layout, headings
 
@@ -102,8 +97,12 @@ def _short(numbers: Any) -> np.ndarray:
 
 def velocity_figure(result: TrimodalResult) -> theme.Figure:
     """The guided velocity over time and position."""
-    layout, headings = _columns(result, TIME, (0, 1), right=1 - BAR_SHARE)
+    layout, headings = _columns(result, TIME, (0, 1))
     axes = [theme.x_axis(column) for column in range(len(result.runs))]
+    top = chosen(TOP_SPEED[result.params.preset])
+    for axis, heading in zip(layout.values(), headings, strict=True):
+        axis["dtick"] = 0.5
+        heading["text"] += f": blue −{top}, red +{top}"
     return theme.figure(
         [_velocity(result, run, axis) for run, axis in zip(result.runs, axes, strict=True)],
         annotations=headings,
@@ -125,15 +124,7 @@ def _velocity(result: TrimodalResult, run: Run, axis: str) -> dict[str, Any]:
         "zmin": 0,
         "zmax": SHADES,
         "colorscale": theme.SIGNED,
-        "showscale": axis == "x",
-        "colorbar": {
-            "thickness": 12,
-            "x": 1 - BAR_SHARE + 0.02,
-            "xanchor": "left",
-            "tickvals": [0, SHADES / 2, SHADES],
-            "ticktext": [f"−{chosen(top)} down", "0", f"+{chosen(top)} up"],
-            "title": {"text": "velocity", "side": "top"},
-        },
+        "showscale": False,
         "xaxis": axis,
         "hoverinfo": "skip",
     }

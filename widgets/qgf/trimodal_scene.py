@@ -6,7 +6,9 @@ of it stands how the swarm lies now, in front of the exact answer for the same t
 the colour of the mode in which they will end.
 """
 
+from bisect import bisect_right
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -290,45 +292,56 @@ class Lane:
     def _trails(self, k: int) -> list[Mark]:
         """Paths walked so far; what is still to come lies folded at their end."""
         p, n = self.picture, self.picture.params.n_steps
-        count = min(n, CORNERS)
-        ks = np.minimum(np.arange(count + 1) * n // count, k)
-        xs = np.rint(self.x(ks / n)).astype(int)
-        ys = np.rint(p.ys(self.run.trajectory[ks, :N_TRAILS])).astype(int)
+        corners, walked, by_mode = self._walks
+        done = bisect_right(corners, k) - 1  # corners passed
+        begun = k > corners[done]
         marks: list[Mark] = []
-        for mode, colour in ((-1, "grey"), *enumerate(MODE_NAMES)):
-            members = np.flatnonzero(self.run.final_mode[:N_TRAILS] == mode)
-            if not len(members):
-                continue
-            across = [f"{step}," for step in np.diff(xs).tolist()]
-            lines = []
-            for first, moves in zip(
-                ys[0, members].tolist(), np.diff(ys[:, members], axis=0).T.tolist(), strict=True
-            ):
-                rest = " ".join([a + str(b) for a, b in zip(across, moves, strict=True)])
-                lines.append(f"M{xs[0]},{first}l{rest}")
+        if begun:
+            across = round(self.x(k / n)) - round(self.x(corners[done] / n))
+            here = np.rint(p.ys(self.run.trajectory[k, :N_TRAILS])).astype(int)
+            last = np.rint(p.ys(self.run.trajectory[corners[done], :N_TRAILS])).astype(int)
+            on = [f" {across},{down}" for down in (here - last).tolist()]
+        rest = " 0,0" * (len(corners) - 1 - done - begun)
+        for mode, colour, members in by_mode:
+            lines = [walked[i][done] + (on[i] if begun else "") + rest for i in members]
             look = {"stroke": colour, "width": 1, "opacity": 0.4, "layer": 1}
             marks.append(Path(key=f"{self.key}:trail:{mode}", d="".join(lines), **look))
         return marks
 
+    @cached_property
+    def _walks(self) -> tuple[list[int], list[list[str]], list[tuple[int, str, list[int]]]]:
+        """Steps of the trails' corners, each trail up to each of them, and trails by mode."""
+        p, n = self.picture, self.picture.params.n_steps
+        count = min(n, CORNERS)
+        corners = [i * n // count for i in range(count + 1)]
+        xs = np.rint(self.x(np.array(corners) / n)).astype(int)
+        ys = np.rint(p.ys(self.run.trajectory[corners, :N_TRAILS])).astype(int)
+        across = [f" {step}," for step in np.diff(xs).tolist()]
+        walked = []
+        for first, moves in zip(ys[0].tolist(), np.diff(ys, axis=0).T.tolist(), strict=True):
+            steps = (a + str(b) for a, b in zip(across, moves, strict=True))
+            walked.append(list(accumulate(steps, initial=f"M{xs[0]},{first}l")))
+        ended = self.run.final_mode[:N_TRAILS]
+        by_mode = [
+            (mode, colour, np.flatnonzero(ended == mode).tolist())
+            for mode, colour in ((-1, "grey"), *enumerate(MODE_NAMES))
+        ]
+        return corners, walked, [told for told in by_mode if told[2]]
+
     def _density(self, place: int, end: bool) -> list[Mark]:
         """How the swarm lies now, in front of the exact tilt for this time."""
         p, result, run = self.picture, self.result, self.run
-        middles = (result.bin_edges[:-1] + result.bin_edges[1:]) / 2
-        seen = np.abs(middles) <= p.reach
         heights = np.minimum(self.scale * run.marginals[place], self.end - self.right - 2)
-        half = (result.bin_edges[1] - result.bin_edges[0]) / 2
-        away = np.abs(middles[:, None] - np.array(result.means))
-        mode = np.where(away.min(1) <= 3 * result.std, away.argmin(1), -1)
+        lows, highs, mode = self._bins
+        drawn = (mode > -2) & (heights > 0.3)
+        base = f"{self.right + 1:.0f}"
         marks: list[Mark] = []
-        for number, colour in ((-1, "grey"), *enumerate(MODE_NAMES)):
-            part = seen & (mode == number) & (heights > 0.3) if end else seen & (heights > 0.3)
-            if not end and number >= 0:
-                break
-            edges = (p.ys(middles[part] - half), heights[part], p.ys(middles[part] + half))
-            base = f"{self.right + 1:.0f}"
+        for number, colour in ((-1, "grey"), *enumerate(MODE_NAMES)) if end else ((-1, "grey"),):
+            part = np.flatnonzero(drawn & (mode == number) if end else drawn).tolist()
+            talls = heights[part].tolist()
             d = "".join(
-                f"M{base},{low:.0f}h{tall:.0f}V{high:.0f}H{base}Z"
-                for low, tall, high in zip(*(edge.tolist() for edge in edges), strict=True)
+                f"M{base},{lows[i]}h{tall:.0f}V{highs[i]}H{base}Z"
+                for i, tall in zip(part, talls, strict=True)
             )
             name = "swarm lies" if not end else f"ended:{number}"
             look = {"fill": colour if end else "grey", "opacity": 0.75 if end else 0.5, "layer": 1}
@@ -344,6 +357,19 @@ class Lane:
         look = {"stroke": "green", "width": 2, "layer": 2, "link": "tilt", "words": words}
         ys = p.ys(result.x[near])
         return [*marks, Path.through(self.right + 1 + tilted, ys, key=f"{self.key}:tilt", **look)]
+
+    @cached_property
+    def _bins(self) -> tuple[list[str], list[str], np.ndarray]:
+        """Of the histogram's bins: lower edges, upper edges, and modes, -2 for out of sight."""
+        p, edges = self.picture, self.result.bin_edges
+        middles, half = (edges[:-1] + edges[1:]) / 2, (edges[1] - edges[0]) / 2
+        away = np.abs(middles[:, None] - np.array(self.result.means))
+        mode = np.where(away.min(1) <= 3 * self.result.std, away.argmin(1), -1)
+        mode[np.abs(middles) > p.reach] = -2
+        lows, highs = (
+            [f"{y:.0f}" for y in p.ys(at).tolist()] for at in (middles - half, middles + half)
+        )
+        return lows, highs, mode
 
     def _ended(self, mode: int) -> str:
         if mode < 0:

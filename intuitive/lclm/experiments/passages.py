@@ -32,12 +32,12 @@ LETTER = (
     "The old lighthouse had been dark since Tuesday, and the keeper, Tomasz Wierzbicki, was in "
     "hospital with a broken leg. He had counted 4719 ships that year and was sorry to miss one. "
     "From his bed he had sent a letter, and the captain read it aloud: the key hangs behind the "
-    "clock. The pass code of the lighthouse is 7f3a-91cd-40be. The lamp needs 36 litres of oil. Do "
-    "not force the door, because its spring is weak. They landed at noon. The cook carried the "
-    "oil up the stairs, the boy opened the shutters, and the captain stood a long time before the "
-    "door, reading the letter once more. Then the light came on, white and steady, and somewhere "
-    "out in the grey a horn answered. In the evening they ate fish and bread in the kitchen, and "
-    "nobody spoke of the fog again."
+    "clock. The pass code of the lighthouse is 7391. The lamp needs 36 litres of oil and 24 wicks "
+    "a year. Do not force the door, because its spring is weak. They landed at noon. The cook "
+    "carried the oil up the stairs, the boy opened the shutters, and the captain stood a long "
+    "time before the door, reading the letter once more. Then the light came on, white and "
+    "steady, and somewhere out in the grey a horn answered. In the evening they ate fish and "
+    "bread in the kitchen, and nobody spoke of the fog again."
 )
 UUIDS = """Keys of the archive, one line for each room.
 north: 3c9d51e7-08ab-4f62-9d3e-71b0c25fa864
@@ -71,7 +71,7 @@ PASSAGES = {
         title="A letter with a pass code",
         text=LETTER,
         question="What is the pass code of the lighthouse?",
-        secret="7f3a-91cd-40be",
+        secret="7391",
     ),
     "uuids": Passage(
         title="Nothing but keys (UUIDs)",

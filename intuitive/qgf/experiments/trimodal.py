@@ -5,7 +5,9 @@ Arrays in results are read-only numpy arrays.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from intuitive.common.arrays import read_only
 from intuitive.common.runtime import check, never
 from intuitive.common.training import Progress, silent
 
-from ..guidance import Stale
+from ..critics import Critic
+from ..guidance import Quadratures, Stale
+from ..mixture import GaussianMixture
 from ..sampling import guided_velocity
 from ..sweep import Sweep, sweep_weights
 from ..tilting import Posterior, sample_kl, tilt, wasserstein1
@@ -45,8 +49,6 @@ class Run:
     queries: Float[np.ndarray, "n_asked n_shown"]  # where the critic was asked
     asks_itself: bool  # about the particle as it is, noisy or not
     final_mode: Int[np.ndarray, " n_shown"]  # counted from the left; -1 is off every mode
-    velocity: Float[np.ndarray, "n_map n_columns"]  # field plus guidance, at map_x and map_times
-    guidance: Float[np.ndarray, "n_map n_columns"]  # of it, the guidance
     marginals: Float[np.ndarray, "n_frames n_bins"]  # densities of all particles
     histogram: Float[np.ndarray, " n_final_bins"]  # density of the actions
     actions: Float[np.ndarray, " n"]
@@ -60,6 +62,22 @@ class Run:
     outside: float  # share of particles outside the view
     passes: int  # of networks, per action, had these been networks
     ms: float  # of sampling, all particles
+    _map: Callable[[], tuple[Tensor, Tensor]]  # velocity and guidance, worked out when looked at
+
+    @property
+    def velocity(self) -> Float[np.ndarray, "n_map n_columns"]:
+        """Field plus guidance, at map_x and map_times."""
+        return self._maps[0]
+
+    @property
+    def guidance(self) -> Float[np.ndarray, "n_map n_columns"]:
+        """Of the velocity, the guidance."""
+        return self._maps[1]
+
+    @cached_property
+    def _maps(self) -> tuple[np.ndarray, np.ndarray]:
+        field, push = self._map()
+        return read_only((field + push).T), read_only(push.T)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,9 +175,16 @@ def _names(params: TrimodalParams) -> tuple[str, ...]:
 
 
 @cached(cache=LRUCache(8), lock=threading.Lock())
-def _exact(params: TrimodalParams) -> Posterior:
+def _exact(mixture: GaussianMixture, critic: Critic, weight: float) -> Posterior:
     """The exact tilt as a flow."""
-    return Posterior(params.mixture, lambda a: params.weight * params.q(a))
+    return Posterior(mixture, lambda a: weight * critic(a))
+
+
+@cached(cache=LRUCache(8), lock=threading.Lock())
+def _exact_densities(exact: Posterior, view: tuple[float, float], times: tuple[float, ...]):
+    """p*_t at `N_GRID` positions in view [n_times, n_grid]."""
+    x = torch.linspace(*view, N_GRID, dtype=torch.float64)
+    return read_only(torch.stack([exact.log_prob_t(x, t).exp() for t in times]))
 
 
 @cached(cache=LRUCache(8), key=_first, lock=threading.Lock())
@@ -169,14 +194,15 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
     x = torch.linspace(low, high, N_GRID, dtype=torch.float64)
     fine = torch.linspace(low, high, N_FINE, dtype=torch.float64)
     frames = _spread(params.n_steps + 1, N_FRAMES)
-    exact = _exact(params)
+    exact = _exact(mixture, q, params.weight)
     tilted, density = tilt(mixture, q, params.weight, fine), mixture.log_prob(fine).exp()
     names = [params.estimator] + [params.second] * (params.second != "none")
     runs = []
     for i, name in enumerate(names):
         check(stale)
         progress(i / len(names), f"Sampling with {name}")
-        runs.append(_run(params, name, exact, tilted, fine, frames, stale))
+        alone = replace(params, estimator=name, second="none")
+        runs.append(_run(alone, exact, tilted, fine, frames, stale))
     check(stale)
     return TrimodalResult(
         params=params,
@@ -188,9 +214,7 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
         stability=params.stability,
         frames=tuple(frames),
         x=read_only(x),
-        tilted=read_only(
-            torch.stack([exact.log_prob_t(x, k / params.n_steps).exp() for k in frames])
-        ),
+        tilted=_exact_densities(exact, (low, high), tuple(k / params.n_steps for k in frames)),
         bin_edges=read_only(torch.linspace(low, high, N_BINS + 1, dtype=torch.float64)),
         final_edges=read_only(torch.linspace(low, high, 2 * N_BINS + 1, dtype=torch.float64)),
         map_x=read_only(_map_x(params)),
@@ -207,9 +231,9 @@ def _sampled(params: TrimodalParams, stale: Stale, progress: Progress) -> Trimod
     )
 
 
+@cached(cache=LRUCache(16), key=_first, lock=threading.Lock())
 def _run(
     params: TrimodalParams,
-    name: str,
     exact: Posterior,
     tilted: Tensor,
     fine: Tensor,
@@ -217,19 +241,23 @@ def _run(
     stale: Stale,
 ) -> Run:
     low, high = VIEWS[params.preset]
+    quadratures: Quadratures = {params.weight: exact}
     begin = time.perf_counter()
-    drawn = sample(params, name, params.weight, params.n_particles, stale)
+    drawn = sample(
+        params, params.estimator, params.weight, params.n_particles, stale, quadratures=quadratures
+    )
     ms = 1e3 * (time.perf_counter() - begin)
-    field, push = guided_velocity(
+    on_the_map = partial(
+        guided_velocity,
         params.mixture,
         params.q,
         _map_x(params),
-        estimator=name,
+        estimator=params.estimator,
         weight=params.weight,
         n_steps=params.n_steps,
         schedule=params.schedule,
         steps=_spread(params.n_steps, N_COLUMNS),
-        stale=stale,
+        quadratures=quadratures,
     )
     a = drawn.actions
     check(stale)
@@ -239,15 +267,13 @@ def _run(
     # the flow ends before grad_step climbs; the last frame shows the actions themselves
     path = torch.cat((drawn.trajectory[:-1], a[None]))
     return Run(
-        estimator=name,
+        estimator=params.estimator,
         trajectory=read_only(path[:, :N_SHOWN]),
         query_times=read_only(drawn.query_times),
         queries=read_only(queries),
         asks_itself=len(drawn.queries) == params.n_steps
         and bool(torch.equal(drawn.queries, drawn.trajectory[:-1])),
         final_mode=read_only(mode[:N_SHOWN]),
-        velocity=read_only((field + push).T),
-        guidance=read_only(push.T),
         marginals=read_only(_histograms(path[frames], low, high, N_BINS)),
         histogram=read_only(_histograms(a[None], low, high, 2 * N_BINS)[0]),
         actions=read_only(a),
@@ -261,6 +287,7 @@ def _run(
         outside=float(((a < low) | (a > high)).double().mean()),
         passes=drawn.passes.total,
         ms=ms,
+        _map=on_the_map,
     )
 
 

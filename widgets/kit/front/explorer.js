@@ -279,6 +279,7 @@ function render({ model, el }) {
   const byName = Object.fromEntries(spec.plots.map((plot, index) => [plot.name, plots[index]]));
   const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
   const inSight = () => plots.filter((_, index) => ["", model.get("tab")].includes(spec.plots[index].tab));
+  const plotsSettled = () => Promise.allSettled(inSight().map((plot) => plot.settled()));
   const grid = make("div", { class: "intuitive-plots" }, ...plotsOf(""));
   const tabs = makeTabs(spec.tabs, plotsOf, (name) => {
     model.set("tab", name);
@@ -415,7 +416,9 @@ function render({ model, el }) {
   const showPicture = () => {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
-    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"));
+    // plotly measures texts, for which the browser lays out all that has changed before: the hero's
+    // marks change after it.
+    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"), plotsSettled);
     showNumbers(); // the frame tells once it is drawn, for which the page may have to load d3
     showSaid();
   };
@@ -440,8 +443,9 @@ function render({ model, el }) {
         if (!sameValues(state, spec.defaults) && sameValues(state, now.values ?? {})) steps.visited(index);
       });
     }
+    if (now.state === "computing") return; // what stands there is still the picture before
     const latest = () => model.get("status").count === now.count;
-    await Promise.allSettled(inSight().map((plot) => plot.settled()));
+    await Promise.allSettled([plotsSettled(), hero?.shown()]);
     if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
     await hero?.settled();
     if (latest()) {

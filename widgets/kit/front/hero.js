@@ -98,6 +98,13 @@ function inkOn(mark) {
   return 0.2126 * red ** 2.2 + 0.7152 * green ** 2.2 + 0.0722 * blue ** 2.2 > 0.18 ? "#000" : "#fff";
 }
 
+// The moment before the browser paints; a page in the background never does.
+const painting = () =>
+  new Promise((resolve) => {
+    requestAnimationFrame(resolve);
+    setTimeout(resolve, 50);
+  });
+
 // What of a mark moves, as numbers; a line's end is kept relative to its start.
 function numbersOf(mark) {
   const { x, y, opacity, width } = mark;
@@ -162,13 +169,19 @@ function labelPlace({ kind, place }, now) {
   return [x, y, "middle", "0.35em"];
 }
 
-// Write into a mark's group what has changed of its numbers.
-function drawMark(node, moved, shaped) {
+// Which attributes hang on numbers of a mark: its place, its opacity, its stroke, its form.
+const ALL_PARTS = { moved: true, faded: true, thick: true, formed: true };
+const PART_OF = { x: "moved", y: "moved", opacity: "faded", width: "thick" };
+const partsOf = (names) =>
+  Object.fromEntries(names.map((name) => [PART_OF[name] ?? "formed", true]));
+
+// Write into a mark's group the parts whose numbers have changed.
+function drawMark(node, { moved, faded, thick, formed }) {
   const { mark, now, shape, label, hit } = node;
   if (moved) node.setAttribute("transform", `translate(${short(now.x)},${short(now.y)})`);
-  if (!shaped) return;
-  node.setAttribute("opacity", short(now.opacity));
-  shape.setAttribute("stroke-width", short(now.width));
+  if (faded) node.setAttribute("opacity", short(now.opacity));
+  if (thick) shape.setAttribute("stroke-width", short(now.width));
+  if (!formed && !(thick && mark.kind === "arrow")) return; // a short arrow is a dot of its width
   shapeUp(shape, mark.kind, now);
   if (hit && mark.kind === "circle") hit.setAttribute("r", Math.max(now.r, mark.drag ? 14 : 8));
   else if (hit) shapeUp(hit, mark.kind, now);
@@ -537,33 +550,40 @@ function makeHero(spec, { model, bus, set, controls }) {
     node.goal = numbersOf(mark);
     node.goal.d = mark.d;
     if (held?.node === node) Object.assign(node.goal, pulled());
-    drawMark(node, !node.placed, look !== node.look); // its label may stand elsewhere now
+    if (!node.placed) drawMark(node, ALL_PARTS);
+    else if (look !== node.look) drawMark(node, { formed: true }); // its label may stand elsewhere
     node.placed = true;
-    node.moving = back || Object.keys(node.goal).some((name) => node.goal[name] !== node.now[name]);
+    node.moving = back || astray(node).length > 0;
     return node.moving;
   };
+  const astray = ({ goal, now }) => Object.keys(goal).filter((name) => goal[name] !== now[name]);
   const place = (node) => {
+    const parts = partsOf(astray(node));
     node.moving = false;
     Object.assign(node.now, node.goal);
-    drawMark(node, true, true);
-  };
-  const blend = (from, to) => {
-    if (bare(from) !== bare(to)) return () => to;
-    return d3.interpolateString(from, to);
+    drawMark(node, parts);
   };
   // d3 asks for this when the motion begins, so it begins where the mark is then.
   const tween = (node) => {
     const { now, goal } = node;
-    const names = Object.keys(goal).filter((name) => name !== "d" && goal[name] !== now[name]);
+    let path = null;
+    if (goal.d !== now.d) {
+      if (now.d && bare(now.d) === bare(goal.d)) path = d3.interpolateString(now.d, goal.d);
+      else {
+        now.d = goal.d; // other commands: nothing to blend
+        drawMark(node, { formed: true });
+      }
+    }
+    const all = astray(node);
+    const parts = partsOf(all);
+    const names = all.filter((name) => name !== "d");
     const from = names.map((name) => now[name]);
     const change = names.map((name) => goal[name] - now[name]);
-    const path = goal.d !== undefined && goal.d !== now.d ? blend(now.d ?? "", goal.d) : null;
-    const shaped = path !== null || names.some((name) => name !== "x" && name !== "y");
     return (share) => {
       if (share === 1) return place(node);
       for (let each = 0; each < names.length; each++) now[names[each]] = from[each] + change[each] * share;
       if (path) now.d = path(share);
-      drawMark(node, true, shaped);
+      drawMark(node, parts);
     };
   };
 
@@ -885,8 +905,9 @@ function makeHero(spec, { model, bus, set, controls }) {
 
   return {
     element,
-    // A header and the bytes of its swarms, as scene.py wires them.
-    show(newHeader, bytes) {
+    // A header and the bytes of its swarms, as scene.py wires them. It is drawn after `first`, for
+    // which nobody waits longer than until the browser would paint.
+    show(newHeader, bytes, first = null) {
       header = newHeader;
       const { buffer: all, byteOffset, byteLength } = bytes ?? new Uint8Array(0);
       buffer = all.slice(byteOffset, byteOffset + byteLength); // begins at an even byte
@@ -895,6 +916,9 @@ function makeHero(spec, { model, bus, set, controls }) {
       player.show(frames, index, header);
       const begin = async () => {
         d3 ??= (await loadMotion(model)).d3;
+        await null; // whatever else the message brought is on its way
+        if (first) await Promise.race([first(), painting()]);
+        if (header !== newHeader) return; // a newer picture came meanwhile
         // Measuring makes the browser lay out the page, and its own changes are told by onResize.
         if (fitted !== sizeOf(header)) fit();
         goTo(index);
@@ -926,6 +950,8 @@ function makeHero(spec, { model, bus, set, controls }) {
       return () => heard.delete(listener);
     },
     theme: () => swarms.renew(),
+    // Its newest picture stands, or begins to move.
+    shown: () => showing,
     settled: () =>
       Promise.race([
         showing.then(() => motion),

@@ -120,6 +120,7 @@ const CONFIG = {
   responsive: false,
   scrollZoom: false,
   doubleClick: false,
+  showAxisDragHandles: false,
 };
 
 // Points whose trace has `ids` are things on the bus: each id is a link.
