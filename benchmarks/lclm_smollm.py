@@ -256,8 +256,13 @@ def run(plan: Plan, args) -> None:
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def merge(found: Path, folder: Path) -> None:
+def merge(found: Path, folder: Path, ship: bool) -> None:
     """Put the outputs of all seeds into one result, and the first seed's weights into the package.
+
+    Args:
+        found: where the outputs lie.
+        folder: where the result goes.
+        ship: whether the weights are worth it.
 
     Raises:
         ValueError: the runs had different settings or commits.
@@ -279,8 +284,8 @@ def merge(found: Path, folder: Path) -> None:
     if len(seen) != 1:
         raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
     ((_, commit, device),) = seen
-    weights = found / "pair-seed0.safetensors"
-    shutil.copyfile(weights, WEIGHTS)
+    if ship:
+        shutil.copyfile(found / "pair-seed0.safetensors", WEIGHTS)
     saved = records.save(
         folder / "lclm_smollm.json",
         values,
@@ -341,6 +346,7 @@ def main() -> None:
     parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
     parser.add_argument("--eager", action="store_true", help="record no steps for replaying")
     parser.add_argument("--merge", type=Path, help="a folder of all seeds' outputs")
+    parser.add_argument("--ship", action="store_true", help="merge the first seed's weights too")
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as lr_encoder=2e-3")
     args = parser.parse_args()
     plan = Plan.small() if args.small else Plan()
@@ -350,7 +356,7 @@ def main() -> None:
     if args.slice:
         sys.exit(helpers.told(compare(args.folder)))
     if args.merge is not None:
-        return merge(args.merge, args.folder)
+        return merge(args.merge, args.folder, args.ship)
     if args.out is None:
         parser.error("name a folder for the results: --out FOLDER")
     return run(plan, args)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from intuitive.common.smollm import SmolLM2
 
+from .adapter import Adapter
 from .config import LCLMConfig
 from .low_rank import changes, low_rank_decoder
 from .model import LatentContextModel
@@ -20,6 +21,7 @@ from .reference import POOL, Window, mean_pool, pool_ragged
 RATIOS = (4, 8, 16)
 WINDOW = 256  # tokens per encoder pass
 ENCODER_LAYERS = 4
+SMALL = 0.1  # factor on the adapter's output; a channel of an embedding has about this size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,19 @@ class Ranks:
     encoder_mlp: int = 64
     decoder_attention: int = 16
     decoder_mlp: int = 8
+
+
+class SmallAdapter(Adapter):
+    """An adapter whose output is made as small as a token's embedding is.
+
+    A step of AdamW moves every weight by about the learning rate, and 576 of them add up in each
+    channel: without the factor, a step at 1e-3 moved latents by twice an embedding's size. They
+    grew to six times a token's length, the mean embedding drowned, and a decoder that trained for
+    2,400 steps learnt to look away.
+    """
+
+    def forward(self, pooled: Float[Tensor, "b m wide"]) -> Float[Tensor, "b m d_dec"]:
+        return SMALL * super().forward(pooled)
 
 
 class SmolLatents(LatentContextModel):
@@ -75,6 +90,7 @@ class SmolLatents(LatentContextModel):
         like = self.tags
         with torch.inference_mode(False), torch.no_grad():
             for adapter in self.adapters.values():
+                adapter.__class__ = SmallAdapter
                 adapter.w_2.weight.zero_()  # latents begin as mean embeddings
             self.places = nn.ParameterDict(
                 {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}

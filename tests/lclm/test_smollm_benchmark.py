@@ -160,7 +160,7 @@ def outputs(folder, seeds=(0, 1), steps=10):
 def test_seeds_are_put_together(tmp_path, monkeypatch):
     monkeypatch.setattr(lclm_smollm, "WEIGHTS", tmp_path / "shipped.safetensors")
     outputs(tmp_path)
-    lclm_smollm.merge(tmp_path, tmp_path / "results")
+    lclm_smollm.merge(tmp_path, tmp_path / "results", ship=True)
     values, made = lclm_smollm.records.load(tmp_path / "results" / "lclm_smollm.json")
     assert values["maps"] == [{"seed": 0, "ratio": 4}, {"seed": 1, "ratio": 4}]
     assert made["seed"] == [0, 1]
@@ -173,7 +173,7 @@ def test_seeds_of_different_settings_are_not(tmp_path, monkeypatch):
     outputs(tmp_path, seeds=(0,))
     outputs(tmp_path, seeds=(1,), steps=20)
     with pytest.raises(ValueError, match="runs differ in settings"):
-        lclm_smollm.merge(tmp_path, tmp_path)
+        lclm_smollm.merge(tmp_path, tmp_path, ship=False)
 
 
 def test_a_setting_inside_a_setting():
