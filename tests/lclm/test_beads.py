@@ -1,6 +1,7 @@
 """Words fold into beads: positions and readings are those of the pair, and the hero shows them."""
 
 import dataclasses
+import hashlib
 import itertools
 import re
 
@@ -307,6 +308,21 @@ def test_the_real_pair_is_asked_in_its_own_words():
     assert "".join(live.answer(passage, 4, 0)).strip() == answer
     assert live.named(passage, 4).tolist() == [1.0]
     assert live.guessed(passage).shape == (len(cut.ids),)
+
+
+@pytest.mark.model
+def test_a_slice_of_the_record_is_made_again():
+    """The committed record is of the shipped weights, and they still read what it says."""
+    told = reading.recorded()
+    digest = hashlib.sha256(smollm.WEIGHTS.read_bytes()).hexdigest()
+    assert told.record.weights == digest, "run benchmarks/lclm_beads.py with these weights"
+    passage = PASSAGES["letter"]
+    live = reading.Live(smollm.load_pair(load_smollm2()))
+    ours, theirs = (who.reading(passage, 16, chunked=False) for who in (told, live))
+    np.testing.assert_allclose(ours.top_probability, theirs.top_probability, atol=0.03)
+    np.testing.assert_allclose(ours.log_probability, theirs.log_probability, atol=0.1)
+    sure = theirs.top_probability[:, 0] - theirs.top_probability[:, 1] > 0.03
+    np.testing.assert_array_equal(ours.top_ids[sure, 0], theirs.top_ids[sure, 0])
 
 
 # ------------------------------------------------------------------------------- the words

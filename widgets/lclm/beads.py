@@ -126,7 +126,10 @@ def summary_of(found: Beads) -> str:
     kinds = say.kept_text()
     told = f"{counts} {right} of {found.n_tokens} tokens can be read back"
     guessed = int((found.guessed & found.reads_right).sum())
-    told += f", {guessed} of these without any bead. {kinds}{'.' * bool(kinds)}"
+    told += (
+        f", {guessed} of these without any bead: the beads tell {right - guessed}. "
+        f"{kinds}{'.' * bool(kinds)}"
+    )
     if found.expanded is not None:
         who = "The model named" if found.params.expand == NAMED else "Raw again:"
         told += f" {who} chunk {found.expanded + 1}."

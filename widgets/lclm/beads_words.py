@@ -243,7 +243,8 @@ class Account:
         right = self.found.right_letters
         if right >= min(len(secret), len(given)):
             return f"{told}: every character is right."
-        return f"{told}; it should be “{secret}”. The first {counted(right, 'character')} agree."
+        n = len(secret)
+        return f"{told}; it should be “{secret}”: {right} of {n} characters, from the first on."
 
     def readouts(self, stage: str, written: int) -> tuple[Readout, ...]:
         found = self.found

@@ -11,12 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 
 from .. import cost
-from ..results import EvictionQuality, EvictionTime, PairPoint, eviction, pair, pair_part
+from ..results import (
+    EVICTION,
+    PAIR,
+    EvictionQuality,
+    EvictionTime,
+    PairPoint,
+    eviction,
+    pair,
+    pair_part,
+)
 
 ARMS = ("raw", "eviction", "latents")
 SHORTEST, LONGEST = 4 * 1024, 1024 * 1024  # contexts of the curves, tokens
@@ -123,9 +133,9 @@ def run(params: CostParams, *, seed: int = 0, stale: Callable[[], bool] = never)
             if point.n_tokens == params.context
         },
         measured_curves=points,
-        prefill_then_evict=pair_part("evictions").values.evictions,
-        eviction_times=eviction().values.times,
-        eviction_quality=eviction().values.quality,
+        prefill_then_evict=pair_part("evictions").values.evictions if pair_device() else (),
+        eviction_times=eviction().values.times if eviction_device() else (),
+        eviction_quality=eviction().values.quality if eviction_device() else (),
     )
 
 
@@ -148,6 +158,8 @@ def _kept(n_tokens: int, ratio: int) -> float:
 
 def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
     """Of both arms that were measured, in one pass, in order of the context."""
+    if not pair_device():
+        return {"raw": (), "latents": ()}
     both = pair().values, pair_part("beside").values  # the second has all logits of latents
     shared = {"logits": params.logits, "way": "whole", "backend": "flash"}
     found = {
@@ -158,10 +170,10 @@ def _measured_points(params: CostParams) -> dict[str, tuple[PairPoint, ...]]:
 
 
 def pair_device() -> str:
-    """Where the untrained pair was measured."""
-    return pair().made.device
+    """Where the untrained pair was measured; empty where no run is committed."""
+    return pair().made.device if PAIR in results.names() else ""
 
 
 def eviction_device() -> str:
-    """Where eviction was measured."""
-    return eviction().made.device
+    """Where eviction was measured; empty where no run is committed."""
+    return eviction().made.device if EVICTION in results.names() else ""
