@@ -88,7 +88,9 @@ def encoded(model: SmolLatents, spans: Sequence[tuple[Tensor, int]]) -> list[Ten
             tokens, ratio = spans[i]
             embedded = model.decoder.embedding(tokens)  # [b, n, d]
             n = tokens.shape[1]
-            stream = embedded + model.places[str(ratio)].repeat(-(-n // ratio), 1)[:n]
+            stream = embedded
+            if str(ratio) in model.places:
+                stream = embedded + model.places[str(ratio)].repeat(-(-n // ratio), 1)[:n]
             stream = F.pad(stream, (0, 0, 0, -tokens.shape[1] % length))
             streams.append(stream.reshape(-1, length, stream.shape[-1]))
             parts.append(embedded)

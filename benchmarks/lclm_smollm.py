@@ -28,7 +28,7 @@ import lclm_smollm_eval as measures
 import torch
 from lclm_needles import HELD_OUT_PLACES, PLACES, needles
 from lclm_smollm_training import (
-    FORMS,
+    CANDIDATES,
     PARTS,
     Masters,
     Plan,
@@ -76,65 +76,137 @@ def validation(model: SmolLatents, texts: Texts, batches: Batches, plan: Plan) -
     return found
 
 
-def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[str, Tensor], dict]:
-    """Train one seed for a time, or a number of steps; its weights, and what it took."""
-    begun = time.perf_counter()
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    smollm = smollm2(device, dtype, args.small)
-    model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
-    parts = ("decoder",) if args.control else PARTS
-    trainer = Masters(model, plan, parts)
-    batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
-    record = device.type == "cuda" and not args.eager
-    steps = Steps(model, batches, plan.mix, args.seed, control=args.control, record=record)
-    if record:
-        for number in range(FORMS):
-            steps.recorded(steps.draw(number))
-        spent = time.perf_counter() - begun
-        kept, fault = len(steps.recorded.kept), steps.recorded.fault
-        print(f"recorded {kept} forms, {spent:.0f} s {fault}", flush=True)
-    curve, start = [], time.perf_counter()
-    room = args.seconds - (start - begun) - (2 if args.small else args.keep)
-    every = 5 if args.small else 30
+class Training:
+    """A model and what it takes to train it; can begin again with other settings."""
 
-    def elapsed() -> float:
-        return time.perf_counter() - start
+    def __init__(self, plan: Plan, args, device: torch.device, texts: Texts) -> None:
+        self.args, self.device, self.texts = args, device, texts
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        smollm = smollm2(device, dtype, args.small)
+        self.model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
+        self.first = {name: w.detach().clone() for name, w in self.model.weights().items()}
+        self.batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
+        self.steps: Steps | None = None
+        self.begin(plan)
 
-    def step(_: int) -> dict[str, float]:
-        losses = steps()
-        if elapsed() >= every * (len(curve) + 1):
-            row = {name: float(value) for name, value in losses.items()}
-            curve.append({"step": trainer.taken, "share": trainer.share(), **row})
-            words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-            print(f"{elapsed():5.0f} s, step {trainer.taken}: {words}", flush=True)
-        return {}
-
-    trainer.share = (
-        (lambda: trainer.taken / args.steps) if args.steps else (lambda: elapsed() / room)
-    )
-    with contextlib.suppress(Cancelled):  # the time is over
-        training.train(
-            step, trainer.optimizer, n_steps=args.steps or 10**7, stale=lambda: elapsed() >= room
+    def begin(self, plan: Plan) -> None:
+        """Back to the first weights, with these settings; what was recorded stays."""
+        self.plan = plan
+        self.model.put(self.first)
+        self.masters = Masters(self.model, plan, ("decoder",) if self.args.control else PARTS)
+        record = self.device.type == "cuda" and not self.args.eager
+        before = self.steps
+        self.steps = Steps(
+            self.model,
+            self.batches,
+            plan,
+            self.args.seed,
+            control=self.args.control,
+            record=record,
         )
-    synchronize(device)
+        if before is not None:
+            self.steps.recorded = before.recorded
+            self.steps.recorded.step = self.steps.run
+
+    def run(self, seconds: float, n_steps: int | None = None) -> list[dict[str, float]]:
+        """Train for a time, or a number of steps within it; losses every half minute."""
+        curve, start = [], time.perf_counter()
+        every, masters = 5 if self.args.small else 30, self.masters
+
+        def elapsed() -> float:
+            return time.perf_counter() - start
+
+        def share() -> float:
+            return masters.taken / n_steps if n_steps else elapsed() / seconds
+
+        def step(_: int) -> dict[str, float]:
+            losses = self.steps()
+            if elapsed() >= every * (len(curve) + 1):
+                row = {name: float(value) for name, value in losses.items()}
+                curve.append({"step": masters.taken, "share": share(), **row})
+                words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+                print(f"{elapsed():5.0f} s, step {masters.taken}: {words}", flush=True)
+            return {}
+
+        masters.share = self.steps.share = share
+        with contextlib.suppress(Cancelled):  # the time is over
+            training.train(
+                step,
+                masters.optimizer,
+                n_steps=n_steps or 10**7,
+                stale=lambda: elapsed() >= seconds,
+            )
+        synchronize(self.device)
+        with torch.no_grad():
+            for parameter, master in masters.pairs:
+                parameter.copy_(master)
+        return curve
+
+    def validation(self) -> dict[str, float]:
+        """As `validation`, of the model as it is."""
+        return validation(self.model, self.texts, self.batches, self.plan)
+
+    def weights(self) -> dict[str, Tensor]:
+        """All trained weights, those in training in float32."""
+        wide = {id(p): master for p, master in self.masters.pairs}
+        return {n: wide.get(id(p), p.detach()) for n, p in self.model.weights().items()}
+
+
+def probe(trained: Training, plan: Plan, args) -> Plan:
+    """Try one candidate for a time, wait for the other processes, and take the best settings.
+
+    Judged by validation texts: tokens read back at ratio 4, which no candidate can have by
+    guessing.
+    """
+    number = args.seed % len(CANDIDATES)
+    mine = replace(plan, **CANDIDATES[number])
+    trained.begin(mine)
+    trained.run(args.probe)
+    found = trained.validation()
+    folder = args.out / "probes"
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"probe-{number}.json.partial"
+    mark.write_text(json.dumps({"steps": trained.masters.taken, **found}))
+    mark.rename(folder / f"probe-{number}.json")
+    print(f"candidate {number}: {json.dumps(helpers.rounded(found, digits=4))}", flush=True)
+    deadline = time.perf_counter() + args.probe / 2
+    while time.perf_counter() < deadline and len(list(folder.glob("*.json"))) < args.probes:
+        time.sleep(0.5)
+    results = {
+        int(path.stem.split("-")[1]): json.loads(path.read_text()) for path in folder.glob("*.json")
+    }
+    best = max(results, key=lambda i: (results[i]["reconstruction 4"], -i))
+    print(f"settings of candidate {best} of {sorted(results)}: {CANDIDATES[best]}", flush=True)
+    return replace(plan, **CANDIDATES[best])
+
+
+def train(
+    plan: Plan, args, device: torch.device, texts: Texts
+) -> tuple[dict[str, Tensor], dict, Plan]:
+    """Train one seed; its weights, what it took, and the settings it had in the end."""
+    begun = time.perf_counter()
+    trained = Training(plan, args, device, texts)
+    if args.probe:
+        plan = probe(trained, plan, args)
+        trained.begin(plan)
+    spent = time.perf_counter() - begun
+    kept, fault = len(trained.steps.recorded.kept), trained.steps.recorded.fault
+    print(f"training from {spent:.0f} s on, {kept} forms recorded so far {fault}", flush=True)
+    start = time.perf_counter()
+    curve = trained.run(args.seconds - spent - (2 if args.small else args.keep), args.steps)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     took = {
         "seed": args.seed,
-        "steps": trainer.taken,
+        "steps": trained.masters.taken,
         "seconds": time.perf_counter() - start,
         "peak_gib": memory,
+        "recorded": len(trained.steps.recorded.kept),
+        "fault": trained.steps.recorded.fault,
         "curve": curve,
     }
-    with torch.no_grad():
-        for parameter, master in trainer.pairs:
-            parameter.copy_(master)
     if not args.control:
-        took["validation"] = validation(model, texts, batches, plan)
-    masters = dict(
-        zip((id(p) for p, _ in trainer.pairs), (m for _, m in trainer.pairs), strict=True)
-    )
-    weights = {name: masters.get(id(p), p.detach()) for name, p in model.weights().items()}
-    return weights, took
+        took["validation"] = trained.validation()
+    return trained.weights(), took, plan
 
 
 def passages(texts: Texts, plan: Plan, device: torch.device, split: str) -> dict[str, Tensor]:
@@ -222,7 +294,7 @@ def run(plan: Plan, args) -> None:
     texts = Texts(args.corpus, load_smollm2(), device)
     print(f"texts {texts.about}, {time.perf_counter() - started:.0f} s", flush=True)
     args.seconds -= time.perf_counter() - started
-    weights, took = train(plan, args, device, texts)
+    weights, took, plan = train(plan, args, device, texts)
     words = {k: round(v, 4) for k, v in took.get("validation", {}).items()}
     print(f"{took['steps']} steps, peak {took['peak_gib']} GiB, validation {json.dumps(words)}")
     kind = "control" if args.control else "pair"
@@ -269,21 +341,25 @@ def merge(found: Path, folder: Path, ship: bool) -> None:
     """
     values: dict = {"training": [], "costs": [], "texts": {}}
     values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
-    seen, seeds, first = set(), set(), {}
+    seen, settings, seeds, first = set(), set(), set(), {}
     for path in sorted(found.glob("*-seed*.json")):
         ours, made = records.load(path)
-        seen.add((made["config_hash"], made["commit"], made["device"]))
-        seeds.add(made["seed"])
         control = path.name.startswith("control")
+        if not control:  # which has no settings to choose
+            settings.add(made["config_hash"])
+        seen.add((made["commit"], made["device"]))
+        seeds.add(made["seed"])
         first = made if path.name == "pair-seed0.json" else first
         values["texts"] = ours["texts"]
         values["training"].append({"control": control, **ours["training"]})
         values["costs"] += ours.get("costs", [])
         for name in ("continuations", "far", "reconstruction", "maps"):
             values[name] += [{"seed": made["seed"], **row} for row in ours.get(name, [])]
-    if len(seen) != 1:
-        raise ValueError(f"runs differ in settings, commit or device: {sorted(seen)}.")
-    ((_, commit, device),) = seen
+    if len(seen) != 1 or len(settings) != 1:
+        raise ValueError(
+            f"runs differ in settings, commit or device: {sorted(seen)}, {sorted(settings)}."
+        )
+    ((commit, device),) = seen
     if ship:
         shutil.copyfile(found / "pair-seed0.safetensors", WEIGHTS)
     saved = records.save(
@@ -342,6 +418,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480.0, help="in which all must be done")
     parser.add_argument("--keep", type=float, default=70.0, help="seconds of it for measuring")
     parser.add_argument("--steps", type=int, help="of training, in the place of a time")
+    parser.add_argument("--probe", type=float, default=0.0, help="seconds to choose settings in")
+    parser.add_argument("--probes", type=int, default=3, help="processes that choose together")
     parser.add_argument("--control", action="store_true", help="only the decoder, on raw text")
     parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
     parser.add_argument("--eager", action="store_true", help="record no steps for replaying")
