@@ -55,7 +55,6 @@ def point(measures, **given):
         "steps": STEPS[-1],
         "reached": False,
         "context": 32,
-        "guess": None,
         "curve_steps": STEPS,
     }
     return Point(**{**usual, **given}, curve=measures)
@@ -92,7 +91,6 @@ def reconstructions(scale, data, context):
                 ratio=ratio,
                 seed=seed,
                 reconstruction=1.0,
-                guess=1 / 16 if data == "symbols" else None,
             )
 
 
@@ -162,7 +160,9 @@ def made_up() -> Miniatures:
         *sweep("large", (8, 64, 256), "bytes"),
         *stages(),
     ]
-    return Miniatures(parts={"small": PART}, points=tuple(points))
+    guesses = {"records small 4": GUESS, "symbols small 0": 1 / 16}
+    guesses |= {f"records large {n}": 0.1 for n in (16, 32, 64)}
+    return Miniatures(parts={"small": PART}, points=tuple(points), guesses=guesses)
 
 
 def install(monkeypatch, *modules) -> Miniatures:
