@@ -64,7 +64,6 @@ def recalls(scale, n_records, context, budget="equal"):
     for seed in SEEDS:
         shared = {"scale": scale, "n_records": n_records, "context": context, "seed": seed}
         shared |= {
-            "guess": GUESS if scale == "small" else 0.1,
             "budget": budget,
             "reached": budget == "plateau",
         }

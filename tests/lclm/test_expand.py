@@ -252,6 +252,8 @@ STEPS = (
     the_wrong_words_come_back,
     more_comes_back,
 )
+if not smollm.WEIGHTS.is_file():  # an untrained pair knows nothing: its steps only set their state
+    STEPS = tuple([lambda seen: positions(seen) and seen.sentences] * 3) + (more_comes_back,)
 
 
 # --------------------------------------------------------------------- over many held-out texts
