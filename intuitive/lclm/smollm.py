@@ -39,7 +39,7 @@ from intuitive.common.weights import load_weights, save_weights
 from .expand import PromptForm, Trace, play
 from .low_rank import from_int8, to_int8
 from .player import ModelPlayer
-from .smollm_model import RATIOS, WINDOW, Ranks, SmolLatents
+from .smollm_model import RATIOS, SMALL, WINDOW, Ranks, SmolLatents
 from .splice import Latents, Piece, Raw, Span, as_tokens
 
 MOST_CHUNKS = 9  # of a map: their ids are one digit
@@ -342,11 +342,16 @@ class Pair:
             )
 
 
-def untrained_pair(model: SmolLM2, *, seed: int = 0, ranks: Ranks | None = None) -> Pair:
+def untrained_pair(
+    model: SmolLM2, *, seed: int = 0, ranks: Ranks | None = None, factor: float = SMALL
+) -> Pair:
     """A pair before any training: latents are the mean embeddings of their groups."""
     with torch.inference_mode(False):
         made = SmolLatents(
-            model, ranks or Ranks(), generator=seeded(seed, model.decoder.embedding.weight.device)
+            model,
+            ranks or Ranks(),
+            factor=factor,
+            generator=seeded(seed, model.decoder.embedding.weight.device),
         )
     return Pair(model, made.requires_grad_(False).eval(), {})
 
@@ -360,6 +365,7 @@ def save_pair(path: str | Path, model: SmolLatents, made: Mapping[str, str]) -> 
         made: short texts, such as the command and the commit; at least one.
     """
     ranks = {f"rank_{name}": str(rank) for name, rank in vars(model.ranks).items()}
+    ranks["factor"] = str(model.factor)
     packed = to_int8(model.weights(), keep=("tags", "places"))
     return save_weights(path, packed, {**made, **ranks})
 
@@ -393,7 +399,8 @@ def _load(model: SmolLM2, path: Path) -> Pair:
     try:
         made = dict(made)
         ranks = Ranks(**{name: int(made.pop(f"rank_{name}")) for name in vars(Ranks())})
-        pair = untrained_pair(model, ranks=ranks)
+        factor = float(made.pop("factor", 1.0))  # files from before it had a name have none
+        pair = untrained_pair(model, ranks=ranks, factor=factor)
         pair.model.put(from_int8(packed))
     except KeyError as error:
         raise ValueError(f"{path} holds no pair: {error} is missing. Restore the file.") from error

@@ -35,7 +35,7 @@ class Ranks:
 
 
 class SmallAdapter(Adapter):
-    """An adapter whose output is made as small as a token's embedding is.
+    """An adapter whose output is multiplied by a factor, as small as a token's embedding is.
 
     A step of AdamW moves every weight by about the learning rate, and 576 of them add up in each
     channel: without the factor, a step at 1e-3 moved latents by twice an embedding's size. They
@@ -43,8 +43,10 @@ class SmallAdapter(Adapter):
     2,400 steps learnt to look away.
     """
 
+    factor = SMALL  # 1 in weights from before it was introduced
+
     def forward(self, pooled: Float[Tensor, "b m wide"]) -> Float[Tensor, "b m d_dec"]:
-        return SMALL * super().forward(pooled)
+        return self.factor * super().forward(pooled)
 
 
 class SmolLatents(LatentContextModel):
@@ -53,6 +55,7 @@ class SmolLatents(LatentContextModel):
     Args:
         model: SmolLM2, on the device and in the dtype that everything gets.
         ranks: of the low-rank changes; those of the shipped weights if None.
+        factor: on the adapters' output.
         generator: of the first weights.
     """
 
@@ -61,6 +64,7 @@ class SmolLatents(LatentContextModel):
         model: SmolLM2,
         ranks: Ranks | None = None,
         *,
+        factor: float = SMALL,
         generator: torch.Generator | None = None,
     ) -> None:
         ranks = ranks or Ranks()
@@ -86,11 +90,12 @@ class SmolLatents(LatentContextModel):
             decoder=decoder.config,
         )
         super().__init__(config, encoder=encoder, decoder=decoder, generator=generator)
-        self.ranks = ranks
+        self.ranks, self.factor = ranks, factor
         like = self.tags
         with torch.inference_mode(False), torch.no_grad():
             for adapter in self.adapters.values():
                 adapter.__class__ = SmallAdapter
+                adapter.factor = factor
                 adapter.w_2.weight.zero_()  # latents begin as mean embeddings
             self.places = nn.ParameterDict(
                 {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}
