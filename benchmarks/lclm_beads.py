@@ -60,7 +60,8 @@ def digest(path: Path) -> str:
 def run(plan: Plan, weights: Path, device: torch.device, out: Path, args) -> None:
     pair = load_pair(load_smollm2(device=device), weights)
     recorder, started = Recorder(pair, digest(weights)), time.perf_counter()
-    made = {"device": device_name(device), "commit": args.commit}
+    seed = int(pair.made["seed"])  # of the training; nothing is drawn here
+    made = {"device": device_name(device), "commit": args.commit, "seed": seed}
     for name, ratio, expands in plan.asked:
         if args.seconds and time.perf_counter() - started > args.seconds:
             print("Out of time: the rest is left to be computed when it is asked for.")

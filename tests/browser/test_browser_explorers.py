@@ -177,12 +177,12 @@ def test_own_text_shows_progress_and_can_be_cancelled(selection):
     use_text(selection, "Cancelled. " + 200 * PROSE)
     status = selection.root.locator(".intuitive-status")
     expect(status).to_contain_text(re.compile(r"Read by layer \d+ of 30"), timeout=30_000)
-    assert status.locator("progress").is_visible()
+    expect(status.locator("progress")).to_be_visible()
     status.get_by_role("button", name="Cancel").click()
     expect(status).to_contain_text("Cancelled", timeout=30_000)
     in_state(selection, "done")
     assert selection.summary == summary and selection.values()["text"] == ""
-    assert not status.get_by_role("button", name="Cancel").is_visible()
+    expect(status.get_by_role("button", name="Cancel")).not_to_be_visible()
 
 
 def test_own_text_is_read_or_refused_in_words(selection):
