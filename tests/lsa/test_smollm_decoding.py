@@ -102,7 +102,7 @@ def test_a_recording_can_be_played():
         part = getattr(made, name)
         there = made.exists[:, None].expand_as(part) if name == "scores" else made.exists
         assert torch.equal(part.isfinite(), there)
-    policy = policy_of(indexers, rule="budget", size=3)
+    policy = policy_of(indexers, rule="budget", size=1)
     assert (policy.tail_chunks, policy.sink, policy.lookahead) == (2, 1, 64)
     residency = replay(made, policy)
     assert residency.resident[:, 0].all() and 0 < residency.kept < 1
