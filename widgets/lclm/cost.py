@@ -157,7 +157,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Count one row",
                 text="A plain pass keeps scores of the vocabulary for every token of the prompt, "
-                "red. Only the last row is needed: without the rest all peaks fall.",
+                "orange. Only the last row is needed: without the rest two peaks fall. The "
+                "latents' peak is the encoder at work, and stays.",
                 sets={"logits": "last"},
                 frame="last",
             ),
