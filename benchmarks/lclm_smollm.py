@@ -42,7 +42,7 @@ from torch import Tensor
 from intuitive.common import corpus, records, training
 from intuitive.common.runtime import Cancelled, device_name, seeded
 from intuitive.common.smollm import load_smollm2
-from intuitive.lclm.low_rank import from_int8, to_int8
+from intuitive.common.weights import from_int8, to_int8
 from intuitive.lclm.smollm import REPEAT, WEIGHTS, SmolLatents, load_pair, save_pair
 
 ON_CPU = 0.01  # nats per token, from TF32 products on the GPU to float32 ones

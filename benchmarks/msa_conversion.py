@@ -117,8 +117,10 @@ def with_returning_passage(tokens: Tensor) -> Tensor:
 class Bench:
     """One run: the model, the plan, and the values found so far."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        self.plan, self.device = plan, device
+    def __init__(
+        self, plan: Plan, device: torch.device, selectors: tuple[str, ...] = tuple(SELECTORS)
+    ) -> None:
+        self.plan, self.device, self.selectors = plan, device, selectors
         self.model = load_smollm2(device=device)
         self.dense = self.model.decoder
         self.msa = plan.training.msa
@@ -134,7 +136,7 @@ class Bench:
         """(name, seed, what `convert` takes) of every selector."""
         for seed, index in self.indices.items():
             yield "trained_index", seed, index
-        for name in SELECTORS:
+        for name in self.selectors:
             yield name, None, name
 
     def train(self) -> None:
@@ -247,10 +249,10 @@ class Bench:
         pieces = self.pieces(self.plan.long_context, self.plan.long_pieces)
         rows.append(self.perplexity_row(self.dense, pieces, selector="dense"))
         for budget in self.plan.budgets[-2:]:
-            for name in ("trained_index", "main_max", "window_sink"):
-                index = self.indices[self.plan.seeds[0]] if name == "trained_index" else name
-                about = {"selector": name, "n_selected": budget}
-                rows.append(self.sparse_row(index, budget, pieces, about))
+            for name, seed, index in self.contestants():
+                if name in ("trained_index", "main_max", "window_sink"):
+                    about = {"selector": name, "seed": seed, "n_selected": budget}
+                    rows.append(self.sparse_row(index, budget, pieces, about))
 
     def recall(self) -> None:
         """Perplexity of a passage that returns after more than half the context."""

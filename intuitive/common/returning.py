@@ -140,6 +140,49 @@ def returning_text(
     return ReturningText(torch.tensor(tokens), tuple(returns), name)
 
 
+def with_returns(
+    tokens: Int[Tensor, " n"],
+    generator: torch.Generator,
+    *,
+    count: tuple[int, int] = (3, 7),
+    passage: tuple[int, int] = (48, 512),
+    least_gap: int = 64,
+    name: str = "",
+) -> ReturningText:
+    """A text over parts of which passages from before are written once more, at any place.
+
+    Args:
+        tokens: the text, which is not changed.
+        generator: draws, on the CPU.
+        count: how many passages return, from the least to the most.
+        passage: their lengths in tokens, likewise; at most a quarter of the text.
+        least_gap: tokens between a passage's end and its return.
+        name: of the text's source.
+
+    Raises:
+        ValueError: a text in which no passage of the least length could return.
+    """
+    n, (shortest, longest) = len(tokens), passage
+    longest = min(longest, n // 4)
+    if longest < shortest or 2 * longest + least_gap > n:
+        raise ValueError(
+            f"{n} tokens are too few for passages of {shortest} to return {least_gap} after their "
+            "end: take a longer text, or shorter passages."
+        )
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (1,), generator=generator))
+
+    made, returns = tokens.clone(), []
+    for _ in range(draw(*count)):
+        length = draw(shortest, longest)
+        at = draw(length + least_gap, n - length)
+        start = draw(0, at - least_gap - length)
+        made[at : at + length] = made[start : start + length].clone()
+        returns.append(Return(at, start, length))
+    return ReturningText(made, tuple(sorted(returns, key=lambda passage: passage.at)), name)
+
+
 def sentence_starts(pieces: Sequence[str]) -> Bool[Tensor, " n"]:
     """True at tokens that begin a sentence or a line, by the pieces of text of all tokens."""
     ends = [piece.rstrip(" ”’\"')")[-1:] in (*".!?", "\n") for piece in pieces]

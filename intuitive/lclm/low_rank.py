@@ -1,9 +1,8 @@
-"""Low-rank changes to frozen linear layers, and weights in 8 bits per number.
+"""Low-rank changes to frozen linear layers.
 
 Source: Hu et al. 2021, arXiv:2106.09685 (LoRA).
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +15,6 @@ from intuitive.common.decoder import Decoder, DecoderLayer, DenseAttention
 
 ATTENTION = ("w_q", "w_k", "w_v", "w_o")
 MLP = ("w_gate", "w_up", "w_down")
-SCALES = ".scale"  # ending of the names of 8-bit weights' scales
 
 
 class LowRankLinear(nn.Module):
@@ -99,41 +97,4 @@ def changes(decoder: nn.Module) -> dict[str, nn.Parameter]:
         for name, module in decoder.named_modules()
         if isinstance(module, LowRankLinear)
         for part, parameter in module.named_parameters()
-    }
-
-
-# ------------------------------------------------------------------------------------ 8 bits
-
-
-def to_int8(weights: Mapping[str, Tensor], *, keep: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 scale per row; everything else in float16.
-
-    Args:
-        weights: by name.
-        keep: parts of names that stay float16.
-    """
-    packed = {}
-    for name, weight in weights.items():
-        wide = weight.detach().float().cpu()
-        if wide.dim() != 2 or any(part in name for part in keep):
-            packed[name] = wide.half()
-            continue
-        scale = wide.abs().amax(1).clamp(min=1e-12) / 127
-        packed[name] = (wide / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-        packed[name + SCALES] = scale
-    return packed
-
-
-def from_int8(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `to_int8` packed, in float32.
-
-    Raises:
-        KeyError: a matrix without its scales.
-    """
-    return {
-        name: weight.float() * packed[name + SCALES][:, None]
-        if weight.dtype == torch.int8
-        else weight.float()
-        for name, weight in packed.items()
-        if not name.endswith(SCALES)
     }

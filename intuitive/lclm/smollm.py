@@ -34,10 +34,9 @@ from intuitive.common.checks import whole
 from intuitive.common.decoder import sample
 from intuitive.common.runtime import never, seeded
 from intuitive.common.smollm import SmolLM2, Tokenizer
-from intuitive.common.weights import load_weights, save_weights
+from intuitive.common.weights import from_int8, load_weights, save_weights, to_int8
 
 from .expand import PromptForm, Trace, play
-from .low_rank import from_int8, to_int8
 from .player import ModelPlayer
 from .smollm_model import RATIOS, SMALL, WINDOW, Ranks, SmolLatents
 from .splice import Latents, Piece, Raw, Span, as_tokens

@@ -34,6 +34,7 @@ class MSAConfig:
     n_kv_heads: int = 2  # also the number of GQA groups, and of index query heads
     d_head: int = 16  # channels
     d_index: int = 16  # channels of an index head
+    d_rotary: int | None = None  # of these, how many RoPE turns; all if None
     block_size: int = 16  # tokens per key block
     n_selected: int = 4  # key blocks that a query may read
     n_local: int = 1  # the most recent blocks, always read
@@ -42,6 +43,13 @@ class MSAConfig:
     def __post_init__(self) -> None:
         whole_fields(self, n_q_heads=1, n_kv_heads=1, d_head=1, d_index=1)
         whole_fields(self, block_size=1, n_selected=1, n_local=0, n_init=0)
+        if self.d_rotary is not None:
+            whole_fields(self, d_rotary=0)
+            if self.d_rotary > self.d_index or self.d_rotary % 2:
+                raise ValueError(
+                    f"d_rotary={self.d_rotary} must be even and at most d_index={self.d_index}: "
+                    "RoPE turns index channels in pairs."
+                )
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of n_kv_heads={self.n_kv_heads}: "

@@ -166,3 +166,8 @@ def _check_fit(index: TrainedIndex, layers: Sequence[int], msa: MSAConfig) -> No
             f"the index has d_index={index.d_index} and {rows // index.d_index} query heads, the "
             f"config d_index={msa.d_index} and n_kv_heads={msa.n_kv_heads}: give both the same."
         )
+    if index.d_rotary != msa.d_rotary:
+        raise ValueError(
+            f"the index was trained with d_rotary={index.d_rotary}, the config has "
+            f"d_rotary={msa.d_rotary}: give both the same."
+        )

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder
-from intuitive.common.weights import load_weights, save_weights
+from intuitive.common.weights import (
+    from_int4,
+    load_weights,
+    save_weights,
+    to_int4,
+)
 
 INDEX_PART = ".index_"  # in the names of an Index Branch's weights, and of no others
 WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-index.safetensors"
@@ -43,13 +48,34 @@ class TrainedIndex:
         """Channels of an index head."""
         return self.weights[f"layers.{self.layers[0]}.attention.index_w_k.weight"].shape[0]
 
+    @property
+    def d_rotary(self) -> int | None:
+        """How many of these channels RoPE turns; all if None."""
+        turned = self.made.get("d_rotary")
+        return None if turned is None else int(turned)
 
-def save_index(path: str | Path, index: TrainedIndex) -> Path:
-    """Write an index in half precision, as one safetensors file.
+
+def stored(index: TrainedIndex) -> TrainedIndex:
+    """What `save_index` in 4 bits leaves of an index."""
+    return TrainedIndex(from_int4(to_int4(index.weights)), index.made)
+
+
+def save_index(path: str | Path, index: TrainedIndex, *, bits: int = 16) -> Path:
+    """Write an index as one safetensors file.
+
+    Args:
+        path: a file ending in .safetensors.
+        index: as trained.
+        bits: of each number of a matrix, 16 or 4; norms take 16 anyway.
 
     Raises:
-        ValueError: the path does not end in .safetensors.
+        ValueError: another ending, another number of bits, or in 4 bits a width of the model that
+            does not divide into groups of 64.
     """
+    if bits not in (4, 16):
+        raise ValueError(f"bits={bits} must be 16 or 4.")
+    if bits == 4:
+        return save_weights(path, to_int4(index.weights), index.made)
     halves = {name: weight.to(torch.float16) for name, weight in index.weights.items()}
     return save_weights(path, halves, index.made)
 
@@ -74,7 +100,7 @@ def load_index(path: str | Path | None = None) -> TrainedIndex:
             f"{path} holds {strange[:3] or 'nothing'}, which is no part of an Index Branch: give "
             "a file that save_index wrote."
         )
-    return TrainedIndex({name: weight.float() for name, weight in weights.items()}, made)
+    return TrainedIndex(from_int4(weights), made)
 
 
 @functools.cache

@@ -50,7 +50,7 @@ class MSAAttention(DenseAttention):
                     f"{name}={getattr(msa, name)} of MSA differs from the decoder's "
                     f"{getattr(config, name)}: give both the same."
                 )
-        if config.positions == "rope" and msa.d_index % 2:
+        if config.positions == "rope" and msa.d_rotary is None and msa.d_index % 2:
             raise ValueError(f"d_index={msa.d_index} must be even: RoPE turns channels in pairs.")
         super().__init__(config)
         self.msa, self.sparse, self.impl = msa, sparse, impl
@@ -105,6 +105,7 @@ class MSAAttention(DenseAttention):
             self.index_norm_k.weight,
             positions,
             rope_base=self.config.rope_base if self.config.positions == "rope" else None,
+            d_rotary=self.msa.d_rotary,
             norm_eps=self.config.norm_eps,
         )
 

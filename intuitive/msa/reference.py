@@ -36,6 +36,7 @@ def index_branch(
     positions: Int[Tensor, "b n"],
     *,
     rope_base: float | None,
+    d_rotary: int | None = None,
     norm_eps: float = 1e-6,
 ) -> tuple[Float[Tensor, "b n h_kv d_idx"], Float[Tensor, "b n d_idx"]]:
     """Index queries, one head per GQA group, and index keys, one head shared by all groups.
@@ -48,6 +49,8 @@ def index_branch(
         norm_q: weight of the per-head RMSNorm on queries; likewise `norm_k` on keys.
         positions: token positions for RoPE.
         rope_base: the main heads' RoPE base; None leaves positions out, as they do.
+        d_rotary: RoPE turns the first so many channels of every head; all if None. A channel that
+            it does not turn compares what tokens say, however far apart they stand.
 
     Returns:
         Index queries and index keys of these tokens.
@@ -56,8 +59,9 @@ def index_branch(
         ValueError: the rows of `w_q` are no multiple of d_idx.
 
     Source: arXiv:2606.13392v2, Eqs. 5-6; norms and RoPE follow the public reference code.
-    Differs: plain RMSNorm weights instead of the Gemma form (1 + w), and RoPE on all channels
-    instead of half of them, both as in the model whose main heads it serves.
+    There RoPE turns half of the channels.
+    Differs: plain RMSNorm weights instead of the Gemma form (1 + w), as in the model whose main
+    heads it serves.
     """
     b, n, _ = hidden.shape
     d_idx = w_k.shape[0]
@@ -70,9 +74,18 @@ def index_branch(
     q_idx = rms_norm((hidden @ w_q.T).view(b, n, -1, d_idx), (d_idx,), norm_q, norm_eps)
     k_idx = rms_norm((hidden @ w_k.T).view(b, n, 1, d_idx), (d_idx,), norm_k, norm_eps)
     if rope_base is not None:
-        q_idx = rotate(q_idx, positions, rope_base)
-        k_idx = rotate(k_idx, positions, rope_base)
+        q_idx = _rotate_first(q_idx, positions, rope_base, d_rotary)
+        k_idx = _rotate_first(k_idx, positions, rope_base, d_rotary)
     return q_idx, k_idx.squeeze(2)
+
+
+def _rotate_first(
+    x: Float[Tensor, "b n h d"], positions: Int[Tensor, "b n"], base: float, d_rotary: int | None
+) -> Float[Tensor, "b n h d"]:
+    if d_rotary is None or d_rotary == x.shape[-1]:
+        return rotate(x, positions, base)
+    turned = rotate(x[..., :d_rotary], positions, base)
+    return torch.cat((turned, x[..., d_rotary:]), -1)
 
 
 def token_scores(

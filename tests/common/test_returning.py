@@ -11,6 +11,7 @@ from intuitive.common.returning import (
     returning_text,
     returning_texts,
     sentence_starts,
+    with_returns,
 )
 from intuitive.common.runtime import seeded
 
@@ -121,3 +122,15 @@ def test_a_source_that_is_too_short():
         drawn(part=(0.0, 0.01))
     with pytest.raises(ValueError, match="two rising shares"):
         drawn(part=(0.5, 0.5))
+
+
+def test_passages_are_written_over_a_text_after_their_gap():
+    plain = torch.arange(600)
+    text = with_returns(plain, seeded(1), count=(2, 2), passage=(20, 60), least_gap=30)
+    assert len(text.returns) == 2
+    assert all(p.gap >= 30 and 20 <= p.length <= 60 for p in text.returns)
+    assert torch.equal(text.tokens[~text.returned], plain[~text.returned])
+    assert (text.tokens[text.returned] < plain[text.returned] - 30).all()
+    assert torch.equal(plain, torch.arange(600))
+    with pytest.raises(ValueError, match="100 tokens are too few for passages of 48 to return"):
+        with_returns(plain[:100], seeded(0))
