@@ -64,6 +64,13 @@ class Plan:
             long_context=None, validation=1, judged=(3,),
         )  # fmt: skip
 
+    def quick(self) -> "Plan":
+        """The same steps, and few measures, to try a machine."""
+        return dataclasses.replace(
+            self, budgets=(4, 8), contexts=self.contexts[:1], pieces=2, recall_pieces=1,
+            long_context=None, validation=1, judged=(8,),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -137,7 +144,8 @@ class Bench:
             about = {"kl": rounded(thin), "kl_by_layer": rounded(kl[-20:, i].mean(0))}
             self.told(spec).update(about)
             self.indices[spec] = students[i].index(self.made(spec))
-            save_index(self.args.out / f"{spec}.safetensors", self.indices[spec], bits=16)
+            if spec.start == "main":
+                save_index(self.args.out / f"{spec}.safetensors", self.indices[spec], bits=4)
         self.judge("end", students)
 
     def told(self, spec: Spec) -> dict:
@@ -202,7 +210,7 @@ class Bench:
     def heldout(self, spec: Spec, *, full: bool) -> None:
         """Perplexities of held-out texts; where full also at other contexts, and the quality."""
         bench = self.measuring(spec)
-        found = self.told(spec)["heldout"] = self.losses(bench)
+        self.told(spec)["heldout"] = self.losses(bench)
         if not full:
             return
         for context in self.plan.contexts[1:]:
@@ -251,7 +259,7 @@ class Bench:
 
     def adapt(self) -> None:
         """The model and its index trained on through each other, at equal steps."""
-        spec, (k,) = self.specs[0], (self.plan.schedule.adapted_n_selected,)
+        spec, k = self.specs[0], self.plan.schedule.adapted_n_selected
         schedule = dataclasses.replace(self.plan.schedule, pieces=1)
         bench = self.measuring(spec)
         found = self.values["adaptation"] = {"student": str(spec), "arms": [], "rows": []}
@@ -271,16 +279,8 @@ class Bench:
             index = stored(student.index({}))
             self.adapted_rows(bench, arm, model, None if arm == "dense" else index, k)
             if arm == "adapted":
-                weights = {
-                    name: weight
-                    for name, weight in model.state_dict().items()
-                    if ".attention.w_" in name
-                }
-                change = {
-                    name: (weight - self.wide.decoder.state_dict()[name]).half()
-                    for name, weight in weights.items()
-                }
-                save_weights(self.args.out / f"adapted-{spec}.safetensors", change, self.made(spec))
+                path = self.args.out / f"adapted-{spec}.safetensors"
+                save_weights(path, taught.changes(), self.made(spec))
             self.save()
 
     def adapted_rows(
@@ -373,6 +373,7 @@ def main() -> None:
     parser = helpers.options(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--small", action="store_true", help="the cut for two CPU cores")
+    parser.add_argument("--quick", action="store_true", help="few measures, to try a machine")
     parser.add_argument("--corpus", type=Path, help="texts by lclm_corpus.py; else the package's")
     parser.add_argument("--out", type=Path, help="where results and weights go")
     parser.add_argument("--student", nargs="+", default=["128:64:main:0"])
@@ -389,7 +390,8 @@ def main() -> None:
     device = torch.device(args.device)
     if device.type != "cuda" and not args.small:
         parser.error("training takes a GPU: pass --device cuda, or --small")
-    Bench(Plan.small() if args.small else Plan(), args, device).run()
+    plan = Plan.small() if args.small else Plan()
+    Bench(plan.quick() if args.quick else plan, args, device).run()
 
 
 if __name__ == "__main__":

@@ -144,9 +144,9 @@ if triton is not None:
             student = tl.where(seen, tl.exp(log_student), 0.0)
             away = tl.log(tl.maximum(teacher, 1.2e-38)) - log_student
             loss += tl.sum(tl.where(seen, teacher * away, 0.0), 1)
-            place = query[:, None].to(tl.int64) * m + column[None, :]
+            goal = query[:, None].to(tl.int64) * m + column[None, :]
             keep = there[:, None] & inside[None, :]
-            tl.store(d_scores + place, (student - teacher).to(d_scores.dtype.element_ty), mask=keep)
+            tl.store(d_scores + goal, (student - teacher).to(d_scores.dtype.element_ty), mask=keep)
         tl.store(kl + (row64 * H + group) * n + query, loss, mask=there)
 
 

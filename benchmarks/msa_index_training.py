@@ -207,7 +207,7 @@ class Training:
             if cuda and len(chunks) > 1:  # one is computed while the next is drawn
                 chunks.pop(0).synchronize()
             passed = time.perf_counter() - begun
-            if passed >= until or (limit and self.steps[name] >= limit):
+            if self.steps[name] and (passed >= until or (limit and self.steps[name] >= limit)):
                 return
             # The rate follows the time: nobody knows beforehand how many steps there will be.
             share = passed / whole
@@ -325,6 +325,11 @@ class Adaptation:
         passed = time.perf_counter() - begun
         print(f"{self.arm}: {self.steps} steps in {passed:.0f} s, loss and KL {found[-1]}")
         return {"arm": self.arm, "steps": self.steps, "seconds": passed, "curve": found}
+
+    def changes(self) -> dict[str, Tensor]:
+        """The low-rank weights by name, in float16."""
+        wide = {id(p): master for p, master in self.masters}
+        return {n: wide[id(p)].detach().half() for n, p in changes(self.decoder).items()}
 
     def merged(self, decoder: Decoder) -> Decoder:
         """A copy of a decoder, of any dtype, with the changes added to its weights."""
