@@ -16,12 +16,14 @@ weights, and are measured as they are stored. What is chosen is chosen by the va
 import dataclasses
 import functools
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import helpers
 import msa_conversion as conversion
+import msa_index_merge
 import torch
 from lclm_texts import KINDS, Texts
 from msa_index_step import Student
@@ -38,7 +40,6 @@ from intuitive.msa.index import TrainedIndex, load_index, save_index, stored
 from intuitive.msa.index_training import IndexTrainingConfig
 from intuitive.msa.reference import SELECTORS
 
-NAME = "msa_index"
 rounded = functools.partial(helpers.rounded, digits=5)
 
 
@@ -248,7 +249,7 @@ class Bench:
         self.save()
         if before is not None:
             old = conversion.Bench(bench.plan, self.device, ())
-            old.msa = dataclasses.replace(MSAConfig.smollm(), d_index=before.d_index, d_rotary=None)
+            old.msa = before.sized(MSAConfig.smollm())
             old.indices = {0: before}
             found["before"] = self.losses(old)
         for context in self.plan.contexts[1:]:
@@ -311,7 +312,7 @@ class Bench:
     # ----------------------------------------------------------------------------- the whole
 
     def save(self) -> None:
-        name = f"{NAME}-{self.specs[0]}.json"
+        name = f"{msa_index_merge.NAME}-{self.specs[0]}.json"
         records.save(
             self.args.out / name,
             self.values,
@@ -383,7 +384,11 @@ def main() -> None:
     parser.add_argument("--adapt-steps", type=int, help="steps of each arm, instead of the time")
     parser.add_argument("--steps", type=int, help="steps of each phase at most")
     parser.add_argument("--selectors", action="store_true", help="measure those too")
+    parser.add_argument("--merge", type=Path, help="the folder of all parts")
+    parser.add_argument("--ship", action="store_true", help="put the best index into the package")
     args = parser.parse_args()
+    if args.merge or args.slice:
+        sys.exit(msa_index_merge.main(args))
     if args.out is None:
         parser.error("say where results go: --out OUT")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,8 @@ def main() -> None:
         print(row, flush=True)
 
     model = load_smollm2(device="cuda", dtype=torch.bfloat16)
-    index, sizes = shipped_index(), IndexTrainingConfig().msa
+    index = shipped_index()
+    sizes = index.sized(IndexTrainingConfig().msa)
     for n_selected in (None, *plan.model_budgets):
         decoder = model.decoder
         if n_selected is not None:

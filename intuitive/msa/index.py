@@ -5,7 +5,7 @@ Source: arXiv:2606.13392v2, section 3.2.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from intuitive.common.weights import (
     save_weights,
     to_int4,
 )
+
+from .config import MSAConfig
 
 INDEX_PART = ".index_"  # in the names of an Index Branch's weights, and of no others
 WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-index.safetensors"
@@ -53,6 +55,10 @@ class TrainedIndex:
         """How many of these channels RoPE turns; all if None."""
         turned = self.made.get("d_rotary")
         return None if turned is None else int(turned)
+
+    def sized(self, msa: MSAConfig) -> MSAConfig:
+        """The config with this index's own sizes."""
+        return replace(msa, d_index=self.d_index, d_rotary=self.d_rotary)
 
 
 def stored(index: TrainedIndex) -> TrainedIndex:

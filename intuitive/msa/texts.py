@@ -174,7 +174,7 @@ def _index_branches(model: SmolLM2, index: TrainedIndex) -> dict[str, Decoder]:
     """
     config = model.decoder.config
     heads = {name: getattr(config, name) for name in ("n_q_heads", "n_kv_heads", "d_head")}
-    msa, layers = MSAConfig(**heads, d_index=index.d_index), range(config.n_layers)
+    msa, layers = index.sized(MSAConfig(**heads)), range(config.n_layers)
     return {
         TRAINED_INDEX: convert(model.decoder, msa, index, layers=layers),
         UNTRAINED_INDEX: convert(model.decoder, msa, None, layers=layers, generator=seeded(0)),

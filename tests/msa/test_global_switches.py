@@ -115,7 +115,7 @@ def test_the_shipped_index_is_put_in_without_a_draw():
 
     model, index = load_smollm2(), shipped_index()
     before = dice()
-    convert(model.decoder, MSAConfig.smollm(), index)
+    convert(model.decoder, index.sized(MSAConfig.smollm()), index)
     assert dice() == before
 
 

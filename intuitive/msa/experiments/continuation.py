@@ -101,7 +101,7 @@ def _sparse(model: SmolLM2, reader: str, msa: MSAConfig) -> Decoder:
                 "reader='trained_index' needs the weights that this copy of the package lacks; "
                 f"choose one of {', '.join(readers())}."
             )
-        return convert(model.decoder, replace(msa, d_index=index.d_index), index)
+        return convert(model.decoder, index.sized(msa), index)
     drawn = reader == UNTRAINED
     return convert(model.decoder, msa, None if drawn else reader, generator=seeded(0))
 
