@@ -164,3 +164,25 @@ def test_the_reference_has_no_gradient_outside_the_support():
     column = torch.arange(m)
     outside = (column // 8 != at[..., None] // 8) | (column > at[..., None])
     assert (d.transpose(1, 2)[outside[:, :, None].expand(-1, -1, 2, -1)] == 0).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_kernel_is_the_reference(sparse):
+    r, n, m, h = 2, 70, 300, 3
+    q, k, q_idx, k_idx = (
+        (1.5 * torch.randn(*shape, generator=seeded(i))).to("cuda", torch.bfloat16)
+        for i, shape in enumerate(((r, n, 3 * h, 64), (r, m, h, 64), (r, n, h, 128), (r, m, 128)))
+    )
+    at = torch.randint(0, m, (r, n), generator=seeded(9)).sort(-1).values.int().cuda()
+    allowed = None
+    if sparse:
+        allowed = torch.rand(r, n, h, 5, generator=seeded(8)).cuda() < 0.5
+        own = (at // 64).long()[..., None, None].expand(-1, -1, h, 1)
+        allowed.scatter_(-1, own, True)
+    want, got = (
+        msa_index_kernel.kl_and_gradient(q, k, q_idx, k_idx, at, allowed, block_size=64, impl=impl)
+        for impl in ("reference", "triton")
+    )
+    torch.testing.assert_close(got[0], want[0], atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(got[1].float(), want[1], atol=5e-3, rtol=2e-2)
