@@ -205,7 +205,7 @@ class Recorded:
     """Gradients of steps, on CUDA recorded once for each form and replayed from then on.
 
     All graphs share one pool of memory, since they run one after the other. On the CPU, and where
-    recording fails or gives other losses than the step that was recorded, steps just run.
+    recording fails or gives other losses or gradients than the step itself, steps just run.
 
     Args:
         step: adds the gradients of jobs to the parameters; returns their losses, detached, [jobs].
@@ -241,6 +241,11 @@ class Recorded:
             return self.step(jobs)
         return self._replay(key, jobs)
 
+    def _lengths(self) -> Tensor:
+        """Length of the gradient of each parameter that has one."""
+        grads = [p.grad.float() for p in self.parameters if p.grad is not None]
+        return torch.stack(torch._foreach_norm(grads))
+
     def _clear(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
@@ -253,7 +258,7 @@ class Recorded:
     def _record(self, key: tuple, jobs: Jobs) -> Tensor:
         self.side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.side):
-            want = self.step(jobs).clone()
+            want, lengths = self.step(jobs).clone(), self._lengths()
         torch.cuda.current_stream().wait_stream(self.side)
         self._clear()
         held = [tensor.clone() for tensor in inputs(jobs)]
@@ -264,6 +269,10 @@ class Recorded:
         got = self._replay(key, jobs)
         if not torch.allclose(got, want, rtol=0.02, atol=0.02):
             self._give_up(f"a replayed step gave {got.tolist()}, not {want.tolist()}")
+            return self.step(jobs)
+        off = float((self._lengths() - lengths).norm() / lengths.norm())
+        if not off < 0.1:
+            self._give_up(f"gradients of a replayed step differ by {off:.0%} in length")
             return self.step(jobs)
         return got
 
