@@ -51,7 +51,8 @@ def probe(plan: Plan, args, device: torch.device, texts: Texts) -> None:
     print(f"{args.candidate}: ready after {time.perf_counter() - started:.0f} s", flush=True)
     if not args.control:
         print(f"before: {told(trained.watch())}", flush=True)
-    curve = trained.run(args.seconds, args.steps, of=args.of, every=args.every)
+    left = args.seconds - (time.perf_counter() - started)
+    curve = trained.run(left, args.steps, of=args.of, every=args.every)
     recorded = trained.steps.recorded
     print(f"{len(recorded.kept)} forms recorded {recorded.fault}", flush=True)
     values = {"candidate": args.candidate, "curve": curve, "steps": trained.masters.taken}
@@ -72,7 +73,7 @@ def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[st
     print(f"training from {spent:.0f} s on", flush=True)
     seconds = args.seconds - spent - (2 if args.small else args.keep)
     start = time.perf_counter()
-    curve = trained.run(seconds, args.steps, every=5 if args.small else args.every)
+    curve = trained.run(seconds, args.steps, every=args.every)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     took = {
         "seed": args.seed,
@@ -174,7 +175,7 @@ def run(plan: Plan, args) -> None:
     device = torch.device(args.device)
     started = time.perf_counter()
     torch.set_float32_matmul_precision("high")
-    texts = Texts(args.corpus, load_smollm2(), device)
+    texts = Texts(args.corpus, None if args.corpus else load_smollm2(), device)
     print(f"texts {texts.about}, {time.perf_counter() - started:.0f} s", flush=True)
     args.seconds -= time.perf_counter() - started
     if args.probe_only:

@@ -81,8 +81,9 @@ class Plan:
 # Settings that can be named, tried side by side for a short time.
 CANDIDATES: dict[str, dict] = {
     "low": {},
-    "taught": {"heads": True, "first_stage": 0.06},
+    "taught": {"heads": True, "first_stage": 0.06, "lr_encoder": 1.5e-3},
     "whole": {"whole": True, "lr_encoder": 6e-4},
+    "both": {"whole": True, "lr_encoder": 6e-4, "heads": True, "first_stage": 0.06},
     "pilot": {
         "whole": True,
         "lr_encoder": 6e-4,

@@ -63,9 +63,15 @@ class Stream:
 
 
 class Texts:
-    """All streams, by split and kind."""
+    """All streams, by split and kind.
 
-    def __init__(self, folder: Path | None, model: SmolLM2, device: torch.device) -> None:
+    Args:
+        folder: of `lclm_corpus.py`; None for the committed texts.
+        model: whose tokenizer reads the committed texts; a folder holds tokens.
+        device: where they go.
+    """
+
+    def __init__(self, folder: Path | None, model: SmolLM2 | None, device: torch.device) -> None:
         parts: dict[tuple[str, str], tuple[list, list]] = defaultdict(lambda: ([], []))
         self.about: dict = {"corpus": "committed"}
         if folder is None:
