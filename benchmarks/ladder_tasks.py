@@ -7,7 +7,7 @@ import time
 import helpers
 import torch
 import triton
-from kernel_candidates import backward_launch, decode_launch, prefill_launch
+from kernel_candidates import backward_launch, decode_launch, kvouter, prefill_launch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -156,14 +156,20 @@ class Attend(Part):
             {"queries": 8, "warps": 8, "stages": 3}, {"queries": 8, "warps": 8, "keys": 128, "stages": 1},
             {"queries": 8, "warps": 8, "reg": False}, {"queries": 8, "warps": 8, "reg": False, "keys": 128},
             {"one": True}, {"one": True, "maxnreg": 168}, {"one": True, "queries": 8, "warps": 8}, {"one": True, "keys": 128, "stages": 1},
+            {"queries": 1, "warps": 1, "reg": False}, {"queries": 1, "warps": 1, "reg": False, "keys": 128}, {"queries": 1, "warps": 2, "reg": False, "stages": 3}, {"queries": 2, "warps": 2, "reg": False},
             {"keys": 32, "stages": 3}, {"keys": 32, "stages": 4, "maxnreg": 168}, {"keys": 32, "stages": 2, "maxnreg": 168},
         ]  # fmt: skip
         for change in sweep[2:3] if small else sweep:
             kw = base | change
             every[" ".join(f"{a}={c}" for a, c in kw.items())] = kw
+        outer = [{}, {"stages": 3}, {"queries": 8, "warps": 8}, {"longest": 64}, {"longest": 1024}, {"chunk_bytes": 2**29}, {"chunk_bytes": 2**31}]
+        for kw in outer[:1] if small else outer:
+            every["kv outer " + " ".join(f"{a}={c}" for a, c in kw.items())] = {"outer": kw}
         return every
 
     def run(self, kw, *x):
+        if kw and "outer" in kw:
+            return kvouter.attend(*x, **kw["outer"])
         if kw is None:
             return block_sparse_attention(*x, block_size=BLOCK, return_lse=True, impl=self.impl)
         return prefill_launch.attend(*x, **kw)
