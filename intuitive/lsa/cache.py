@@ -69,20 +69,28 @@ class LSACache:
         self._n_entries = 0
         with torch.inference_mode(False):  # else it could be written in inference mode only
             self._pools = self._make_pools(device)
-            rows = self.capacity // self.size if self.size else 0
-            self._slots = torch.full((batch, rows), -1, dtype=torch.int32, device=device)
+            self._slots = self._make_slots(device)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What is stored: entries, and index keys where something selects."""
         return {"window": (), "hca": ("entries",), "csa": ("entries", "index_keys")}[self.kind]
 
+    @property
+    def room(self) -> int:
+        """Entries that fit."""
+        return self.capacity // self.size if self.size else 0
+
+    def _make_slots(self, device: torch.device | str) -> Int[Tensor, "b room"]:
+        """Which rows may be read; none yet."""
+        return torch.full((self.batch, self.room), -1, dtype=torch.int32, device=device)
+
     def _make_pools(self, device: torch.device | str) -> dict[Part, Tensor]:
         """Room for all rows of each part."""
-        rows, storage = self.capacity // self.size if self.size else 0, self.storage
+        storage = self.storage
         return {
             part: torch.zeros(
-                self.batch, rows, storage.width(part), device=device, dtype=storage.dtype
+                self.batch, self.room, storage.width(part), device=device, dtype=storage.dtype
             )
             for part in self.parts
         }
@@ -146,16 +154,15 @@ class LSACache:
         end = start + next(iter(new.values())).shape[1]
         if end == start:
             return
-        if end > self._slots.shape[1]:
-            raise ValueError(
-                f"{end} entries exceed the room for {self._slots.shape[1]}: make a larger cache."
-            )
+        if end > self.room:
+            raise ValueError(f"{end} entries exceed the room for {self.room}: make a larger cache.")
         for part, vectors in new.items():
             self._write(part, start, self.storage.store(part, vectors))
         self._n_entries = end
         if self._resident is not None:
             self._resident[:, start:end] = True
-        self._slots[:, start:end] = self._numbers(start, end)
+        if self._slots.numel():
+            self._slots[:, start:end] = self._numbers(start, end)
 
     def _write(self, part: Part, start: int, rows: Tensor) -> None:
         self._pools[part][:, start : start + rows.shape[1]] = rows
