@@ -39,9 +39,7 @@ PER_SCALE = tl.constexpr(GROUP)
 
 @triton.jit
 @no_type_check
-def _codes(
-    packed_ptr, at, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr
-):
+def _codes(packed_ptr, at, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr):
     """The coded numbers of packed cells, [KEYS, D] in float32: 0 where not visible or not coded."""
     dim, group = tl.arange(0, D), tl.arange(0, D // PER_SCALE)
     row = packed_ptr + at

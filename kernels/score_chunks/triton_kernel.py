@@ -80,14 +80,16 @@ def score_chunks_kernel(
     STAGES: tl.constexpr,
     AHEAD: tl.constexpr,
     KEY_BYTES: tl.constexpr,
+    FULL: tl.constexpr,
     SLOTS: tl.constexpr,
     SKIP: tl.constexpr,
 ):
     """Write out[b, chunk]; keys lie ROW elements apart and scales SCALE_ROW.
 
-    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. The
-    keys of AHEAD tiles, of KEY_BYTES a number, are sent for before they are loaded. The first key
-    lies `skipped` times SKIP elements behind the pointer.
+    8-bit keys come as uint8. FULL says that there are CHUNKS of them at least. ROUND rounds the
+    queries to e4m3 and multiplies codes by codes. The keys of AHEAD tiles, of KEY_BYTES a number,
+    are sent for before they are loaded. The first key lies `skipped` times SKIP elements behind
+    the pointer.
     """
     batch = tl.program_id(1).to(tl.int64)
     keys_ptr += batch * stride_kb
@@ -102,11 +104,9 @@ def score_chunks_kernel(
     weight = tl.load(weights_ptr + batch * heads + head, mask=exists, other=0.0).to(tl.float32)
     if STORED != PLAIN:
         unit = power_of_two(tl.max(tl.abs(q.to(tl.float32)), axis=1))  # [HEADS]
-        if ROUND:
-            unit = unit / LIFTED
-            q = (q.to(tl.float32) / unit[:, None]).to(tl.float8e4nv)
-        else:
-            q = (q.to(tl.float32) / unit[:, None]).to(tl.float16)
+        unit = unit / LIFTED if ROUND else unit
+        q = q.to(tl.float32) * (1.0 / unit)[:, None]  # exact: powers of two
+        q = q.to(tl.float8e4nv if ROUND else tl.float16)
         weight *= unit  # ReLU(a x) = a ReLU(x) for a > 0
     q = tl.trans(q)  # [D, HEADS]
 
@@ -116,18 +116,27 @@ def score_chunks_kernel(
     within, dim = tl.arange(0, CHUNKS), tl.arange(0, D)
     n_tiles = tl.cdiv(chunks, CHUNKS)
     for tile in tl.range(tl.program_id(0), n_tiles, tl.num_programs(0), num_stages=STAGES):
-        chunk = tl.cast(tile, tl.int64) * CHUNKS + within
-        there = chunk < chunks
+        first = tile * CHUNKS
+        if FULL:  # the last tile begins earlier instead of ending later: nothing is masked
+            first, inside = tl.minimum(first, chunks - CHUNKS), None
+        else:
+            inside = first + within < chunks
         if AHEAD > 0:
             coming = tile + AHEAD * tl.num_programs(0)
             _send_for(keys_ptr, coming, chunks, ROW * KEY_BYTES, CHUNKS)
-        row = chunk
-        if SLOTS == GATHERED:
-            row = tl.load(slots_ptr + chunk, mask=there, other=-1).to(tl.int64)
-            there = (row >= 0) & (row < n_keys)
-        keys = tl.load(
-            keys_ptr + row[:, None] * ROW + dim[None, :], mask=there[:, None], other=0
-        )  # [CHUNKS, D]
+        if SLOTS != ALL:
+            slot = tl.load(slots_ptr + first + within, mask=inside)
+        if SLOTS == GATHERED:  # what is not there reads the last key, for nothing
+            row = tl.minimum(slot.to(tl.uint32, bitcast=True), n_keys.to(tl.uint32) - 1)
+            row = row.to(tl.int64)
+            key_ptr, scale_ptr = keys_ptr + row[:, None] * ROW, scales_ptr + row * SCALE_ROW
+        else:
+            key_ptr = keys_ptr + tl.cast(first, tl.int64) * ROW + within[:, None] * ROW
+            scale_ptr = scales_ptr + tl.cast(first, tl.int64) * SCALE_ROW + within * SCALE_ROW
+        if FULL:
+            keys = tl.load(key_ptr + dim[None, :])  # [CHUNKS, D]
+        else:
+            keys = tl.load(key_ptr + dim[None, :], mask=inside[:, None], other=0)
         if ROUND:
             keys = keys.to(tl.float8e4nv, bitcast=True)
         elif STORED != PLAIN:
@@ -136,14 +145,13 @@ def score_chunks_kernel(
         agreement = tl.maximum(agreement, 0.0, propagate_nan=tl.PropagateNan.ALL)
         logit = tl.sum(agreement * weight[None, :], axis=1)  # [CHUNKS]
         if STORED != PLAIN:
-            logit *= tl.load(scales_ptr + row * SCALE_ROW, mask=there, other=0.0)
+            logit *= tl.load(scale_ptr, mask=inside)
         logit += 0.0  # no -0.0, which sorts below 0.0
         if SLOTS == MARKED:
-            slot = tl.load(slots_ptr + chunk, mask=there, other=-1)
             logit = tl.where(slot >= 0, logit, float("-inf"))
         if SLOTS == GATHERED:
-            logit = tl.where(there, logit, float("-inf"))
-        tl.store(out_ptr + chunk, logit, mask=chunk < chunks)
+            logit = tl.where((slot >= 0) & (slot < n_keys), logit, float("-inf"))
+        tl.store(out_ptr + first + within, logit, mask=inside)
 
 
 def score_tiles(heads: int, key_bytes: int, itemsize: int) -> Iterator[ScoreTile]:
@@ -217,12 +225,13 @@ def score_chunks(
         ahead = tile.prefetch if dense and card().arch >= BULK_ARCH and not INTERPRETING else 0
         score_chunks_kernel[grid](
             q, weights, keys, out if scales is None else scales,
-            out if slots is None else slots.contiguous(), out, heads, chunks, keys.shape[1], skipped,
+            out if slots is None else slots.contiguous(), out,
+            heads, chunks, keys.shape[1], skipped,
             keys.stride(0), 0 if scales is None else scales.stride(0),
             ROW=keys.stride(1), SCALE_ROW=0 if scales is None else scales.stride(1),
             STORED=stored, ROUND=round_q and coded, CHUNKS=tile.chunks, HEADS=padded, D=d,
-            STAGES=tile.num_stages, AHEAD=ahead, KEY_BYTES=one, SLOTS=said.value,
-            SKIP=max(UNIT // one, 1) if skipped else 0,
+            STAGES=tile.num_stages, AHEAD=ahead, KEY_BYTES=one, FULL=chunks >= tile.chunks,
+            SLOTS=said.value, SKIP=max(UNIT // one, 1) if skipped else 0,
             num_warps=tile.num_warps, maxnreg=tile.registers,
         )  # fmt: skip
     return out
