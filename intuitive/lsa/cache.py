@@ -169,9 +169,9 @@ class LSACache:
 
     def _numbers(self, start: int, end: int) -> Int[Tensor, "b r"]:
         """Places of rows among those of the whole batch."""
-        b, n = self._slots.shape
-        first = torch.arange(b, device=self._slots.device, dtype=torch.int32)[:, None] * n
-        return first + torch.arange(start, end, device=first.device, dtype=torch.int32)
+        (b, n), place = self._slots.shape, {"device": self._slots.device, "dtype": torch.int32}
+        numbers = torch.arange(start, end, **place)[None]
+        return numbers if b == 1 else torch.arange(b, **place)[:, None] * n + numbers
 
     def _find_slots(self) -> None:
         """Say anew which rows may be read; the tensor stays the same one."""
