@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..runtime import check, never
+from .cache import DecoderCache
 from .model import Decoder
 
 
@@ -60,9 +61,11 @@ def sample(
 @torch.no_grad()
 def generate(
     decoder: Decoder,
-    prompt: Tensor,
+    prompt: Tensor | None = None,
     *,
     max_new_tokens: int,
+    cache: DecoderCache | None = None,
+    logits: Tensor | None = None,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -75,8 +78,12 @@ def generate(
 
     Args:
         decoder: the model.
-        prompt: [b, n] token ids or [b, n, d_model] embeddings; rows of equal length.
+        prompt: [b, n] token ids or [b, n, d_model] embeddings; rows of equal length. Left out
+            where `logits` say how the text goes on.
         max_new_tokens: how many at most, at least 1.
+        cache: what was read before the prompt. It goes on: afterwards it holds the prompt and all
+            new tokens but the last, which is never read. Made for this call if None.
+        logits: [b, v] of the token after the cache, in the place of a prompt.
         temperature: 0 is greedy; this and the next three as in `sample`.
         stop_tokens: a row ends with the first of these it produces; if other rows go on, it is
             filled up with that token.
@@ -87,40 +94,72 @@ def generate(
         The new tokens alone.
 
     Raises:
-        ValueError: as in `Decoder.hidden` and `sample`, or the result would exceed max_positions.
+        ValueError: as in `Decoder.hidden` and `sample`; the result would exceed max_positions or
+            the cache's capacity; not exactly one of `prompt` and `logits`, or logits without cache.
         Cancelled: `stale()` became true between two tokens.
     """
     max_new_tokens = whole("max_new_tokens", max_new_tokens, low=1)
-    if prompt.dim() < 2:
-        raise ValueError(
-            f"the prompt has shape {tuple(prompt.shape)}; [b, n] token ids or "
-            "[b, n, d_model] embeddings are needed."
-        )
-    b, n = prompt.shape[:2]
-    if n + max_new_tokens > decoder.config.max_positions:
-        raise ValueError(
-            f"{n} prompt tokens and {max_new_tokens} new ones exceed "
-            f"max_positions={decoder.config.max_positions}: shorten one of them."
-        )
-    given = "embeddings" if prompt.is_floating_point() else "tokens"
-    cache = decoder.make_cache(max(b, 1), n + max_new_tokens)
+    n = _new_to_read(prompt, logits, cache)
+    _check_room(decoder, cache, n, max_new_tokens)
     check(stale)
-    logits = decoder(**{given: prompt}, cache=cache, last_only=True)[:, -1]
-    stops = torch.tensor(tuple(stop_tokens), dtype=torch.int64, device=prompt.device)
-    ended = torch.zeros(b, dtype=torch.bool, device=prompt.device)
+    if logits is None:
+        if cache is None:
+            cache = decoder.make_cache(max(len(prompt), 1), n + max_new_tokens)
+        given = "embeddings" if prompt.is_floating_point() else "tokens"
+        logits = decoder(**{given: prompt}, cache=cache, last_only=True)[:, -1]
+    stops = torch.tensor(tuple(stop_tokens), dtype=torch.int64, device=logits.device)
+    ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     new = []
     for step in range(max_new_tokens):
         token = sample(
             logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
         )
-        if new:
-            token = torch.where(ended, new[-1], token)
+        if len(stops):
+            token = torch.where(ended, new[-1], token) if new else token
+            ended = ended | (token[:, None] == stops).any(-1)
         new.append(token)
-        ended = ended | torch.isin(token, stops)
         if on_token is not None:
             on_token(token)
-        if ended.all() or step == max_new_tokens - 1:
+        if step == max_new_tokens - 1 or (len(stops) and ended.all()):
             break
         check(stale)
         logits = decoder(token[:, None], cache=cache)[:, -1]
     return torch.stack(new, dim=1)
+
+
+def _new_to_read(prompt: Tensor | None, logits: Tensor | None, cache: DecoderCache | None) -> int:
+    """Tokens of the prompt, 0 where logits stand in its place."""
+    if (prompt is None) == (logits is None):
+        given = "neither" if prompt is None else "both"
+        raise ValueError(
+            f"got {given} of prompt and logits; pass a prompt, or the logits of the token that "
+            "follows a filled cache."
+        )
+    if prompt is None:
+        if cache is None:
+            raise ValueError("logits say what follows a cache: pass that cache too.")
+        if logits.dim() != 2:
+            raise ValueError(f"logits have shape {tuple(logits.shape)}; [b, v] is needed.")
+        return 0
+    if prompt.dim() < 2:
+        raise ValueError(
+            f"the prompt has shape {tuple(prompt.shape)}; [b, n] token ids or "
+            "[b, n, d_model] embeddings are needed."
+        )
+    return prompt.shape[1]
+
+
+def _check_room(decoder: Decoder, cache: DecoderCache | None, n: int, new: int) -> None:
+    """ValueError where n tokens to read and so many new ones do not fit."""
+    limit = decoder.config.max_positions
+    if cache is None:
+        if n + new > limit:
+            raise ValueError(
+                f"{n} prompt tokens and {new} new ones exceed max_positions={limit}: shorten one "
+                "of them."
+            )
+    elif cache.length + n + new - 1 > min(limit, cache.capacity):  # the last is never read
+        raise ValueError(
+            f"{cache.length} positions held, {n} prompt tokens and {new} new ones exceed the "
+            f"{min(limit, cache.capacity)} that fit: make a larger cache, or ask for fewer tokens."
+        )
