@@ -1,6 +1,7 @@
 """Continue a prompt token by token."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 from ..checks import whole
 from ..runtime import check, never
 from .cache import DecoderCache
+from .fixed import FixedStep, unfit
 from .model import Decoder
+
+FEW = 8  # tokens for which capturing a graph, about three ordinary steps, would not pay
 
 
 def sample(
@@ -73,6 +77,7 @@ def generate(
     stop_tokens: Sequence[int] = (),
     on_token: Callable[[Tensor], None] | None = None,
     stale: Callable[[], bool] = never,
+    graph: bool | None = None,
 ) -> Int[Tensor, "b n_new"]:
     """Continue a prompt token by token.
 
@@ -89,13 +94,17 @@ def generate(
             filled up with that token.
         on_token: called with the [b] new tokens of each step.
         stale: turns true when nobody waits for the result any more.
+        graph: whether the steps are replayed as a CUDA graph, which takes Python out of the loop.
+            None does so on CUDA where at least 8 tokens are asked for, and warns where an attention
+            module, a cache or a hook does not allow it; on a CPU there are no graphs.
 
     Returns:
         The new tokens alone.
 
     Raises:
         ValueError: as in `Decoder.hidden` and `sample`; the result would exceed max_positions or
-            the cache's capacity; not exactly one of `prompt` and `logits`, or logits without cache.
+            the cache's capacity; not exactly one of `prompt` and `logits`, or logits without
+            cache; graph=True where no graph can be made.
         Cancelled: `stale()` became true between two tokens.
     """
     max_new_tokens = whole("max_new_tokens", max_new_tokens, low=1)
@@ -107,6 +116,7 @@ def generate(
             cache = decoder.make_cache(max(len(prompt), 1), n + max_new_tokens)
         given = "embeddings" if prompt.is_floating_point() else "tokens"
         logits = decoder(**{given: prompt}, cache=cache, last_only=True)[:, -1]
+    read = _reader(decoder, cache, cache.length + max_new_tokens - 1, graph)
     stops = torch.tensor(tuple(stop_tokens), dtype=torch.int64, device=logits.device)
     ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     new = []
@@ -123,8 +133,42 @@ def generate(
         if step == max_new_tokens - 1 or (len(stops) and ended.all()):
             break
         check(stale)
-        logits = decoder(token[:, None], cache=cache)[:, -1]
+        logits = read(token)
     return torch.stack(new, dim=1)
+
+
+def _reader(
+    decoder: Decoder, cache: DecoderCache, limit: int, graph: bool | None
+) -> Callable[[Tensor], Tensor]:
+    """What reads [b] new tokens into the cache and returns the logits [b, v] after them."""
+
+    def ordinary(token: Tensor) -> Tensor:
+        return decoder(token[:, None], cache=cache)[:, -1]
+
+    device = decoder.embedding.weight.device
+    steps = limit - cache.length
+    if graph is False or (graph is None and (device.type != "cuda" or steps < FEW)):
+        return ordinary
+    why = unfit(decoder, cache)
+    if device.type != "cuda":
+        why = f"CUDA graphs need a CUDA device, the decoder is on {device}."
+    elif torch.cuda.is_current_stream_capturing():
+        why = "another graph is being captured."
+    if not why:
+        try:
+            step = FixedStep(decoder, cache, limit)
+            step.capture()
+            return step
+        except RuntimeError as error:
+            why = f"capturing failed ({str(error).splitlines()[0]})."
+    if graph:
+        raise ValueError(f"graph=True cannot be had: {why} Leave it out for the ordinary loop.")
+    warnings.warn(
+        f"generate() takes the ordinary loop, which Python slows down: {why} Pass graph=False to "
+        "choose it.",
+        stacklevel=3,
+    )
+    return ordinary
 
 
 def _new_to_read(prompt: Tensor | None, logits: Tensor | None, cache: DecoderCache | None) -> int:
