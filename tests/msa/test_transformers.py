@@ -78,7 +78,9 @@ def minimax(device: str = "cpu", **changes) -> MiniMaxM3VLForCausalLM:
         }
         | changes
     )  # fmt: skip
-    return drawn(MiniMaxM3VLForCausalLM(config), device)
+    model = drawn(MiniMaxM3VLForCausalLM(config), device)
+    model.set_experts_implementation("eager")  # the others take half precision only, on a GPU
+    return model
 
 
 def tokens_of(b: int, n: int, device: str = "cpu") -> torch.Tensor:
