@@ -122,7 +122,7 @@ class Bench:
                     first = next(iter(made))
                     row |= {"apart_from": first, "apart": apart(made[arm], made[first])}
                 except torch.OutOfMemoryError as error:
-                    row["does_not_fit"] = str(error).split(". ")[1]
+                    row["does_not_fit"] = str(error).partition("GPU 0")[0].strip()
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 self.values["rows"].append(row)

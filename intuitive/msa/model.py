@@ -155,9 +155,8 @@ class MSAAttention(DenseAttention):
         its own block is forced, whatever the zeros behind the token score. The tokens selected are
         gathered.
         """
-        d, h_q, h_kv = self.config.d_head, self.config.n_q_heads, self.config.n_kv_heads
+        d = self.config.d_head
         q, k, v = (w(hidden).unflatten(-1, (-1, d)) for w in (self.w_q, self.w_k, self.w_v))
-        q, k = now.turned(torch.cat((q, k), 2)).split((h_q, h_kv), 2)
         q_idx, k_idx = (
             normed(norm, w(hidden).unflatten(-1, (-1, self.msa.d_index)))
             for norm, w in (
@@ -165,7 +164,7 @@ class MSAAttention(DenseAttention):
                 (self.index_norm_k, self.index_w_k),
             )
         )
-        q_idx, k_idx = now.turned(torch.cat((q_idx, k_idx), 2)).split((h_kv, 1), 2)
+        q, k, q_idx, k_idx = now.turned(q, k, q_idx, k_idx)
         held = cache.put(now.place, keys=k, values=v, index_keys=k_idx.squeeze(2))
         k, v, k_idx = (part[:, : now.limit] for part in held.values())
         k, v = k.transpose(1, 2), v.transpose(1, 2)  # [b, h_kv, limit, d]

@@ -104,7 +104,8 @@ class FixedStep:
             self._run()
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device), torch.cuda.graph(graph):
+        alone = torch.cuda.graph(graph, capture_error_mode="thread_local")  # others may go on
+        with torch.cuda.device(device), alone:
             logits = self._run()
             self._place += 1
         self._graph, self._logits = graph, logits

@@ -14,7 +14,7 @@ from .cache import DecoderCache
 from .fixed import FixedStep, unfit
 from .model import Decoder
 
-FEW = 8  # tokens for which capturing a graph, about three ordinary steps, would not pay
+FEW = 8  # tokens; for fewer, capturing a graph, as long as about three ordinary steps, hardly pays
 
 
 def sample(
@@ -146,8 +146,8 @@ def _reader(
         return decoder(token[:, None], cache=cache)[:, -1]
 
     device = decoder.embedding.weight.device
-    steps = limit - cache.length
-    if graph is False or (graph is None and (device.type != "cuda" or steps < FEW)):
+    asked = limit - cache.length + 1
+    if graph is False or (graph is None and (device.type != "cuda" or asked < FEW)):
         return ordinary
     why = unfit(decoder, cache)
     if device.type != "cuda":

@@ -145,9 +145,9 @@ class DenseAttention(nn.Module):
             now: the new token's place, a tensor, and what follows from it.
             cache: of this layer; read up to `now.limit`.
         """
-        d, h_q, h_kv = self.config.d_head, self.config.n_q_heads, self.config.n_kv_heads
+        d = self.config.d_head
         q, k, v = (w(hidden).unflatten(-1, (-1, d)) for w in (self.w_q, self.w_k, self.w_v))
-        q, k = now.turned(torch.cat((q, k), 2)).split((h_q, h_kv), 2)
+        q, k = now.turned(q, k)
         held = cache.put(now.place, keys=k, values=v)
         k, v = (held[name][:, : now.limit].transpose(1, 2) for name in ("keys", "values"))
         return self.output(attend_fixed(q, k, v, now.hidden_keys))

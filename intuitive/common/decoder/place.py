@@ -44,19 +44,26 @@ class Now:
             lambda: torch.arange(self.limit, device=self.place.device) > self.place,
         )
 
-    def turned(self, x: Float[Tensor, "b 1 h d"]) -> Float[Tensor, "b 1 h d"]:
-        """Queries or keys of the new tokens with RoPE applied, as `rotate` does it."""
+    def turned(self, *parts: Float[Tensor, "b 1 _ _"]) -> tuple[Tensor, ...]:
+        """Queries and keys of the new token, each [b, 1, h, d], turned as `rotate` does it.
+
+        Those of equal d are turned together: a step is bound by the number of its kernels.
+        """
         if self._rope_base is None:
-            return x
-        d = x.shape[-1]
+            return parts
+        if len({x.shape[-1] for x in parts}) > 1:
+            return tuple(self.turned(x)[0] for x in parts)
+        d = parts[0].shape[-1]
 
         def make() -> tuple[Tensor, Tensor]:
             cos, sin = angles(self.place[None], d, self._rope_base, self._dtype)
             return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
         cos, sin = self.keep(("angles", d), make)  # [1, 1, 1, d]
+        x = torch.cat(parts, 2)
         wide = x.to(cos.dtype)
-        return torch.addcmul(wide * cos, wide.roll(d // 2, -1), sin).to(x.dtype)
+        turned = torch.addcmul(wide * cos, wide.roll(d // 2, -1), sin).to(x.dtype)
+        return turned.split([part.shape[2] for part in parts], 2)
 
 
 def attend_fixed(
