@@ -118,6 +118,38 @@ class Checks:
         rounded = ", queries rounded" if round_q else ""
         self.run(f"score {stored} {str(dtype)[6:]}, {heads} x {d}{rounded}", bound, error)
 
+    def lying(self, heads: int, dtype: torch.dtype, bound: float) -> None:
+        """Keys and packed entries read inside cells, against copies of them that stand alone."""
+        d, before = 128, 584  # the key comes after one entry
+
+        def error(seed: int) -> tuple[float, str]:
+            rng = random.Random(seed)
+            n, m = rng.randint(1, self.longest), rng.randint(1, self.longest)
+            q, weights, keys, _ = self.scoring(seed, heads, d, dtype, "rows", n)
+            draw = {"generator": seeded(seed, self.device), "device": self.device}
+            cells = torch.zeros(n, 2 * before + 2 * (d + 4), dtype=torch.uint8, device=self.device)
+            slots = torch.randint(-1, n, (len(q), m), **draw).int()
+            keep = {"slots": slots, "gather": True, "impl": self.impl}
+            first = 2 * before + (seed % 2) * (d + 4)
+            cells[:, first : first + d + 4] = keys[0]
+            got = score_chunks(q, weights, cells[:, first : first + d + 4], **keep)
+            want = score_chunks(q, weights, keys[0].contiguous(), impl=self.impl)
+            want = want.gather(1, slots.clamp(min=0).long())
+            same = torch.equal(got == -torch.inf, slots < 0)
+            worst = greatest(got.where(slots >= 0, 0.0), want.where(slots >= 0, 0.0))
+            first = (seed % 2) * before
+            rows = pack_cells(torch.randn(n, 512, **draw))
+            cells[:, first : first + before] = rows
+            query = torch.randn(len(q), 64, 512, **draw).to(dtype)
+            inside, alone = (
+                cell_attention(query, x, slots[:, :600].contiguous(), impl=self.impl)
+                for x in (cells[:, first : first + before], rows)
+            )
+            shape = f"{n} cells, {m} slots, {dtype}"
+            return (worst if same and torch.equal(inside, alone) else 1.0), shape
+
+        self.run(f"read inside cells, {heads} heads", bound, error)
+
     def select(self) -> None:
         """Ids and counts are those of the oracle, bit for bit, on every run."""
 
@@ -250,6 +282,7 @@ class Checks:
         self.score(128, 128, main, "fp8", exact if gpu else coarse, False)
         self.score(12, 32, FLOAT, "rows", coarse, False)
         self.score(12, 32, HALF, "plain", exact, False)
+        self.lying(64, main, exact if gpu else coarse)
         with tuning.force(score_chunks=AHEAD):
             self.score(64, 128, main, "rows", exact if gpu else coarse, False)
         return self.done
@@ -281,7 +314,8 @@ def stored_rows(keys: Tensor, scales: Tensor) -> Tensor:
 
 def greatest(got: Tensor, want: Tensor) -> float:
     """Greatest difference, relative to the greatest value wanted."""
-    return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
+    off = (got.double() - want.double()).abs().max()
+    return (off / want.double().abs().max().clamp(min=1e-30)).item()
 
 
 def rms(got: Tensor, want: Tensor) -> float:

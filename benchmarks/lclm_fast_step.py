@@ -18,6 +18,8 @@ from intuitive.lclm.reference import mean_pool
 from intuitive.lclm.smollm import WINDOW, SmolLatents
 from intuitive.lclm.splice import Latents, Piece, Raw, Span, batch_of
 
+ALIKE = 0.75  # of the longest prompt's length, that a prompt has at least to be filled up to it
+
 Jobs = Sequence[tuple[Sequence[Piece], int]]  # prompts laid out alike, and their spans' ratio
 
 
@@ -105,19 +107,49 @@ def encoded(model: SmolLatents, spans: Sequence[tuple[Tensor, int]]) -> list[Ten
     return found
 
 
-def losses(model: SmolLatents, jobs: Jobs) -> list[Tensor]:
-    """Mean next-token loss of each job: pieces with rows laid out alike, and its spans' ratio."""
+def encoder_states(model: SmolLatents, tokens: Tensor, ratio: int) -> Tensor:
+    """[b, n, d] what is pooled, for texts [b, n] of at most one window."""
+    n = tokens.shape[1]
+    stream = model.decoder.embedding(tokens)
+    if str(ratio) in model.places:
+        stream = stream + model.places[str(ratio)].repeat(-(-n // ratio), 1)[:n]
+    return _norm(model.encoder.norm, hidden(model.encoder, stream))
+
+
+def passes(lengths: Sequence[int]) -> list[list[int]]:
+    """Which jobs go through the decoder together: those not much shorter than the longest."""
+    found: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not found or lengths[i] < ALIKE * lengths[found[-1][0]]:
+            found.append([])
+        found[-1].append(i)
+    return found
+
+
+def losses(
+    model: SmolLatents, jobs: Jobs, heads: nn.Module | None = None, told: int = 0
+) -> list[Tensor]:
+    """Mean next-token loss of each job: pieces with rows laid out alike, and its spans' ratio.
+
+    With heads, one loss more: what they read from the latents of job number `told`.
+    """
     spans = [(p.tokens, ratio) for pieces, ratio in jobs for p in pieces if isinstance(p, Span)]
-    latents = iter(encoded(model, spans) if spans else ())
+    made = encoded(model, spans) if spans else []
+    latents = iter(made)
     batches = [
         batch_of(
             [model.join([Latents(next(latents)) if isinstance(p, Span) else p for p in pieces])]
         )
         for pieces, _ in jobs
     ]
-    n = max(batch.embeddings.shape[1] for batch in batches)
-    rows = [F.pad(b.embeddings, (0, 0, 0, n - b.embeddings.shape[1])) for b in batches]
-    states = hidden(model.decoder, torch.cat(rows)).split([len(row) for row in rows])
+    lengths = [batch.embeddings.shape[1] for batch in batches]
+    states: list[Tensor] = [made[0] if made else model.tags] * len(jobs)  # each replaced below
+    for members in passes(lengths):
+        n = lengths[members[0]]
+        rows = [F.pad(batches[i].embeddings, (0, 0, 0, n - lengths[i])) for i in members]
+        its = hidden(model.decoder, torch.cat(rows)).split([len(row) for row in rows])
+        for i, one in zip(members, its, strict=True):
+            states[i] = one
     chosen, wanted = [], []
     for batch, its in zip(batches, states, strict=True):
         chosen.append(torch.cat([its[:, a:z] for a, z in batch.runs], 1).flatten(0, 1))
@@ -127,7 +159,11 @@ def losses(model: SmolLatents, jobs: Jobs) -> list[Tensor]:
     each = F.cross_entropy(logits, torch.cat(wanted), reduction="none")
     counts = [(part >= 0).sum().clamp(min=1) for part in wanted]
     sums = [part.sum() for part in each.split([len(part) for part in wanted])]
-    return [total / count for total, count in zip(sums, counts, strict=True)]
+    found = [total / count for total, count in zip(sums, counts, strict=True)]
+    if heads is not None:
+        before = sum(isinstance(p, Span) for pieces, _ in jobs[:told] for p in pieces)
+        found.append(heads(model, made[before], *spans[before]))
+    return found
 
 
 # ------------------------------------------------------------------------------------ replayed
@@ -169,7 +205,7 @@ class Recorded:
     """Gradients of steps, on CUDA recorded once for each form and replayed from then on.
 
     All graphs share one pool of memory, since they run one after the other. On the CPU, and where
-    recording fails or gives other losses than the step that was recorded, steps just run.
+    recording fails or gives other losses or gradients than the step itself, steps just run.
 
     Args:
         step: adds the gradients of jobs to the parameters; returns their losses, detached, [jobs].
@@ -186,10 +222,15 @@ class Recorded:
         self.pool = torch.cuda.graph_pool_handle() if self.on else None
         self.side = torch.cuda.Stream() if self.on else None
 
-    def __call__(self, jobs: Jobs) -> Tensor:
-        """Losses [jobs]; the next call overwrites them, and the gradients."""
+    def __call__(self, jobs: Jobs, mark: str = "") -> Tensor:
+        """Losses [jobs]; the next call overwrites them, and the gradients.
+
+        Args:
+            jobs: prompts of the step.
+            mark: of what else makes a step differ.
+        """
         self._clear()
-        key = form(jobs)
+        key = (mark, *form(jobs))
         if self.on and key not in self.kept:
             try:
                 return self._record(key, jobs)
@@ -199,6 +240,11 @@ class Recorded:
         if not self.on:
             return self.step(jobs)
         return self._replay(key, jobs)
+
+    def _lengths(self) -> Tensor:
+        """Length of the gradient of each parameter that has one."""
+        grads = [p.grad.float() for p in self.parameters if p.grad is not None]
+        return torch.stack(torch._foreach_norm(grads))
 
     def _clear(self) -> None:
         for parameter in self.parameters:
@@ -212,7 +258,7 @@ class Recorded:
     def _record(self, key: tuple, jobs: Jobs) -> Tensor:
         self.side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.side):
-            want = self.step(jobs).clone()
+            want, lengths = self.step(jobs).clone(), self._lengths()
         torch.cuda.current_stream().wait_stream(self.side)
         self._clear()
         held = [tensor.clone() for tensor in inputs(jobs)]
@@ -223,6 +269,10 @@ class Recorded:
         got = self._replay(key, jobs)
         if not torch.allclose(got, want, rtol=0.02, atol=0.02):
             self._give_up(f"a replayed step gave {got.tolist()}, not {want.tolist()}")
+            return self.step(jobs)
+        off = float((self._lengths() - lengths).norm() / lengths.norm())
+        if not off < 0.1:
+            self._give_up(f"gradients of a replayed step differ by {off:.0%} in length")
             return self.step(jobs)
         return got
 

@@ -1,21 +1,22 @@
 """SmolLM2 with an encoder of its own first layers: training on real text, and what it is worth.
 
     python benchmarks/lclm_smollm.py --device cuda --corpus FOLDER --out OUT --seed 0 --seconds 480
+    python benchmarks/lclm_smollm.py ... --candidate NAME   with other settings
+    python benchmarks/lclm_smollm.py ... --probe-only       the beginning alone, looked at often
     python benchmarks/lclm_smollm.py ... --control          the decoder adapted to raw text alone
     python benchmarks/lclm_smollm.py --merge OUT            results and weights of all seeds
     python benchmarks/lclm_smollm.py --small --out OUT      a tiny cut for two CPU cores
     python benchmarks/lclm_smollm.py --slice                measure a little again and compare
 
-FOLDER is made by `lclm_corpus.py`. Every step holds text that alternates between compressed and
-raw, windows to be repeated, raw text, and maps of chunks with questions; each draws its own ratio.
-Adapters and encoder train first, then the decoder's low-rank changes too. Settings were chosen by
+FOLDER is made by `lclm_corpus.py`. Training begins with short texts to be repeated; then
+every step also holds text that alternates between compressed and raw, raw text, and maps of chunks
+with questions; each has its own ratio. The decoder's low-rank changes join after adapters and
+encoder. Settings were chosen by
 the validation texts (`--pilot` prints them at the end); the held-out texts are read once, after
 training, by the weights as they are stored, in float32.
 """
 
-import contextlib
 import json
-import math
 import shutil
 import sys
 import time
@@ -27,20 +28,13 @@ import helpers
 import lclm_smollm_eval as measures
 import torch
 from lclm_needles import HELD_OUT_PLACES, PLACES, needles
-from lclm_smollm_training import (
-    CANDIDATES,
-    PARTS,
-    Masters,
-    Plan,
-    Steps,
-    smollm2,
-    synchronize,
-)
+from lclm_smollm_fit import Training, told
+from lclm_smollm_training import CANDIDATES, Plan, smollm2
 from lclm_texts import KINDS, Batches, Texts
 from torch import Tensor
 
-from intuitive.common import corpus, records, training
-from intuitive.common.runtime import Cancelled, device_name, seeded
+from intuitive.common import corpus, records
+from intuitive.common.runtime import device_name
 from intuitive.common.smollm import load_smollm2
 from intuitive.lclm.low_rank import from_int8, to_int8
 from intuitive.lclm.smollm import REPEAT, WEIGHTS, SmolLatents, load_pair, save_pair
@@ -50,153 +44,40 @@ ON_CPU = 0.01  # nats per token, from TF32 products on the GPU to float32 ones
 # ------------------------------------------------------------------------------------ one seed
 
 
-def validation(model: SmolLatents, texts: Texts, batches: Batches, plan: Plan) -> dict[str, float]:
-    """What settings are chosen by: perplexities and reconstruction on the validation texts."""
-    n = (measures.CONTEXT + measures.CONTINUATION) // plan.scale
-    reader, found = measures.Reader(model), {}
-    with torch.no_grad():
-        pieces = texts.of("validation", "prose").pieces(min(32, plan.pieces), n)
-        cut = 3 * n // 4
-        context, rest = pieces[:, :cut], pieces[:, cut:]
-        held = ["raw", "none"]
-        for arm, _, parts in measures.raw_arms(context, batches.model.end_of_text):
-            if arm in held or arm.startswith("truncated"):
-                found[arm] = measures.ppl(reader(parts, rest)[0])
-        for arm, ratio, _, parts in measures.compressed_arms(context):
-            found[arm] = measures.ppl(reader(parts, rest, ratio)[0])
-        for row in measures.reconstructions(
-            batches.model, {"prose": pieces}, reader, batches.repeat
-        ):
-            found[f"reconstruction {row['ratio']}"] = row["right"]
-    gap = math.log(found["none"] / found["raw"])
-    for ratio in (4, 8, 16):
-        found[f"gap {ratio}"] = math.log(found["none"] / found[f"compressed {ratio}"]) / gap
-        over = found[f"compressed {ratio} + tail"] / found[f"truncated to {ratio} + tail"]
-        found[f"tail over truncated {ratio}"] = over
-    return found
+def probe(plan: Plan, args, device: torch.device, texts: Texts) -> None:
+    """The beginning of a training with these settings, looked at every few seconds."""
+    started = time.perf_counter()
+    trained = Training(plan, args, device, texts)
+    print(f"{args.candidate}: ready after {time.perf_counter() - started:.0f} s", flush=True)
+    if not args.control:
+        print(f"before: {told(trained.watch())}", flush=True)
+    left = args.seconds - (time.perf_counter() - started)
+    curve = trained.run(left, args.steps, of=args.of, every=args.every)
+    recorded = trained.steps.recorded
+    print(f"{len(recorded.kept)} forms recorded {recorded.fault}", flush=True)
+    values = {"candidate": args.candidate, "curve": curve, "steps": trained.masters.taken}
+    if trained.opened:
+        trained.weights()
+        values["stored"] = trained.watch()
+        print(f"stored with ranks {plan.ranks}: {told(values['stored'])}", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(helpers.rounded(values, digits=6), indent=1)
+    (args.out / f"probe-{args.candidate}-seed{args.seed}.json").write_text(text + "\n")
 
 
-class Training:
-    """A model and what it takes to train it; can begin again with other settings."""
-
-    def __init__(self, plan: Plan, args, device: torch.device, texts: Texts) -> None:
-        self.args, self.device, self.texts = args, device, texts
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        smollm = smollm2(device, dtype, args.small)
-        self.model = SmolLatents(smollm, plan.ranks, generator=seeded(args.seed, device))
-        self.first = {name: w.detach().clone() for name, w in self.model.weights().items()}
-        self.batches = Batches(smollm, texts, plan.mix, device, args.seed, scale=plan.scale)
-        self.steps: Steps | None = None
-        self.begin(plan)
-
-    def begin(self, plan: Plan) -> None:
-        """Back to the first weights, with these settings; what was recorded stays."""
-        self.plan = plan
-        self.model.put(self.first)
-        self.masters = Masters(self.model, plan, ("decoder",) if self.args.control else PARTS)
-        record = self.device.type == "cuda" and not self.args.eager
-        before = self.steps
-        self.steps = Steps(
-            self.model,
-            self.batches,
-            plan,
-            self.args.seed,
-            control=self.args.control,
-            record=record,
-        )
-        if before is not None:
-            self.steps.recorded = before.recorded
-            self.steps.recorded.step = self.steps.run
-
-    def run(self, seconds: float, n_steps: int | None = None) -> list[dict[str, float]]:
-        """Train for a time, or a number of steps within it; losses every half minute."""
-        curve, start = [], time.perf_counter()
-        every, masters = 5 if self.args.small else 30, self.masters
-
-        def elapsed() -> float:
-            return time.perf_counter() - start
-
-        def share() -> float:
-            return masters.taken / n_steps if n_steps else elapsed() / seconds
-
-        def step(_: int) -> dict[str, float]:
-            losses = self.steps()
-            if elapsed() >= every * (len(curve) + 1):
-                row = {name: float(value) for name, value in losses.items()}
-                curve.append({"step": masters.taken, "share": share(), **row})
-                words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-                print(f"{elapsed():5.0f} s, step {masters.taken}: {words}", flush=True)
-            return {}
-
-        masters.share = self.steps.share = share
-        with contextlib.suppress(Cancelled):  # the time is over
-            training.train(
-                step,
-                masters.optimizer,
-                n_steps=n_steps or 10**7,
-                stale=lambda: elapsed() >= seconds,
-            )
-        synchronize(self.device)
-        with torch.no_grad():
-            for parameter, master in masters.pairs:
-                parameter.copy_(master)
-        return curve
-
-    def validation(self) -> dict[str, float]:
-        """As `validation`, of the model as it is."""
-        return validation(self.model, self.texts, self.batches, self.plan)
-
-    def weights(self) -> dict[str, Tensor]:
-        """All trained weights, those in training in float32."""
-        wide = {id(p): master for p, master in self.masters.pairs}
-        return {n: wide.get(id(p), p.detach()) for n, p in self.model.weights().items()}
-
-
-def probe(trained: Training, plan: Plan, args) -> Plan:
-    """Try one candidate for a time, wait for the other processes, and take the best settings.
-
-    Judged by validation texts: tokens read back at ratio 4, which no candidate can have by
-    guessing.
-    """
-    number = args.seed % len(CANDIDATES)
-    mine = replace(plan, **CANDIDATES[number])
-    trained.begin(mine)
-    trained.run(args.probe)
-    found = trained.validation()
-    folder = args.out / "probes"
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"probe-{number}.json.partial"
-    mark.write_text(json.dumps({"steps": trained.masters.taken, **found}))
-    mark.rename(folder / f"probe-{number}.json")
-    print(f"candidate {number}: {json.dumps(helpers.rounded(found, digits=4))}", flush=True)
-    deadline = time.perf_counter() + args.probe / 2
-    while time.perf_counter() < deadline and len(list(folder.glob("*.json"))) < args.probes:
-        time.sleep(0.5)
-    results = {
-        int(path.stem.split("-")[1]): json.loads(path.read_text()) for path in folder.glob("*.json")
-    }
-    best = max(results, key=lambda i: (results[i]["reconstruction 4"], -i))
-    print(f"settings of candidate {best} of {sorted(results)}: {CANDIDATES[best]}", flush=True)
-    return replace(plan, **CANDIDATES[best])
-
-
-def train(
-    plan: Plan, args, device: torch.device, texts: Texts
-) -> tuple[dict[str, Tensor], dict, Plan]:
-    """Train one seed; its weights, what it took, and the settings it had in the end."""
+def train(plan: Plan, args, device: torch.device, texts: Texts) -> tuple[dict[str, Tensor], dict]:
+    """Train one seed; its weights, and what it took."""
     begun = time.perf_counter()
     trained = Training(plan, args, device, texts)
-    if args.probe:
-        plan = probe(trained, plan, args)
-        trained.begin(plan)
     spent = time.perf_counter() - begun
-    kept, fault = len(trained.steps.recorded.kept), trained.steps.recorded.fault
-    print(f"training from {spent:.0f} s on, {kept} forms recorded so far {fault}", flush=True)
+    print(f"training from {spent:.0f} s on", flush=True)
+    seconds = args.seconds - spent - (2 if args.small else args.keep)
     start = time.perf_counter()
-    curve = trained.run(args.seconds - spent - (2 if args.small else args.keep), args.steps)
+    curve = trained.run(seconds, args.steps, every=args.every)
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     took = {
         "seed": args.seed,
+        "candidate": args.candidate,
         "steps": trained.masters.taken,
         "seconds": time.perf_counter() - start,
         "peak_gib": memory,
@@ -204,9 +85,12 @@ def train(
         "fault": trained.steps.recorded.fault,
         "curve": curve,
     }
+    if trained.opened:
+        took["validation_whole"] = trained.validation()
+    weights = trained.weights()
     if not args.control:
         took["validation"] = trained.validation()
-    return trained.weights(), took, plan
+    return weights, took
 
 
 def passages(texts: Texts, plan: Plan, device: torch.device, split: str) -> dict[str, Tensor]:
@@ -291,10 +175,14 @@ def run(plan: Plan, args) -> None:
     device = torch.device(args.device)
     started = time.perf_counter()
     torch.set_float32_matmul_precision("high")
-    texts = Texts(args.corpus, load_smollm2(), device)
+    texts = Texts(args.corpus, None if args.corpus else load_smollm2(), device)
     print(f"texts {texts.about}, {time.perf_counter() - started:.0f} s", flush=True)
     args.seconds -= time.perf_counter() - started
-    weights, took, plan = train(plan, args, device, texts)
+    if args.probe_only:
+        return probe(plan, args, device, texts)
+    weights, took = train(plan, args, device, texts)
+    if whole := took.get("validation_whole"):
+        print(f"whole encoder: {json.dumps(helpers.rounded(whole, digits=4))}")
     words = {k: round(v, 4) for k, v in took.get("validation", {}).items()}
     print(f"{took['steps']} steps, peak {took['peak_gib']} GiB, validation {json.dumps(words)}")
     kind = "control" if args.control else "pair"
@@ -418,8 +306,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480.0, help="in which all must be done")
     parser.add_argument("--keep", type=float, default=70.0, help="seconds of it for measuring")
     parser.add_argument("--steps", type=int, help="of training, in the place of a time")
-    parser.add_argument("--probe", type=float, default=0.0, help="seconds to choose settings in")
-    parser.add_argument("--probes", type=int, default=3, help="processes that choose together")
+    parser.add_argument("--candidate", choices=CANDIDATES, default="low", help="named settings")
+    parser.add_argument("--probe-only", action="store_true", help="train for a while and look")
+    parser.add_argument("--of", type=float, default=400.0, help="seconds that a probe begins")
+    parser.add_argument("--every", type=float, default=15.0, help="seconds between two looks")
     parser.add_argument("--control", action="store_true", help="only the decoder, on raw text")
     parser.add_argument("--pilot", action="store_true", help="measure on validation texts")
     parser.add_argument("--eager", action="store_true", help="record no steps for replaying")
@@ -427,7 +317,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="merge the first seed's weights too")
     parser.add_argument("--set", nargs="*", default=[], help="settings, such as lr_encoder=2e-3")
     args = parser.parse_args()
-    plan = Plan.small() if args.small else Plan()
+    plan = replace(Plan.small() if args.small else Plan(), **CANDIDATES[args.candidate])
     for setting in args.set:
         name, value = setting.split("=")
         plan = changed(plan, name, json.loads(value))

@@ -6,38 +6,53 @@ from dataclasses import dataclass, field, replace
 
 import lclm_fast_step
 import torch
+from lclm_smollm_encoder import PlaceHeads, trained_parts
 from lclm_texts import Batches, Mix
 from torch import Tensor
 
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.lclm.low_rank import low_rank_decoder
-from intuitive.lclm.smollm import Ranks, SmolLatents
+from intuitive.lclm.smollm import WINDOW, Ranks, SmolLatents
 from intuitive.lclm.splice import Piece
 
-PARTS = ("adapter", "encoder", "decoder", "tags")
+PARTS = ("adapter", "encoder", "places", "heads", "decoder", "tags")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What steps are made of until some share of the training is over."""
+
+    until: float
+    ratios: tuple[int, ...] = (4, 8, 4, 8, 16, 8, 4, 8, 4, 4)
+    windows: tuple[int, ...] = (256, 256, 128, 256, 256, 64)  # tokens to be repeated
+    forms: int = 10  # different layouts of a step; a GPU records each
+    alone: bool = False  # nothing but text to be repeated
+    told: float = 0.0  # weight of what the heads read
+
+
+SHORT_FIRST = (
+    Phase(until=0.1, ratios=(4, 8, 4), windows=(32,), forms=3, alone=True, told=0.5),
+    Phase(until=0.3, ratios=(4, 8, 4, 8), windows=(64, 128, 64, 256), forms=4, told=0.5),
+    Phase(until=1.0),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Settings of one training."""
 
-    lr_adapter: float = 5e-4
-    lr_encoder: float = 5e-4
+    lr_adapter: float = 1e-3  # also of places, tags and heads
+    lr_encoder: float = 3e-3
     lr_decoder: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
-    warmup: int = 60  # steps
-    first_stage: float = 0.08  # of the time, in which the decoder does not train
+    warmup: int = 40  # steps
+    first_stage: float = 0.12  # of the time, in which the decoder does not train
     last_rate: float = 0.03  # of the peak
-    # Ratios by share of the training. Ratio 1 hands over embeddings, which a decoder can copy; 2
-    # goes through the adapter of 4 as well. So reading is learnt before packing.
-    curriculum: tuple[tuple[float, tuple[int, ...]], ...] = (
-        (0.05, (1, 2)),
-        (0.15, (2, 4)),
-        (0.35, (4, 8, 4)),
-        (1.0, (4, 8, 4, 8, 16, 8, 4, 8, 4, 16)),  # 40%, 40% and 20%
-    )
+    whole: bool = False  # all weights of the encoder train, and are stored as low-rank changes
+    heads: bool = False  # whether latents are also read directly, where a phase says so
+    phases: tuple[Phase, ...] = SHORT_FIRST
     mix: Mix = field(default_factory=Mix)
     ranks: Ranks = field(default_factory=Ranks)
     scale: int = 1  # all lengths divided by this
@@ -63,6 +78,21 @@ class Plan:
         )
 
 
+# Settings that can be named, tried side by side for a short time.
+CANDIDATES: dict[str, dict] = {
+    "low": {},
+    "taught": {"heads": True, "first_stage": 0.06, "lr_encoder": 1.5e-3},
+    "whole": {"whole": True, "lr_encoder": 6e-4},
+    "both": {"whole": True, "lr_encoder": 6e-4, "heads": True, "first_stage": 0.06},
+    "pilot": {
+        "whole": True,
+        "lr_encoder": 6e-4,
+        "first_stage": 0.15,
+        "phases": (Phase(until=1.0, ratios=(4, 8), windows=(256,), forms=6),),
+    },
+}
+
+
 class Masters:
     """Mixed precision by hand: the model in bfloat16, weights that train also in float32.
 
@@ -70,13 +100,20 @@ class Masters:
     back, and the learning rates follow `share()`, how much of the training is over.
     """
 
-    def __init__(self, model: SmolLatents, plan: Plan, parts: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        model: SmolLatents,
+        plan: Plan,
+        names: tuple[str, ...],
+        opened: dict,
+        heads: PlaceHeads | None,
+    ) -> None:
         self.plan, self.share = plan, lambda: 0.0
         self.pairs: list[tuple[torch.nn.Parameter, Tensor]] = []
         groups = []
         model.requires_grad_(False)
-        for part, named in model.trained().items():
-            if part not in parts:
+        for part, named in trained_parts(model, opened, heads).items():
+            if part not in names:
                 continue
             masters = []
             for parameter in named.values():
@@ -92,7 +129,8 @@ class Masters:
         )
         self.optimizer.register_step_pre_hook(self._before)
         self.optimizer.register_step_post_hook(self._after)
-        self.waits = len(parts) > 1  # the decoder, for adapters and encoder
+        self.norm = torch.zeros(())  # of the last gradient
+        self.waits = len(names) > 1  # the decoder, for adapters and encoder
         self.taken, self.decoder_from = 0, 0 if not self.waits else None
 
     def _before(self, *_: object) -> None:
@@ -109,7 +147,7 @@ class Masters:
             master.grad = None if parameter.grad is None else wide
             given += [] if master.grad is None else [(parameter, master)]
         torch._foreach_copy_([m.grad for _, m in given], [p.grad for p, _ in given])
-        torch.nn.utils.clip_grad_norm_([m for _, m in given], plan.clip)
+        self.norm = torch.nn.utils.clip_grad_norm_([m for _, m in given], plan.clip)
 
     @torch.no_grad()
     def _after(self, *_: object) -> None:
@@ -119,22 +157,13 @@ class Masters:
 
 
 Losses = dict[str, Tensor]
-FORMS = 20  # of steps, in each part of the curriculum
-
-# What `--probe` tries, one candidate a process, before the training itself.
-CANDIDATES = (
-    {},
-    {"lr_adapter": 1e-3, "lr_encoder": 1e-3},
-    {"lr_adapter": 3e-4, "lr_encoder": 3e-4, "lr_decoder": 5e-4},
-    {"curriculum": ((1.0, (4, 8, 4, 8, 16, 8, 4, 8, 4, 16)),)},
-)
 
 
 class Steps:
     """Draws steps and adds their gradients.
 
-    A step has one of `FORMS` forms: which ratio each kind has, how long everything is, what is
-    asked. Only a form's texts differ from step to step, so that a GPU can replay it.
+    A step has one of its phase's forms: which ratio each kind has, how long everything is, what
+    is asked. Only a form's texts differ from step to step, so that a GPU can replay it.
     """
 
     def __init__(
@@ -146,27 +175,33 @@ class Steps:
         *,
         control: bool,
         record: bool,
+        heads: PlaceHeads | None = None,
     ) -> None:
         mix = plan.mix
         self.model, self.batches, self.mix, self.control = model, batches, mix, control
-        self.curriculum, self.share = plan.curriculum, lambda: 1.0
+        self.phases, self.phase, self.heads = plan.phases, plan.phases[-1], heads
+        self.share = lambda: 1.0
         self.rng = random.Random(seed)
         weights = {"reconstruction": mix.reconstruction_weight, "chunks": mix.chunks_weight}
         if not control:
             weights["raw"] = mix.raw_weight
         self.weights = weights
         trained = [p for p in model.parameters() if p.requires_grad]
+        trained += [] if heads is None else list(heads.parameters())
         self.recorded = lclm_fast_step.Recorded(self.run, trained, record)
         self.names: list[str] = []
 
     def __call__(self) -> Losses:
         """Add one step's gradients; the losses by kind, overwritten by the next call."""
-        found = self.recorded(self.draw(self.rng.randrange(FORMS)))
+        share = min(self.share(), 1.0)
+        self.phase = next(phase for phase in self.phases if share <= phase.until)
+        jobs = self.draw(self.rng.randrange(self.phase.forms))
+        found = self.recorded(jobs, f"{self.names} {self.phase.told}")
         return dict(zip(self.names, found, strict=True))
 
     def draw(self, number: int) -> list[tuple[list[Piece], int]]:
         """Prompts of a step of this form."""
-        batches, mix = self.batches, self.mix
+        batches, mix, phase = self.batches, self.mix, self.phase
         batches.rng.seed(number)  # lengths and questions; the texts have a generator of their own
         if self.control:
             chosen = [
@@ -174,23 +209,28 @@ class Steps:
                 ("chunks", batches.chunk_questions(mix.chunks, compressed=False), 4),
             ]
         else:
-            share = min(self.share(), 1.0)
-            ratios = next(ratios for end, ratios in self.curriculum if share <= end)
+            ratios, n = phase.ratios, phase.windows[number % len(phase.windows)]
             mixed, again, asked = (ratios[(number * k) % len(ratios)] for k in (1, 3, 7))
-            chosen = [
-                ("interleaved", batches.interleaved(mix.interleaved, mixed), mixed),
-                ("reconstruction", batches.reconstruction(mix.reconstruction, again), again),
-                ("raw", batches.raw(mix.raw, 512), 4),
-                ("chunks", batches.chunk_questions(mix.chunks), asked),
-            ]
+            rows = mix.reconstruction * min(WINDOW // n, 6 if phase.alone else 3)
+            chosen = [("reconstruction", batches.reconstruction(rows, again, n), again)]
+            if not phase.alone:
+                chosen += [
+                    ("interleaved", batches.interleaved(mix.interleaved, mixed), mixed),
+                    ("raw", batches.raw(mix.raw, 512), 4),
+                    ("chunks", batches.chunk_questions(mix.chunks), asked),
+                ]
         self.names = [name for name, *_ in chosen]
+        if self.heads is not None and phase.told:
+            self.names.append("told")
         return [(pieces, ratio) for _, pieces, ratio in chosen]
 
     def run(self, jobs: lclm_fast_step.Jobs) -> Tensor:
-        """Add the gradients of these prompts; their losses [jobs]."""
-        found = lclm_fast_step.losses(self.model, jobs)
+        """Add the gradients of these prompts; their losses [jobs], and the heads' if they read."""
+        heads = self.heads if "told" in self.names else None
+        found = lclm_fast_step.losses(self.model, jobs, heads)
+        weights = {**self.weights, "told": self.phase.told}
         pairs = zip(self.names, found, strict=True)
-        sum(self.weights.get(name, 1.0) * loss for name, loss in pairs).backward()
+        sum(weights.get(name, 1.0) * loss for name, loss in pairs).backward()
         return torch.stack([loss.detach() for loss in found])
 
 

@@ -63,9 +63,15 @@ class Stream:
 
 
 class Texts:
-    """All streams, by split and kind."""
+    """All streams, by split and kind.
 
-    def __init__(self, folder: Path | None, model: SmolLM2, device: torch.device) -> None:
+    Args:
+        folder: of `lclm_corpus.py`; None for the committed texts.
+        model: whose tokenizer reads the committed texts; a folder holds tokens.
+        device: where they go.
+    """
+
+    def __init__(self, folder: Path | None, model: SmolLM2 | None, device: torch.device) -> None:
         parts: dict[tuple[str, str], tuple[list, list]] = defaultdict(lambda: ([], []))
         self.about: dict = {"corpus": "committed"}
         if folder is None:
@@ -120,19 +126,18 @@ class Texts:
 class Mix:
     """Rows of each kind in a step, and how much each kind's loss counts."""
 
-    interleaved: int = 24
-    reconstruction: int = 24
-    raw: int = 3
-    chunks: int = 8
+    interleaved: int = 16
+    reconstruction: int = 40  # of 256 tokens; more of shorter ones
+    raw: int = 2
+    chunks: int = 6
     reconstruction_weight: float = 1.0
     raw_weight: float = 0.2
     chunks_weight: float = 0.3
     returning: float = 0.25  # of interleaved rows, in which a passage returns
     kinds: tuple[float, ...] = (0.55, 0.3, 0.15)  # prose, docs, code
-    ratios: tuple[float, ...] = (0.4, 0.4, 0.2)  # 4, 8, 16
 
 
-PATTERNS = ((512, 512), (640, 384), (768, 256), (768, 256), (384, 128, 256, 256))
+PATTERNS = ((512, 256), (640, 384), (768, 256), (768, 256), (384, 128, 256, 256))
 
 
 class Batches:
@@ -186,10 +191,6 @@ class Batches:
         """Random whole numbers in [low, high)."""
         return torch.randint(low, high, shape, device=self.device, generator=self.generator)
 
-    def ratio(self) -> int:
-        """A ratio for one step."""
-        return self.rng.choices((4, 8, 16), self.mix.ratios)[0]
-
     def interleaved(
         self, b: int, ratio: int, pattern: tuple[int, ...] | None = None
     ) -> list[Piece]:
@@ -211,12 +212,10 @@ class Batches:
         parts = tokens.split(pattern, 1)
         return [Raw(part) if i % 2 else Span(part) for i, part in enumerate(parts)]
 
-    def reconstruction(self, b: int, ratio: int) -> list[Piece]:
-        """One window, then the same words."""
-        n = WINDOW // self.scale
-        if self.rng.random() < 0.4:
-            n = self.rng.choice((n // 4, n // 2, 3 * n // 4))
-        if self.rng.random() < 0.3:
+    def reconstruction(self, b: int, ratio: int, n: int = WINDOW) -> list[Piece]:
+        """A text of about n tokens, then the same words."""
+        n = max(n // self.scale, 2 * ratio)
+        if n >= WINDOW // 2 and self.rng.random() < 0.4:
             n -= self.rng.randrange(ratio)
         tokens = self.text(b, n)
         return [Span(tokens), Raw(self.repeat, False), Raw(tokens)]

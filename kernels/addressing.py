@@ -10,6 +10,27 @@ from typing import no_type_check
 
 import triton
 import triton.language as tl
+from torch import Tensor
+
+WIDEST = 16  # bytes that a thread loads at a time
+
+
+def begun_before(tensor: Tensor, unit: int) -> tuple[Tensor, int]:
+    """The same strides from an address that the compiler may take as aligned, and what to skip.
+
+    A view that begins in the middle of a row is aligned to `unit` bytes, which the compiler cannot
+    see: it would load byte by byte. Told the aligned address before it and a number of units to
+    skip, it loads units.
+
+    Returns:
+        The tensor, or a view that begins up to 15 bytes earlier; and the units to skip.
+    """
+    bytes_before = tensor.data_ptr() % WIDEST
+    items, left = divmod(bytes_before, tensor.element_size())
+    if bytes_before % unit or left or tensor.storage_offset() < items:
+        return tensor, 0
+    start = tensor.storage_offset() - items
+    return tensor.as_strided(tensor.shape, tensor.stride(), start), bytes_before // unit
 
 
 @triton.jit

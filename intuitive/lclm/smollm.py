@@ -10,7 +10,8 @@ The encoder is SmolLM2's first four layers with low-rank changes to all their ma
 256 tokens, causal, mean pooling; the decoder is SmolLM2 with low-rank changes. All weights of
 SmolLM2 stay as they are, and are shared: what is trained fits into a few MB.
 
-Differs: one model with an adapter for each of three ratios, where the paper has a checkpoint each.
+Differs: one model for three ratios, with adapters for 4 and 8 of which 16 takes the second, where
+the paper has a checkpoint each.
 Differs: the adapter's output is added to the mean of the group's token embeddings, so that
 training starts from latents that the decoder can make something of.
 Differs: the encoder is told each token's place in its group, by a learned vector that is added to
@@ -22,6 +23,7 @@ Source: arXiv:2606.09659v1, sections 3, 4 and 7.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +41,7 @@ from intuitive.common.weights import load_weights, save_weights
 from .expand import PromptForm, Trace, play
 from .low_rank import from_int8, to_int8
 from .player import ModelPlayer
-from .smollm_model import RATIOS, SMALL, WINDOW, Ranks, SmolLatents
+from .smollm_model import LIMIT, OWN, RATIOS, SMALL, WINDOW, Ranks, SmolLatents
 from .splice import Latents, Piece, Raw, Span, as_tokens
 
 MOST_CHUNKS = 9  # of a map: their ids are one digit
@@ -347,14 +349,22 @@ class Pair:
 
 
 def untrained_pair(
-    model: SmolLM2, *, seed: int = 0, ranks: Ranks | None = None, factor: float = SMALL
+    model: SmolLM2,
+    *,
+    seed: int = 0,
+    ranks: Ranks | None = None,
+    own: Sequence[int] = OWN,
+    factor: float = SMALL,
+    limit: float = LIMIT,
 ) -> Pair:
     """A pair before any training: latents are the mean embeddings of their groups."""
     with torch.inference_mode(False):
         made = SmolLatents(
             model,
             ranks or Ranks(),
+            own=own,
             factor=factor,
+            limit=limit,
             generator=seeded(seed, model.decoder.embedding.weight.device),
         )
     return Pair(model, made.requires_grad_(False).eval(), {})
@@ -369,7 +379,7 @@ def save_pair(path: str | Path, model: SmolLatents, made: Mapping[str, str]) -> 
         made: short texts, such as the command and the commit; at least one.
     """
     ranks = {f"rank_{name}": str(rank) for name, rank in vars(model.ranks).items()}
-    ranks["factor"] = str(model.factor)
+    ranks |= {"factor": str(model.factor), "limit": str(model.limit)}
     packed = to_int8(model.weights(), keep=("tags", "places"))
     return save_weights(path, packed, {**made, **ranks})
 
@@ -403,8 +413,10 @@ def _load(model: SmolLM2, path: Path) -> Pair:
     try:
         made = dict(made)
         ranks = Ranks(**{name: int(made.pop(f"rank_{name}")) for name in vars(Ranks())})
-        factor = float(made.pop("factor", 1.0))  # files from before it had a name have none
-        pair = untrained_pair(model, ranks=ranks, factor=factor)
+        # files from before these two had names have none
+        factor, limit = float(made.pop("factor", 1.0)), float(made.pop("limit", math.inf))
+        own = [ratio for ratio in RATIOS if f"adapters.{ratio}.w_1.weight" in packed]
+        pair = untrained_pair(model, ranks=ranks, own=own, factor=factor, limit=limit)
         pair.model.put(from_int8(packed))
     except KeyError as error:
         raise ValueError(f"{path} holds no pair: {error} is missing. Restore the file.") from error

@@ -3,8 +3,9 @@
 `intuitive.lclm.smollm` says what it is and where it departs from the paper.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -19,34 +20,39 @@ from .model import LatentContextModel
 from .reference import POOL, Window, mean_pool, pool_ragged
 
 RATIOS = (4, 8, 16)
+OWN = (4, 8)  # ratios with an adapter of their own
 WINDOW = 256  # tokens per encoder pass
 ENCODER_LAYERS = 4
 SMALL = 0.1  # factor on the adapter's output; a channel of an embedding has about this size
+LIMIT = 0.25  # of the root mean square of the adapter's output
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
     """Ranks of the low-rank changes; 0 for none."""
 
-    encoder_attention: int = 64
-    encoder_mlp: int = 64
+    encoder_attention: int = 48
+    encoder_mlp: int = 48
     decoder_attention: int = 16
-    decoder_mlp: int = 8
+    decoder_mlp: int = 0
 
 
 class SmallAdapter(Adapter):
-    """An adapter whose output is multiplied by a factor, as small as a token's embedding is.
+    """An adapter whose output is about as small as a token's embedding, and cannot grow far.
 
+    It is multiplied by a factor, and shortened so that its root mean square stays below a limit.
     A step of AdamW moves every weight by about the learning rate, and 576 of them add up in each
-    channel: without the factor, a step at 1e-3 moved latents by twice an embedding's size. They
-    grew to six times a token's length, the mean embedding drowned, and a decoder that trained for
+    channel: without the two, a step at 1e-3 moved latents by twice an embedding's size. They grew
+    to six times a token's length, the mean embedding drowned, and a decoder that trained for
     2,400 steps learnt to look away.
     """
 
-    factor = SMALL  # 1 in weights from before it was introduced
+    factor, limit = SMALL, LIMIT  # 1 and infinity in weights from before they were introduced
 
     def forward(self, pooled: Float[Tensor, "b m wide"]) -> Float[Tensor, "b m d_dec"]:
-        return self.factor * super().forward(pooled)
+        small = self.factor * super().forward(pooled)
+        over = small.float().square().mean(-1, keepdim=True) / self.limit**2
+        return small * (1 + over).rsqrt().to(small.dtype)
 
 
 class SmolLatents(LatentContextModel):
@@ -55,7 +61,9 @@ class SmolLatents(LatentContextModel):
     Args:
         model: SmolLM2, on the device and in the dtype that everything gets.
         ranks: of the low-rank changes; those of the shipped weights if None.
+        own: ratios with an adapter of their own; another takes that of the ratio below it.
         factor: on the adapters' output.
+        limit: of the root mean square of the adapters' output.
         generator: of the first weights.
     """
 
@@ -64,7 +72,9 @@ class SmolLatents(LatentContextModel):
         model: SmolLM2,
         ranks: Ranks | None = None,
         *,
+        own: Sequence[int] = OWN,
         factor: float = SMALL,
+        limit: float = LIMIT,
         generator: torch.Generator | None = None,
     ) -> None:
         ranks = ranks or Ranks()
@@ -90,13 +100,16 @@ class SmolLatents(LatentContextModel):
             decoder=decoder.config,
         )
         super().__init__(config, encoder=encoder, decoder=decoder, generator=generator)
-        self.ranks, self.factor = ranks, factor
+        self.ranks, self.factor, self.limit = ranks, factor, limit
         like = self.tags
         with torch.inference_mode(False), torch.no_grad():
             for adapter in self.adapters.values():
                 adapter.__class__ = SmallAdapter
-                adapter.factor = factor
+                adapter.factor, adapter.limit = factor, limit
                 adapter.w_2.weight.zero_()  # latents begin as mean embeddings
+            for below, ratio in pairwise(RATIOS):
+                if ratio not in own:
+                    self.adapters[str(ratio)] = self.adapters[str(below)]
             self.places = nn.ParameterDict(
                 {str(n): self._drawn(n, like.shape[1], like, generator) for n in RATIOS}
             )

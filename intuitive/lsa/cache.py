@@ -69,20 +69,28 @@ class LSACache:
         self._n_entries = 0
         with torch.inference_mode(False):  # else it could be written in inference mode only
             self._pools = self._make_pools(device)
-            rows = self.capacity // self.size if self.size else 0
-            self._slots = torch.full((batch, rows), -1, dtype=torch.int32, device=device)
+            self._slots = self._make_slots(device)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What is stored: entries, and index keys where something selects."""
         return {"window": (), "hca": ("entries",), "csa": ("entries", "index_keys")}[self.kind]
 
+    @property
+    def room(self) -> int:
+        """Entries that fit."""
+        return self.capacity // self.size if self.size else 0
+
+    def _make_slots(self, device: torch.device | str) -> Int[Tensor, "b room"]:
+        """Which rows may be read; none yet."""
+        return torch.full((self.batch, self.room), -1, dtype=torch.int32, device=device)
+
     def _make_pools(self, device: torch.device | str) -> dict[Part, Tensor]:
         """Room for all rows of each part."""
-        rows, storage = self.capacity // self.size if self.size else 0, self.storage
+        storage = self.storage
         return {
             part: torch.zeros(
-                self.batch, rows, storage.width(part), device=device, dtype=storage.dtype
+                self.batch, self.room, storage.width(part), device=device, dtype=storage.dtype
             )
             for part in self.parts
         }
@@ -146,25 +154,24 @@ class LSACache:
         end = start + next(iter(new.values())).shape[1]
         if end == start:
             return
-        if end > self._slots.shape[1]:
-            raise ValueError(
-                f"{end} entries exceed the room for {self._slots.shape[1]}: make a larger cache."
-            )
+        if end > self.room:
+            raise ValueError(f"{end} entries exceed the room for {self.room}: make a larger cache.")
         for part, vectors in new.items():
             self._write(part, start, self.storage.store(part, vectors))
         self._n_entries = end
         if self._resident is not None:
             self._resident[:, start:end] = True
-        self._slots[:, start:end] = self._numbers(start, end)
+        if self._slots.numel():
+            self._slots[:, start:end] = self._numbers(start, end)
 
     def _write(self, part: Part, start: int, rows: Tensor) -> None:
         self._pools[part][:, start : start + rows.shape[1]] = rows
 
     def _numbers(self, start: int, end: int) -> Int[Tensor, "b r"]:
         """Places of rows among those of the whole batch."""
-        b, n = self._slots.shape
-        first = torch.arange(b, device=self._slots.device, dtype=torch.int32)[:, None] * n
-        return first + torch.arange(start, end, device=first.device, dtype=torch.int32)
+        (b, n), place = self._slots.shape, {"device": self._slots.device, "dtype": torch.int32}
+        numbers = torch.arange(start, end, **place)[None]
+        return numbers if b == 1 else torch.arange(b, **place)[:, None] * n + numbers
 
     def _find_slots(self) -> None:
         """Say anew which rows may be read; the tensor stays the same one."""

@@ -9,7 +9,6 @@ nothing are marked and left out, no value is asked back from the device.
 This is the one place where the runtime meets its kernels.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,9 +30,10 @@ class Stored:
     """
 
     entries: Tensor  # [rows, width]: rows of everybody's entries
-    keys: Tensor | None  # [b, r, width]: index keys of the places; None where nothing selects
+    keys: Tensor | None  # index keys, [b, r, width] of the places or [rows, width]; None: no choice
     slots: Int[Tensor, "b r"]  # the row in `entries` of each place; -1: nothing is there
     storage: Storage
+    key_slots: Int[Tensor, "b r"] | None = None  # the row in `keys` of each place, if so; -1: none
     fetch: Callable[[Tensor], Tensor] | None = None  # slots of chosen places, fetched on demand
 
 
@@ -58,8 +58,10 @@ def read_one(
     """
     slots = stored.slots
     if index is not None and stored.keys is not None and top_k < slots.shape[1]:
-        scores = score_rows(*index, stored.keys, stored.storage)
-        places = best_places(scores, slots >= 0, top_k)
+        gather = stored.key_slots is not None
+        marks = stored.key_slots if gather else slots
+        scores = score_rows(*index, stored.keys, stored.storage, marks, gather=gather)
+        places = best_places(scores, top_k)
         chosen = slots.gather(1, places)
         slots = chosen if stored.fetch is None else stored.fetch(chosen)
     elif stored.fetch is not None:
@@ -67,26 +69,35 @@ def read_one(
     return read_cells(q, stored.entries, slots, window, sinks, stored.storage)
 
 
-def best_places(scores: Float[Tensor, "b r"], there: Tensor, k: int) -> Int[Tensor, "b k"]:
-    """Places of the k highest scores among those that are there, rising; ties to the lower place.
-
-    Places that are not there come in where too few are, as the last in the ranking.
+def best_places(scores: Float[Tensor, "b r"], k: int) -> Int[Tensor, "b k"]:
+    """Places of the k highest scores, rising; ties to the lower place.
 
     Args:
-        k: at most r.
+        scores: of `score_rows`, without -0.0.
+        k: at most r. Places of -inf, which are empty, come in where too few others are.
     """
-    ranked = (scores + 0.0).masked_fill(~there, -math.inf)  # -0.0 is no less than 0.0
-    order = ranked.sort(dim=1, descending=True, stable=True).indices
+    order = scores.sort(dim=1, descending=True, stable=True).indices
     return order[:, :k].sort(1).values
 
 
 def score_rows(
-    q: Float[Tensor, "b heads d"], weights: Float[Tensor, "b heads"], keys: Tensor, storage: Storage
-) -> Float[Tensor, "b chunks"]:
-    """Σ_h w_h · ReLU(q_h · K_s) over stored keys [b, chunks, width]."""
+    q: Float[Tensor, "b heads d"],
+    weights: Float[Tensor, "b heads"],
+    keys: Tensor,
+    storage: Storage,
+    slots: Int[Tensor, "b r"] | None = None,
+    *,
+    gather: bool = False,
+) -> Float[Tensor, "b r"]:
+    """Σ_h w_h · ReLU(q_h · K_s) over stored keys [b, r, width], read where they lie.
+
+    Args:
+        slots: -inf is the score where they are -1.
+        gather: whether slots say which of the keys [rows, width] each score is of.
+    """
     if not storage.packed:
         keys = keys.to(q.dtype)
-    return kernels.score_chunks(q, weights, keys, validate=False)
+    return kernels.score_chunks(q, weights, keys, slots=slots, gather=gather, validate=False)
 
 
 def read_cells(
@@ -99,19 +110,16 @@ def read_cells(
 ) -> Float[Tensor, "b h d"]:
     """Attention over the window, the rows `slots` of `cells` and the sinks; -1 is an empty slot.
 
-    The kernel reads packed rows where they lie, if they have its sizes and follow each other;
-    others are gathered first.
+    The kernel reads packed rows where they lie, in cells too, if they have its sizes; others are
+    gathered first.
     """
     if not slots.numel():
         cells, slots = q[:1, 0], slots.new_full((len(q), 1), -1)
-    packed = cells.dtype == torch.uint8
-    known = packed and (q.shape[-1], cells.shape[-1]) == (kernels.CELL_NUMBERS, kernels.CELL_BYTES)
-    if packed and not (known and cells.is_contiguous()):
-        cells = gathered(cells, slots.clamp(min=0).flatten())
+    sizes = q.shape[-1], cells.shape[-1]
+    if cells.dtype == torch.uint8 and sizes != (kernels.CELL_NUMBERS, kernels.CELL_BYTES):
+        cells = storage.load("entries", gathered(cells, slots.clamp(min=0).flatten()))
         places = torch.arange(len(cells), dtype=torch.int32, device=q.device).view(slots.shape)
         slots = torch.where(slots >= 0, places, -1)
-        if not known:
-            cells = storage.load("entries", cells)
     if cells.dtype != torch.uint8:
         cells = cells.to(q.dtype)
     return kernels.cell_attention(q, cells, slots, window, sinks, validate=False)

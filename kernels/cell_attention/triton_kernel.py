@@ -16,12 +16,14 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import tuning
-from ..addressing import load_rows, vectors
+from ..addressing import begun_before, load_rows, vectors
 from ..fp8 import FIRST_ARCH, decode_fp8
 from ..merging import merge_parts
 from ..shared_memory import SPARE_BYTES, card, first_fit
 from ..tuning import CellTile
 from .packing import CELL_BYTES, CODES, GROUP, GROUPS, ROTATED
+
+UNIT = 8  # bytes: packed cells begin at multiples of it, and lie multiples of it apart
 
 LOG2_E = 1.4426950408889634
 MULTIPROCESSORS = 132  # of an H100
@@ -29,7 +31,7 @@ MERGED = 16  # parts merged at a time
 SLICE = 128  # numbers of a row that one program merges
 
 PLAIN, SHIFTED, DECODED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # how cells are stored
-ROW = tl.constexpr(CELL_BYTES)
+WORD = tl.constexpr(UNIT)
 N_CODES = tl.constexpr(CODES)
 SCALES = tl.constexpr(CELL_BYTES - GROUPS - 1)  # where they begin
 PER_SCALE = tl.constexpr(GROUP)
@@ -37,10 +39,10 @@ PER_SCALE = tl.constexpr(GROUP)
 
 @triton.jit
 @no_type_check
-def _codes(packed_ptr, cell, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr):
+def _codes(packed_ptr, at, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIVE: tl.constexpr):
     """The coded numbers of packed cells, [KEYS, D] in float32: 0 where not visible or not coded."""
     dim, group = tl.arange(0, D), tl.arange(0, D // PER_SCALE)
-    row = packed_ptr + cell * ROW
+    row = packed_ptr + at
     code = tl.load(
         row[:, None] + dim[None, :], mask=visible[:, None] & (dim < N_CODES)[None, :], other=0
     )  # [KEYS, D]
@@ -56,9 +58,9 @@ def _codes(packed_ptr, cell, visible, KEYS: tl.constexpr, D: tl.constexpr, NATIV
 
 @triton.jit
 @no_type_check
-def _rotated(packed_ptr, cell, visible, SIDE: tl.constexpr):
+def _rotated(packed_ptr, at, visible, SIDE: tl.constexpr):
     """The other numbers of packed cells, [KEYS, SIDE] in float32."""
-    words = (packed_ptr + cell * ROW).to(tl.pointer_type(tl.uint16)) + N_CODES // 2
+    words = (packed_ptr + at).to(tl.pointer_type(tl.uint16)) + N_CODES // 2
     bits = tl.load(words[:, None] + tl.arange(0, SIDE)[None, :], mask=visible[:, None], other=0)
     return (bits.to(tl.uint32) << 16).to(tl.float32, bitcast=True)  # its upper half
 
@@ -96,7 +98,7 @@ def _load_split(ptr, row, stride, exists, D: tl.constexpr, SIDE: tl.constexpr):
     return wide, tl.load(ptr + N_CODES + tl.arange(0, SIDE), mask=exists[:, None], other=0.0)
 
 
-@triton.jit(do_not_specialize=["h", "n_cells", "k", "w", "tiles", "cell_parts"])
+@triton.jit(do_not_specialize=["h", "n_cells", "k", "w", "tiles", "cell_parts", "skipped"])
 @no_type_check
 def attend_cells_kernel(
     q_ptr,
@@ -112,6 +114,7 @@ def attend_cells_kernel(
     scale,
     tiles,
     cell_parts,
+    skipped,
     stride_c,
     stride_wb,
     stride_ww,
@@ -125,7 +128,8 @@ def attend_cells_kernel(
     """A part is `tiles` tiles of KEYS slots, or of the window; an empty one has lse -inf.
 
     Packed cells are multiplied in their two parts, and everything else with them: D numbers, of
-    which the coded ones are not zero, and SIDE rotated ones.
+    which the coded ones are not zero, and SIDE rotated ones. For them `skipped` and `stride_c`,
+    before the first cell and from one to the next, count 8 bytes.
     """
     SPLIT: tl.constexpr = STORED != PLAIN
     part, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
@@ -148,8 +152,9 @@ def attend_cells_kernel(
             cell = tl.load(slots_ptr + slot, mask=slot < k, other=-1).to(tl.int64)
             visible = (cell >= 0) & (cell < n_cells)
             if SPLIT:
-                kv = _codes(cells_ptr, cell, visible, KEYS, D, STORED == DECODED).to(q.dtype)
-                side = _rotated(cells_ptr, cell, visible, SIDE).to(q.dtype)
+                at = (skipped + cell * stride_c) * WORD
+                kv = _codes(cells_ptr, at, visible, KEYS, D, STORED == DECODED).to(q.dtype)
+                side = _rotated(cells_ptr, at, visible, SIDE).to(q.dtype)
             else:
                 kv = load_rows(cells_ptr, cell, stride_c, visible, D)  # [KEYS, D]
                 side = 0
@@ -267,8 +272,13 @@ def cell_attention(
     w = 0 if window is None else window.shape[1]
     q, slots = q.contiguous(), slots.contiguous()
     packed = cells.dtype == torch.uint8
-    if cells.stride(-1) != 1 or (packed and cells.stride(0) != CELL_BYTES):
-        cells = cells.contiguous()
+    apart = (cells.stride(0), cells.data_ptr()) if packed else ()
+    if cells.stride(-1) != 1 or any(n % UNIT for n in apart):
+        cells = cells.clone(memory_format=torch.contiguous_format)
+    skipped, stride_c = 0, cells.stride(0)
+    if packed:
+        cells, skipped = begun_before(cells, UNIT)
+        stride_c //= UNIT
     if window is None:
         window = q[:, :0]
     elif window.stride(-1) != 1:
@@ -288,8 +298,8 @@ def cell_attention(
         part_lse = q.new_empty((b, h, n_parts), dtype=torch.float32)
         attend_cells_kernel[(n_parts, groups, b)](
             q, cells, slots, window, part_out, part_lse,
-            h, len(cells), k, w, scale * LOG2_E, tiles, cell_parts,
-            cells.stride(0), window.stride(0), window.stride(1),
+            h, len(cells), k, w, scale * LOG2_E, tiles, cell_parts, skipped,
+            stride_c, window.stride(0), window.stride(1),
             STORED=stored, HEADS=tile.heads, KEYS=tile.keys, D=d, SIDE=ROTATED,
             STAGES=tile.num_stages, num_warps=tile.num_warps,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 from typing import no_type_check
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
 from .. import checks, dispatch, limits
@@ -52,10 +52,27 @@ def stored(keys: Tensor, scales: Tensor | None, b: int, d: int) -> tuple[Tensor,
             f"keys has shape {tuple(keys.shape)}, but q has b={b}: pass one store for each batch "
             "entry, or one of two axes for all."
         )
-    if keys.stride(-1) != 1 or keys.stride(-2) != width or keys.storage_offset() % SCALE_BYTES:
+    apart = (*keys.stride()[:-1], keys.storage_offset())
+    if keys.stride(-1) != 1 or any(n % SCALE_BYTES for n in apart):
         keys = keys.contiguous()
     scales = keys[..., d:] if d % SCALE_BYTES == 0 else keys[..., d:].contiguous()
     return keys[..., :d].view(FP8), scales.view(torch.float32)[..., 0]
+
+
+@no_type_check
+def _check_slots(slots: Tensor, q: Tensor, places: int | None) -> None:
+    """Raise ValueError unless slots are int32 [b, places] beside q; any number for None."""
+    size = checks.axes(q=(q, "b heads d"), slots=(slots, "b places"))
+    if places not in (None, size["places"]):
+        raise ValueError(
+            f"slots has shape {tuple(slots.shape)}, but there are {places} keys: without "
+            "gather=True slots mark keys, one for each."
+        )
+    if slots.dtype != torch.int32:
+        raise ValueError(
+            f"slots has dtype {slots.dtype}, but must be torch.int32. Convert with slots.int()."
+        )
+    checks.same_device(q=q, slots=slots)
 
 
 @no_type_check  # shapes are checked below, with the same message under pytest and outside it
@@ -65,6 +82,8 @@ def score_chunks(
     keys: Tensor,
     scales: Float32[Tensor, "b chunks"] | None = None,
     *,
+    slots: Int32[Tensor, "b places"] | None = None,
+    gather: bool = False,
     round_q: bool = False,
     impl: Impl = "auto",
     validate: bool | None = None,
@@ -77,7 +96,12 @@ def score_chunks(
         keys: in one of three forms: [b, chunks, d] in the dtype of `q`; the same in
             float8_e4m3fn, with `scales`; or stored rows, uint8 [chunks, d + 4] (one store for the
             whole batch) or [b, chunks, d + 4], of which the last four bytes are a float32 scale.
+            Rows may lie apart, as in cells that hold more than keys.
         scales: one factor per chunk, for float8_e4m3fn keys only.
+        slots: where -1 stands, there is no chunk and the logit is -inf. Without `gather` they
+            mark the chunks of `keys`, of which each entry has as many.
+        gather: whether slots name the keys to read, in the order of the logits. A store of two
+            axes serves the whole batch then, in any dtype.
         round_q: whether to round the queries to e4m3 too, each head by a power of two of its own,
             so that the products run on the tensor cores for 8 bits. Only with 8-bit keys.
         impl: which implementation; see `dispatch.choose`. "auto" takes the oracle for sizes that
@@ -85,7 +109,8 @@ def score_chunks(
         validate: whether to look for NaN and infinities; None looks on CPU only.
 
     Returns:
-        float32 logits; the sigmoid is left to the reader. With 8-bit keys and without `round_q`,
+        float32 logits, none of them -0.0, one for each slot where slots gather; the sigmoid is
+        left to the reader. With 8-bit keys and without `round_q`,
         Triton takes queries as float16, relative to the greatest value of their head. The oracle
         is differentiable, Triton is not.
 
@@ -106,7 +131,13 @@ def score_chunks(
                 f"{name} has dtype {tensor.dtype}, but must be float16, bfloat16 or float32. "
                 f"Convert with {name}.float()."
             )
+    if gather and slots is None:
+        raise ValueError("gather=True needs slots, which say what to gather.")
+    if gather and keys.ndim == 2 and keys.dtype != torch.uint8:
+        keys = keys.expand(b, -1, -1)
     keys, scales = stored(keys, scales, b, d)
+    if slots is not None:
+        _check_slots(slots, q, None if gather else keys.shape[1])
     if scales is None:
         checks.same_float_dtype(q=q, keys=keys)
         if round_q:
@@ -119,10 +150,15 @@ def score_chunks(
     unserved = limits.unserved_scores(heads=size["heads"], d=d, dtype=q.dtype, stored=keys.dtype)
     chosen = dispatch.choose_served(impl, device, unserved)
     if checks.wants_values(validate, device):
+        if gather and not -1 <= int(slots.min()) <= int(slots.max()) < keys.shape[1]:
+            raise ValueError(
+                f"slots lie between {int(slots.min())} and {int(slots.max())}, but there are the "
+                f"keys 0 to {keys.shape[1] - 1}, and -1 marks an empty slot."
+            )
         named = {"q": q, "weights": weights, "keys": keys.float()}
         checks.finite(**named, **({} if scales is None else {"scales": scales}))
     if chosen == "reference":
         from .reference import score_chunks as compute
     else:
         from .triton_kernel import score_chunks as compute
-    return compute(q, weights, keys, scales, round_q)
+    return compute(q, weights, keys, scales, slots, gather, round_q)

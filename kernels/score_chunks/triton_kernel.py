@@ -17,14 +17,16 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import tuning
-from ..addressing import load_rows
+from ..addressing import begun_before, load_rows
 from ..fp8 import FIRST_ARCH, decode_fp8, power_of_two
 from ..shared_memory import INTERPRETING, SPARE_BYTES, card, first_fit
 from ..tuning import ScoreTile
 from .reference import LIFT, rounded_queries
 
 PLAIN, SHIFTED, DECODED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # how keys are stored
+ALL, MARKED, GATHERED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # what slots say
 LIFTED = tl.constexpr(LIFT)
+UNIT = 4  # bytes at a time where keys begin in the middle of a row
 BULK_ARCH = 90  # Hopper sends for stretches of memory
 
 
@@ -53,16 +55,19 @@ def _send_for(keys_ptr, tile, chunks, ROW_BYTES: tl.constexpr, CHUNKS: tl.conste
     )
 
 
-@triton.jit(do_not_specialize=["heads", "chunks"])
+@triton.jit(do_not_specialize=["heads", "chunks", "n_keys", "skipped"])
 @no_type_check
 def score_chunks_kernel(
     q_ptr,
     weights_ptr,
     keys_ptr,
     scales_ptr,
+    slots_ptr,
     out_ptr,
     heads,
     chunks,
+    n_keys,
+    skipped,
     stride_kb,
     stride_sb,
     ROW: tl.constexpr,
@@ -75,14 +80,21 @@ def score_chunks_kernel(
     STAGES: tl.constexpr,
     AHEAD: tl.constexpr,
     KEY_BYTES: tl.constexpr,
+    FULL: tl.constexpr,
+    SLOTS: tl.constexpr,
+    SKIP: tl.constexpr,
 ):
     """Write out[b, chunk]; keys lie ROW elements apart and scales SCALE_ROW.
 
-    8-bit keys come as uint8. ROUND rounds the queries to e4m3 and multiplies codes by codes. The
-    keys of AHEAD tiles, of KEY_BYTES a number, are sent for before they are loaded.
+    8-bit keys come as uint8. FULL says that there are CHUNKS of them at least. ROUND rounds the
+    queries to e4m3 and multiplies codes by codes. The keys of AHEAD tiles, of KEY_BYTES a number,
+    are sent for before they are loaded. The first key lies `skipped` times SKIP elements behind
+    the pointer.
     """
     batch = tl.program_id(1).to(tl.int64)
     keys_ptr += batch * stride_kb
+    if SKIP > 0:
+        keys_ptr += skipped * SKIP
     for ahead in tl.static_range(AHEAD):
         tile = tl.program_id(0) + ahead * tl.num_programs(0)
         _send_for(keys_ptr, tile, chunks, ROW * KEY_BYTES, CHUNKS)
@@ -92,27 +104,39 @@ def score_chunks_kernel(
     weight = tl.load(weights_ptr + batch * heads + head, mask=exists, other=0.0).to(tl.float32)
     if STORED != PLAIN:
         unit = power_of_two(tl.max(tl.abs(q.to(tl.float32)), axis=1))  # [HEADS]
-        if ROUND:
-            unit = unit / LIFTED
-            q = (q.to(tl.float32) / unit[:, None]).to(tl.float8e4nv)
-        else:
-            q = (q.to(tl.float32) / unit[:, None]).to(tl.float16)
+        unit = unit / LIFTED if ROUND else unit
+        q = q.to(tl.float32) * (1.0 / unit)[:, None]  # exact: powers of two
+        q = q.to(tl.float8e4nv if ROUND else tl.float16)
         weight *= unit  # ReLU(a x) = a ReLU(x) for a > 0
     q = tl.trans(q)  # [D, HEADS]
 
     scales_ptr += batch * stride_sb
     out_ptr += batch * chunks
+    slots_ptr += batch * chunks
     within, dim = tl.arange(0, CHUNKS), tl.arange(0, D)
     n_tiles = tl.cdiv(chunks, CHUNKS)
     for tile in tl.range(tl.program_id(0), n_tiles, tl.num_programs(0), num_stages=STAGES):
-        chunk = tl.cast(tile, tl.int64) * CHUNKS + within
-        there = chunk < chunks
+        first = tile * CHUNKS
+        if FULL:  # the last tile begins earlier instead of ending later: nothing is masked
+            first, inside = tl.minimum(first, chunks - CHUNKS), None
+        else:
+            inside = first + within < chunks
         if AHEAD > 0:
             coming = tile + AHEAD * tl.num_programs(0)
             _send_for(keys_ptr, coming, chunks, ROW * KEY_BYTES, CHUNKS)
-        keys = tl.load(
-            keys_ptr + chunk[:, None] * ROW + dim[None, :], mask=there[:, None], other=0
-        )  # [CHUNKS, D]
+        if SLOTS != ALL:
+            slot = tl.load(slots_ptr + first + within, mask=inside)
+        if SLOTS == GATHERED:  # what is not there reads the last key, for nothing
+            row = tl.minimum(slot.to(tl.uint32, bitcast=True), n_keys.to(tl.uint32) - 1)
+            row = row.to(tl.int64)
+            key_ptr, scale_ptr = keys_ptr + row[:, None] * ROW, scales_ptr + row * SCALE_ROW
+        else:
+            key_ptr = keys_ptr + tl.cast(first, tl.int64) * ROW + within[:, None] * ROW
+            scale_ptr = scales_ptr + tl.cast(first, tl.int64) * SCALE_ROW + within * SCALE_ROW
+        if FULL:
+            keys = tl.load(key_ptr + dim[None, :])  # [CHUNKS, D]
+        else:
+            keys = tl.load(key_ptr + dim[None, :], mask=inside[:, None], other=0)
         if ROUND:
             keys = keys.to(tl.float8e4nv, bitcast=True)
         elif STORED != PLAIN:
@@ -121,8 +145,13 @@ def score_chunks_kernel(
         agreement = tl.maximum(agreement, 0.0, propagate_nan=tl.PropagateNan.ALL)
         logit = tl.sum(agreement * weight[None, :], axis=1)  # [CHUNKS]
         if STORED != PLAIN:
-            logit *= tl.load(scales_ptr + chunk * SCALE_ROW, mask=there, other=0.0)
-        tl.store(out_ptr + chunk, logit, mask=there)
+            logit *= tl.load(scale_ptr, mask=inside)
+        logit += 0.0  # no -0.0, which sorts below 0.0
+        if SLOTS == MARKED:
+            logit = tl.where(slot >= 0, logit, float("-inf"))
+        if SLOTS == GATHERED:
+            logit = tl.where((slot >= 0) & (slot < n_keys), logit, float("-inf"))
+        tl.store(out_ptr + first + within, logit, mask=inside)
 
 
 def score_tiles(heads: int, key_bytes: int, itemsize: int) -> Iterator[ScoreTile]:
@@ -163,10 +192,16 @@ def _tile(q: Tensor, heads: int, key_bytes: int, d: int) -> ScoreTile:
 
 @torch.library.custom_op("intuitive::score_chunks", mutates_args=())
 def score_chunks(
-    q: Tensor, weights: Tensor, keys: Tensor, scales: Tensor | None, round_q: bool
+    q: Tensor,
+    weights: Tensor,
+    keys: Tensor,
+    scales: Tensor | None,
+    slots: Tensor | None,
+    gather: bool,
+    round_q: bool,
 ) -> Tensor:
-    """Custom operator behind the public function: float32 [b, chunks]."""
-    (b, heads, d), chunks = q.shape, keys.shape[1]
+    """Custom operator behind the public function: float32 [b, chunks or slots]."""
+    (b, heads, d), chunks = q.shape, (slots if gather else keys).shape[1]
     out = q.new_empty((b, chunks), dtype=torch.float32)
     q, weights = q.contiguous(), weights.contiguous()
     if keys.stride(-1) != 1:
@@ -184,19 +219,25 @@ def score_chunks(
         tile = _tile(q, padded, keys.dtype.itemsize, d)
         grid = (min(triton.cdiv(chunks, tile.chunks), tile.programs), b)
         row_bytes, one = keys.stride(1) * keys.element_size(), keys.element_size()
-        dense = row_bytes < 2 * d * one  # little lies between the keys
+        dense = row_bytes < 2 * d * one and not gather  # little lies between the keys
+        keys, skipped = begun_before(keys, max(one, UNIT))
+        said = ALL if slots is None else GATHERED if gather else MARKED
         ahead = tile.prefetch if dense and card().arch >= BULK_ARCH and not INTERPRETING else 0
         score_chunks_kernel[grid](
-            q, weights, keys, out if scales is None else scales, out, heads, chunks,
+            q, weights, keys, out if scales is None else scales,
+            out if slots is None else slots.contiguous(), out,
+            heads, chunks, keys.shape[1], skipped,
             keys.stride(0), 0 if scales is None else scales.stride(0),
             ROW=keys.stride(1), SCALE_ROW=0 if scales is None else scales.stride(1),
             STORED=stored, ROUND=round_q and coded, CHUNKS=tile.chunks, HEADS=padded, D=d,
-            STAGES=tile.num_stages, AHEAD=ahead, KEY_BYTES=one,
+            STAGES=tile.num_stages, AHEAD=ahead, KEY_BYTES=one, FULL=chunks >= tile.chunks,
+            SLOTS=said.value, SKIP=max(UNIT // one, 1) if skipped else 0,
             num_warps=tile.num_warps, maxnreg=tile.registers,
         )  # fmt: skip
     return out
 
 
 @score_chunks.register_fake
-def _(q, weights, keys, scales, round_q):
-    return q.new_empty((q.shape[0], keys.shape[1]), dtype=torch.float32)
+def _(q, weights, keys, scales, slots, gather, round_q):
+    places = (slots if gather else keys).shape[1]
+    return q.new_empty((q.shape[0], places), dtype=torch.float32)

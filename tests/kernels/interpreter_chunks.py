@@ -73,6 +73,40 @@ def test_one_store_serves_the_whole_batch_and_prefixes_of_it():
     assert torch.equal(score_chunks(x.q, x.weights, apart[..., :36][:, :77], impl="triton"), cut)
 
 
+@pytest.mark.parametrize("stored", ["plain", "fp8", "rows"])
+@pytest.mark.parametrize("begins", [0, 4, 40])  # bytes into a cell
+def test_keys_are_scored_where_they_lie(stored, begins):
+    """In cells that hold more than a key, in any order; an empty slot scores -inf."""
+    x = draw_scoring(2, 8, 90, 32, seed=2, stored=stored, dtype=HALF)
+    keys, scales = x.keys[0], None if x.scales is None else x.scales[:1].expand(2, -1)
+    cells = torch.zeros(90, 176, dtype=torch.uint8)
+    width = keys.shape[1] * keys.element_size()
+    inside = cells[:, begins : begins + width]
+    inside.copy_(keys.contiguous().view(torch.uint8))
+    inside = inside.view(keys.dtype)
+    if stored == "fp8":
+        inside = inside.expand(2, -1, -1)
+    slots = torch.randint(-1, 90, (2, 70), generator=torch.Generator().manual_seed(0)).int()
+    slots[:, 3], slots[1, 5] = -1, 89
+    results = both(score_chunks, x.q, x.weights, inside, scales, slots=slots, gather=True)
+    every = score_chunks(x.q, x.weights, keys.expand(2, -1, -1), scales, impl="reference")
+    want = every.gather(1, slots.clamp(min=0).long()).masked_fill(slots < 0, -torch.inf)
+    there = slots >= 0
+    for got in results:
+        assert torch.equal(got == -torch.inf, ~there)
+        assert relative(got[there], want[there]) < SCORE_ERROR[stored]
+    marks = torch.where(torch.arange(90) % 3 == 0, -1, 7).int().expand(2, -1)
+    want = every.masked_fill(marks < 0, -torch.inf)
+    for got in both(score_chunks, x.q, x.weights, keys.expand(2, -1, -1), scales, slots=marks):
+        assert torch.equal(got == -torch.inf, marks < 0)
+        assert relative(got[marks >= 0], want[marks >= 0]) < SCORE_ERROR[stored]
+    far = torch.tensor([[90, 2**30, -7]]).int().expand(2, -1)
+    for got in both(
+        score_chunks, x.q, x.weights, inside, scales, slots=far, gather=True, validate=False
+    ):
+        assert (got == -torch.inf).all()
+
+
 def test_a_head_of_zeros_and_dead_heads_give_zero():
     x = draw_scoring(1, 4, 40, 32, seed=3, stored="fp8")
     q = torch.zeros_like(x.q)
@@ -157,6 +191,18 @@ def test_attention_over_packed_cells(monkeypatch, card):
         torch.testing.assert_close(got, want, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.parametrize(("begins", "apart"), [(8, 1184), (584, 1168), (3, 592), (0, 590)])
+def test_packed_cells_are_read_where_they_lie(begins, apart):
+    """Inside larger cells; where bytes are not aligned, from a copy."""
+    x = draw_reading(2, 5, 512, 60, 50, 20, seed=1, dtype=HALF)
+    packed = pack_cells(x.cells)
+    pool = torch.full((60, apart), 255, dtype=torch.uint8)
+    inside = pool[:, begins : begins + 584]
+    inside.copy_(packed)
+    want = cell_attention(x.q, packed, *x[2:], impl="triton")
+    assert torch.equal(cell_attention(x.q, inside, *x[2:], impl="triton"), want)
+
+
 def test_nothing_to_read_and_cells_that_do_not_exist():
     x = draw_reading(2, 4, 64, 30, 20, 5, seed=0)
     slots = x.slots.clone()
@@ -217,7 +263,9 @@ def test_operators_are_registered_soundly():
     ops = torch.ops.intuitive
     x = draw_scoring(1, 4, 20, 32, seed=0)  # opcheck cannot compute with float8
     score_chunks(*x, impl="triton")
-    opcheck(ops.score_chunks, (*x, False), **cheap)
+    opcheck(ops.score_chunks, (*x, None, False, False), **cheap)
+    slots = torch.zeros(1, 7, dtype=torch.int32)
+    opcheck(ops.score_chunks, (*x, slots, True, False), **cheap)
     logits = draw_logits(2, 30, seed=0)
     select_chunks(logits, threshold=0.5, impl="triton")
     opcheck(ops.select_chunks, (logits, 0.0, 28), **cheap)

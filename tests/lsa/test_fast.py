@@ -16,19 +16,41 @@ PACKED = dataclasses.replace(SMALL, layout="v4")
 
 
 def test_best_places_are_those_of_a_loop():
-    """Ties to the lower place, whatever the sign of a zero; places not there come last."""
+    """Ties to the lower place; places not there come last."""
     scores = torch.randint(-2, 3, (20, 30), generator=seeded(0)).float()
-    scores[scores == 0] = -0.0
-    scores[:, ::7] = scores[:, ::7].abs()
     there = torch.rand(20, 30, generator=seeded(1)) < 0.6
-    got = fast.best_places(scores, there, 9)
+    scores = scores.masked_fill(~there, -torch.inf)
+    got = fast.best_places(scores, 9)
     for row in range(20):
         alive = [place for place in range(30) if there[row, place]]
         best = sorted(alive, key=lambda place: (-float(scores[row, place]), place))[:9]
         assert got[row].tolist() == sorted(best)
-    few = torch.zeros(1, 30, dtype=torch.bool)
-    few[0, [4, 20]] = True
-    assert {4, 20} < set(fast.best_places(scores[:1], few, 5)[0].tolist())
+    few = torch.full((1, 30), -torch.inf)
+    few[0, [4, 20]] = 0.0
+    assert {4, 20} < set(fast.best_places(few, 5)[0].tolist())
+
+
+@pytest.mark.parametrize("layout", ["float32", "v4"])
+def test_scores_of_keys_where_they_lie(layout):
+    """Keys in cells, named by slots, are scored as the same keys one after the other."""
+    config = dataclasses.replace(SMALL, layout=layout)
+    storage, d = Storage(config, torch.float32), config.d_index
+    keys = storage.store("index_keys", torch.randn(30, d, generator=seeded(0)))
+    q = torch.randn(1, 3, d, generator=seeded(1))
+    weights = torch.randn(1, 3, generator=seeded(2))
+    want = fast.score_rows(q, weights, keys[None], storage)
+    assert not torch.equal(want.sign().abs(), want.sign())  # of both signs
+    cells = torch.zeros(30, 3 * keys.shape[1], dtype=keys.dtype)
+    place = torch.randperm(30, generator=seeded(3))
+    cells[place, keys.shape[1] : 2 * keys.shape[1]] = keys
+    slots = place.int()[None].clone()
+    slots[0, [2, 7]] = -1
+    inside = cells[:, keys.shape[1] : 2 * keys.shape[1]]
+    got = fast.score_rows(q, weights, inside, storage, slots, gather=True)
+    want[0, [2, 7]] = -torch.inf
+    torch.testing.assert_close(got, want, **CLOSE)
+    marked = fast.score_rows(q, weights, keys[None], storage, slots)
+    torch.testing.assert_close(marked, want, **CLOSE)
 
 
 @pytest.mark.parametrize("kind", ["csa", "hca"])

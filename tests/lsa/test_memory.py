@@ -5,10 +5,12 @@ import plotly.graph_objects as go
 import pytest
 
 from intuitive.lsa import LSAConfig, kv_bytes, resident_bytes
+from intuitive.lsa.experiments import live_memory
 from intuitive.lsa.experiments import memory as experiment
 from intuitive.lsa.experiments.memory import CONTEXTS, GIB, PRINTED, MemoryParams, run
 from intuitive.widgets.lsa import memory as widget
 from intuitive.widgets.lsa import memory_scene as scene
+from intuitive.widgets.lsa.memory_figures import live_figure, live_words
 
 PAPER = LSAConfig.paper()
 
@@ -222,3 +224,56 @@ def test_the_measured_setting_is_the_lessons():
     """The issue's goal at 512K, by the model: at most 16% with the tail inside a tenth."""
     held = experiment.hold(MemoryParams(), PAPER, 2**19)
     assert held.left < 0.16
+
+
+# ------------------------------------------------------------------------------- the tab "Live"
+
+
+def counted(**changes):
+    made = {
+        "device": "some GPU",
+        "on_gpu": True,
+        "n_steps": 2,
+        "steps": (0, 1),
+        "bytes": dict.fromkeys(live_memory.CATEGORIES, (50000, 50000)),
+        "in_use": (10_000, 20_000),
+        "allocated": (260_000, 262_000),
+        "host": 900_000,
+        "everything": 990_000,
+    }
+    return live_memory.LiveMemory(**(made | changes))
+
+
+def test_on_a_gpu_the_allocator_is_asked():
+    """With a stand-in for it."""
+    said = "some GPU holds 250 kB (its allocator says 262 kB), the CPU 900 kB"
+    assert live_words(counted()) == said
+    lines = {trace.name: trace.y for trace in go.Figure(live_figure(counted())).data}
+    assert list(lines["the allocator's count"]) == [260, 262]
+    assert list(lines["cells in use"]) == [210, 220]
+
+
+def test_without_a_gpu_the_tab_says_so():
+    here = counted(device="cpu, 1 threads", on_gpu=False, allocated=())
+    said = "No GPU here: both pools are host memory. A GPU would hold 250 kB, the CPU 900 kB"
+    assert live_words(here) == said
+    figure = go.Figure(live_figure(here))
+    assert sum(trace.y[-1] for trace in figure.data if trace.stackgroup) == 250
+    assert "allocator" not in str(figure)
+    assert "Decode here" in go.Figure(live_figure(None)).layout.annotations[0].text
+
+
+def test_the_page_decodes_once_the_button_was_pressed(monkeypatch):
+    asked, told = [], []
+
+    def decode(kept, *, stale, progress):
+        asked.append(kept)
+        progress(0.5, "half", counted(steps=(0,)))
+        return counted()
+
+    monkeypatch.setattr(live_memory, "run", decode)
+    still = {"stale": lambda: False, "progress": lambda *said: told.append(said)}
+    assert widget.compute(widget.Page.of(kept=0.2), **still).live is None and not asked
+    assert widget.compute(widget.Page.of(kept=0.2, decode=1), **still).live == counted()
+    assert asked == [0.2]
+    assert told[0][2].live.steps == (0,) and told[0][2].result.params.kept == 0.2

@@ -1,13 +1,17 @@
 """What stays on the GPU: bytes by category, everything resident and LSA, as the text grows."""
 
 import dataclasses
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from intuitive.lsa.experiments import live_memory
 from intuitive.lsa.experiments import memory as experiment
+from intuitive.lsa.experiments.live_memory import LiveMemory
 from intuitive.lsa.experiments.memory import MemoryParams, MemoryResult
 
 from ..kit import (
+    Action,
     Choice,
     Explorer,
     Hero,
@@ -22,7 +26,7 @@ from ..kit import (
     fixed,
     percent,
 )
-from .memory_figures import lengths_figure, speed_figure, used_figure
+from .memory_figures import lengths_figure, live_figure, speed_figure, used_figure
 from .memory_scene import Picture, size, tokens_text, whole
 
 KEPT = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -49,7 +53,40 @@ PREDICT = Predict(
 )
 
 
-def present(result: MemoryResult) -> View:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The controls: what is counted, and how often the reader asked for a decode."""
+
+    memory: MemoryParams
+    decode: int
+
+    @classmethod
+    def of(cls, *, decode: int = 0, **settings: Any) -> "Page":
+        return cls(memory=MemoryParams(**settings), decode=decode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The byte model, and a decode that counts its own bytes once one was asked for."""
+
+    result: MemoryResult
+    live: LiveMemory | None = None
+
+
+def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
+    """The byte model at once; then, from the first press on, a decode with so many chunks kept."""
+    result = experiment.run(page.memory)
+    if not page.decode:
+        return Shown(result=result)
+
+    def told(fraction: float, sentence: str, so_far: LiveMemory | None = None) -> None:
+        progress(fraction, sentence, so_far and Shown(result=result, live=so_far))
+
+    live = live_memory.run(page.memory.kept, stale=stale, progress=told)
+    return Shown(result=result, live=live)
+
+
+def present(result: MemoryResult, live: LiveMemory | None = None) -> View:
     picture, last = Picture(result), result.at[-1]
     frames = picture.frames()
     counted = "kept chunks alone" if picture.paper else "everything"
@@ -86,6 +123,7 @@ def present(result: MemoryResult) -> View:
             "lengths": partial(lengths_figure, result),
             "used": used_figure,
             "speed": speed_figure,
+            "live": partial(live_figure, live),
         },
         readouts=picture.readouts(result.at[0]),
         table=Table(header, tuple(rows)),
@@ -109,9 +147,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     return Explorer(
         name="lsa_memory",
         title="What stays on the GPU",
-        params=MemoryParams,
-        compute=experiment.run,
-        present=present,
+        params=Page.of,
+        compute=compute,
+        present=lambda shown: present(shown.result, shown.live),
         hero=Hero(label="The cache on the GPU as areas to scale, everything resident and LSA"),
         controls=(
             Range(
@@ -122,6 +160,14 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Choice(name="accounting", label="What is counted", options=ACCOUNTINGS),
             Toggle(name="all_index_keys", label="All index keys stay"),
+            Action(
+                name="decode",
+                label="Decode here",
+                help="A small model decodes on this machine, for the tab Live; about three "
+                "seconds. From then on it does so whenever “Chunks kept” moves.",
+                more=True,
+                heavy=True,
+            ),
         ),
         steps=(
             Step(
@@ -168,9 +214,18 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 height=320,
             ),
             *_measured_plots(),
+            Plot(
+                name="live",
+                label="Bytes on the device by category while a small model decodes",
+                caption="The small model of the topical task, counted while it decodes: its "
+                "cells, and all else that its attention holds. Cells are taken once and for all; "
+                "the dotted line in them says how many hold a chunk that may be read.",
+                tab="Live",
+                height=320,
+            ),
         ),
         predict=predict,
-        defaults={**first, **values},
+        defaults={**first, "decode": 0, **values},
     )
 
 

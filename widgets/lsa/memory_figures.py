@@ -4,6 +4,7 @@ import itertools
 import math
 
 from intuitive.lsa.experiments import memory as experiment
+from intuitive.lsa.experiments.live_memory import LiveMemory
 from intuitive.lsa.experiments.memory import GIB, PRINTED, MemoryParams, MemoryResult
 
 from .. import theme
@@ -142,6 +143,82 @@ def _against_context(traces: list[dict], y: str, *, log: bool = False) -> theme.
     )
 
 
-def _nothing() -> theme.Figure:
-    note = {"text": "Nothing was measured yet.", "showarrow": False, "xref": "paper", "x": 0.5}
+LIVE = {  # from the foot up
+    "index_keys": ("index keys", theme.PURPLE),
+    "hca": ("HCA entries", "#B58100"),
+    "window": ("newest tokens", "#2F94CC"),
+    "tables": ("tables", theme.GREY),
+    "cells": ("cells", theme.BLUE),
+}
+
+
+def live_figure(live: LiveMemory | None) -> theme.Figure:
+    """Kilobytes by category over the tokens decoded so far, and the cells in use."""
+    if live is None:
+        return _nothing("Press “Decode here”, under More controls.")
+    traces: list[dict] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "stackgroup": "held",
+            "name": name,
+            "x": live.steps,
+            "y": [size / 1e3 for size in live.bytes[part]],
+            "line": {"color": colour, "width": 0.5},
+        }
+        for part, (name, colour) in LIVE.items()
+    ]
+    rest = [live.total(i) - size for i, size in enumerate(live.bytes["cells"])]
+    lines = {"cells in use": [sum(pair) for pair in zip(rest, live.in_use, strict=True)]}
+    if live.allocated:
+        lines["the allocator's count"] = list(live.allocated)
+    looks = ((theme.GREEN, "dot"), (theme.VERMILION, "dash"))
+    for (name, heights), (colour, dash) in zip(lines.items(), looks, strict=False):
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": live.steps,
+                "y": [size / 1e3 for size in heights],
+                "line": {"color": colour, "dash": dash, "width": 2.5},
+            }
+        )
+    top = max(live.everything, *live.allocated, live.total(-1)) / 1e3
+    return theme.figure(
+        traces,
+        x="tokens decoded",
+        y="kB on the device",
+        x_range=(0, live.n_steps),
+        y_range=(0, 1.08 * top),
+        shapes=[theme.line(y=live.everything / 1e3, colour=theme.BLUE)],
+        annotations=[
+            {
+                "text": "everything resident",
+                "x": 0,
+                "xanchor": "left",
+                "y": live.everything / 1e3,
+                "yanchor": "top",
+                "showarrow": False,
+                "font": {"color": theme.BLUE},
+            }
+        ],
+        title={"text": live_words(live), "x": 0, "xref": "paper", "font": {"size": 14}},
+        showlegend=True,
+        legend={"font": {"size": 12}},
+        margin={"t": 44},
+    )
+
+
+def live_words(live: LiveMemory) -> str:
+    """What is held where, in one sentence."""
+    total, host = (f"{size / 1e3:.0f} kB" for size in (live.total(-1), live.host))
+    if not live.on_gpu:
+        return f"No GPU here: both pools are host memory. A GPU would hold {total}, the CPU {host}"
+    own = f"{live.allocated[-1] / 1e3:.0f} kB"
+    return f"{live.device} holds {total} (its allocator says {own}), the CPU {host}"
+
+
+def _nothing(text: str = "Nothing was measured yet.") -> theme.Figure:
+    note = {"text": text, "showarrow": False, "xref": "paper", "x": 0.5}
     return theme.figure([], annotations=[note | {"yref": "paper", "y": 0.5}])

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..cache import LSACache, Readable
 from ..config import LSAConfig
 from ..fast import Stored
-from ..packing import Part, gathered
+from ..packing import Part
 from .mirror import HostMirror
 from .pool import CellPool
 
@@ -48,6 +48,10 @@ class CellCache(LSACache):
     def pinned(self) -> bool:
         """Whether the host memory is page-locked."""
         return self.mirror.pinned
+
+    def _make_slots(self, device: torch.device | str) -> Tensor:
+        """None of its own: the pool says which places there are."""
+        return torch.empty(1, 0, dtype=torch.int32, device=device)
 
     def _make_pools(self, device: torch.device | str) -> dict[Part, Tensor]:
         """On the device only the index keys that the Memory Indexer reads."""
@@ -107,12 +111,11 @@ class CellCache(LSACache):
             return Stored(held["entries"][0], held["index_keys"], numbers[None], self.storage)
         places = self.pool.places(self.request)
         if "index_keys" in self._pools:
-            keys = gathered(self._pools["index_keys"][0], places.chunks)
+            keys, numbers = self._pools["index_keys"][0], places.chunks
         else:
-            cells = places.slots[0].clamp(min=0)
-            keys = gathered(self.pool.view("index_keys", self.ordinal), cells)
+            keys, numbers = self.pool.view("index_keys", self.ordinal), places.slots
         entries = self.pool.view("entries", self.ordinal)
-        return Stored(entries, keys[None], places.slots, self.storage)
+        return Stored(entries, keys, places.slots, self.storage, numbers)
 
     def readable(self) -> Readable:
         if not self.offloaded:
@@ -120,7 +123,7 @@ class CellCache(LSACache):
             ids = torch.arange(self._n_entries, device=device)[None]
         else:
             places = self.pool.places(self.request)
-            ids, cells = places.chunks[None, : places.n], places.slots[0, : places.n]
+            ids, cells = places.chunks[:, : places.n].long(), places.slots[0, : places.n]
             held = {
                 part: (
                     self._pools[part][:, ids[0]]

@@ -29,15 +29,15 @@ class Moved:
     chunks: np.ndarray  # that were copied for it, beside the decoding or not
     late: int  # of these, chunks that had to be waited for
     waited_s: float  # for copies, on the host
-    events: tuple[torch.cuda.Event, ...] = ()  # on a GPU, before and after each of two waits
+    events: tuple[torch.cuda.Event, ...] = ()  # on a GPU, before and after each wait
 
     def stall_ms(self) -> float:
         """How long decoding stood still for copies: the device's time if there is one."""
         if not self.events:
             return 1e3 * self.waited_s
         self.events[-1].synchronize()
-        first, second = (self.events[i].elapsed_time(self.events[i + 1]) for i in (0, 2))
-        return max(first, 0.0) + max(second, 0.0)
+        pairs = zip(self.events[::2], self.events[1::2], strict=True)
+        return sum(max(before.elapsed_time(after), 0.0) for before, after in pairs)
 
 
 NOTHING = np.zeros(0, np.int64)
@@ -108,17 +108,20 @@ class RequestMemory:
                 then; call again.
         """
         marks: list[torch.cuda.Event] = []
-        start = self._mark(marks)
-        self._settle()
-        waited = self._mark(marks) - start
+        waited = 0.0
+        if self._job is not None:
+            start = self._mark(marks)
+            self._settle()
+            waited += self._mark(marks) - start
         chunks, cells = self.pool.place_arrays(self.request, wanted)
-        start = self._mark(marks)
-        try:
-            self.pool.mover.copy(self.mirror, chunks, cells)
-        except BaseException:
-            self.pool.drop(self.request, chunks)
-            raise
-        waited += self._mark(marks) - start
+        if len(chunks):
+            start = self._mark(marks)
+            try:
+                self.pool.mover.copy(self.mirror, chunks, cells)
+            except BaseException:
+                self.pool.drop(self.request, chunks)
+                raise
+            waited += self._mark(marks) - start
         for cache in self.caches:
             cache.offloaded = True
         here = self.pool.table_of_cells.are_resident(self.request, self._came)

@@ -68,25 +68,20 @@ class Places:
         self.n = 0
         self.last = -1  # the highest of the chunks
         with torch.inference_mode(False):
-            self.chunks: Int[Tensor, " n_cells"] = torch.zeros(
-                n_cells, dtype=torch.int64, device=device
-            )
-            self.slots: Int[Tensor, "1 n_cells"] = torch.full(
-                (1, n_cells), -1, dtype=torch.int32, device=device
-            )
+            both = torch.full((2, 1, n_cells), -1, dtype=torch.int32, device=device)
+        self.both: Int[Tensor, "2 1 n_cells"] = both
+        self.chunks, self.slots = both  # [1, n_cells]; -1 behind the last
 
     def write(self, chunks: np.ndarray, cells: np.ndarray) -> None:
         """Everything anew; chunks rise."""
         self.n, self.last = len(chunks), int(chunks[-1]) if len(chunks) else -1
-        wide = np.zeros(len(self.chunks), np.int64)
-        narrow = np.full((1, len(self.chunks)), -1, np.int32)
-        wide[: self.n], narrow[0, : self.n] = chunks, cells
-        self.chunks.copy_(_fast(wide, self.chunks.device), non_blocking=True)
-        self.slots.copy_(_fast(narrow, self.slots.device), non_blocking=True)
+        both = np.full(self.both.shape, -1, np.int32)
+        both[:, 0, : self.n] = chunks, cells
+        self.both.copy_(_fast(both, self.both.device), non_blocking=True)
 
     def append(self, chunk: int, cell: int) -> None:
         """One more, after all others."""
-        self.chunks[self.n : self.n + 1].fill_(chunk)
+        self.chunks[0, self.n : self.n + 1].fill_(chunk)
         self.slots[0, self.n : self.n + 1].fill_(cell)
         self.n, self.last = self.n + 1, chunk
 
@@ -179,7 +174,7 @@ class CellPool:
         for (part, _), place in self.layout.places.items():
             per_cell[part] += place.stop - place.start
         found = {part: n * self.n_cells for part, n in per_cell.items()}
-        tables = [t for p in self._places.values() for t in (p.chunks, p.slots)]
+        tables = [places.both for places in self._places.values()]
         found["tables"] = sum(t.numel() * t.element_size() for t in tables)
         found["staging"] = self.mover.device_bytes
         return found

@@ -71,7 +71,7 @@ class ReactiveCache(LSACache):
 
     def stored(self) -> Stored:
         keys, cells = self._pools["index_keys"], self.pool.view("entries", self.ordinal)
-        return Stored(cells, keys, self._slots, self.storage, self._fetch)
+        return Stored(cells, keys, self._slots, self.storage, fetch=self._fetch)
 
     def _fetch(self, chunks: Int[Tensor, "1 k"]) -> Int[Tensor, "1 k"]:
         """Cells of the chosen chunks, which are copied if they are in none; -1 stays."""
