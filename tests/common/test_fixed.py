@@ -10,8 +10,10 @@ from intuitive.common.decoder import (
     DecoderConfig,
     DenseAttention,
     FixedStep,
+    RMSNorm,
     TensorCache,
     generate,
+    normed,
 )
 from intuitive.common.runtime import seeded
 
@@ -51,6 +53,20 @@ def test_a_step_of_fixed_shape_is_an_ordinary_step(positions):
         torch.testing.assert_close(ours.held(), theirs.held(), **CLOSE)
     with pytest.raises(ValueError, match="12 tokens are held, the step was made for 12"):
         step(tokens[:, 0])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_quick_norm_rounds_as_the_norm_does(dtype, device):
+    norm = RMSNorm(72, 1e-5).to(device, dtype).requires_grad_(False)
+    norm.weight.normal_(generator=seeded(0, device))
+    x = 3 * torch.randn(200, 72, dtype=dtype, device=device, generator=seeded(1, device))
+    got, want = normed(norm, x), norm(x)
+    if dtype == torch.bfloat16:  # sums of another order round the other way now and then
+        assert ((got != want).float().mean() < 0.02) and (got - want).abs().max() < 0.1
+    else:
+        torch.testing.assert_close(got, want)
+    assert normed(torch.nn.Identity(), x) is x
 
 
 class Blurred(DenseAttention):

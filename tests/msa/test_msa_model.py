@@ -56,10 +56,13 @@ def test_cached_decoding_equals_prefill_row_by_row(positions):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("sparse", [True, False])
-@pytest.mark.parametrize("positions", ["rope", "none"])
-def test_steps_of_fixed_shape_equal_prefill(positions, sparse):
-    decoder, tokens = make_decoder(positions=positions), draw_tokens(2, 23)
+@pytest.mark.parametrize(
+    "positions, d_index, sparse",
+    [("rope", 16, True), ("rope", 8, True), ("none", 16, True), ("rope", 16, False)],
+)
+def test_steps_of_fixed_shape_equal_prefill(positions, d_index, sparse):
+    msa = dataclasses.replace(MSA, d_index=d_index)
+    decoder, tokens = make_decoder(msa, positions), draw_tokens(2, 23)
     for layer in decoder.layers:
         layer.attention.sparse = sparse
     want = decoder(tokens)
