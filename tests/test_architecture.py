@@ -41,6 +41,8 @@ OUTSIDE = {
     "cli": {"torch", "triton", "packaging", "jupyter_core", "jupyterlab", "jupyterlab_server"},
 }
 OUTSIDE |= dict.fromkeys(PAPERS | {"arena", "claims"}, MATHEMATICS | {"numpy", "cachetools"})
+for paper in PAPERS:  # to serve models of that package, asked for where it is needed
+    OUTSIDE[paper] = OUTSIDE[paper] | {"transformers"}
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSON_MIB = 3

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole
-from intuitive.common.decoder import DecoderCache, sample
+from intuitive.common.decoder import DecoderCache, generate
 from intuitive.common.runtime import check, never
 from intuitive.common.weights import load_weights, save_weights
 
@@ -144,22 +144,22 @@ def decode(
             "with more room, or ask for fewer tokens."
         )
     cache.crop(n)
-    logits, new, device = prefilled.logits[None], [], prefilled.logits.device
     try:
-        for step in range(max_new_tokens):
-            check(stale)
-            chosen = sample(
-                logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
-            )
-            new.append(int(chosen))
-            if on_token is not None:
-                on_token(new[-1])
-            if new[-1] in stop_tokens or step == max_new_tokens - 1:
-                break
-            logits = model.decoder(chosen[:, None], cache=cache)[:, -1]
+        return generate(
+            model.decoder,
+            cache=cache,
+            logits=prefilled.logits[None],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=generator,
+            stop_tokens=stop_tokens,
+            on_token=None if on_token is None else lambda token: on_token(int(token)),
+            stale=stale,
+        )[0]
     finally:
         cache.crop(n)
-    return torch.tensor(new, device=device)
 
 
 def answer(

@@ -33,7 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole
-from intuitive.common.decoder import sample
+from intuitive.common.decoder import generate
 from intuitive.common.runtime import never, seeded
 from intuitive.common.smollm import SmolLM2, Tokenizer
 from intuitive.common.weights import from_int8, load_weights, save_weights, to_int8
@@ -124,6 +124,12 @@ def chunk_map(
             raise ValueError(f"chunk {number} is given as latents: its words are not known.")
         brought.append((number, Raw(chunks[number - 1], trained=False)))
     return list(prompt_form(tokenizer).prompt(shown, (), brought)[:-1])
+
+
+@functools.lru_cache(maxsize=8)
+def _tokens_holding(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """All tokens whose own text holds this one."""
+    return tuple(i for i in range(tokenizer.vocab_size) if text in tokenizer.decode([i]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,20 +233,16 @@ class Pair:
         Raises:
             ValueError: as in `encode`, or a text beyond the decoder's positions.
         """
-        n = whole("n", n, low=1)
-        prompt = self.prompt(pieces, ratio)
-        decoder = self.model.decoder
-        cache = decoder.make_cache(1, prompt.shape[1] + n)
-        logits = decoder(embeddings=prompt, cache=cache, last_only=True)[:, -1]
-        new: list[int] = []
-        while True:
-            token = sample(logits, temperature=temperature, generator=generator)
-            if int(token) in (self.smollm.end_of_text, self.smollm.end_of_turn):
-                return torch.tensor(new, dtype=torch.int64)
-            new.append(int(token))
-            if len(new) == n or (stop and stop in self.tokenizer.decode(new[-1:])):
-                return torch.tensor(new)
-            logits = decoder(token[:, None], cache=cache)[:, -1]
+        ends = (self.smollm.end_of_text, self.smollm.end_of_turn)
+        new = generate(
+            self.model.decoder,
+            self.prompt(pieces, ratio),
+            max_new_tokens=whole("n", n, low=1),
+            temperature=temperature,
+            generator=generator,
+            stop_tokens=(*ends, *(self._holding(stop) if stop else ())),
+        )[0].cpu()
+        return new[:-1] if int(new[-1]) in ends else new
 
     def where(
         self, chunks: Sequence[Tensor], question: str, ratio: int
@@ -332,8 +334,10 @@ class Pair:
     @functools.cached_property
     def line_ends(self) -> tuple[int, ...]:
         """Tokens that end a line, or a whole text."""
-        breaks = [i for i in range(self.tokenizer.vocab_size) if "\n" in self.tokenizer.decode([i])]
-        return (*breaks, self.smollm.end_of_text, self.smollm.end_of_turn)
+        return (*self._holding("\n"), self.smollm.end_of_text, self.smollm.end_of_turn)
+
+    def _holding(self, text: str) -> tuple[int, ...]:
+        return _tokens_holding(self.tokenizer, text)
 
     def _check(self, ratio: int) -> None:
         if ratio not in RATIOS:

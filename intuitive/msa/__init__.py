@@ -14,6 +14,9 @@ Map of the rooms, in reading order:
     quality.py     what that costs: mass captured, perplexity
     texts.py       a text that the model has read once
     experiments/   the numbers behind the explorers, one file each
+    transformers.py  the kernels in models of the package `transformers`
+    minimax.py     MiniMax-M3's indexers there, quicker
+    masked.py      attention over blocks under a mask, for padded batches
     results.py     what committed runs found, as typed records
     exercise.py    checks for the lesson's "your turn"
 
@@ -43,6 +46,8 @@ _ROOMS = (
     "experiments",
     "index",
     "index_training",
+    "masked",
+    "minimax",
     "model",
     "quality",
     "recall",
@@ -50,6 +55,7 @@ _ROOMS = (
     "results",
     "task",
     "texts",
+    "transformers",
 )
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

@@ -14,12 +14,21 @@ from intuitive.common.decoder import (
     DecoderConfig,
     DenseAttention,
     LayerCache,
+    Now,
     Probe,
     RMSNorm,
     TensorCache,
+    attend_fixed,
+    normed,
 )
 from intuitive.common.runtime import seeded
-from intuitive.kernels import Impl, block_sparse_attention, score_and_select
+from intuitive.kernels import (
+    Impl,
+    block_scores,
+    block_sparse_attention,
+    score_and_select,
+    select_blocks,
+)
 
 from .config import MSAConfig
 from .reference import index_branch
@@ -127,6 +136,53 @@ class MSAAttention(DenseAttention):
         entry = (self.config.n_kv_heads, self.config.d_head)
         parts = {"keys": entry, "values": entry, "index_keys": (self.msa.d_index,)}
         return TensorCache(batch, capacity, parts, device, dtype)
+
+    @property
+    def unfit(self) -> str | None:
+        """Why `step` cannot be taken, as a sentence; None if it can."""
+        if self.sparse and self.msa.n_local < 1:
+            return (
+                "n_local=0 leaves out the newest block by its score, which a step of fixed shape "
+                "does not know: force it with n_local=1."
+            )
+        return None
+
+    def step(
+        self, hidden: Float[Tensor, "b 1 d_model"], now: Now, cache: TensorCache
+    ) -> Float[Tensor, "b 1 d_model"]:
+        """What `forward` does for one new token, in shapes that do not depend on its place.
+
+        Scores cover every block up to `now.limit`. Those after the new token are struck out, and
+        its own block is forced, whatever the zeros behind the token score. The tokens selected are
+        gathered.
+        """
+        d = self.config.d_head
+        q, k, v = (w(hidden).unflatten(-1, (-1, d)) for w in (self.w_q, self.w_k, self.w_v))
+        q_idx, k_idx = (
+            normed(norm, w(hidden).unflatten(-1, (-1, self.msa.d_index)))
+            for norm, w in (
+                (self.index_norm_q, self.index_w_q),
+                (self.index_norm_k, self.index_w_k),
+            )
+        )
+        q, k, q_idx, k_idx = now.turned(q, k, q_idx, k_idx)
+        held = cache.put(now.place, keys=k, values=v, index_keys=k_idx.squeeze(2))
+        k, v, k_idx = (part[:, : now.limit] for part in held.values())
+        k, v = k.transpose(1, 2), v.transpose(1, 2)  # [b, h_kv, limit, d]
+        if not self.sparse:
+            return self.output(attend_fixed(q, k, v, now.hidden_keys))
+        size = self.msa.block_size
+        scores = block_scores(q_idx, k_idx.to(q_idx.dtype), block_size=size, impl=self.impl)
+        later = now.keep(("later blocks", size), lambda: now.hidden_keys[::size])
+        block_idx = select_blocks(
+            scores.masked_fill(later, -torch.inf), **self.msa.selection, impl=self.impl
+        )
+        within = now.keep(("within", size), lambda: torch.arange(size, device=q.device))
+        key = (block_idx[:, 0, :, :, None] * size + within).flatten(2)  # [b, h_kv, n_sel * size]
+        hidden_keys = (key < 0) | (key > now.place)
+        place = key.clamp(0, now.limit - 1)[..., None].long().expand(-1, -1, -1, d)
+        attended = attend_fixed(q, k.gather(2, place), v.gather(2, place), hidden_keys[:, :, None])
+        return self.output(attended)
 
     def forward(
         self,

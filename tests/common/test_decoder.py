@@ -313,6 +313,21 @@ def test_greedy_generation_takes_the_likeliest_token(positions):
     assert torch.equal(from_embeddings, want)
 
 
+def test_generation_goes_on_from_a_filled_cache():
+    decoder, tokens = small_decoder(), draw_tokens(2, 9)
+    want = generate(decoder, tokens, max_new_tokens=8)
+    cache = decoder.make_cache(2, 16)
+    logits = decoder(tokens[:, :4], cache=cache)[:, -1]
+    got = generate(decoder, decoder.embedding(tokens[:, 4:]), cache=cache, max_new_tokens=8)
+    assert torch.equal(got, want)
+    assert cache.length == 9 + 8 - 1  # the last is never read
+    cache.crop(4)
+    assert torch.equal(
+        generate(decoder, cache=cache, logits=logits, max_new_tokens=5),
+        generate(decoder, tokens[:, :4], max_new_tokens=5),
+    )
+
+
 def test_sampling_repeats_with_its_generator():
     decoder, tokens = small_decoder(), draw_tokens(2, 5)
     runs = [
@@ -456,6 +471,13 @@ def test_cache_errors_leave_the_cache_usable():
         ({"temperature": 1.0, "top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
         ({"prompt": torch.tensor([1, 2])}, r"prompt has shape \(2,\)"),
         ({"prompt": draw_tokens(1, 0)}, "the prompt is empty"),
+        ({"prompt": None}, "got neither of prompt and logits"),
+        ({"logits": torch.zeros(1, 64)}, "got both of prompt and logits"),
+        ({"prompt": None, "logits": torch.zeros(1, 64)}, "pass that cache too"),
+        (
+            {"cache": small_decoder().make_cache(1, 5)},
+            "0 positions held, 4 prompt tokens and 3 new ones exceed the 5 that fit",
+        ),
     ],
     ids=lambda value: value[:25] if isinstance(value, str) else "",
 )

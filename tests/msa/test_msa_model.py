@@ -1,9 +1,12 @@
 """MSA inside a decoder: caches in step, dense within the budget, gradients where they belong."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from intuitive.common.decoder import Decoder, DecoderConfig, generate
+from intuitive.common.decoder import Decoder, DecoderConfig, FixedStep, generate
+from intuitive.common.runtime import seeded
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.model import MSAAttention
 
@@ -50,6 +53,45 @@ def test_cached_decoding_equals_prefill_row_by_row(positions):
     cache = decoder.make_cache(2, 23)
     got = torch.cat([decoder(tokens[:, i : i + 1], cache=cache) for i in range(23)], 1)
     torch.testing.assert_close(got, want, **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "positions, d_index, sparse",
+    [("rope", 16, True), ("rope", 8, True), ("none", 16, True), ("rope", 16, False)],
+)
+def test_steps_of_fixed_shape_equal_prefill(positions, d_index, sparse):
+    msa = dataclasses.replace(MSA, d_index=d_index)
+    decoder, tokens = make_decoder(msa, positions), draw_tokens(2, 23)
+    for layer in decoder.layers:
+        layer.attention.sparse = sparse
+    want = decoder(tokens)
+    cache = decoder.make_cache(2, 30)
+    decoder(tokens[:, :3], cache=cache)
+    step = FixedStep(decoder, cache, 27)  # neither the text nor the limit ends with a block
+    got = torch.stack([step(token).clone() for token in tokens[:, 3:].T], 1)
+    torch.testing.assert_close(got, want[:, 3:], **CLOSE)
+
+
+def test_a_step_of_fixed_shape_needs_a_forced_local_block():
+    decoder = make_decoder(dataclasses.replace(MSA, n_local=0))
+    with pytest.raises(ValueError, match="n_local=0 leaves out the newest block by its score"):
+        FixedStep(decoder, decoder.make_cache(1, 8), 8)
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_a_graph_makes_the_same_tokens():
+    msa = MSAConfig(d_head=64, d_index=64, block_size=16, n_selected=3)
+    config = DecoderConfig(d_head=64, max_positions=512)
+    decoder = Decoder(config, lambda c: MSAAttention(c, msa), generator=seeded(0)).cuda()
+    for layer in decoder.requires_grad_(False).layers:
+        for name in ("w_q", "w_k", "w_o"):
+            getattr(layer.attention, name).weight.mul_(10)
+    for n in (5, 16, 200):
+        prompt = draw_tokens(2, n).cuda()
+        want = generate(decoder, prompt, max_new_tokens=60, graph=False)
+        assert torch.equal(generate(decoder, prompt, max_new_tokens=60, graph=True), want)
 
 
 @torch.no_grad()

@@ -13,15 +13,21 @@ reading other tokens belongs to one attention module per layer, under this contr
 - `cache` is None, or an object that the module's own `make_cache` returned: a `LayerCache`.
 - `probe` is None, or a `Probe` to be shown the hidden states, queries, keys and values once.
 
+- A module may also have `step(hidden [b, 1, d_model], now, cache)`, the same for one new token in
+  shapes that do not depend on its place; then `generate` on CUDA replays a graph of it.
+
 `DenseAttention` is the plain kind. A sparse kind changes `attend` and keeps `project` and
 `output`; a compressed or offloaded kind may replace everything, its cache included.
 
 Map of the rooms:
     config        every size and choice
-    layers        norm, feed-forward, rotary positions, plain attention
+    rotary        rotary positions
+    layers        norm, feed-forward, plain attention
     cache         what has been read so far
     probe         being shown what a layer's attention works on
     model         the decoder
+    place         one new token's place, as a tensor
+    fixed         a step of fixed shape, for CUDA graphs
     generation    continuing a prompt
     measures      where attention goes
 
@@ -31,11 +37,14 @@ arXiv:2305.13245 (GQA).
 
 from .cache import DecoderCache, LayerCache, TensorCache
 from .config import DecoderConfig
+from .fixed import FixedStep
 from .generation import generate, sample
-from .layers import DecoderLayer, DenseAttention, RMSNorm, SwiGLU, causal_mask, rotate
+from .layers import DecoderLayer, DenseAttention, RMSNorm, SwiGLU, causal_mask, normed
 from .measures import attention_rows, block_mass
 from .model import Decoder
+from .place import Now, attend_fixed
 from .probe import Probe, Seen
+from .rotary import rotate
 
 __all__ = [
     "Decoder",
@@ -43,16 +52,20 @@ __all__ = [
     "DecoderConfig",
     "DecoderLayer",
     "DenseAttention",
+    "FixedStep",
     "LayerCache",
+    "Now",
     "Probe",
     "RMSNorm",
     "Seen",
     "SwiGLU",
     "TensorCache",
+    "attend_fixed",
     "attention_rows",
     "block_mass",
     "causal_mask",
     "generate",
+    "normed",
     "rotate",
     "sample",
 ]

@@ -98,6 +98,36 @@ class TensorCache:
         """Views of the tokens held, each [b, length, ...]."""
         return {name: part[:, : self.length] for name, part in self._parts.items()}
 
+    def fixed(self, limit: int) -> dict[str, Tensor]:
+        """All parts for steps of fixed shape, zero in the entries that are not held below `limit`.
+
+        Raises:
+            ValueError: fewer entries fit.
+        """
+        if not self.length <= limit <= self.capacity:
+            raise ValueError(
+                f"limit={limit} must lie in [{self.length}, {self.capacity}], the tokens held and "
+                "those that fit."
+            )
+        for part in self._parts.values():
+            part[:, self.length : limit].zero_()
+        return dict(self._parts)
+
+    def put(self, place: Int[Tensor, " 1"], **new: Tensor) -> dict[str, Tensor]:
+        """Write one token's entries, each [b, 1, ...], at a place known to the device only.
+
+        `length` stays as it is: see `grow`. Returns all parts as a whole, each [b, capacity, ...].
+        """
+        for name, entries in new.items():
+            self._parts[name].index_copy_(1, place, entries.to(self._parts[name].dtype))
+        return dict(self._parts)
+
+    def grow(self, length: int) -> None:
+        """Count as held what `put` has written below `length`."""
+        if not self.length <= length <= self.capacity:
+            raise ValueError(f"length={length} must lie in [{self.length}, {self.capacity}].")
+        self.length = length
+
     def crop(self, length: int) -> None:
         if not 0 <= length <= self.length:
             raise ValueError(f"length={length} must lie in [0, {self.length}], the tokens held.")

@@ -11,32 +11,9 @@ from torch import Tensor, nn
 
 from .cache import LayerCache, TensorCache
 from .config import DecoderConfig
+from .place import Now, attend_fixed
 from .probe import Probe
-
-
-def rotate(
-    x: Float[Tensor, "b n h d"], positions: Int[Tensor, "b n"], base: float
-) -> Float[Tensor, "b n h d"]:
-    """Turn each pair of channels by an angle proportional to the token's position (RoPE).
-
-    Channel i is paired with channel i + d/2, the half-split order of the model files on the Hub,
-    and turned by positions * base^(-2i/d) radians, computed in float32 or wider.
-
-    Args:
-        x: queries or keys.
-        positions: token positions, counted from 0.
-        base: the slowest pair turns about once in 2*pi*base tokens.
-
-    Source: Su et al. 2021, arXiv:2104.09864, Eq. 34.
-    """
-    d = x.shape[-1]
-    wide = torch.promote_types(x.dtype, torch.float32)
-    rates = base ** (-torch.arange(0, d, 2, device=x.device, dtype=wide) / d)  # [d/2]
-    angles = positions[..., None, None].to(wide) * rates  # [b, n, 1, d/2]
-    cos, sin = angles.cos(), angles.sin()
-    first, second = x.to(wide).chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(x.dtype)
+from .rotary import rotate
 
 
 def causal_mask(n: int, m: int, device: torch.device | str = "cpu") -> Bool[Tensor, "n m"]:
@@ -59,6 +36,13 @@ class RMSNorm(nn.Module):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (wide * scale).to(x.dtype) * self.weight
+
+
+def normed(norm: nn.Module, x: Float[Tensor, "*axes d"]) -> Float[Tensor, "*axes d"]:
+    """What the norm makes of x, in two kernels instead of eight."""
+    if type(norm) is not RMSNorm:
+        return norm(x)
+    return F.rms_norm(x, x.shape[-1:], eps=norm.eps) * norm.weight
 
 
 class SwiGLU(nn.Module):
@@ -150,6 +134,23 @@ class DenseAttention(nn.Module):
         if probe is not None:
             probe.see(hidden, q, k, v)
         return self.output(self.attend(q, k, v))
+
+    def step(
+        self, hidden: Float[Tensor, "b 1 d_model"], now: Now, cache: TensorCache
+    ) -> Float[Tensor, "b 1 d_model"]:
+        """What `forward` does for one new token, in shapes that do not depend on its place.
+
+        Args:
+            hidden: as in `forward`.
+            now: the new token's place, a tensor, and what follows from it.
+            cache: of this layer; read up to `now.limit`.
+        """
+        d = self.config.d_head
+        q, k, v = (w(hidden).unflatten(-1, (-1, d)) for w in (self.w_q, self.w_k, self.w_v))
+        q, k = now.turned(q, k)
+        held = cache.put(now.place, keys=k, values=v)
+        k, v = (held[name][:, : now.limit].transpose(1, 2) for name in ("keys", "values"))
+        return self.output(attend_fixed(q, k, v, now.hidden_keys))
 
 
 class DecoderLayer(nn.Module):
