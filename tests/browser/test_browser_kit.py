@@ -12,7 +12,7 @@ from intuitive.common.runtime import never
 from intuitive.common.training import silent
 from intuitive.widgets.kit import percent
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
 MOVED = 1.0  # units of the scene: less is rounding

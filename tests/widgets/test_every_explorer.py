@@ -27,11 +27,6 @@ COUNTS = ("n_new", "n_prompt", "n_steps", "n_episodes", "n_particles")
 BADLY_WRITTEN = re.compile(r"(?<![\w.)])-\d|[-−]0(\.0+)?(?![\d.,])|\d[eE][+-]?\d\d|\bnan\b|\binf\b")
 
 
-def alone(name: str):
-    """A parameter whose tests stay with one worker, which builds the explorer once."""
-    return pytest.param(name, marks=pytest.mark.xdist_group(name))
-
-
 @cache
 def quick(name: str) -> dict[str, int | float]:
     """The least work for an explorer's heavy controls, read from its declaration."""
@@ -46,7 +41,7 @@ def make(name: str) -> Explorer:
     return catalogue.explorers()[name](**quick(name))
 
 
-@pytest.fixture(scope="module", params=map(alone, EXPLORERS))
+@pytest.fixture(scope="module", params=EXPLORERS)
 def explorer(request) -> Explorer:
     made = make(request.param)
     yield made

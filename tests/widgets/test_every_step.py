@@ -10,12 +10,7 @@ pytestmark = pytest.mark.model  # some read a text with the language model
 MOST_STEPS, LONGEST = 5, 200  # steps of an explorer; characters of a step's text
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.explorers()
-    ],
-)
+@pytest.fixture(scope="module", params=catalogue.explorers())
 def explorer(request):
     made = catalogue.explorers()[request.param]()
     yield made
