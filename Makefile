@@ -42,7 +42,7 @@ test: .venv/.test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sweep and not timing" --durations=10 \
 	  -n $(TEST_WORKERS) $(PYTEST_ARGS)
 	@echo "test: what measures time, with nothing beside it"
-	@$(BIN)/python -m pytest -m "timing and not sweep" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "timing and not sweep" $(or $(PYTEST_ARGS),tests/browser)
 
 sweep: .venv/.test
 	@echo "sweep: the tests marked sweep"

@@ -102,3 +102,13 @@ def test_what_shares_a_server_or_an_explorer_stays_with_one_worker(tmp_path):
     begun = {worker: file for worker, file, _ in reversed(ran)}
     assert sorted(begun) == ["gw0", "gw1"]
     assert set(begun.values()) == {"browser/test_page.py", "test_notebooks.py"}
+
+
+def test_what_measures_time_is_where_make_test_looks_for_it():
+    """Its second run of pytest reads the browser tests alone, which saves some ten seconds."""
+    tests = Path(__file__).parent
+    mark = "pytest.mark" + ".timing"
+    timed = {path.parent for path in tests.rglob("*.py") if mark in path.read_text("utf-8")}
+    assert timed == {tests / "browser"}
+    makefile = tests.with_name("Makefile").read_text("utf-8")
+    assert '"timing and not sweep" $(or $(PYTEST_ARGS),tests/browser)' in makefile
