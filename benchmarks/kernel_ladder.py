@@ -29,7 +29,9 @@ def options():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=140)
     parser.add_argument("--out", type=Path, default=Path("ladder"))
-    parser.add_argument("--small", action="store_true", help="a few candidates, for the interpreter")
+    parser.add_argument(
+        "--small", action="store_true", help="a few candidates, for the interpreter"
+    )
     parser.add_argument("--only", help="candidates whose name holds this")
     parser.add_argument("--child", help=argparse_hidden())
     return parser.parse_args()
@@ -58,7 +60,9 @@ class Ladder:
         command = [sys.executable, __file__, "--device", self.option.device, "--child", task]
         if self.option.small:
             command.append("--small")
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def take(self, line: str) -> str | None:
         """One line of a child; the name of the candidate it is at now."""

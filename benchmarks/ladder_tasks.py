@@ -41,14 +41,24 @@ class Part:
         self.impl = "auto" if self.gpu else "triton"
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.empty(shape, device=self.device, dtype=torch.float32 if not self.gpu else self.dtype).normal_(generator=self.draw).to(self.dtype)
+        return (
+            torch.empty(
+                shape, device=self.device, dtype=torch.float32 if not self.gpu else self.dtype
+            )
+            .normal_(generator=self.draw)
+            .to(self.dtype)
+        )
 
     def poison(self) -> None:
         if not self.gpu:
             return
         torch.cuda.synchronize()
         held = [torch.full((2**26,), float("nan"), device="cuda")]
-        held += [torch.full((2**s,), float("nan"), device="cuda") for s in (8, 10, 12, 14, 16, 18, 20) for _ in range(24)]
+        held += [
+            torch.full((2**s,), float("nan"), device="cuda")
+            for s in (8, 10, 12, 14, 16, 18, 20)
+            for _ in range(24)
+        ]
         del held
 
     def median(self, run, repeats=5) -> float:
@@ -78,7 +88,11 @@ class Part:
             with profile(activities=[ProfilerActivity.CUDA]) as seen:
                 run()
                 torch.cuda.synchronize()
-            return {e.key[:40]: e.device_time_total / 1e3 for e in seen.key_averages() if e.device_time_total > 1}
+            return {
+                e.key[:40]: e.device_time_total / 1e3
+                for e in seen.key_averages()
+                if e.device_time_total > 1
+            }
         except Exception as error:
             return {"error": str(error)[:100]}
 
@@ -91,7 +105,9 @@ class Part:
     def dense(self, q, k, v, backend, causal):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         with sdpa_kernel(DENSE[backend]):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True).transpose(1, 2)
+            return F.scaled_dot_product_attention(
+                q, k, v, is_causal=causal, enable_gqa=True
+            ).transpose(1, 2)
 
     def dense_ms(self, q, k, v, causal, repeats=3) -> float:
         times = []
@@ -106,13 +122,20 @@ class Part:
     def shapes(self):
         if self.small:
             return [(1, 5, 300, 1, 16)]
-        return [(1, 77, 1000, 2, 16), (2, 130, 2500, 3, 16), (1, 33, 4001, 4, 16), (2, 9, 700, 1, 5)]
+        return [
+            (1, 77, 1000, 2, 16),
+            (2, 130, 2500, 3, 16),
+            (1, 33, 4001, 4, 16),
+            (2, 9, 700, 1, 5),
+        ]
 
     def blocks(self, b, n, m, h_kv, n_selected=SEL, empty=0.2) -> Tensor:
         n_blk = -(-m // BLOCK)
         visible = torch.arange(m - n, m, device=self.device) // BLOCK + 1
         order = torch.rand(b, n, h_kv, n_blk, generator=self.draw, device=self.device)
-        order = order.masked_fill(torch.arange(n_blk, device=self.device) >= visible[:, None, None], 2.0)
+        order = order.masked_fill(
+            torch.arange(n_blk, device=self.device) >= visible[:, None, None], 2.0
+        )
         score, block = order.sort(dim=-1)
         drop = torch.rand(score.shape, generator=self.draw, device=self.device) < empty
         block = torch.where((score > 1) | drop, -1, block)[..., :n_selected]
@@ -129,8 +152,11 @@ class Part:
         head = torch.arange(h_kv, device=q.device)[:, None]
         rows = (b * n * h_kv, 1, -1, d)
         out = F.scaled_dot_product_attention(
-            q.reshape(b * n * h_kv, 1, h_q // h_kv, d), k[batch, token, head].reshape(rows), v[batch, token, head].reshape(rows),
-            attn_mask=reads.reshape(b * n * h_kv, 1, 1, -1).expand(-1, 1, h_q // h_kv, -1))
+            q.reshape(b * n * h_kv, 1, h_q // h_kv, d),
+            k[batch, token, head].reshape(rows),
+            v[batch, token, head].reshape(rows),
+            attn_mask=reads.reshape(b * n * h_kv, 1, 1, -1).expand(-1, 1, h_q // h_kv, -1),
+        )
         return out.reshape(q.shape)
 
     def near(self, n, m) -> Tensor:
@@ -162,7 +188,15 @@ class Attend(Part):
         for change in sweep[2:3] if small else sweep:
             kw = base | change
             every[" ".join(f"{a}={c}" for a, c in kw.items())] = kw
-        outer = [{}, {"stages": 3}, {"queries": 8, "warps": 8}, {"longest": 64}, {"longest": 1024}, {"chunk_bytes": 2**29}, {"chunk_bytes": 2**31}]
+        outer = [
+            {},
+            {"stages": 3},
+            {"queries": 8, "warps": 8},
+            {"longest": 64},
+            {"longest": 1024},
+            {"chunk_bytes": 2**29},
+            {"chunk_bytes": 2**31},
+        ]
         for kw in outer[:1] if small else outer:
             every["kv outer " + " ".join(f"{a}={c}" for a, c in kw.items())] = {"outer": kw}
         return every
@@ -177,13 +211,25 @@ class Attend(Part):
     def check(self, kw):
         worst, ours2, theirs2 = 0.0, 0.0, 0.0
         for b, n, m, h_kv, group in self.shapes():
-            q, k, v = (self.normal(b, n, h_kv * group, D), self.normal(b, m, h_kv, D), self.normal(b, m, h_kv, D))
+            q, k, v = (
+                self.normal(b, n, h_kv * group, D),
+                self.normal(b, m, h_kv, D),
+                self.normal(b, m, h_kv, D),
+            )
             blocks = self.blocks(b, n, m, h_kv)
             self.poison()
             out, lse = self.run(kw, q, k, v, blocks)
             again = self.run(kw, q, k, v, blocks)
             need(torch.equal(out, again[0]) and torch.equal(lse, again[1]), "two runs differ")
-            want, want_lse = block_sparse_attention(q.double(), k.double(), v.double(), blocks, block_size=BLOCK, return_lse=True, impl="reference")
+            want, want_lse = block_sparse_attention(
+                q.double(),
+                k.double(),
+                v.double(),
+                blocks,
+                block_size=BLOCK,
+                return_lse=True,
+                impl="reference",
+            )
             idle = want_lse.isneginf()
             need(torch.equal(lse.isneginf(), idle), "idle rows differ")
             need(bool((out[idle] == 0).all()), "idle rows are not 0")
@@ -226,7 +272,13 @@ class Select(Part):
             {"keys": 256, "warps": 8}, {"keys": 256, "warps": 8, "reg": False}, {"rows": 64, "stages": 3}, {"rows": 64, "stages": 2},
             {"programs": 264, "longest": 4096}, {"programs": 4096, "longest": 32}, {"programs": 1056, "longest": 256}, {"rows": 256, "warps": 8, "stages": 3, "longest": 512},
         ]  # fmt: skip
-        picks = [{}, {"guard": False}, {"unroll": 4}, {"sel_rows": 64}, {"sel_rows": 128, "unroll": 4}]
+        picks = [
+            {},
+            {"guard": False},
+            {"unroll": 4},
+            {"sel_rows": 64},
+            {"sel_rows": 128, "unroll": 4},
+        ]
         for score in scores[3:4] if small else scores:
             every["score " + " ".join(f"{a}={c}" for a, c in score.items())] = {"score": score}
         for pick in picks[:0] if small else picks[1:]:
@@ -246,7 +298,9 @@ class Select(Part):
         return self.normal(b, n, h_kv, D), self.normal(b, m, D)
 
     def reference(self, q_idx, k_idx):
-        return block_scores(q_idx.double(), k_idx.double(), block_size=BLOCK, impl="reference").double()
+        return block_scores(
+            q_idx.double(), k_idx.double(), block_size=BLOCK, impl="reference"
+        ).double()
 
     def check(self, kw):
         worst = 0.0
@@ -256,12 +310,19 @@ class Select(Part):
             self.poison()
             got = self.run(kw, q_idx, k_idx, **rule)
             need(torch.equal(got, self.run(kw, q_idx, k_idx, **rule)), "two runs differ")
-            want = score_and_select(q_idx.double(), k_idx.double(), block_size=BLOCK, impl="reference", **rule)
+            want = score_and_select(
+                q_idx.double(), k_idx.double(), block_size=BLOCK, impl="reference", **rule
+            )
             # where they differ, the scores must be near ties: compare the sums of the chosen scores
             exact = self.reference(q_idx, k_idx)
-            both = [torch.where(x >= 0, exact.gather(-1, x.clamp(min=0).long()), 0.0).sum(-1) for x in (got, want)]
+            both = [
+                torch.where(x >= 0, exact.gather(-1, x.clamp(min=0).long()), 0.0).sum(-1)
+                for x in (got, want)
+            ]
             need(torch.equal((got >= 0).sum(-1), (want >= 0).sum(-1)), "numbers of blocks differ")
-            worst = max(worst, ((both[0] - both[1]).abs() / both[1].abs().clamp(min=1)).max().item())
+            worst = max(
+                worst, ((both[0] - both[1]).abs() / both[1].abs().clamp(min=1)).max().item()
+            )
             same = (got == want).float().mean().item()
             need(same > 0.99 and worst < 1e-4, f"selection agrees in {same}, scores to {worst}")
         return {"passed": True, "worst_score_gap": worst}
@@ -269,7 +330,11 @@ class Select(Part):
     def prepare(self):
         if not self.gpu:
             return self.about()
-        self.work = {"32K": self.index(1, 32768, 32768, H_KV), "128K": self.index(1, 131072, 131072, H_KV), "8K of 1M": self.index(1, 8192, 2**20, H_KV)}
+        self.work = {
+            "32K": self.index(1, 32768, 32768, H_KV),
+            "128K": self.index(1, 131072, 131072, H_KV),
+            "8K of 1M": self.index(1, 8192, 2**20, H_KV),
+        }
         about = self.about()
         k, v = (self.normal(1, 2**20, H_KV, D) for _ in range(2))
         q = self.normal(1, 8192, H_Q, D)
@@ -290,8 +355,22 @@ class Select(Part):
             scores = torch.empty((1, 1024, rows), device="cuda")
             out = torch.empty((1, 16384, H_KV, SEL), dtype=torch.int32, device="cuda")
             row["kernels_ms"] = self.profiled(lambda: self.run(kw, *self.work["128K"]))
-            row["score 16K of 128K"] = self.median(lambda: prefill_launch.write_scores(q_idx, k_idx, scores, BLOCK, **(kw.get("score") or {})))
-            row["pick 16K of 128K"] = self.median(lambda: prefill_launch.write_selection(scores, out, block_size=BLOCK, n_local=1, n_init=0, first_visible=131072 - 16384 + 1, **(kw.get("pick") or {})))
+            row["score 16K of 128K"] = self.median(
+                lambda: prefill_launch.write_scores(
+                    q_idx, k_idx, scores, BLOCK, **(kw.get("score") or {})
+                )
+            )
+            row["pick 16K of 128K"] = self.median(
+                lambda: prefill_launch.write_selection(
+                    scores,
+                    out,
+                    block_size=BLOCK,
+                    n_local=1,
+                    n_init=0,
+                    first_visible=131072 - 16384 + 1,
+                    **(kw.get("pick") or {}),
+                )
+            )
         return row
 
 
@@ -309,9 +388,20 @@ class Fp8(Select):
     @staticmethod
     def candidates(small):
         every = {}
-        scores = [{}, {"stages": 4}, {"rows": 256, "warps": 8}, {"rows": 256, "warps": 8, "stages": 4}, {"warps": 8}, {"keys": 256, "warps": 8}, {"rows": 256, "keys": 256, "warps": 8}, {"tma": False}]
+        scores = [
+            {},
+            {"stages": 4},
+            {"rows": 256, "warps": 8},
+            {"rows": 256, "warps": 8, "stages": 4},
+            {"warps": 8},
+            {"keys": 256, "warps": 8},
+            {"rows": 256, "keys": 256, "warps": 8},
+            {"tma": False},
+        ]
         for score in scores[:1] if small else scores:
-            every["fp8 " + " ".join(f"{a}={c}" for a, c in score.items())] = {"score": {"reg": False, "stages": 3} | score}
+            every["fp8 " + " ".join(f"{a}={c}" for a, c in score.items())] = {
+                "score": {"reg": False, "stages": 3} | score
+            }
         return every
 
     def index(self, b, n, m, h_kv):
@@ -337,7 +427,9 @@ class Decode(Part):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
         if kw is None:
             ids = score_and_select(q_idx, k_idx, impl=self.impl, **rule)
-            return *block_sparse_attention(q, k, v, ids, block_size=BLOCK, return_lse=True, impl=self.impl), ids
+            return *block_sparse_attention(
+                q, k, v, ids, block_size=BLOCK, return_lse=True, impl=self.impl
+            ), ids
         kw = {a: c for a, c in kw.items() if a != "fp8"}
         return decode_launch.step(q, k, v, q_idx, k_idx, **rule, **kw)
 
@@ -348,7 +440,17 @@ class Decode(Part):
 
     def check(self, kw):
         fp8 = bool(kw and kw.get("fp8"))
-        shapes = [(1, 300, 1, 16)] if self.small else [(1, 1000, 2, 16), (2, 4001, 3, 16), (3, 130, 4, 16), (1, 140_001, 1, 16), (2, 20_000, 1, 5)]
+        shapes = (
+            [(1, 300, 1, 16)]
+            if self.small
+            else [
+                (1, 1000, 2, 16),
+                (2, 4001, 3, 16),
+                (3, 130, 4, 16),
+                (1, 140_001, 1, 16),
+                (2, 20_000, 1, 5),
+            ]
+        )
         worst = 0.0
         for i, (b, m, h_kv, group) in enumerate(shapes):
             x = self.inputs(b, m, h_kv, group, fp8)
@@ -357,11 +459,22 @@ class Decode(Part):
             out, lse, ids = self.run(kw, *x, **rule)
             for _ in range(3):
                 again = self.run(kw, *x, **rule)
-                need(all(torch.equal(a, c) for a, c in zip((out, lse, ids), again, strict=True)), "two runs differ")
-            want_ids = score_and_select(x[3].double(), x[4].double(), block_size=BLOCK, impl="reference", **rule)
+                need(
+                    all(torch.equal(a, c) for a, c in zip((out, lse, ids), again, strict=True)),
+                    "two runs differ",
+                )
+            want_ids = score_and_select(
+                x[3].double(), x[4].double(), block_size=BLOCK, impl="reference", **rule
+            )
             same = (ids == want_ids).float().mean().item()
             need(same > 0.97, f"selection agrees in {same}")
-            want, want_lse = block_sparse_attention(*(y.double() for y in x[:3]), ids, block_size=BLOCK, return_lse=True, impl="reference")
+            want, want_lse = block_sparse_attention(
+                *(y.double() for y in x[:3]),
+                ids,
+                block_size=BLOCK,
+                return_lse=True,
+                impl="reference",
+            )
             torch.testing.assert_close(lse, want_lse.float(), atol=3e-5, rtol=3e-5)
             ours, theirs = error(out, want), error(self.gathered_sdpa(*x[:3], ids), want)
             need(ours <= 2 * theirs, f"error {ours} against {theirs} of SDPA")
@@ -374,22 +487,37 @@ class Decode(Part):
         self.work, about = {}, self.about()
         for name, m in (("8K", 8192), ("32K", 32768), ("128K", 131072), ("1M", 2**20)):
             count = max(L2_BYTES // (m * D * 2), 1)
-            self.work[name] = [self.inputs(1, m, H_KV, H_Q // H_KV, False) for _ in range(min(count, 16))]
+            self.work[name] = [
+                self.inputs(1, m, H_KV, H_Q // H_KV, False) for _ in range(min(count, 16))
+            ]
             times = []
             for backend in DENSE:
                 try:
-                    times.append(helpers.graph_us([lambda x=x, bk=backend: self.dense(*x[:3], bk, False) for x in self.work[name]]))
+                    times.append(
+                        helpers.graph_us(
+                            [
+                                lambda x=x, bk=backend: self.dense(*x[:3], bk, False)
+                                for x in self.work[name]
+                            ]
+                        )
+                    )
                 except RuntimeError:
                     pass
             about[f"dense {name}"] = min(times, default=float("nan"))
-        self.codes = {name: [(*x[:4], rounded8(x[4], False)) for x in sets] for name, sets in self.work.items()}
+        self.codes = {
+            name: [(*x[:4], rounded8(x[4], False)) for x in sets]
+            for name, sets in self.work.items()
+        }
         return about
 
     def time(self, kw):
         if not self.gpu:
             return {}
         work = self.codes if kw and kw.get("fp8") else self.work
-        row = {name: helpers.graph_us([lambda x=x: self.run(kw, *x) for x in sets]) for name, sets in work.items()}
+        row = {
+            name: helpers.graph_us([lambda x=x: self.run(kw, *x) for x in sets])
+            for name, sets in work.items()
+        }
         return row | {"kernels_ms": self.profiled(lambda: self.run(kw, *work["128K"][0]))}
 
 
@@ -397,8 +525,29 @@ class Backward(Part):
     @staticmethod
     def candidates(small):
         every = {"as is": None}
-        dqs = [{}, {"tma": False}, {"reg": False}, {"reg": False, "stages": 3}, {"queries": 8, "warps": 8}, {"queries": 8, "warps": 8, "reg": False}, {"keys": 32, "stages": 3}, {"queries": 8, "warps": 8, "keys": 128, "reg": False}, {"stages": 3}]
-        dkvs = [{"keys": 128, "warps": 8}, {"keys": 128, "warps": 8, "stages": 3}, {"queries": 2, "reg": True}, {"queries": 2, "keys": 128, "warps": 8, "reg": True}, {"queries": 2}, {"queries": 2, "keys": 128, "warps": 8}, {"stages": 3}, {"keys": 128, "warps": 8, "longest": 1024}, {"keys": 128, "warps": 8, "longest": 16384}, {"queries": 8, "keys": 128, "warps": 8}]
+        dqs = [
+            {},
+            {"tma": False},
+            {"reg": False},
+            {"reg": False, "stages": 3},
+            {"queries": 8, "warps": 8},
+            {"queries": 8, "warps": 8, "reg": False},
+            {"keys": 32, "stages": 3},
+            {"queries": 8, "warps": 8, "keys": 128, "reg": False},
+            {"stages": 3},
+        ]
+        dkvs = [
+            {"keys": 128, "warps": 8},
+            {"keys": 128, "warps": 8, "stages": 3},
+            {"queries": 2, "reg": True},
+            {"queries": 2, "keys": 128, "warps": 8, "reg": True},
+            {"queries": 2},
+            {"queries": 2, "keys": 128, "warps": 8},
+            {"stages": 3},
+            {"keys": 128, "warps": 8, "longest": 1024},
+            {"keys": 128, "warps": 8, "longest": 16384},
+            {"queries": 8, "keys": 128, "warps": 8},
+        ]
         for kw in dqs[:1] if small else dqs:
             every["dq " + " ".join(f"{a}={c}" for a, c in kw.items())] = {"dq": kw}
         for kw in dkvs[:0] if small else dkvs:
@@ -410,23 +559,42 @@ class Backward(Part):
             from intuitive.kernels.block_sparse_attention.triton_backward import attend_backward
 
             return attend_backward(dout, dlse, q, k, v, out, lse, blocks, BLOCK, D**-0.5)
-        dq = {"queries": 4, "keys": 64, "warps": 4, "stages": 2, "reg": True, "tma": True} | kw.get("dq", {})
-        dkv = {"queries": 4, "keys": 64, "warps": 4, "stages": 2, "reg": False, "longest": 4096} | kw.get("dkv", {})
-        return backward_launch.backward(dout, dlse, q, k, v, out, lse, blocks, BLOCK, D**-0.5, dq=dq, dkv=dkv)
+        dq = {"queries": 4, "keys": 64, "warps": 4, "stages": 2, "reg": True, "tma": True} | kw.get(
+            "dq", {}
+        )
+        dkv = {
+            "queries": 4,
+            "keys": 64,
+            "warps": 4,
+            "stages": 2,
+            "reg": False,
+            "longest": 4096,
+        } | kw.get("dkv", {})
+        return backward_launch.backward(
+            dout, dlse, q, k, v, out, lse, blocks, BLOCK, D**-0.5, dq=dq, dkv=dkv
+        )
 
     def check(self, kw):
         worst = 0.0
         for b, n, m, h_kv, group in self.shapes():
-            q, k, v = (self.normal(b, n, h_kv * group, D), self.normal(b, m, h_kv, D), self.normal(b, m, h_kv, D))
+            q, k, v = (
+                self.normal(b, n, h_kv * group, D),
+                self.normal(b, m, h_kv, D),
+                self.normal(b, m, h_kv, D),
+            )
             dout, blocks = self.normal(b, n, h_kv * group, D), self.blocks(b, n, m, h_kv)
             dlse = torch.randn(b, n, h_kv * group, generator=self.draw, device=self.device)
-            out, lse = block_sparse_attention(q, k, v, blocks, block_size=BLOCK, return_lse=True, impl=self.impl)
+            out, lse = block_sparse_attention(
+                q, k, v, blocks, block_size=BLOCK, return_lse=True, impl=self.impl
+            )
             self.poison()
             got = self.run(kw, dout, dlse, q, k, v, out, lse, blocks)
             again = self.run(kw, dout, dlse, q, k, v, out, lse, blocks)
             need(all(torch.equal(a, c) for a, c in zip(got, again, strict=True)), "two runs differ")
             leaves = [x.double().requires_grad_() for x in (q, k, v)]
-            o, s = block_sparse_attention(*leaves, blocks, block_size=BLOCK, return_lse=True, impl="reference")
+            o, s = block_sparse_attention(
+                *leaves, blocks, block_size=BLOCK, return_lse=True, impl="reference"
+            )
             loss = (o * dout).sum() + (s.masked_fill(s.isneginf(), 0) * dlse).sum()
             want = torch.autograd.grad(loss, leaves)
             errors = [error(a, c) for a, c in zip(got, want, strict=True)]
@@ -444,7 +612,11 @@ class Backward(Part):
         times = []
         for backend in DENSE:
             out = self.dense(*leaves, backend, True)
-            times.append(self.median(lambda out=out: torch.autograd.grad(out, leaves, dout, retain_graph=True), 3))
+            times.append(
+                self.median(
+                    lambda out=out: torch.autograd.grad(out, leaves, dout, retain_graph=True), 3
+                )
+            )
         about["dense 32K"] = min(times)
         q, k, v = (x.detach() for x in leaves)
         self.work = {}
@@ -466,9 +638,15 @@ PARTS = {"attend": Attend, "select": Select, "decode": Decode, "backward": Backw
 
 def summary(part: str, about: dict, rows: dict) -> str:
     """A short table: times of every candidate, or why there are none."""
-    lines = [f"## {part} {({k: v for k, v in about.items() if k.startswith('dense')})} {about.get('device')}"]
+    lines = [
+        f"## {part} { ({k: v for k, v in about.items() if k.startswith('dense')}) } {about.get('device')}"
+    ]
     for name, row in rows.items():
-        times = " ".join(f"{k}={v:.4g}" for k, v in row.items() if isinstance(v, float) and not k.endswith("_s") and k != "passed")
+        times = " ".join(
+            f"{k}={v:.4g}"
+            for k, v in row.items()
+            if isinstance(v, float) and not k.endswith("_s") and k != "passed"
+        )
         fault = row.get("check_error") or row.get("time_error") or ""
         kernels = f" {row['kernels_ms']}" if "kernels_ms" in row else ""
         lines.append(f"{name or '-'}: {times}{kernels} {fault[:160]}".rstrip())
