@@ -44,7 +44,7 @@ from intuitive.lsa.residency import (
     RequestMemory,
 )
 
-RESULT = helpers.RESULTS / "lsa_residency_h200.json"
+RESULT = helpers.RESULTS / "lsa_residency_h100.json"
 
 
 class Bench(Arms):

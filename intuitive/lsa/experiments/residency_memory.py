@@ -19,7 +19,7 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-RESULT = "lsa_residency_h200"
+RESULT = "lsa_residency_h100"
 ARMS = ("everything", "lsa_sync", "lsa_overlapped", "reactive")
 CATEGORIES = ("csa_entries", "index_keys", "hca_entries", "window", "tables", "staging")
 
