@@ -47,7 +47,6 @@ from intuitive.lsa.residency import (
     RequestMemory,
 )
 
-<<<<<<< HEAD
 PAGE = helpers.ROOT / "docs" / "papers" / "lsa.md"
 
 
@@ -64,9 +63,6 @@ def rewrite_page(page: Path) -> None:
     before, _, rest = text.partition(first)
     after = rest.partition(last)[2]
     page.write_text(f"{before}{first}{residency_words.page()}\n{last}{after}", "utf-8")
-=======
-RESULT = helpers.RESULTS / "lsa_residency_h100.json"
->>>>>>> main
 
 
 class Bench(Arms):

@@ -19,10 +19,6 @@ from .residency_memory import Row
 
 CONTEXTS = tuple(2**power for power in range(15, 21))  # tokens: 32K to 1M
 GIB = 2**30
-<<<<<<< HEAD
-=======
-MEASURED = "lsa_residency_h100"  # the committed run, where there is one
->>>>>>> main
 # GB as printed: context, everything resident, LSA. arXiv:2606.09079v2, Table 1 (RULER rows); the
 # last row is Fig. 1 of v3.
 PRINTED = (

@@ -130,17 +130,17 @@ def _waits(found: dict[int, ResidencyResult]) -> Iterator[str]:
     rows = {c: r.at(c)["lsa_overlapped"] for c, r in found.items() if "lsa_overlapped" in r.at(c)}
     for context, row in rows.items():
         if row.hidden is not None and not _goal(found[context], HIDDEN, row.arm).met:
-            travelled, stood = (sum(ms) / len(ms) for ms in (row.copy_ms, row.stall_ms))
+            *others, longest = sorted(row.stall_ms)
             yield (
-                f"At {tokens(context)} a copy takes {travelled:.2f} ms and decoding waits "
-                f"{stood:.3f} ms of that."
+                f"At {tokens(context)} a copy takes {sum(row.copy_ms) / len(row.copy_ms):.2f} ms; "
+                f"of {len(row.stall_ms)} triggers timed one makes decoding wait {longest:.3f} ms, "
+                f"the others {max(others, default=0.0):.3f} at most."
             )
     for context, row in rows.items():
-        if row.hidden is None and row.stall_ms:
-            yield (
-                f"At {tokens(context)} the tail is all that is kept and nothing is copied; a "
-                f"trigger's wait measures {max(row.stall_ms):.3f} ms there too."
-            )
+        if row.hidden is None:
+            wait = f"; a trigger's wait measures {max(row.stall_ms, default=0.0):.3f} ms there too"
+            told = wait if any(row.stall_ms) else ""
+            yield f"At {tokens(context)} the tail is all that is kept and nothing is copied{told}."
 
 
 def _exchanges(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
