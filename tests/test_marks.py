@@ -13,8 +13,18 @@ from pathlib import Path
 import pytest
 
 
+def no_model(folder: Path) -> None:
+    """Lay a package into `folder` that stands in for the real one: no model, soon imported."""
+    package = folder / "intuitive/common"
+    package.mkdir(parents=True)
+    (package / "smollm.py").write_text("def find_model():\n    return None\n")
+    for room in (package, package.parent):
+        (room / "__init__.py").touch()
+
+
 def outcome(folder: Path, mark: str, **env: str) -> str:
     """Closing report of one passing test with this mark, on a machine without browser or GPU."""
+    no_model(folder)
     shutil.copy(Path(__file__).with_name("conftest.py"), folder)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu:\n  model:\n  browser:\n")
     (folder / "test_it.py").write_text(
@@ -22,6 +32,7 @@ def outcome(folder: Path, mark: str, **env: str) -> str:
     )
     bare = {"PATH": str(folder), "PYTEST_ADDOPTS": "", "CUDA_VISIBLE_DEVICES": "", "CI": ""}
     bare |= {"INTUITIVE_CHROMIUM": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    bare["PYTHONPATH"] = str(folder)
     command = [sys.executable, "-m", "pytest", "-ra", "-q", "--color=no"]
     return subprocess.run(
         command, cwd=folder, env=os.environ | bare | env, capture_output=True, text=True
@@ -49,19 +60,9 @@ def test_absent_gpu_is_a_skip_even_in_ci(tmp_path, ci):
     assert "no CUDA device" in outcome(tmp_path, "gpu", CI=ci)
 
 
-def no_model(folder: Path) -> None:
-    """Lay a package into `folder` that stands in for the real one, and finds no model."""
-    package = folder / "intuitive/common"
-    package.mkdir(parents=True)
-    (package / "smollm.py").write_text("def find_model():\n    return None\n")
-    for room in (package, package.parent):
-        (room / "__init__.py").touch()
-
-
 @pytest.mark.parametrize("ci", ["", "true"], ids=["person", "ci"])
 def test_absent_model_is_a_failure_in_ci_only(tmp_path, ci):
-    no_model(tmp_path)
-    report = outcome(tmp_path, "model", CI=ci, PYTHONPATH=str(tmp_path))
+    report = outcome(tmp_path, "model", CI=ci)
     assert "no SmolLM2-135M file: run `intuitive model`" in report
     assert ("1 error" if ci else "1 skipped") in report
 
