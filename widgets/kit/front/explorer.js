@@ -280,6 +280,12 @@ function render({ model, el }) {
   const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
   const inSight = () => plots.filter((_, index) => ["", model.get("tab")].includes(spec.plots[index].tab));
   const plotsSettled = () => Promise.allSettled(inSight().map((plot) => plot.settled()));
+  // plotly measures texts, for which the browser lays out all that has changed before: the rest of
+  // a message changes after it, though never later than the browser would paint.
+  const afterPlots = async () => {
+    await null; // whatever else the message brought is on its way
+    await Promise.race([plotsSettled(), painting()]);
+  };
   const grid = make("div", { class: "intuitive-plots" }, ...plotsOf(""));
   const tabs = makeTabs(spec.tabs, plotsOf, (name) => {
     model.set("tab", name);
@@ -381,7 +387,9 @@ function render({ model, el }) {
     );
   };
   const showNumbers = () => showReadouts(hero?.frame()?.readouts ?? model.get("info").readouts ?? []);
-  const showInfo = () => {
+  let written = Promise.resolve();
+  const showInfo = () => (written = afterPlots().then(writeInfo));
+  const writeInfo = () => {
     const info = model.get("info");
     showNumbers();
     bus.setRelated(info.related ?? {});
@@ -416,11 +424,12 @@ function render({ model, el }) {
   const showPicture = () => {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
-    // plotly measures texts, for which the browser lays out all that has changed before: the hero's
-    // marks change after it.
-    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"), plotsSettled);
-    showNumbers(); // the frame tells once it is drawn, for which the page may have to load d3
-    showSaid();
+    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"), afterPlots());
+    // The frame tells once it is drawn, for which the page may have to load d3.
+    afterPlots().then(() => {
+      showNumbers();
+      showSaid();
+    });
   };
   const showTokens = () => {
     if (!tokens) return;
@@ -445,7 +454,7 @@ function render({ model, el }) {
     }
     if (now.state === "computing") return; // what stands there is still the picture before
     const latest = () => model.get("status").count === now.count;
-    await Promise.allSettled([plotsSettled(), hero?.shown()]);
+    await Promise.allSettled([plotsSettled(), hero?.shown(), written]);
     if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
     await hero?.settled();
     if (latest()) {
