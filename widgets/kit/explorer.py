@@ -87,7 +87,7 @@ class Explorer(anywidget.AnyWidget):
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
-    prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True, echo_update=False)
     verdict = traitlets.Dict().tag(sync=True)
     # Number of the page's latest question, …
     asked = traitlets.Int(0).tag(sync=True, echo_update=False)

@@ -300,7 +300,11 @@ function render({ model, el }) {
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
   const table = makeTable(spec.title);
   const code = makeCode();
-  const prediction = makePrediction(spec.predict, send);
+  // Unlocked here and now: Python may be at another cell, and has only the verdict to add.
+  const prediction = makePrediction(spec.predict, (content) => {
+    model.set("prediction", content.type === "forget" ? null : content.choice ?? "");
+    send(content);
+  });
 
   // To a state of the controls, and then to a frame of the timeline.
   let onTheWay = null;
@@ -469,6 +473,7 @@ function render({ model, el }) {
     body.hidden = locked;
     reset.hidden = locked;
     root.dataset.locked = locked;
+    if (locked && plots.length) requestIdleCallback(() => loadPlotly(model).catch(() => {}));
     if (locked) return;
     for (const plot of inSight()) redraw(plot);
     if (spec.predict && !model.get("verdict")?.state) model.send({ type: "verdict" });
