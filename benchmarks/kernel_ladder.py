@@ -10,6 +10,7 @@ passed. A worker that dies (a fault poisons its context) costs the candidate it 
 started again behind it.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -29,16 +30,12 @@ def options():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=140)
     parser.add_argument("--out", type=Path, default=Path("ladder"))
-    parser.add_argument("--small", action="store_true", help="a few candidates, for the interpreter")
+    parser.add_argument(
+        "--small", action="store_true", help="a few candidates, for the interpreter"
+    )
     parser.add_argument("--only", help="candidates whose name holds this")
-    parser.add_argument("--child", help=argparse_hidden())
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def argparse_hidden() -> str:
-    import argparse
-
-    return argparse.SUPPRESS
 
 
 class Ladder:
@@ -58,7 +55,9 @@ class Ladder:
         command = [sys.executable, __file__, "--device", self.option.device, "--child", task]
         if self.option.small:
             command.append("--small")
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def take(self, line: str) -> str | None:
         """One line of a child; the name of the candidate it is at now."""

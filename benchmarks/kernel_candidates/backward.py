@@ -1,7 +1,17 @@
-import torch, triton
+import triton
 import triton.language as tl
-from intuitive.kernels.addressing import group_and_batch, head_start, load_rows, load_keys, row_of, tile_rows, vectors
+
+from intuitive.kernels.addressing import (
+    group_and_batch,
+    head_start,
+    load_rows,
+    row_of,
+    tile_rows,
+    vectors,
+)
+
 LOG2_E = tl.constexpr(1.4426950408889634)
+
 
 @triton.jit
 def _identity(x, D: tl.constexpr):
@@ -9,14 +19,48 @@ def _identity(x, D: tl.constexpr):
     eye = (lane[:, None] == lane[None, :]).to(x.dtype)
     return tl.dot(x, eye).to(x.dtype)
 
+
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
-def dq_kernel(q_ptr, k_src, v_src, out_ptr, lse_ptr, dout_ptr, dlse_ptr, dq_ptr, delta_ptr, blocks_ptr, members_ptr, ends_ptr,
-    n, m, h_kv, group_size, capacity, scale, stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh,
-    BLOCK_SIZE: tl.constexpr, QUERIES: tl.constexpr, HEADS: tl.constexpr, SPLIT: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, QREG: tl.constexpr, TMA: tl.constexpr):
+def dq_kernel(
+    q_ptr,
+    k_src,
+    v_src,
+    out_ptr,
+    lse_ptr,
+    dout_ptr,
+    dlse_ptr,
+    dq_ptr,
+    delta_ptr,
+    blocks_ptr,
+    members_ptr,
+    ends_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    capacity,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    QREG: tl.constexpr,
+    TMA: tl.constexpr,
+):
     tile = tl.program_id(0)
     group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
-    local_query, query, position, head, exists = tile_rows(tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS)
+    local_query, query, position, head, exists = tile_rows(
+        tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
+    )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
     offset = row[:, None] * D + tl.arange(0, D)
     q = tl.load(q_ptr + offset, mask=exists[:, None], other=0.0)
@@ -59,10 +103,40 @@ def dq_kernel(q_ptr, k_src, v_src, out_ptr, lse_ptr, dout_ptr, dlse_ptr, dq_ptr,
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
     tl.store(dq_ptr + offset, (dq * scale).to(dq_ptr.dtype.element_ty), mask=exists[:, None])
 
+
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "n_selected", "n_blk"])
-def dkv_edges_kernel(q_ptr, k_ptr, v_ptr, lse_ptr, dout_ptr, delta_ptr, dk_ptr, dv_ptr, entry_ptr, block_ptr, bounds_ptr,
-    n, m, h_kv, group_size, n_selected, n_blk, scale, stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh,
-    BLOCK_SIZE: tl.constexpr, QUERIES: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, KREG: tl.constexpr):
+def dkv_edges_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    lse_ptr,
+    dout_ptr,
+    delta_ptr,
+    dk_ptr,
+    dv_ptr,
+    entry_ptr,
+    block_ptr,
+    bounds_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    n_selected,
+    n_blk,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    KREG: tl.constexpr,
+):
     """As dkv_part_kernel, but each entry is one query that chose the block: entry // n_selected."""
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     ROWS: tl.constexpr = QUERIES * HEADS

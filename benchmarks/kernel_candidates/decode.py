@@ -1,16 +1,37 @@
-import torch, triton
+import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_wait, gdc_launch_dependents
-from intuitive.kernels.addressing import load_rows, row_of, vectors, group_and_batch, head_start
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from intuitive.kernels.addressing import group_and_batch, head_start, load_rows, row_of, vectors
+
 LN_2 = tl.constexpr(0.6931471805599453)
 UNREADABLE = tl.constexpr(-(2**63))
 LOW_WORD = tl.constexpr(2**32 - 1)
 TOP_ID = tl.constexpr(2**31 - 1)
 FORCED = tl.constexpr(2**31 - 1)
 
+
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "steps"])
-def decode_scores_kernel(q_ptr, k_src, scores_ptr, counters_ptr, m, h_kv, n_blk, steps, stride_kb, stride_km,
-    BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, TMA: tl.constexpr, PDL: tl.constexpr, FP8: tl.constexpr, STAGES: tl.constexpr):
+def decode_scores_kernel(
+    q_ptr,
+    k_src,
+    scores_ptr,
+    counters_ptr,
+    m,
+    h_kv,
+    n_blk,
+    steps,
+    stride_kb,
+    stride_km,
+    BLOCK_SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    TMA: tl.constexpr,
+    PDL: tl.constexpr,
+    FP8: tl.constexpr,
+    STAGES: tl.constexpr,
+):
     """scores [b, h_kv, n_blk]; KEYS a multiple of BLOCK_SIZE; also zeroes counters [b, h_kv]."""
     BLOCKS: tl.constexpr = KEYS // BLOCK_SIZE
     if PDL:
@@ -34,7 +55,11 @@ def decode_scores_kernel(q_ptr, k_src, scores_ptr, counters_ptr, m, h_kv, n_blk,
             k = k_src.load([batch.to(tl.int32), step * KEYS, 0]).reshape(KEYS, D)
         else:
             key64 = tl.cast(step, tl.int64) * KEYS + within
-            k = tl.load(k_src + key64[:, None] * stride_km + tl.arange(0, D), mask=(key64 < m)[:, None], other=0.0)
+            k = tl.load(
+                k_src + key64[:, None] * stride_km + tl.arange(0, D),
+                mask=(key64 < m)[:, None],
+                other=0.0,
+            )
         if FP8:
             k = k.to(tl.float16)
         s = tl.dot(q, tl.trans(k), input_precision="ieee")
@@ -42,7 +67,10 @@ def decode_scores_kernel(q_ptr, k_src, scores_ptr, counters_ptr, m, h_kv, n_blk,
         best = tl.max(tl.reshape(s, (ROWS, BLOCKS, BLOCK_SIZE)), axis=2)
         block = step * BLOCKS + tl.arange(0, BLOCKS)
         mask = real[:, None] & (block < n_blk)[None, :]
-        tl.store(scores_ptr + (batch * h_kv + row)[:, None] * n_blk + block[None, :], best, mask=mask)
+        tl.store(
+            scores_ptr + (batch * h_kv + row)[:, None] * n_blk + block[None, :], best, mask=mask
+        )
+
 
 @triton.jit
 def _keys(score, block, n_blk, local, n_local, n_init):
@@ -53,6 +81,7 @@ def _keys(score, block, n_blk, local, n_local, n_init):
     ordered = tl.where(forced, FORCED, ordered)
     key = (ordered.to(tl.int64) << 32) | (block ^ TOP_ID).to(tl.int64)
     return tl.where(readable, key, UNREADABLE)
+
 
 @triton.jit
 def _take(key, count, SLOTS: tl.constexpr):
@@ -65,13 +94,50 @@ def _take(key, count, SLOTS: tl.constexpr):
         key = tl.where(key == largest, UNREADABLE, key)
     return taken
 
-@triton.jit(do_not_specialize=["m", "h_kv", "group_size", "n_blk", "n_selected", "n_local", "n_init"])
-def decode_attend_kernel(q_ptr, k_ptr, v_ptr, scores_ptr, ids_ptr, part_out_ptr, part_lse_ptr, counters_ptr, out_ptr, lse_ptr,
-    m, h_kv, group_size, n_blk, n_selected, n_local, n_init, scale,
-    stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh,
-    BLOCK_SIZE: tl.constexpr, SLOTS: tl.constexpr, HEADS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr,
-    CHUNKS: tl.constexpr, PER: tl.constexpr, MERGED: tl.constexpr, PDL: tl.constexpr, MERGE: tl.constexpr):
-    """Each program finds its slot's block in the scores, attends to KEYS of it; the last one merges."""
+
+@triton.jit(
+    do_not_specialize=["m", "h_kv", "group_size", "n_blk", "n_selected", "n_local", "n_init"]
+)
+def decode_attend_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    scores_ptr,
+    ids_ptr,
+    part_out_ptr,
+    part_lse_ptr,
+    counters_ptr,
+    out_ptr,
+    lse_ptr,
+    m,
+    h_kv,
+    group_size,
+    n_blk,
+    n_selected,
+    n_local,
+    n_init,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    SLOTS: tl.constexpr,
+    HEADS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    PER: tl.constexpr,
+    MERGED: tl.constexpr,
+    PDL: tl.constexpr,
+    MERGE: tl.constexpr,
+):
+    """Each program finds its slot's block in the scores and attends to KEYS of it.
+
+    With MERGE the last one merges.
+    """
     part = tl.program_id(0)
     n_parts = tl.num_programs(0)
     group, batch = group_and_batch(1)
@@ -107,14 +173,18 @@ def decode_attend_kernel(q_ptr, k_ptr, v_ptr, scores_ptr, ids_ptr, part_out_ptr,
     mine = tl.max(tl.where(slot == this_slot, taken, UNREADABLE))
     readable = mine > UNREADABLE
     block = (mine & LOW_WORD).to(tl.int32) ^ TOP_ID
-    if (part == n_parts - 1):
+    if part == n_parts - 1:
         valid = taken > UNREADABLE
         ids = tl.where(valid, (taken & LOW_WORD).to(tl.int32) ^ TOP_ID, TOP_ID)
         place = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)
         n_valid = tl.sum(valid.to(tl.int32))
         ids_ptr += (batch * h_kv + group) * n_selected
         tl.store(ids_ptr + place, ids, mask=valid)
-        tl.store(ids_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=(slot >= n_valid) & (slot < n_selected))
+        tl.store(
+            ids_ptr + slot,
+            tl.full((SLOTS,), -1, tl.int32),
+            mask=(slot >= n_valid) & (slot < n_selected),
+        )
 
     key_id = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
     visible = readable & (key_id < m)
@@ -145,8 +215,15 @@ def decode_attend_kernel(q_ptr, k_ptr, v_ptr, scores_ptr, ids_ptr, part_out_ptr,
                 p_id = start + tl.arange(0, MERGED)
                 there = exists[:, None] & (p_id < n_parts)[None, :]
                 place2 = row[:, None] * n_parts + p_id[None, :]
-                lse = tl.load(part_lse_ptr + place2, mask=there, other=float("-inf"), cache_modifier=".cg")
-                o = tl.load(part_out_ptr + place2[:, :, None] * D + dim[None, None, :], mask=there[:, :, None], other=0.0, cache_modifier=".cg")
+                lse = tl.load(
+                    part_lse_ptr + place2, mask=there, other=float("-inf"), cache_modifier=".cg"
+                )
+                o = tl.load(
+                    part_out_ptr + place2[:, :, None] * D + dim[None, None, :],
+                    mask=there[:, :, None],
+                    other=0.0,
+                    cache_modifier=".cg",
+                )
                 new_top = tl.maximum(all_top, tl.max(lse, axis=1))
                 shift = tl.where(new_top == float("-inf"), 0.0, new_top)
                 weight = tl.exp2(lse - shift[:, None])
@@ -155,11 +232,25 @@ def decode_attend_kernel(q_ptr, k_ptr, v_ptr, scores_ptr, ids_ptr, part_out_ptr,
                 acc = acc * decay[:, None] + tl.sum(weight[:, :, None] * o, axis=1)
                 all_top = new_top
             safe2 = tl.where(all_total > 0, all_total, 1.0)
-            tl.store(vectors(out_ptr, row, D, D), (acc / safe2[:, None]).to(out_ptr.dtype.element_ty), mask=exists[:, None])
+            tl.store(
+                vectors(out_ptr, row, D, D),
+                (acc / safe2[:, None]).to(out_ptr.dtype.element_ty),
+                mask=exists[:, None],
+            )
             tl.store(lse_ptr + row, (all_top + tl.log2(safe2)) * LN_2, mask=exists)
 
+
 @triton.jit(do_not_specialize=["n_parts"])
-def decode_merge_kernel(part_out_ptr, part_lse_ptr, out_ptr, lse_ptr, n_parts, PARTS: tl.constexpr, D: tl.constexpr, PDL: tl.constexpr):
+def decode_merge_kernel(
+    part_out_ptr,
+    part_lse_ptr,
+    out_ptr,
+    lse_ptr,
+    n_parts,
+    PARTS: tl.constexpr,
+    D: tl.constexpr,
+    PDL: tl.constexpr,
+):
     if PDL:
         gdc_launch_dependents()
         gdc_wait()

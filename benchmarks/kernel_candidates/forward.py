@@ -1,12 +1,46 @@
 """prototype forward"""
-import torch, triton
+
+import triton
 import triton.language as tl
-from intuitive.kernels.addressing import group_and_batch, head_start, load_keys, load_rows, row_of, tile_rows, vectors
+
+from intuitive.kernels.addressing import (
+    group_and_batch,
+    head_start,
+    load_keys,
+    load_rows,
+    row_of,
+    tile_rows,
+    vectors,
+)
+
 LN_2 = tl.constexpr(0.6931471805599453)
 
+
 @triton.jit
-def _step(q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, stride_km, stride_vm, batch, group, query, position, m, scale,
-    BLOCK_SIZE: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, FULL: tl.constexpr, TMA: tl.constexpr):
+def _step(
+    q,
+    top,
+    total,
+    acc,
+    step,
+    blocks_ptr,
+    members_ptr,
+    k_src,
+    v_src,
+    stride_km,
+    stride_vm,
+    batch,
+    group,
+    query,
+    position,
+    m,
+    scale,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    FULL: tl.constexpr,
+    TMA: tl.constexpr,
+):
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     block = tl.load(blocks_ptr + step // PARTS)
     members = tl.load(members_ptr + step // PARTS)
@@ -31,15 +65,45 @@ def _step(q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, strid
     acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
     return new_top, total, acc
 
+
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
-def attend_kernel(q_ptr, k_src, v_src, out_ptr, lse_ptr, blocks_ptr, members_ptr, ends_ptr, n, m, h_kv, group_size, capacity, scale,
-    stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh,
-    BLOCK_SIZE: tl.constexpr, QUERIES: tl.constexpr, HEADS: tl.constexpr, SPLIT: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr,
-    QREG: tl.constexpr, TMA: tl.constexpr, ONE: tl.constexpr):
+def attend_kernel(
+    q_ptr,
+    k_src,
+    v_src,
+    out_ptr,
+    lse_ptr,
+    blocks_ptr,
+    members_ptr,
+    ends_ptr,
+    n,
+    m,
+    h_kv,
+    group_size,
+    capacity,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    QREG: tl.constexpr,
+    TMA: tl.constexpr,
+    ONE: tl.constexpr,
+):
     tile = tl.program_id(0)
     group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
-    local_query, query, position, head, exists = tile_rows(tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS)
+    local_query, query, position, head, exists = tile_rows(
+        tile, m, n, group_size, tl.program_id(1) % SPLIT, QUERIES, HEADS
+    )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
     q = load_rows(q_ptr, row, D, exists, D)
     if QREG:
@@ -61,11 +125,55 @@ def attend_kernel(q_ptr, k_src, v_src, out_ptr, lse_ptr, blocks_ptr, members_ptr
     total = tl.zeros((QUERIES * HEADS,), tl.float32)
     acc = tl.zeros((QUERIES * HEADS, D), tl.float32)
     for step in range(0, n_full * PARTS):
-        top, total, acc = _step(q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, stride_km, stride_vm, batch32, group32,
-            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, True, TMA)
+        top, total, acc = _step(
+            q,
+            top,
+            total,
+            acc,
+            step,
+            blocks_ptr,
+            members_ptr,
+            k_src,
+            v_src,
+            stride_km,
+            stride_vm,
+            batch32,
+            group32,
+            local_query,
+            position,
+            m,
+            scale,
+            BLOCK_SIZE,
+            KEYS,
+            D,
+            True,
+            TMA,
+        )
     for step in range(n_full * PARTS, n_all * PARTS):
-        top, total, acc = _step(q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, stride_km, stride_vm, batch32, group32,
-            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False, TMA)
+        top, total, acc = _step(
+            q,
+            top,
+            total,
+            acc,
+            step,
+            blocks_ptr,
+            members_ptr,
+            k_src,
+            v_src,
+            stride_km,
+            stride_vm,
+            batch32,
+            group32,
+            local_query,
+            position,
+            m,
+            scale,
+            BLOCK_SIZE,
+            KEYS,
+            D,
+            False,
+            TMA,
+        )
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
     lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2
     out_ptrs = vectors(out_ptr, row, D, D)

@@ -1,6 +1,8 @@
-import torch, triton
+import triton
 import triton.language as tl
+
 TOP_ID = tl.constexpr(2**31 - 1)
+
 
 @triton.jit
 def _insert(best, ids, x, block, SLOTS: tl.constexpr):
@@ -14,16 +16,49 @@ def _insert(best, ids, x, block, SLOTS: tl.constexpr):
         out_ids = out_ids + (tl.where(ahead, tl.where(before, ids[i - 1], block), ids[i]),)
     return out_best, out_ids
 
+
 @triton.jit
 def _rank(scores_ptr, row, exists, block, n_visible, local, stride, n_local, n_init):
-    x = tl.load(scores_ptr + tl.cast(block, tl.int64) * stride + row, mask=exists & (block < n_visible), other=float("-inf"))
+    x = tl.load(
+        scores_ptr + tl.cast(block, tl.int64) * stride + row,
+        mask=exists & (block < n_visible),
+        other=float("-inf"),
+    )
     x = tl.where(tl.abs(x) < float("inf"), x, float("-inf"))
     forced = (block < n_init) | ((block > local - n_local) & (block <= local))
     return tl.where(forced & (x > float("-inf")), float("inf"), x)
 
-@triton.jit(do_not_specialize=["rows", "n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"])
-def select_rows_kernel(scores_ptr, out_ptr, rows, n, h_kv, n_blk, block_size, first_visible, n_selected, n_local, n_init,
-    ROWS: tl.constexpr, SLOTS: tl.constexpr, UNROLL: tl.constexpr, GUARD: tl.constexpr):
+
+@triton.jit(
+    do_not_specialize=[
+        "rows",
+        "n",
+        "h_kv",
+        "n_blk",
+        "block_size",
+        "first_visible",
+        "n_selected",
+        "n_local",
+        "n_init",
+    ]
+)
+def select_rows_kernel(
+    scores_ptr,
+    out_ptr,
+    rows,
+    n,
+    h_kv,
+    n_blk,
+    block_size,
+    first_visible,
+    n_selected,
+    n_local,
+    n_init,
+    ROWS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    UNROLL: tl.constexpr,
+    GUARD: tl.constexpr,
+):
     batch = tl.program_id(1).to(tl.int64)
     row = (tl.num_programs(0) - 1 - tl.program_id(0)) * ROWS + tl.arange(0, ROWS)
     exists = row < rows
@@ -38,14 +73,16 @@ def select_rows_kernel(scores_ptr, out_ptr, rows, n, h_kv, n_blk, block_size, fi
         bad = (local >= 0) & ((tl.abs(s) < float("inf")) == 0)
     best = ()
     ids = ()
-    for i in tl.static_range(SLOTS):
+    for _ in tl.static_range(SLOTS):
         best = best + (tl.full((ROWS,), float("-inf"), tl.float32),)
         ids = ids + (tl.full((ROWS,), TOP_ID, tl.int32),)
     stop = tl.max(tl.where(exists, n_visible, 0))
     for start in range(0, stop, UNROLL):
         xs = ()
         for u in tl.static_range(UNROLL):
-            xs = xs + (_rank(scores_ptr, row, exists, start + u, n_visible, local, rows, n_local, n_init),)
+            xs = xs + (
+                _rank(scores_ptr, row, exists, start + u, n_visible, local, rows, n_local, n_init),
+            )
         for u in tl.static_range(UNROLL):
             x = xs[u]
             if GUARD:
@@ -71,4 +108,6 @@ def select_rows_kernel(scores_ptr, out_ptr, rows, n, h_kv, n_blk, block_size, fi
         out = moved
     out_ptr += (batch * rows + row) * n_selected
     for i in tl.static_range(SLOTS):
-        tl.store(out_ptr + i, tl.where(out[i] == TOP_ID, -1, out[i]), mask=exists & (i < n_selected))
+        tl.store(
+            out_ptr + i, tl.where(out[i] == TOP_ID, -1, out[i]), mask=exists & (i < n_selected)
+        )
