@@ -133,7 +133,10 @@ class Account:
     # ------------------------------------------------------------------------------- the line
 
     def score_name(self, cycle: int) -> str:
-        late = self.scores.asked(cycle) < cycle
+        asked = self.scores.asked(cycle)
+        if asked < 0:
+            return "no score has arrived yet"
+        late = asked < cycle
         return {
             "lsa": "score: will it be needed?",
             "oracle": "attention it will get",
