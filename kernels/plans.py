@@ -1,0 +1,47 @@
+"""Which of several ways an operation takes.
+
+    "general"    tiles of queries, on every card and at every size
+    "hopper"     the same with bulk copies (TMA) and queries held in registers, where the card, the
+                 sizes and the strides allow it; elsewhere as "general"
+    "scattered"  `block_sparse_attention` alone: block by block instead of query by query, for
+                 selections that neighbouring queries hardly share; elsewhere as "general"
+
+A plan never changes what is computed. None takes DEFAULT.
+"""
+
+from typing import Literal, get_args, no_type_check
+
+import torch
+from torch import Tensor
+
+Plan = Literal["general", "hopper", "scattered"]
+PLANS = get_args(Plan)
+DEFAULT: Plan = "general"
+TMA_ALIGNMENT = 16  # bytes
+WIDEST_GROUP = 16  # query heads per key head: 4 queries then fill 64 rows
+SCATTERED = 40  # distinct blocks of 4 neighbouring queries from which on "scattered" is tried
+
+
+@no_type_check
+def named(plan: Plan | None, allowed: tuple[str, ...] = PLANS) -> Plan:
+    """The plan asked for, or the default; ValueError if there is none of that name."""
+    if plan is None:
+        return DEFAULT
+    if plan not in allowed:
+        raise ValueError(f"plan={plan!r} must be one of {', '.join(map(repr, allowed))}.")
+    return plan
+
+
+def copies_in_bulk(*tensors: Tensor) -> bool:
+    """Whether TMA takes these tensors: aligned, with strides to match and none repeated."""
+    return all(
+        x.stride(-1) == 1
+        and x.data_ptr() % TMA_ALIGNMENT == 0
+        and all(s > 0 and s * x.element_size() % TMA_ALIGNMENT == 0 for s in x.stride()[:-1])
+        for x in tensors
+    )
+
+
+def on_hopper(arch: int, dtype: torch.dtype) -> bool:
+    """Whether this card multiplies these numbers from registers and copies in bulk."""
+    return 90 <= arch < 100 and dtype in (torch.float16, torch.bfloat16)
