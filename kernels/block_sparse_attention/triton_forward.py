@@ -82,11 +82,11 @@ def _step(
         largest = tl.where(reads, largest * scale, float("-inf"))
     new_top = tl.maximum(top, largest)
     shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
-    decay = tl.exp2(top - shift)
     if HOPPER:
         p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
     else:
         p = tl.exp2(s - shift[:, None])
+    decay = tl.exp2(top - shift)
     total = total * decay + tl.sum(p, axis=1)
     acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
     return new_top, total, acc

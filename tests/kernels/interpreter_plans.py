@@ -2,15 +2,24 @@
 
 import pytest
 import torch
-from kernel_inputs import draw_inputs
+from kernel_inputs import draw_index, draw_inputs
 
-from intuitive.kernels import block_sparse_attention, limits
+from intuitive.kernels import (
+    block_sparse_attention,
+    code_recall,
+    decode_step,
+    index_codes,
+    limits,
+    score_and_select,
+)
 from intuitive.kernels.block_sparse_attention import (
     triton_backward,
     triton_edges,
     triton_forward,
     triton_scattered,
 )
+from intuitive.kernels.decode_step import triton_kernel as triton_step
+from intuitive.kernels.score_and_select import triton_kernel as triton_select
 
 HALF = torch.float16
 #   b, n, m, h_kv, group, d, block_size, n_selected
@@ -38,7 +47,7 @@ def results(x, plan, block_size, impl="triton"):
 def count(monkeypatch, module, name):
     """Calls of a launcher from here on."""
     calls, launch = [], getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *x: calls.append(1) or launch(*x))
+    monkeypatch.setattr(module, name, lambda *x, **y: calls.append(1) or launch(*x, **y))
     return calls
 
 
@@ -84,3 +93,82 @@ def test_rows_are_sets_and_bad_ids_are_skipped(plan):
     messy = torch.cat((noise, x.block_idx.flip(-1), x.block_idx), dim=-1)
     got = block_sparse_attention(*x[:3], messy, **attend, validate=False)
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
+
+
+RULES = [  # n_selected, n_local, n_init
+    (3, 1, 0),
+    (16, 2, 1),
+    (5, 0, 2),
+]
+
+
+@pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("b, n, m, h_kv, d", [(1, 20, 300, 3, 64), (2, 5, 150, 2, 128)])
+def test_a_thread_a_row_selects_the_same(monkeypatch, rule, codes, b, n, m, h_kv, d):
+    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(limits, "SCORE_BYTES", 4 * b * h_kv * -(-m // 16) * 7)  # 7 queries
+    rows = count(monkeypatch, triton_select, "write_row_selection")
+    q_idx, k_idx = draw_index(b, n, m, h_kv, d, seed=0, dtype=HALF)
+    if codes:
+        q_idx, k_idx = index_codes(q_idx), index_codes(k_idx, unit=1.0)
+    given = dict(zip(("n_selected", "n_local", "n_init"), rule, strict=True)) | {"block_size": 16}
+    want = score_and_select(q_idx, k_idx, **given, impl="reference")
+    got = score_and_select(q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert torch.equal(got, want)
+    assert len(rows) == -(-n // 7)
+
+
+def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+    draw = torch.Generator().manual_seed(0)
+    q_idx = torch.ones(1, 40, 1, 64, dtype=HALF)
+    k_idx = torch.randint(-1, 2, (1, 300, 1), generator=draw).to(HALF).expand(-1, -1, 64)
+    k_idx = k_idx.contiguous()
+    k_idx[:, 272:] = float("nan")  # the local block is then an earlier one
+    given = {"n_selected": 4, "block_size": 16, "validate": False}
+    want = score_and_select(q_idx, k_idx, **given, impl="reference")
+    got = score_and_select(q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("b, m, h_kv, group, d", [(2, 300, 2, 3, 64), (1, 130, 1, 16, 128)])
+def test_a_decode_step_in_three_launches(monkeypatch, rule, codes, b, m, h_kv, group, d):
+    monkeypatch.setattr(triton_step, "AT_A_TIME", 4)  # so that pieces hold several blocks
+    steps = count(monkeypatch, triton_step, "launch")
+    x = draw_inputs(b, 1, m, h_kv, group, d, block_size=16, n_selected=1, seed=0, dtype=HALF)
+    q_idx, k_idx = draw_index(b, 1, m, h_kv, d, seed=1, dtype=HALF)
+    if codes:
+        q_idx, k_idx = q_idx * 3e4, index_codes(k_idx, unit=1.0)  # near the end of float16
+        q_idx = q_idx.clamp(-6e4, 6e4)
+    given = dict(zip(("n_selected", "n_local", "n_init"), rule, strict=True)) | {"block_size": 16}
+    want = decode_step(*x[:3], q_idx, k_idx, **given, impl="reference")
+    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert len(steps) == 1
+    assert torch.equal(got.block_idx, want.block_idx)
+    torch.testing.assert_close(got[:2], want[:2], atol=2e-3, rtol=2e-3)
+    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton")
+    assert len(steps) == 1 + codes
+    assert torch.equal(got.block_idx, want.block_idx)
+
+
+def test_sizes_that_no_fused_launch_takes(monkeypatch):
+    steps = count(monkeypatch, triton_step, "launch")
+    x = draw_inputs(1, 1, 300, 1, 2, 64, block_size=16, n_selected=1, seed=0, dtype=HALF)
+    q_idx, k_idx = draw_index(1, 1, 300, 1, 64, seed=1, dtype=HALF)
+    given = {"n_selected": 17, "block_size": 16}
+    k_idx = index_codes(k_idx, unit=1.0)
+    want = decode_step(*x[:3], q_idx, k_idx, **given, impl="reference")
+    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert torch.equal(got.block_idx, want.block_idx)
+    assert steps == []
+
+
+def test_recall_of_codes_is_the_same_with_both_implementations():
+    q_idx, k_idx = draw_index(1, 20, 300, 2, 64, seed=0, dtype=HALF)
+    rule = {"n_selected": 4, "block_size": 16}
+    want, got = (code_recall(q_idx, k_idx, **rule, impl=i) for i in ("reference", "triton"))
+    assert got == want
+    assert 0.8 < got < 1
