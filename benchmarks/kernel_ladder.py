@@ -1,7 +1,7 @@
 """The plans of the MSA kernels: each is checked against float64, then timed beside dense SDPA.
 
-    python benchmarks/kernel_ladder.py --device cuda --seconds 100 --commit HASH --out FOLDER
-    TRITON_INTERPRET=1 python benchmarks/kernel_ladder.py --part decode --small
+    python benchmarks/kernel_ladder.py FOLDER --device cuda --seconds 100 --commit HASH
+    TRITON_INTERPRET=1 python benchmarks/kernel_ladder.py FOLDER --part decode --small
 
 Writes FOLDER/ladder_PART.json for each part and FOLDER/ladder.txt. Checks run in a process each,
 all at once, which also fills the compile cache; times come from one process a part, one after the
@@ -28,10 +28,10 @@ CHECKS_UNTIL = 0.55  # of the seconds
 
 def options() -> argparse.Namespace:
     parser = helpers.options(__doc__, folder=False, slices=False)
+    parser.add_argument("folder", type=Path, help="where results go")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=100)
-    parser.add_argument("--out", type=Path, default=Path("ladder"))
     parser.add_argument("--small", action="store_true", help="sizes for the interpreter")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -47,7 +47,8 @@ class Ladder:
 
     def child(self, part: str, mode: str, names: list[str]) -> subprocess.Popen:
         task = json.dumps({"part": part, "mode": mode, "names": names})
-        command = [sys.executable, __file__, "--device", self.option.device, "--child", task]
+        command = [sys.executable, __file__, str(self.option.folder), "--child", task]
+        command += ["--device", self.option.device]
         if self.option.small:
             command.append("--small")
         return subprocess.Popen(
@@ -85,14 +86,14 @@ class Ladder:
             made = {"device": about.pop("device", "cpu"), "versions": about.pop("versions", {})}
             values = helpers.rounded({"about": about, "rows": rows}, digits=5)
             records.save(
-                self.option.out / f"ladder_{part}.json", values, config={"part": part},
+                self.option.folder / f"ladder_{part}.json", values, config={"part": part},
                 seed=about.get("seed", 0), commit=self.option.commit, **made,
             )  # fmt: skip
-        (self.option.out / "ladder.txt").write_text("\n".join(text) + "\n")
+        (self.option.folder / "ladder.txt").write_text("\n".join(text) + "\n")
         return "\n".join(text)
 
     def run(self) -> int:
-        self.option.out.mkdir(parents=True, exist_ok=True)
+        self.option.folder.mkdir(parents=True, exist_ok=True)
         pairs = [(part, name) for part in self.rows for name in ladder_tasks.PARTS[part].candidates]
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL

@@ -16,7 +16,7 @@ LADDER = Path(__file__).parents[2] / "benchmarks" / "kernel_ladder.py"
 @pytest.mark.slow
 def test_every_plan_is_checked(tmp_path):
     done = subprocess.run(
-        [sys.executable, LADDER, "--small", "--part", "decode", "backward", "--out", tmp_path],
+        [sys.executable, LADDER, tmp_path, "--small", "--part", "decode", "backward"],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
