@@ -205,11 +205,12 @@ def select_and_attend_kernel(
     tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
 
 
-def fits(q: Tensor, k: Tensor, n_selected: int, block_size: int) -> bool:
+def fits(q: Tensor, k: Tensor, k_idx: Tensor, n_selected: int, block_size: int) -> bool:
     """Whether the kernels here take these sizes on this card."""
     (_, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
-    taken = 2 * d * (16 + 2 * min(block_size, KEYS)) + SPARE_BYTES
-    scored = 2 * d * (16 + STAGES * KEYS) + SPARE_BYTES
+    decoded = KEYS if k_idx.dtype == CODES else 0  # keys that stand beside those that come
+    scored = 2 * d * (MOST_GROUPS + decoded) + k_idx.element_size() * d * STAGES * KEYS
+    attended = 2 * d * (WIDEST_GROUP + 2 * min(block_size, KEYS))
     return (
         q.dtype in (torch.float16, torch.bfloat16)
         and card().arch >= 80
@@ -217,7 +218,7 @@ def fits(q: Tensor, k: Tensor, n_selected: int, block_size: int) -> bool:
         and h_kv <= MOST_GROUPS
         and n_selected <= MOST_SLOTS
         and triton.cdiv(m, block_size) <= MOST_BLOCKS
-        and max(taken, scored) <= card().shared
+        and max(scored, attended) + SPARE_BYTES <= card().shared
     )
 
 
@@ -285,7 +286,7 @@ def decode_step(
     with torch.cuda.device_of(q):
         short = triton.cdiv(k.shape[1], block_size) <= HOPPER_BLOCKS
         wanted = coded or (plan == "hopper" and on_hopper(card().arch, q.dtype) and short)
-        if wanted and fits(q, k, n_selected, block_size):
+        if wanted and fits(q, k, k_idx, n_selected, block_size):
             return launch(q, k, v, q_idx, k_idx, *rule, scale)
     if coded:  # sizes that no launch here takes: the same numbers, wider
         k_idx = k_idx.to(q_idx.dtype)
