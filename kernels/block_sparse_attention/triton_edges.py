@@ -10,13 +10,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import limits
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 from ..plans import WIDEST_GROUP, on_hopper
 from .triton_forward import LOG2_E
 from .triton_tiles import Stretches, distinct_ids, stretches
 
 QUERIES, HEADS, KEYS = 2, 16, 64  # of one product
-LONGEST = 4096  # queries of one program at most
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "n_selected", "n_blk"])
@@ -117,7 +117,7 @@ def write_edges(
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_blk = triton.cdiv(m, block_size)
     listed = distinct_ids(block_idx, m, block_size).transpose(1, 2).flatten(0, 1).flatten(1)
-    lists = stretches(listed, n_blk, LONGEST)
+    lists = stretches(listed, n_blk, limits.EDGE_STRETCH)
     n_stretches = lists.block.shape[-1]
     dk_part, dv_part = q.new_empty((2, b * h_kv, n_stretches, block_size, d), dtype=torch.float32)
     dkv_edges_kernel[(n_stretches * (block_size // KEYS), h_kv, b)](

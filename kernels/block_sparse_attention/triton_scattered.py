@@ -2,7 +2,8 @@
 
 A program takes one block and the queries that chose it, 64 rows at a time, so that no row is
 multiplied by a block it did not choose. Each query's parts wait in memory, one a slot, until a
-second kernel merges them by their log-sum-exps; queries go in chunks whose parts fit PART_BYTES.
+second kernel merges them by their log-sum-exps; queries go in chunks whose parts fit
+`limits.PART_BYTES`.
 """
 
 from typing import no_type_check
@@ -13,14 +14,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import limits
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 from ..shared_memory import SPARE_BYTES, card
 from .triton_forward import LN_2, LOG2_E
 from .triton_tiles import distinct_ids, stretches
 
 ROWS = 64  # queries times heads of one product
-LONGEST = 256  # queries of one program at most
-PART_BYTES = 2**30
 
 SIZES = ["n", "h_kv", "group_size", "n_selected", "n_blk", "chunk", "chunk_queries"]
 
@@ -162,13 +162,14 @@ def attend_scattered(
     """Launch: as `triton_forward.attend`."""
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_selected, group, n_blk = block_idx.shape[-1], h_q // h_kv, triton.cdiv(m, block_size)
-    chunk_queries = max(min(PART_BYTES // (b * h_q * n_selected * d * q.element_size()), n), 1)
+    query_bytes = b * h_q * n_selected * d * q.element_size()
+    chunk_queries = max(min(limits.PART_BYTES // query_bytes, n), 1)
     chunks = triton.cdiv(n, chunk_queries)
     ids = distinct_ids(block_idx, m, block_size)
     padded = F.pad(ids, (0, 0, 0, 0, 0, chunks * chunk_queries - n), value=n_blk)
     listed = padded.unflatten(1, (chunks, chunk_queries)).permute(0, 3, 1, 2, 4)
     listed = listed.reshape(b * h_kv * chunks, chunk_queries * n_selected)
-    lists = stretches(listed, n_blk, LONGEST)
+    lists = stretches(listed, n_blk, limits.SCATTER_STRETCH)
     entry, n_stretches = lists.entry.int(), lists.block.shape[-1]
     out, lse = torch.empty_like(q), q.new_empty((b, n, h_q), dtype=torch.float32)
     part_out = q.new_empty((b, h_kv, chunk_queries, n_selected, group, d))

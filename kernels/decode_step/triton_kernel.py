@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import limits
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 from ..block_sparse_attention.triton_decode import MERGED, merge_kernel
 from ..block_sparse_attention.triton_forward import LOG2_E
@@ -26,7 +27,6 @@ from ..shared_memory import INTERPRETING, SPARE_BYTES, card
 PROGRAMS = 396  # of the scores: 3 for each of the 132 multiprocessors of an H100
 STAGES = 3  # tiles of index keys in memory at a time
 KEYS = 128  # index keys of one product, and keys that one program attends to at most
-AT_A_TIME = 1024  # scores of a row that one search goes through
 MOST_BLOCKS = 8192  # of a row, whose scores each program holds in registers
 MOST_GROUPS = 16  # rows of one product of scores
 MOST_SLOTS = 16
@@ -252,7 +252,7 @@ def launch(
     ids = q.new_empty((b, 1, h_kv, n_selected), dtype=torch.int32)
     part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
     part_lse = q.new_empty((b, h_q, n_parts), dtype=torch.float32)
-    per = triton.next_power_of_2(triton.cdiv(n_blk, AT_A_TIME))
+    per = triton.next_power_of_2(triton.cdiv(n_blk, limits.SEARCHED))
     select_and_attend_kernel[(n_parts, h_kv, b)](
         q, k, v, scores, ids, part_out, part_lse,
         m, h_kv, h_q // h_kv, n_blk, n_selected, n_local, n_init, scale * LOG2_E.value,

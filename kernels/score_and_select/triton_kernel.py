@@ -4,12 +4,13 @@ import torch
 import triton
 from torch import Tensor
 
+from .. import limits
 from ..block_scores.triton_kernel import write_scores
 from ..index_codes import CODES
 from ..limits import query_chunks
 from ..plans import on_hopper
 from ..select_blocks.triton_kernel import write_selection
-from ..select_blocks.triton_rows import FEWEST_ROWS, MOST_SLOTS, write_row_selection
+from ..select_blocks.triton_rows import MOST_SLOTS, write_row_selection
 from ..shared_memory import card
 
 CODED_PRODUCTS = 89  # cards from here on multiply e4m3 codes; others get the same numbers
@@ -33,7 +34,7 @@ def score_and_select(
         q_idx, k_idx = q_idx.half(), k_idx.half()
     chunks = list(query_chunks(n, 4 * b * h_kv * triton.cdiv(m, block_size)))
     # by block and a thread a row, where the rows fill the card
-    many = b * chunks[0][1] * h_kv >= FEWEST_ROWS and plan == "hopper"
+    many = b * chunks[0][1] * h_kv >= limits.FEWEST_ROWS and plan == "hopper"
     many = many and on_hopper(arch, q_idx.dtype)
     by_block = n_selected <= MOST_SLOTS and (many or q_idx.dtype == CODES)
     write = write_row_selection if by_block else write_selection

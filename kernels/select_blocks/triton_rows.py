@@ -14,7 +14,6 @@ from torch import Tensor
 from .triton_kernel import TOP_ID
 
 MOST_SLOTS = 16  # registers of a thread for scores, and as many for ids
-FEWEST_ROWS = 32768  # rows at a time from which on a thread each fills an H100
 ROWS = 32  # of one program, which is a warp
 AHEAD = 8  # blocks whose scores are loaded at a time
 

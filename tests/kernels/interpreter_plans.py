@@ -3,6 +3,8 @@
 import pytest
 import torch
 from kernel_inputs import draw_index, draw_inputs
+from triton.runtime.jit import KernelInterface
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from intuitive.kernels import (
     block_sparse_attention,
@@ -12,14 +14,6 @@ from intuitive.kernels import (
     limits,
     score_and_select,
 )
-from intuitive.kernels.block_sparse_attention import (
-    triton_backward,
-    triton_edges,
-    triton_forward,
-    triton_scattered,
-)
-from intuitive.kernels.decode_step import triton_kernel as triton_step
-from intuitive.kernels.score_and_select import triton_kernel as triton_select
 
 HALF = torch.float16
 #   b, n, m, h_kv, group, d, block_size, n_selected
@@ -44,44 +38,53 @@ def results(x, plan, block_size, impl="triton"):
     return out, lse, *torch.autograd.grad(loss, leaves)
 
 
-def count(monkeypatch, module, name):
-    """Calls of a launcher from here on."""
-    calls, launch = [], getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *x, **y: calls.append(1) or launch(*x, **y))
-    return calls
+@pytest.fixture
+def ran(monkeypatch):
+    """Names of the kernels that are launched."""
+    names, launch = [], KernelInterface.__getitem__
+    monkeypatch.setattr(
+        KernelInterface,
+        "__getitem__",
+        lambda self, grid: names.append(self.__name__) or launch(self, grid),
+    )
+    return names
 
 
 @pytest.mark.parametrize("plan", ["hopper", "scattered"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_plan_computes_the_same(monkeypatch, plan, shape):
+def test_a_plan_computes_the_same(monkeypatch, ran, plan, shape):
     *sizes, block_size, n_selected = shape
     monkeypatch.setattr(limits, "STRETCH", 2)
-    monkeypatch.setattr(triton_edges, "LONGEST", 3)  # so that blocks have several stretches
-    monkeypatch.setattr(triton_scattered, "LONGEST", 3)
-    monkeypatch.setattr(triton_scattered, "PART_BYTES", 20_000)  # and queries several chunks
-    edges = count(monkeypatch, triton_backward, "write_edges")
+    monkeypatch.setattr(limits, "EDGE_STRETCH", 3)  # so that blocks have several stretches
+    monkeypatch.setattr(limits, "SCATTER_STRETCH", 3)
     x = draw_inputs(*sizes, block_size=block_size, n_selected=n_selected, seed=0, dtype=HALF)
     x.block_idx[:, -1] = -1  # nothing to read
+    parts = 2 * x.q[:, :1].numel() * n_selected * 2  # of two queries, so that there are chunks
+    monkeypatch.setattr(limits, "PART_BYTES", parts)
     for got, want in zip(
         results(x, plan, block_size),
         results(x, None, block_size, "reference"),
         strict=True,
     ):
         torch.testing.assert_close(got, want, atol=2e-3, rtol=2e-3)
-    assert len(edges) == (plan == "hopper" and block_size >= triton_edges.KEYS)
+    assert ("dkv_edges_kernel" in ran) == (plan == "hopper" and block_size >= 64)
+    assert (ran.count("attend_block_kernel") > 1) == (plan == "scattered")
 
 
 def test_the_plan_is_taken(monkeypatch):
     x = draw_inputs(1, 3, 70, 1, 2, 64, block_size=16, n_selected=2, seed=0, dtype=HALF)
-    descriptors = count(monkeypatch, triton_forward.TensorDescriptor, "from_tensor")
+    made, descriptor = [], TensorDescriptor.from_tensor
+    monkeypatch.setattr(
+        TensorDescriptor, "from_tensor", lambda *y: made.append(1) or descriptor(*y)
+    )
     attend = {"block_size": 16, "impl": "triton"}
     block_sparse_attention(*x, **attend, plan="hopper")
-    assert len(descriptors) == 2
+    assert len(made) == 2
     block_sparse_attention(*x, **attend)
     odd = torch.zeros(1, 70, 1, 65, dtype=HALF)[..., :64]  # rows begin at no multiple of 16 bytes
     block_sparse_attention(x.q, odd, odd, x.block_idx, **attend, plan="hopper")
     block_sparse_attention(*x, **attend, plan="hopper", scale=-0.1)
-    assert len(descriptors) == 2
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("plan", ["hopper", "scattered"])
@@ -105,10 +108,9 @@ RULES = [  # n_selected, n_local, n_init
 @pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("b, n, m, h_kv, d", [(1, 20, 300, 3, 64), (2, 5, 150, 2, 128)])
-def test_a_thread_a_row_selects_the_same(monkeypatch, rule, codes, b, n, m, h_kv, d):
-    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+def test_a_thread_a_row_selects_the_same(monkeypatch, ran, rule, codes, b, n, m, h_kv, d):
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     monkeypatch.setattr(limits, "SCORE_BYTES", 4 * b * h_kv * -(-m // 16) * 7)  # 7 queries
-    rows = count(monkeypatch, triton_select, "write_row_selection")
     q_idx, k_idx = draw_index(b, n, m, h_kv, d, seed=0, dtype=HALF)
     if codes:
         q_idx, k_idx = index_codes(q_idx), index_codes(k_idx, unit=1.0)
@@ -116,11 +118,11 @@ def test_a_thread_a_row_selects_the_same(monkeypatch, rule, codes, b, n, m, h_kv
     want = score_and_select(q_idx, k_idx, **given, impl="reference")
     got = score_and_select(q_idx, k_idx, **given, impl="triton", plan="hopper")
     assert torch.equal(got, want)
-    assert len(rows) == -(-n // 7)
+    assert ran.count("select_rows_kernel") == -(-n // 7)
 
 
 def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
-    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     draw = torch.Generator().manual_seed(0)
     q_idx = torch.ones(1, 40, 1, 64, dtype=HALF)
     k_idx = torch.randint(-1, 2, (1, 300, 1), generator=draw).to(HALF).expand(-1, -1, 64)
@@ -135,9 +137,8 @@ def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
 @pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("b, m, h_kv, group, d", [(2, 300, 2, 3, 64), (1, 130, 1, 16, 128)])
-def test_a_decode_step_in_three_launches(monkeypatch, rule, codes, b, m, h_kv, group, d):
-    monkeypatch.setattr(triton_step, "AT_A_TIME", 4)  # so that pieces hold several blocks
-    steps = count(monkeypatch, triton_step, "launch")
+def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_kv, group, d):
+    monkeypatch.setattr(limits, "SEARCHED", 4)  # so that pieces hold several blocks
     x = draw_inputs(b, 1, m, h_kv, group, d, block_size=16, n_selected=1, seed=0, dtype=HALF)
     q_idx, k_idx = draw_index(b, 1, m, h_kv, d, seed=1, dtype=HALF)
     if codes:
@@ -146,16 +147,15 @@ def test_a_decode_step_in_three_launches(monkeypatch, rule, codes, b, m, h_kv, g
     given = dict(zip(("n_selected", "n_local", "n_init"), rule, strict=True)) | {"block_size": 16}
     want = decode_step(*x[:3], q_idx, k_idx, **given, impl="reference")
     got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="hopper")
-    assert len(steps) == 1
+    assert ran == ["decode_scores_kernel", "select_and_attend_kernel", "merge_kernel"]
     assert torch.equal(got.block_idx, want.block_idx)
     torch.testing.assert_close(got[:2], want[:2], atol=2e-3, rtol=2e-3)
     got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton")
-    assert len(steps) == 1 + codes
+    assert ran.count("select_and_attend_kernel") == 1 + codes
     assert torch.equal(got.block_idx, want.block_idx)
 
 
-def test_sizes_that_no_fused_launch_takes(monkeypatch):
-    steps = count(monkeypatch, triton_step, "launch")
+def test_sizes_that_no_fused_launch_takes(ran):
     x = draw_inputs(1, 1, 300, 1, 2, 64, block_size=16, n_selected=1, seed=0, dtype=HALF)
     q_idx, k_idx = draw_index(1, 1, 300, 1, 64, seed=1, dtype=HALF)
     given = {"n_selected": 17, "block_size": 16}
@@ -163,7 +163,7 @@ def test_sizes_that_no_fused_launch_takes(monkeypatch):
     want = decode_step(*x[:3], q_idx, k_idx, **given, impl="reference")
     got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="hopper")
     assert torch.equal(got.block_idx, want.block_idx)
-    assert steps == []
+    assert "select_and_attend_kernel" not in ran
 
 
 def test_recall_of_codes_is_the_same_with_both_implementations():

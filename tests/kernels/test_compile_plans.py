@@ -4,14 +4,18 @@ import pytest
 import torch
 from kernel_inputs import draw_index
 
-from intuitive.kernels import block_sparse_attention, decode_step, index_codes, score_and_select
+from intuitive.kernels import (
+    block_sparse_attention,
+    decode_step,
+    index_codes,
+    limits,
+    score_and_select,
+)
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
 from test_compile import SHARED_BYTES, Card, compiled, launches, stack_bytes  # noqa: F401
 from triton.runtime import driver
-
-from intuitive.kernels.score_and_select import triton_kernel as triton_select
 
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
 SHARED = SHARED_BYTES | {89: 101_376}
@@ -60,7 +64,7 @@ def sound(launches, arch):  # noqa: F811
     ],
 )
 def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group):  # noqa: F811
-    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     card(90)
     call("hopper", BRAIN, block_size=block_size, d=d, group=group)
     made = sound(launches, 90)
@@ -76,7 +80,7 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
 
 @pytest.mark.parametrize("arch", [80, 86, 89])
 def test_other_cards_get_the_general_kernels(monkeypatch, launches, arch):  # noqa: F811
-    monkeypatch.setattr(triton_select, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     card(arch)
     call("hopper", BRAIN)
     assert {kernel.__name__ for kernel, *_ in launches} == GENERAL
