@@ -19,7 +19,7 @@ from ..block_sparse_attention.triton_forward import LOG2_E
 from ..block_sparse_attention.triton_kernel import block_sparse_attention
 from ..fp8 import FIRST_ARCH, decode_fp8, power_of_two
 from ..index_codes import CODES
-from ..plans import WIDEST_GROUP, on_hopper
+from ..plans import HOPPER_BLOCKS, WIDEST_GROUP, on_hopper
 from ..score_and_select.triton_kernel import score_and_select
 from ..select_blocks.triton_kernel import FORCED, LOW_WORD, TOP_ID, UNREADABLE
 from ..shared_memory import INTERPRETING, SPARE_BYTES, card
@@ -30,7 +30,6 @@ KEYS = 128  # index keys of one product, and keys that one program attends to at
 MOST_BLOCKS = 8192  # of a row, whose scores each program holds in registers
 MOST_GROUPS = 16  # rows of one product of scores
 MOST_SLOTS = 16
-HOPPER_BLOCKS = 2048  # up to here a launch less is worth more than a search per program
 LIFTED = tl.constexpr(256.0)  # a query's greatest number beside codes: float16 has room below
 
 

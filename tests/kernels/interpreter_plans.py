@@ -3,6 +3,7 @@
 import pytest
 import torch
 from kernel_inputs import draw_index, draw_inputs
+from torch.library import opcheck
 from triton.runtime.jit import KernelInterface
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -172,3 +173,37 @@ def test_recall_of_codes_is_the_same_with_both_implementations():
     want, got = (code_recall(q_idx, k_idx, **rule, impl=i) for i in ("reference", "triton"))
     assert got == want
     assert 0.8 < got < 1
+
+
+def test_operators_are_registered_soundly():
+    x = draw_inputs(1, 2, 70, 1, 2, 64, block_size=64, n_selected=2, seed=0, dtype=HALF)
+    q_idx, k_idx = draw_index(1, 2, 70, 1, 64, seed=0, dtype=HALF)
+    ops = torch.ops.intuitive
+    leaves = [y.requires_grad_() for y in x[:3]]
+    step = [y.detach()[:, -n:] for y, n in zip(x[:3], (1, 70, 70), strict=True)]
+    rule = {"n_selected": 2, "block_size": 64, "impl": "triton"}
+    decode_step(*step, q_idx[:, -1:], k_idx, **rule)  # registers the operators
+    cheap = ("test_schema", "test_autograd_registration", "test_faketensor")
+    opcheck(ops.score_and_select, (q_idx, k_idx, 2, 64, 1, 0, "hopper"), test_utils=cheap)
+    opcheck(
+        ops.decode_step, (*step, q_idx[:, -1:], k_idx, 2, 64, 1, 0, 0.1, "hopper"), test_utils=cheap
+    )
+    for plan in ("hopper", "scattered"):
+        opcheck(ops.block_sparse_attention, (*leaves, x.block_idx, 64, 0.1, plan))
+
+
+def test_compile_takes_every_plan_in_one_graph():
+    x = draw_inputs(1, 2, 70, 1, 2, 64, block_size=64, n_selected=2, seed=0, dtype=HALF)
+    q_idx, k_idx = draw_index(1, 2, 70, 1, 64, seed=1, dtype=HALF)
+    rule = {"block_size": 64, "impl": "triton", "plan": "hopper"}
+
+    def layer(q, k, v, q_idx, k_idx):
+        chosen = score_and_select(q_idx, k_idx, n_selected=2, **rule)
+        out = block_sparse_attention(q, k, v, chosen, **rule)
+        return out, decode_step(q[:, -1:], k, v, q_idx[:, -1:], k_idx, n_selected=2, **rule)
+
+    want = layer(*x[:3], q_idx, k_idx)
+    got = torch.compile(layer, backend="aot_eager", fullgraph=True)(*x[:3], q_idx, k_idx)
+    assert torch.equal(got[0], want[0])
+    assert all(torch.equal(a, b) for a, b in zip(got[1], want[1], strict=True))
+    torch.testing.assert_close(got[1].out, got[0][:, -1:], atol=2e-3, rtol=2e-3)

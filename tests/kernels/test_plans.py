@@ -1,5 +1,7 @@
 """Which plan is named, suggested and refused; what eight bits of an index lose."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from kernel_inputs import draw_index, draw_inputs
@@ -10,6 +12,7 @@ from intuitive.kernels import (
     decode_step,
     distinct_blocks,
     index_codes,
+    limits,
     plans,
     score_and_select,
     suggest_plan,
@@ -79,3 +82,16 @@ def test_recall_is_one_where_codes_are_exact_and_less_on_noise():
     assert 0.8 < code_recall(q_idx, k_idx, **rule) < 1
     far = code_recall(q_idx, k_idx, unit=1e4, **rule)  # keys that fall below the least code
     assert far < code_recall(q_idx, k_idx, **rule)
+
+
+def test_the_page_says_when_a_plan_is_taken():
+    page = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text("utf-8")
+    for words in (
+        f"From {limits.FEWEST_ROWS:,} rows at a time",
+        f"at most {limits.PART_BYTES / 2**30:g} GiB",
+        f"three launches, up to {plans.HOPPER_BLOCKS} blocks",
+        f"compares that with {plans.SCATTERED}",
+        f"at most {plans.WIDEST_GROUP} query heads a key head",
+        f'`"{plans.DEFAULT}"`, the default',
+    ):
+        assert words in page
