@@ -1,4 +1,5 @@
 """Every plan compiles for cards that are not here, as in `test_compile.py`."""
+# ruff: noqa: F811 - the fixture `launches` comes from there
 
 import pytest
 import torch
@@ -14,7 +15,16 @@ from intuitive.kernels import (
 
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
-from test_compile import SHARED_BYTES, Card, compiled, launches, stack_bytes  # noqa: F401
+from test_compile import (
+    SHARED_BYTES,
+    Card,
+    compiled,
+    launches,  # noqa: F401
+    name_of,
+    promised,
+    shared_of,
+    stack_bytes,
+)
 from triton.runtime import driver
 
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
@@ -36,16 +46,17 @@ def card(arch):
 def call(plan, dtype, *, block_size=128, d=128, group=16, m=300):
     """A step of many queries with its gradients, and one of one query; nothing is computed."""
     h_kv, rule = 2, {"block_size": block_size, "impl": "triton", "validate": False, "plan": plan}
+    once = rule | {"plan": "general" if plan == "scattered" else plan}
     q = torch.zeros(1, 40, h_kv * group, d, dtype=dtype, requires_grad=True)
     k = torch.zeros(1, m, h_kv, d, dtype=dtype)
     q_idx, k_idx = draw_index(1, 40, m, h_kv, d, seed=0, dtype=dtype)
-    score_and_select(q_idx, k_idx, n_selected=16, **rule)
+    score_and_select(q_idx, k_idx, n_selected=16, **once)
     blocks = torch.zeros(1, 40, h_kv, 16, dtype=torch.int32)
     block_sparse_attention(q, k, k, blocks, **rule).sum().backward()
-    decode_step(q[:, -1:].detach(), k, k, q_idx[:, -1:], k_idx, n_selected=16, **rule)
+    decode_step(q[:, -1:].detach(), k, k, q_idx[:, -1:], k_idx, n_selected=16, **once)
 
 
-def sound(launches, arch):  # noqa: F811
+def sound(launches, arch):
     """Kernels by name, none of which takes more than the card has."""
     made = dict(compiled(launches))
     for name, kernel in made.items():
@@ -63,7 +74,7 @@ def sound(launches, arch):  # noqa: F811
         pytest.param(128, 64, 8, marks=pytest.mark.sweep),
     ],
 )
-def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group):  # noqa: F811
+def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group):
     monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     card(90)
     call("hopper", BRAIN, block_size=block_size, d=d, group=group)
@@ -78,8 +89,22 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
     assert ".maxnreg 168" in made["attend_kernel"].asm["ptx"]
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize("case", [c for c in promised([90]) if c[1] == BRAIN], ids=name_of)
+@pytest.mark.parametrize("plan", ["hopper", "scattered"])
+def test_a_plan_fits_a_hopper_card_at_every_size(monkeypatch, launches, plan, case):
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
+    _, dtype, block_size, d, group = case
+    card(90)
+    call(plan, dtype, block_size=block_size, d=d, group=group)
+    names = {kernel.__name__ for kernel, *_ in launches}
+    taken = list(shared_of(launches, monkeypatch, names))
+    assert {name for name, _ in taken} == names
+    assert [(name, bytes_) for name, bytes_ in taken if bytes_ > SHARED[90]] == []
+
+
 @pytest.mark.parametrize("arch", [80, 86, 89])
-def test_other_cards_get_the_general_kernels(monkeypatch, launches, arch):  # noqa: F811
+def test_other_cards_get_the_general_kernels(monkeypatch, launches, arch):
     monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     card(arch)
     call("hopper", BRAIN)
@@ -87,7 +112,7 @@ def test_other_cards_get_the_general_kernels(monkeypatch, launches, arch):  # no
     assert not any(options.get(flag) for *_, options in launches for flag in ("HOPPER", "BULK"))
 
 
-def test_a_turing_card_and_float32_get_the_general_kernels(launches):  # noqa: F811
+def test_a_turing_card_and_float32_get_the_general_kernels(launches):
     for arch, dtype in ((75, HALF), (90, FLOAT)):
         card(arch)
         call("hopper", dtype)
@@ -97,7 +122,7 @@ def test_a_turing_card_and_float32_get_the_general_kernels(launches):  # noqa: F
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 86, 90])
-def test_scattered_selections(launches, arch):  # noqa: F811
+def test_scattered_selections(launches, arch):
     card(arch)
     x = [torch.zeros(1, 40, h, 128, dtype=BRAIN) for h in (32, 2, 2)]
     blocks = torch.zeros(1, 40, 2, 16, dtype=torch.int32)
@@ -110,7 +135,7 @@ def test_scattered_selections(launches, arch):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 86, 89, 90])
-def test_codes(launches, arch):  # noqa: F811
+def test_codes(launches, arch):
     """Ada and Hopper multiply codes by codes; the others the same numbers in float16."""
     card(arch)
     q_idx, k_idx = draw_index(1, 40, 300, 2, 128, seed=0, dtype=BRAIN)
