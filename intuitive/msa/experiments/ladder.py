@@ -14,6 +14,8 @@ be quicker than memory alone could make it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
@@ -21,6 +23,7 @@ from intuitive.common.training import Progress, silent
 from .. import cost
 from ..config import MSAConfig
 from ..results import MS_PER_UNIT, KernelRow, kernel_rows
+from .what_it_costs import measure_here
 
 FUNCTIONS = ("attend", "select", "decode")
 SHARINGS = ("near", "random")
@@ -229,3 +232,20 @@ def decode(row: KernelRow, sharing: str) -> Landing:
         "step": _ms(row, row.msa),
     }
     return _landing(row, parts, parts, measured)
+
+
+def live_in_words(context: int, *, queries: int = 8192) -> str:
+    """Times of this package's rungs on the CUDA device of this machine, a line each.
+
+    Where there is none the text says so. A prefill times the last `queries` of the context.
+    """
+    if not torch.cuda.is_available():
+        return "This machine has no CUDA device: nothing was timed."
+    config = MSAConfig.paper()
+    found = measure_here(config, context, max_queries=queries)
+    lines = [f"{found.device}, {context:,} tokens, the last {found.n_queries:,} queries, or one:"]
+    for phase in ("prefill", "decode"):
+        for part in ("dense", "select", "attend"):
+            ms = getattr(found, f"{part}_{phase}").median_ms
+            lines.append(f"{phase:8s} {part:7s} {ms:8.4f} ms")
+    return "\n".join(lines)
