@@ -10,6 +10,7 @@ passed. A worker that dies (a fault poisons its context) costs the candidate it 
 started again behind it.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -33,14 +34,8 @@ def options():
         "--small", action="store_true", help="a few candidates, for the interpreter"
     )
     parser.add_argument("--only", help="candidates whose name holds this")
-    parser.add_argument("--child", help=argparse_hidden())
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def argparse_hidden() -> str:
-    import argparse
-
-    return argparse.SUPPRESS
 
 
 class Ladder:

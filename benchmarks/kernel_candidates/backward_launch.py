@@ -49,8 +49,8 @@ def backward(
     block_size,
     scale,
     *,
-    dq=dict(queries=4, keys=64, warps=4, stages=2, reg=True, tma=True, maxnreg=None),
-    dkv=dict(queries=4, keys=64, warps=4, stages=2, reg=False, longest=4096),
+    dq,
+    dkv,
 ):
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     group, n_blk = h_q // h_kv, triton.cdiv(m, block_size)

@@ -134,7 +134,10 @@ def decode_attend_kernel(
     PDL: tl.constexpr,
     MERGE: tl.constexpr,
 ):
-    """Each program finds its slot's block in the scores, attends to KEYS of it; the last one merges."""
+    """Each program finds its slot's block in the scores and attends to KEYS of it.
+
+    With MERGE the last one merges.
+    """
     part = tl.program_id(0)
     n_parts = tl.num_programs(0)
     group, batch = group_and_batch(1)

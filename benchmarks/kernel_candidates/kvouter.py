@@ -51,7 +51,10 @@ def kv_outer_kernel(
     HEADS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Attention of the queries of one stretch to its block; parts [b, h_kv, chunk_queries, slot, heads, D]."""
+    """Attention of the queries of one stretch to its block.
+
+    The parts are [b, h_kv, chunk_queries, slot, heads, D].
+    """
     ROWS: tl.constexpr = QUERIES * HEADS
     group, batch = group_and_batch(1)
     lists = (batch * h_kv + group) * chunks + chunk

@@ -157,7 +157,6 @@ def select(
     pick=None,
 ):
     (b, n, h_kv, _), m = q_idx.shape, k_idx.shape[1]
-    selected = []
     out = torch.empty((b, n, h_kv, n_selected), dtype=torch.int32, device=q_idx.device)
     size = max(chunk_bytes // (4 * b * h_kv * triton.cdiv(m, block_size)), 1)
     for start in range(0, n, size):

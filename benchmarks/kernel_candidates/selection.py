@@ -73,7 +73,7 @@ def select_rows_kernel(
         bad = (local >= 0) & ((tl.abs(s) < float("inf")) == 0)
     best = ()
     ids = ()
-    for i in tl.static_range(SLOTS):
+    for _ in tl.static_range(SLOTS):
         best = best + (tl.full((ROWS,), float("-inf"), tl.float32),)
         ids = ids + (tl.full((ROWS,), TOP_ID, tl.int32),)
     stop = tl.max(tl.where(exists, n_visible, 0))
