@@ -19,7 +19,7 @@ Map of the rooms, in reading order:
     masked.py      attention over blocks under a mask, for padded batches
     results.py     what committed runs found, as typed records
     exercise.py    checks for the lesson's "your turn"
-    interpreted.py  kernels step by step in Triton's interpreter
+    interpreted.py  what the attention kernel fetches, step by step
     kernel_exercise.py  checks for the kernel lesson's "your turn"
 
 There is no fast.py: the fast path is `intuitive.kernels`, beside its own references.

@@ -9,8 +9,8 @@
 
     check_merge(merge)
 
-A kernel runs in Triton's interpreter, so no GPU is needed. `triton` and `tl` are Triton itself, or
-stand-ins where it cannot be installed: there a kernel can be written and not be run.
+A kernel runs in Triton's interpreter, so no GPU is needed. `triton` and `tl` are Triton itself
+where it can be installed.
 """
 
 import inspect
@@ -18,7 +18,6 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,14 +26,11 @@ from torch import Tensor
 from intuitive.common.exercise import Check, ExerciseReport
 from intuitive.common.runtime import seeded
 from intuitive.kernels import block_sparse_attention
+from intuitive.kernels.interpreting import simulate, tl, triton
 
-from . import interpreted, reference
+from . import reference
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton, tl = SimpleNamespace(jit=lambda kernel: kernel), SimpleNamespace(constexpr=int)
+__all__ = ["check_kernel", "check_merge", "tl", "triton"]
 
 BLOCK = 16  # tokens
 BEHIND = 99.0  # what stands in memory behind the visible scores
@@ -68,7 +64,7 @@ def check_kernel(kernel: Any) -> ExerciseReport:
         wanted.append(reference.block_max(seen[None], BLOCK)[0].tolist())
     try:
         source = textwrap.dedent(inspect.getsource(getattr(kernel, "fn", kernel)))
-        results = interpreted.simulate(HEADER + source, kernel.__name__, runs)
+        results = simulate(HEADER + source, kernel.__name__, runs)
     except (OSError, TypeError, RuntimeError) as error:
         first, *others = (case[0] for case in _KERNEL_CASES)
         none = [Check(rule, False, "") for rule in others]
