@@ -162,3 +162,37 @@ def test_without_a_card_the_text_says_so(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert live_in_words(32768) == "This machine has no CUDA device: nothing was timed."
+
+
+def test_with_a_card_every_part_has_its_time(monkeypatch):
+    import torch
+
+    from intuitive.common.runtime import Measurement
+    from intuitive.msa.experiments import ladder as experiment
+    from intuitive.msa.experiments.what_it_costs import Measured
+
+    parts = [f"{p}_{when}" for when in ("prefill", "decode") for p in ("dense", "select", "attend")]
+    times = {
+        name: Measurement(
+            median_ms=1.5 + place,
+            fastest_ms=1.0,
+            slowest_ms=9.0,
+            repeats=3,
+            peak_bytes=None,
+            device="a card",
+        )
+        for place, name in enumerate(parts)
+    }
+
+    def measured(config, context, *, max_queries):
+        assert config == PAPER
+        return Measured(
+            config=config, context=context, n_queries=max_queries, device="a card", **times
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(experiment, "measure_here", measured)
+    first, *lines = live_in_words(32768).splitlines()
+    assert first == "a card, 32,768 tokens, the last 8,192 queries, or one:"
+    assert [line.split()[2] for line in lines] == [f"{1.5 + place:.4f}" for place in range(6)]
+    assert lines[0].split()[:2] == ["prefill", "dense"]
