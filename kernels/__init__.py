@@ -19,7 +19,8 @@ and those of a history that moves between host and device (LSA):
     cell_attention          queries, cells, slots, window, sinks -> attention over them
 
 Every function takes `impl="auto" | "reference" | "triton"`; `dispatch.py` resolves it, and the
-Triton file of an operation is imported only when chosen. `limits.py` says what Triton serves.
+Triton file of an operation is imported only when chosen. `limits.py` says what Triton serves,
+and `interpreting.py` runs kernels step by step on a CPU.
 `docs/kernels.md` holds the derivations.
 """
 
