@@ -184,7 +184,7 @@ def test_what_is_said_again_in_the_prose():
     assert f"said again to {four} of its tokens at 4 tokens per bead" in text
     assert f"tokens per bead, {eight} at 8 and {sixteen} at 16" in text
     others = between([run.curve[-1]["256/4 other right"] for run in pairs().values()])
-    assert f"from the beads of another text to {others}" in text
+    assert f"from the beads of another text (on validation prose) to {others}" in text
     assert "We had hoped for 95% said again at 4" in text
     for row in found().reconstruction:
         if row.ratio == 4:
