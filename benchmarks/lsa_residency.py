@@ -2,6 +2,7 @@
 
     python benchmarks/lsa_residency.py --device cuda
     python benchmarks/lsa_residency.py --small        # the plumbing, on a CPU, in under a minute
+    python benchmarks/lsa_residency.py --page         # the committed run, into docs/papers/lsa.md
 
 Attention of 21 CSA and 20 HCA layers for one request, without projections and feed-forward layers;
 caches hold random vectors packed to V4's bytes. First two requests of a small random model decode
@@ -20,6 +21,7 @@ import argparse
 import dataclasses
 import math
 import multiprocessing
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -37,6 +39,7 @@ from intuitive.common import records
 from intuitive.common.runtime import device_name, seeded
 from intuitive.lsa.cache import LSACache
 from intuitive.lsa.config import LSAConfig
+from intuitive.lsa.experiments import residency_memory, residency_words
 from intuitive.lsa.indexer import MemoryIndexers
 from intuitive.lsa.residency import (
     CellPool,
@@ -44,7 +47,22 @@ from intuitive.lsa.residency import (
     RequestMemory,
 )
 
-RESULT = helpers.RESULTS / "lsa_residency_h100.json"
+PAGE = helpers.ROOT / "docs" / "papers" / "lsa.md"
+
+
+def place(device: torch.device) -> Path:
+    """Where the result of a device goes, by the name of its card."""
+    card = re.search(r"\b[A-Z]+\d+\b", device_name(device))
+    return helpers.RESULTS / f"{residency_memory.RUN}_{card[0].lower() if card else 'cpu'}.json"
+
+
+def rewrite_page(page: Path) -> None:
+    """Put what the committed run found between its two marks."""
+    first, last = (f"<!-- {residency_memory.RUN}: {end} -->\n" for end in ("begin", "end"))
+    text = page.read_text("utf-8")
+    before, _, rest = text.partition(first)
+    after = rest.partition(last)[2]
+    page.write_text(f"{before}{first}{residency_words.page()}\n{last}{after}", "utf-8")
 
 
 class Bench(Arms):
@@ -308,7 +326,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the result goes, if not to its place")
     parser.add_argument("--seconds", type=float, default=300, help="no stage begins later")
     parser.add_argument("--commit", help="of the tree that runs, where there is no git")
+    parser.add_argument("--page", action="store_true", help="write docs/papers/lsa.md anew")
     arguments = parser.parse_args()
+    if arguments.page:
+        return rewrite_page(PAGE)
     device = torch.device(arguments.device)
     plan = Plan.small() if arguments.small else Plan()
     config = sizes(arguments.small)
@@ -318,7 +339,7 @@ def main() -> None:
         if arguments.small and arguments.out is None:
             return
         records.save(
-            arguments.out or RESULT,
+            arguments.out or place(device),
             values,
             config={"plan": dataclasses.asdict(plan), "attention": dataclasses.asdict(config)},
             device=device_name(device),

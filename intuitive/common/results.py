@@ -5,6 +5,7 @@ carries as `intuitive.results`, checks the hash of its config, and turns its val
 that is asked for. Who reads it again gets the same object.
 """
 
+import re
 import threading
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,7 @@ from . import records
 T = TypeVar("T")
 
 KEPT = 32  # files that stay in memory
+CARD = re.compile(r"_[a-z]+\d+$")  # the end of a name: h100, h200
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,23 @@ def path(name: str) -> Path:
 def names() -> tuple[str, ...]:
     """Every committed result."""
     return tuple(sorted(file.stem for file in path("x").parent.glob("*.json")))
+
+
+def of_a_card(run: str) -> str:
+    """The name of the one result of a run whose file is called by its card, as in `run_h100`.
+
+    Raises:
+        FileNotFoundError: none is committed.
+        ValueError: several are, of which a reader could take only one.
+    """
+    found = [name for name in names() if name.rpartition("_")[0] == run and CARD.search(name)]
+    if len(found) > 1:
+        raise ValueError(f"{', '.join(found)} are results of one run: keep the newest of them.")
+    if not found:
+        raise FileNotFoundError(
+            f"no committed result {run}_<card>; there are {', '.join(names())}."
+        )
+    return found[0]
 
 
 @cached(cache=LRUCache(KEPT), lock=threading.Lock())

@@ -53,6 +53,17 @@ def test_another_type_names_the_command(committed):
         results.load("pair", Pair)
 
 
+def test_a_run_named_by_its_card_is_found_and_there_is_one(committed):
+    for name in ("run_small", "run_more_h100", "run_h200"):
+        committed.with_name(f"{name}.json").write_bytes(committed.read_bytes())
+    assert results.of_a_card("run") == "run_h200"
+    committed.rename(committed.with_name("run_h100.json"))
+    with pytest.raises(ValueError, match="run_h100, run_h200 are results of one run: keep the new"):
+        results.of_a_card("run")
+    with pytest.raises(FileNotFoundError, match="no committed result walk_<card>; there are run_"):
+        results.of_a_card("walk")
+
+
 @pytest.mark.parametrize("name", results.names())
 def test_every_committed_result_says_how_it_was_made(name):
     """Command, commit, config with its hash, and the seeds of all that was drawn."""

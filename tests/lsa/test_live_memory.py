@@ -51,6 +51,28 @@ def test_the_slider_sets_the_cells_and_a_newer_one_stops_it(streamed):
         live_memory.run(1.5)
 
 
+def test_an_allocator_is_asked_before_and_at_every_count(monkeypatch, streamed):
+    """A stand-in for CUDA's: it has given out 1,000 bytes before, and 10 more at each question."""
+    asked = []
+
+    def given_out(device):
+        asked.append(device)
+        return 1000 + 10 * len(asked)
+
+    monkeypatch.setattr(live_memory, "given_out", given_out)
+    result = live_memory.run(0.05, device="cpu")
+    assert result.on_gpu and set(asked) == {torch.device("cpu")}
+    assert result.allocated == tuple(10 * (i + 1) for i in range(len(result.steps)))
+    assert result.bytes["cells"] < streamed[0].bytes["cells"]
+
+
+def test_without_a_gpu_nobody_is_asked(streamed):
+    result, _ = streamed
+    assert live_memory.given_out(torch.device("cpu")) is None
+    if not torch.cuda.is_available():
+        assert not result.on_gpu and result.allocated == ()
+
+
 @pytest.mark.gpu
 def test_a_gpus_allocator_agrees():
     result = live_memory.run(0.2, device="cuda")

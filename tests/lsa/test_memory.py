@@ -4,8 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from intuitive.common import results
 from intuitive.lsa import LSAConfig, kv_bytes, resident_bytes
-from intuitive.lsa.experiments import live_memory
+from intuitive.lsa.experiments import live_memory, residency_memory
 from intuitive.lsa.experiments import memory as experiment
 from intuitive.lsa.experiments.memory import CONTEXTS, GIB, PRINTED, MemoryParams, run
 from intuitive.widgets.lsa import memory as widget
@@ -117,13 +118,16 @@ def test_arithmetic_says_what_is_multiplied():
 
 def test_a_committed_run_brings_its_tab(monkeypatch):
     def row(arm, context, n_bytes, speed, **more):
-        return experiment.MeasuredRow(
+        return residency_memory.Row(
             arm=arm,
             context=context,
             bytes={"csa_entries": n_bytes},
             steps_per_s=speed,
             eager_steps_per_s=speed / 5,
             graph=True,
+            allocated_bytes=0,
+            scratch_bytes=0,
+            cycle_ms=(),
             **more,
         )
 
@@ -134,13 +138,13 @@ def test_a_committed_run_brings_its_tab(monkeypatch):
         row("everything", 2**15, GIB // 8, 120.0),
     )
     made = type("Made", (), {"device": "a GPU"})
-    file = type("File", (), {"values": experiment.MeasuredFile(rows=rows), "made": made})
-    monkeypatch.setattr(experiment.results, "names", lambda: (experiment.MEASURED,))
-    monkeypatch.setattr(experiment.results, "load", lambda *_: file)
+    file = type("File", (), {"values": residency_memory.ResidencyFile(rows=rows, checks=())})
+    file.made = made
+    monkeypatch.setattr(residency_memory, "measured", lambda: file)
     found = experiment.measured()
     assert [r.context for r in found.rows["everything"]] == [2**15, 2**17]
     assert [r.steps_per_s for r in found.rows["lsa_sync"]] == [90.0]
-    assert found.at("everything", 2**17).held == GIB // 2
+    assert found.at("everything", 2**17).resident_bytes == GIB // 2
     with pytest.raises(KeyError, match="'reactive' was not measured at 131072"):
         found.at("reactive", 2**17)
     view = widget.present(run(MemoryParams()))
@@ -149,7 +153,7 @@ def test_a_committed_run_brings_its_tab(monkeypatch):
     speed = {t.name: list(t.y) for t in go.Figure(view.figure("speed")).data}
     assert speed["everything"] == [120.0, 100.0]
     explorer = widget.explorer()
-    assert explorer.declaration.tabs == ("Every length", "Measured")
+    assert explorer.declaration.tabs == ("Every length", "Measured", "Live")
     explorer.close()
 
 
@@ -159,18 +163,20 @@ def test_the_committed_run_uses_what_the_model_says():
     for arm, name in (("everything", "all_bytes"), ("lsa_sync", "lsa_bytes")):
         for row in found.rows[arm]:
             if row.context >= 2**17:  # below, windows and tables weigh more
-                assert row.held == pytest.approx(getattr(model[row.context], name), rel=0.16)
+                assert row.resident_bytes == pytest.approx(
+                    getattr(model[row.context], name), rel=0.16
+                )
     half = 2**19
-    left = found.at("lsa_sync", half).held / found.at("everything", half).held
+    left = found.at("lsa_sync", half).resident_bytes / found.at("everything", half).resident_bytes
     assert left < 0.16  # the goal
     late = [row.graph for row in found.rows["reactive"]]
     assert not any(late) and found.at("everything", half).graph
 
 
 def test_without_a_committed_run_there_is_no_tab(monkeypatch):
-    monkeypatch.setattr(experiment.results, "names", lambda: ())
+    monkeypatch.setattr(results, "names", lambda: ())
     explorer = widget.explorer()
-    assert explorer.declaration.tabs == ("Every length",)
+    assert explorer.declaration.tabs == ("Every length", "Live")
     assert (
         "yet"
         in go.Figure(widget.present(run(MemoryParams())).figure("used")).layout.annotations[0].text

@@ -14,7 +14,7 @@ import torch
 from intuitive.common import records, results
 from intuitive.lsa import cost
 from intuitive.lsa.config import LSAConfig
-from intuitive.lsa.experiments import residency_memory
+from intuitive.lsa.experiments import residency_memory, residency_words
 from intuitive.lsa.experiments.residency_memory import ResidencyFile, ResidencyParams
 
 # ------------------------------------------------------------------------------ the traces
@@ -151,8 +151,13 @@ def test_a_stage_that_fails_is_recorded_and_the_next_one_goes_on(monkeypatch):
 # ------------------------------------------------------------------------ the committed run
 
 
-ARMS_OF_LSA = ("sync", "overlapped")
-CONTEXTS = (2**15, 2**17, 2**19, 2**20)
+@pytest.fixture(scope="module")
+def committed():
+    """The values as they stand in the file, and the card."""
+    name = results.of_a_card(residency_memory.RUN)
+    values, made = records.load(results.path(name))
+    assert name.rpartition("_")[2].upper() in made["device"]
+    return values
 
 
 def at(context):
@@ -163,9 +168,24 @@ def goals(context):
     return {(goal.what, goal.arm): goal for goal in residency_memory.goals(at(context))}
 
 
+def row_of(committed, arm, context, exchange=0.1):
+    """One row of the file."""
+    (row,) = (
+        row
+        for row in committed["rows"]
+        if (row["arm"], row["context"]) == (arm, context)
+        and row.get("exchange") in (None, exchange)
+    )
+    return row
+
+
+def held(row):
+    return sum(row["bytes"].values())
+
+
 def test_tokens_are_equal_over_512_steps_in_all_three_layouts():
     result = at(2**19)
-    assert residency_memory.contexts() == CONTEXTS and "H200" in result.device
+    assert residency_memory.contexts() == (2**15, 2**17, 2**19, 2**20)
     assert [(check.layout, check.mode) for check in result.checks] == [
         ("float32", "sync"), ("float32", "overlapped"), ("v4", "overlapped"),
     ]  # fmt: skip
@@ -174,102 +194,126 @@ def test_tokens_are_equal_over_512_steps_in_all_three_layouts():
         assert found.refetched > 1000 and (found.late > 0) == (found.mode == "sync")
 
 
-@pytest.mark.parametrize(
-    ("context", "sync", "overlapped"),
-    [(2**17, 0.1589, 0.1624), (2**19, 0.1517, 0.1597), (2**20, 0.1505, 0.1592)],
-)
-def test_memory_meets_its_goal_from_512k_on(context, sync, overlapped):
-    """At 128K the tail and cells of copies under way bring the overlapped arm above it."""
-    goal = {arm: goals(context)[residency_memory.MEMORY, f"lsa_{arm}"] for arm in ARMS_OF_LSA}
-    assert goal["sync"].met
-    assert goal["overlapped"].met == (context >= 2**19)
-    assert goal["sync"].measured == pytest.approx(sync, abs=1e-4)
-    assert goal["overlapped"].measured == pytest.approx(overlapped, abs=1e-4)
+def test_goals_are_shares_of_what_the_file_holds(committed):
+    for context in residency_memory.contexts():
+        whole, mine = row_of(committed, "everything", context), goals(context)
+        for arm in ("lsa_sync", "lsa_overlapped"):
+            row = row_of(committed, arm, context)
+            share = mine[residency_memory.MEMORY, arm]
+            assert share.measured == pytest.approx(held(row) / held(whole))
+            assert share.met == (held(row) <= 0.16 * held(whole))
+            speed = mine[residency_memory.SPEED, arm]
+            assert row["graph"] and whole["graph"]
+            assert speed.measured == pytest.approx(row["steps_per_s"] / whole["steps_per_s"])
+            assert speed.met == (row["steps_per_s"] >= 0.95 * whole["steps_per_s"])
+        hidden = mine[residency_memory.HIDDEN, "lsa_overlapped"]
+        if not row["copied_chunks"] or not sum(row["copied_chunks"]):
+            assert hidden.met is None and context == 2**15  # the tail is all that is kept there
+        else:
+            waited = sum(row["stall_ms"]) / sum(row["copy_ms"])
+            assert hidden.measured == pytest.approx(max(1 - waited, 0))
 
 
-@pytest.mark.parametrize(
-    ("context", "sync", "overlapped"),
-    [(2**15, 1.082, 1.103), (2**17, 1.047, 1.064), (2**19, 0.922, 0.936), (2**20, 0.995, 1.021)],
-)
-def test_speed_misses_its_goal_at_512k_alone(context, sync, overlapped):
-    goal = {arm: goals(context)[residency_memory.SPEED, f"lsa_{arm}"] for arm in ARMS_OF_LSA}
-    assert {one.met for one in goal.values()} == {context != 2**19}
-    assert goal["sync"].measured == pytest.approx(sync, abs=1e-3)
-    assert goal["overlapped"].measured == pytest.approx(overlapped, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("context", "hidden"), [(2**15, None), (2**17, 0.887), (2**19, 0.983), (2**20, 0.994)]
-)
-def test_copies_are_hidden_where_there_are_enough(context, hidden):
-    """At 32K the tail is all that is kept: nothing is fetched.
-
-    At 128K a copy takes 0.05 ms: the 0.006 ms of waiting without any are more than a tenth.
-    """
-    goal = goals(context)[residency_memory.HIDDEN, "lsa_overlapped"]
-    if hidden is None:
-        assert goal.met is None and not sum(at(context).at(context)["lsa_overlapped"].copied_chunks)
-    else:
-        assert goal.met == (context >= 2**19) and goal.measured == pytest.approx(hidden, abs=1e-3)
-    waits = at(context).at(context)["lsa_overlapped"].stall_ms
-    assert max(waits) < 0.0062  # also where nothing is copied
-
-
-def test_the_allocator_agrees_but_for_small_caches_and_fetching_on_demand():
-    """Within 2%, with five exceptions, up to 3%."""
-    missed = {}
-    for context in CONTEXTS:
-        for (what, arm), goal in goals(context).items():
-            if what == residency_memory.ALLOCATOR and not goal.met:
-                missed[context, arm] = round(goal.measured, 3)
-    assert missed == {
-        (2**15, "everything"): 0.025, (2**15, "lsa_sync"): 0.024, (2**15, "lsa_overlapped"): 0.024,
-        (2**19, "reactive"): 0.030, (2**20, "reactive"): 0.025,
-    }  # fmt: skip
+def test_memory_meets_its_goal_where_it_was_set():
+    """Bytes are arithmetic: another card does not change them."""
+    for arm in ("lsa_sync", "lsa_overlapped"):
+        assert goals(2**19)[residency_memory.MEMORY, arm].met
 
 
 def test_fetching_on_demand_is_slow_and_was_not_recorded_as_a_graph():
     """Its steps ask the host, so that it is compared with steps that Python launches."""
-    for context in CONTEXTS:
+    for context in residency_memory.contexts():
         result = at(context)
-        assert 0.27 < result.speed["reactive"] < 0.49
-        assert not result.at(context)["reactive"].graph
-
-
-def test_every_stage_was_run_without_a_fault():
-    result = at(2**19)
-    assert result.faults == ()
-    others = {"full_size", "token_equality", "bandwidth", "capped", "other_exchanges"}
-    assert set(result.stages) == others | {f"context_{context}" for context in CONTEXTS}
+        assert result.speed["reactive"] < 0.6 and not result.at(context)["reactive"].graph
 
 
 def test_lsa_runs_under_a_cap_that_everything_resident_does_not_fit():
-    """At 1M tokens and 2 GiB; it holds a third of the cap and decodes as without it."""
     capped, free = at(2**20).capped, at(2**20).at(2**20)
     assert (capped.context, capped.cap_bytes) == (2**20, 2 * 2**30)
     assert capped.everything.startswith("OutOfMemoryError")
     assert goals(2**20)[residency_memory.CAPPED, "lsa_overlapped"].met
-    assert capped.lsa.resident_bytes / capped.cap_bytes == pytest.approx(0.302, abs=1e-3)
     assert free["everything"].resident_bytes > 1.8 * capped.cap_bytes
-    ours = capped.lsa.steps_per_s / free["lsa_overlapped"].steps_per_s
-    assert ours == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("exchange", "sync", "overlapped", "memory"),
-    [(0.3, 0.906, 0.929, 0.176), (1.0, 0.925, 0.948, 0.231)],
-)
-def test_larger_exchanges_cost_memory_and_no_speed(exchange, sync, overlapped, memory):
-    """At 512K; copies under way need cells of their own."""
-    result = at(2**19)
-    rows = {row.arm: row for row in result.exchanged if row.exchange == exchange}
-    everything = result.at(2**19)["everything"]
-    for arm, speed in (("sync", sync), ("overlapped", overlapped)):
-        found = rows[f"lsa_{arm}"].steps_per_s / everything.steps_per_s
-        assert found == pytest.approx(speed, abs=1e-3)
-    share = rows["lsa_overlapped"].resident_bytes / everything.resident_bytes
-    assert share == pytest.approx(memory, abs=1e-3)
-    assert rows["lsa_overlapped"].hidden > 0.99
+def test_the_page_says_what_the_record_says():
+    """After a new run: `python benchmarks/lsa_residency.py --page`."""
+    page = lsa_residency.PAGE.read_text("utf-8")
+    assert residency_words.page() in page
+    assert f"{residency_memory.RUN}_<card>.json" in page
+
+
+def test_the_words_follow_the_record(committed):
+    told = "\n".join(residency_words.sentences())
+    row, whole = (row_of(committed, arm, 2**19) for arm in ("lsa_overlapped", "everything"))
+    speed, share = row["steps_per_s"] / whole["steps_per_s"], held(row) / held(whole)
+    met = "met" if speed >= 0.95 else "missed"
+    assert f"LSA with copies beside the steps {speed:.2f}, {met}." in told
+    assert f"LSA with copies beside the steps {share:.1%}, met." in told
+    assert f"{held(row) / 2**20:.1f} MiB for LSA with copies" in told
+    everywhere = [
+        row_of(committed, "lsa_overlapped", c)["steps_per_s"]
+        / row_of(committed, "everything", c)["steps_per_s"]
+        for c in residency_memory.contexts()
+    ]
+    assert f"makes {min(everywhere):.2f} to {max(everywhere):.2f} of the steps" in told
+    for share in (0.3, 1.0):
+        late = row_of(committed, "lsa_overlapped", 2**19, share)
+        late_speed = late["steps_per_s"] / whole["steps_per_s"]
+        assert (
+            f"exchanges {share:.0%} of the fetched chunks, copies beside the steps leave " in told
+        )
+        assert f"leave {late_speed:.2f} of the speed" in told
+        assert f"the memory to {held(late) / held(whole):.1%}." in told
+    for c in residency_memory.contexts():
+        for arm in residency_memory.ARMS:
+            row = row_of(committed, arm, c)
+            apart = abs(row["allocated_bytes"] / held(row) - 1)
+            named = f"{residency_words.ARM_WORDS[arm]} at {residency_words.tokens(c)} ({apart:.1%})"
+            assert (named in told) == (apart > 0.02)
+
+
+def test_other_numbers_give_other_words(monkeypatch):
+    """A run in which LSA is slower, copies wait, tokens differ and everything fits the cap."""
+    found = residency_memory.measured()
+    rows = tuple(
+        dataclasses.replace(row, steps_per_s=row.steps_per_s / 2, stall_ms=row.copy_ms)
+        if row.arm.startswith("lsa")
+        else row
+        for row in found.values.rows
+    )
+    worse = dataclasses.replace(
+        found.values,
+        rows=rows,
+        checks=tuple(dataclasses.replace(c, equal=False) for c in found.values.checks),
+        capped=dataclasses.replace(found.values.capped, everything="ran"),
+        faults=(residency_memory.Fault(stage="bandwidth", error="lost"),),
+    )
+    other = results.Committed(worse, found.made)
+    monkeypatch.setattr(residency_memory, "measured", lambda: other)
+    told = "\n".join(residency_words.sentences())
+    assert "hide at least 90% of their time. 0%, missed." in told
+    assert told.count("missed") >= 3 and "Moving and masked memory differed over 512" in told
+    assert "Under the cap everything resident did otherwise than expected: ran." in told
+    assert "At 1M a copy takes" in told and "What failed: bandwidth: lost" in told
+    assert "**0%**" in residency_words.page()
+
+
+def test_a_file_is_named_by_its_card(monkeypatch):
+    for device, name in (
+        ("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA H200", "h200"), ("cpu, 2 threads", "cpu"),
+    ):  # fmt: skip
+        monkeypatch.setattr(lsa_residency, "device_name", lambda _, device=device: device)
+        assert lsa_residency.place(torch.device("cpu")).name == f"lsa_residency_{name}.json"
+
+
+def test_the_page_is_rewritten_between_its_marks(tmp_path):
+    page = tmp_path / "page.md"
+    marks = [f"<!-- lsa_residency: {end} -->" for end in ("begin", "end")]
+    page.write_text("\n".join(["before", marks[0], "old", marks[1], "after", ""]))
+    lsa_residency.rewrite_page(page)
+    told = page.read_text().splitlines()
+    assert told[:2] == ["before", marks[0]] and told[-2:] == [marks[1], "after"]
+    assert "\n".join(told[2:-2]) == residency_words.page()
 
 
 def test_a_goal_without_a_number_is_neither_met_nor_missed():

@@ -436,7 +436,7 @@ def test_the_poster_shows_scores_and_no_outcome():
     made.close()
     assert first.stage == "score" and not first.scene["bars:high"].d.count("v-5")
     assert not marks_of(first, "glow:") and not marks_of(first, "miss:")
-    assert first.readouts[0].value == "–"
+    assert first.readouts[0].value == "none yet"
     assert first.scene["to come"].x <= min(mark.x for mark in marks_of(first, "trigger:"))
 
 

@@ -285,7 +285,8 @@ class Frame:
         stage: name of the part of the mechanism that the frame adds, such as "slope".
         sentence: what is to be seen, one sentence; shown and read out.
         readouts: numbers of this frame, in the place of the view's.
-        figures: figures of plots that move along.
+        figures: figures of plots that move along; one without `data` only lays its shapes over the
+            plot's own, where a `fillcolor` of "page" hides what is below.
         arithmetic: by link, added to the view's.
     """
 

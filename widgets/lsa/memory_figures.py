@@ -97,7 +97,7 @@ def used_figure() -> theme.Figure:
                 "line": {"color": colour, "width": 1, "dash": "dot"},
             }
         )
-    traces += _marks(found, lambda row: row.held / GIB)
+    traces += _marks(found, lambda row: row.resident_bytes / GIB)
     return _against_context(traces, "GiB on the GPU", log=True)
 
 

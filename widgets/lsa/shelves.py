@@ -394,9 +394,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="residency",
                 label="Chunks on the GPU at each step, and those needed, found or missed",
-                caption="The whole decode, also what the hero has not played yet. Dark blue: old "
-                "chunks that were lifted; light blue: always there. A green dot is a needed chunk "
-                "that was there, a red cross one that was not.",
+                caption="Up to the step that the hero shows. Dark blue: old chunks that were "
+                "lifted; light blue: always there. A green dot is a needed chunk that was there, a "
+                "red cross one that was not.",
                 tab="Residency",
                 height=380,
             ),

@@ -10,13 +10,13 @@ from .shelves_words import Account, size_text
 Number = int | float
 
 WIDTH, HEIGHT = 1000, 436
-LEFT, RIGHT = 8, 868  # ends of the shelves
-PEN, PEN_FOOT = 420, 31  # middle and foot of the box with the token that is being written
+LEFT, RIGHT = 128, 992  # ends of the shelves
+PEN, PEN_FOOT = 520, 31  # middle and foot of the box with the token that is being written
 UP, DOWN = 74, 235  # tops of the books on the two shelves
 TALL, BOARD = 74, 16
 STRIP, STRIP_TALL = 350, 28
 ROWS = (412, 430)  # base lines of what has been written
-GAUGE = 890
+GAUGE = 8  # left of the shelves: a narrow page shows the numbers without being scrolled
 MONO = 0.602  # width of a letter of the monospaced type, by its size
 PEN_SIZE, ROW_SIZE, SMALL = 15, 13, 12
 CONTEXT = 46  # letters before the token
@@ -98,7 +98,7 @@ class Beside:
         for trigger in self.say.triggers:
             x = self.time_x(trigger)
             marks.append(Line(key=f"trigger:{trigger}", x=x, y=STRIP - 2, x2=x, y2=foot, **look))
-        at = {"x": GAUGE - 14, "size": SMALL}
+        at = {"x": GAUGE, "size": SMALL}
         bold = {"bold": True, **at}
         marks += [
             Words(key="strip:name", y=STRIP + 2, text="needed, and", **at),
@@ -214,12 +214,12 @@ class Beside:
         ]
         rows = self.say.writing.rows(step, waits=waits)
         for row, y in zip(rows, ROWS[-len(rows) :] if len(rows) > 1 else ROWS, strict=False):
-            look = {"x": LEFT, "mono": True, "size": ROW_SIZE}
+            look = {"x": GAUGE, "mono": True, "size": ROW_SIZE}
             marks.append(Words(key=f"row:{row.number}", y=y, text=row.text, **look))
             if row.lit:
                 start, length = row.lit
                 w = ROW_SIZE * MONO
-                box = {"x": LEFT + w * start - 2, "y": y - 12.5, "w": w * length + 4, "h": 17}
+                box = {"x": GAUGE + w * start - 2, "y": y - 12.5, "w": w * length + 4, "h": 17}
                 look = {"corner": 3, "fill": "gold", "opacity": 0.45, "layer": GROUND}
                 marks.append(Rectangle(key="lit", **box, **look))
         return marks

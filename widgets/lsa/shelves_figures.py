@@ -16,6 +16,7 @@ CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(0,114,17
 COMPARED = ("oracle", "lsa", "quest", "random", "recency", "reactive", "everything")
 FADED = 0.45
 LEAST_MS = 1e-3  # of the axis of times
+MOST_TOLD = 6  # cycles that have their time over their bars, or their steps below
 
 
 def residency_figure(measures: Measures) -> theme.Figure:
@@ -88,6 +89,16 @@ def residency_figure(measures: Measures) -> theme.Figure:
     )
 
 
+def residency_until(measures: Measures, step: int, *, waits: bool) -> theme.Figure:
+    """What lies over the residency while the hero is at a step: the steps that it has not shown."""
+    edge, last = step - 0.5 if waits else step + 0.5, measures.recording.n_steps - 0.5
+    cover = {"type": "rect", "x0": edge, "x1": last, "yref": "paper", "y0": 0, "y1": 1}
+    cover |= {"fillcolor": "page", "line": {"width": 0}}
+    now = {"type": "line", "x0": edge, "x1": edge, "yref": "paper", "y0": 0, "y1": 1}
+    now |= {"line": {"width": 2, "color": theme.GREY}}
+    return {"layout": {"shapes": [cover, now]}}
+
+
 def arms_figure(measures: Measures) -> theme.Figure:
     """Attention found and bytes copied by every arm; the chosen one is strong."""
     names = [styles.SHORT_NAMES[arm] for arm in COMPARED]
@@ -138,6 +149,7 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
     compute = [(b - a) * step_ms for a, b in pairwise(edges)]
     waits = policy.arm == "reactive"
     names = [f"{a}–{b - 1}" for a, b in pairwise(edges)]
+    every = -(-len(names) // MOST_TOLD)
     worst = max(share for share in (t / c for t, c in zip(times, compute, strict=True)))
     told = f"copying takes {percent(worst, 1)} of the computing at most"
     if waits:
@@ -148,7 +160,7 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
             "name": name,
             "x": names,
             "y": values,
-            "text": texts,
+            "text": texts if every == 1 else None,
             "textposition": "outside",
             "textangle": 0,
             "constraintext": "none",
@@ -164,7 +176,9 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
                 styles.MISSED if waits else styles.MOVED,
             ),
             (
-                "computing",
+                "computing"
+                if every == 1
+                else f"computing, {number(compute[0], unit='ms')} a cycle",
                 compute,
                 [number(value, unit="ms") for value in compute],
                 styles.AWAY,
@@ -177,7 +191,7 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
         y="milliseconds",
         y_range=(np.log10(LEAST_MS), np.log10(max(compute)) + 0.8),
         yaxis={"type": "log", "dtick": 1},
-        xaxis={"type": "category"},
+        xaxis={"type": "category", "tickvals": names[::every], "tickangle": 0},
         barmode="group",
         showlegend=True,
         title={"text": told, "x": 0, "xref": "paper", "font": {"size": 14}},

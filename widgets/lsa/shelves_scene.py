@@ -36,6 +36,7 @@ from .shelves_beside import (
     Beside,
     Number,
 )
+from .shelves_figures import residency_until
 from .shelves_words import CUT, RISE, SCORE, STAGES, Account
 
 BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
@@ -134,6 +135,7 @@ class Picture:
             sentence=self.say.sentence(step, stage),
             readouts=self.say.readouts(step, stage),
             arithmetic=self.say.arithmetic(step, stage),
+            figures={"residency": residency_until(self.measures, step, waits=bool(stage))},
         )
 
     def _there(self, step: int, stage: str) -> np.ndarray:
@@ -204,13 +206,13 @@ class Picture:
     def _scored(self, step: int, stage: str) -> list[Mark]:
         """Scores of the cycle as bars between the shelves, and the line that cuts them."""
         if not self.say.scores.exist:
-            return [self._no_scores]
+            return [self._no_scores, *self._idle()]
         key = self.say.scores.cycle(step), stage != SCORE
         if key not in self._drawn:
             self._drawn[key] = self._bars(*key)
         box = {"x": LEFT - 2, "y": BASE - BAND - 2, "w": RIGHT - LEFT + 4, "h": BAND + 2}
         fade = Rectangle(key="fade", fill="page", opacity=0 if stage else 0.55, layer=VEIL, **box)
-        return [*self._drawn[key], fade, *self._named(key[0], stage)]
+        return [*self._drawn[key], fade, *self._named(key[0], stage), *self._idle()]
 
     def _named(self, cycle: int, stage: str) -> list[Mark]:
         """What bars and line are, while they are looked at."""
@@ -228,7 +230,7 @@ class Picture:
 
     @cached_property
     def _no_scores(self) -> Mark:
-        at = {"x": (LEFT + RIGHT) / 2, "y": BASE - BAND / 2 + 8, "anchor": "middle"}
+        at = {"x": RIGHT - 10, "y": BASE - BAND / 2 + 8, "anchor": "end"}
         return Words(key="bars:none", text=self.say.no_scores(), size=13, fill="faint", **at)
 
     def _bars(self, cycle: int, is_cut: bool) -> list[Mark]:
@@ -256,6 +258,19 @@ class Picture:
             Line(key="cut", layer=THREADS, **line),
             Circle(key="cut:handle", **handle, **told),
         ]
+
+    def _idle(self) -> list[Mark]:
+        """The threshold where it cuts nothing here: its handle, and what it does instead."""
+        say = self.say
+        if say.scores.has_threshold:
+            return []
+        y = BASE - BAND * say.policy.threshold
+        drag = Drag(y="threshold", y_scale=((0.0, BASE), (1.0, BASE - BAND)))
+        ring = {"r": 4, "fill": "page", "stroke": "purple", "width": 1.5, "opacity": 0.8}
+        told = {"link": "threshold", "words": say.idle_words(), "drag": drag, "layer": FRONT}
+        look = {"size": SMALL, "fill": "purple", "layer": FRONT, **HALO}
+        name = Words(key="idle:name", x=LEFT + 8, y=y + 4, text=say.idle_name(), **look)
+        return [Circle(key="idle", x=LEFT - 2, y=y, **ring, **told), name]
 
     # ------------------------------------------------------------------------------- the threads
 

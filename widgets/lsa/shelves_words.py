@@ -165,6 +165,26 @@ class Account:
             "Drag it, or move its slider."
         )
 
+    def idle_name(self) -> str:
+        """What the threshold does where it is not the line that cuts."""
+        does = "sets how many rise"
+        if self.keeps_all:
+            does = "nothing is chosen"
+        elif self.policy.rule == "budget":
+            does = "not asked, there is a budget"
+        elif self.on_demand:
+            does = "bounds what may stay"
+        return f"threshold {fixed(self.policy.threshold)}: {does}"
+
+    def idle_words(self) -> str:
+        threshold = fixed(self.policy.threshold)
+        if self.keeps_all:
+            return f"The threshold, {threshold}: here nothing is chosen, so it cuts nothing."
+        if self.policy.rule == "budget":
+            return f"The threshold, {threshold}, is not asked: a budget says how many rise."
+        room = f"as many chunks as the trained indexer scores above the threshold, {threshold}"
+        return f"At most {room}, may {'stay' if self.on_demand else 'rise'} here."
+
     # ------------------------------------------------------------------------------- sentences
 
     def sentence(self, step: int, stage: str) -> str:
@@ -259,7 +279,7 @@ class Account:
         """Totals and means up to this moment, so that the last are those of the summary."""
         last = step - 1 if stage else step
         found, wanted = self._sums
-        share = "–"
+        share = "none yet"
         if last >= 0 and wanted[last] > 0:
             share = percent(float(found[last] / wanted[last]))
         here = max(last, 0)

@@ -79,16 +79,17 @@ def run(
     if not 0 <= kept <= 1:
         raise ValueError(f"kept={kept} must lie in [0, 1]: it is a share of the prompt's chunks.")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    on_gpu, made = device.type == "cuda", shipped.topical()
+    made = shipped.topical()
     config, task = made.config, made.task
     tokens = draw_documents(task, 1, seeded(0)).tokens[0]
+    on_gpu = given_out(device) is not None
     decoder, indexers = (
         part if not on_gpu else copy.deepcopy(part).to(device)
         for part in (made.decoder, made.indexers)
     )
     budget = round(kept * (task.n_prompt // config.chunk_size))
     room = budget + config.tail_chunks + config.sink + task.n_steps // config.chunk_size
-    before = torch.cuda.memory_allocated(device) if on_gpu else 0
+    before = given_out(device)
     pool = CellPool(config, room, device=device)
     decoding = LookaheadDecoding(
         decoder, indexers, capacity=task.n_tokens, pool=pool, rule="budget", size=budget
@@ -124,12 +125,17 @@ def run(
             steps.append(step)
             counts.append(_count(decoding))
             in_use.append(pool.places(decoding.request).n * pool.cell_bytes)
-            if on_gpu:
-                allocated.append(torch.cuda.memory_allocated(device) - before)
+            if before is not None:
+                allocated.append(given_out(device) - before)
             progress((step + 1) / task.n_steps, f"Token {step + 1} of {task.n_steps}", counted())
         return counted()
     finally:
         decoding.close()
+
+
+def given_out(device: torch.device) -> int | None:
+    """Bytes that a GPU's allocator has given out by now; None for a device that is no GPU."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
 
 
 def _count(decoding: LookaheadDecoding) -> dict[str, int]:

@@ -7,7 +7,6 @@ held for every token of the context (the floor), the tail, and what was fetched.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from intuitive.common import results
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never
 from intuitive.common.settings import Settings
@@ -15,10 +14,11 @@ from intuitive.common.training import Progress, silent
 
 from .. import cost
 from ..config import LSAConfig
+from . import residency_memory
+from .residency_memory import Row
 
 CONTEXTS = tuple(2**power for power in range(15, 21))  # tokens: 32K to 1M
 GIB = 2**30
-MEASURED = "lsa_residency_h100"  # the committed run, where there is one
 # GB as printed: context, everything resident, LSA. arXiv:2606.09079v2, Table 1 (RULER rows); the
 # last row is Fig. 1 of v3.
 PRINTED = (
@@ -152,38 +152,13 @@ def hold(params: MemoryParams, config: LSAConfig, context: int) -> Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredRow:
-    """One way to hold memory at one context, as `benchmarks/lsa_residency.py` measured it."""
-
-    arm: str  # "everything", "lsa_sync", "lsa_overlapped" or "reactive"
-    context: int  # tokens
-    bytes: dict[str, int]  # on the GPU, by category
-    steps_per_s: float  # decode steps of the attention alone
-    eager_steps_per_s: float  # the same, every kernel launched anew
-    graph: bool  # whether the former were recorded as a CUDA graph
-    exchange: float | None = None  # share of the fetched chunks that a trigger exchanges
-
-    @property
-    def held(self) -> int:
-        """Bytes on the GPU."""
-        return sum(self.bytes.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredFile:
-    """The values of the committed run."""
-
-    rows: tuple[MeasuredRow, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was measured, by arm, in the order of contexts; and where."""
 
-    rows: dict[str, tuple[MeasuredRow, ...]]
+    rows: dict[str, tuple[Row, ...]]
     device: str
 
-    def at(self, arm: str, context: int) -> MeasuredRow:
+    def at(self, arm: str, context: int) -> Row:
         """The row of an arm at a context.
 
         Raises:
@@ -200,10 +175,11 @@ def measured() -> Measured | None:
 
     Of several exchange rates an arm's rows are those of the lowest.
     """
-    if MEASURED not in results.names():
+    try:
+        found = residency_memory.measured()
+    except FileNotFoundError:
         return None
-    found = results.load(MEASURED, MeasuredFile)
-    rows: dict[str, dict[int, MeasuredRow]] = {}
+    rows: dict[str, dict[int, Row]] = {}
     for row in found.values.rows:
         best = rows.setdefault(row.arm, {})
         kept = best.get(row.context)

@@ -19,7 +19,7 @@ from intuitive.common.runtime import check, never
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
-RESULT = "lsa_residency_h100"
+RUN = "lsa_residency"  # the file is named by its card
 ARMS = ("everything", "lsa_sync", "lsa_overlapped", "reactive")
 CATEGORIES = ("csa_entries", "index_keys", "hca_entries", "window", "tables", "staging")
 
@@ -157,7 +157,7 @@ def measured() -> results.Committed[ResidencyFile]:
     Raises:
         FileNotFoundError: the package was installed without its results.
     """
-    return results.load(RESULT, ResidencyFile)
+    return results.load(results.of_a_card(RUN), ResidencyFile)
 
 
 @functools.cache

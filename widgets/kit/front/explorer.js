@@ -263,7 +263,13 @@ function render({ model, el }) {
   const status = make("div", { class: "intuitive-status" }, statusText, bar, cancel);
 
   // Figures of plots that move along a timeline come with its frames.
-  const figureOf = (name) => hero?.frame()?.figures?.[name] ?? model.get(`figure_${name}`);
+  // One without data lays its shapes over the plot's own.
+  const figureOf = (name) => {
+    const [moving, still] = [hero?.frame()?.figures?.[name], model.get(`figure_${name}`)];
+    if (!moving || moving.data || !still?.data) return moving ?? still;
+    const shapes = [...(still.layout.shapes ?? []), ...moving.layout.shapes];
+    return { ...still, layout: { ...still.layout, shapes } };
+  };
   const hero = spec.hero ? makeHero(spec.hero, { model, bus, set, controls }) : null;
   const plots = spec.plots.map((plot) =>
     makePlot(

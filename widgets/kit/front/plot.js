@@ -94,6 +94,11 @@ function themed(layout, theme) {
   const dressed = { ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };
   dressed.font = { size: 13, ...layout.font, color: theme.text, family: theme.font };
   dressed.hoverlabel = { bgcolor: theme.page, font: { color: theme.text }, ...layout.hoverlabel };
+  if (layout.shapes) {
+    dressed.shapes = layout.shapes.map((shape) =>
+      shape.fillcolor === "page" ? { ...shape, fillcolor: theme.page } : shape
+    );
+  }
   if (layout.annotations) {
     dressed.annotations = layout.annotations.map((note) => ({ arrowcolor: theme.line, ...note }));
   }
@@ -209,7 +214,13 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
 
   // A drawing that never ends may hold up neither the next one nor the status line.
   const patience = () => new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
-  const redraw = () => (drawing = Promise.race([drawing, patience()]).catch(() => {}).then(draw));
+  // Of several that wait, as while a timeline is scrubbed, only the last one draws.
+  let asked = 0;
+  const redraw = () => {
+    const own = ++asked;
+    const turn = Promise.race([drawing, patience()]).catch(() => {});
+    return (drawing = turn.then(() => (own === asked ? draw() : undefined)));
+  };
   const redrawIfMoved = () => {
     width = element.clientWidth;
     if (surroundings() !== drawnIn) redraw().catch(() => {});
