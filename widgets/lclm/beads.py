@@ -203,14 +203,14 @@ STEPS = (
     Step(
         title="Fold by four",
         text="Four tokens become one bead, and the ruler shortens. Play: green words are told by "
-        "their bead, black ones need none, red ones are lost.",
+        "their bead, black ones need none, orange ones are lost.",
         sets={"ratio": 4},
         frame="play",
     ),
     Step(
         title="Fold by sixteen",
         text="A ruler a quarter as long. What was kept at four and is lost now? Click a bead to "
-        "open it, or walk along them with the arrow keys.",
+        "open it, or walk along them with the arrow keys and press Enter.",
         sets={"ratio": 16},
         frame="play",
     ),
