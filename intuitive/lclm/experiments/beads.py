@@ -314,12 +314,13 @@ def run(
         named=named,
         expanded=expanded,
     )
-    progress(0.3, f"Reading {counted(len(found.groups), 'bead')}, token by token", found)
+    growing = None if from_record else found  # what was recorded is whole before it could be drawn
+    progress(0.3, f"Reading {counted(len(found.groups), 'bead')}, token by token", growing)
     check(stale)
     reading = reader.reading(passage, params.ratio, chunked=chunked)
     check(stale)
     found = dataclasses.replace(found, reading=reading, guessed=reader.guessed(passage))
-    progress(0.7, "Writing on after the beads", found)
+    progress(0.7, "Writing on after the beads", None if from_record else found)
     check(stale)
     return dataclasses.replace(found, answer=reader.answer(passage, params.ratio, expanded))
 
