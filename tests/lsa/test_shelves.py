@@ -238,6 +238,29 @@ def test_many_cycles_keep_few_labels():
     assert many.data[0].text is None and "40.0 ms a cycle" in many.data[1].name
 
 
+def test_what_a_miss_cannot_change_is_said_and_only_there():
+    def told(arm, **more):
+        made = widget.explorer(arm=arm, **more)
+        assert made.status["state"] == "done", made.status
+        marks = made.view.timeline.frames[-1].scene.marks
+        made.close()
+        return any("changes no word" in mark.text for mark in marks if isinstance(mark, Words))
+
+    assert told("recency") and told("lsa", lag=1)
+    assert not told("everything") and not told("reactive")
+    assert not told("recency", decode="masked") and not told("lsa", decode="masked")
+
+
+def test_a_copy_serves_the_tokens_of_its_cycle():
+    """What a trigger copies is spread over them at once, not over the one that is written."""
+    result = drawn()
+    for frame in writing_frames(frames_of(result)):
+        step = step_of(frame)
+        served = min(8 * (step // 8 + 1), result.recording.n_steps)
+        size = result.moved[: step + 1].sum() * result.chunk_bytes / served
+        assert bytes_in(frame.readouts[2].value) == pytest.approx(size, rel=0.01)
+
+
 def test_pages_are_told_of_as_pages():
     result = drawn(1, rule="pages", size=6)
     frames = frames_of(result)

@@ -48,9 +48,11 @@ class Account:
     @property
     def sections(self) -> tuple[tuple[int, str], ...]:
         """Where sections of the text begin; the first says so if misses could not change it."""
-        (start, title), *rest = self.recording.sections
-        if self.writing.whole is None and self.missed.any():
-            title += ", with everything at hand: what is missed here changes no word of it"
+        found = self.recording.sections
+        if not found or self.writing.whole is not None or not self.missed.any():
+            return found
+        (start, title), *rest = found
+        title += ", with everything at hand: what is missed here changes no word of it"
         return ((start, title), *rest)
 
     # ------------------------------------------------------------------------------- memory
