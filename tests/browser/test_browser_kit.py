@@ -240,6 +240,23 @@ def test_a_prediction_gets_its_verdict(notebook, page):
     explorer.settled()
 
 
+def test_a_prediction_unlocks_on_the_page_before_python_answers(notebook):
+    explorer = notebook.explorer("kit_asked", unlock=False)
+    answer(explorer, "Skip")  # all that follows happens in one task of the page
+    locked = explorer.root.evaluate(
+        """root => {
+            const press = text => [...root.querySelectorAll(".intuitive-predict button")]
+                .find(button => button.textContent === text).click();
+            press("Predict again");
+            const before = root.dataset.locked;
+            press("nearly all");
+            return [before, root.dataset.locked];
+        }"""
+    )
+    assert locked == ["true", "false"]
+    expect(explorer.root.locator(".intuitive-verdict")).to_contain_text("You said “nearly all”;")
+
+
 def test_a_restored_prediction_shows_its_verdict(notebook, page):
     explorer = notebook.explorer("kit_asked", unlock=False)
     answer(explorer, "nearly all")
