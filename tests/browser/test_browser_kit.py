@@ -12,7 +12,7 @@ from intuitive.common.runtime import never
 from intuitive.common.training import silent
 from intuitive.widgets.kit import percent
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
 MOVED = 1.0  # units of the scene: less is rounding
@@ -139,6 +139,24 @@ def test_play_and_scrub_move_the_picture_without_python(example, page):
     assert [frame for frame in page.sent if "comm_msg" in str(frame)] == []
     example.set("n_kept", 5)
     assert [frame for frame in page.sent if "comm_msg" in str(frame)]  # so such messages are seen
+
+
+def test_a_frame_lays_its_shapes_over_the_plot_in_the_colour_of_the_page(example, page):
+    example.root.get_by_role("tab", name="Weights").click()
+    shapes = """root => {
+        const plot = root.querySelector("[data-plot=weights]");
+        const page = getComputedStyle(plot).getPropertyValue("--jp-layout-color0").trim();
+        return [(plot.layout?.shapes ?? []).map(s => [s.x0, s.fillcolor === page]),
+            plot.data?.length];
+    }"""
+    for index, chip in enumerate(example.root.locator(".intuitive-chip").all()):
+        chip.click()
+        page.wait_for_function(
+            f"root => JSON.stringify(({shapes})(root)) === '[[[{index},true]],1]'",
+            arg=example.root.element_handle(),
+            timeout=10_000,
+        )
+    example.root.get_by_role("tab", name="Scores").click()
 
 
 # ------------------------------------------------------------------------------------- links
@@ -387,6 +405,34 @@ def test_controls_stay_in_view(example, page):
         "([x, y]) => document.elementFromPoint(x, y).dataset.control", [box["x"] + 5, box["y"] + 8]
     )
     assert notes == "spread"  # nothing lies over them
+
+
+def test_more_controls_open_below_the_controls_that_stay_in_view(example, page):
+    """What is folded out scrolls away with the page; what opened it does not."""
+    bar = example.root.locator(".intuitive-bar")
+    button = example.root.get_by_role("button", name="More controls")
+    text = example.root.locator("[data-control=text]")
+    tall = bar.bounding_box()["height"]
+    expect(text).to_be_hidden()
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    expect(text).to_be_visible()
+    assert bar.bounding_box()["height"] == tall
+    example.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+    view = page.locator(".jp-WindowedPanel-outer:visible").first.bounding_box()
+    page.mouse.move(view["x"] + 20, view["y"] + 300)
+    page.mouse.wheel(0, 600)
+    page.wait_for_timeout(300)
+    assert abs(bar.bounding_box()["y"] - view["y"]) <= 1
+    assert text.bounding_box()["y"] < view["y"], "the fold stays in the way"
+    for opened in (False, True):  # opened out of sight, it comes into sight
+        page.keyboard.press("Enter")
+        expect(text).to_be_visible(visible=opened)
+    foot = bar.bounding_box()["y"] + tall
+    assert foot <= text.bounding_box()["y"] < view["y"] + view["height"]
+    button.click()
 
 
 # ------------------------------------------------------------------------------------- Python

@@ -313,8 +313,10 @@ def run(
         named=named,
         expanded=expanded,
     )
-    # Which tokens fold into which bead needs no model: this much is seen at once.
-    progress(0.2, f"Folding {len(cut.ids)} tokens, {params.ratio} to a bead", found)
+    # What was recorded is whole before it could be drawn. Else: which tokens fold into which bead
+    # needs no model, so this much is seen at once.
+    growing = None if from_record else found
+    progress(0.2, f"Folding {len(cut.ids)} tokens, {params.ratio} to a bead", growing)
     check(stale)
     reader.fold(passage, params.ratio, chunked=chunked)
     if chunked and passage.question:
@@ -324,7 +326,7 @@ def run(
     reading = reader.reading(passage, params.ratio, chunked=chunked)
     check(stale)
     found = dataclasses.replace(found, reading=reading, guessed=reader.guessed(passage))
-    progress(0.7, "Writing on after the beads", found)
+    progress(0.7, "Writing on after the beads", None if from_record else found)
     check(stale)
     return dataclasses.replace(found, answer=reader.answer(passage, params.ratio, expanded))
 
