@@ -252,7 +252,10 @@ class Picture:
         ]
         told = [
             text
-            for text, at in (("holds it", self.result.holder), ("search", self.result.lexical))
+            for text, at in (
+                ("holds it", self.result.holder),
+                ("search finds it", self.result.lexical),
+            )
             if at == chunk.id
         ]
         if told:
@@ -261,7 +264,7 @@ class Picture:
                     key=f"told:{chunk.id}",
                     x=middle,
                     y=BARS + 15,
-                    text=", ".join(told),
+                    text=" · ".join(told),
                     anchor="middle",
                     size=12,
                     fill=RIGHT if chunk.id == self.result.holder else "ink",
