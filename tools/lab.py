@@ -139,7 +139,7 @@ class ExplorerOnPage:
         """The input, select or button of a control; opens "More controls" when needed."""
         found = self.root.locator(f'[data-control="{name}"]')
         if not found.is_visible():
-            self.root.locator("summary", has_text="More controls").click()
+            self.root.get_by_role("button", name="More controls").click()
         return found
 
     def values(self) -> dict:

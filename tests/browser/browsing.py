@@ -92,10 +92,16 @@ def serious_violations(page: Page) -> list[dict]:
     ]
 
 
-def open_all_folds(page: Page) -> None:
+def fold_all(page: Page, *, opened: bool) -> None:
+    """Open, or close, everything that folds."""
     page.evaluate(
-        """() => document.querySelectorAll(".intuitive-explorer details")
-            .forEach(fold => { fold.open = true; })"""
+        """opened => {
+            document.querySelectorAll(".intuitive-explorer details")
+                .forEach(fold => { fold.open = opened; });
+            document.querySelectorAll(`.intuitive-fold[aria-expanded="${!opened}"]`)
+                .forEach(button => button.click());
+        }""",
+        opened,
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from browsing import (
     cells_and_place,
     drag,
-    open_all_folds,
+    fold_all,
     picture,
     plot_colours_follow,
     plots_without_drawing,
@@ -30,7 +30,6 @@ from intuitive.widgets import catalogue
 pytestmark = [
     pytest.mark.sweep,  # eight minutes: every explorer, key by key and text by text
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
 ]
 
 NAMES = tuple(catalogue.explorers())
@@ -148,9 +147,10 @@ def test_keyboard_alone_moves_every_slider(explorer, page):
 
 
 def test_jupyterlab_takes_no_key_from_it(explorer, page):
-    open_all_folds(page)
+    fold_all(page, opened=True)
     reached = explorer.root.locator(
-        "input:visible, select:visible, summary:visible, [role=tab]:visible, [tabindex='0']:visible"
+        "input:visible, select:visible, summary:visible, .intuitive-fold:visible, "
+        "[role=tab]:visible, [tabindex='0']:visible"
     ).all()
     assert len(reached) > 1
     reached[0].focus()
@@ -251,7 +251,7 @@ def check_overlaps(explorer: ExplorerOnPage, width: int, *, every: bool) -> None
     page, tabs = explorer.page, explorer.root.get_by_role("tab")
     to_width(page, width)
     plots_fit(explorer)
-    open_all_folds(page)
+    fold_all(page, opened=True)
     found: dict[str, list] = {}
 
     def look(state: str) -> None:
@@ -304,9 +304,7 @@ def test_one_screen_holds_it(explorer, page):
     now = explorer.root.evaluate("root => root.getBoundingClientRect().width")
     to_width(page, round(WIDE + SCREEN - now))
     plots_fit(explorer)
-    explorer.root.evaluate(  # earlier tests have opened them
-        "root => root.querySelectorAll('details').forEach(fold => { fold.open = false; })"
-    )
+    fold_all(page, opened=False)  # earlier tests have opened them
     seen = explorer.in_sight()
     assert seen["controls"] <= MOST_CONTROLS and seen["readouts"] <= MOST_READOUTS
     assert seen["pictures"] <= MOST_PICTURES and seen["tab_plots"] <= MOST_PICTURES
@@ -331,7 +329,7 @@ def test_all_can_be_read_in_both_themes(notebook, page, dark):
         notebook.scroll_to_cell(cell)
         page.wait_for_timeout(60)
     plot_colours_follow(page)
-    open_all_folds(page)
+    fold_all(page, opened=True)
     parts = page.locator(".intuitive-explorer, .intuitive-question").count()
     assert parts == len(NAMES) + len(catalogue.questions())
     assert serious_violations(page) == []

@@ -12,7 +12,7 @@ from intuitive.common.runtime import never
 from intuitive.common.training import silent
 from intuitive.widgets.kit import percent
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
 MOVED = 1.0  # units of the scene: less is rounding
@@ -387,6 +387,34 @@ def test_controls_stay_in_view(example, page):
         "([x, y]) => document.elementFromPoint(x, y).dataset.control", [box["x"] + 5, box["y"] + 8]
     )
     assert notes == "spread"  # nothing lies over them
+
+
+def test_more_controls_open_below_the_controls_that_stay_in_view(example, page):
+    """What is folded out scrolls away with the page; what opened it does not."""
+    bar = example.root.locator(".intuitive-bar")
+    button = example.root.get_by_role("button", name="More controls")
+    text = example.root.locator("[data-control=text]")
+    tall = bar.bounding_box()["height"]
+    expect(text).to_be_hidden()
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    expect(text).to_be_visible()
+    assert bar.bounding_box()["height"] == tall
+    example.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+    view = page.locator(".jp-WindowedPanel-outer:visible").first.bounding_box()
+    page.mouse.move(view["x"] + 20, view["y"] + 300)
+    page.mouse.wheel(0, 600)
+    page.wait_for_timeout(300)
+    assert abs(bar.bounding_box()["y"] - view["y"]) <= 1
+    assert text.bounding_box()["y"] < view["y"], "the fold stays in the way"
+    for opened in (False, True):  # opened out of sight, it comes into sight
+        page.keyboard.press("Enter")
+        expect(text).to_be_visible(visible=opened)
+    foot = bar.bounding_box()["y"] + tall
+    assert foot <= text.bounding_box()["y"] < view["y"] + view["height"]
+    button.click()
 
 
 # ------------------------------------------------------------------------------------- Python

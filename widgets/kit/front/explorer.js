@@ -155,6 +155,31 @@ function makeSteps(steps, take) {
   };
 }
 
+// What a button folds out, away from it: the button stays in view, the content is part of the page.
+function makeFold(text, content) {
+  const id = freshId("fold");
+  const button = make("button", {
+    type: "button",
+    class: "intuitive-fold",
+    text,
+    "aria-expanded": "false",
+    "aria-controls": id,
+    ...KEEP_KEYS,
+    onclick: () => {
+      content.hidden = !content.hidden;
+      button.setAttribute("aria-expanded", !content.hidden);
+      const bar = button.closest(".intuitive-bar").getBoundingClientRect();
+      if (content.hidden || content.getBoundingClientRect().top >= bar.bottom) return;
+      content.style.scrollMarginTop = `${bar.height}px`;
+      content.scrollIntoView();
+    },
+  });
+  content.classList.add("intuitive-more");
+  write(content, { id, role: "group", "aria-label": text });
+  content.hidden = true;
+  return { button, content };
+}
+
 function makeTabs(names, plotsOf, open) {
   if (!names.length) return { element: null, show() {} };
   const stem = freshId("tab");
@@ -234,9 +259,7 @@ function render({ model, el }) {
       ...chosen.map((control) => controls[control.name].element)
     );
   };
-  const moreControls = spec.controls.some((control) => control.more)
-    ? make("details", { class: "intuitive-more" }, make("summary", { text: "More controls", ...KEEP_KEYS }), group(true))
-    : null;
+  const more = spec.controls.some((control) => control.more) ? makeFold("More controls", group(true)) : null;
 
   const statusText = make("span", {});
   const bar = make("progress", { max: 1, "aria-label": "progress", hidden: true });
@@ -339,10 +362,11 @@ function render({ model, el }) {
       "div",
       { class: "intuitive-bar" },
       make("div", { class: "intuitive-first" }, group(false), readouts),
-      make("div", { class: "intuitive-second" }, moreControls, status),
+      make("div", { class: "intuitive-second" }, more?.button, status),
       liveness.element,
       alert
     ),
+    more?.content,
     make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
   );

@@ -194,9 +194,9 @@ const isLive = (mark) => Boolean(mark.link || mark.words || mark.click || mark.d
 const isLine = (mark) => mark.kind === "line" || mark.kind === "arrow";
 const isOpen = (mark) => isLine(mark) || (mark.kind === "path" && !mark.fill);
 
-// Thirteen pixels at the picture's own width; smaller pictures keep it legible.
-const LEAST_TEXT = 9.5; // pixels of the screen; a picture made smaller than that scrolls
-const fontSize = (size) => `max(${size}px, calc(${Math.min(size, LEAST_TEXT)}px / var(--scale, 1)))`;
+// A picture made smaller keeps its texts legible, and those of one letter's width in their places.
+const LEAST_TEXT = 10; // pixels of the screen
+const fontSize = (size) => `max(${size}px, calc(${LEAST_TEXT}px / var(--scale, 1)))`;
 
 function newMark(mark) {
   const node = makeSvg("g");
@@ -240,6 +240,7 @@ function dressMark(node, mark) {
     shape.style.fontSize = fontSize(mark.size);
     shape.style.fontWeight = mark.bold ? 600 : "";
     shape.classList.toggle("mono", mark.mono);
+    if (mark.mono) shape.style.setProperty("--own", mark.size / LEAST_TEXT);
   }
   const wantsHit = mark.drag || (isLive(mark) && (open || kind === "circle"));
   if (wantsHit && !node.hit && kind !== "words") {
@@ -878,7 +879,7 @@ function makeHero(spec, { model, bus, set, controls }) {
   const fit = () => {
     if (!header || !svg.clientWidth) return;
     fitted = sizeOf(header);
-    svg.style.setProperty("--scale", short(svg.clientWidth / header.width));
+    svg.style.setProperty("--scale", (svg.clientWidth / header.width).toFixed(4));
     swarms.fit(header);
   };
   const onResize = new ResizeObserver(fit);
