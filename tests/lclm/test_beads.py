@@ -14,13 +14,14 @@ from stand_in import StandIn
 from intuitive.common.runtime import Cancelled, never
 from intuitive.common.smollm import load_smollm2
 from intuitive.lclm import cost, effective_ratio, label_mask, smollm
+from intuitive.lclm import results as smollm_results
 from intuitive.lclm.experiments import beads, reading
 from intuitive.lclm.experiments.beads import BeadsParams
 from intuitive.lclm.experiments.passages import PASSAGES, Passage
 from intuitive.lclm.splice import Raw
 from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.lclm import beads as widget
-from intuitive.widgets.lclm import beads_figures
+from intuitive.widgets.lclm import beads_figures, beads_many
 from intuitive.widgets.lclm.beads_layout import HEAD, LEFT, RIGHT, WIDTH
 from intuitive.widgets.lclm.beads_scene import Picture, wedge
 from intuitive.widgets.lclm.beads_text import letters, shown, wrapped
@@ -670,7 +671,7 @@ def four_tokens_become_one_bead(seen):
 def the_ruler_is_a_quarter_as_long_and_half_is_lost(seen):
     assert seen.values["ratio"] == 16
     assert seen.number("decoder positions") == 18
-    assert seen.number("tokens kept") < 0.6 * share(letter(4))
+    assert seen.number("tokens read right") < 0.6 * share(letter(4))
     (four, n), (sixteen, _) = (letter(ratio).read_of("number") for ratio in (4, 16))
     assert read_of(seen.sentences, "digits") == (sixteen, n)
     assert sixteen < 0.6 * four
@@ -703,7 +704,7 @@ def the_chunk_that_it_names_does_not_hold_the_code(seen):
 
 def keys_are_lost_at_sixteen_and_partly_back_at_four(seen):
     assert (seen.values["source"], seen.values["ratio"]) == ("uuids", 16)
-    assert seen.number("tokens kept") < 0.6 * share(letter(16))
+    assert seen.number("tokens read right") < 0.6 * share(letter(16))
     sixteen, four = (beads.run(BeadsParams(passage="uuids", ratio=ratio)) for ratio in (16, 4))
     right, n = sixteen.read_of("code")
     assert read_of(seen.sentences, "codes") == (right, n)
@@ -738,3 +739,28 @@ def test_the_picture_before_play_does_not_answer_the_question(pair):
     first = view.timeline.frames[0]
     assert first.stage == "text" and first.readouts[1].value == "–"
     assert not re.search(r"codes \d", first.sentence.lower())
+
+
+# ------------------------------------------------------------------------------- many texts
+
+
+def test_many_texts_are_those_of_the_committed_run():
+    smol = smollm_results.smollm().values
+    again = {t["name"]: t["y"] for t in beads_many.again_figure()["data"]}
+    prose = smol.extent("reconstruction", "right", texts="prose", ratio=4)[0]
+    assert again["prose"][0] == prose and len(again) == 3
+    fact, on = (
+        {t["name"]: t["y"] for t in figure()["data"]}
+        for figure in (beads_many.fact_figure, beads_many.on_figure)
+    )
+    for beads_, cut in zip(fact["as beads"], fact["cut to as many positions"], strict=True):
+        assert beads_ > cut  # asked for something, beads win
+    for beads_, cut in zip(on["as beads"], on["cut to as many positions"], strict=True):
+        assert beads_ > cut  # perplexity: going on, they lose
+    low, high = beads_many.on_figure()["layout"]["yaxis"]["range"]
+    assert all(low < y < high for ys in on.values() for y in ys)
+
+
+def test_without_a_committed_run_there_is_no_such_tab(monkeypatch):
+    monkeypatch.setattr(beads_many.committed, "names", lambda: ())
+    assert beads_many.plots() == ()

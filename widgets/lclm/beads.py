@@ -33,6 +33,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from . import beads_many
 from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure, spans_figure
 from .beads_scene import Picture
 from .beads_words import Account, label
@@ -104,6 +105,9 @@ def present(shown: Shown) -> View:
             "kinds": partial(kinds_figure, found) if read else theme.figure([]),
             "labels": partial(labels_figure, found),
             "spans": partial(spans_figure, found),
+            "again": beads_many.again_figure,
+            "fact": beads_many.fact_figure,
+            "on": beads_many.on_figure,
         },
         table=_table(found) if read else None,
         code=_code(page),
@@ -202,7 +206,7 @@ PREDICT = Predict(
 STEPS = (
     Step(
         title="Fold by four",
-        text="Four tokens become one bead, and the ruler shortens. Play: green words are told by "
+        text="Four tokens become one bead, and the ruler shortens. Green words are told by "
         "their bead, black ones need none, orange ones are lost.",
         sets={"ratio": 4},
         frame="play",
@@ -217,7 +221,7 @@ STEPS = (
     Step(
         title="EXPAND",
         text="Eight to a bead, and digits are lost. But chunks have numbers: the model asks for "
-        "one, and its raw words come back. Play to the answer, and look at the bill.",
+        "one, and its raw words come back. Watch the answer, and the bill.",
         sets={"ratio": 8, "expand": NAMED},
         frame="play",
     ),
@@ -230,8 +234,8 @@ STEPS = (
     ),
     Step(
         title="Break it: keys",
-        text="Random keys at sixteen, nothing to be guessed but their hyphens. Open a bead: how "
-        "sure are its first readings? Then fold them by four.",
+        text="Random keys at sixteen, nothing to be guessed but their hyphens. Open a bead: what "
+        "does it read instead? Then fold them by four.",
         sets={"ratio": 16, "source": "uuids"},
         frame="play",
     ),
@@ -343,6 +347,7 @@ def explorer(
                 tab="Tiny spans",
                 height=300,
             ),
+            *beads_many.plots(),
         ),
         defaults={
             "ratio": 4,

@@ -253,14 +253,16 @@ class Account:
             count = found.n_tokens
         kept = "–"
         if stage in (READ, ASK):
-            kept = percent(float(self.reads_right.mean()))
+            told, guessed = self.shares(range(found.n_tokens))
+            kept = f"{percent(told + guessed)}, {percent(guessed)} without beads"
         elif stage not in (TEXT, FOLD, TRAVEL):
-            kept = percent(float(found.kept.mean()))
+            back = " with the words" if found.expanded is not None else ""
+            kept = f"{percent(float(found.kept.mean()))}{back}"
         ratio = fixed(found.n_tokens / count, 1)
         raw = stage in (TEXT, FOLD)
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
-            Readout("tokens kept", kept, link="kept"),
+            Readout("tokens read right", kept, link="kept"),
             Readout(f"paper: first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
         )
 

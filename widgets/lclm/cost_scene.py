@@ -146,10 +146,10 @@ class Picture:
         marks: list[Mark] = []
         x = TIME[0]
         for kind, fill, told in (
-            ("prefill", RAW, "decoder reads text"),
-            ("evict", KINDS["evict"][1], KINDS["evict"][0]),
-            ("encode", KINDS["encode"][1], "encoder reads"),
-            ("short", LATENT, "decoder reads latents"),
+            ("prefill", RAW, "decoder: text"),
+            ("evict", KINDS["evict"][1], "eviction chooses"),
+            ("encode", KINDS["encode"][1], "encoder: text"),
+            ("short", LATENT, "decoder: latents"),
         ):
             marks.append(Rectangle(key=f"key:{kind}", x=x, y=31, w=10, h=10, fill=fill))
             marks.append(Words(key=f"key:{kind}:text", x=x + 14, y=40, text=told, size=12))

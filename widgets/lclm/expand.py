@@ -229,7 +229,7 @@ def _many_plots() -> tuple[Plot, ...]:
         Plot(
             name="value",
             label="How often the whole answer is right, by tokens per latent",
-            caption="By what came back as raw text.",
+            caption="Each line: which chunk came back as raw text before the answer.",
             span=6,
             tab="Many texts",
             height=320,

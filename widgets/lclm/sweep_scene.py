@@ -163,7 +163,7 @@ class Picture:
                     key=f"scale:{first}",
                     x=GRID_LEFT + places.index(first) * self.wide,
                     y=GRID_TOP + len(self.sheet.rows) * self.tall + 8,
-                    text=f"dots: a seed each, a cell goes from {ends}",
+                    text=f"dots: seeds, on {ends}",
                     size=12,
                 )
             )

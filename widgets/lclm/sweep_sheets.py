@@ -16,7 +16,7 @@ MASKS = {"causal": "looks back", "bidirectional": "both ways"}
 DIETS = {1.0: "say it again", 0.5: "both", 0.0: "go on"}  # by share of reconstruction
 # What trains: all at once; part after part; all but the decoder; all, from untrained weights.
 WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "afresh"}
-DIET_GROUPS = ("right bytes said again: more is better", "next byte’s loss, nats: less is better")
+DIET_GROUPS = ("said again, right: more is better", "loss going on, nats: less is better")
 # Title, measure, and (share, way) of both sides; * is whatever the other has.
 DIET_PAIRS = (
     ("says again: both over “go on” alone", "again", ("0.5", "*"), ("0.0", "*")),
