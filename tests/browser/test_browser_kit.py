@@ -141,6 +141,24 @@ def test_play_and_scrub_move_the_picture_without_python(example, page):
     assert [frame for frame in page.sent if "comm_msg" in str(frame)]  # so such messages are seen
 
 
+def test_a_frame_lays_its_shapes_over_the_plot_in_the_colour_of_the_page(example, page):
+    example.root.get_by_role("tab", name="Weights").click()
+    shapes = """root => {
+        const plot = root.querySelector("[data-plot=weights]");
+        const page = getComputedStyle(plot).getPropertyValue("--jp-layout-color0").trim();
+        return [(plot.layout?.shapes ?? []).map(s => [s.x0, s.fillcolor === page]),
+            plot.data?.length];
+    }"""
+    for index, chip in enumerate(example.root.locator(".intuitive-chip").all()):
+        chip.click()
+        page.wait_for_function(
+            f"root => JSON.stringify(({shapes})(root)) === '[[[{index},true]],1]'",
+            arg=example.root.element_handle(),
+            timeout=10_000,
+        )
+    example.root.get_by_role("tab", name="Scores").click()
+
+
 # ------------------------------------------------------------------------------------- links
 
 

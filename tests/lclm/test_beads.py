@@ -216,6 +216,22 @@ def test_whoever_no_longer_waits_gets_nothing(pair):
         beads.run(BeadsParams(), pair=pair, stale=lambda: True)
 
 
+def test_an_edit_is_folded_at_once_and_costs_its_own_window():
+    pair, first = StandIn(), text_of(512)
+    found_by(pair, first, ratio=8)
+    before, begun = len(pair.asked), []
+
+    def told(_share, _sentence, so_far=None):
+        if so_far is not None:
+            begun.append(len(pair.asked))
+
+    again = beads.run(BeadsParams(ratio=8), text=first[:-4] + "end", pair=pair, progress=told)
+    assert begun[0] == before, "the first picture waits for no model"
+    read = [n for what, n in pair.asked[before:] if what == "reconstruct"]
+    assert read == [256], "the first window is as it was"
+    assert len(again.reading.log_probability) == 512
+
+
 def test_what_is_known_is_drawn_before_the_rest_comes(pair):
     told = []
     page = widget.Page.of(ratio=16, expand="3")

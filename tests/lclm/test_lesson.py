@@ -149,7 +149,7 @@ def test_what_the_diet_does_in_the_prose():
     assert max(on.reconstruction) < min(half.reconstruction)
     sheet = sweep_sheets.diet_sheet(rows)
     won = {one.title: one.count((0, 1, 2)) for one in sheet.versus}
-    count, of = won["all over frozen, says it again"]
+    count, of = won["says again: all over frozen"]
     assert count == of and "less again than a trained one, in all pairs" in text
     grid = sweep.run(sweep.SweepParams(scale="large"))
     assert f"after {grid.steps} steps no variant says more again" in text

@@ -214,7 +214,7 @@ STEPS = (
     Step(
         title="Fold by sixteen",
         text="A ruler a quarter as long. What was kept at four and is lost now? Click a bead to "
-        "open it, or walk along them with the arrow keys.",
+        "open it, or walk along them with the arrow keys and press Enter.",
         sets={"ratio": 16},
         frame="play",
     ),

@@ -154,7 +154,7 @@ class Account:
         given = given.removeprefix(" ")
         secret = self.found.passage.secret
         if not secret:
-            return [(given, "ink")]
+            return [(given, "grey")]  # nobody knows whether it is right
         right = min(self.found.right_letters, len(given))
         pieces = [(given[:right], "green"), (given[right : len(secret)], "vermilion")]
         return [(text, fill) for text, fill in (*pieces, (given[len(secret) :], "faint")) if text]
@@ -261,7 +261,7 @@ class Account:
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
             Readout("tokens read right", kept, link="kept"),
-            Readout(f"first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
+            Readout(f"paper: first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
         )
 
     def far(self, *, raw: bool = False) -> str:
