@@ -253,11 +253,9 @@ class Account:
             count = found.n_tokens
         kept = "–"
         if stage in (READ, ASK):
-            told, guessed = self.shares(range(found.n_tokens))
-            kept = f"{percent(told + guessed)}, {percent(guessed)} without beads"
+            kept = percent(float(self.reads_right.mean()))
         elif stage not in (TEXT, FOLD, TRAVEL):
-            back = " with the words" if found.expanded is not None else ""
-            kept = f"{percent(float(found.kept.mean()))}{back}"
+            kept = percent(float(found.kept.mean()))
         ratio = fixed(found.n_tokens / count, 1)
         raw = stage in (TEXT, FOLD)
         return (
