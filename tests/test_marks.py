@@ -73,7 +73,7 @@ def test_what_shares_a_server_or_an_explorer_stays_with_one_worker(tmp_path):
         "test_other.py": ["file"],
         "browser/test_page.py": ["page"],
         "browser/test_saved.py": ["page"],
-        "test_notebooks.py": ["01_msa", "03_lsa"],
+        "test_notebooks.py": ["01_first", "03_third"],
         "widgets/test_every_explorer.py": ["needle", "particle"],
         "widgets/test_every_step.py": ["particle", "needle"],
     }
