@@ -1,13 +1,14 @@
 """What the scripts here share: rounding, tables, their options, and where results go."""
 
 import argparse
-import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from intuitive.common import records
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,8 +24,7 @@ def rounded(value: Any, *, digits: int | None = None, decimals: int | None = Non
     """
     if isinstance(value, torch.Tensor):
         value = value.tolist()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
+    value = records.plain(value)
     if isinstance(value, dict):
         pairs = value.items()
         return {name: rounded(entry, digits=digits, decimals=decimals) for name, entry in pairs}

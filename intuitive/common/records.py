@@ -27,7 +27,7 @@ def config_hash(config: Any) -> str:
     Raises:
         ValueError: the config holds something that JSON cannot.
     """
-    return hashlib.sha256(_json(_plain(config)).encode()).hexdigest()[:12]
+    return hashlib.sha256(_json(plain(config)).encode()).hexdigest()[:12]
 
 
 def save(
@@ -67,7 +67,7 @@ def save(
         "torch": torch.__version__,
         "device": device,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": _plain(config),
+        "config": plain(config),
         "config_hash": config_hash(config),
     }
     if versions:
@@ -75,7 +75,7 @@ def save(
     if seed is not None:
         several = isinstance(seed, Sequence)
         made["seed"] = [whole("seed", s) for s in seed] if several else whole("seed", seed)
-    text = _json({"made": made, "values": _plain(record)}, indent=1) + "\n"
+    text = _json({"made": made, "values": plain(record)}, indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -121,9 +121,25 @@ def _anywhere(argument: str) -> str:
     return option + equals + Path(value).name if Path(value).is_absolute() else argument
 
 
-def _plain(value: Any) -> Any:
+LATER = "later"  # in a field's metadata: runs before it had no such setting
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dicts, all the way down.
+
+    A field marked `LATER` is left out at its default, so that it changes no hash of the runs that
+    were made before it came.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return {
+            each.name: plain(getattr(value, each.name))
+            for each in dataclasses.fields(value)
+            if not (LATER in each.metadata and getattr(value, each.name) == each.default)
+        }
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
     return value
 
 

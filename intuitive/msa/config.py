@@ -1,9 +1,10 @@
 """Every size and choice of one MSA layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from intuitive.common.checks import whole_fields
+from intuitive.common.records import LATER
 
 
 class Selection(TypedDict):
@@ -34,7 +35,8 @@ class MSAConfig:
     n_kv_heads: int = 2  # also the number of GQA groups, and of index query heads
     d_head: int = 16  # channels
     d_index: int = 16  # channels of an index head
-    d_rotary: int | None = None  # of these, how many RoPE turns; all if None
+    # Of these, how many RoPE turns; all if None.
+    d_rotary: int | None = field(default=None, metadata={LATER: True})
     block_size: int = 16  # tokens per key block
     n_selected: int = 4  # key blocks that a query may read
     n_local: int = 1  # the most recent blocks, always read

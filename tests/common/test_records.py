@@ -1,12 +1,12 @@
 """Records come back as they went, and tell how they were made."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 
-from intuitive.common.records import config_hash, load, save
+from intuitive.common.records import LATER, config_hash, load, save
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,14 @@ def test_the_seed_is_kept_with_how_it_was_made(tmp_path, as_installed):
         assert made["seed"] == kept
     with pytest.raises(ValueError, match=r"seed=0\.5 must be a whole number"):
         save(tmp_path / "x.json", {"a": 1}, seed=[0.5])
+
+
+@dataclass(frozen=True)
+class Grown(Curve):
+    width: int | None = field(default=None, metadata={LATER: True})
+
+
+def test_a_setting_that_came_later_changes_the_hash_only_where_it_is_used():
+    same = {"n_selected": CURVE.n_selected, "recall": CURVE.recall, "seed": CURVE.seed}
+    assert config_hash({"in": [Grown(**same)]}) == config_hash({"in": [CURVE]})
+    assert config_hash(Grown(**same, width=3)) != config_hash(CURVE)
