@@ -4,7 +4,7 @@ import re
 import statistics
 
 import pytest
-from browsing import open_all_folds, picture, value_of
+from browsing import fold_all, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Locator, expect
 
@@ -34,7 +34,7 @@ def notebook(page, lab_url):
 @pytest.fixture
 def selection(notebook):
     explorer = notebook.explorer("msa_block_selection")
-    open_all_folds(notebook.page)
+    fold_all(notebook.page, opened=True)
     return explorer
 
 
