@@ -119,7 +119,9 @@ class OpenBead(Layout):
                 marks.append(Rectangle(key=f"bar:{place}:{rank}", **bar, **box))
                 text = cut(shown(found.reading.top_words[token][rank]) or "·", fits)
                 if pitch > 100:
-                    text = f"{cut(text, fits - 5).ljust(fits - 4)} {percent(p)}"
+                    share = percent(p)
+                    room = fits - 1 - len(share)
+                    text = f"{cut(text, room).ljust(room)} {share}"
                 at = {"x": x + 2, "y": top + ROW - 4}
                 own = {"link": f"reading:{place}", "words": say.token(token, read=True)}
                 marks.append(Words(key=f"top:{place}:{rank}", text=text, **at, **own, **look))
