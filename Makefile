@@ -40,9 +40,9 @@ test: .venv/.test
 	@$(BIN)/ruff format --check .
 	@echo "test: pytest on $(TEST_WORKERS) cores: package, lessons, browser"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sweep and not timing" --durations=10 \
-	  -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	  -n $(TEST_WORKERS) $(PYTEST_ARGS)
 	@echo "test: what measures time, with nothing beside it"
-	@$(BIN)/python -m pytest -m "timing and not sweep" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "timing and not sweep" $(or $(PYTEST_ARGS),tests/browser)
 
 sweep: .venv/.test
 	@echo "sweep: the tests marked sweep"
@@ -57,7 +57,7 @@ lowest: .venv/.python
 	@build/lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation -e .
 	@build/lowest/bin/intuitive model || echo "lowest: going on without the model"
-	@OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup \
+	@OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n $(TEST_WORKERS) \
 	  -m "not browser and not slow and not sweep and not gpu and not timing" $(PYTEST_ARGS)
 
 soak: .venv/.test

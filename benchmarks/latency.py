@@ -10,7 +10,8 @@ Writes benchmarks/results/latency_cpu.json. Run it on a machine with nothing els
 
 Moves of controls that compute nothing heavy have a target, a 95th percentile of 100 ms; those that
 their declaration calls `heavy` show their progress and have none. A control that an explorer
-answers with an error, or not within a minute, is skipped with a word of it.
+answers with an error, or not within a minute, is skipped with its sentence; an explorer that does
+not come back to its first picture is left there, and the next ones are timed.
 """
 
 import math
@@ -34,7 +35,7 @@ from helpers import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 from lab import ExplorerOnPage, Notebook, Refused, browser_page, lab_server
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 
 from intuitive.common import records
 from intuitive.widgets import catalogue
@@ -88,9 +89,30 @@ def choices(slider: dict, dice: random.Random, moves: int) -> Iterator[int | flo
         yield last
 
 
+def skipped(name: str, control: str, heavy: bool, sentence: str) -> dict:
+    """The row of what was not timed, and why."""
+    print(f"{name:22s} {control:12s} skipped: {sentence}", flush=True)
+    row = {"explorer": name, "control": control, "heavy": heavy, "moves": 0}
+    return row | {"skipped": sentence}
+
+
+def go_home(explorer: ExplorerOnPage, home: dict) -> str:
+    """Back to the values of the first picture; the first line of what went wrong, or nothing."""
+    try:
+        explorer.root.evaluate("(root, values) => root.intuitive.set(values)", home)
+        explorer.page.wait_for_function(
+            """root => root.dataset.state === "done" && root.intuitive.arrived()""",
+            arg=explorer.root.element_handle(),
+            timeout=120_000,
+        )
+    except Error as error:
+        return f"did not come back to its first picture: {error.message.splitlines()[0]}"
+    return ""
+
+
 def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Random) -> list[dict]:
     """Times of every control of one explorer, one control at a time."""
-    rows = []
+    rows, home = [], explorer.values()
     for slider in sliders_of(explorer):
         control, times_ms = slider["name"], []
         heavy = slider["heavy"]
@@ -104,13 +126,11 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
                 refused = str(sentence)
                 break
             explorer.page.wait_for_timeout(REST_MS)
-        explorer.set(control, slider["now"])
-        if refused:
-            rows.append(
-                {"explorer": name, "control": control, "heavy": heavy, "moves": 0}
-                | {"skipped": refused}
-            )
-            print(f"{name:22s} {control:12s} skipped: {refused}", flush=True)
+        lost = go_home(explorer, home)
+        if refused or lost:
+            rows.append(skipped(name, control, heavy, refused or lost))
+            if lost:
+                break
             continue
         times_ms.sort()
         rows.append(
@@ -200,11 +220,15 @@ def main() -> int:
                 print(f"{lesson.stem}: first picture {first[lesson.stem]} s", flush=True)
         with lab_server(folder) as url, browser_page(browser) as page:
             notebook = Notebook(page, url, own)
-            notebook.run_all(timeout=300)
+            notebook.run_all(timeout=900)
             to_width(page, notebook.explorer(chosen.only[0]), WIDTH)
             for name in chosen.only:
-                in_sight[name] = notebook.explorer(name).in_sight()
-                rows += time_moves(name, notebook.explorer(name), chosen.moves, dice)
+                try:
+                    explorer = notebook.explorer(name)
+                    in_sight[name] = explorer.in_sight()
+                    rows += time_moves(name, explorer, chosen.moves, dice)
+                except Error as error:
+                    rows.append(skipped(name, "", False, error.message.splitlines()[0]))
             browser_version = page.context.browser.version
     timed_rows = [row for row in rows if row["moves"] and not row["heavy"]]
     largest = max((row["p95_ms"] for row in timed_rows), default=0.0)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from intuitive.common.decoder import Decoder
-from intuitive.lclm.low_rank import LowRankLinear
+from intuitive.common.low_rank import LowRankLinear
 from intuitive.lclm.reference import mean_pool
 from intuitive.lclm.smollm import WINDOW, SmolLatents
 from intuitive.lclm.splice import Latents, Piece, Raw, Span, batch_of

@@ -188,7 +188,7 @@ def run(plan: Plan, args) -> None:
     kind = "control" if args.control else "pair"
     holder = SmolLatents(smollm2("cpu", torch.float32, args.small), plan.ranks)
     holder.put({name: weight.cpu() for name, weight in weights.items()})
-    made = {"command": " ".join(["lclm_smollm.py", *sys.argv[1:]]), "commit": args.commit or ""}
+    made = {"command": " ".join(records.command()), "commit": args.commit or ""}
     made |= {"device": device_name(device), "torch": torch.__version__, "seed": str(args.seed)}
     save_pair(args.out / f"{kind}-seed{args.seed}.safetensors", holder, made)
     values = {"training": took, "texts": texts.about}

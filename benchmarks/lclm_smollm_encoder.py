@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lclm_fast_step import encoder_states
 from torch import Tensor, nn
 
-from intuitive.lclm.low_rank import LowRankLinear
+from intuitive.common.low_rank import LowRankLinear
 from intuitive.lclm.reference import mean_pool
 from intuitive.lclm.smollm import RATIOS, SmolLatents
 

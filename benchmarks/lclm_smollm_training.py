@@ -10,8 +10,8 @@ from lclm_smollm_encoder import PlaceHeads, trained_parts
 from lclm_texts import Batches, Mix
 from torch import Tensor
 
+from intuitive.common.low_rank import low_rank_decoder
 from intuitive.common.smollm import SmolLM2, load_smollm2
-from intuitive.lclm.low_rank import low_rank_decoder
 from intuitive.lclm.smollm import WINDOW, Ranks, SmolLatents
 from intuitive.lclm.splice import Piece
 

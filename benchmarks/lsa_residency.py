@@ -13,8 +13,8 @@ its triggers ask for is replayed from a made-up trace, whose rates are recorded,
 trained at these lengths. The Memory Indexer's scoring and selection are computed and timed.
 
 A stage that fails is recorded under `faults`, and the next one goes on. `--seconds` says when no
-further stage begins; what is not begun is recorded as a fault too. On an H200 all stages
-took 175 s, 45 of them for the 512 steps in three layouts whose tokens are compared.
+further stage begins; what is not begun is recorded as a fault too. On an H100 all stages
+took 182 s, 51 of them for the 512 steps in three layouts whose tokens are compared.
 """
 
 import argparse

@@ -19,9 +19,10 @@ from msa_index_step import Recorded, Student, align, chosen_blocks, read
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder
+from intuitive.common.low_rank import changes, low_rank_decoder
 from intuitive.common.returning import with_returns
 from intuitive.common.runtime import seeded
-from intuitive.lclm.low_rank import changes, low_rank_decoder
+from intuitive.common.training import step_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,8 @@ class Feed:
         return self.ready.pop()
 
 
-def optimizer_of(parameters: Sequence[Tensor], lr: Tensor) -> torch.optim.AdamW:
-    """AdamW whose rate is a tensor; on CUDA it can be recorded."""
+def optimizer_of(parameters: Sequence[Tensor] | list[dict], lr: Tensor) -> torch.optim.AdamW:
+    """AdamW whose rates are tensors; on CUDA it can be recorded."""
     cuda = lr.device.type == "cuda"
     how = {"fused": True, "capturable": True} if cuda else {"foreach": False}
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, **how)
@@ -175,9 +176,12 @@ class Training:
     def _learn(self, pairs, at: Tensor) -> Tensor:
         found = []
         for (student, seen), optimizer in zip(pairs, self.optimizers, strict=True):
-            optimizer.zero_grad()
-            found.append(align(student, seen, at, impl=self.impl))
-            optimizer.step()
+
+            def gradients(_: int, student=student, seen=seen) -> dict[str, float]:
+                found.append(align(student, seen, at, impl=self.impl))
+                return {}  # read later: a graph records this step
+
+            step_once(gradients, optimizer)
         return torch.stack(found)
 
     def run(self, seconds: float, *, steps: int | None = None) -> None:
@@ -248,7 +252,7 @@ class Adaptation:
         self.masters: list[tuple[Tensor, Tensor]] = []
         self.lr = torch.zeros((), device=device)
         self.index_lr = torch.zeros((), device=device)
-        self.optimizers: list[torch.optim.Optimizer] = []
+        groups: list[dict] = []
         if arm != "frozen":
             self.decoder = low_rank_decoder(
                 decoder, attention=schedule.rank, generator=seeded(0, device)
@@ -257,22 +261,33 @@ class Adaptation:
                 (p, p.detach().float().clone().requires_grad_())
                 for p in changes(self.decoder).values()
             ]
-            self.optimizers.append(optimizer_of([m for _, m in self.masters], self.lr))
+            groups.append({"params": [m for _, m in self.masters], "lr": self.lr})
         if arm != "dense":
-            self.optimizers.append(optimizer_of(list(student.parameters()), self.index_lr))
+            groups.append({"params": list(student.parameters()), "lr": self.index_lr})
+        self.optimizer = optimizer_of(groups, self.lr)
         self.steps = 0
 
     def state(self) -> list[Tensor]:
-        return [p for p, _ in self.masters] + states(self.optimizers)
+        return [p for p, _ in self.masters] + states([self.optimizer])
 
     def step(self, tokens: Tensor, at: Tensor) -> Tensor:
         """One step; the language model's loss and the mean KL, [2]."""
+        found: list[Tensor] = []
 
+        def gradients(_: int) -> dict[str, float]:
+            found.append(self._gradients(tokens, at))
+            return {}  # read later: a graph records this step
+
+        step_once(gradients, self.optimizer)
+        with torch.no_grad():
+            for parameter, master in self.masters:
+                parameter.copy_(master)
+        return found[0]
+
+    def _gradients(self, tokens: Tensor, at: Tensor) -> Tensor:
         def choose(layer: int, x: Tensor) -> Tensor:
             return chosen_blocks(self.student, layer, x, self.schedule.adapted_n_selected)
 
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
         for parameter, _ in self.masters:
             parameter.grad = None
         learns, sparse = self.arm != "frozen", self.arm != "dense"
@@ -295,11 +310,6 @@ class Adaptation:
         kl = loss.detach().new_zeros(())
         if sparse:
             kl = align(self.student, seen, at, impl=self.impl).mean()
-        for optimizer in self.optimizers:
-            optimizer.step()
-        with torch.no_grad():
-            for parameter, master in self.masters:
-                parameter.copy_(master)
         return torch.stack((loss.detach(), kl))
 
     def run(self, feed: Feed, *, n_steps: int | None = None, seconds: float | None = None) -> dict:

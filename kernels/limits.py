@@ -13,6 +13,11 @@ MAX_GROUP = 128  # query heads per key head
 MAX_SELECTED = 256  # slots of a row; compiling takes ever longer beyond, see docs/kernels.md
 SCORE_BYTES = 2**28  # 256 MiB of float32 block scores in memory at a time
 STRETCH = 1024  # list entries that one program of the backward pass walks at most
+EDGE_STRETCH = 4096  # the same, where an entry is one query
+SCATTER_STRETCH = 256  # queries that one program of the plan "scattered" walks at most
+PART_BYTES = 2**30  # of its parts in memory at a time
+FEWEST_ROWS = 32768  # rows of scores from which on a thread for each fills an H100
+SEARCHED = 1024  # scores of a row that one search of `decode_step` goes through
 
 
 def query_chunks(n: int, bytes_per_query: int) -> Iterator[tuple[int, int]]:

@@ -81,24 +81,40 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 # ------------------------------------------------------------------------- two workers
 
-FIRST = ("browser", "test_notebooks.py")  # the longest, so that neither worker is left with one
-ONE_GROUP = {"browser": "browser"}  # folders whose files share a server
+FIRST = ("tests/browser/", "tests/test_notebooks.py")  # the longest, so that no worker ends alone
+BY_EXPLORER = "tests/widgets/test_every_"  # a test's last parameter is its explorer
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file stays with one worker, and the browser tests with one."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return  # as on a borrowed GPU
+def share(nodeid: str) -> str:
+    """What stays with one worker: the browser tests, an explorer's, a lesson's or a file's.
 
-    def place(item: pytest.Item) -> int:
-        parts = item.path.parts
-        return next((rank for rank, name in enumerate(FIRST) if name in parts), len(FIRST))
+    xdist's own way, the mark `xdist_group`, appends to the test's name, and pytest 9.2
+    lets no plugin do that.
+    """
+    path, _, test = nodeid.partition("::")
+    if path.startswith(FIRST[0]):
+        return FIRST[0]
+    if path.startswith((BY_EXPLORER, FIRST[1])) and test.endswith("]"):
+        return test[test.index("[") :]
+    return path
 
-    items.sort(key=place)  # stable: within a file the order stays
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            group = ONE_GROUP.get(item.path.parent.name, str(item.path))
-            item.add_marker(pytest.mark.xdist_group(group))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first; within a share the order stays."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in FIRST])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Give each worker whole shares, in the order of collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shares(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return share(nodeid)
+
+    config.option.loadscopereorder = False  # not the share with the most tests first
+    return Shares(config, log)
 
 
 # ------------------------------------------------------------------------- what may be absent

@@ -42,38 +42,30 @@ def test_lesson_gives_its_saved_outputs(lesson, tmp_path):
     assert seconds < LIMIT_S, f"{lesson.name} took {seconds:.0f} s, more than {LIMIT_S} s"
 
 
-def notebook(tmp_path, source, *outputs):
-    """A notebook of one executed cell."""
-    cell = nbformat.v4.new_code_cell(source, execution_count=1, outputs=list(outputs))
-    path = tmp_path / "lesson.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    return path, folder
+PICTURES = """from IPython.display import display
+display({"text/plain": "summary", "text/html": "new", "image/png": "",
+         "application/vnd.plotly.v1+json": {"uid": "new"}}, raw=True)"""
 
 
-def result(**data):
-    return nbformat.v4.new_output("execute_result", data, execution_count=1)
+def result(text: str):
+    return nbformat.v4.new_output("execute_result", {"text/plain": text}, execution_count=1)
 
 
-@pytest.mark.parametrize(("saved", "agrees"), [("2", True), ("3", False)], ids=["right", "wrong"])
-def test_nbval_compares_text(tmp_path, saved, agrees):
-    path, folder = notebook(tmp_path, "1 + 1", result(**{"text/plain": saved}))
-    run = run_nbval(path, folder)
-    assert (run.returncode == 0) is agrees, run.stdout
-    if not agrees:
-        assert "Cell outputs differ" in run.stdout
-
-
-def test_nbval_leaves_pictures_and_figures_out(tmp_path):
-    source = (
-        "from IPython.display import display\n"
-        "display({'text/plain': 'summary', 'text/html': 'new', 'image/png': '',"
-        " 'application/vnd.plotly.v1+json': {'uid': 'new'}}, raw=True)"
-    )
-    saved = nbformat.v4.new_output(
+def test_nbval_compares_text_and_leaves_pictures_and_figures_out(tmp_path):
+    drawn = nbformat.v4.new_output(
         "display_data", {"text/plain": "summary", "text/html": "old", "image/png": "AAAA"}
     )
-    path, folder = notebook(tmp_path, source, saved)
+    saved = {"1 + 1": result("2"), PICTURES: drawn, "2 + 1": result("4")}
+    cells = [
+        nbformat.v4.new_code_cell(source, execution_count=place, outputs=[output])
+        for place, (source, output) in enumerate(saved.items(), 1)
+    ]
+    path = tmp_path / "lesson.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    folder = tmp_path / "copy"
+    folder.mkdir()
     run = run_nbval(path, folder)
-    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout and "1 failed" in run.stdout, run.stdout
+    assert run.stdout.count("Cell outputs differ") == 1
+    assert "lesson.ipynb::Cell 2" in run.stdout  # the last, counted from 0
+    assert run.returncode == 1

@@ -51,6 +51,7 @@ def take_posters(names: list[str], chromium: str) -> None:
                     shown = notebook.explorer(explorer)
                     shown.root.evaluate("root => root.intuitive.poster()")
                     shown.settled()
+                    page.mouse.move(1, 1)  # or what lies under the pointer is lit
                     page.wait_for_timeout(400)
                     poster = catalogue.poster(explorer)
                     poster.parent.mkdir(exist_ok=True)

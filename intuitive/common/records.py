@@ -61,7 +61,7 @@ def save(
         raise ValueError(f"path={str(path)!r} must end in .json.")
     made = {
         "record": type(record).__name__,
-        "command": [Path(sys.argv[0]).name, *map(_anywhere, sys.argv[1:])],
+        "command": command(),
         "commit": commit or commit_here(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -81,6 +81,11 @@ def save(
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def command() -> list[str]:
+    """The command of this process; of absolute paths in it the last name is kept."""
+    return [Path(sys.argv[0]).name, *map(_anywhere, sys.argv[1:])]
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

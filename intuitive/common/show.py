@@ -1,21 +1,22 @@
 """Show tested code in a notebook, so that prose and package cannot drift apart."""
 
+import ast
+import importlib.util
 import inspect
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 
 class Source:
-    """The source of functions, classes or modules, for a notebook to display.
+    """Source code for a notebook to display.
 
     Its text is the source; JupyterLab shows it in colour.
     """
 
-    def __init__(self, *objects: Callable | type | ModuleType) -> None:
-        if not objects:
-            raise ValueError("show_source() needs a function, class or module to show.")
-        self.text = "\n\n".join(_source(thing) for thing in objects)
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def __repr__(self) -> str:
         return self.text
@@ -30,7 +31,30 @@ def show_source(*objects: Callable | type | ModuleType) -> Source:
     Raises:
         ValueError: nothing given, or something whose source is not Python, such as `len`.
     """
-    return Source(*objects)
+    if not objects:
+        raise ValueError("show_source() needs a function, class or module to show.")
+    return Source("\n\n".join(map(_source, objects)))
+
+
+def show_part(module: str, *names: str) -> Source:
+    """The source of functions of a module that is read and not imported, such as a kernel's.
+
+    Raises:
+        ValueError: there is no such module, or it defines no such function or class.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"there is no module {module!r} to show.")
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    lines, parts = text.splitlines(), []
+    found = {node.name: node for node in ast.parse(text).body if hasattr(node, "name")}
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{module} defines no {name}; there are {', '.join(found)}.")
+        node = found[name]
+        first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
+        parts.append("\n".join(lines[first - 1 : node.end_lineno]))
+    return Source("\n\n".join(parts))
 
 
 def _source(thing: Callable | type | ModuleType) -> str:

@@ -16,7 +16,6 @@ Map of the rooms, in reading order:
     miniature.py    small models for those tasks
     fitting.py      their training
     chunks.py       WHERE/VAL: chunks with ids, one of which comes back
-    low_rank.py     low-rank changes to frozen layers, and weights in 8 bits
     smollm_model.py the weights around SmolLM2
     smollm.py       a real pair from SmolLM2
     experiments/    what each explorer computes

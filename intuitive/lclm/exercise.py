@@ -22,7 +22,7 @@ _CASES = (
         70,
     ),
     ("Of equal shares the lower id goes first.", [0.25, 0.25, 0.25, 0.25], [10, 10, 10, 10], 25),
-    ("Where nothing fits, nothing comes back.", [0.6, 0.4], [64, 64], 63),
+    ("Where nothing more fits, no more comes back.", [0.6, 0.4], [64, 32], 63),
 )
 NOTHING_RETURNED = "choose returned None; return a list of ids, such as [2]."
 

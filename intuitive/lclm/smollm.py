@@ -177,10 +177,22 @@ class Pair:
             tokens: the text; place i has seen its first i tokens.
             ratio: of the spans among the pieces.
         """
+        return self._logits(pieces, tokens, ratio).float().log_softmax(-1)
+
+    @torch.no_grad()
+    def likeliest(
+        self, pieces: Sequence[Piece], tokens: Tensor | Sequence[int], *, ratio: int = RATIOS[0]
+    ) -> Int[Tensor, " n"]:
+        """The likeliest token at each place of a text; arguments as in `log_probabilities`."""
+        return self._logits(pieces, tokens, ratio).argmax(-1)
+
+    def _logits(
+        self, pieces: Sequence[Piece], tokens: Tensor | Sequence[int], ratio: int
+    ) -> Float[Tensor, "n v"]:
         tokens = as_tokens(tokens, "the text")
         prompt = self.prompt([*pieces, Raw(tokens)], ratio)
         hidden = self.model.decoder.hidden(embeddings=prompt)[:, -len(tokens) - 1 : -1]
-        return self.model.decoder.logits(hidden)[0].float().log_softmax(-1)
+        return self.model.decoder.logits(hidden)[0]
 
     def score(
         self, pieces: Sequence[Piece], tokens: Tensor | Sequence[int], *, ratio: int = RATIOS[0]

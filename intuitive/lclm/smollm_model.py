@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from intuitive.common.low_rank import changes, low_rank_decoder
 from intuitive.common.smollm import SmolLM2
 
 from .adapter import Adapter
 from .config import LCLMConfig
-from .low_rank import changes, low_rank_decoder
 from .model import LatentContextModel
 from .reference import POOL, Window, mean_pool, pool_ragged
 

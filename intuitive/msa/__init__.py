@@ -19,6 +19,8 @@ Map of the rooms, in reading order:
     masked.py      attention over blocks under a mask, for padded batches
     results.py     what committed runs found, as typed records
     exercise.py    checks for the lesson's "your turn"
+    interpreted.py  what the attention kernel fetches, step by step
+    kernel_exercise.py  checks for the kernel lesson's "your turn"
 
 There is no fast.py: the fast path is `intuitive.kernels`, beside its own references.
 
@@ -46,6 +48,8 @@ _ROOMS = (
     "experiments",
     "index",
     "index_training",
+    "interpreted",
+    "kernel_exercise",
     "masked",
     "minimax",
     "model",

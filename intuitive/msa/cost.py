@@ -289,3 +289,14 @@ def loop_intensity(config: MSAConfig, context: int, bytes_moved: int) -> float:
     """FLOPs of the Main Branch per byte moved (Eqs. 14 and 16); all selections are full."""
     per_query = 4 * config.n_q_heads * config.d_head * config.n_selected_tokens
     return per_query * context / bytes_moved
+
+
+# What a card can do at most
+
+H100_FLOPS = 989e12  # bfloat16 products a second, from the data sheet of the H100 SXM
+H100_BYTES = 3.35e12  # bytes a second from its memory, likewise
+
+
+def floor_seconds(flops: int | float, bytes_moved: int | float) -> float:
+    """Time that an H100 needs at the least, computing and moving at the same time."""
+    return max(flops / H100_FLOPS, bytes_moved / H100_BYTES)

@@ -25,9 +25,14 @@ class KernelRow:
     unit: str  # of the times, a key of MS_PER_UNIT
     cudnn: float | None = None
     flash: float | None = None
-    score_and_select: float | None = None
+    score: float | None = None  # block scores alone
+    select: float | None = None  # of scores that are there
+    score_and_select: float | None = None  # in chunks of queries
     attend: float | None = None
     attend_near: float | None = None  # selections with the sharing of a served model
+    attend_random: float | None = None
+    distinct_near: dict[str, float] | None = None  # blocks among so many neighbouring queries
+    distinct_random: dict[str, float] | None = None
     msa: float | None = None
     dense_peak_bytes: int | None = None
     score_and_select_peak_bytes: int | None = None
@@ -75,13 +80,23 @@ class KernelTimes:
 
 
 @functools.cache
-def kernel_times() -> KernelTimes:
-    """The committed times of `benchmarks/kernels.py`.
+def kernel_rows() -> results.Committed[KernelFile]:
+    """The committed rows of `benchmarks/kernels.py` as they were written.
 
     Raises:
         FileNotFoundError: the package was installed without its results.
     """
-    found = results.load("kernels_h100", KernelFile)
+    return results.load("kernels_h100", KernelFile)
+
+
+@functools.cache
+def kernel_times() -> KernelTimes:
+    """The committed times of `benchmarks/kernels.py`, dense and MSA.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    found = kernel_rows()
     rows = tuple(_kernel_time(row) for row in found.values.rows if row.msa is not None)
     return KernelTimes(device=found.made.device, commit=found.made.commit, rows=rows)
 

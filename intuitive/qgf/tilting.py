@@ -244,13 +244,21 @@ class Posterior:
             return self.mean(x.flatten()[:1], t).expand(x.shape).clone()
 
         def compute(x: Tensor) -> tuple[Tensor, Tensor]:
-            means, variances = [], []
+            means, variances, powers = [], [], None
             for logits, nodes in self._terms(x, t):
-                share = logits.softmax(1)
-                mean = share @ nodes[0] if len(nodes) == 1 else (share * nodes).sum(1)
-                means.append(mean)
-                spread = (nodes - mean[:, None]).square_().mul_(share)
-                variances.append(spread.sum(1))
+                if len(nodes) > 1:  # so near each other that their squares would cancel
+                    share = logits.softmax(1)
+                    means.append((share * nodes).sum(1))
+                    spread = (nodes - means[-1][:, None]).square_().mul_(share)
+                    variances.append(spread.sum(1))
+                    continue
+                if powers is None:  # the nodes are the same for all
+                    (row,) = nodes
+                    powers = torch.stack((torch.ones_like(row), row, row.square()), 1)
+                sums = logits.sub_(logits.amax(1, keepdim=True)).exp_() @ powers
+                total, first, second = sums.unbind(1)
+                means.append(first / total)
+                variances.append((second / total - means[-1].square()).clamp(min=0))
             return torch.cat(means), torch.cat(variances) * t / (1 - t) ** 2
 
         return _interpolated(compute, x, rising=True)

@@ -13,8 +13,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ..addressing import load_keys, load_rows
+from ..addressing import load_keys, load_rows, through_registers
+from ..index_codes import CODES
+from ..plans import copies_in_bulk, on_hopper
 from ..shared_memory import SPARE_BYTES, card, first_fit
 
 PROGRAMS = 1056  # programs to aim at: 8 for each of the 132 multiprocessors of an H100
@@ -25,7 +28,8 @@ LONGEST = 64  # steps of one program at most, so that late rows do not trail beh
 @no_type_check
 def _maxima(
     q,
-    k_ptr,
+    k_src,
+    batch,
     position,
     first_key,
     m,
@@ -34,9 +38,13 @@ def _maxima(
     KEYS: tl.constexpr,
     D: tl.constexpr,
     FULL: tl.constexpr,
+    BULK: tl.constexpr,
 ):
     """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS]."""
-    k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
+    if BULK:
+        k = k_src.load([batch.to(tl.int32), first_key.to(tl.int32), 0]).reshape(KEYS, D)
+    else:
+        k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
     if not FULL:
         key = tl.cast(first_key, tl.int32) + tl.arange(0, KEYS)
@@ -48,9 +56,11 @@ def _maxima(
 @no_type_check
 def _step(
     q,
-    k_ptr,
+    k_src,
     scores_ptr,
+    batch,
     rows,
+    n_rows,
     position,
     row_mask,
     step,
@@ -62,6 +72,8 @@ def _step(
     KEYS: tl.constexpr,
     D: tl.constexpr,
     FULL: tl.constexpr,
+    BULK: tl.constexpr,
+    BY_BLOCK: tl.constexpr,
 ):
     """Score SPAN keys, KEYS at a time, and store the maxima of their blocks.
 
@@ -69,21 +81,27 @@ def _step(
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
     first_key = tl.cast(step, tl.int64) * SPAN
-    best = _maxima(q, k_ptr, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL)
+    best = _maxima(q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK)
     for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
         first_key += KEYS
-        more = _maxima(q, k_ptr, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL)
+        more = _maxima(
+            q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
+        )
         best = tl.maximum(best, more)
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     mask = row_mask[:, None] & (block < n_blk)[None, :]
-    tl.store(scores_ptr + rows[:, None] * n_blk + block[None, :], best, mask=mask)
+    if BY_BLOCK:
+        place = rows[:, None] + block[None, :].to(tl.int64) * n_rows
+    else:
+        place = rows[:, None] * n_blk + block[None, :]
+    tl.store(scores_ptr + place, best, mask=mask)
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "n_blk", "steps"])
 @no_type_check
 def block_scores_kernel(
     q_ptr,
-    k_ptr,
+    k_src,
     scores_ptr,
     n,
     m,
@@ -98,10 +116,15 @@ def block_scores_kernel(
     SPAN: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
+    BULK: tl.constexpr,
+    REGISTERS: tl.constexpr,
+    BY_BLOCK: tl.constexpr,
 ):
     """Write scores[b, row, block] for rows = (query, group), `steps` steps of SPAN keys each.
 
-    Blocks that lie wholly after the last query of a tile of rows are left as they are.
+    Blocks that lie wholly after the last query of a tile of rows are left as they are. BULK:
+    `k_src` is a descriptor of [1, KEYS, D]; REGISTERS: queries are multiplied from there;
+    BY_BLOCK: scores are [b, block, row].
     """
     batch = tl.program_id(2).to(tl.int64)
     first_row = tl.program_id(0) * ROWS
@@ -115,17 +138,20 @@ def block_scores_kernel(
 
     q = load_rows(q_ptr + batch * stride_qb, rows, D, row_mask, D)  # [ROWS, D]
     position = m - n + (first_row + tl.arange(0, ROWS)) // h_kv  # [ROWS]
-    k_ptr += batch * stride_kb
+    if REGISTERS:
+        q = through_registers(q, D)
+    if not BULK:
+        k_src += batch * stride_kb
     scores_ptr += batch * n * h_kv * n_blk
     for step in range(first_step, full_stop):
         _step(
-            q, k_ptr, scores_ptr, rows, position, row_mask, step, m, n_blk, stride_km,
-            BLOCK_SIZE, SPAN, KEYS, D, True,
+            q, k_src, scores_ptr, batch, rows, n * h_kv, position, row_mask, step, m, n_blk,
+            stride_km, BLOCK_SIZE, SPAN, KEYS, D, True, BULK, BY_BLOCK,
         )  # fmt: skip
     for step in range(tl.maximum(first_step, full_stop), stop):
         _step(
-            q, k_ptr, scores_ptr, rows, position, row_mask, step, m, n_blk, stride_km,
-            BLOCK_SIZE, SPAN, KEYS, D, False,
+            q, k_src, scores_ptr, batch, rows, n * h_kv, position, row_mask, step, m, n_blk,
+            stride_km, BLOCK_SIZE, SPAN, KEYS, D, False, BULK, BY_BLOCK,
         )  # fmt: skip
 
 
@@ -159,10 +185,16 @@ def score_bytes(tile: ScoreTile, d: int, itemsize: int) -> int:
     return itemsize * d * (tile.rows + ahead * tile.keys) + SPARE_BYTES
 
 
-def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) -> None:
-    """Launch: fill the visible part of `scores` [b, n, h_kv, n_blk], which is contiguous."""
+def write_scores(
+    q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int, *, by_block: bool = False
+) -> None:
+    """Launch: fill the visible part of `scores` [b, n, h_kv, n_blk], which is contiguous.
+
+    Args:
+        by_block: `scores` is [b, n_blk, n, h_kv], and a Hopper card takes its own way to it.
+    """
     b, n, h_kv, d_idx = q_idx.shape
-    m = k_idx.shape[1]
+    m, n_blk = k_idx.shape[1], triton.cdiv(k_idx.shape[1], block_size)
     if q_idx.stride()[1:] != (h_kv * d_idx, d_idx, 1):
         q_idx = q_idx.contiguous()
     if k_idx.stride(-1) != 1:
@@ -171,15 +203,20 @@ def write_scores(q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int) 
         tile = first_fit(
             score_tiles, score_bytes, card(), q_idx.dtype, n * h_kv <= 16, block_size, d_idx
         )
+        codes = q_idx.dtype == CODES
+        bulk = by_block and (codes or on_hopper(card().arch, q_idx.dtype))
+        bulk = bulk and copies_in_bulk(k_idx) and m >= tile.keys
+        source = TensorDescriptor.from_tensor(k_idx, [1, tile.keys, d_idx]) if bulk else k_idx
         span = max(tile.keys, block_size)
         row_tiles, key_steps = triton.cdiv(n * h_kv, tile.rows), triton.cdiv(m, span)
         steps = min(max(row_tiles * b * key_steps // PROGRAMS, 1), LONGEST)
         grid = (row_tiles, triton.cdiv(key_steps, steps), b)
         block_scores_kernel[grid](
-            q_idx, k_idx, scores, n, m, h_kv, scores.shape[-1], steps,
+            q_idx, source, scores, n, m, h_kv, n_blk, steps,
             q_idx.stride(0), k_idx.stride(0), k_idx.stride(1),
             BLOCK_SIZE=block_size, ROWS=tile.rows, SPAN=span, KEYS=tile.keys, D=d_idx,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
+            BULK=bulk, REGISTERS=bulk and not codes, BY_BLOCK=by_block,
+            num_warps=tile.num_warps, num_stages=3 if codes else tile.num_stages,
         )  # fmt: skip
 
 

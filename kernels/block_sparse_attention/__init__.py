@@ -5,8 +5,9 @@ from typing import SupportsIndex, no_type_check
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .. import checks, dispatch
+from .. import checks, dispatch, plans
 from ..dispatch import Impl
+from ..plans import Plan
 
 
 def _check_blocks(block_idx: Tensor, m: int, block_size: int) -> None:
@@ -32,6 +33,7 @@ def block_sparse_attention(
     scale: float | None = None,
     return_lse: bool = False,
     impl: Impl = "auto",
+    plan: Plan | None = None,
     validate: bool | None = None,
 ) -> Float[Tensor, "b n h_q d"] | tuple[Float[Tensor, "b n h_q d"], Float[Tensor, "b n h_q"]]:
     """Softmax attention over the causally visible tokens of the selected blocks.
@@ -52,6 +54,7 @@ def block_sparse_attention(
         scale: factor on the dot products; None means 1/sqrt(d).
         return_lse: also return the log-sum-exp of the scaled scores.
         impl: which implementation; see `dispatch.choose`.
+        plan: which of Triton's ways; see `plans.py`. One query has one way.
         validate: whether to look for NaN, infinities and ids of no block; None looks on CPU
             only. Unchecked, ids of no block are skipped.
 
@@ -86,17 +89,20 @@ def block_sparse_attention(
             f"block_idx has dtype {block_idx.dtype}, but must be torch.int32 or torch.int64. "
             "Pass the ids from select_blocks."
         )
-    chosen = dispatch.choose(impl, device)
+    chosen, plan = dispatch.choose(impl, device), plans.named(plan)
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v)
         _check_blocks(block_idx, size["m"], block_size)
     scale = size["d"] ** -0.5 if scale is None else float(scale)
     if chosen == "reference":
         from .reference import block_sparse_attention as compute
+
+        out, lse = compute(q, k, v, block_idx, block_size, scale)
     else:
         checks.triton_limits(block_size=block_size, head_size=size["d"], dtype=q.dtype)
         checks.triton_group(size["h_q"] // size["h_kv"])
         checks.triton_slots(size["n_sel"])
         from .triton_kernel import block_sparse_attention as compute
-    out, lse = compute(q, k, v, block_idx, block_size, scale)
+
+        out, lse = compute(q, k, v, block_idx, block_size, scale, plan)
     return (out, lse) if return_lse else out

@@ -20,6 +20,7 @@ from ..addressing import (
     vectors,
 )
 from ..shared_memory import SPARE_BYTES, card, first_fit
+from .triton_edges import edges_serve, write_edges
 from .triton_forward import LOG2_E
 from .triton_tiles import Tile, attention_tiles, invert, list_blocks
 
@@ -237,6 +238,7 @@ def attend_backward(
     block_idx: Tensor,
     block_size: int,
     scale: float,
+    plan: str = "general",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Launch: contiguous dq, dk, dv; all inputs but k and v are contiguous."""
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
@@ -255,16 +257,23 @@ def attend_backward(
         KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
 
-    inverse = invert(lists, n_blk)
-    n_stretches = inverse.block.shape[-1]
-    dk_part, dv_part = q.new_empty((2, b * h_kv, n_stretches, block_size, d), dtype=torch.float32)
-    dkv_part_kernel[(n_stretches * (block_size // tile.keys), h_kv, b)](
-        q, k, v, lse, dout, delta, dk_part, dv_part, lists.members,
-        inverse.entry, inverse.block, inverse.bounds,
-        n, m, h_kv, group, lists.capacity, n_tiles, n_blk, scale, *strides,
-        BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
-        KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
+    if plan == "hopper" and edges_serve(card().arch, q, k, block_size):
+        dk_part, dv_part, inverse = write_edges(
+            q, k, v, lse, dout, delta, block_idx, block_size, scale
+        )
+        n_stretches = inverse.block.shape[-1]
+    else:
+        inverse = invert(lists, n_blk)
+        n_stretches = inverse.block.shape[-1]
+        shape = (2, b * h_kv, n_stretches, block_size, d)
+        dk_part, dv_part = q.new_empty(shape, dtype=torch.float32)
+        dkv_part_kernel[(n_stretches * (block_size // tile.keys), h_kv, b)](
+            q, k, v, lse, dout, delta, dk_part, dv_part, lists.members,
+            inverse.entry, inverse.block, inverse.bounds,
+            n, m, h_kv, group, lists.capacity, n_tiles, n_blk, scale, *strides,
+            BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
+            KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
+        )  # fmt: skip
     dkv_sum_kernel[(n_blk * (block_size // 16), h_kv, b)](
         dk_part, dv_part, inverse.first, dk, dv, m, h_kv, n_blk, n_stretches, scale,
         BLOCK_SIZE=block_size, KEYS=16, D=d, num_warps=4,

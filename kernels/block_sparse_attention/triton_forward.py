@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..addressing import (
     group_and_batch,
@@ -13,14 +14,17 @@ from ..addressing import (
     load_keys,
     load_rows,
     row_of,
+    through_registers,
     tile_rows,
     vectors,
 )
+from ..plans import WIDEST_GROUP, copies_in_bulk, on_hopper
 from ..shared_memory import SPARE_BYTES, card, first_fit
 from .triton_tiles import Tile, attention_tiles, list_blocks
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
+HOPPER_REGISTERS = 168  # of a thread, so that three programs of four warps share a multiprocessor
 
 
 @triton.jit
@@ -33,10 +37,12 @@ def _step(
     step,
     blocks_ptr,
     members_ptr,
-    k_ptr,
-    v_ptr,
+    k_src,
+    v_src,
     stride_km,
     stride_vm,
+    batch,
+    group,
     query,
     position,
     m,
@@ -45,27 +51,41 @@ def _step(
     KEYS: tl.constexpr,
     D: tl.constexpr,
     FULL: tl.constexpr,
+    HOPPER: tl.constexpr,
 ):
     """Add KEYS keys of one listed block to the running maximum, sum and weighted values.
 
-    FULL means that every query which reads the block sees all of it.
+    FULL means that every query which reads the block sees all of it. With HOPPER, `k_src` and
+    `v_src` are descriptors instead of pointers, and rows that do not read the block are left out
+    by their shift: one operation a row instead of one a number. That takes a scale above 0.
     """
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     block = tl.load(blocks_ptr + step // PARTS)
     members = tl.load(members_ptr + step // PARTS)
     first_key = block * BLOCK_SIZE + (step % PARTS) * KEYS
-    k = load_keys(k_ptr, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
-    v = load_keys(v_ptr, first_key, m, stride_vm, KEYS, D, FULL)  # [KEYS, D]
+    if HOPPER:
+        k = k_src.load([batch.to(tl.int32), first_key, group.to(tl.int32), 0]).reshape(KEYS, D)
+        v = v_src.load([batch.to(tl.int32), first_key, group.to(tl.int32), 0]).reshape(KEYS, D)
+    else:
+        k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
+        v = load_keys(v_src, first_key, m, stride_vm, KEYS, D, FULL)  # [KEYS, D]
 
     reads = ((members >> query) & 1) == 1  # [ROWS]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
-    s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
+    if not HOPPER:
+        s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
     if not FULL:
         key = first_key + tl.arange(0, KEYS)
         s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
-    new_top = tl.maximum(top, tl.max(s, axis=1))
+    largest = tl.max(s, axis=1)
+    if HOPPER:
+        largest = tl.where(reads, largest * scale, float("-inf"))
+    new_top = tl.maximum(top, largest)
     shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
-    p = tl.exp2(s - shift[:, None])
+    if HOPPER:
+        p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
+    else:
+        p = tl.exp2(s - shift[:, None])
     decay = tl.exp2(top - shift)
     total = total * decay + tl.sum(p, axis=1)
     acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
@@ -76,8 +96,8 @@ def _step(
 @no_type_check
 def attend_kernel(
     q_ptr,
-    k_ptr,
-    v_ptr,
+    k_src,
+    v_src,
     out_ptr,
     lse_ptr,
     blocks_ptr,
@@ -101,8 +121,13 @@ def attend_kernel(
     SPLIT: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
+    HOPPER: tl.constexpr,
 ):
-    """Attention of one tile of queries times HEADS heads of one group."""
+    """Attention of one tile of queries times HEADS heads of one group.
+
+    HOPPER: `k_src` and `v_src` are descriptors of [1, KEYS, 1, D], and the queries are multiplied
+    from registers, which leaves shared memory to the keys.
+    """
     tile = tl.program_id(0)
     group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
@@ -111,27 +136,30 @@ def attend_kernel(
     )
     row = row_of(batch, n, query, h_kv, group, group_size, head)
     q = load_rows(q_ptr, row, D, exists, D)  # [ROWS, D]
+    if HOPPER:
+        q = through_registers(q, D)
 
     list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
     blocks_ptr += list_id * capacity
     members_ptr += list_id * capacity
     n_full = tl.load(ends_ptr + list_id * 2)
     n_all = tl.load(ends_ptr + list_id * 2 + 1)
-    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
-    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    if not HOPPER:
+        k_src = head_start(k_src, batch, group, stride_kb, stride_kh)
+        v_src = head_start(v_src, batch, group, stride_vb, stride_vh)
 
     top = tl.full((QUERIES * HEADS,), float("-inf"), tl.float32)
     total = tl.zeros((QUERIES * HEADS,), tl.float32)
     acc = tl.zeros((QUERIES * HEADS, D), tl.float32)
     for step in range(0, n_full * PARTS):
         top, total, acc = _step(
-            q, top, total, acc, step, blocks_ptr, members_ptr, k_ptr, v_ptr, stride_km, stride_vm,
-            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, True,
+            q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, stride_km, stride_vm,
+            batch, group, local_query, position, m, scale, BLOCK_SIZE, KEYS, D, True, HOPPER,
         )  # fmt: skip
     for step in range(n_full * PARTS, n_all * PARTS):
         top, total, acc = _step(
-            q, top, total, acc, step, blocks_ptr, members_ptr, k_ptr, v_ptr, stride_km, stride_vm,
-            local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False,
+            q, top, total, acc, step, blocks_ptr, members_ptr, k_src, v_src, stride_km, stride_vm,
+            batch, group, local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False, HOPPER,
         )  # fmt: skip
 
     out = acc / tl.where(total > 0, total, 1.0)[:, None]
@@ -148,20 +176,46 @@ def forward_bytes(tile: Tile, d: int, itemsize: int) -> int:
     return 2 * d * (tile.rows + 4 * tile.keys) + SPARE_BYTES  # k and v twice: one loads ahead
 
 
+def hopper_serves(
+    arch: int, q: Tensor, k: Tensor, v: Tensor, block_size: int, scale: float
+) -> bool:
+    """Whether `attend_kernel` can run with HOPPER."""
+    keys = min(block_size, 64)
+    return (
+        on_hopper(arch, q.dtype)
+        and q.shape[2] // k.shape[2] <= WIDEST_GROUP
+        and k.shape[1] >= keys
+        and scale > 0
+        and copies_in_bulk(k, v)
+    )
+
+
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, block_idx: Tensor, block_size: int, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    block_idx: Tensor,
+    block_size: int,
+    scale: float,
+    plan: str = "general",
 ) -> tuple[Tensor, Tensor]:
     """Launch: output [b, n, h_q, d] and log-sum-exp [b, n, h_q] of contiguous q and block_idx."""
     (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     tile = first_fit(attention_tiles, forward_bytes, card(), q.dtype, h_q // h_kv, block_size, d)
+    hopper = plan == "hopper" and hopper_serves(card().arch, q, k, v, block_size, scale)
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     out = torch.empty_like(q)
     lse = q.new_empty((b, n, h_q), dtype=torch.float32)
+    options, sources = {}, (k, v)
+    if hopper:
+        sources = tuple(TensorDescriptor.from_tensor(x, [1, tile.keys, 1, d]) for x in (k, v))
+        options = {"maxnreg": HOPPER_REGISTERS} if tile.num_warps == 4 else {}
     attend_kernel[(triton.cdiv(n, tile.queries), h_kv * tile.split, b)](
-        q, k, v, out, lse, lists.blocks, lists.members, lists.ends,
+        q, *sources, out, lse, lists.blocks, lists.members, lists.ends,
         n, m, h_kv, h_q // h_kv, lists.capacity, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
-        KEYS=tile.keys, D=d, num_warps=tile.num_warps, num_stages=tile.num_stages,
+        KEYS=tile.keys, D=d, HOPPER=hopper, num_warps=tile.num_warps, num_stages=tile.num_stages,
+        **options,
     )  # fmt: skip
     return out, lse

@@ -146,14 +146,13 @@ def list_blocks(block_idx: Tensor, m: int, block_size: int, queries: int) -> Blo
 
 @dataclass(frozen=True)
 class Stretches:
-    """For each block the list entries that name it, cut into stretches of at most
-    `limits.STRETCH`.
+    """For each block the list entries that name it, cut into stretches of bounded length.
 
     Axis g runs over b * h_kv lists, axis p over stretches; p is bounded by shapes alone, and
     stretches past the last one are empty.
 
-    entry: [g, n_tiles * capacity], positions in the flattened lists, by block and then by tile;
-        entry // capacity is the tile.
+    entry: [g, entries], positions in the flattened lists, by block and then by position: those
+        of a list of tiles hold the tile in entry // capacity.
     block: [g, p], the block of each stretch; n_blk past the last stretch.
     bounds: [g, p, 2], where in `entry` each stretch begins and ends.
     first: [g, n_blk + 1], each block's first stretch.
@@ -165,20 +164,17 @@ class Stretches:
     first: Tensor
 
 
-def invert(lists: BlockLists, n_blk: int) -> Stretches:
-    """Turn lists of blocks per tile into lists of tiles per block.
+def stretches(listed: Tensor, n_blk: int, longest: int) -> Stretches:
+    """Cut lists [g, entries] of block ids, n_blk in unused entries, by block and by length.
 
     A block that every query reads, such as the first of a sequence, would keep one program busy
     long after the others; stretches bound that. The sort is stable, which fixes the order of
     every later sum.
     """
-    used = torch.arange(lists.capacity, device=lists.blocks.device) < lists.ends[..., 1:]
-    listed = torch.where(used, lists.blocks, n_blk).flatten(0, 1).flatten(1)
     listed, entry = listed.sort(dim=-1, stable=True)
     groups, entries = listed.shape
     ids = torch.arange(n_blk + 1, device=listed.device, dtype=listed.dtype)
     start = torch.searchsorted(listed, ids.expand(groups, -1).contiguous())  # [g, n_blk + 1]
-    longest = limits.STRETCH
     per_block = (start.diff() + longest - 1) // longest
     first = F.pad(per_block.cumsum(-1), (1, 0))
 
@@ -188,3 +184,21 @@ def invert(lists: BlockLists, n_blk: int) -> Stretches:
     begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * longest
     end = torch.minimum(begin + longest, start.gather(-1, known + 1))
     return Stretches(entry=entry, block=block, bounds=torch.stack((begin, end), -1), first=first)
+
+
+def invert(lists: BlockLists, n_blk: int) -> Stretches:
+    """Turn lists of blocks per tile into lists of tiles per block."""
+    used = torch.arange(lists.capacity, device=lists.blocks.device) < lists.ends[..., 1:]
+    listed = torch.where(used, lists.blocks, n_blk).flatten(0, 1).flatten(1)
+    return stretches(listed, n_blk, limits.STRETCH)
+
+
+def distinct_ids(block_idx: Tensor, m: int, block_size: int) -> Tensor:
+    """Each row's readable blocks once, ascending, and n_blk in slots that hold none."""
+    n, n_blk = block_idx.shape[1], triton.cdiv(m, block_size)
+    position = torch.arange(m - n, m, device=block_idx.device, dtype=torch.int32)[:, None, None]
+    readable = (block_idx >= 0) & (block_idx < n_blk)
+    readable &= torch.where(readable, block_idx, 0) * block_size <= position
+    ids = torch.where(readable, block_idx, n_blk).sort(-1).values
+    repeated = F.pad(ids[..., 1:] == ids[..., :-1], (1, 0))
+    return ids.masked_fill(repeated, n_blk)

@@ -2,11 +2,14 @@
 
 from typing import SupportsIndex, no_type_check
 
+import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from .. import checks, dispatch
+from .. import checks, dispatch, plans
 from ..dispatch import Impl
+from ..index_codes import CODES, index_codes, shared_blocks
+from ..plans import Plan
 from ..select_blocks import budget
 
 
@@ -20,6 +23,7 @@ def score_and_select(
     n_local: SupportsIndex = 1,
     n_init: SupportsIndex = 0,
     impl: Impl = "auto",
+    plan: Plan | None = None,
     validate: bool | None = None,
 ) -> Int32[Tensor, "b n h_kv n_selected"]:
     """`select_blocks(block_scores(q_idx, k_idx))`, in bounded memory.
@@ -30,12 +34,14 @@ def score_and_select(
 
     Args:
         q_idx: one index query per GQA group, standing at the last n of the m positions.
-        k_idx: one index key per token, shared by all groups.
+        k_idx: one index key per token, shared by all groups. Both may be e4m3 codes, from
+            `index_codes`; `code_recall` says what that loses.
         n_selected: slots per query and group.
         block_size: tokens per key block; the last block may be shorter.
         n_local: forced blocks that end with the query's own.
         n_init: forced blocks at the start of the sequence.
         impl: which implementation; see `dispatch.choose`.
+        plan: "general" or "hopper", which of Triton's ways; see `plans.py`.
         validate: whether to look for NaN and infinities; None looks on CPU only.
 
     Returns:
@@ -52,13 +58,43 @@ def score_and_select(
     checks.causal(size["n"], size["m"])
     device = checks.same_device(q_idx=q_idx, k_idx=k_idx)
     checks.same_float_dtype(q_idx=q_idx, k_idx=k_idx)
-    chosen = dispatch.choose(impl, device)
+    chosen, plan = dispatch.choose(impl, device), plans.named(plan, plans.PLANS[:2])
+    codes = q_idx.dtype == CODES
     if checks.wants_values(validate, device):
-        checks.finite(q_idx=q_idx, k_idx=k_idx)
+        checks.finite(q_idx=q_idx.float(), k_idx=k_idx.float())
+    rule = (n_selected, block_size, n_local, n_init)
     if chosen == "reference":
         from .reference import score_and_select as compute
-    else:
-        checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=q_idx.dtype)
-        checks.triton_slots(n_selected)
-        from .triton_kernel import score_and_select as compute
-    return compute(q_idx, k_idx, n_selected, block_size, n_local, n_init)
+
+        if codes:
+            q_idx, k_idx = q_idx.float(), k_idx.float()
+        return compute(q_idx, k_idx, *rule)
+    dtype = torch.float16 if codes else q_idx.dtype
+    checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=dtype)
+    checks.triton_slots(n_selected)
+    from .triton_kernel import score_and_select as compute
+
+    return compute(q_idx, k_idx, *rule, plan)
+
+
+@no_type_check
+def code_recall(
+    q_idx: Float[Tensor, "b n h_kv d_idx"],
+    k_idx: Float[Tensor, "b m d_idx"],
+    *,
+    unit: float = 1.0,
+    **rule: object,
+) -> Float[Tensor, ""]:
+    """Share of the blocks chosen by these index vectors that their e4m3 codes choose too.
+
+    Args:
+        q_idx: index queries, as for `score_and_select`.
+        k_idx: index keys.
+        unit: what the keys are divided by; see `index_codes`.
+        rule: the other arguments of `score_and_select`.
+
+    Returns:
+        A number in [0, 1] on the device of the inputs; forced blocks count as chosen.
+    """
+    coded = score_and_select(index_codes(q_idx), index_codes(k_idx, unit=unit), **rule)
+    return shared_blocks(coded, score_and_select(q_idx, k_idx, **rule))

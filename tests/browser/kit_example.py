@@ -98,6 +98,12 @@ def stage(result, name):
     return Scene(width=WIDTH, height=HEIGHT, marks=(*discs, *[told] * (name == "cut")))
 
 
+def cover(first):
+    """A shape that hides all points but the first few."""
+    box = {"type": "rect", "x0": first, "x1": N_SCORES, "yref": "paper", "y0": 0, "y1": 1}
+    return box | {"fillcolor": "page", "line": {"width": 0}}
+
+
 def points(result, values, title):
     trace = {
         "type": "scatter",
@@ -113,7 +119,13 @@ def points(result, values, title):
 def present(result):
     held = percent(result.held)
     frames = (
-        Frame(scene=stage(result, name), stage=name, sentence=f"Now the {name}.") for name in STAGES
+        Frame(
+            scene=stage(result, name),
+            stage=name,
+            sentence=f"Now the {name}.",
+            figures={"weights": {"layout": {"shapes": [cover(place)]}}},
+        )
+        for place, name in enumerate(STAGES)
     )
     text = result.params.text or "A mad tea party with a hare, a hatter and a mouse"
     words = tuple(f"{word} " for word in text.split())[:N_SCORES]

@@ -30,7 +30,6 @@ from intuitive.widgets import catalogue
 pytestmark = [
     pytest.mark.sweep,  # eight minutes: every explorer, key by key and text by text
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
 ]
 
 NAMES = tuple(catalogue.explorers())

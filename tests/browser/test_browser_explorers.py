@@ -8,7 +8,7 @@ from browsing import open_all_folds, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Locator, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped it into his tea. "
 

@@ -12,7 +12,7 @@ from intuitive.common.runtime import never
 from intuitive.common.training import silent
 from intuitive.widgets.kit import percent
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
 MOVED = 1.0  # units of the scene: less is rounding
@@ -141,6 +141,24 @@ def test_play_and_scrub_move_the_picture_without_python(example, page):
     assert [frame for frame in page.sent if "comm_msg" in str(frame)]  # so such messages are seen
 
 
+def test_a_frame_lays_its_shapes_over_the_plot_in_the_colour_of_the_page(example, page):
+    example.root.get_by_role("tab", name="Weights").click()
+    shapes = """root => {
+        const plot = root.querySelector("[data-plot=weights]");
+        const page = getComputedStyle(plot).getPropertyValue("--jp-layout-color0").trim();
+        return [(plot.layout?.shapes ?? []).map(s => [s.x0, s.fillcolor === page]),
+            plot.data?.length];
+    }"""
+    for index, chip in enumerate(example.root.locator(".intuitive-chip").all()):
+        chip.click()
+        page.wait_for_function(
+            f"root => JSON.stringify(({shapes})(root)) === '[[[{index},true]],1]'",
+            arg=example.root.element_handle(),
+            timeout=10_000,
+        )
+    example.root.get_by_role("tab", name="Scores").click()
+
+
 # ------------------------------------------------------------------------------------- links
 
 
@@ -220,6 +238,23 @@ def test_a_prediction_gets_its_verdict(notebook, page):
         expect(verdict).to_have_attribute("data-verdict", state)
         expect(body).to_be_visible()
     explorer.settled()
+
+
+def test_a_prediction_unlocks_on_the_page_before_python_answers(notebook):
+    explorer = notebook.explorer("kit_asked", unlock=False)
+    answer(explorer, "Skip")  # all that follows happens in one task of the page
+    locked = explorer.root.evaluate(
+        """root => {
+            const press = text => [...root.querySelectorAll(".intuitive-predict button")]
+                .find(button => button.textContent === text).click();
+            press("Predict again");
+            const before = root.dataset.locked;
+            press("nearly all");
+            return [before, root.dataset.locked];
+        }"""
+    )
+    assert locked == ["true", "false"]
+    expect(explorer.root.locator(".intuitive-verdict")).to_contain_text("You said “nearly all”;")
 
 
 def test_a_restored_prediction_shows_its_verdict(notebook, page):

@@ -9,7 +9,7 @@ from browsing import plots_without_drawing
 from lab import Notebook, browser_page
 from steps import Seen, claims
 
-pytestmark = [pytest.mark.browser, pytest.mark.model, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
 FIRST_PICTURE_S = 45  # after "run all"; benchmarks/latency.py holds an idle machine to 15

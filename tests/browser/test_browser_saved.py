@@ -4,7 +4,7 @@ import pytest
 from lab import Notebook, browser_page
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 WITH_POSTER, WITH_TEXT, QUESTION = 1, 2, 3
 RUN_THIS = "Run this cell to "

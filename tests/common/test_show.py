@@ -6,7 +6,7 @@ import pytest
 
 from intuitive.common.decoder import RMSNorm, causal_mask
 from intuitive.common.runtime import never
-from intuitive.common.show import show_source
+from intuitive.common.show import show_part, show_source
 
 
 def test_the_text_is_the_source():
@@ -29,3 +29,17 @@ def test_what_has_no_source_is_named():
         show_source(len)
     with pytest.raises(ValueError, match="needs a function, class or module"):
         show_source()
+
+
+def test_a_part_is_read_without_importing_its_module():
+    module = "intuitive.kernels.block_sparse_attention.triton_forward"
+    shown = repr(show_part(module, "_step", "attend"))
+    assert shown.startswith("@triton.jit\n@no_type_check\ndef _step(")
+    assert "return new_top, total, acc\n\ndef attend(" in shown
+
+
+def test_parts_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match=r"defines no nothing; there are .*never"):
+        show_part("intuitive.common.runtime", "nothing")
+    with pytest.raises(ValueError, match="no module"):
+        show_part("intuitive.nowhere", "nothing")

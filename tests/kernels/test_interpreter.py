@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-CASES = [Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "chunks")]
+CASES = [
+    Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "plans", "chunks")
+]
 
 
 @pytest.mark.slow

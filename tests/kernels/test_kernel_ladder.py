@@ -1,4 +1,4 @@
-"""The benchmark of candidates: what it checks, at sizes for Triton's interpreter."""
+"""The benchmark of plans: what it checks, at sizes for Triton's interpreter."""
 
 import os
 import subprocess
@@ -14,26 +14,30 @@ LADDER = Path(__file__).parents[2] / "benchmarks" / "kernel_ladder.py"
 
 
 @pytest.mark.slow
-def test_candidates_are_checked_before_they_are_timed(tmp_path):
-    parts = ["decode", "select"]
+def test_every_plan_is_checked(tmp_path):
     done = subprocess.run(
-        [sys.executable, LADDER, "--small", "--part", *parts, "--out", tmp_path],
+        [sys.executable, LADDER, tmp_path, "--small", "--part", "decode", "backward"],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in parts:
+    for part, plans in (
+        ("decode", ["codes", "general", "hopper"]),
+        ("backward", ["general", "hopper"]),
+    ):
         values, made = records.load(tmp_path / f"ladder_{part}.json")
-        assert "as is" in values["rows"]
-        assert len(values["rows"]) > 1
-        assert [name for name, row in values["rows"].items() if not row.get("passed")] == []
+        assert sorted(values["rows"]) == plans
+        assert all(row["passed"] for row in values["rows"].values())
         assert made["config"] == {"part": part}
+    assert "## backward" in (tmp_path / "ladder.txt").read_text()
 
 
-def test_a_table_of_candidates_is_read_by_name():
+def test_what_differs_between_runs_does_not_pass():
     import ladder_base
+    import torch
 
-    table = "\nkeys=128 tma=False\nstages=3\n"
-    want = {"keys=128 tma=False": {"keys": 128, "tma": False}, "stages=3": {"stages": 3}}
-    assert ladder_base.settings(table) == want
+    part = ladder_base.Part("cpu", small=True)
+    assert torch.equal(*part.twice(lambda: (torch.ones(2), torch.ones(2))))
+    with pytest.raises(RuntimeError, match="two runs differ"):
+        part.twice(lambda: (torch.rand(9),))

@@ -47,9 +47,10 @@ def test_moments_need_a_ratio():
 def test_bars_are_to_scale_at_every_moment(settings):
     result = result_of(**settings)
     lanes = cost_lanes.lanes(result)
-    picture = scene.Picture(lanes, n_tokens=result.params.context)
+    picture = scene.Picture(lanes, n_tokens=result.params.context, most=result.most_gib)
     per_s = (scene.TIME[1] - scene.TIME[0]) / max(lane.seconds for lane in lanes)
-    per_gib = (scene.MEMORY[1] - scene.MEMORY[0]) / max(lane.peak for lane in lanes)
+    per_gib = (scene.MEMORY[1] - scene.MEMORY[0]) / result.most_gib
+    assert result.most_gib >= max(lane.peak for lane in lanes)
     clocks = picture.clocks()
     assert clocks[0] == 0 and clocks[-1] == pytest.approx(max(lane.seconds for lane in lanes))
     for clock, frame in zip(clocks, picture.frames(), strict=True):
@@ -61,6 +62,8 @@ def test_bars_are_to_scale_at_every_moment(settings):
             assert held == pytest.approx(per_gib * sum(lane.held(clock).values()), abs=0.1)
             dashed = frame.scene[f"peak:{lane.key}"].w
             assert dashed >= held - 0.1
+            pale = sum(m.w for m in marks if m.key.startswith(f"pale:{lane.key}:"))
+            assert pale == pytest.approx(dashed, abs=0.1)
     for lane in lanes:
         last = picture.frames()[-1].scene[f"peak:{lane.key}"].w
         assert last == pytest.approx(per_gib * lane.peak)
@@ -83,7 +86,18 @@ def test_eviction_drops_its_cache_after_the_whole_text_was_read():
     kept = evict.held(evict.seconds)["kv"]
     assert kept == pytest.approx(raw.held(raw.seconds)["kv"] / 16)
     assert evict.held(evict.seconds - drop.seconds / 2)["kv"] == drop.starts["kv"]
-    assert evict.most(evict.seconds) == evict.peak > raw.peak
+    assert sum(evict.most(evict.seconds).values()) == evict.peak > raw.peak
+
+
+def test_one_row_of_logits_leaves_the_scale_as_it_was():
+    """A peak that falls is drawn shorter."""
+    every, last = (
+        widget.present(result_of(logits=kind)).timeline.frames[-1] for kind in ("all", "last")
+    )
+    long, short = (frame.scene["peak:raw"].w for frame in (every, last))
+    assert short < 0.4 * long
+    assert every.scene["peak:lclm"].w == last.scene["peak:lclm"].w
+    assert last.scene["pale:lclm:activations"].w > 5 * last.scene["memory:lclm:activations"].w
 
 
 def test_readouts_say_when_and_whether_it_fits():
@@ -155,7 +169,7 @@ def eviction_is_no_sooner(seen):
     assert seen.number("eviction") > seen.number("raw text") == 61.4
     assert seen.number("latents") < seen.number("raw text") / 25
     assert any("raw text and eviction: the decoder reads" in s for s in seen.sentences)
-    assert any("eviction: throws away" in s for s in seen.sentences)
+    assert any("eviction: chooses and drops" in s for s in seen.sentences)
 
 
 def peaks(seen):
@@ -175,6 +189,7 @@ def little_is_gained(seen):
     assert 1 < seen.number("raw text") / seen.number("latents") < 2
     raw, _, latents = peaks(seen)
     assert raw < latents < 10 and 0.9 * raw < cost.WEIGHTS_GIB
+    assert seen.number("eviction") > 5 * seen.number("raw text")  # ms, the purple piece
 
 
 def raw_text_does_not_fit(seen):

@@ -44,7 +44,7 @@ def test_a_right_function_passes_everything():
         (lambda s, n, room: solution(s, n, room)[:1], "second chunk"),
         (first_that_does_not_fit_ends_it, "passed over"),
         (lambda s, n, room: solution([-i for i, _ in enumerate(s)], n, room), "likeliest"),
-        (lambda s, n, room: solution(s, [x - 1 for x in n], room), "nothing fits"),
+        (lambda s, n, room: solution(s, [x - 1 for x in n], room), "nothing more fits"),
         (last_of_equals, "lower id"),
     ],
 )
@@ -100,3 +100,7 @@ def test_the_solution_in_the_lesson_passes():
     space = {}
     exec(code.replace("\\n", "\n").replace('\\"', '"'), space)
     assert check_choose(space["choose"]).n_passed == 5
+
+
+def test_a_function_that_returns_nothing_passes_nothing():
+    assert check_choose(lambda *_: []).n_passed == 0

@@ -70,6 +70,12 @@ def test_reconstruction_reads_window_by_window(pair, tokens):
     torch.testing.assert_close(whole.log_probability[hit].exp(), top[hit, 0])
 
 
+def test_the_likeliest_token_has_the_greatest_probability(pair, tokens):
+    pieces = [Raw(tokens[:3])]
+    scores = pair.log_probabilities(pieces, tokens)
+    assert pair.likeliest(pieces, tokens).tolist() == scores.argmax(-1).tolist()
+
+
 def test_latents_from_before_stand_for_their_text(pair, tokens):
     latents = Latents(pair.encode(tokens[:64], 4))
     fresh = pair.continuation([Span(tokens[:64]), Raw(tokens[64:70])], 4, ratio=4)

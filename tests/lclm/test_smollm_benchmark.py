@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from intuitive.common.low_rank import low_rank_decoder
 from intuitive.common.runtime import seeded
 from intuitive.common.smollm import load_smollm2
-from intuitive.lclm.low_rank import low_rank_decoder
 from intuitive.lclm.reference import latent_count
 from intuitive.lclm.smollm import ANSWER, WHERE, WINDOW, Ranks, SmolLatents
 from intuitive.lclm.splice import Raw, Span

@@ -1,5 +1,6 @@
 """The sweep: cells are seeds to scale, and pairs are counted as a loop counts them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -61,10 +62,23 @@ def test_pairs_are_those_of_the_record(made_up, given):
         assert tuple(map(sum, zip(*counts, strict=True))) == ours.count(SEEDS)
 
 
+def told_apart(sheet):
+    """The made-up cells of one row are alike: the best of each scale gets a little more."""
+    cells = dict(sheet.cells)
+    for scale in sheet.scales:
+        sign = 1 if scale.higher else -1
+        key = max(
+            (key for key in cells if key[1] in scale.columns),
+            key=lambda key: sign * sum(cells[key].values()),
+        )
+        cells[key] = {seed: value + sign * 0.02 for seed, value in cells[key].items()}
+    return replace(sheet, cells=cells)
+
+
 @pytest.mark.parametrize("given", [("small", "reconstruction"), ("large", "continuation")])
 def test_the_ring_is_at_the_best_mean(made_up, given):
     """For a loss the best is the least."""
-    picture = scene.Picture(sheet_of(*given)[1])
+    picture = scene.Picture(told_apart(sheet_of(*given)[1]))
     (key,) = picture.best(SEEDS)
     assert QUALITY[key[0]] == max(QUALITY.values())
     ringed = [
@@ -73,8 +87,19 @@ def test_the_ring_is_at_the_best_mean(made_up, given):
     assert ringed == [scene.link_of(key)]
 
 
+def test_means_that_read_the_same_have_no_ring(made_up):
+    sheet = sheet_of("small", "reconstruction")[1]
+    cells = {key: dict.fromkeys(cell, 0.52) for key, cell in sheet.cells.items()}
+    picture = scene.Picture(replace(sheet, cells=cells))
+    assert picture.best(SEEDS) == ()
+    assert "no mean stands out" in picture.frames()[-1].sentence
+    assert not [m for m in picture.frames()[-1].scene.marks if m.key.startswith("ring:")]
+    low, high = next(iter(picture.limits.values()))
+    assert high - low == pytest.approx(scene.LEAST), "equal values are drawn as equal"
+
+
 def test_the_diet_has_two_scales(made_up):
-    sheet = result_of("diet").sheet
+    sheet = told_apart(result_of("diet").sheet)
     picture = scene.Picture(sheet)
     again, loss = picture.best(SEEDS)
     assert again[0] == "1.0" and again[1] in ("again:joint", "again:staged")
@@ -82,9 +107,9 @@ def test_the_diet_has_two_scales(made_up):
     assert set(sheet.rows) == {"1.0", "0.5", "0.0"}
     assert picture.limits["again:joint"] != picture.limits["loss:joint"]
     titles = {one.title: one for one in sheet.versus}
-    assert titles["half over “say it again”, goes on"].count(SEEDS) == (9, 9)
-    assert titles["all over frozen, goes on"].count(SEEDS) == (9, 9)
-    assert titles["half over “go on”, goes on"].count(SEEDS) == (0, 9)
+    assert titles["goes on: both over “say it again” alone"].count(SEEDS) == (9, 9)
+    assert titles["goes on: all over frozen"].count(SEEDS) == (9, 9)
+    assert titles["goes on: both over “go on” alone"].count(SEEDS) == (0, 9)
     assert ("1.0", "again:scratch") not in sheet.cells
 
 
@@ -106,7 +131,10 @@ def test_an_unknown_comparison_is_told():
 def test_the_summary_names_what_is_no_luck(made_up):
     summary = widget.present(result_of("symbols")).summary
     assert "always: " in summary and "mean over last state" in summary and "stay open" in summary
-    assert widget.present(result_of("diet")).summary.count("never: half over “go on”, goes on") == 1
+    assert (
+        widget.present(result_of("diet")).summary.count("never: goes on: both over “go on” alone")
+        == 1
+    )
 
 
 def test_the_prediction_is_judged_by_the_record(made_up):
@@ -146,7 +174,7 @@ def the_halves_differ(seen):
     """Going on teaches little of saying it again; the rest the reader judges."""
     assert seen.values["what"] == "diet"
     always = seen.summary.split("always: ")[1].split("; never")[0]
-    assert "half over “go on”, says it again" in always
+    assert "says again: both over “go on” alone" in always
     assert decided(seen) >= 1
 
 

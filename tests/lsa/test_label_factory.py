@@ -118,7 +118,7 @@ def test_a_click_opens_the_sum_and_the_votes():
 
 def test_the_prediction_is_judged_by_the_factory():
     right, sentence = widget.PREDICT.answer()
-    assert widget.PREDICT.choices[right] == "less than a third" and "9 of 96" in sentence
+    assert widget.PREDICT.choices[right] == "about a tenth of it" and "9 of 96" in sentence
 
 
 def test_the_curves_are_runs_of_the_factory():

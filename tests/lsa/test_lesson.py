@@ -1,12 +1,13 @@
 """What the lesson's prose says in figures, and what its cells are."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 
-from intuitive.lsa import LSAConfig, cost, results
+from intuitive.lsa import LSAConfig, cost, replay_choose, results
 from intuitive.lsa.arms import Policy, replay
 from intuitive.lsa.experiments import memory, residency_words, threshold
 
@@ -63,10 +64,11 @@ def test_what_was_measured_is_printed_from_the_record_and_not_told_beside_it():
     found = memory.measured()
     assert printed.startswith(f"recorded on one {found.device}\n")
     for arm in ("lsa_overlapped", "lsa_sync", "reactive"):
-        for context in (2**17, 2**19, 2**20):
+        for context in (2**15, 2**17, 2**19, 2**20):
             row, whole = found.at(arm, context), found.at("everything", context)
             share = sum(row.bytes.values()) / sum(whole.bytes.values())
-            assert f"{context:9,} tokens {arm:14s}: {share:.1%} of the memory" in printed
+            words = residency_words.ARM_WORDS[arm]
+            assert f"{context:9,} tokens, {words}: {share:.1%} of the memory" in printed
     assert re.findall(r"[\d.]+%|\b\d\.\d+\b", told) == ["14.4%"]  # the formula's, not the run's
     limits = prose("03-44").split("## Honest limits")[1]
     assert "made once, on one card" in limits and "goals were missed is printed above" in limits
@@ -106,13 +108,13 @@ def test_what_smollm_found_in_the_prose():
     text, found = prose("03-21a"), results.smollm().values
     at = {"rule": "budget", "size": 8, "lookahead": 64, "lag": 0, "layers": None}
     least, most = found.extent("perplexity_returned", arm="lsa", **at)
-    assert f"LSA has {least:.2f} to {most:.2f}" in text
+    assert f"| LSA, three seeds of its indexer | {least:.2f} to {most:.2f} |" in text
     newest, quest, oracle = (
         found.extent("perplexity_returned", arm=arm, **at)[0]
         for arm in ("recency", "quest", "oracle")
     )
-    assert f"newest chunks have {newest:.2f}" in text
-    assert f"Quest has {quest:.2f}, the oracle {oracle:.2f}" in text
+    for name, value in (("the newest", newest), ("Quest", quest), ("oracle", oracle)):
+        assert f"| {name} | {value:.2f} |" in text
     copied = [found.extent("chunks_copied_per_64_steps", arm=a, **at) for a in ("recency", "lsa")]
     assert copied[0][1] < 0.2 * copied[1][0]
     assert {point.texts for point in found.arms} == {10} and "means of ten held-out texts" in text
@@ -136,6 +138,23 @@ def test_what_smollm_found_in_the_prose():
 def test_a_half_in_the_prose():
     assert threshold.meant(0.5, 0.02) == pytest.approx(0.06, abs=0.003)
     assert "about six in a hundred" in prose("03-12")
+
+
+def test_the_hint_leads_to_a_better_rule():
+    """Of as many chunks the sum over the layers finds more than their greatest."""
+
+    def best(join):
+        def choose(logits, most):
+            joined = [join(layers) for layers in zip(*logits, strict=True)]
+            there = [c for c, logit in enumerate(joined) if logit > -math.inf]
+            return sorted(sorted(there, key=lambda c: -joined[c])[:most])
+
+        how = {"most": 24, "policy": Policy(tail_chunks=16, sink=1)}
+        told = str(replay_choose(choose, threshold.load("topical"), **how))
+        return int(re.search(r"yours +(\d+)% of the needed", told)[1])
+
+    assert "add up the logits of the layers" in prose("03-42a")
+    assert best(sum) > best(max)
 
 
 def test_nothing_is_defined_but_in_exercises():

@@ -1,7 +1,9 @@
 """Two shelves: numbers equal those of plain loops, and the hero shows just what is there."""
 
 import dataclasses
+import gc
 import re
+import weakref
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +16,7 @@ from intuitive.lsa.arms import ARMS, Policy, replay
 from intuitive.lsa.experiments import shelves, written
 from intuitive.lsa.experiments.measures import Measures
 from intuitive.widgets.kit import Path, Rectangle, Words
+from intuitive.widgets.kit.explorer import KEPT_RESULTS
 from intuitive.widgets.lsa import shelves as widget
 from intuitive.widgets.lsa.shelves_beside import DOWN, HEIGHT, UP, WIDTH
 from intuitive.widgets.lsa.shelves_scene import BAND, BASE, LEFT, Picture
@@ -184,6 +187,78 @@ def test_without_a_threshold_the_line_parts_what_rises_from_what_does_not(change
         above = scores.of(cycle) > scores.cut(cycle)
         assert set(np.flatnonzero(lifted)) == set(np.flatnonzero(above & old))
         assert not scores.has_threshold
+
+
+@pytest.mark.parametrize(
+    ("changes", "does"),
+    [
+        ({"arm": "everything"}, "nothing is chosen"),
+        ({"arm": "reactive"}, "bounds what may stay"),
+        ({"arm": "recency"}, "sets how many rise"),
+        ({"arm": "quest"}, "sets how many rise"),
+        ({"rule": "budget", "size": 3}, "there is a budget"),
+    ],
+    ids=str,
+)
+def test_where_the_threshold_cuts_nothing_it_is_seen_to_move_all_the_same(changes, does):
+    seen = []
+    for threshold in (0.5, 0.55):
+        for frame in frames_of(drawn(1, threshold=threshold, **changes)):
+            handle = frame.scene["idle"]
+            assert handle.y == pytest.approx(BASE - BAND * threshold)
+            told = frame.scene["idle:name"].text
+            assert told.startswith(f"threshold {threshold:.2f}: ") and does in told
+            assert handle.drag.y == "threshold" and f"{threshold:.2f}" in handle.words
+        seen.append(handle.y)
+    assert seen[0] > seen[1]
+    assert not marks_of(frames_of(drawn(1))[0], "idle")  # there the line itself moves
+
+
+@pytest.mark.parametrize("arm", ["lsa", "reactive"])
+def test_residency_shows_what_the_hero_has_shown_and_no_more(arm):
+    result = drawn(arm=arm)
+    last = result.recording.n_steps - 0.5
+    for frame in frames_of(result):
+        cover, now = frame.figures["residency"]["layout"]["shapes"]
+        waits = frame.stage not in ("", "write")
+        assert cover["x0"] == now["x0"] == now["x1"] == step_of(frame) + (-0.5 if waits else 0.5)
+        assert (cover["x1"], cover["y0"], cover["y1"]) == (last, 0, 1)
+        assert cover["fillcolor"] == "page" and "data" not in frame.figures["residency"]
+    assert cover["x0"] == last  # at the end nothing is covered
+
+
+def test_many_cycles_keep_few_labels():
+    """24 cycles: some are named, and the times that would lie over each other are in the legend."""
+    few, many = (
+        go.Figure(view_of(widget.shipped(lookahead=tau)).figure("copies")) for tau in (64, 8)
+    )
+    assert len(few.layout.xaxis.tickvals) == 4 and few.data[0].text and few.data[1].text
+    assert len(many.data[0].x) == 28 and len(many.layout.xaxis.tickvals) <= 6
+    assert set(many.layout.xaxis.tickvals) <= set(many.data[0].x)
+    assert many.data[0].text is None and "40.0 ms a cycle" in many.data[1].name
+
+
+def test_what_a_miss_cannot_change_is_said_and_only_there():
+    def told(arm, **more):
+        made = widget.explorer(arm=arm, **more)
+        assert made.status["state"] == "done", made.status
+        marks = made.view.timeline.frames[-1].scene.marks
+        made.close()
+        return any("changes no word" in mark.text for mark in marks if isinstance(mark, Words))
+
+    assert told("recency") and told("lsa", lag=1)
+    assert not told("everything") and not told("reactive")
+    assert not told("recency", decode="masked") and not told("lsa", decode="masked")
+
+
+def test_a_copy_serves_the_tokens_of_its_cycle():
+    """What a trigger copies is spread over them at once, not over the one that is written."""
+    result = drawn()
+    for frame in writing_frames(frames_of(result)):
+        step = step_of(frame)
+        served = min(8 * (step // 8 + 1), result.recording.n_steps)
+        size = result.moved[: step + 1].sum() * result.chunk_bytes / served
+        assert bytes_in(frame.readouts[2].value) == pytest.approx(size, rel=0.01)
 
 
 def test_pages_are_told_of_as_pages():
@@ -416,6 +491,19 @@ def test_writing_now_tells_how_far_it_is_and_what_it_wrote(monkeypatch):
 
 
 # ------------------------------------------------------------------------------- the page
+
+
+def test_results_of_former_settings_are_let_go():
+    """Of those that a reader may come back to the kit keeps some; nothing else holds on to any."""
+    made, held = widget.explorer(arm="lsa", rule="budget"), []
+    for budget in range(KEPT_RESULTS + 9):
+        made.set(budget=budget)
+        assert made.wait(60) and made.values["budget"] == budget
+        held.append(weakref.ref(made.result))
+    gc.collect()
+    alive = [one() is not None for one in held]
+    made.close()
+    assert sum(alive) == KEPT_RESULTS and all(alive[-KEPT_RESULTS:])
 
 
 @pytest.mark.parametrize("step", range(5))

@@ -737,17 +737,18 @@ def test_the_lesson_s_own_text_comes_back_with_its_query(opened, settle):
     ],
     ids=["emoji", "arabic", "code", "chinese", "two words", "one word", "no width", "long"],
 )
-@pytest.mark.parametrize(("block_size", "query"), [(16, 150), (128, 1023)])
-def test_any_text_is_laid_out_in_its_place(text, block_size, query, opened, settle):
+def test_any_text_is_laid_out_in_its_place(text, opened, settle):
     explorer = opened(widget.explorer)
-    settle(explorer, text=text, block_size=block_size, query=query)
-    assert explorer.status["state"] == "done", explorer.status
-    (*_, frame) = explorer.view.timeline.frames
-    for mark in frame.scene.marks:
-        if mark.key.startswith("t:"):
-            assert mark.text.strip() and strip.cells(mark.text)
-            assert strip.LEFT <= mark.x <= strip.RIGHT
-    json.dumps(wire(explorer.view.timeline)[0]).encode()
+    for block_size, query in ((16, 150), (128, 1023)):
+        settle(explorer, text=text, block_size=block_size, query=query)
+        assert explorer.status["state"] == "done", explorer.status
+        assert explorer.values["block_size"] == block_size
+        (*_, frame) = explorer.view.timeline.frames
+        for mark in frame.scene.marks:
+            if mark.key.startswith("t:"):
+                assert mark.text.strip() and strip.cells(mark.text)
+                assert strip.LEFT <= mark.x <= strip.RIGHT
+        json.dumps(wire(explorer.view.timeline)[0]).encode()
 
 
 @pytest.mark.parametrize("n_tokens", [65, 81, 97])

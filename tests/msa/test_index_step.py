@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from intuitive.common.decoder import Decoder, DecoderConfig, Probe
+from intuitive.common.low_rank import LowRankLinear
 from intuitive.common.runtime import seeded
-from intuitive.lclm.low_rank import LowRankLinear
 from intuitive.msa import start
 from intuitive.msa.alignment import layer_kl
 from intuitive.msa.config import MSAConfig

@@ -1,4 +1,4 @@
-"""The three loop orders compute the same pairs and move the bytes that the equations count."""
+"""The loop orders compute the same pairs and move the bytes that the equations count."""
 
 import numpy as np
 import pytest
@@ -67,16 +67,48 @@ def test_identical_selections_waste_nothing():
     assert apart.traces["union_tile"].masked.sum() > apart.useful_pairs
 
 
+def test_everything_reads_all_blocks_once_per_tile(result):
+    trace = result.traces["everything"]
+    n_tiles, (n, n_blk) = -(-result.params.n_queries // 8), result.chosen.shape
+    assert trace.n_steps == n_tiles * n_blk
+    assert (trace.step_of >= 0).all() and trace.masked.sum() == n * n_blk - result.useful_pairs
+
+
+def test_a_step_takes_the_longer_of_its_bytes_and_its_products(result):
+    for trace in result.traces.values():
+        moved = trace.key_value_bytes + trace.query_bytes + trace.partial_bytes
+        assert (trace.clock_s >= moved / 3.35e12 * (1 - 1e-12)).all()
+        assert (trace.clock_s >= trace.multiplying_s).all()
+    alone = result.traces["query_outer"]  # 16 FLOP a byte: memory is what it waits for
+    assert alone.total_s == pytest.approx(alone.total_bytes / 3.35e12)
+    wide = run(LoopParams(tile=16, n_queries=16)).traces["everything"]
+    pairs = 16 * 32 * 4 * 16 * 128 * 128
+    assert wide.multiplying_s[-1] == pytest.approx(pairs / 989e12)
+
+
+def test_where_an_order_stands_at_a_time(result):
+    trace = result.traces["union_tile"]
+    assert [trace.step_at(s) for s in trace.clock_s] == list(range(trace.n_steps))
+    assert trace.step_at(0.0) == -1 and trace.step_at(1.0) == trace.n_steps - 1
+    assert trace.step_at(float(trace.clock_s[1:3].mean())) == 1
+
+
 def test_counters_only_grow(result):
     for trace in result.traces.values():
-        for counter in (trace.key_value_bytes, trace.query_bytes, trace.partial_bytes):
+        for counter in (
+            trace.key_value_bytes,
+            trace.query_bytes,
+            trace.partial_bytes,
+            trace.clock_s,
+            trace.multiplying_s,
+        ):
             assert (np.diff(counter) >= 0).all()
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"order": "sideways"}, "order='sideways' is unknown; choose one of query_outer"),
+        ({"order": "sideways"}, "order='sideways' is unknown; choose one of everything"),
         ({"n_selected": 1}, "n_selected=1 must lie from 2"),
         ({"n_selected": 40}, "n_selected=40 must lie from 2 .* to n_blocks=32"),
         ({"drift": 1.5}, "drift=1.5 must be a chance"),
@@ -120,17 +152,16 @@ def scene_step(frame):
 def test_fetches_and_bytes_are_those_of_the_trace(order, n_queries):
     result, frames = frames_of(order=order, n_queries=n_queries)
     trace = result.traces[order]
-    block_bytes = 2 * 128 * 128 * 2
+    longest = max(one.total_bytes for one in result.traces.values())
     for frame in (frames[0], frames[len(frames) // 2], frames[-1]):
         step = scene_step(frame)
         shown = {readout.label: readout.value for readout in frame.readouts}
-        assert int(shown["blocks fetched"]) == trace.key_value_bytes[step] / block_bytes
+        assert shown["clock"] == f"{1e6 * trace.clock_s[step]:.2f} µs"
         moved = trace.key_value_bytes[step] + trace.query_bytes[step] + trace.partial_bytes[step]
         assert shown["moved so far"] == f"{moved / 2**20:.2f} MiB"
         lengths = [mark.w for mark in frame.scene.marks if mark.key.startswith(f"bytes:{order}:")]
-        end = next(mark for mark in frame.scene.marks if mark.key == f"end:{order}").x
-        full = end - scene.BARS[0]
-        assert sum(lengths) / full == pytest.approx(moved / trace.total_bytes)
+        full = scene.BARS[1] - scene.BARS[0]
+        assert sum(lengths) / full == pytest.approx(moved / longest)
     assert len(frames) <= scene.MOST_FRAMES
     assert scene_step(frames[-1]) == trace.n_steps - 1
     assert all(
@@ -149,46 +180,62 @@ def test_a_click_opens_a_count_times_a_size():
     assert "48 slabs of a query × 4 KiB = 0.19 MiB" in lines["query_outer:query_bytes"].text
 
 
-def test_the_last_frame_names_the_order_with_fewest_bytes():
+def ends_of(frame):
+    return {mark.key.split(":")[1] for mark in frame.scene.marks if mark.key.startswith("end:")}
+
+
+def test_the_orders_race_on_one_clock():
+    result, frames = frames_of(order="query_outer")
+    assert ends_of(frames[0]) == set() and ends_of(frames[-1]) == set(ORDERS)
+    for frame in frames:
+        now = result.traces["query_outer"].clock_s[scene_step(frame)]
+        assert ends_of(frame) == {o for o, t in result.traces.items() if t.total_s <= now}
+
+
+def test_the_last_frame_names_the_order_that_is_done_first():
     last = widget.present(run(LoopParams(drift=1.0))).timeline.frames[-1]
-    assert "KV-outer needs least" in last.sentence
+    assert "First of all: KV-outer" in last.sentence
+
+
+def test_the_prediction_is_answered_by_the_clock():
+    right, why = widget.PREDICT.answer()
+    assert right == 1 and "1.94 µs" in why and "2.88 µs" in why
+
+
+def everything_takes_pairs_that_nobody_chose(seen):
+    assert "96 fetches" in seen.sentences[-1] and "624 pairs in vain" in seen.sentences[-1]
 
 
 def every_query_fetches_the_first_block(seen):
     assert (
         "144 fetches for" in seen.sentences[-1] and "block 0 alone 24 times" in seen.sentences[-1]
     )
-
-
-def every_block_comes_once(seen):
-    assert "block 0 alone once (most: 1)" in seen.sentences[-1]
-    assert "0 pairs in vain" in seen.sentences[-1]
+    assert " 0 pairs in vain" in seen.sentences[-1]
 
 
 def the_tile_shares_and_wastes(seen):
     assert "block 0 alone 3 times" in seen.sentences[-1]
-    assert "union tile needs least" in seen.sentences[-1]
+    assert "First of all: union tile" in seen.sentences[-1]
     assert " 0 pairs in vain" not in seen.sentences[-1]
 
 
-def agreeing_neighbours_waste_nothing(seen):
-    assert (
-        " 0 pairs in vain" in seen.sentences[-1] and "union tile needs least" in seen.sentences[-1]
-    )
+def every_block_comes_once(seen):
+    assert "block 0 alone once (most: 1)" in seen.sentences[-1]
+    assert " 0 pairs in vain" in seen.sentences[-1]
 
 
 def without_agreement_most_pairs_are_in_vain(seen):
-    assert not any("needs least" in said for said in (seen.summary, *seen.sentences[:-1]))
+    assert not any("First of all" in said for said in (seen.summary, *seen.sentences[:-1]))
     vain = int(seen.sentences[-1].split(" pairs in vain")[0].split()[-1])
     assert vain > 144
-    assert "KV-outer needs least" in seen.sentences[-1]
+    assert "First of all: KV-outer" in seen.sentences[-1]
 
 
 STEPS = (
+    everything_takes_pairs_that_nobody_chose,
     every_query_fetches_the_first_block,
-    every_block_comes_once,
     the_tile_shares_and_wastes,
-    agreeing_neighbours_waste_nothing,
+    every_block_comes_once,
     without_agreement_most_pairs_are_in_vain,
 )
 
@@ -197,6 +244,7 @@ STEPS = (
 def test_what_the_steps_say_holds_for_every_seed(seed):
     for drift, best in ((0.0, "union_tile"), (0.15, "union_tile"), (1.0, "kv_outer")):
         traces = run(LoopParams(drift=drift, seed=seed)).traces
-        assert min(traces, key=lambda name: traces[name].total_bytes) == best
+        assert min(traces, key=lambda name: traces[name].total_s) == best
+        assert traces["everything"].total_s < traces["query_outer"].total_s
         in_vain = int(traces["union_tile"].masked.sum())
         assert in_vain == 0 if drift == 0 else in_vain > (144 if drift == 1 else 0)

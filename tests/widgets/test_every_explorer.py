@@ -1,6 +1,5 @@
 """What holds of every explorer, found by looking: nothing here names one."""
 
-import re
 import sys
 import threading
 from functools import cache, partial
@@ -10,26 +9,18 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from looking import BADLY_WRITTEN, WAIT_S, look_at
 
 from intuitive.widgets import catalogue
-from intuitive.widgets.kit import Action, Choice, Explorer, Predict, Range, Text, Toggle
+from intuitive.widgets.kit import Action, Choice, Explorer, Range, Text, Toggle
 from intuitive.widgets.kit.soak import soak
 
 pytestmark = pytest.mark.model  # some read a text with the language model
 
 EXPLORERS = tuple(catalogue.explorers())
 SOAK_EVENTS, HEAVY_SOAK_EVENTS = 120, 30
-WAIT_S = 120
 # Of these, a heavy control takes longest at its upper end: there `make sweep` goes.
 COUNTS = ("n_new", "n_prompt", "n_steps", "n_episodes", "n_particles")
-# A hyphen in the place of a minus, a zero below zero, powers of ten and parameters as programs
-# write them.
-BADLY_WRITTEN = re.compile(r"(?<![\w.)])-\d|[-−]0(\.0+)?(?![\d.,])|\d[eE][+-]?\d\d|\bnan\b|\binf\b")
-
-
-def alone(name: str):
-    """A parameter whose tests stay with one worker, which builds the explorer once."""
-    return pytest.param(name, marks=pytest.mark.xdist_group(name))
 
 
 @cache
@@ -46,7 +37,7 @@ def make(name: str) -> Explorer:
     return catalogue.explorers()[name](**quick(name))
 
 
-@pytest.fixture(scope="module", params=map(alone, EXPLORERS))
+@pytest.fixture(scope="module", params=EXPLORERS)
 def explorer(request) -> Explorer:
     made = make(request.param)
     yield made
@@ -85,28 +76,6 @@ def cheaper_ends(explorer: Explorer, control) -> list:
     return values[:1] if control.heavy and isinstance(control, Range | Text) else values
 
 
-def look_at(explorer: Explorer, after: str) -> None:
-    """The picture is whole, drawable and well written; or a sentence refuses the setting."""
-    assert explorer.wait(WAIT_S), f"{after}: still computing"
-    state, text = explorer.status["state"], explorer.status["text"]
-    if state == "error":
-        assert not re.match(r"\w+(Error|Exception): ", text), f"{after}: {text}"
-        assert len(text) > 20, f"{after}: {text!r} is no sentence"
-        for name in explorer.declaration.by_name:
-            assert "_" not in name or not re.search(rf"\b{name}\b", text), f"{after}: {text}"
-        return
-    assert state == "done", f"{after}: {state}"
-    view = explorer.view
-    for plot in explorer.declaration.plots:
-        figure = go.Figure(view.figure(plot.name))  # plotly refuses what it does not know
-        assert figure.data or figure.layout.annotations, f"{after}: {plot.name} is empty"
-    written = [view.summary, *(f"{part.label} {part.value}" for part in view.readouts)]
-    written += [cell for row in (view.table.rows if view.table else ()) for cell in row]
-    bad = [text for text in written if BADLY_WRITTEN.search(text)]
-    assert not bad, f"{after}: {bad[:3]}"
-    assert view.summary.endswith((".", "!", "?", "”")), f"{after}: {view.summary!r}"
-
-
 def test_first_picture_stands(home):
     look_at(home, "at the defaults")
     assert home.status["state"] == "done", home.status["text"]
@@ -129,15 +98,6 @@ def test_heavy_controls_move_to_their_upper_end(home):
             home.reset()
             home.set(**{control.name: ends(home, control)[-1]})
             look_at(home, f"{control.name} at its upper end")
-
-
-def test_every_step_has_its_picture(home):
-    for index, step in enumerate(home.declaration.steps):
-        home.take(index)
-        look_at(home, f"step {index + 1}")
-        assert home.status["state"] == "done", f"step {index + 1}: {home.status['text']}"
-        labels = [frame.label for frame in home.view.timeline.frames] if home.view.timeline else []
-        assert step.frame in (None, "first", "last", "play", *labels), step
 
 
 def test_at_first_a_page_holds_little(explorer):
@@ -211,24 +171,6 @@ def test_no_switch_of_the_notebook_changes_the_first_picture(home):
         assert torch.equal(before[0], torch.get_rng_state())
         assert before[1] == np.random.get_state()[1].tolist()
     assert told == [want]
-
-
-def predictions() -> dict[str, Predict]:
-    found = {}
-    for name, made_by in catalogue.explorers().items():
-        predict = getattr(sys.modules[made_by.__module__], "PREDICT", None)
-        if predict is not None:
-            found[name] = predict
-    return found
-
-
-@pytest.mark.parametrize("name", predictions())
-def test_every_prediction_is_answered_by_computing(name):
-    predict = predictions()[name]
-    right, why = predict.answer()
-    assert 0 <= right < len(predict.choices)
-    assert why.endswith((".", "!")) and not BADLY_WRITTEN.search(why), why
-    assert why not in predict.question
 
 
 @pytest.mark.parametrize("name", catalogue.questions())

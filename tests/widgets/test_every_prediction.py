@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from looking import BADLY_WRITTEN
 
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import Explorer, Predict
@@ -46,6 +47,9 @@ def key(request) -> tuple[str, str]:
 def test_every_choice_gets_its_verdict(key, monkeypatch):
     monkeypatch.setattr(Explorer, "_first_picture", lambda self: None)
     right, why = answer(key)
+    assert 0 <= right < len(predictions()[key].choices)
+    assert why.endswith((".", "!")) and not BADLY_WRITTEN.search(why), why
+    assert why not in predictions()[key].question
     predict = replace(predictions()[key], answer=lambda: answer(key))
     shown = catalogue.explorers()[key[0]](predict=predict)
     try:

@@ -279,9 +279,40 @@ def test_a_restored_prediction_gets_its_verdict_when_the_page_asks(tmp_path, mon
     assert again.wait(5) and again.verdict["state"] == "wrong"
 
 
-def test_the_page_hears_that_python_took_its_change(explorer):
+def test_the_page_hears_with_the_picture_that_python_took_its_change(explorer):
+    sent = []
+    explorer.send_state = lambda names: sent.append(set(names))
     explorer.set_state({"asked": 7, "values": {**explorer.values, "power": 5}})
-    assert explorer.heard == 7
+    assert explorer.wait(5) and explorer.heard == 7
+    assert [{"heard", "status", "figure_line", "info"} <= names for names in sent] == [True]
+
+
+def test_the_page_hears_at_once_where_nothing_begins(explorer):
+    explorer.set_state({"asked": 8})
+    assert explorer.heard == 8
+    explorer.set_state({"asked": 9, "values": {**explorer.values, "power": 20}})
+    deadline = time.monotonic() + 5
+    while explorer.heard != 9:  # long before the end of what takes so long
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    explorer.set_state({"asked": 10, "values": {**explorer.values, "power": 4}})
+    assert explorer.heard == 10  # it waits for the one before
+    assert explorer.wait(5) and explorer.result == 16
+
+
+def test_a_quick_computation_says_nothing_of_its_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+
+    def counted(params, *, stale, progress):
+        progress(0.5, "half of it")
+        return compute(params, stale=stale, progress=progress)
+
+    explorer = make(compute=counted)
+    said = []
+    explorer.observe(lambda change: said.append(change["new"]["state"]), "status")
+    explorer.set(power=5).wait(5)
+    assert said == ["done"]
+    explorer.close()
 
 
 def test_a_refused_value_never_ends_as_done(tmp_path, monkeypatch):

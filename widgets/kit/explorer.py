@@ -77,19 +77,20 @@ class Explorer(anywidget.AnyWidget):
     _css = CSS
 
     spec = traitlets.Dict().tag(sync=True)
-    values = traitlets.Dict().tag(sync=True)
+    values = traitlets.Dict().tag(sync=True, echo_update=False)
     bounds = traitlets.Dict().tag(sync=True)
     status = traitlets.Dict().tag(sync=True)
     info = traitlets.Dict().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)  # the hero, as scene.wire makes it, in JSON
     swarm = traitlets.Bytes().tag(sync=True)  # positions of its swarms
-    tab = traitlets.Unicode("").tag(sync=True)
+    tab = traitlets.Unicode("").tag(sync=True, echo_update=False)
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
-    prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    prediction = traitlets.Unicode(None, allow_none=True).tag(sync=True, echo_update=False)
     verdict = traitlets.Dict().tag(sync=True)
-    asked = traitlets.Int(0).tag(sync=True)  # number of the page's latest question, …
+    # Number of the page's latest question, …
+    asked = traitlets.Int(0).tag(sync=True, echo_update=False)
     heard = traitlets.Int(0).tag(sync=True)  # … and of the latest that Python took
     runtime = traitlets.Unicode().tag(sync=True)
     _worker: LatestWins | None = None
@@ -150,7 +151,6 @@ class Explorer(anywidget.AnyWidget):
         )
         self.observe(self._on_values, "values")
         self.observe(self._on_tab, "tab")
-        self.observe(self._on_asked, "asked")
         self.on_msg(self._on_message)
         self._first_picture()
         showing.made_in_this_cell(self)
@@ -278,10 +278,11 @@ class Explorer(anywidget.AnyWidget):
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         with self._lock:
+            idle, before = self._worker.wait(0), self._worker.requests
             super().set_state(sync_data)
-
-    def _on_asked(self, change: Mapping[str, Any]) -> None:
-        self.heard = change["new"]
+            begun = idle and self._worker.requests > before
+            if not begun:  # what has begun tells soon: with its picture, or that it computes
+                self.heard = self.asked
 
     def _on_tab(self, _change: Mapping[str, Any]) -> None:
         if self.view is not None:  # the same setting once more: its result is kept
@@ -349,16 +350,18 @@ class Explorer(anywidget.AnyWidget):
         return kept, time.perf_counter() - start
 
     def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
-        said = shown = 0.0
+        said, shown = time.perf_counter() + ANNOUNCE_AFTER - PROGRESS_EVERY, 0.0
+        news: tuple[str, float | None] = ("Computing…", None)
 
         def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
-            nonlocal said, shown
+            nonlocal said, shown, news
             now = time.perf_counter()
+            news = sentence, min(max(fraction, 0.0), 1.0)
             draws = so_far is not None and now - shown >= STREAM_EVERY
             if (draws or now - said >= PROGRESS_EVERY) and not stale():
                 said = now
                 announce.cancel()
-                self._say("computing", sentence, values, fraction=min(max(fraction, 0.0), 1.0))
+                self._say("computing", news[0], values, fraction=news[1])
             if draws and not stale():
                 self._show_so_far(so_far, stale)
                 shown = time.perf_counter()
@@ -366,7 +369,7 @@ class Explorer(anywidget.AnyWidget):
         def speak() -> None:
             with self._lock:
                 if not stale() and not finished.is_set():
-                    self._say("computing", "Computing…", values)
+                    self._say("computing", news[0], values, fraction=news[1])
 
         finished = threading.Event()
         announce = threading.Timer(ANNOUNCE_AFTER, speak)
@@ -499,8 +502,9 @@ class Explorer(anywidget.AnyWidget):
         *,
         fraction: float | None = None,
     ) -> None:
-        with self._lock:
+        with self._lock, self.hold_sync():
             self._count += 1
+            self.heard = self.asked
             self.status = {
                 "state": state,
                 "text": text,

@@ -55,6 +55,11 @@ class LatestWins:
         self._idle.set()
         self._thread: threading.Thread | None = None
 
+    @property
+    def requests(self) -> int:
+        """How many there have been."""
+        return self._generation
+
     def submit(self, request: Any) -> None:
         """Ask for `request`; what waits is dropped, what runs becomes stale."""
         with self._changed:

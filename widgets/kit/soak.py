@@ -20,7 +20,7 @@ from typing import Any
 from .controls import Action, Choice, Range, Text, Toggle
 from .explorer import Explorer
 
-SETTLE_SECONDS = 120
+SETTLE_SECONDS = 300  # a model that writes may be the last one asked, on a busy machine
 
 
 @dataclass(frozen=True)

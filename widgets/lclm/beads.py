@@ -33,6 +33,7 @@ from ..kit import (
     fixed,
     percent,
 )
+from . import beads_many
 from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure, spans_figure
 from .beads_scene import Picture
 from .beads_words import Account, label
@@ -104,6 +105,9 @@ def present(shown: Shown) -> View:
             "kinds": partial(kinds_figure, found) if read else theme.figure([]),
             "labels": partial(labels_figure, found),
             "spans": partial(spans_figure, found),
+            "again": beads_many.again_figure,
+            "fact": beads_many.fact_figure,
+            "on": beads_many.on_figure,
         },
         table=_table(found) if read else None,
         code=_code(page),
@@ -178,12 +182,14 @@ def _digits_at_sixteen() -> tuple[int, str]:
     found = experiment.run(BeadsParams(ratio=16))
     right, n = found.read_of("number")
     words, n_words = found.read_of("word")
-    alone = int((found.is_kind("word") & found.reads_right & found.guessed).sum())
+    digits_alone, alone = (
+        int((found.is_kind(kind) & found.guessed).sum()) for kind in ("number", "word")
+    )
     share = right / n
     return (0, 1, 2)[(share > 0.25) + (share > 0.75)], (
         f"{right} of its {n} digits are read right, and {words} of {n_words} pieces of ordinary "
-        f"words, {alone} of which it guesses without any bead too. Words lean on the words before "
-        "them; a digit leans on nothing."
+        f"words. Without any bead it guesses {digits_alone} of the digits and {alone} of the "
+        "pieces of words, since a word leans on the words before it and a digit leans on nothing."
     )
 
 
@@ -200,29 +206,36 @@ PREDICT = Predict(
 STEPS = (
     Step(
         title="Fold by four",
-        text="Four tokens become one bead, and the ruler shortens. Play: green words are told by "
-        "their bead, black ones need none, red ones are lost.",
+        text="Four tokens become one bead, and the ruler shortens. Green words are told by "
+        "their bead, black ones need none, orange ones are lost.",
         sets={"ratio": 4},
         frame="play",
     ),
     Step(
         title="Fold by sixteen",
-        text="A ruler a quarter as long. Is more lost than at four? Click a bead to open it, or "
-        "walk along them with the arrow keys.",
+        text="A ruler a quarter as long. What was kept at four and is lost now? Click a bead to "
+        "open it, or walk along them with the arrow keys and press Enter.",
         sets={"ratio": 16},
         frame="play",
     ),
     Step(
         title="EXPAND",
-        text="Chunks get numbers, and the raw words of chunk 3 come back. Play to the answer, and "
-        "look at the bill.",
-        sets={"ratio": 16, "expand": "3"},
+        text="Eight to a bead, and digits are lost. But chunks have numbers: the model asks for "
+        "one, and its raw words come back. Watch the answer, and the bill.",
+        sets={"ratio": 8, "expand": NAMED},
+        frame="play",
+    ),
+    Step(
+        title="Too coarse to find",
+        text="At sixteen it asks for a chunk again. Does that one hold the code? Click the chunk "
+        "that does.",
+        sets={"ratio": 16, "expand": NAMED},
         frame="play",
     ),
     Step(
         title="Break it: keys",
-        text="Random keys, nothing to be guessed but their hyphens. Open a bead: how sure are its "
-        "first readings?",
+        text="Random keys at sixteen, nothing to be guessed but their hyphens. Open a bead: what "
+        "does it read instead? Then fold them by four.",
         sets={"ratio": 16, "source": "uuids"},
         frame="play",
     ),
@@ -334,6 +347,7 @@ def explorer(
                 tab="Tiny spans",
                 height=300,
             ),
+            *beads_many.plots(),
         ),
         defaults={
             "ratio": 4,

@@ -118,10 +118,11 @@ class OpenBead(Layout):
                 box = {"fill": fill, "opacity": 0.34, "corner": 1, "layer": TEXTS}
                 marks.append(Rectangle(key=f"bar:{place}:{rank}", **bar, **box))
                 text = cut(shown(found.reading.top_words[token][rank]) or "·", fits)
+                sure = percent(p).replace("under ", "<").replace("over ", ">").rjust(4)
                 if pitch > 100:
-                    share = percent(p)
-                    room = fits - 1 - len(share)
-                    text = f"{cut(text, room).ljust(room)} {share}"
+                    text = f"{cut(text, fits - 5).ljust(fits - 4)}{sure}"
+                elif letters(text) + len(sure) <= fits:
+                    text = f"{text}{sure}"
                 at = {"x": x + 2, "y": top + ROW - 4}
                 own = {"link": f"reading:{place}", "words": say.token(token, read=True)}
                 marks.append(Words(key=f"top:{place}:{rank}", text=text, **at, **own, **look))

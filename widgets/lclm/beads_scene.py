@@ -206,14 +206,14 @@ class Picture(Columns, OpenBead):
 
     @cached_property
     def pies(self) -> list[Mark]:
-        """In each bead: green what only it tells, grey what is guessed without it, red the rest."""
+        """In each bead: green what only it tells, black what needs no bead, then what is lost."""
         marks, r = [], max(self.r - 1.6, 1.5)
         for bead, group in enumerate(self.found.groups):
             told, guessed = self.say.shares(group)
             at = {"x": self.bead_x(bead), "y": self.bead_y, "layer": BEADS}
             whole = {"r": r, "fill": "vermilion"}
             marks.append(Circle(key=f"lost:{bead}", **at, **whole))
-            marks.append(Path(key=f"also:{bead}", d=wedge(told + guessed, r), fill="grey", **at))
+            marks.append(Path(key=f"also:{bead}", d=wedge(told + guessed, r), fill="ink", **at))
             marks.append(Path(key=f"kept:{bead}", d=wedge(told, r), fill="green", **at))
         return marks
 
@@ -255,7 +255,8 @@ class Picture(Columns, OpenBead):
         at = {"x": self.ruler_x(end + written) + 7, "y": self.ruler_y + BEAD_TALL - 3}
         look = {"size": 13, "bold": True, "fill": "blue", "layer": FRONT, "link": "count"}
         look |= {"stroke": "page", "width": 4}
-        marks.append(Words(key="count", text=f"{count} positions", **at, **look))
+        told = f"{count} positions" + " for the text" * (asked and bool(found.cut.question))
+        marks.append(Words(key="count", text=told, **at, **look))
         return [*marks, *self._ruler_names(stage)]
 
     def _cell(self, key: str, position: Number, fill: str) -> Mark:

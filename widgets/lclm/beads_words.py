@@ -154,7 +154,7 @@ class Account:
         given = given.removeprefix(" ")
         secret = self.found.passage.secret
         if not secret:
-            return [(given, "ink")]
+            return [(given, "grey")]  # nobody knows whether it is right
         right = min(self.found.right_letters, len(given))
         pieces = [(given[:right], "green"), (given[right : len(secret)], "vermilion")]
         return [(text, fill) for text, fill in (*pieces, (given[len(secret) :], "faint")) if text]
@@ -260,8 +260,8 @@ class Account:
         raw = stage in (TEXT, FOLD)
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
-            Readout("tokens kept", kept, link="kept"),
-            Readout(f"first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
+            Readout("tokens read right", kept, link="kept"),
+            Readout(f"paper: first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
         )
 
     def far(self, *, raw: bool = False) -> str:

@@ -16,7 +16,7 @@ from intuitive.lclm.task import RecallTask
 from ..kit import CheckYourself, fixed, percent
 from .cost_lanes import gib, seconds
 
-SHORT, LONG, QUARTER_MILLION = 2**12, 2**16, 2**18  # tokens
+SHORT, LONG, QUARTER_MILLION = 2**14, 2**16, 2**18  # tokens
 PAPER_RATIO = 16
 CODES = 10
 
@@ -30,21 +30,21 @@ def short_prompts() -> CheckYourself:
     def answer() -> tuple[int, str]:
         raw, folded = (cost.ttft_terms(SHORT, ratio=ratio) for ratio in (1, PAPER_RATIO))
         times = raw.total / folded.total
-        right = 0 if times > 20 else 1 if times > 4 else 2
+        right = 0 if times > 20 else 1 if times > 8 else 2
         return right, (
             f"{fixed(times, 1)} times: {seconds(raw.total)} against {seconds(folded.total)}, of "
-            f"which the decoder takes {seconds(folded.decoder)}. So short a prompt is read in "
-            "about one pass over the weights, and the encoder must be paid too. At 256K tokens the "
+            f"which the encoder takes {seconds(folded.encoder)}. It is paid for every token, and "
+            "the decoder cannot be quicker than a pass over its weights. At 256K tokens the "
             "quadratic part of the attention is what counts."
         )
 
     return CheckYourself(
         name="lclm_short_prompts",
         question=(
-            "By the same fits, a prompt of 4K tokens at 16 tokens per latent. How many times "
+            "By the same fits, a prompt of 16K tokens at 16 tokens per latent. How many times "
             "sooner is the first token there than with raw text?"
         ),
-        choices=("about thirty times", "about ten times", "less than four times"),
+        choices=("about thirty times", "about fifteen times", "about four times"),
         answer=answer,
     )
 
@@ -158,7 +158,7 @@ def one_group_per_window() -> CheckYourself:
         moved = {window: _twice(window) for window in (16, 64)}
         right = 0 if moved[16] < 1e-5 else 1 if moved[16] < 0.1 * moved[64] else 2
         return right, (
-            f"Not at all: the two latents are {percent(moved[16])} of their length apart. Each "
+            f"The two latents are {percent(moved[16])} of their length apart. Each "
             "pass begins anew at position 0 and sees its own 16 tokens only, so that the same "
             "words are the same latent wherever they stand. With windows of 64 they are "
             f"{percent(moved[64])} apart, in an encoder with random weights."

@@ -63,7 +63,7 @@ PREDICT = Predict(
 
 def present(result: CostResult) -> View:
     params, found = result.params, lanes(result)
-    picture = Picture(found, n_tokens=params.context)
+    picture = Picture(found, n_tokens=params.context, most=result.most_gib)
     raw, evict, lclm = found
     summary = (
         f"At {tokens_text(params.context)} tokens the first token comes after "
@@ -150,29 +150,28 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="Start the clock",
-                text="Play. Grey: the decoder reads raw text. Light blue: the encoder reads. Blue: "
-                "the decoder reads latents. Who may drop what, and when?",
+                text="Play. Who has read everything, and when? Who may drop what? Right: scores of "
+                "the vocabulary, the logits, come and go with the reading.",
                 frame="play",
             ),
             Step(
                 title="Count one row",
-                text="A plain pass keeps scores of the vocabulary for every token of the prompt, "
-                "orange. Only the last row is needed: without the rest two peaks fall. The "
-                "latents' peak is the encoder at work, and stays.",
+                text="A plain pass keeps a row of logits for every token of the prompt, orange. "
+                "Only the last row is needed. What happens to the three peaks without the rest? "
+                "Pale is what made each peak.",
                 sets={"logits": "last"},
                 frame="last",
             ),
             Step(
                 title="A short prompt",
-                text="4K tokens. Weights outweigh everything, and a pass over them takes its time "
-                "however little there is to read: little is gained.",
+                text="4K tokens. What outweighs everything now? And what does eviction spend its "
+                "time on, purple?",
                 sets={"context": CONTEXTS[0], "logits": "last"},
                 frame="last",
             ),
             Step(
                 title="A million tokens",
-                text="Raw text no longer fits on the card though only one row of scores is "
-                "kept. The latents do.",
+                text="Only one row of logits is kept. Who still fits on the card?",
                 sets={"context": CONTEXTS[-1], "logits": "last"},
                 frame="last",
             ),
@@ -239,7 +238,7 @@ def _measured_plots() -> tuple[Plot, ...]:
             name="returning",
             label="Perplexity of a passage that returns, after eviction, SmolLM2",
             caption="Here what follows is a passage of the text itself: most of it is gone with "
-            "what was evicted.",
+            "what was evicted. Beads are put to such questions in section 5, on other texts.",
             span=6,
             tab="Eviction",
             height=320,

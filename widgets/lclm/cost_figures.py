@@ -117,19 +117,45 @@ def eviction_quality_figure(result: CostResult, texts: str) -> theme.Figure:
         title, colour = METHODS.get(method, (method, theme.GREY))
         budgets = [row.budget for row in mine]
         heights = [row.perplexity for row in mine]
-        traces.append(_line(title, budgets, heights, colour, "solid") | {"mode": "lines+markers"})
+        dash = "dash" if method == "truncation" else "solid"  # seen where others lie under it
+        traces.append(_line(title, budgets, heights, colour, dash) | {"mode": "lines+markers"})
     if not traces:
         return theme.figure([], annotations=[_note()])
+    traces.sort(key=lambda trace: trace["line"]["dash"] == "dash")  # drawn last, over them
     ticks = sorted({budget for trace in traces for budget in trace["x"]})
+    top = 1.08 * max(height for trace in traces for height in trace["y"])
     return theme.figure(
         traces,
         x=f"entries kept of {context}",
         y="perplexity of what follows",
-        y_range=(0, 1.05 * max(height for trace in traces for height in trace["y"])),
+        x_range=(math.log10(ticks[0]) - 0.06, math.log10(ticks[-1]) + 0.06),
+        y_range=(0, top),
         xaxis={"type": "log", "tickvals": ticks, "ticktext": [str(tick) for tick in ticks]},
-        showlegend=True,
-        legend={"font": {"size": 11}},
+        annotations=_names(traces, apart=0.075 * top),
     )
+
+
+def _names(traces: Sequence[dict[str, Any]], *, apart: float) -> list[dict[str, Any]]:
+    """A name at the right end of every line, no two closer than `apart`; of a point, above it."""
+    found, last = [], -math.inf
+    for trace in sorted(traces, key=lambda trace: trace["y"][-1]):
+        is_line = len(trace["x"]) > 1
+        height = max(trace["y"][-1], last + apart) if is_line else trace["y"][-1]
+        last = height if is_line else last
+        found.append(
+            {
+                "text": trace["name"],
+                "font": {"color": trace["line"]["color"], "size": 12},
+                "x": math.log10(trace["x"][-1]),
+                "y": height,
+                "xanchor": "left" if is_line else "right",
+                "yanchor": "middle" if is_line else "bottom",
+                "xshift": 8,
+                "yshift": 0 if is_line else 6,
+                "showarrow": False,
+            }
+        )
+    return found
 
 
 def _line(

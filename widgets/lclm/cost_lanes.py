@@ -7,7 +7,7 @@ from intuitive.lclm import cost
 from intuitive.lclm.experiments.cost import CostResult
 
 from ..kit import fixed
-from .methods import ENCODER, LATENT, LOGITS, RAW, WEIGHTS
+from .methods import CHOOSING, ENCODER, LATENT, LOGITS, RAW, WEIGHTS
 
 Number = int | float
 
@@ -20,7 +20,7 @@ PARTS = {  # of what is held, in the order of stacking
 KINDS = {  # of what is done
     "encode": ("the encoder reads", ENCODER),
     "prefill": ("the decoder reads", ""),
-    "evict": ("throws away", "ink"),
+    "evict": ("chooses and drops", CHOOSING),
 }
 THIN = "\u2009"
 TINY = 1e-6  # seconds that are no difference
@@ -118,15 +118,15 @@ class Lane:
                 }
         return self.rests
 
-    def most(self, clock: float) -> float:
-        """The most GiB that were held up to a moment."""
-        seen = [sum(self.held(clock).values())]
+    def most(self, clock: float) -> dict[str, float]:
+        """GiB held, by part, when most was held up to a moment."""
+        seen = [self.held(clock)]
         for phase, end in self.ends():
             if clock >= end - phase.seconds - TINY:
-                seen.append(sum(phase.starts.values()))
+                seen.append(phase.starts)
             if clock >= end - TINY:
-                seen.append(sum(phase.ends.values()))
-        return max(seen)
+                seen.append(phase.ends)
+        return max(seen, key=lambda held: sum(held.values()))
 
     def told(self, phase: Phase) -> str:
         """What is done in a phase."""

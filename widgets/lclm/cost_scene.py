@@ -3,7 +3,8 @@
 Each way has a lane. Left, time: the bar grows with the clock, in the colour of what is read, until
 the first token can be written. Right, what the GPU holds at that moment, as areas to scale: all
 lanes have one height, so that length is memory. A thin frame keeps the greatest length so far, the
-peak, which is what the card must have room for.
+peak, which is what the card must have room for, and in it stands pale what was held then. The scale
+of memory is the same whichever rows of the vocabulary are held.
 """
 
 from ..kit import Arithmetic, Frame, Line, Mark, Readout, Rectangle, Scene, Words, fixed
@@ -11,6 +12,7 @@ from .cost_lanes import KINDS, PARTS, TINY, Lane, Number, gib, seconds, whole
 from .methods import LATENT, RAW
 
 WIDTH, HEIGHT = 1000, 372
+PALE = 0.3  # opacity of what was held at the peak
 CARD, CARD_NAME = 141e9 / 2**30, "H200"  # GiB of the figure's GPU
 TIME, MEMORY = (24, 500), (572, 962)  # left and right end of the two scales
 TOPS = {"raw": 72, "evict": 170, "lclm": 268}  # of each lane's bars
@@ -28,12 +30,13 @@ class Picture:
     Args:
         lanes: raw text first.
         n_tokens: of the prompt.
+        most: GiB at the right end of the scale, at least the greatest peak.
     """
 
-    def __init__(self, lanes: tuple[Lane, ...], *, n_tokens: int) -> None:
+    def __init__(self, lanes: tuple[Lane, ...], *, n_tokens: int, most: float) -> None:
         self.lanes, self.n_tokens = lanes, n_tokens
         self.longest = max(lane.seconds for lane in lanes)
-        self.most = max(lane.peak for lane in lanes)
+        self.most = most
 
     # ------------------------------------------------------------------------------ frames
 
@@ -100,7 +103,7 @@ class Picture:
                 key="head:memory",
                 x=MEMORY[0],
                 y=18,
-                text="On the GPU now; dashed: the most so far",
+                text="On the GPU now; pale and dashed: the most so far",
                 bold=True,
                 size=14,
             ),
@@ -139,8 +142,18 @@ class Picture:
         return marks
 
     def _key(self) -> list[Mark]:
-        """What the colours of memory are."""
+        """What the colours are."""
         marks: list[Mark] = []
+        x = TIME[0]
+        for kind, fill, told in (
+            ("prefill", RAW, "decoder: text"),
+            ("evict", KINDS["evict"][1], "eviction chooses"),
+            ("encode", KINDS["encode"][1], "encoder: text"),
+            ("short", LATENT, "decoder: latents"),
+        ):
+            marks.append(Rectangle(key=f"key:{kind}", x=x, y=31, w=10, h=10, fill=fill))
+            marks.append(Words(key=f"key:{kind}:text", x=x + 14, y=40, text=told, size=12))
+            x += 6.2 * len(told) + 26
         x = MEMORY[0]
         for name, (told, colour) in PARTS.items():
             for part in (colour,) if colour else (RAW, LATENT):
@@ -227,7 +240,23 @@ class Picture:
                 )
             )
             x += wide
-        most = lane.most(clock)
+        at_most, x = lane.most(clock), MEMORY[0]
+        for name, (_, colour) in PARTS.items():
+            wide = self._length(at_most[name])
+            marks.append(
+                Rectangle(
+                    key=f"pale:{lane.key}:{name}",
+                    x=x,
+                    y=top,
+                    w=max(wide, 0.01),
+                    h=TALL,
+                    fill=colour or lane.fill,
+                    opacity=PALE,
+                    layer=-1,
+                )
+            )
+            x += wide
+        most = sum(at_most.values())
         marks += [
             Rectangle(
                 key=f"peak:{lane.key}",

@@ -26,10 +26,11 @@ from ..kit import (
 from .expand_figures import paper_figure, value_figure, where_figure
 from .expand_scene import Picture, matching
 
-ROOMS = (0, 96, 192, 384)  # raw tokens that may come back
+ROOMS = (0, 64, 192, 384)  # raw tokens that may come back
 
 
 PAPER_RATIO = 16
+ALONE = (0.05, 1 / 3, 0.95)  # of the answers right from latents alone, by choice of the question
 
 
 def _alone_and_raw() -> tuple[int, str]:
@@ -52,7 +53,7 @@ def _alone_and_raw() -> tuple[int, str]:
         )
         if many.where["model"][0] > 0.6:
             more = more.replace(" But it", " It").replace(" only", "")
-    right = 1 if alone > 0.25 else 0 if oracle > 0.75 else 2
+    right = min(range(len(ALONE)), key=lambda i: abs(ALONE[i] - alone))
     return right, (
         f"Over {over} {percent(alone)} are right from latents alone and {percent(oracle)} with the "
         f"right chunk raw.{more}"
@@ -67,8 +68,8 @@ PREDICT = Predict(
     ),
     choices=(
         "alone hardly ever, with the words nearly always",
-        "alone often, with the words nearly always",
-        "hardly ever in both cases",
+        "alone one time in three, with the words nearly always",
+        "nearly always in both cases",
     ),
     answer=_alone_and_raw,
 )
@@ -166,16 +167,23 @@ def _steps() -> tuple[Step, ...]:
     return (
         Step(
             title="One trace",
-            text="Play. From latents it says a code of the right form and wrong digits. It names a "
-            "chunk, gets its words back, and reads the code.",
+            text="Play. From latents it says the right digits in a wrong order. It names a chunk, "
+            "gets its words back, and reads the code.",
             frame="play",
         ),
         Step(
+            title="Fold less",
+            text="4 tokens in each latent. Look at what it says from latents alone: what is left "
+            "for EXPAND to do?",
+            sets={"ratio": 4},
+            frame="last",
+        ),
+        Step(
             title="Fold harder",
-            text="16 tokens in each latent: fewer positions for the decoder. The chunk that it "
-            "names is still the right one.",
+            text="16 tokens in each latent: now it names a chunk that does not hold the code. On "
+            "the right, what it would say with the chunk that does.",
             sets={"ratio": 16},
-            frame="which",
+            frame="last",
         ),
         Step(
             title="Shuffle the latents",
@@ -186,9 +194,9 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="More room",
-            text="With room for more words the next likeliest chunks come back too, needed or "
-            "not, and the bill grows.",
-            sets={"room": 384},
+            text="At 16, with room for all. The right chunk comes back among the others, and the "
+            "bill is higher than for the raw text.",
+            sets={"ratio": 16, "room": 384},
             frame="last",
         ),
     )
@@ -221,7 +229,7 @@ def _many_plots() -> tuple[Plot, ...]:
         Plot(
             name="value",
             label="How often the whole answer is right, by tokens per latent",
-            caption="By what came back as raw text.",
+            caption="Each line: which chunk came back as raw text before the answer.",
             span=6,
             tab="Many texts",
             height=320,

@@ -1,12 +1,12 @@
 """Plots of the trace stepper's committed run: which chunk, and what it says, over many texts."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from intuitive.lclm.experiments import expand as experiment
 from intuitive.lclm.experiments.expand import Asked
 
 from .. import theme
+from .ratio_figures import Curve, Spread, against_ratio
 
 GOLD = "#B58100"
 WHERE = {
@@ -65,46 +65,13 @@ def paper_figure() -> theme.Figure:
 
 
 def _against_ratio(
-    shares: Callable[[Asked], Mapping[str, tuple[float, float, float]]],
+    shares: Callable[[Asked], Mapping[str, Spread]],
     styles: Mapping[str, tuple[str, str, str]],
     y: str,
 ) -> theme.Figure:
     found = experiment.asked()
-    traces: list[dict[str, Any]] = []
-    for name, (title, colour, dash) in styles.items():
-        mine = [(one.ratio, *shares(one)[name]) for one in found if name in shares(one)]
-        if not mine:
-            continue
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": title,
-                "x": [ratio for ratio, *_ in mine],
-                "y": [mean for _, mean, _, _ in mine],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [high - mean for _, mean, _, high in mine],
-                    "arrayminus": [mean - low for _, mean, low, _ in mine],
-                    "thickness": 1,
-                    "width": 3,
-                },
-                "line": {"color": colour, "dash": dash},
-                "marker": {"size": 7},
-            }
-        )
-    if not traces:
-        note = {"text": "Nothing was measured yet.", "showarrow": False, "x": 0.5, "y": 0.5}
-        return theme.figure([], annotations=[note | {"xref": "paper", "yref": "paper"}])
-    ratios = [one.ratio for one in found]
-    return theme.figure(
-        traces,
-        x="tokens per latent",
-        y=y,
-        xaxis={"type": "log", "tickvals": ratios, "ticktext": [str(r) for r in ratios]},
-        y_range=(0, 1.05),
-        yaxis={"tickformat": ".0%"},
-        showlegend=True,
-        legend={"font": {"size": 12}},
-    )
+    curves = [
+        Curve(*look, {one.ratio: shares(one)[name] for one in found if name in shares(one)})
+        for name, look in styles.items()
+    ]
+    return against_ratio([curve for curve in curves if curve.values], y)

@@ -253,7 +253,10 @@ class Picture:
         ]
         told = [
             text
-            for text, at in (("holds it", self.result.holder), ("search", self.result.lexical))
+            for text, at in (
+                ("holds it", self.result.holder),
+                ("search finds it", self.result.lexical),
+            )
             if at == chunk.id
         ]
         if told:
@@ -262,7 +265,7 @@ class Picture:
                     key=f"told:{chunk.id}",
                     x=middle,
                     y=BARS + 15,
-                    text=", ".join(told),
+                    text=" · ".join(told),
                     anchor="middle",
                     size=12,
                     fill=RIGHT if chunk.id == self.result.holder else "ink",
@@ -296,10 +299,10 @@ class Picture:
         if moment.reached("fold"):
             latents = sum(chunk.n_latents for chunk in result.chunks)
             rest = result.positions_before - latents - result.positions_question
-            parts = [("latents", LATENT, latents), ("tags and ids", "grey", rest)]
+            parts = [("latents", LATENT, latents), ("tags, ids", "grey", rest)]
             if moment.reached("expand"):
                 back = result.positions_after - result.positions_before
-                parts.append(("raw text that came back", RETURNED, back))
+                parts.append(("came back", RETURNED, back))
             if moment.reached("ask"):
                 parts.append(("question", ASKED, result.positions_question))
         x, total = LEFT, sum(count for _, _, count in parts)

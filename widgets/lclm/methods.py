@@ -2,9 +2,10 @@
 
 Grey is raw text and what is kept of it, blue are latents and what is kept of them, sky is the
 encoder at work, gold is raw text that came back, purple is what is asked and named, green is right,
-vermilion is wrong or for nothing.
+vermilion is wrong or for nothing. Where time is told, purple is the choosing of what to drop.
 """
 
 RAW, LATENT, ENCODER, RETURNED = "grey", "blue", "sky", "gold"
+CHOOSING = "purple"
 ASKED, RIGHT, WRONG = "purple", "green", "vermilion"
 WEIGHTS, LOGITS = "faint", "vermilion"

@@ -24,14 +24,13 @@ from ..kit import (
     Table,
     Timeline,
     View,
-    number,
     percent,
 )
 from .recall_scene import READERS, Picture, name_of, spread
 
 FIRST = "recall-small-equal-4"
 RATIOS = (1, 2, 4, 8, 16)
-KINDS = {"symbols": "random symbols", "bytes": "real text, byte by byte"}
+KINDS = {"symbols": "random symbols", "bytes": "bytes of real text"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +68,8 @@ def title(one: RecallParams) -> str:
     if one.task == "recall":
         told = f"recall, {one.n_records} records in {context} tokens"
     else:
-        told = f"say it again: {KINDS[one.task]}, {context} tokens"
-    return told + ", until nothing is gained" * (one.budget == "plateau")
+        told = f"say it again: {context} {KINDS[one.task]}"
+    return told + ", longer" * (one.budget == "plateau")
 
 
 def compute(
@@ -100,8 +99,13 @@ def _who_learns() -> tuple[int, str]:
     right = 0 if ahead < -0.1 else 1 if ahead < 0.1 else 2
     smeared = [one for one in found.controls if one.reader == "smeared"]
     longer = [one for one in found.controls if (one.reader, one.budget) == ("raw", "plateau")]
-    told = f" With the smear it has {spread(smeared[0].accuracy)}." if smeared else ""
-    on = f" (trained on until nothing is gained, {spread(longer[0].accuracy)})" if longer else ""
+    told = (
+        " Given with each token a learned share of the one before, the smear, it has "
+        f"{spread(smeared[0].accuracy)}."
+        if smeared
+        else ""
+    )
+    on = f" (trained longer, {spread(longer[0].accuracy)})" if longer else ""
     return right, (
         f"Beads of {beads.ratio}: {spread(beads.accuracy)} by seed, raw text "
         f"{spread(raw.accuracy)}{on}, a guess {percent(guess)}. A bead holds a key and its value "
@@ -138,7 +142,7 @@ def present(result: RecallResult) -> View:
         rows.append(
             (
                 name_of(one),
-                number(one.records_per_latent) if one.records_per_latent else "–",
+                (one.reader == "latents" and picture.packed(one.ratio)) or "–",
                 *(percent(by_seed[s], 1) if s in by_seed else "–" for s in seeds),
                 ", ".join(dict.fromkeys(map(str, one.steps))),
                 "yes" if all(one.reached) else "no",
@@ -147,7 +151,9 @@ def present(result: RecallResult) -> View:
     return View(
         summary=summary[:1].upper() + summary[1:],
         timeline=Timeline(frames=frames, axis="training", start=0, pace_ms=600),
-        figures={"curves": partial(curves_figure, result), "packed": packed_figure},
+        figures={
+            "curves": partial(curves_figure, result),
+        },
         readouts=frames[0].readouts,
         values={"ratio": chosen.ratio},
         table=Table(
@@ -156,7 +162,7 @@ def present(result: RecallResult) -> View:
                 "records in a bead",
                 *(f"seed {seed}" for seed in seeds),
                 "steps",
-                "at a plateau",
+                "nothing more gained",
             ),
             tuple(rows),
         ),
@@ -206,48 +212,6 @@ def curves_figure(result: RecallResult) -> theme.Figure:
     )
 
 
-def packed_figure() -> theme.Figure:
-    """Right answers against the records in one bead, over all sets of recall."""
-    traces = []
-    colours = dict(zip(("small", "large"), (theme.BLUE, theme.VERMILION), strict=True))
-    for params in sets().values():
-        if params.task != "recall":
-            continue
-        found = experiment.run(params)
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": title(params).removeprefix("recall, "),
-                "x": [one.records_per_latent for one in found.points],
-                "y": [one.mean for one in found.points],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [one.extent[1] - one.mean for one in found.points],
-                    "arrayminus": [one.mean - one.extent[0] for one in found.points],
-                    "thickness": 1,
-                    "width": 3,
-                },
-                "line": {
-                    "color": colours[params.scale],
-                    "dash": "dot" if params.budget == "plateau" else "solid",
-                },
-                "marker": {"symbol": "circle" if params.scale == "small" else "square"},
-            }
-        )
-    return theme.figure(
-        traces,
-        x="records that begin in one bead, at most",
-        y="right answers",
-        xaxis={"type": "log", "tickvals": [1, 2, 4, 8], "ticktext": ["1", "2", "4", "8"]},
-        y_range=(0, 1.03),
-        yaxis={"tickformat": ".0%"},
-        showlegend=True,
-        legend={"font": {"size": 11}},
-    )
-
-
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """Recall and reconstruction against the ratio, as committed miniatures learned them.
 
@@ -279,14 +243,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 tab="Learning",
                 height=320,
             ),
-            Plot(
-                name="packed",
-                label="Right answers against records in a bead",
-                caption="Means of the seeds; bars are their range. Circles: small models, squares: "
-                "larger ones.",
-                tab="Records in a bead",
-                height=320,
-            ),
         ),
         predict=predict,
         defaults={"what": next(iter(sets())), "ratio": 8, **values},
@@ -302,21 +258,21 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="Two in a bead",
-            text="Beads of 16: two records share each. The dots stay on the dashed line: which "
-            "values occur is known, not which key has which.",
+            text="Beads of 16: two records share each. Does a seed leave the dashed line? On it, "
+            "which values occur is known, and not which key has which.",
             sets={"ratio": 16},
             frame="last",
         ),
         Step(
             title="One token each",
-            text="Beads of 1: a key and its value lie in two beads, as in raw text. Then it is as "
-            "hard as raw text: not every seed leaves the line.",
+            text="Beads of 1: a key and its value lie in two beads, as in raw text. Is it as hard "
+            "as raw text?",
             sets={"ratio": 1},
             frame="last",
         ),
         Step(
             title="Fewer in a bead",
-            text="Beads of 4: at most one record in each, some have none. Solved with every seed.",
+            text="Beads of 4: one record in every other bead, nothing in the rest. Does that hurt?",
             sets={"ratio": 4},
             frame="last",
         ),

@@ -82,7 +82,7 @@ class Picture:
         """The text in cells, and the beads of the chosen ratio."""
         result, chosen = self.result, self.result.chosen
         wide = (RIGHT_END - LEFT) / self.cells
-        spacing = result.context // result.params.n_records if self._records else 0
+        spacing = self.spacing
         more = f", the first {self.cells}" if self.cells < result.context else ""
         what = f"{result.params.n_records} records" if self._records else "no records"
         marks: list[Mark] = [
@@ -95,6 +95,15 @@ class Picture:
                 size=14,
             )
         ]
+        for x, fill, told in (
+            (RIGHT_END - 170, ASKED, "key"),
+            (RIGHT_END - 110, RIGHT, "its value"),
+        ):
+            if spacing:
+                at = {"key": f"legend:{told}", "y": STRIP - 19}
+                marks.append(Rectangle(x=x, w=11, h=11, corner=2, fill=fill, **at))
+                name = {"key": f"legend:text:{told}", "y": STRIP - 9}
+                marks.append(Words(x=x + 16, text=told, size=13, **name))
         for i in range(self.cells):
             key, value = spacing and i % spacing == 0, spacing and i % spacing == 1
             role = "a key" if key else "its value" if value else "filler" if spacing else "a token"
@@ -141,6 +150,23 @@ class Picture:
     @property
     def _records(self) -> bool:
         return self.result.params.task == "recall"
+
+    @property
+    def spacing(self) -> int:
+        """Tokens from one record to the next; 0 where there are none."""
+        return self.result.context // self.result.params.n_records if self._records else 0
+
+    def packed(self, ratio: int) -> str:
+        """What of the records a bead of so many tokens holds; empty where there are none."""
+        if not self._records:
+            return ""
+        if ratio == 1:
+            return "a key or a value"
+        starts = range(0, self.result.context, ratio)
+        held = [sum(j % self.spacing == 0 for j in range(i, i + ratio)) for i in starts]
+        low, high = min(held), max(held)
+        told = f"{high}" if low == high else f"{low} or {high}"
+        return f"{told} record{'s' * (high > 1)}"
 
     def _axis(self) -> list[Mark]:
         result = self.result
@@ -209,10 +235,7 @@ class Picture:
         beads = one.reader == "latents"
         link, name = link_of(one), name_of(one)
         click = {"ratio": one.ratio} if beads else None
-        under = ""
-        if beads and self._records:
-            n = one.records_per_latent
-            under = f"{n:g} record{'s' if n > 1 else ''} a bead"
+        under = self.packed(one.ratio) if beads else ""
         values = at(one, step)
         marks: list[Mark] = [
             Rectangle(
@@ -250,7 +273,7 @@ class Picture:
                     y=height(value),
                     r=7 if mine else 6,
                     fill=LATENT if beads else RAW,
-                    opacity=1.0 if mine or not beads else 0.7,
+                    opacity=1.0 if mine or not beads else 0.5,
                     link=link,
                     words=f"{name}, seed {seed}: {percent(value, 1)}.",
                 )
@@ -276,8 +299,11 @@ def _reached(curve: SeedCurve, step: int) -> float:
 def spread(values: tuple[float, ...]) -> str:
     """Least and greatest, or one where they agree."""
     ends = [percent(end) for end in (min(values), max(values))]
-    if "over" in "".join(ends):
-        ends = [percent(end, 1).replace("100.0", "100") for end in (min(values), max(values))]
+    if {"over", "under"} & set(" ".join(ends).split()):
+        ends = [
+            percent(end, 1).replace("100.0", "100").replace("0.0%", "0%")
+            for end in (min(values), max(values))
+        ]
     return ends[0] if ends[0] == ends[1] else f"{ends[0].rstrip('%')}–{ends[1]}"
 
 

@@ -28,9 +28,13 @@ from .sweep_scene import Picture
 from .sweep_sheets import Sheet, diet_sheet, press_sheet
 
 GRIDS = {
-    "symbols": ("small", "reconstruction", "random symbols, says them again: right ones"),
-    "bytes": ("large", "reconstruction", "real text, says it again: right bytes"),
-    "use": ("large", "use", "real text, goes on: nats saved per byte by its own beads"),
+    "symbols": ("small", "reconstruction", "random symbols, says them again: share right"),
+    "bytes": ("large", "reconstruction", "real text, says it again: share of right bytes"),
+    "use": (
+        "large",
+        "use",
+        "real text, goes on: nats a byte saved by its own beads over another text’s",
+    ),
 }
 TITLES = {
     "symbols": "the press, on random symbols",
@@ -166,7 +170,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present,
         hero=Hero(
             label="A grid of variants with a dot per seed, and how many pairs each choice wins",
-            caption="Green: the best mean, and comparisons that come out alike in all pairs.",
+            caption="Green: a best mean that no other cell reaches, and comparisons that come out "
+            "alike in all pairs.",
         ),
         controls=(
             Choice(
@@ -201,20 +206,22 @@ STEPS = (
     ),
     Step(
         title="On real text",
-        text="A wider window has something to use here. Which choices win all pairs?",
+        text="Bytes instead of symbols, in one window of 256. Does any press stand out from the "
+        "others, or do all say as much again?",
         sets={"what": "bytes"},
         frame="last",
     ),
     Step(
         title="Going on",
-        text="Another measure: what the beads save when the text goes on.",
+        text="Another measure: by how much the loss of what follows falls if the decoder reads "
+        "this text's beads and not another's.",
         sets={"what": "use"},
         frame="last",
     ),
     Step(
         title="The diet",
-        text="Top row: trained on saying it again only. Bottom row: on going on only. Left, what "
-        "it says again; right, its loss when it goes on.",
+        text="Top row: trained on saying it again alone. Bottom row: on going on alone. In stages: "
+        "part after part. Afresh: from untrained weights.",
         sets={"what": "diet"},
         frame="last",
     ),

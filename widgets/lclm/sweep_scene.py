@@ -1,7 +1,8 @@
 """The hero of the sweep: a grid of variants, seed by seed, and which differences are no luck.
 
 Left, the grid: a row per pooling, a column per window and mask; in each cell a dot per seed on one
-scale, and their mean. A ring marks the best mean so far. Right, one line per comparison: in how
+scale, whose ends stand below, and their mean. A ring marks the best mean so far, if no other reads
+the same. Right, one line per comparison: in how
 many pairs that differ in nothing else the first did better. All or none of them: decided.
 """
 
@@ -15,6 +16,7 @@ WIDTH, HEIGHT = 1000, 392
 GRID_LEFT, GRID_TOP = 128, 74
 LIST_LEFT, LIST_END = 706, 976
 GAP = 8
+LEAST = 0.1  # of a share or a nat, that a scale spans: seeds that hardly differ stand close
 
 
 class Picture:
@@ -23,7 +25,7 @@ class Picture:
     def __init__(self, sheet: Sheet) -> None:
         self.sheet = sheet
         self.wide = (LIST_LEFT - 30 - GRID_LEFT) / len(sheet.columns)
-        self.tall = min(62.0, (HEIGHT - GRID_TOP - 16) / len(sheet.rows))
+        self.tall = min(62.0, (HEIGHT - GRID_TOP - 20) / len(sheet.rows))
         self.limits: dict[str, tuple[float, float]] = {}
         for scale in sheet.scales:
             every = [
@@ -32,8 +34,9 @@ class Picture:
                 if column in scale.columns
                 for value in cell.values()
             ]
-            margin = 0.04 * (max(every) - min(every) or 1.0)
-            ends = (min(every) - margin, max(every) + margin)
+            middle = (max(every) + min(every)) / 2
+            reach = max(1.08 * (max(every) - min(every)), LEAST) / 2
+            ends = (middle - reach, middle + reach)
             self.limits |= dict.fromkeys(scale.columns, ends)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -54,7 +57,7 @@ class Picture:
         return sum(values) / len(values) if values else None
 
     def best(self, seeds: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
-        """The cell with the best mean of each scale."""
+        """The cell with the best mean of each scale, where no other's reads the same."""
         found = []
         for scale in self.sheet.scales:
             known = {
@@ -62,7 +65,9 @@ class Picture:
                 for key in self.sheet.cells
                 if key[1] in scale.columns and (mean := self.mean(key, seeds)) is not None
             }
-            found.append((max if scale.higher else min)(known, key=known.__getitem__))
+            first = (max if scale.higher else min)(known, key=known.__getitem__)
+            read = [fixed(mean) for mean in known.values()]
+            found += [first] * (read.count(fixed(known[first])) == 1)
         return tuple(found)
 
     def decided(self, seeds: tuple[int, ...]) -> int:
@@ -70,18 +75,21 @@ class Picture:
         return sum(one.decided(seeds) for one in self.sheet.versus)
 
     def readouts(self, seeds: tuple[int, ...]) -> tuple[Readout, ...]:
-        key, n = self.best(seeds)[0], len(self.sheet.versus)
+        n = len(self.sheet.versus)
         return (
-            Readout("best mean so far", fixed(self.mean(key, seeds) or 0.0), link=link_of(key)),
+            *[
+                Readout("best mean so far", fixed(self.mean(key, seeds) or 0.0), link=link_of(key))
+                for key in self.best(seeds)[:1]
+            ],
             Readout("same in all pairs", f"{self.decided(seeds)} of {n}", link="list"),
         )
 
     def _sentence(self, seeds: tuple[int, ...]) -> str:
         n, names = len(seeds), [f"“{self.sheet.name(key)}”" for key in self.best(seeds)]
         alike = f"{self.decided(seeds)} of {len(self.sheet.versus)}"
+        best = f"the best mean is at {' and '.join(names)}" if names else "no mean stands out"
         return (
-            f"With {n} seed{'s' * (n > 1)} the best mean is at {' and '.join(names)}; {alike} "
-            "comparisons come out alike in all pairs."
+            f"With {n} seed{'s' * (n > 1)} {best}; {alike} comparisons come out alike in all pairs."
         )
 
     # ------------------------------------------------------------------------------- marks
@@ -142,7 +150,24 @@ class Picture:
                 key = (row, column)
                 if key in self.sheet.cells:
                     marks += self._cell(key, GRID_LEFT + j * self.wide, y, seeds, key in best)
-        return [*marks, *self._list(seeds)]
+        return [*marks, *self._scales(), *self._list(seeds)]
+
+    def _scales(self) -> list[Mark]:
+        """What the dots' left and right ends are, under the columns that share them."""
+        places, marks = list(self.sheet.columns), []
+        for scale in self.sheet.scales:
+            first = scale.columns[0]
+            ends = " to ".join(fixed(end) for end in self.limits[first])
+            marks.append(
+                Words(
+                    key=f"scale:{first}",
+                    x=GRID_LEFT + places.index(first) * self.wide,
+                    y=GRID_TOP + len(self.sheet.rows) * self.tall + 8,
+                    text=f"dots: seeds, on {ends}",
+                    size=12,
+                )
+            )
+        return marks
 
     def _cell(
         self,
@@ -165,13 +190,14 @@ class Picture:
                 corner=4,
                 fill="faint",
                 opacity=0.35,
-                stroke=RIGHT if best else "",
-                width=3,
                 link=link,
                 words=f"{self.sheet.name(key)}: {told}.",
                 layer=-1,
             )
         ]
+        if best:  # a mark of its own: the cell is pale
+            ring = {"key": f"ring:{link}", "x": x, "y": y, "w": wide, "h": tall}
+            marks.append(Rectangle(corner=4, stroke=RIGHT, width=3, link=link, **ring))
         if mean is None:
             return marks
         marks.append(

@@ -13,17 +13,18 @@ POOLINGS = {
     "queries": "own markers",
 }
 MASKS = {"causal": "looks back", "bidirectional": "both ways"}
-DIETS = {1.0: "say it again", 0.5: "half and half", 0.0: "go on"}  # by share of reconstruction
+DIETS = {1.0: "say it again", 0.5: "both", 0.0: "go on"}  # by share of reconstruction
+# What trains: all at once; part after part; all but the decoder; all, from untrained weights.
 WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "afresh"}
-DIET_GROUPS = ("says it again: right bytes", "goes on: loss, nats a byte")
+DIET_GROUPS = ("said again, right: more is better", "loss going on, nats: less is better")
 # Title, measure, and (share, way) of both sides; * is whatever the other has.
 DIET_PAIRS = (
-    ("half over “go on”, says it again", "again", ("0.5", "*"), ("0.0", "*")),
-    ("half over “say it again”, goes on", "loss", ("0.5", "*"), ("1.0", "*")),
-    ("half over “go on”, goes on", "loss", ("0.5", "*"), ("0.0", "*")),
-    ("all over frozen, says it again", "again", ("*", "joint"), ("*", "frozen")),
-    ("all over frozen, goes on", "loss", ("*", "joint"), ("*", "frozen")),
-    ("all over in stages, says it again", "again", ("*", "joint"), ("*", "staged")),
+    ("says again: both over “go on” alone", "again", ("0.5", "*"), ("0.0", "*")),
+    ("goes on: both over “say it again” alone", "loss", ("0.5", "*"), ("1.0", "*")),
+    ("goes on: both over “go on” alone", "loss", ("0.5", "*"), ("0.0", "*")),
+    ("says again: all over frozen", "again", ("*", "joint"), ("*", "frozen")),
+    ("goes on: all over frozen", "loss", ("*", "joint"), ("*", "frozen")),
+    ("says again: all over in stages", "again", ("*", "joint"), ("*", "staged")),
 )
 
 
@@ -171,13 +172,13 @@ def diet_sheet(mixes: tuple[MixRow, ...]) -> Sheet:
             versus.append(Versus(title=title, gains=gains))
     columns = {f"{kind}:{way}": WAYS[way] for kind in ("again", "loss") for way in ways}
     return Sheet(
-        head="What it is trained on, and what trains",
+        head="Rows: what it is trained on. Columns: what trains",
         cells=cells,
         rows={str(share): DIETS[share] for share in shares},
         columns=columns,
         groups=(
-            ("says it again: right bytes", len(ways)),
-            ("goes on: loss, nats a byte", len(ways)),
+            (DIET_GROUPS[0], len(ways)),
+            (DIET_GROUPS[1], len(ways)),
         ),
         scales=tuple(
             Scale(columns=tuple(c for c in columns if c.startswith(kind)), higher=kind == "again")

@@ -236,10 +236,10 @@ def history_not_needed() -> CheckYourself:
         right = 0 if found.kept < 0.002 else 1 if found.kept < 0.2 else 2
         return right, (
             f"{percent(found.kept, 1)} of the old chunks are on the GPU all the same, and "
-            f"{fixed(each, 1)} are copied at each trigger. A threshold has no memory budget and no "
-            "idea that nothing is needed; in a text eight times as long it would be eight times "
-            "as many. For the answers it does not matter: even the worst policy has "
-            f"{percent(least)} of them right in the recorded runs."
+            f"{fixed(each, 1)} are copied at each trigger. The model's selector always picks "
+            "something, so that some old chunks count as needed though no answer is in them; and "
+            "a threshold has no memory budget. For the answers it does not matter: even the worst "
+            f"policy has {percent(least)} of them right in the recorded runs."
         )
 
     return CheckYourself(
@@ -265,7 +265,8 @@ def no_bias() -> CheckYourself:
             f"the needed chunks; for that the one without fetches {percent(without.fetched)} of "
             f"the old chunks, the one with a bias {percent(with_bias.fetched)}. To say no, "
             "some head with a negative weight must fire, and four heads cannot fire on everything. "
-            "With more heads the gap narrows; the paper has 128."
+            "With more heads the gap narrows; the paper has 128. (Both learn drawn documents whose "
+            "hidden state names the topic, an easier task than the recordings.)"
         )
 
     return CheckYourself(
@@ -292,12 +293,17 @@ def twice_as_long() -> CheckYourself:
     def answer() -> tuple[int, str]:
         short, long = (replay(threshold.load(text), USUAL) for text in ("topical", "topical_2x"))
         lost = short.golden_recall - long.golden_recall
+        here, there = (
+            int((found.resident & found.evictable).sum()) / len(found.resident)
+            for found in (short, long)
+        )
         right = 0 if lost < 0.1 else 1 if lost < 0.5 else 2
         return right, (
             f"{percent(long.golden_recall)} of the needed chunks are there instead of "
             f"{percent(short.golden_recall)}, with {percent(long.kept)} instead of "
-            f"{percent(short.kept)} of the old ones on the GPU: a share, so nearly twice as many "
-            "chunks. With room that does not grow it is another matter: in the recorded runs "
+            f"{percent(short.kept)} of the old ones on the GPU: that is "
+            f"{fixed(there / here, 1)} times as many chunks, fewer than a rate that stays would "
+            "fetch. With room that does not grow it is another matter: in the recorded runs "
             f"{percent(answers(1.0))} of the answers are right at the length of training, "
             f"{percent(answers(2.0))} at twice and {percent(answers(4.0))} at four times that."
         )

@@ -195,8 +195,8 @@ def explorer(
             ),
             Step(
                 title="Ask more often",
-                text="A decision every 8 steps: LSA is as good or better, and moves to the right, "
-                "since it copies more often.",
+                text="A decision every 8 steps: LSA has more of what is needed, and moves to the "
+                "right, since it copies more often. Switch to attention: of that it has less.",
                 sets={"lookahead": 8},
                 frame=f"{ROOMS[ROOM]} chunks",
             ),

@@ -101,11 +101,11 @@ class Picture:
         marks: list[Mark] = []
         for i, arm in enumerate(self.result.entries):
             y = TOP + 10 + 40 * i
-            marks += self._disc(arm, RIGHT - 24, y, "")
+            marks += self._disc(arm, RIGHT + 18, y, "")
             marks.append(
                 Words(
                     key=f"name:{arm}",
-                    x=RIGHT + 18,
+                    x=RIGHT + 40,
                     y=y + 5,
                     text=NAMES[arm],
                     size=13,

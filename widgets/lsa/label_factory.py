@@ -29,7 +29,7 @@ def _how_many_are_left() -> tuple[int, str]:
     result = experiment.run(LabelParams())
     found, naive = int(result.found[-1].sum()), int(result.naive[-1].sum())
     share = found / result.at_trigger
-    return 0 if share > 0.7 else 1 if share > 0.35 else 2, (
+    return 0 if share > 0.42 else 1 if share > 0.2 else 2, (
         f"{found} of {result.at_trigger} chunks are labels; every layer's best together are "
         f"{naive}. One step needs little, layers that agree are rare, and neighbouring steps "
         "need the same again."
@@ -38,11 +38,11 @@ def _how_many_are_left() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "In each of 64 steps each of 8 layers marks its best chunks. Kept are the fewest that "
-        "reach 60% of a layer's softmax, and of those only what 3 layers agree on. How much of "
-        "the text is marked after all 64 steps?"
+        "In each of 64 steps each of 8 layers marks its best 32 of 96 chunks. Kept are the fewest "
+        "that reach 60% of a layer's softmax, and of those only what 3 layers agree on. How much "
+        "of the text is marked after all 64 steps?"
     ),
-    choices=("nearly all of it", "about half of it", "less than a third"),
+    choices=("about half of it", "about a third of it", "about a tenth of it"),
     answer=_how_many_are_left,
 )
 
@@ -168,7 +168,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 text="Twice as many steps. After 64 of them a new topic begins, and its labels "
                 "pile up on those of the first.",
                 sets={"lookahead": 128},
-                frame="last",
+                frame="play",
             ),
         ),
         plots=(

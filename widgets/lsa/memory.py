@@ -39,7 +39,8 @@ def _a_tenth_is_kept() -> tuple[int, str]:
     return right, (
         f"{percent(held.left, 1)} of the memory is left: {size(held.lsa_bytes)} of "
         f"{size(held.all_bytes)}. A strip of {percent(held.floor / held.all_bytes, 1)} is there "
-        "whatever is kept: the keys that the choice itself is made with, and the HCA entries."
+        "whatever is kept: the keys that the choice itself is made with, and the HCA entries. The "
+        "picture begins at 32K tokens, where the newest ones alone are more than a tenth."
     )
 
 
@@ -163,8 +164,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Action(
                 name="decode",
                 label="Decode here",
-                help="A small model decodes on this machine, for the tab Live; about three "
-                "seconds. From then on it does so whenever “Chunks kept” moves.",
+                help="A small model decodes on this machine, for the tab Live: three seconds "
+                "or more. From then on it does so whenever “Chunks kept” moves.",
                 more=True,
                 heavy=True,
             ),
@@ -217,9 +218,10 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="live",
                 label="Bytes on the device by category while a small model decodes",
-                caption="The small model of the topical task, counted while it decodes: its "
-                "cells, and all else that its attention holds. Cells are taken once and for all; "
-                "the dotted line in them says how many hold a chunk that may be read.",
+                caption="The small model of the topical task, counted while it decodes. Cells are "
+                "places for fetched chunks, taken once and for all: move “Chunks kept” and the "
+                "decode begins anew with others. The dotted line says how many of them hold a "
+                "chunk that may be read; tables say which chunk is in which cell.",
                 tab="Live",
                 height=320,
             ),

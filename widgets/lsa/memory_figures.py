@@ -203,10 +203,10 @@ def live_figure(live: LiveMemory | None) -> theme.Figure:
                 "font": {"color": theme.BLUE},
             }
         ],
-        title={"text": live_words(live), "x": 0, "xref": "paper", "font": {"size": 14}},
+        title={"text": live_words(live), "x": 0, "xref": "paper", "y": 0.97, "font": {"size": 14}},
         showlegend=True,
         legend={"font": {"size": 12}},
-        margin={"t": 44},
+        margin={"t": 76},
     )
 
 
@@ -221,4 +221,6 @@ def live_words(live: LiveMemory) -> str:
 
 def _nothing(text: str = "Nothing was measured yet.") -> theme.Figure:
     note = {"text": text, "showarrow": False, "xref": "paper", "x": 0.5}
-    return theme.figure([], annotations=[note | {"yref": "paper", "y": 0.5}])
+    hidden = {"visible": False}
+    note |= {"yref": "paper", "y": 0.5}
+    return theme.figure([], annotations=[note], xaxis=hidden, yaxis=hidden)

@@ -31,7 +31,7 @@ from .shelves_figures import COMPARED, arms_figure, copies_figure, residency_fig
 from .shelves_scene import Picture
 from .shelves_words import counted, size_text
 
-PACE_MS = 650
+PACE_MS = 800
 LOOKAHEADS = (8, 16, 32, 64, 128, 256)
 LINKS = (1.0, 5.0, 10.0, 25.0, 55.0)
 STEP_MS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -221,12 +221,11 @@ def _table(measures: Measures) -> Table:
 
 def _found_by_the_indexer() -> tuple[int, str]:
     measures = shipped()
-    found = {arm: percent(own.found_share) for arm, own in measures.arms.items()}
+    found = {"lsa": percent(measures.found_share)}
     right = 0 if measures.found_share < 0.3 else 1 if measures.found_share < 0.7 else 2
     return right, (
-        f"It finds {found['lsa']}, with {percent(measures.memory_share)} of the memory. As many of "
-        f"the newest old chunks would find {found['recency']}, as many drawn at random "
-        f"{found['random']}, and as many chosen by somebody who knows the future {found['oracle']}."
+        f"It finds {found['lsa']}, with {percent(measures.memory_share)} of the memory. Who finds "
+        "less with as much room, who finds all, and at what price, the steps show."
     )
 
 
@@ -235,7 +234,8 @@ PREDICT = Predict(
         "Early in a story Martha finds a letter. Long after, she reads it out, word for word, and "
         "SmolLM2 writes that. The story so far lies in CPU memory, in chunks of 16 tokens. Before "
         "every 64 tokens a small network guesses which old chunks they will need; only those come "
-        "to the GPU. How much of the attention on needed old chunks will find them there?"
+        "to the GPU. Of the attention that these tokens pay to old chunks they need, how much will "
+        "find them there?"
     ),
     choices=("about a tenth", "about half", "about nine tenths"),
     answer=_found_by_the_indexer,
@@ -265,21 +265,22 @@ def _steps() -> tuple[Step, ...]:
         Step(
             title="The trigger",
             text=f"Every {tau} tokens a small network, the Memory Indexer, scores the old chunks. "
-            "Step on: what is above the line rises.",
-            sets={"arm": "lsa"},
+            "Step on (›): what is above the line rises. Then play: how far does the letter get?",
+            sets={"arm": "lsa", "decode": MASKED},
             frame=f"step {shown.say.triggers[1]}",
         ),
         Step(
             title="Fetch when needed",
-            text="Exact: each token fetches what might matter most, and waits. Play: nothing is "
-            "missed. But watch the link.",
+            text="Exact: each token fetches what might matter most. Nothing is missed, and few "
+            "bytes move. But every token waits, in every layer: thousands of waits instead of "
+            "four (tab Copies).",
             sets={"arm": "reactive"},
             frame="play",
         ),
         Step(
             title="One cycle late",
             text="In the released server a choice arrives one cycle late, so that nobody waits. "
-            "Play: were those chunks chosen for these tokens?",
+            "Were those chunks chosen for these tokens?",
             sets={"arm": "lsa", "lag": 1},
             frame="play",
         ),
@@ -386,7 +387,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             "trigger, and which the next tokens need",
             caption="A token needs a chunk when four of the five layers that look back give it "
             "much of their attention; percentages are means over all layers, so they are small. "
-            "Attention found: what of this, on old chunks, is on the GPU.",
+            "The three numbers above run up to the step shown, attention found over old chunks "
+            "alone; the line at the bottom is about the whole text.",
         ),
         controls=controls,
         steps=_steps(),
@@ -394,9 +396,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="residency",
                 label="Chunks on the GPU at each step, and those needed, found or missed",
-                caption="Up to the step that the hero shows. Dark blue: old chunks that were "
-                "lifted; light blue: always there. A green dot is a needed chunk that was there, a "
-                "red cross one that was not.",
+                caption="Up to the step shown above. Dark blue: old chunks that were lifted; "
+                "light blue: always there. A green dot is a needed chunk that was there, an orange "
+                "cross one that was not.",
                 tab="Residency",
                 height=380,
             ),
@@ -407,14 +409,16 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 "and differ in which; fetching on demand takes what one token asks for, even "
                 "where that is more. Quest bounds a chunk's score by the least and greatest of "
                 "its keys; the oracle looks at the attention to come.",
-                tab="Arms",
+                tab="Compared",
                 height=320,
             ),
             Plot(
                 name="copies",
                 label="Time for copying and for computing in each cycle",
-                caption="Each line of the scale is ten times the one below. A choice that is "
-                "made ahead can be copied while the GPU computes.",
+                caption="Each line of the scale is ten times the one below; only the bytes are "
+                "counted. A choice that is made ahead can be copied while the GPU computes. To "
+                "fetch on demand, a layer first asks and then stands still until the chunks are "
+                "there, which costs far more than their bytes: section “Go further” measures it.",
                 tab="Copies",
                 height=320,
             ),

@@ -42,7 +42,7 @@ class Beside:
         size = self.recording.chunk_size
         boards = (
             ("gpu", UP, "GPU memory: attention reads only what stands here"),
-            ("cpu", DOWN, f"CPU memory: a copy of every chunk of {size} tokens, out of reach"),
+            ("cpu", DOWN, f"CPU memory: every chunk of {size} tokens; dashed: on the GPU too"),
         )
         marks: list[Mark] = []
         for name, top, text in boards:
@@ -111,7 +111,7 @@ class Beside:
         """Names of the text's sections under the strip, where there is room."""
         marks: list[Mark] = []
         free = 0.0
-        for start, title in self.recording.sections:
+        for start, title in self.say.sections:
             x, look = self.time_x(start), {"size": SMALL, "fill": "faint"}
             wide = LETTER * len(title)
             if x >= free and x + wide < WIDTH:

@@ -15,6 +15,7 @@ from .shelves_words import size_text
 CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(0,114,178,0.62)"
 COMPARED = ("oracle", "lsa", "quest", "random", "recency", "reactive", "everything")
 FADED = 0.45
+LAYERS = 30  # of SmolLM2
 LEAST_MS = 1e-3  # of the axis of times
 MOST_TOLD = 6  # cycles that have their time over their bars, or their steps below
 
@@ -69,7 +70,7 @@ def residency_figure(measures: Measures) -> theme.Figure:
     return theme.figure(
         traces,
         x="step (one token each)",
-        y="chunk",
+        y="chunk, oldest at the bottom",
         x_range=(-0.5, recording.n_steps - 0.5),
         y_range=(-0.5, top + 0.5),
         shapes=[theme.line(x=step - 0.5, colour=styles.SCORE) for step in triggers],
@@ -153,7 +154,8 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
     worst = max(share for share in (t / c for t, c in zip(times, compute, strict=True)))
     told = f"copying takes {percent(worst, 1)} of the computing at most"
     if waits:
-        told += ", and every token waits for its own"
+        waits_of = measures.recording.n_steps * LAYERS
+        told = f"{waits_of:,} waits, one for each token and layer; bytes: {percent(worst, 1)}"
     traces = [
         {
             "type": "bar",

@@ -65,6 +65,7 @@ class Picture:
         self.n_steps, self.n_chunks = self.recording.n_steps, self.recording.n_chunks
         self.pitch = (RIGHT - LEFT) / self.n_chunks
         self.wide = max(self.pitch - max(1.0, 0.16 * self.pitch), 1.0)
+        self._outlines: dict[int, Path] = {}
         self._books: dict[tuple[int, str], Path] = {}
         self._drawn: dict[tuple[int, bool], list[Mark]] = {}
         self._filled: dict[tuple[int, bytes, bytes], list[Mark]] = {}
@@ -119,7 +120,7 @@ class Picture:
         there = self._there(step, stage)
         marks = [
             *self.beside.still,
-            *self.ghosts,
+            self._ghosts(self.say.closed[step]),
             *self._shelves(step, there),
             *self._scored(step, stage),
             *self.beside.moment(there, step, stage, before),
@@ -149,14 +150,14 @@ class Picture:
 
     # ------------------------------------------------------------------------------- the books
 
-    @cached_property
-    def ghosts(self) -> tuple[Mark, ...]:
+    def _ghosts(self, closed: int) -> Mark:
         """Outlines of the copies that never leave the lower shelf, where a book may stand above."""
-        w = round(self.wide, 1)
-        chunks = range(self.say.closed[0])
-        d = "".join(f"M{self.x(c):.1f},{DOWN}h{w}v{TALL}h-{w}z" for c in chunks)
-        look = {"stroke": "faint", "width": 0.8, "dash": "2 3", "opacity": 0.7}
-        return (Path(key="ghosts", d=d, layer=GROUND, **look),)
+        if closed not in self._outlines:
+            w = round(self.wide, 1)
+            d = "".join(f"M{self.x(c):.1f},{DOWN}h{w}v{TALL}h-{w}z" for c in range(closed))
+            look = {"stroke": "faint", "width": 0.8, "dash": "2 3", "opacity": 0.7}
+            self._outlines[closed] = Path(key="ghosts", d=d, layer=GROUND, **look)
+        return self._outlines[closed]
 
     def _shelves(self, step: int, there: np.ndarray) -> list[Mark]:
         old, closed = self.say.evictable[step], self.say.closed[step]
@@ -219,7 +220,7 @@ class Picture:
         if not stage:
             return []
         say, look = self.say, {"size": SMALL, "fill": "purple", "anchor": "end", "layer": FRONT}
-        names = {"bars:name": (say.score_name(), BASE - 4)}
+        names = {"bars:name": (say.score_name(cycle), BASE - 4)}
         if stage != SCORE:
             cut = BASE - BAND * say.scores.cut(cycle)
             names["cut:name"] = say.cut_name(), cut - 6

@@ -45,6 +45,16 @@ class Account:
         self.mass = self.recording.mass.numpy()
         self.hit, self.missed = self.residency.hit.numpy(), self.residency.missed.numpy()
 
+    @property
+    def sections(self) -> tuple[tuple[int, str], ...]:
+        """Where sections of the text begin; the first says so if misses could not change it."""
+        found = self.recording.sections
+        if not found or self.writing.whole is not None or not self.missed.any():
+            return found
+        (start, title), *rest = found
+        title += ", with everything at hand: what is missed here changes no word of it"
+        return ((start, title), *rest)
+
     # ------------------------------------------------------------------------------- memory
 
     def served(self, step: int) -> int:
@@ -124,12 +134,16 @@ class Account:
 
     # ------------------------------------------------------------------------------- the line
 
-    def score_name(self) -> str:
+    def score_name(self, cycle: int) -> str:
+        asked = self.scores.asked(cycle)
+        if asked < 0:
+            return "no score has arrived yet"
+        late = asked < cycle
         return {
             "lsa": "score: will it be needed?",
             "oracle": "attention it will get",
             "quest": "bound from its keys",
-        }[self.arm]
+        }[self.arm] + f" (asked {self.policy.lookahead} tokens ago, for those)" * late
 
     def no_scores(self) -> str:
         """What stands in the place of scores where there are none."""
@@ -247,8 +261,10 @@ class Account:
         if self.on_demand:
             return f"{told} {self._waits(step)}; nothing is missed."
         if not missed:
-            return f"{told} {'It stands' if n == 1 else 'All stand'} on the GPU." if n else told
-        names = ", ".join(self.writing.titles[chunk] for chunk in missed[:NAMED])
+            new = not self.evictable[step, found].any()
+            stands = f"{'It stands' if n == 1 else 'All stand'} on the GPU"
+            return f"{told} {stands}{', among those always there' * new}." if n else told
+        names = ", ".join(f"chunk {c}, with {self.writing.titles[c]}" for c in missed[:NAMED])
         more = ", …" if len(missed) > NAMED else ""
         lost = percent(float(self.mass[step, missed].sum()))
         stays = "One stays" if len(missed) == 1 else f"{len(missed)} stay"
@@ -291,10 +307,16 @@ class Account:
             Readout("memory, mean", percent(float(memory)), link="memory"),
             Readout(
                 "copied per token",
-                size_text(moved * self.measures.chunk_bytes / (here + 1)),
+                size_text(moved * self.measures.chunk_bytes / self._provided(here)),
                 link="moved",
             ),
         )
+
+    def _provided(self, step: int) -> int:
+        """Tokens for which all that was copied up to a step is there: to the end of its cycle."""
+        if not self.triggers:
+            return step + 1
+        return min((self.scores.cycle(step) + 1) * self.policy.lookahead, self.n_steps)
 
     @cached_property
     def _held(self) -> np.ndarray:

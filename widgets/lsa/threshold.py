@@ -212,7 +212,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="One trigger",
-                text="Each dot is an old chunk over the score that it got. Right of the line it is "
+                text="Dots are old chunks over the score that they got. Right of the line they are "
                 "fetched. Green ones are needed and were found.",
                 frame="first",
             ),

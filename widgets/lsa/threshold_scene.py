@@ -303,7 +303,14 @@ class Picture:
         unit = TALLEST / self.top
         marks: list[Mark] = [
             Line(key="divider", x=684, x2=684, y=10, y2=HEIGHT - 8, stroke="faint", width=1),
-            Words(key="columns", x=704, y=16, text="chunks fetched, one scale", size=14, bold=True),
+            Words(
+                key="columns",
+                x=704,
+                y=16,
+                text=f"chunks fetched, up to {whole(self.top)}",
+                size=14,
+                bold=True,
+            ),
             Line(key="ground", x=704, x2=976, y=GROUND, y2=GROUND, stroke="ink", width=1),
         ]
         parts = {

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from intuitive.msa import MSAConfig, cost
 from intuitive.msa.experiments import block_selection
+from intuitive.msa.experiments.ladder import LadderParams
+from intuitive.msa.experiments.ladder import run as run_ladder
 from intuitive.msa.experiments.needle import NeedleParams, run
 
 from ..kit import CheckYourself, fixed, percent
@@ -156,5 +158,41 @@ def weak_needle() -> CheckYourself:
             "found: one of score 8, one of score 1?"
         ),
         choices=("Both", "Only the one of score 8", "Neither"),
+        answer=answer,
+    )
+
+
+def one_byte_keys() -> CheckYourself:
+    """Index keys of one byte: which floor falls?"""
+
+    def answer() -> tuple[int, str]:
+        floors = {}
+        for function, context in (("select", 2**17), ("decode", MILLION)):
+            rung = run_ladder(LadderParams(function=function)).at(context).rungs[-1]
+            saved = context * MSAConfig.paper().d_index  # a byte less for every number of a key
+            after = replace(rung.least, bytes=rung.least.bytes - saved).floor_ms
+            floors[function] = rung.least.floor_ms, after
+        falls = {name: after < 0.6 * before for name, (before, after) in floors.items()}
+        right = {(True, False): 0, (False, True): 1, (True, True): 2, (False, False): 3}
+        prompt, step = floors["select"], floors["decode"]
+        return right[falls["select"], falls["decode"]], (
+            f"Over the prompt, products set the floor: {fixed(prompt[0], 1)} ms before and "
+            f"{fixed(prompt[1], 1)} ms after. The step has to read every index key and hardly "
+            f"multiplies: its floor falls from {fixed(1e3 * step[0], 0)} to "
+            f"{fixed(1e3 * step[1], 0)} µs."
+        )
+
+    return CheckYourself(
+        name="msa_one_byte_keys",
+        question=(
+            "Index keys take one byte a number instead of two, and are multiplied as before. Which "
+            "floor falls by nearly half?"
+        ),
+        choices=(
+            "Selecting for a prompt of 128K tokens",
+            "One decode step after a million tokens",
+            "Both",
+            "Neither",
+        ),
         answer=answer,
     )

@@ -1,9 +1,9 @@
-"""Loop orders: three orders of the same work, played step by step, with a counter of bytes."""
+"""Loop orders: four orders of the same work, played step by step, with bytes and a clock."""
 
 import dataclasses
 from typing import Any
 
-from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, run
+from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, pair_flops, run
 
 from ..kit import (
     Choice,
@@ -18,14 +18,41 @@ from ..kit import (
     fixed,
     percent,
 )
-from .loop_orders_scene import ORDER_NAMES, Picture
+from .loop_orders_scene import ORDER_NAMES, Picture, microseconds
 
 SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from query to query
 
 
+def _who_is_first() -> tuple[int, str]:
+    traces = run(LoopParams()).traces
+    all_of_it, chosen = traces["everything"], traces["query_outer"]
+    ratio = chosen.total_s / all_of_it.total_s
+    return 0 if ratio < 0.9 else 1 if ratio > 1.1 else 2, (
+        f"Everything, masked, is done after {microseconds(all_of_it.total_s)}, query by query "
+        f"after {microseconds(chosen.total_s)}. The tensor cores wait for memory in both, and "
+        f"{all_of_it.n_steps} fetches that eight queries share are fewer than "
+        f"{chosen.n_steps} that nobody shares."
+    )
+
+
+PREDICT = Predict(
+    question=(
+        "24 queries read 6 of 32 blocks each. One program fetches, for every query, just its six "
+        "blocks. Another takes eight queries at a time, fetches all 32 blocks for them, and throws "
+        "away what nobody chose. Which is done first?"
+    ),
+    choices=(
+        "the one that fetches six blocks a query",
+        "the one that computes everything",
+        "both at about the same time",
+    ),
+    answer=_who_is_first,
+)
+
+
 def present(result: LoopResult) -> View:
     picture, now = Picture(result), result.traces[result.params.order]
-    pair_flops = 4 * result.config.group_size * result.config.block_size * result.config.d_head
+    useful = result.useful_pairs * pair_flops(result.config)
     rows = tuple(
         (
             ORDER_NAMES[one.order],
@@ -35,17 +62,19 @@ def present(result: LoopResult) -> View:
                 for part in (one.key_value_bytes, one.query_bytes, one.partial_bytes)
             ),
             fixed(one.total_bytes / 2**20),
-            fixed(result.useful_pairs * pair_flops / one.total_bytes, 0),
+            fixed(useful / one.total_bytes, 0),
             f"{result.useful_pairs}",
             f"{int(one.masked.sum())}",
+            fixed(1e6 * one.total_s),
         )
         for one in result.traces.values()
     )
     return View(
         summary=(
             f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs of query and block in "
-            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end. From one query "
-            f"to the next, {percent(result.params.drift)} of the far blocks change."
+            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end, after "
+            f"{microseconds(now.total_s)}. From one query to the next, "
+            f"{percent(result.params.drift)} of the far blocks change."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
         arithmetic=picture.arithmetic(),
@@ -58,9 +87,10 @@ def present(result: LoopResult) -> View:
                 "Q, O (MiB)",
                 "partials (MiB)",
                 "total (MiB)",
-                "FLOP per byte",
+                "useful FLOP per byte",
                 "useful pairs",
                 "pairs in vain",
+                "clock (µs)",
             ),
             rows,
         ),
@@ -73,7 +103,7 @@ def present(result: LoopResult) -> View:
 
 
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
-    """Query-outer, union-tile and KV-outer, step by step, with the bytes that they move.
+    """Four orders of the loops, step by step, with the bytes that they move and a clock.
 
     Args:
         predict: a question asked before the sliders unlock.
@@ -96,7 +126,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     )
     return Explorer(
         name="msa_loop_orders",
-        title="The same work, three orders of its loops",
+        title="The same work, four orders of its loops",
         params=LoopParams,
         compute=run,
         present=present,
@@ -106,36 +136,37 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         steps=(
             Step(
-                title="Query by query",
-                text="Each query fetches its own blocks. Play, and watch how often block 0 has to "
-                "come, which everybody reads.",
+                title="Everything, masked",
+                text="Eight queries at a time fetch every block. Pink pairs nobody asked for. "
+                "Play, and watch the race on the right.",
+                sets={"order": "everything", "drift": 0.15},
                 frame="play",
             ),
             Step(
-                title="Block by block",
-                text="Now each block comes once, for all queries that chose it. What travels "
-                "instead are queries and unfinished outputs.",
-                sets={"order": "kv_outer"},
+                title="Query by query",
+                text="Now each query fetches just its own blocks. Nothing is in vain, and block 0 "
+                "comes for every query again.",
+                sets={"order": "query_outer", "drift": 0.15},
                 frame="play",
             ),
             Step(
                 title="Tile by tile",
-                text="Eight neighbours share their fetches. Pink pairs are the price: computed "
-                "for one, thrown away by another.",
-                sets={"order": "union_tile"},
+                text="Eight neighbours share a walk over the blocks that any of them chose. It is "
+                "done first, with a few pink pairs.",
+                sets={"order": "union_tile", "drift": 0.15},
                 frame="play",
             ),
             Step(
-                title="Neighbours agree",
-                text="If neighbours always choose the same blocks, the tile wastes nothing: no "
-                "pair turns pink.",
-                sets={"order": "union_tile", "drift": 0.0},
+                title="Block by block",
+                text="Each block comes once, for all queries that chose it. What travels instead "
+                "are queries and unfinished outputs.",
+                sets={"order": "kv_outer", "drift": 0.15},
                 frame="play",
             ),
             Step(
                 title="Nobody agrees",
-                text="If they never do, most of the tile's pairs are in vain. Play, and compare "
-                "the three bars on the right: which order moves the fewest bytes now?",
+                text="If neighbours never agree, most of the tile's pairs are in vain. Which order "
+                "is done first now?",
                 sets={"order": "union_tile", "drift": 1.0},
                 frame="play",
             ),

@@ -1,8 +1,8 @@
 """The hero of "Loop orders": pairs of query and block computed in the order of the loops.
 
 Each cell is a pair that has to be computed. Above, a column grows by one for every time that its
-block is fetched from memory; right, the bytes that all three orders have moved by then, with marks
-where they end.
+block is fetched from memory; right, a clock, and the bytes that each order has moved by that time:
+they race, and whoever is done gets a mark at its end.
 """
 
 import functools
@@ -11,9 +11,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from intuitive.msa.experiments.loop_orders import LoopResult, LoopTrace
+from intuitive.msa.experiments.loop_orders import (
+    LoopResult,
+    LoopTrace,
+    block_bytes,
+    slab_bytes,
+)
 
-from ..kit import Arithmetic, Frame, Line, Mark, Readout, Rectangle, Scene, Words, fixed
+from ..kit import (
+    Arithmetic,
+    Frame,
+    Line,
+    Mark,
+    Readout,
+    Rectangle,
+    Scene,
+    Words,
+    fixed,
+    percent,
+)
 
 Number = int | float
 
@@ -21,8 +37,9 @@ WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
 FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
-KEY = 858  # left edge of the key of pairs
+KEY = 866  # left edge of the key of pairs
 ORDER_NAMES = {
+    "everything": "everything, masked",
     "query_outer": "query-outer",
     "union_tile": "union tile",
     "kv_outer": "KV-outer",
@@ -86,7 +103,7 @@ class Picture:
     # --------------------------------------------------------------------------------- words
 
     def moved(self, trace: LoopTrace, step: int) -> int:
-        return sum(int(getattr(trace, part)[step]) for part in PARTS)
+        return sum(int(getattr(trace, part)[step]) for part in PARTS) if step >= 0 else 0
 
     def wasted(self, step: int) -> int:
         return int((self.trace.masked & (self.trace.step_of <= step)).sum())
@@ -94,7 +111,7 @@ class Picture:
     def readouts(self, step: int) -> tuple[Readout, ...]:
         return (
             Readout("moved so far", f"{fixed(self.moved(self.trace, step) / MIB)} MiB"),
-            Readout("blocks fetched", str(sum(self.fetches(self.trace, step)))),
+            Readout("clock", microseconds(self.trace.clock_s[step])),
             Readout("pairs in vain", str(self.wasted(step))),
         )
 
@@ -105,18 +122,22 @@ class Picture:
             counts = self.fetches(self.trace, step)
             most, used = max(counts), sum(count > 0 for count in counts)
             vain = self.wasted(step)
-            least = min(self.result.traces.values(), key=lambda one: one.total_bytes)
+            first = min(self.result.traces.values(), key=lambda one: one.total_s)
+            busy = float(self.trace.multiplying_s[-1]) / self.trace.total_s
             return (
-                f"Done: {sum(counts)} fetches for {used} blocks, block 0 alone {times(counts[0])} "
-                f"(most: {most}); {total} MiB moved, {vain} pairs in vain. "
-                f"{ORDER_NAMES[least.order]} needs least, {fixed(least.total_bytes / MIB)} MiB."
+                f"Done after {microseconds(self.trace.total_s)}: {sum(counts)} fetches for {used} "
+                f"blocks, block 0 alone {times(counts[0])} (most: {most}); {total} MiB moved, "
+                f"{vain} pairs in vain. For {percent(busy)} of the time there was something to "
+                f"multiply. First of all: {ORDER_NAMES[first.order]}, "
+                f"{microseconds(first.total_s)}."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
         who = f"query {queries[0]}"
         if len(queries) > 1:
             who = f"queries {queries[0]} to {queries[-1]}"
             who = who if np.ptp(queries) + 1 == len(queries) else f"{len(queries)} queries"
-        return f"Block {block} is fetched and used for {who}: {moved} of {total} MiB moved."
+        clock = microseconds(self.trace.clock_s[step])
+        return f"{clock}: block {block} is used for {who}; {moved} of {total} MiB moved."
 
     # --------------------------------------------------------------------------------- marks
 
@@ -128,9 +149,9 @@ class Picture:
             ("queries:last", LEFT - 10, bottom - 2, str(self.n - 1), "end", False),
             ("blocks", LEFT, bottom + 14, "block 0", "start", False),
             ("blocks:last", RIGHT, bottom + 14, str(self.n_blocks - 1), "end", False),
-            ("bytes", BARS[0], 16, "bytes moved, one group", "start", True),
-            ("key", BARS[0], 290, "bytes of", "start", True),
-            ("key:pairs", KEY, 290, "pairs, left", "start", True),
+            ("bytes", BARS[0], 16, "bytes moved by then", "start", True),
+            ("key", BARS[0], 296, "bytes of", "start", True),
+            ("key:pairs", KEY, 296, "pairs, left", "start", True),
         ]
         marks: list[Mark] = [
             Words(key=key, x=x, y=y, text=text, anchor=anchor, size=14 if bold else 12, bold=bold)
@@ -148,7 +169,7 @@ class Picture:
         self, name: str, x: Number, row: int, colour: str, opacity: Number = 1.0
     ) -> list[Mark]:
         """A colour and what it means."""
-        y = 312 + 22 * row
+        y = 318 + 21 * row
         return [
             Rectangle(key=f"key:{name}", x=x, y=y - 11, w=14, h=14, fill=colour, opacity=opacity),
             Words(key=f"key:{name}:name", x=x + 22, y=y + 1, text=name, size=13),
@@ -226,55 +247,52 @@ class Picture:
         )
 
     def _bytes(self, step: int) -> list[Mark]:
-        """All orders at the same share of their steps, and where they end."""
-        share = step / max(self.trace.n_steps - 1, 1)
+        """How far every order has come by the time at which this one does its step."""
+        now = float(self.trace.clock_s[step])
         left, right = BARS
         scale = (right - left) / self.longest
-        marks: list[Mark] = []
+        marks: list[Mark] = [
+            Words(
+                key="clock", x=right, y=16, text=microseconds(now), anchor="end", size=16, bold=True
+            )
+        ]
         for number, (order, trace) in enumerate(self.result.traces.items()):
-            y, ours = 40 + 84 * number, order == self.order
-            here = round(share * (trace.n_steps - 1))
-            moved = self.moved(trace, here)
-            style = {"opacity": 1.0 if ours else 0.7}
-            marks += [
+            y, ours = 38 + 62 * number, order == self.order
+            here = step if ours else trace.step_at(now)
+            moved, done = self.moved(trace, here), here == trace.n_steps - 1
+            marks.append(
                 Words(
                     key=f"order:{order}",
                     x=left,
                     y=y + 12,
                     text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} MiB"
-                    + (" in the end" if here == trace.n_steps - 1 else ""),
+                    + (", done" if done else ""),
                     size=14,
                     bold=ours,
                     click={"order": order},
                     words=f"{ORDER_NAMES[order]}. Press to see its loops.",
-                ),
-                Line(
-                    key=f"end:{order}",
-                    x=left + scale * trace.total_bytes,
-                    x2=left + scale * trace.total_bytes,
-                    y=y + 18,
-                    y2=y + 48,
-                    stroke="ink",
-                    width=2,
-                ),
-            ]
+                )
+            )
             x = float(left)
             for part, (name, colour) in PARTS.items():
-                length = scale * int(getattr(trace, part)[here])
+                length = scale * int(getattr(trace, part)[here]) if here >= 0 else 0.0
                 marks.append(
                     Rectangle(
                         key=f"bytes:{order}:{part}",
                         link=f"{order}:{part}",
                         x=x,
-                        y=y + 21,
+                        y=y + 20,
                         w=length,
-                        h=24,
+                        h=20,
                         fill=colour,
                         words=f"{ORDER_NAMES[order]}: {name}.",
-                        **style,
+                        opacity=1.0 if ours else 0.7,
                     )
                 )
                 x += length
+            if done:
+                end = {"x": x, "x2": x, "y": y + 17, "y2": y + 43}
+                marks.append(Line(key=f"end:{order}", stroke="ink", width=2, **end))
         return marks
 
     # --------------------------------------------------------------------------- arithmetic
@@ -282,13 +300,12 @@ class Picture:
     def arithmetic(self) -> dict[str, Arithmetic]:
         """What is moved in the end, as a count times a size."""
         config = self.result.config
-        block_bytes = 2 * config.block_size * config.d_head * 2
-        slab_bytes = config.group_size * config.d_head * 2
         lines = {}
         for order, trace in self.result.traces.items():
             for part, (name, _) in PARTS.items():
                 total = int(getattr(trace, part)[-1])
-                size = block_bytes if part == "key_value_bytes" else slab_bytes
+                count = block_bytes if part == "key_value_bytes" else slab_bytes
+                size = count(config)
                 unit = "fetches of a block" if part == "key_value_bytes" else "slabs of a query"
                 lines[f"{order}:{part}"] = Arithmetic(
                     text=(
@@ -305,6 +322,11 @@ def block_of_step(trace: LoopTrace) -> np.ndarray:
     queries, columns = np.nonzero(trace.step_of >= 0)
     blocks[trace.step_of[queries, columns]] = columns
     return blocks
+
+
+def microseconds(seconds: float) -> str:
+    """A time of the clock."""
+    return f"{fixed(1e6 * seconds)} µs"
 
 
 def times(count: int) -> str:

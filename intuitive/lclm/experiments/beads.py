@@ -293,16 +293,15 @@ def run(
     cut = reader.cut(passage)
     _check_text(len(cut.ids), params, passage)
     check(stale)
-    chunked = params.expand != NOTHING
-    progress(0.1, f"Folding {len(cut.ids)} tokens, {params.ratio} to a bead")
-    reader.fold(passage, params.ratio, chunked=chunked)
-    named, expanded = None, None
+    chunked, asks = params.expand != NOTHING, params.expand == NAMED
+    named = None
+    if asks:
+        progress(0.1, "Asking which chunk holds the answer")
+        named = reader.named(passage, params.ratio)
+        check(stale)
+    expanded = None
     if chunked:
-        if passage.question:
-            progress(0.2, "Asking which chunk holds the answer")
-            named = reader.named(passage, params.ratio)
-            check(stale)
-        expanded = int(named.argmax()) if params.expand == NAMED else int(params.expand) - 1
+        expanded = int(named.argmax()) if asks else int(params.expand) - 1
     found = Beads(
         params=params,
         passage=passage,
@@ -314,12 +313,20 @@ def run(
         named=named,
         expanded=expanded,
     )
-    progress(0.3, f"Reading {counted(len(found.groups), 'bead')}, token by token", found)
+    # What was recorded is whole before it could be drawn. Else: which tokens fold into which bead
+    # needs no model, so this much is seen at once.
+    growing = None if from_record else found
+    progress(0.2, f"Folding {len(cut.ids)} tokens, {params.ratio} to a bead", growing)
+    check(stale)
+    reader.fold(passage, params.ratio, chunked=chunked)
+    if chunked and passage.question:
+        found = dataclasses.replace(found, named=reader.named(passage, params.ratio))
+    progress(0.3, f"Reading {counted(len(found.groups), 'bead')}, token by token")
     check(stale)
     reading = reader.reading(passage, params.ratio, chunked=chunked)
     check(stale)
     found = dataclasses.replace(found, reading=reading, guessed=reader.guessed(passage))
-    progress(0.7, "Writing on after the beads", found)
+    progress(0.7, "Writing on after the beads", None if from_record else found)
     check(stale)
     return dataclasses.replace(found, answer=reader.answer(passage, params.ratio, expanded))
 

@@ -79,6 +79,12 @@ class CostResult:
     eviction_quality: tuple[EvictionQuality, ...]
 
     @property
+    def most_gib(self) -> float:
+        """The greatest peak at this length, whichever rows of the vocabulary are held."""
+        params = self.params
+        return cost.eviction_terms(params.context, ratio=params.ratio, logits="all")[1].total
+
+    @property
     def speedup(self) -> float:
         """Times by which latents come to the first token sooner than raw reading, by the fits."""
         return self.here["raw"].time.total / self.here["latents"].time.total

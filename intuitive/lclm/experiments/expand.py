@@ -53,9 +53,9 @@ class ExpandParams(Settings):
     """
 
     ratio: int = 8
-    room: int = 96
+    room: int = 64
     shuffled: bool = False
-    text: str = "storm"
+    text: str = "palace"
 
     def __post_init__(self) -> None:
         whole_fields(self, ratio=1, room=0)

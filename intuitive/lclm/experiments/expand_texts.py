@@ -118,4 +118,4 @@ PALACE = Text(
     question="What is the pass code of the boathouse?",
     answer="7306",
 )
-TEXTS = {"storm": STORM, "station": STATION, "palace": PALACE}
+TEXTS = {"palace": PALACE, "storm": STORM, "station": STATION}

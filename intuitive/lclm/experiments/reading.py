@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from intuitive.common import results
 from intuitive.common.arrays import read_only
 
-from ..smollm import ANSWER, REPEAT, chunk_map
+from ..smollm import ANSWER, REPEAT, WINDOW, chunk_map
 from ..splice import Latents, Piece, Raw
 from .passages import PASSAGES, Passage
 
@@ -67,7 +67,7 @@ class PairLike(Protocol):
     def tokenizer(self) -> Any: ...
     def encode(self, tokens: Any, ratio: int) -> Any: ...
     def reconstruct(self, tokens: Any, ratio: int) -> Any: ...
-    def log_probabilities(self, pieces: Any, tokens: Any) -> Any: ...
+    def likeliest(self, pieces: Any, tokens: Any) -> Any: ...
     def continuation(self, pieces: Any, n: int, *, ratio: int, stop: str = "") -> Any: ...
     def where(self, chunks: Any, question: str, ratio: int) -> Any: ...
 
@@ -141,8 +141,14 @@ class Live:
         return self._once(key, lambda: self._read(passage, ratio, chunked=chunked))
 
     def _read(self, passage: Passage, ratio: int, *, chunked: bool) -> Reading:
+        # Windows are read each by itself, so that an edit in one costs no other.
         found = [
-            self.pair.reconstruct(span, ratio) for span in self._spans(passage, chunked=chunked)
+            self._once(
+                ("window", ratio, *part.tolist()),
+                lambda part=part: self.pair.reconstruct(part, ratio),
+            )
+            for span in self._spans(passage, chunked=chunked)
+            for part in span.split(WINDOW)
         ]
         parts = ("log_probability", "top_ids", "top_probability")
         log_p, ids, p = (torch.cat([getattr(one, name) for one in found]) for name in parts)
@@ -156,7 +162,7 @@ class Live:
         def ask() -> np.ndarray:
             ids = torch.tensor(self.cut(passage).ids)
             repeat = Raw(self.pair.tokenizer.encode(REPEAT))
-            best = self.pair.log_probabilities([repeat], ids).argmax(-1)
+            best = self.pair.likeliest([repeat], ids)
             return read_only(best.cpu() == ids)
 
         return self._once(("guessed", passage), ask)

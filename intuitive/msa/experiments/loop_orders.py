@@ -1,14 +1,19 @@
-"""Three orders of the same loops, step by step, with the bytes each one moves.
+"""Four orders of the same loops, step by step: the bytes each one moves, and the time they take.
 
 A sparse prefill computes one tile of scores for every (query, chosen block) pair. The pairs are
 fixed; the order decides how often a key block, a group's queries and partial outputs travel
 between memory and the compute units:
 
+    everything    for each tile of queries: fetch every block, compute all pairs, mask afterwards
     query_outer   for each query: fetch its own blocks
     union_tile    for each tile of queries: fetch the union of their blocks once
     kv_outer      for each block: fetch the queries that chose it, write partial outputs, merge
 
-The counts are those of Eqs. 13 and 15 on a small selection, for one GQA group.
+The counts are those of Eqs. 13 and 15 on a small selection, for one GQA group. The clock takes for
+each step what an H100 needs at the least: the longer of its bytes at the rate of the memory and its
+products at the rate of the tensor cores.
+
+Differs: a real card keeps what it fetched lately in a cache, and fetches from there are quicker.
 
 Source: arXiv:2606.13392v2, section 4.2; the union tile is a later, public kernel design.
 """
@@ -18,16 +23,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from intuitive.common.checks import whole_fields
 from intuitive.common.runtime import never, seeded
 from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
+from .. import cost
 from ..config import MSAConfig
 
-ORDERS = ("query_outer", "union_tile", "kv_outer")
+ORDERS = ("everything", "query_outer", "union_tile", "kv_outer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,8 @@ class LoopTrace:
     key_value_bytes: Int[np.ndarray, " steps"]
     query_bytes: Int[np.ndarray, " steps"]  # queries read and outputs written
     partial_bytes: Int[np.ndarray, " steps"]  # partial outputs written and read again
+    clock_s: Float[np.ndarray, " steps"]  # seconds after each step
+    multiplying_s: Float[np.ndarray, " steps"]  # of these, with the tensor cores at work
 
     @property
     def n_steps(self) -> int:
@@ -79,10 +87,18 @@ class LoopTrace:
     def total_bytes(self) -> int:
         return int(self.key_value_bytes[-1] + self.query_bytes[-1] + self.partial_bytes[-1])
 
+    @property
+    def total_s(self) -> float:
+        return float(self.clock_s[-1])
+
+    def step_at(self, seconds: float) -> int:
+        """The last step that is done by then; -1 before the first."""
+        return int(np.searchsorted(self.clock_s, seconds * (1 + 1e-9), side="right")) - 1
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoopResult:
-    """The three orders over one selection."""
+    """All orders over one selection."""
 
     params: LoopParams
     config: MSAConfig
@@ -119,20 +135,19 @@ def drifting_selection(params: LoopParams) -> Bool[np.ndarray, "n n_blk"]:
 def run(
     params: LoopParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
 ) -> LoopResult:
-    """Trace all three orders over the same selection, at the paper's head and block sizes.
+    """Trace all orders over the same selection, at the paper's head and block sizes.
 
     Nothing here takes long enough to be given up.
     """
     config = MSAConfig.paper()
     chosen = drifting_selection(params)
-    width = 2 * config.d_head  # bytes of one row
-    block = 2 * config.block_size * width  # one block's keys and values
-    slab = config.group_size * width  # one query's heads of the group
-    traces = {
-        "query_outer": _trace("query_outer", _one_by_one(chosen), chosen, block, slab),
-        "union_tile": _trace("union_tile", _by_tile(chosen, params.tile), chosen, block, slab),
-        "kv_outer": _trace("kv_outer", _by_block(chosen), chosen, block, slab),
+    steps = {
+        "everything": _by_tile(np.ones_like(chosen), params.tile),
+        "query_outer": _one_by_one(chosen),
+        "union_tile": _by_tile(chosen, params.tile),
+        "kv_outer": _by_block(chosen),
     }
+    traces = {order: _trace(order, steps[order], chosen, config) for order in ORDERS}
     return LoopResult(params=params, config=config, chosen=chosen, traces=traces)
 
 
@@ -177,16 +192,34 @@ def _by_block(chosen: np.ndarray) -> list[_Step]:
     return [*steps, merge]
 
 
+def pair_flops(config: MSAConfig) -> int:
+    """FLOPs of one query's heads of a group with one block: scores and weighted values."""
+    return 4 * config.group_size * config.block_size * config.d_head
+
+
+def block_bytes(config: MSAConfig) -> int:
+    """One block's keys and values in bfloat16."""
+    return 2 * config.block_size * config.d_head * 2
+
+
+def slab_bytes(config: MSAConfig) -> int:
+    """One query's heads of a group, or their outputs, in bfloat16."""
+    return config.group_size * config.d_head * 2
+
+
 def _trace(
-    order: str, steps: list[_Step], chosen: np.ndarray, block_bytes: int, slab_bytes: int
+    order: str, steps: list[_Step], chosen: Bool[np.ndarray, "n n_blk"], config: MSAConfig
 ) -> LoopTrace:
     step_of = np.full(chosen.shape, -1)
     for number, step in enumerate(steps):
         if step.block >= 0:
             step_of[step.queries, step.block] = number
-    fetched = np.array([step.block >= 0 for step in steps]) * block_bytes
-    slabs = np.array([step.slabs for step in steps]) * slab_bytes
-    partials = np.array([step.partials for step in steps]) * slab_bytes
+    fetched = np.array([step.block >= 0 for step in steps]) * block_bytes(config)
+    slabs = np.array([step.slabs for step in steps]) * slab_bytes(config)
+    partials = np.array([step.partials for step in steps]) * slab_bytes(config)
+    pairs = np.array([len(step.queries) for step in steps])
+    multiplying = pairs * pair_flops(config) / cost.H100_FLOPS
+    moving = (fetched + slabs + partials) / cost.H100_BYTES
     return LoopTrace(
         order=order,
         step_of=step_of,
@@ -194,4 +227,6 @@ def _trace(
         key_value_bytes=np.cumsum(fetched),
         query_bytes=np.cumsum(slabs),
         partial_bytes=np.cumsum(partials),
+        clock_s=np.cumsum(np.maximum(multiplying, moving)),
+        multiplying_s=np.cumsum(multiplying),
     )

@@ -309,6 +309,12 @@ function render({ model, el }) {
   const plotsOf = (tab) => plots.filter((_, index) => spec.plots[index].tab === tab).map((plot) => plot.element);
   const inSight = () => plots.filter((_, index) => ["", model.get("tab")].includes(spec.plots[index].tab));
   const plotsSettled = () => Promise.allSettled(inSight().map((plot) => plot.settled()));
+  // plotly measures texts, for which the browser lays out all that has changed before: the rest of
+  // a message changes after it, though never later than the browser would paint.
+  const afterPlots = async () => {
+    await null; // whatever else the message brought is on its way
+    await Promise.race([plotsSettled(), painting()]);
+  };
   const grid = make("div", { class: "intuitive-plots" }, ...plotsOf(""));
   const tabs = makeTabs(spec.tabs, plotsOf, (name) => {
     model.set("tab", name);
@@ -323,7 +329,11 @@ function render({ model, el }) {
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
   const table = makeTable(spec.title);
   const code = makeCode();
-  const prediction = makePrediction(spec.predict, send);
+  // Unlocked here and now: Python may be at another cell, and has only the verdict to add.
+  const prediction = makePrediction(spec.predict, (content) => {
+    model.set("prediction", content.type === "forget" ? null : content.choice ?? "");
+    send(content);
+  });
 
   // To a state of the controls, and then to a frame of the timeline.
   let onTheWay = null;
@@ -411,7 +421,9 @@ function render({ model, el }) {
     );
   };
   const showNumbers = () => showReadouts(hero?.frame()?.readouts ?? model.get("info").readouts ?? []);
-  const showInfo = () => {
+  let written = Promise.resolve();
+  const showInfo = () => (written = afterPlots().then(writeInfo));
+  const writeInfo = () => {
     const info = model.get("info");
     showNumbers();
     bus.setRelated(info.related ?? {});
@@ -446,11 +458,12 @@ function render({ model, el }) {
   const showPicture = () => {
     const bytes = model.get("picture");
     if (!hero || !bytes?.byteLength) return;
-    // plotly measures texts, for which the browser lays out all that has changed before: the hero's
-    // marks change after it.
-    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"), plotsSettled);
-    showNumbers(); // the frame tells once it is drawn, for which the page may have to load d3
-    showSaid();
+    hero.show(JSON.parse(new TextDecoder().decode(bytes)), model.get("swarm"), afterPlots());
+    // The frame tells once it is drawn, for which the page may have to load d3.
+    afterPlots().then(() => {
+      showNumbers();
+      showSaid();
+    });
   };
   const showTokens = () => {
     if (!tokens) return;
@@ -475,7 +488,7 @@ function render({ model, el }) {
     }
     if (now.state === "computing") return; // what stands there is still the picture before
     const latest = () => model.get("status").count === now.count;
-    await Promise.allSettled([plotsSettled(), hero?.shown()]);
+    await Promise.allSettled([plotsSettled(), hero?.shown(), written]);
     if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
     await hero?.settled();
     if (latest()) {
@@ -490,6 +503,7 @@ function render({ model, el }) {
     body.hidden = locked;
     reset.hidden = locked;
     root.dataset.locked = locked;
+    if (locked && plots.length) requestIdleCallback(() => loadPlotly(model).catch(() => {}));
     if (locked) return;
     for (const plot of inSight()) redraw(plot);
     if (spec.predict && !model.get("verdict")?.state) model.send({ type: "verdict" });

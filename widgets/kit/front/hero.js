@@ -906,8 +906,7 @@ function makeHero(spec, { model, bus, set, controls }) {
 
   return {
     element,
-    // A header and the bytes of its swarms, as scene.py wires them. It is drawn after `first`, for
-    // which nobody waits longer than until the browser would paint.
+    // A header and the bytes of its swarms, as scene.py wires them. It is drawn after `first`.
     show(newHeader, bytes, first = null) {
       header = newHeader;
       const { buffer: all, byteOffset, byteLength } = bytes ?? new Uint8Array(0);
@@ -917,8 +916,7 @@ function makeHero(spec, { model, bus, set, controls }) {
       player.show(frames, index, header);
       const begin = async () => {
         d3 ??= (await loadMotion(model)).d3;
-        await null; // whatever else the message brought is on its way
-        if (first) await Promise.race([first(), painting()]);
+        await first;
         if (header !== newHeader) return; // a newer picture came meanwhile
         // Measuring makes the browser lay out the page, and its own changes are told by onResize.
         if (fitted !== sizeOf(header)) fit();

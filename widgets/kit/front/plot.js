@@ -154,11 +154,17 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
   let width = 0;
   const widthNow = () => {
     if (!element.isConnected || element.closest("[hidden]")) return 0;
-    return (width ||= element.clientWidth);
+    return (width ||= element.offsetWidth);
   };
+  // plotly asks its element for them before every drawing.
+  Object.defineProperties(element, {
+    clientWidth: { get: () => width },
+    clientHeight: { get: () => spec.height },
+  });
   // What the drawn picture depends on besides the figure itself.
   const surroundings = () => `${widthNow()} ${JSON.stringify(theme())}`;
   let drawnIn = "";
+  let drawn = null; // the figure that stands there
 
   const draw = async () => {
     const figure = figureOf(spec.name);
@@ -166,6 +172,8 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
     plotly ??= await loadPlotly(model);
     if (widthNow() === 0) return; // hidden while the library came
     const around = surroundings();
+    if (figure === drawn && around === drawnIn) return;
+    drawn = null;
     const { data, layout: plain } = reuse(figure);
     const layout = themed(plain, theme());
     layout.width = widthNow();
@@ -173,7 +181,7 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
     layout.dragmode = false;
     // A configuration given again is compared, for which plotly lays out the page.
     await plotly.react(element, data, layout, ...(element._fullLayout ? [] : [CONFIG]));
-    drawnIn = around;
+    [drawn, drawnIn] = [figure, around];
     for (const handle of handles) handle.show(element);
     ring(lit);
     if (!wired) {
@@ -222,7 +230,7 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
     return (drawing = turn.then(() => (own === asked ? draw() : undefined)));
   };
   const redrawIfMoved = () => {
-    width = element.clientWidth;
+    width = element.offsetWidth;
     if (surroundings() !== drawnIn) redraw().catch(() => {});
   };
 

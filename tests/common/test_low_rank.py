@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from intuitive.common.decoder import Decoder, DecoderConfig
+from intuitive.common.low_rank import LowRankLinear, changes, low_rank_decoder
 from intuitive.common.runtime import seeded
-from intuitive.lclm.low_rank import LowRankLinear, changes, low_rank_decoder
 
 TOKENS = torch.tensor([[5, 9, 2, 7, 7, 1]])
 

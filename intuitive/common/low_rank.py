@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from intuitive.common.checks import whole
-from intuitive.common.decoder import Decoder, DecoderLayer, DenseAttention
+from .checks import whole
+from .decoder import Decoder, DecoderLayer, DenseAttention
 
 ATTENTION = ("w_q", "w_k", "w_v", "w_o")
 MLP = ("w_gate", "w_up", "w_down")

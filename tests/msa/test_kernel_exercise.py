@@ -1,0 +1,124 @@
+"""The checks of the kernel lesson's "your turn" tell right from wrong, in words."""
+
+import pytest
+import torch
+
+from intuitive.kernels import dispatch
+from intuitive.msa import interpreted
+from intuitive.msa.kernel_exercise import check_kernel, check_merge, tl, triton
+
+needs_triton = pytest.mark.skipif(not dispatch.TRITON_INSTALLED, reason="Triton is not installed")
+
+
+@triton.jit
+def right_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    block = tl.program_id(0)
+    token = block * BLOCK + tl.arange(0, BLOCK)
+    scores = tl.load(scores_ptr + token, mask=token < visible, other=float("-inf"))
+    tl.store(out_ptr + block, tl.max(scores, axis=0))
+
+
+@triton.jit
+def unmasked_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    block = tl.program_id(0)
+    token = block * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + block, tl.max(tl.load(scores_ptr + token), axis=0))
+
+
+@triton.jit
+def zero_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    block = tl.program_id(0)
+    token = block * BLOCK + tl.arange(0, BLOCK)
+    scores = tl.load(scores_ptr + token, mask=token < visible, other=0.0)
+    tl.store(out_ptr + block, tl.max(scores, axis=0))
+
+
+@triton.jit
+def misspelt_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    tl.store(out_ptr, tl.lod(scores_ptr))
+
+
+@triton.jit
+def far_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    tl.store(out_ptr, tl.load(scores_ptr + 10**12))
+
+
+@triton.jit
+def idle_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    tl.program_id(0)
+
+
+def passed(report):
+    return [check.passed for check in report.checks]
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kernel", "want", "words"),
+    [
+        (right_kernel, [True] * 4, "4 of 4 checks pass"),
+        (unmasked_kernel, [True, False, False, False], "not 99"),
+        (zero_kernel, [True, True, False, False], "should be -inf, not 0"),
+        (misspelt_kernel, [False] * 4, "has no attribute 'lod'"),
+        (far_kernel, [False] * 4, "far outside its tensors"),
+        (idle_kernel, [False] * 4, "not nothing"),
+    ],
+    ids=["right", "unmasked", "zeros", "misspelt", "far away", "idle"],
+)
+def test_kernels_are_told_apart(kernel, want, words):
+    report = check_kernel(kernel)
+    assert passed(report) == want
+    assert words in repr(report)
+
+
+def test_without_triton_the_report_says_so(monkeypatch):
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
+    assert "Triton is not installed here" in repr(check_kernel(right_kernel))
+    assert "Triton is not installed here" in interpreted.walk_in_words()
+
+
+def softmax_merge(outs, lses):
+    lse = lses.logsumexp(0)
+    return (lses - lse).exp() @ outs, lse
+
+
+def overflowing_merge(outs, lses):
+    weight = lses.exp()
+    return weight @ outs / weight.sum(), weight.sum().log()
+
+
+def mean_merge(outs, lses):
+    return outs.mean(0), lses.logsumexp(0)
+
+
+def no_lse_merge(outs, lses):
+    out, lse = softmax_merge(outs, lses)
+    return out, lse + 1
+
+
+@pytest.mark.parametrize(
+    ("merge", "want", "words"),
+    [
+        (softmax_merge, [True] * 4, "4 of 4 checks pass"),
+        (overflowing_merge, [True, True, True, False], "off by"),
+        (mean_merge, [True, False, False, False], "off by"),
+        (no_lse_merge, [False] * 4, "the log-sum-exp should be"),
+        (lambda outs, lses: None, [False] * 4, "returned None"),
+        (lambda outs, lses: (outs, lses), [False] * 4, "shape should be"),
+        (lambda outs: outs, [False] * 4, "raised TypeError"),
+    ],
+    ids=["right", "overflow", "mean", "lse", "none", "shape", "signature"],
+)
+def test_merges_are_told_apart(merge, want, words):
+    report = check_merge(merge)
+    assert passed(report) == want
+    assert words in repr(report)
+
+
+def test_the_global_dtype_does_not_matter():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert passed(check_merge(softmax_merge)) == [True] * 4
+    finally:
+        torch.set_default_dtype(torch.float32)

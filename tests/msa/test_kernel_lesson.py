@@ -1,0 +1,198 @@
+"""What the kernel lesson's prose says in figures, and what its cells are."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from intuitive.kernels import dispatch
+from intuitive.msa import MSAConfig, cost
+from intuitive.msa.experiments.ladder import LadderParams, live_in_words
+from intuitive.msa.experiments.ladder import run as climb
+from intuitive.msa.experiments.loop_orders import LoopParams, block_bytes, pair_flops, run
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "02_kernels.ipynb"
+CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
+PAPER = MSAConfig.paper()
+
+
+def prose(cell):
+    return "".join(CELLS[cell]["source"])
+
+
+def ladder(context, **settings):
+    return climb(LadderParams(**settings)).at(context)
+
+
+def test_the_question_and_the_card():
+    text = prose("02-00")
+    assert "a thirty-second of dense attention's work" in text
+    assert cost.dense_flops(PAPER, 2**17) / cost.main_flops(PAPER, 2**17) == pytest.approx(
+        32, abs=0.6
+    )
+    assert f"does {cost.H100_FLOPS / 1e12:.0f} trillion FLOPs" in text
+    assert f"fetches {cost.H100_BYTES / 1e12:.2f} trillion bytes" in text
+    assert "about three hundred FLOPs for each byte" in text
+    assert pytest.approx(300, rel=0.03) == cost.H100_FLOPS / cost.H100_BYTES
+
+
+def test_the_small_case_in_the_prose():
+    first, explained = prose("02-01"), prose("02-03")
+    params, result = LoopParams(), run(LoopParams())
+    assert f"Below are {params.n_queries} neighbouring queries" in first
+    assert f"{params.n_selected} of {params.n_blocks} blocks" in first
+    assert f"**{pair_flops(PAPER) / block_bytes(PAPER):.0f} for each byte fetched**" in explained
+    assert f"{block_bytes(PAPER) // 1024} KiB" in explained and "about a million" in explained
+    assert pair_flops(PAPER) == pytest.approx(1e6, rel=0.05)
+    all_pairs = result.chosen.size / result.useful_pairs
+    assert "five times as many pairs" in explained and all_pairs == pytest.approx(5, abs=0.4)
+    assert f"and {params.tile * 16} rows fill a tile" in explained.replace("eight queries use", "")
+
+
+def test_attend_in_the_prose():
+    text = prose("02-13")
+    long = ladder(2**17)
+    assert "more than half of the tensor cores' full speed" in text
+    assert long["everything"].flops_per_s > 0.5 * cost.H100_FLOPS
+    assert max(long.rungs, key=lambda rung: rung.ms).name == "everything"
+    assert "Up to 32K tokens" in text
+    slower = [
+        landing.context
+        for landing in climb(LadderParams()).landings
+        if landing.queries == landing.context
+        and landing["query_outer"].ms > landing["everything"].ms
+    ]
+    assert max(slower) == 2**15
+    above = long["union_tile"].flops_per_s / long["union_tile"].work.intensity
+    assert "above the slope of the memory" in text and above > cost.H100_BYTES
+    apart = ladder(2**17, sharing="random")["union_tile"]
+    union = apart.work.flops / apart.least.flops
+    assert "nearly four times as large as one selection" in text and 3.5 < union < 4
+    assert "nearly trebles" in text and 2.6 < apart.ms / long["union_tile"].ms < 3
+
+
+def test_select_and_decode_in_the_prose():
+    text = prose("02-13")
+    stored = ladder(2**17, function="select")["every_score"]
+    assert "more than ten times the products that made it" in text
+    assert stored.ms > 10e3 * stored.work.flops / cost.H100_FLOPS
+    steps = climb(LadderParams(function="decode")).landings
+    over = [landing["attend_one"].over_floor for landing in steps]
+    assert "five to seven times as long, at every context" in text
+    assert min(over) >= 5 and max(over) < 7
+    assert "reaches its floor nearly" in text and steps[-1]["everything"].over_floor < 1.15
+    assert "MSA reads an eighth or so" in text
+    assert 7 < steps[-1]["everything"].work.bytes / steps[-1]["step"].work.bytes < 9
+
+
+@pytest.mark.skipif(not dispatch.TRITON_INSTALLED, reason="Triton is not installed")
+def test_the_programs_of_a_decode_step():
+    from intuitive.kernels.block_sparse_attention.triton_decode import decode_tiles
+
+    tile = next(decode_tiles(PAPER.group_size, PAPER.block_size, 2))
+    parts = PAPER.block_size // tile.keys
+    programs = PAPER.n_kv_heads * PAPER.n_selected * parts
+    assert f"every block is cut in two, {programs} programs" in prose("02-13") and parts == 2
+
+
+def test_what_happens_when_it_is_broken():
+    text = prose("02-20")
+    two, sixteen = (run(LoopParams(drift=1.0, tile=tile)).traces for tile in (2, 16))
+    first, last = two["union_tile"], sixteen["union_tile"]
+    assert f"from {1e6 * first.total_s:.2f} to {1e6 * last.total_s:.2f} µs" in text
+    assert f"go from {first.masked.sum()} to {last.masked.sum()}:" in text
+    assert f"at {1e6 * sixteen['everything'].total_s:.2f} µs" in text
+    short = ladder(2**13, sharing="random")
+    assert "The union tile takes longer than computing everything" in text
+    assert short["union_tile"].ms > short["everything"].ms
+    select, attend = (ladder(2**20, function=f).rungs[-1].ms for f in ("select", "attend"))
+    assert f"Select: {select:.1f} ms for the last 8K queries, and attend {attend:.2f} ms" in text
+
+
+def test_the_busiest_rung_and_the_floor():
+    rates = {
+        landing.context: rung.flops_per_s / cost.H100_FLOPS
+        for landing in climb(LadderParams()).landings
+        for rung in landing.rungs
+        if rung.name == "everything"
+    }
+    busiest = max(rates, key=rates.get)
+    assert "two thirds of the tensor cores' 989 TFLOP/s" in prose("02-32")
+    assert rates[busiest] == pytest.approx(2 / 3, abs=0.02)
+    assert f"a prompt of {busiest // 1024}K tokens" in prose("02-32")
+
+
+def test_nothing_is_defined_but_in_exercises():
+    for cell in CELLS.values():
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and "exercise" not in cell["metadata"].get("tags", ()):
+            assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE), cell["id"]
+
+
+def test_the_merge_in_the_fold_passes():
+    from intuitive.msa.kernel_exercise import check_merge
+
+    (code,) = re.findall(r"```python\n(.*?)```", prose("02-30"), re.DOTALL)
+    space = {}
+    exec(code, space)
+    report = check_merge(space["merge"])
+    assert report.n_passed == len(report.checks)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dispatch.TRITON_INSTALLED, reason="Triton is not installed")
+def test_the_kernel_in_the_fold_passes(tmp_path):
+    import importlib.util
+
+    from intuitive.msa.kernel_exercise import HEADER, check_kernel
+
+    (code,) = re.findall(r"```python\n(.*?)```", prose("02-27"), re.DOTALL)
+    file = tmp_path / "solved.py"
+    file.write_text(HEADER + code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("solved", file)
+    solved = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(solved)
+    report = check_kernel(solved.block_max_kernel)
+    assert report.n_passed == len(report.checks)
+
+
+def test_without_a_card_the_text_says_so(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert live_in_words(32768) == "This machine has no CUDA device: nothing was timed."
+
+
+def test_with_a_card_every_part_has_its_time(monkeypatch):
+    import torch
+
+    from intuitive.common.runtime import Measurement
+    from intuitive.msa.experiments import ladder as experiment
+    from intuitive.msa.experiments.what_it_costs import Measured
+
+    parts = [f"{p}_{when}" for when in ("prefill", "decode") for p in ("dense", "select", "attend")]
+    times = {
+        name: Measurement(
+            median_ms=1.5 + place,
+            fastest_ms=1.0,
+            slowest_ms=9.0,
+            repeats=3,
+            peak_bytes=None,
+            device="a card",
+        )
+        for place, name in enumerate(parts)
+    }
+
+    def measured(config, context, *, max_queries):
+        assert config == PAPER
+        return Measured(
+            config=config, context=context, n_queries=max_queries, device="a card", **times
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(experiment, "measure_here", measured)
+    first, *lines = live_in_words(32768).splitlines()
+    assert first == "a card, 32,768 tokens, the last 8,192 queries, or one:"
+    assert [line.split()[2] for line in lines] == [f"{1.5 + place:.4f}" for place in range(6)]
+    assert lines[0].split()[:2] == ["prefill", "dense"]
