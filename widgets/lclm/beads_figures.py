@@ -12,6 +12,7 @@ from .beads_text import quoted
 from .beads_words import label
 
 ACROSS = 16  # tokens in a row of the map: a bead at 16, two at 8, four at 4
+LETTERS = 7  # of a word in its cell
 WORST = -6.0  # nats: what is unlikelier has the same colour
 SCALE = [[0.0, styles.LOST], [0.5, "#BDBDBD"], [1.0, styles.KEPT]]
 SHORTEST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -24,7 +25,7 @@ def map_figure(found: Beads) -> theme.Figure:
     z = np.full(rows * ACROSS, np.nan)
     z[:n] = np.maximum(found.reading.log_probability, WORST)
     told = [_told(found, token) for token in range(n)] + [""] * (rows * ACROSS - n)
-    words = [label(word)[:9] for word in found.words] + [""] * (rows * ACROSS - n)
+    words = [_short(label(word)) for word in found.words] + [""] * (rows * ACROSS - n)
     table = [list(words[i : i + ACROSS]) for i in range(0, len(words), ACROSS)]
     hover = [told[i : i + ACROSS] for i in range(0, len(told), ACROSS)]
     heat = {
@@ -32,7 +33,7 @@ def map_figure(found: Beads) -> theme.Figure:
         "z": z.reshape(rows, ACROSS).tolist(),
         "text": table,
         "texttemplate": "%{text}",
-        "textfont": {"size": 11},
+        "textfont": {"size": 10},
         "customdata": hover,
         "hovertemplate": "%{customdata}<extra></extra>",
         "colorscale": SCALE,
@@ -63,6 +64,11 @@ def map_figure(found: Beads) -> theme.Figure:
         },
         yaxis={"autorange": "reversed", "dtick": 4, "title": {"text": "row"}},
     )
+
+
+def _short(word: str) -> str:
+    """As much of a word as a cell of a narrow window holds; all of it stands on its hover."""
+    return word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
 
 
 def _told(found: Beads, token: int) -> str:

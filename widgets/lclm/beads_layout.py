@@ -9,7 +9,7 @@ from intuitive.lclm.experiments.reading import CHUNK, N_NEW, TOP
 from .beads_text import LETTER, MARGIN, SIZES, Number, Place, wrapped
 from .beads_words import Account
 
-WIDTH, LEFT, RIGHT = 1000, 62, 990
+WIDTH, LEFT, RIGHT = 1000, 68, 990
 HEAD = 16  # of the columns
 RAW_TALL, BEAD_TALL = 11, 16  # of the marks of the two rulers
 ROW = 15  # height of a row in the open bead

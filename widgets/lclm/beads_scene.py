@@ -92,7 +92,7 @@ class Picture(Columns, OpenBead):
             ("ruler", self.ruler_y + BEAD_TALL / 2, "decoder"),
         ):
             look = {"size": NAME, "fill": "faint", "anchor": "end"}
-            marks.append(Words(key=f"row:{name}", x=LEFT - 8, y=y + 4, text=text, **look))
+            marks.append(Words(key=f"row:{name}", x=LEFT - 4, y=y + 4, text=text, **look))
         end = self.raw_x(found.n_tokens)
         count = {"x": end + 7, "y": self.raw_y + RAW_TALL - 1, "size": NAME, "bold": True}
         if end + 70 < WIDTH:

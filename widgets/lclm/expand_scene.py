@@ -23,7 +23,7 @@ BEADS = 158  # first row of latents
 BARS, BAR_TALL = 236, 44  # ground line, height of a certain id
 RULER = 276
 ANSWERS = 358
-LINE_TALL, CHARACTER = 13, 6.1  # of the words in a box
+LINE_TALL, CHARACTER = 13, 6.66  # of the words in a box
 STAGES = ("text", "fold", "ask", "answer", "which", "expand", "answer again")
 
 
@@ -47,7 +47,7 @@ class Picture:
         n = len(result.chunks)
         self.pitch = (RIGHT_END - LEFT + GAP) / n
         self.wide = self.pitch - GAP
-        self.unit = (RIGHT_END - LEFT - 130) / max(
+        self.unit = (RIGHT_END - LEFT - 165) / max(
             result.positions_raw, result.positions_before, result.positions_after
         )
 
@@ -174,6 +174,7 @@ class Picture:
                     x=self._left(chunk) + 6,
                     y=BOXES + 15 + i * LINE_TALL,
                     text=line,
+                    mono=True,
                     size=11,
                     bold=holds,
                     fill=fill,

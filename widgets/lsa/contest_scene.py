@@ -27,7 +27,7 @@ from ..kit import (
 from . import styles
 
 WIDTH, HEIGHT = 1000, 392
-LEFT, RIGHT, TOP, FLOOR = 92, 800, 34, 330
+LEFT, RIGHT, TOP, FLOOR = 92, 790, 34, 330
 LEAST, MOST = 0.01, 100.0  # chunks per step at the ends of the axis
 COLOURS = {
     "lsa": "purple",

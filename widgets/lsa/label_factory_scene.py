@@ -31,7 +31,7 @@ from ..kit import (
 )
 
 WIDTH, HEIGHT = 1000, 372
-LEFT, RIGHT = 134, 902  # of the columns
+LEFT, RIGHT = 134, 884  # of the columns
 ROW, BAR, FIRST = 20, 16, 40  # pitch and height of a layer's bars, base line of the first
 VOTES = (276, 7)  # base line, height of one vote
 LABELS, NAIVE, CELL = 296, 338, 22  # tops of the two unions, height of a cell

@@ -71,7 +71,7 @@ def lengths_figure(result: MemoryResult) -> theme.Figure:
         traces,
         x="tokens of context",
         y="GiB on the GPU",
-        x_range=(math.log10(contexts[0]) - 0.03, math.log10(contexts[-1]) + 0.35),
+        x_range=(math.log10(contexts[0]) - 0.03, math.log10(contexts[-1]) + 0.45),
         y_range=(-2.5, 0.8),
         xaxis={"type": "log", **ticks},
         yaxis={"type": "log", "tickvals": [0.01, 0.1, 1], "ticktext": ["0.01", "0.1", "1"]},

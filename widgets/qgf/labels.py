@@ -12,7 +12,7 @@ from ..kit import Words
 
 Number = int | float
 
-EM = 0.62  # width of a character, in font sizes; generous, since small pages have larger texts
+EM = 0.7  # width of a character, in font sizes; generous, since small pages have larger texts
 ANCHORED = {"start": 0, "middle": 0.5, "end": 1}  # share of a text left of its x
 ASCENT, DESCENT = 0.78, 0.24  # of a line, in font sizes
 

@@ -296,8 +296,9 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
                 name="densities",
                 label="Histogram of the actions beside the exact tilt and the data",
                 caption="Coloured by mode. Green: an exact sampler of the tilt p e^(wQ); dotted: "
-                "the data. W1 is how far, on average, mass must be moved to make the one of the "
-                "other; KL is counted in bins of σ/3. One tall bar is an optimiser at work.",
+                "the data. W1 and KL are distances to the exact tilt: W1 is how far, on average, "
+                "mass must be moved to make the one of the other; KL is counted in bins of σ/3. "
+                "One tall bar is an optimiser at work.",
                 height=300,
                 tab="Actions",
             ),

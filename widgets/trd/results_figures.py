@@ -30,7 +30,7 @@ def order_figure(results: Results) -> theme.Figure:
 
     def told(row: MethodRow) -> str:
         orders = f"{fixed(row.distinct_orders, 1)} orders"
-        alone = ": a collapse" if row.distinct_orders < 1.1 else ""
+        alone = ": collapse" if row.distinct_orders < 1.1 else ""
         return f"{percent(row.order_kept)}, {orders}{alone}"
 
     return _bars(
@@ -38,7 +38,7 @@ def order_figure(results: Results) -> theme.Figure:
         lambda row: row.order_kept,
         told,
         before=(results.found.first_order, "first student"),
-        x="in the first student's order; different right orders per problem, of 16 texts",
+        x="in the first student's order; different right orders in 16 texts",
     )
 
 
@@ -80,6 +80,7 @@ def _bars(
         "y": list(range(len(rows))),
         "text": [told(row) for row in rows],
         "textposition": "middle right",
+        "textfont": {"size": 12},
         "cliponaxis": False,
         "hoverinfo": "skip",
     }
@@ -97,7 +98,7 @@ def _bars(
     return theme.figure(
         [bars, words],
         x=x,
-        x_range=(0, 1.42),
+        x_range=(0, 1.66),
         y_range=(-0.6, len(rows) - 0.4),
         xaxis=AT | {"zeroline": False},
         yaxis={
@@ -238,7 +239,7 @@ def cost_figure(results: Results) -> theme.Figure:
         traces,
         x="teacher tokens per student, written and scored",
         y="texts that are right",
-        x_range=(low - 0.06 * wide, high + 0.62 * wide),
+        x_range=(low - 0.06 * wide, high + 0.82 * wide),
         y_range=(-0.03, 1.06),
         xaxis={
             "type": "log",
