@@ -86,16 +86,6 @@ def test_select_and_decode_in_the_prose():
     assert 7 < steps[-1]["everything"].work.bytes / steps[-1]["step"].work.bytes < 9
 
 
-@pytest.mark.skipif(not dispatch.TRITON_INSTALLED, reason="Triton is not installed")
-def test_the_programs_of_a_decode_step():
-    from intuitive.kernels.block_sparse_attention.triton_decode import decode_tiles
-
-    tile = next(decode_tiles(PAPER.group_size, PAPER.block_size, 2))
-    parts = PAPER.block_size // tile.keys
-    programs = PAPER.n_kv_heads * PAPER.n_selected * parts
-    assert f"every block is cut in two, {programs} programs" in prose("02-13") and parts == 2
-
-
 def test_what_happens_when_it_is_broken():
     text = prose("02-20")
     two, sixteen = (run(LoopParams(drift=1.0, tile=tile)).traces for tile in (2, 16))
