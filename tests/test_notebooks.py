@@ -66,6 +66,6 @@ def test_nbval_compares_text_and_leaves_pictures_and_figures_out(tmp_path):
     folder.mkdir()
     run = run_nbval(path, folder)
     assert "2 passed" in run.stdout and "1 failed" in run.stdout, run.stdout
-    assert run.stdout.count("Cell outputs differ") == 1
+    assert "Cell outputs differ" in run.stdout
     assert "lesson.ipynb::Cell 2" in run.stdout  # the last, counted from 0
     assert run.returncode == 1

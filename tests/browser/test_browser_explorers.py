@@ -125,8 +125,12 @@ def test_the_query_is_dragged_along_its_line(selection, page):
         "root => JSON.parse(root.dataset.values).query > 293",
         arg=selection.root.element_handle(),
     )
-    query = selection.values()["query"]
-    assert query < 304 and f"token {query} " in selection.summary
+    page.wait_for_function(  # moves that were still on their way have been drawn too
+        """root => root.querySelector(".intuitive-summary").textContent
+            .includes(`token ${JSON.parse(root.dataset.values).query} `)""",
+        arg=selection.root.element_handle(),
+    )
+    assert selection.values()["query"] < 304
 
 
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):

@@ -564,6 +564,9 @@ def test_page_stayed_quiet(page):
 def test_a_restarted_kernel_is_told(example, notebook, page):
     """The last of this file: afterwards Python knows nothing of the page."""
     notebook.session("restartKernel")
+    page.wait_for_function(  # while it starts, it is busy, and the page says that
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+    )
     silence = example.root.locator(".intuitive-silence")
     expect(silence).to_be_empty()
     example.put("spread", 4)
