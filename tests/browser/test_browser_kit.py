@@ -565,7 +565,8 @@ def test_a_restarted_kernel_is_told(example, notebook, page):
     """The last of this file: afterwards Python knows nothing of the page."""
     notebook.session("restartKernel")
     page.wait_for_function(  # while it starts, it is busy, and the page says that
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        "() => 'idle' === "
+        "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
     )
     silence = example.root.locator(".intuitive-silence")
     expect(silence).to_be_empty()
