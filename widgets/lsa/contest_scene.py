@@ -29,15 +29,7 @@ from . import styles
 WIDTH, HEIGHT = 1000, 392
 LEFT, RIGHT, TOP, FLOOR = 92, 772, 34, 330
 LEAST, MOST = 0.01, 100.0  # chunks per step at the ends of the axis
-COLOURS = {
-    "lsa": "purple",
-    "reactive": "gold",
-    "oracle": "green",
-    "quest": "blue",
-    "recency": "sky",
-    "random": "grey",
-    "yours": "vermilion",
-}
+COLOURS = {arm: name for arm, (name, _) in styles.ARM_COLOURS.items()}
 NAMES = {**styles.ARM_NAMES, "lsa": "LSA: trained indexer", "yours": "yours"}
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks found", "attention": "attention found"}

@@ -101,7 +101,7 @@ class Beside:
         at = {"x": GAUGE, "size": SMALL}
         bold = {"bold": True, **at}
         marks += [
-            Words(key="strip:name", y=STRIP + 2, text="needed, and", **at),
+            Words(key="strip:name", y=STRIP + 2, text=f"needed, to {percent(high)}", **at),
             Words(key="strip:green", y=STRIP + 16, text="found", fill="green", **bold),
             Words(key="strip:red", y=STRIP + 30, text="or missed", fill="vermilion", **bold),
         ]
