@@ -111,7 +111,7 @@ def _bars(
         },
         shapes=shapes,
         annotations=notes,
-        margin={"l": 190, "t": 26},
+        margin={"l": 206, "t": 26},
     )
 
 
