@@ -6,7 +6,7 @@
 Each cell is a task, a length, a method and a budget; the rows of a cell are drawn anew for each
 seed. A method that does not fit into a budget is recorded with the reason under `absent`. Times are
 of one text at a time. Matrices are multiplied in TF32 on a GPU. Everything is saved after each
-stage; no stage begins after --seconds. A stage that fails is recorded under `faults`.
+stage; no stage begins after --seconds. A method or stage that fails is recorded under `faults`.
 """
 
 import argparse
@@ -50,12 +50,21 @@ class Plan:
     count: int = 16  # questions of a task, a length and a seed
     batch_tokens: int = 16_384  # read at once
     timed: tuple[int, ...] = (1024, 4096)
-    repeats: int = 3
+    repeats: int = 2
+    steps: int = 4  # tokens that are timed
 
     @classmethod
     def small(cls) -> "Plan":
         """A few minutes on two CPU cores."""
-        return cls(lengths=(512,), count=1, batch_tokens=512, timed=(512,), repeats=1)
+        return cls(
+            lengths=(256,),
+            ratios=(4, 8),
+            seeds=(0,),
+            count=2,
+            batch_tokens=512,
+            timed=(256,),
+            repeats=1,
+        )
 
 
 class Bench:
@@ -70,10 +79,8 @@ class Bench:
 
     def pairs(self) -> list[tuple[str, int]]:
         """Methods with the budgets that they are tried at."""
-        ratios = self.plan.ratios
-        return [
-            (m, r) for m in self.plan.methods for r in (ratios[:1] if m in OWN_SIZE else ratios)
-        ]
+        own = dict.fromkeys(OWN_SIZE, self.plan.ratios[:1])
+        return [(m, r) for m in self.plan.methods for r in own.get(m, self.plan.ratios)]
 
     def accuracy(self, task: str, n: int) -> None:
         """Every method and budget on one task at one length."""
@@ -89,6 +96,8 @@ class Bench:
                         one = outcome(reading, reading.memory(method, ratio))
                     except OverBudget as error:
                         self.absent(task, n, method, ratio, str(error))
+                    except Exception as error:
+                        self.fault(f"{task} {n} {method} 1/{ratio} seed {seed}", error)
                     else:
                         found.setdefault((method, ratio), []).append(one)
             about = {"task": task, "n": n, "seed": seed}
@@ -102,14 +111,28 @@ class Bench:
         if row not in self.values["absent"]:
             self.values["absent"].append(row)
 
+    def fault(self, stage: str, error: Exception) -> None:
+        text = f"{type(error).__name__}: {str(error)[:300]}"
+        self.values["faults"].append({"stage": stage, "error": text})
+        print(f"FAULT in {stage}: {text}", flush=True)
+
     def times(self, n: int) -> None:
         """Every method on one text of n tokens."""
         question = draw("needle", self.contestants.model, n=n, count=1, seed=0).to(self.device)
         for method, ratio in self.pairs():
             try:
-                one = timing(self.contestants, question, method, ratio, repeats=self.plan.repeats)
+                one = timing(
+                    self.contestants,
+                    question,
+                    method,
+                    ratio,
+                    repeats=self.plan.repeats,
+                    steps=self.plan.steps,
+                )
             except OverBudget as error:
                 self.absent("needle", n, method, ratio, str(error))
+            except Exception as error:
+                self.fault(f"times {n} {method} 1/{ratio}", error)
             else:
                 self.values["times"].append(helpers.rounded(one, digits=4))
 
@@ -117,11 +140,9 @@ class Bench:
         """All stages, as far as there is time."""
         stages = []
         for n in self.plan.lengths:
-            stages += [
-                (f"{task} {n}", lambda t=task, n=n: self.accuracy(t, n)) for task in self.plan.tasks
-            ]
+            stages += [(f"{task} {n}", partial(self.accuracy, task, n)) for task in self.plan.tasks]
             if n in self.plan.timed:
-                stages.append((f"times {n}", lambda n=n: self.times(n)))
+                stages.append((f"times {n}", partial(self.times, n)))
         for name, stage in stages:
             begun = time.perf_counter()
             try:
@@ -129,9 +150,7 @@ class Bench:
                     raise TimeoutError(f"not begun after {begun - self.start:.0f} s")
                 stage()
             except Exception as error:
-                text = f"{type(error).__name__}: {str(error)[:300]}"
-                self.values["faults"].append({"stage": name, "error": text})
-                print(f"FAULT in {name}: {text}", flush=True)
+                self.fault(name, error)
             taken = time.perf_counter() - begun
             self.values["seconds"][name] = round(taken, 1)
             print(f"{name}: {taken:.1f} s", flush=True)
