@@ -35,7 +35,6 @@ from intuitive.common.runtime import device_name
 from intuitive.common.smollm import load_smollm2
 
 RESULT = helpers.RESULTS / "arena.json"
-OWN_SIZE = ("dense", "nothing")  # the same at every budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +78,9 @@ class Bench:
 
     def pairs(self) -> list[tuple[str, int]]:
         """Methods with the budgets that they are tried at."""
-        own = dict.fromkeys(OWN_SIZE, self.plan.ratios[:1])
-        return [(m, r) for m in self.plan.methods for r in own.get(m, self.plan.ratios)]
+        first = self.plan.ratios[:1]
+        of = {m: first if METHODS[m].own_size else self.plan.ratios for m in self.plan.methods}
+        return [(method, ratio) for method, ratios in of.items() for ratio in ratios]
 
     def accuracy(self, task: str, n: int) -> None:
         """Every method and budget on one task at one length."""

@@ -9,6 +9,8 @@ Map of the rooms:
     tasks        texts, questions and answers
     memories     what each method leaves of a text, and the budget that it is held to
     contest      how a memory answers, and how long it takes
+    experiments  what the explorers show
+    results      what the committed contest found
 
 Source: the methods' papers, each named where the method lives; the contest itself is ours.
 """

@@ -32,7 +32,7 @@ class Outcome:
     read: float  # by each new token
     elsewhere: float
     kept: float | None = None
-    found: float | None = None  # share of texts whose chunk EXPAND opened, or LSA fetched
+    found: float | None = None  # share of texts whose right chunk EXPAND opened
     own: str = ""  # why the method is compared at its own size
 
 

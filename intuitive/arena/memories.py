@@ -72,6 +72,11 @@ def budget_of(n: int, ratio: int) -> int:
     return -(-n // ratio) + TAGS
 
 
+def folded_spans(start: int, end: int, ratio: int) -> list[tuple[int, int]]:
+    """The tokens behind each latent of a text, the last of which may have fewer."""
+    return [(i, min(i + ratio, end)) for i in range(start, end, ratio)]
+
+
 class OverBudget(ValueError):
     """A memory is larger than its budget, or cannot be made as small."""
 
@@ -96,8 +101,10 @@ class Memory:
     elsewhere_bytes: int = 0  # in another, larger memory
     places: Sequence[Int[Tensor, "b h_kv kept"]] | None = None  # kept, by layer; None: see below
     beads: int = 0  # tokens per latent; 0 where there are none
+    spans: Sequence[
+        tuple[int, int] | None
+    ] = ()  # tokens behind each entry, where there are latents
     opened: Int[Tensor, " b"] | None = None  # chunk that EXPAND brought back
-    fetched: Int[Tensor, "b chunks"] | None = None  # chunks that LSA fetched for the question
     own: str = ""  # why it is compared at its own size
 
     def __post_init__(self) -> None:
@@ -407,7 +414,6 @@ class Reading:
             ratio,
             cache,
             places=places,
-            fetched=picks,
             resident_bytes=held + index_bytes,
             elsewhere_bytes=self.n * entry,
         )
@@ -417,7 +423,8 @@ class Reading:
         joined = pair.model.join([Span(self.context)], ratio=ratio).embeddings
         cache = pair.model.decoder.make_cache(self.b, joined.shape[1] + self.room)
         pair.model.decoder.hidden(embeddings=joined, cache=cache)
-        return self._made("lclm", ratio, cache, decoder=pair.model.decoder, beads=ratio)
+        decoder, spans = pair.model.decoder, [None, *folded_spans(0, self.n, ratio), None]
+        return self._made("lclm", ratio, cache, decoder=decoder, beads=ratio, spans=spans)
 
     def _lclm_expand(self, ratio: int, budget: int) -> Memory:
         pair, where = self.all.pair, self.questions.where
@@ -434,10 +441,13 @@ class Reading:
                 f"1/{ratio} of the text."
             )
         folded = fits[0]
-        pieces = []
+        pieces, spans, at = [], [], 0
         for number, chunk in zip(ids, chunks, strict=True):
             latents = Latents(pair.model.encode(chunk, ratio=folded))
             pieces += [Raw(number, False), latents]
+            mine = folded_spans(at, at + chunk.shape[1], folded)
+            spans += [None] * (len(number) + 1) + mine + [None]
+            at += chunk.shape[1]
         decoder = pair.model.decoder
         joined = pair.model.join(pieces, ratio=folded).embeddings
         cache = decoder.make_cache(self.b, joined.shape[1] + opening + self.room)
@@ -452,12 +462,15 @@ class Reading:
             head = self.all.ids(f"\n[{number + 1}] ")
             rows.append(torch.cat((head, words)))
         decoder.hidden(torch.stack(rows), cache=cache)
+        first = int(named[0]) * self.chunk_size  # the entries of the first row
+        of_words = [(first + i, first + i + 1) for i in range(len(rows[0]) - len(head))]
         return self._made(
             "lclm_expand",
             ratio,
             cache,
             decoder=decoder,
             beads=folded,
+            spans=[*spans, *[None] * len(head), *of_words],
             opened=named,
             elsewhere_bytes=2 * self.n,  # the text itself, two bytes a token
         )

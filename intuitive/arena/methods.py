@@ -12,10 +12,11 @@ class About:
     label: str
     does: str
     sees_question: bool = False  # before it decides what the answer may read
+    own_size: bool = False  # the same at every budget
 
 
 METHODS = {
-    "dense": About("Dense", "keeps every token and reads every token", True),
+    "dense": About("Dense", "keeps every token and reads every token", True, True),
     "window": About("Window + sink", "keeps the newest tokens and the first four"),
     "snapkv_blind": About("SnapKV, unasked", "keeps what the text's last tokens attend to"),
     "snapkv": About("SnapKV", "keeps what the question attends to", True),
@@ -25,5 +26,5 @@ METHODS = {
     "msa": About("MSA", "keeps all and reads the blocks its index picks for each token", True),
     "lclm": About("LCLM", "folds groups of tokens into latents"),
     "lclm_expand": About("LCLM + EXPAND", "folds, then opens the chunk it names", True),
-    "nothing": About("Nothing", "has not read the text: how far guessing goes"),
+    "nothing": About("Nothing", "has not read the text: how far guessing goes", own_size=True),
 }
