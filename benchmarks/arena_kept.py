@@ -6,12 +6,23 @@ On a CPU, in minutes.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import helpers
+import torch
 
-from intuitive.arena import RATIOS
-from intuitive.arena.experiments.one_question import KEPT, QUESTIONS, SEED, QuestionParams, run
+from intuitive.arena import RATIOS, Reading
+from intuitive.arena.experiments.one_question import (
+    KEPT,
+    QUESTIONS,
+    SEED,
+    N,
+    QuestionParams,
+    answered,
+    asked,
+    shared,
+)
 from intuitive.common import records
 
 
@@ -21,23 +32,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=helpers.RESULTS / f"{KEPT}.json")
     parser.add_argument("--commit", help="of the tree that runs, where there is no git")
     arguments = parser.parse_args()
-    made = {}
+    made, contestants = {}, shared()
     for question in QUESTIONS:
-        for ratio in RATIOS:
-            params = QuestionParams(question=question, ratio=ratio)
-            made[f"{question} {ratio}"] = run(params, live=True)
-            print(
-                question,
-                ratio,
-                [(r.method, r.said, r.right) for r in made[f"{question} {ratio}"].rows],
-            )
-            records.save(
-                arguments.out,
-                made,
-                config={"questions": QUESTIONS, "ratios": RATIOS},
-                commit=arguments.commit,
-                seed=SEED,
-            )
+        first = QuestionParams(question=question)
+        questions = asked(first, contestants.model)
+        with torch.inference_mode():
+            reading = Reading(contestants, questions)
+            for ratio in RATIOS:
+                params = replace(first, ratio=ratio)
+                found = answered(params, contestants, questions, reading=reading)
+                made[f"{question} {ratio}"] = found
+                print(
+                    question, ratio, [(r.method, r.said, r.right) for r in found.rows], flush=True
+                )
+                records.save(
+                    arguments.out,
+                    made,
+                    config={"questions": QUESTIONS, "ratios": RATIOS, "n": N},
+                    commit=arguments.commit,
+                    seed=SEED,
+                )
 
 
 if __name__ == "__main__":

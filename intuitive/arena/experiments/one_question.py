@@ -7,7 +7,6 @@ that the first picture needs no model; the reader's own text and question are an
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +25,7 @@ from ..methods import METHODS, RATIOS
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
-N, SEED = 768, 0  # tokens of the menu's texts, and what they were drawn with
+N, SEED = 1024, 8  # tokens of the menu's texts, and what they were drawn with
 BINS = 96  # stretches of the text that the picture tells apart
 LONGEST = 1100  # tokens of the reader's own text
 STEPS = 10  # tokens of an answer
@@ -169,10 +168,11 @@ def answered(
     contestants: Contestants,
     questions: Questions,
     *,
+    reading: Reading | None = None,
     stale=never,
     progress: Progress = silent,
 ) -> OneQuestion:
-    """Let every method answer; the work behind `run`."""
+    """Let every method answer; the work behind `run`, and of a `reading` from before."""
     tokenizer = contestants.model.tokenizer
     context = questions.context[0].tolist()
     start, end = questions.place[0].tolist()
@@ -188,7 +188,7 @@ def answered(
         answer=tokenizer.decode(questions.answer[0]).strip() if known else "",
         rows=(),
     )
-    reading = Reading(contestants, questions, stale=stale)
+    reading = reading or Reading(contestants, questions, stale=stale)
     rows: list[Row] = []
     for i, method in enumerate(SHOWN):
         check(stale)
@@ -261,7 +261,7 @@ def _spoken(
             logits = memory.decoder(
                 tokens, cache=memory.cache, probe=Probe(layers, receive), last_only=True
             )[0, -1]
-            said.append(int(logits.argmax()))
+            said.append(_likeliest(logits, reading.questions.choices))
             reads.append(fell / len(layers))
             tokens = torch.tensor([[said[-1]]])
             if reading.questions.task == OWN and set(tokenizer.decode(said[-1:])) & set(".\n"):
@@ -269,6 +269,11 @@ def _spoken(
     finally:
         memory.cache.crop(length)
     return tokenizer.token_strings(said), reads
+
+
+def _likeliest(logits: Float[Tensor, " v"], choices: Tensor | None) -> int:
+    """The likeliest token; of those to choose from, where there are some."""
+    return int(logits.argmax() if choices is None else choices[logits[choices].argmax()])
 
 
 def _fallen(memory: Memory, seen: Seen, fell: Float[Tensor, " n"]) -> None:
@@ -342,8 +347,3 @@ def code(params: QuestionParams) -> str:
 def said(row: Row) -> str:
     """A method's answer as one text."""
     return "".join(row.said).strip()
-
-
-def rights(made: OneQuestion) -> Sequence[str]:
-    """Methods that answered right."""
-    return [row.method for row in made.rows if row.right]
