@@ -244,7 +244,8 @@ def detach() -> Measured:
     loss = over(m.loss for m in last[names["large"]])
     return Measured(
         value=f"at a KL weight of 5 accuracy {right['large']:.2f} and a loss of {loss:.2f} without "
-        f"the detach, accuracy {right['kept']:.2f} with it; at a weight of 1 also without {right['small']:.2f}",
+        f"the detach, accuracy {right['kept']:.2f} with it; at a weight of 1 without it "
+        f"{right['small']:.2f}",
         judged=held(
             ("training fails in every seed without it", right["large"].high < 0.2),
             ("and with it in none", right["kept"].low > 0.95),
