@@ -19,7 +19,7 @@ FACTS = "claims_facts"  # the record of `benchmarks/claims.py`
 
 @dataclass(frozen=True)
 class Spread:
-    """A measure over several seeds, texts or runs; formatted as mean (least–greatest)."""
+    """A measure over several seeds, texts or runs; formatted as mean (least to greatest)."""
 
     mean: float
     low: float
@@ -27,7 +27,7 @@ class Spread:
     n: int
 
     def __format__(self, form: str) -> str:
-        return f"{self.mean:{form}} ({self.low:{form}}–{self.high:{form}})"
+        return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
 def over(values: Iterable[float]) -> Spread:

@@ -94,7 +94,7 @@ def memory_share() -> Measured:
         judged=held(
             ("13.5% within a tenth of it", min(shares.values()) <= 1.1 * 0.135),
             ("16% with copies under way", shares["lsa_overlapped"] <= 0.16),
-            limit="that a tenth suffices is given here, since no model was trained at these lengths",
+            limit="that a tenth suffices is assumed: no model was trained at these lengths",
         ),
         numbers=shares,
         records=(found,),
