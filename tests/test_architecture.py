@@ -253,6 +253,7 @@ def tracked() -> list[Path]:
 
 # Folders that are one paper's own, or list what all of them brought: lessons, results, pages.
 OWN = ("intuitive/{}/", "widgets/{}/", "tests/{}/")
+OWN += ("intuitive/claims/papers/{}.py", "intuitive/claims/facts/{}.py")
 SHARED = ("notebooks/", "benchmarks/", "docs/")
 ROWS = ("README.md", "NOTICE.md")  # where each paper has its row
 PAGES_OF_READERS = ("tests/browser/",)  # a browser opens explorers by the names that readers see

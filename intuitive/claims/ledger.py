@@ -92,9 +92,14 @@ def row(id: str) -> Row:
     return _row(*_find(id))
 
 
-def quick_ids() -> tuple[str, ...]:
-    """The claims that `verify` makes again."""
-    return tuple(c.id for name in paper_names() for c in claims_of(name) if c.quick)
+def quick_ids(paper: str | None = None) -> tuple[str, ...]:
+    """The claims that `verify` makes again, of all papers or of one.
+
+    Raises:
+        ValueError: no such paper.
+    """
+    names = paper_names() if paper is None else (paper,)
+    return tuple(c.id for name in names for c in claims_of(name) if c.quick)
 
 
 def make_again(id: str) -> dict[str, float]:

@@ -195,8 +195,8 @@ def against_all() -> Measured:
     behind = [WAYS[way].label for way, n in wins.items() if n == 0]
     best = max(others, key=lambda way: over(values.score(way)).mean)
     return Measured(
-        value=f"success {mine:.2f}, {WAYS[best].label} {over(values.score(best)):.2f}; in every seed "
-        f"QGF returns more than {', '.join(ahead) or 'none'} and less than "
+        value=f"success {mine:.2f}, {WAYS[best].label} {over(values.score(best)):.2f}; in every "
+        f"seed QGF returns more than {', '.join(ahead) or 'none'} and less than "
         f"{', '.join(behind) or 'none'} (fork world, {seeds} seeds)",
         judged=held(
             ("above every other way in every seed", len(ahead) == len(others)),
@@ -323,7 +323,7 @@ CLAIMS = (
     ),
     Claim(
         id="qgf-best-of-n",
-        claim="QGF beats the best of 4 samples; the best of 16 catches up at a multiple of the cost",
+        claim="QGF beats the best of 4 samples; the best of 16 catches up and costs much more",
         paper_value="bars, without numbers",
         source="Figs. 6 and 7",
         measure=best_of_n,
