@@ -30,16 +30,18 @@ class Spread:
         return f"{self.mean:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
-def over(values: Iterable[float]) -> Spread:
+def over(values: Iterable[int | float]) -> Spread:
     """The spread of some values.
 
     Raises:
         ValueError: there are none.
     """
-    values = list(values)
+    values = [float(value) for value in values]
     if not values:
         raise ValueError("no values to take the spread of: the record lacks this setting.")
-    return Spread(math.fsum(values) / len(values), min(values), max(values), len(values))
+    low, high = min(values), max(values)
+    mean = min(max(math.fsum(values) / len(values), low), high)  # rounding leaves no mean outside
+    return Spread(mean, low, high, len(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Measured:
 
     value: str  # our figure and its setting, in words
     judged: Judged
-    numbers: dict[str, float | Spread] = field(default_factory=dict)
+    numbers: dict[str, int | float | Spread] = field(default_factory=dict)
     records: tuple[Committed[Any], ...] = ()  # that the numbers were read from
 
 
@@ -62,14 +64,16 @@ class Claim:
     source: str  # section, table or figure of the paper
     measure: Callable[[], Measured]
     command: str = ""  # that makes our value again; empty where nothing here can
-    quick: Callable[[], dict[str, float]] | None = None  # some of the numbers, made again on a CPU
-    within: float = 1e-6  # how near these come, relatively
-    floor: float = 1e-9  # or absolutely
+    quick: Callable[[], dict[str, int | float]] | None = (
+        None  # some of the numbers, made again on a CPU
+    )
+    within: int | float = 1e-6  # how near these come, relatively
+    floor: int | float = 1e-9  # or absolutely
 
 
 def fact(
     id: str,
-    quick: Callable[[], dict[str, float]],
+    quick: Callable[[], dict[str, int | float]],
     told: Callable[[dict[str, float]], tuple[str, Judged]],
     **fields: Any,
 ) -> Claim:

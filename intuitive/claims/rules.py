@@ -15,7 +15,9 @@ class Judged:
     why: str
 
 
-def reached(ours: float, theirs: float, *, whole: float = 0.9, part: float = 0.5) -> Judged:
+def reached(
+    ours: int | float, theirs: int | float, *, whole: int | float = 0.9, part: int | float = 0.5
+) -> Judged:
     """Enough of a figure of which more is better.
 
     Args:
@@ -32,7 +34,9 @@ def reached(ours: float, theirs: float, *, whole: float = 0.9, part: float = 0.5
     )
 
 
-def at_most(ours: float, theirs: float, *, whole: float = 1.1, part: float = 2.0) -> Judged:
+def at_most(
+    ours: int | float, theirs: int | float, *, whole: int | float = 1.1, part: int | float = 2.0
+) -> Judged:
     """Little enough of a figure of which less is better; the arguments are those of `reached`."""
     share = ours / theirs
     return Judged(
@@ -42,7 +46,9 @@ def at_most(ours: float, theirs: float, *, whole: float = 1.1, part: float = 2.0
     )
 
 
-def alike(ours: float, theirs: float, *, whole: float, part: float) -> Judged:
+def alike(
+    ours: int | float, theirs: int | float, *, whole: int | float, part: int | float
+) -> Judged:
     """As near to the paper's figure as this, relatively, to either side."""
     apart = abs(ours / theirs - 1)
     return Judged(
@@ -67,7 +73,7 @@ def held(*conditions: tuple[str, bool], limit: str = "") -> Judged:
     return Judged(_graded(not no and not limit, bool(yes)), "; ".join(told))
 
 
-def most(wins: int, pairs: int, *, whole: float = 0.95, part: float = 0.75) -> Judged:
+def most(wins: int, pairs: int, *, whole: int | float = 0.95, part: int | float = 0.75) -> Judged:
     """One way ahead of another in nearly all pairs of runs that are alike in all else."""
     share = wins / pairs
     return Judged(

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from .ledger import Checked, Row
+from .rows import Checked, Row
 from .rules import VERDICTS
 
 PAGE = """# Ledger of claims

@@ -7,7 +7,7 @@ from intuitive.lclm import cost, effective_ratio, latent_count
 MILLION = 2**20
 
 
-def latents() -> dict[str, float]:
+def latents() -> dict[str, int | float]:
     """Lengths at which windows add up to ⌈T/N⌉ latents, and tokens per position, tags counted."""
     lengths = range(1, 5001)
     right = sum(
@@ -23,7 +23,7 @@ def latents() -> dict[str, float]:
     }
 
 
-def million_tokens() -> dict[str, float]:
+def million_tokens() -> dict[str, int | float]:
     """GiB at the peak and seconds to the first token at a million tokens, by the formulas."""
     return {
         "raw_gib": cost.memory_gib(MILLION, ratio=1),

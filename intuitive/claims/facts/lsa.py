@@ -16,13 +16,13 @@ GIB = 2**30
 SEEDS = (0, 1, 2)
 
 
-def everything_resident() -> dict[str, float]:
+def everything_resident() -> dict[str, int | float]:
     """GiB of the cache with everything on the GPU, by thousands of tokens."""
     lengths = (64, 128, 256, 512, 1024)
     return {f"{n}K": sum(kv_bytes(SERVED, 1024 * n).values()) / GIB for n in lengths}
 
 
-def tenth_resident() -> dict[str, float]:
+def tenth_resident() -> dict[str, int | float]:
     """GiB and share of the cache with a tenth of the chunks on the GPU, counted in both ways."""
     found = {}
     for n in (64, 128, 256, 512, 1024):
@@ -34,7 +34,7 @@ def tenth_resident() -> dict[str, float]:
     return found
 
 
-def scoring_flops() -> dict[str, float]:
+def scoring_flops() -> dict[str, int | float]:
     """GFLOP per token at a million tokens, with all chunks scored and with a tenth."""
     return {
         "everything": cost.gflop_per_token(SERVED, 2**20),
@@ -42,7 +42,7 @@ def scoring_flops() -> dict[str, float]:
     }
 
 
-def label_filter() -> dict[str, float]:
+def label_filter() -> dict[str, int | float]:
     """Positives of one window on a drawn trace, by the union of top k and after the filter."""
     found = {}
     for seed in SEEDS:
@@ -75,7 +75,7 @@ def _wandering(config: LSAConfig, seed: int) -> Decoder:
 
 
 @torch.inference_mode()
-def moving_equals_masking(steps: int = 96) -> dict[str, float]:
+def moving_equals_masking(steps: int = 96) -> dict[str, int | float]:
     """Tokens that two requests write with memory that moves, beside the same with masks alone."""
     config = LSAConfig(layers=("csa", "hca", "csa"), memory_layers=(0,), lookahead=8, tail=32)
     decoder = _wandering(config, 0)

@@ -25,7 +25,7 @@ def _blocks(config: MSAConfig, n: int) -> Tensor:
     return select_blocks(scores.float(), **config.selection)
 
 
-def dense_within_budget() -> dict[str, float]:
+def dense_within_budget() -> dict[str, int | float]:
     """How far sparse outputs are from dense ones, while all blocks are selected and beyond."""
     config = MSAConfig(d_head=8, d_index=8, block_size=4, n_selected=5)
     n = 2 * config.n_selected_tokens
@@ -36,7 +36,7 @@ def dense_within_budget() -> dict[str, float]:
     return {"largest_error_within": float(within.max()), "largest_beyond": float(beyond.max())}
 
 
-def flops_at_a_million() -> dict[str, float]:
+def flops_at_a_million() -> dict[str, int | float]:
     """The ratio of FLOPs at 2^20 tokens, and what it would be without end."""
     return {
         "ratio": cost.flop_ratio(SERVED, MILLION),
@@ -45,7 +45,7 @@ def flops_at_a_million() -> dict[str, float]:
     }
 
 
-def loop_orders() -> dict[str, float]:
+def loop_orders() -> dict[str, int | float]:
     """FLOP per byte of both loop orders, and how far their outputs are apart."""
     n, context = 24, 2**17
     q, k, v = (_drawn(2, n, h, 8, seed=i) for i, h in enumerate((4, 2, 2)))
@@ -64,7 +64,7 @@ def loop_orders() -> dict[str, float]:
     }
 
 
-def disjoint_losses() -> dict[str, float]:
+def disjoint_losses() -> dict[str, int | float]:
     """Parameters that the language loss reaches, of the index branch and of all else."""
     torch.manual_seed(0)
     msa = MSAConfig(block_size=4, n_selected=2)

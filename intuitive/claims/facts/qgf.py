@@ -15,7 +15,7 @@ PLACES = ("A", "B")  # presets whose neighbours are compared
 SEEDS = (0, 1, 2)
 
 
-def first_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, float]:
+def first_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, int | float]:
     """What the first committed seed's particles come to, for estimators at some weights."""
     config, found = trimodal().made.config, {}
     for name, weight in runs:
@@ -39,7 +39,7 @@ def first_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, floa
     return found
 
 
-def committed_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, float]:
+def committed_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, int | float]:
     """The same as the record has it."""
     found = {}
     for name, weight in runs:
@@ -54,7 +54,7 @@ def committed_seed(preset: str, runs: Sequence[tuple[str, float]]) -> dict[str, 
     return found
 
 
-def neighbours() -> dict[str, float]:
+def neighbours() -> dict[str, int | float]:
     """Cosine between guidance at a point and near it, mean over Euler steps and seeds."""
     found = {}
     for preset in PLACES:

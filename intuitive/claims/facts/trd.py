@@ -5,7 +5,7 @@ from intuitive.trd.experiments import trajectory, two_modes
 PROBLEMS = range(3)
 
 
-def onset_gradients() -> dict[str, float]:
+def onset_gradients() -> dict[str, int | float]:
     """How hard each loss pushes the onset's logit; λ = 0.3, and the student says it with 1e-4."""
     found = two_modes.run(two_modes.TwoModesParams(repair=0.3, onset=1e-4))
     forward, reverse, clipped = (
@@ -21,7 +21,7 @@ def onset_gradients() -> dict[str, float]:
     }
 
 
-def ladders() -> dict[str, float]:
+def ladders() -> dict[str, int | float]:
     """Pairs that a repair needs, and those that a failed attempt supplies, over some problems."""
     needed, supplied, first = 0, 0, 0
     for problem in PROBLEMS:

@@ -57,7 +57,7 @@ def _pair() -> Committed[Pair]:
     return results.load(PAIR, Pair)
 
 
-def first_token(n_tokens: int, ratio: int, theirs: float) -> Callable[[], Measured]:
+def first_token(n_tokens: int, ratio: int, theirs: int | float) -> Callable[[], Measured]:
     """How many times sooner the first token comes than from the raw prompt."""
 
     def measure() -> Measured:
@@ -113,7 +113,7 @@ def eviction_time() -> Measured:
 # ------------------------------------------------------------------------ the SmolLM2 pair
 
 
-def facts_kept(ratio: int, theirs: float) -> Callable[[], Measured]:
+def facts_kept(ratio: int, theirs: int | float) -> Callable[[], Measured]:
     """Share of the facts that are asked for, of those answered from the raw text."""
 
     def measure() -> Measured:

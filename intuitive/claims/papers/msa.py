@@ -63,7 +63,7 @@ def _disjoint(found: dict[str, float]) -> tuple[str, Judged]:
 # ------------------------------------------------------------------------- times on one H100
 
 
-def times(task: str, context: int, theirs: float, told: str) -> Callable[[], Measured]:
+def times(task: str, context: int, theirs: int | float, told: str) -> Callable[[], Measured]:
     """How many times faster MSA is, for one task of `kernel_times` at one context."""
 
     def measure() -> Measured:

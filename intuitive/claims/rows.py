@@ -50,8 +50,8 @@ class Checked:
     """One number of a row beside the same, made again."""
 
     name: str
-    row: float
-    now: float
+    row: int | float
+    now: int | float
     equal: bool  # within the claim's tolerance
 
 
@@ -102,7 +102,7 @@ def quick_ids(paper: str | None = None) -> tuple[str, ...]:
     return tuple(c.id for name in names for c in claims_of(name) if c.quick)
 
 
-def make_again(id: str) -> dict[str, float]:
+def make_again(id: str) -> dict[str, int | float]:
     """Some numbers of a row, made again on this machine's CPU.
 
     Raises:
@@ -157,7 +157,7 @@ def _row(paper: str, claim: Claim) -> Row:
         why=found.judged.why,
         command=claim.command,
         quick=claim.quick is not None,
-        numbers={k: v.mean if k in spreads else v for k, v in found.numbers.items()},
+        numbers={k: v.mean if k in spreads else float(v) for k, v in found.numbers.items()},
         spread={name: (value.low, value.high) for name, value in spreads.items()},
         seeds=_seeds(found.records),
         records=tuple(_record(each) for each in found.records),
