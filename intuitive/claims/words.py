@@ -56,7 +56,7 @@ def as_page(rows: Sequence[Row]) -> str:
         for row in (row for row in rows if row.paper == paper):
             table.append(
                 [
-                    row.claim,
+                    f"{row.claim} (`{row.id}`)",
                     f"{row.paper_value} ({row.source})",
                     row.our_value,
                     f"**{row.verdict}**: {row.why}",

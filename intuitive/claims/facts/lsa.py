@@ -75,7 +75,7 @@ def _wandering(config: LSAConfig, seed: int) -> Decoder:
 
 
 @torch.inference_mode()
-def moving_equals_masking(steps: int = 96) -> dict[str, int | float]:
+def moving_equals_masking(steps: int = 48) -> dict[str, int | float]:
     """Tokens that two requests write with memory that moves, beside the same with masks alone."""
     config = LSAConfig(layers=("csa", "hca", "csa"), memory_layers=(0,), lookahead=8, tail=32)
     decoder = _wandering(config, 0)

@@ -99,7 +99,7 @@ def eviction_time() -> Measured:
     found = pair_part("evictions")
     rows = [r for r in found.values.evictions if r.method not in ("raw", "truncation")]
     raw = {r.n_tokens: r.ready_s for r in found.values.evictions if r.method == "raw"}
-    slower = {f"{r.method}_{r.n_tokens}": r.ready_s / raw[r.n_tokens] for r in rows}
+    slower = {f"{r.method} at {r.n_tokens:,} tokens": r.ready_s / raw[r.n_tokens] for r in rows}
     all_of_them = over(slower.values())
     return Measured(
         value=f"{all_of_them.low:.2f} to {all_of_them.high:.2f} times the time of reading the "
