@@ -23,7 +23,7 @@ from intuitive.common import results
 ROOT = Path(__file__).parents[2]
 ROWS = claims.ledger()
 BY_ID = {row.id: row for row in ROWS}
-PAPERS = {path.parent.parent.name for path in ROOT.glob("widgets/*/posters/*.png")}
+PAPERS = {path.stem for path in ROOT.glob("docs/papers/*.md")}
 UNTESTED = claims.VERDICTS[-1]
 each_paper = pytest.mark.parametrize("paper", sorted(PAPERS))
 
