@@ -116,8 +116,7 @@ def test_other_records_make_other_verdicts(paper, other_rows):
     assert any(other_rows[r.id].verdict != r.verdict for r in claims.ledger(paper))
 
 
-def test_a_measured_row_is_the_newer_run_where_there_is_one(monkeypatch):
-    """A claim names its record by looking, not by heart: a missing record is an error."""
+def test_a_missing_record_is_an_error(monkeypatch):
     monkeypatch.setattr(results, "path", lambda name: Path(f"{name}.json"))
     forget()
     with pytest.raises(FileNotFoundError, match="no committed result"):

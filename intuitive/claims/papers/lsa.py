@@ -322,7 +322,7 @@ CLAIMS = (
     ),
     Claim(
         id="lsa-parity-smollm",
-        claim="the same on a language model's own text",
+        claim="the same of a language model on real texts",
         paper_value="77.5 against 76.9; recency 33.3, a random tenth 38.7; nine rows",
         source="Table 1",
         measure=smollm,
@@ -356,7 +356,7 @@ CLAIMS = (
         id="lsa-one-layer",
         claim="one layer is too weak; the union of three is needed",
         paper_value="in words",
-        source="Section 2.4",
+        source="ablations, in prose",
         measure=one_layer,
         command=ARMS,
     ),
