@@ -22,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import dispatch
@@ -35,14 +36,34 @@ except ImportError:
 PATIENCE_S = 240  # a machine may be busy
 
 
+def misfit(triton_version: str, numpy_version: str) -> str | None:
+    """Why these two cannot interpret a kernel together, in a sentence; None if they can.
+
+    Triton's interpreter before 3.7 takes arrays of one number for numbers (its issue 9171).
+    """
+    first, second = (
+        tuple(int(part) for part in version.split(".")[:2])
+        for version in (triton_version, numpy_version)
+    )
+    if first >= (3, 7) or second < (2, 4):
+        return None
+    return (
+        f"Triton {triton_version} cannot interpret kernels beside numpy {numpy_version}: "
+        "install triton>=3.7 or numpy<2.4. On a GPU kernels run all the same."
+    )
+
+
 def elsewhere(module: str, *job: str) -> list:
     """What a module prints as JSON when another Python runs it with TRITON_INTERPRET=1.
 
     Raises:
-        RuntimeError: Triton is not installed, or the other Python failed.
+        RuntimeError: Triton is not installed or does not fit, or the other Python failed.
     """
     if not dispatch.TRITON_INSTALLED:
         raise RuntimeError("Triton is not installed here (it is for Linux only).")
+    fault = misfit(triton.__version__, np.__version__)
+    if fault is not None:
+        raise RuntimeError(fault)
     done = subprocess.run(
         [sys.executable, "-m", module, *job],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
