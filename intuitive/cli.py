@@ -241,10 +241,7 @@ def _triton() -> Iterable[Finding]:
     if triton is not None:
         yield Finding("ok", "Triton imports", triton.__version__)
         interpreting, _ = _import("intuitive.kernels.interpreting")
-        numpy, _ = _import("numpy")
-        fault = (
-            interpreting and numpy and interpreting.misfit(triton.__version__, numpy.__version__)
-        )
+        fault = interpreting and interpreting.misfit()
         if fault:
             yield Finding("note", "Triton's interpreter", fault)
     elif torch is not None and torch.cuda.is_available():

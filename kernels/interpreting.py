@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import dispatch
@@ -36,20 +36,18 @@ except ImportError:
 PATIENCE_S = 240  # a machine may be busy
 
 
-def misfit(triton_version: str, numpy_version: str) -> str | None:
-    """Why these two cannot interpret a kernel together, in a sentence; None if they can.
+def misfit() -> str | None:
+    """Why Triton and numpy as installed cannot interpret a kernel together; None if they can.
 
     Triton's interpreter before 3.7 takes arrays of one number for numbers (its issue 9171).
     """
-    first, second = (
-        tuple(int(part) for part in version.split(".")[:2])
-        for version in (triton_version, numpy_version)
-    )
+    installed = version("triton"), version("numpy")
+    first, second = (tuple(int(part) for part in v.split(".")[:2]) for v in installed)
     if first >= (3, 7) or second < (2, 4):
         return None
     return (
-        f"Triton {triton_version} cannot interpret kernels beside numpy {numpy_version}: "
-        "install triton>=3.7 or numpy<2.4. On a GPU kernels run all the same."
+        "Triton {} cannot interpret kernels beside numpy {}: install triton>=3.7 or numpy<2.4. "
+        "On a GPU kernels run all the same.".format(*installed)
     )
 
 
@@ -61,7 +59,7 @@ def elsewhere(module: str, *job: str) -> list:
     """
     if not dispatch.TRITON_INSTALLED:
         raise RuntimeError("Triton is not installed here (it is for Linux only).")
-    fault = misfit(triton.__version__, np.__version__)
+    fault = misfit()
     if fault is not None:
         raise RuntimeError(fault)
     done = subprocess.run(

@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -304,8 +303,8 @@ def test_doctor_tells_of_a_triton_that_cannot_interpret(
 ):
     if interpreting.dispatch.TRITON_INSTALLED is False:
         pytest.skip("Triton is not installed")
-    monkeypatch.setattr(interpreting.triton, "__version__", triton_version)
-    monkeypatch.setattr(np, "__version__", numpy_version)
+    installed = {"triton": triton_version, "numpy": numpy_version}
+    monkeypatch.setattr(interpreting, "version", installed.__getitem__)
     found = list(cli._triton())
     assert [finding.state for finding in found] == ["ok"] + ["note"] * (not fits)
     if not fits:
