@@ -8,6 +8,7 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
+unexport PYTHONDONTWRITEBYTECODE # or each worker and kernel compiles all of it again
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
