@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
 from pygments.formatters import HtmlFormatter
@@ -149,23 +149,30 @@ class Book:
             if name not in self.to_record:
                 continue
             shown, address = self.to_record[name], f"explorers/{name}.html"
-            poster = catalogue.poster(name)
-            picture = f"../{self.keep(f"{name}.png", poster.read_bytes())}" if poster.is_file() else ""
-            title = self._heading(name)
-            body = f"<h1>{_plain(title)}</h1>\n{place(shown, '../', picture, title)}"
+            poster, title = catalogue.poster(name), self._heading(name)
+            kept = poster.is_file() and self.keep(f"{name}.png", poster.read_bytes())
+            picture = f"../{kept}" if kept else ""
+            body = f'<h1 class="unseen">{_plain(title)}</h1>\n'
+            body += place(shown, "../", picture, title)
             body += f"<p>In JupyterLab:</p>{coloured(shown.call, 'python')}"
             self.page(address, title, body)
             image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
             rows.append(f'<li><a href="{name}.html">{image}{_plain(title)}</a></li>')
-        body = "<h1>All explorers</h1><p>Each moves here, without Python, between recorded states.</p>"
-        self.page("explorers/index.html", "All explorers", f'{body}<ul class="cards">{"".join(rows)}</ul>')
+        body = "<h1>All explorers</h1><p>Each moves here, between recorded states.</p>"
+        body += f'<ul class="cards">{"".join(rows)}</ul>'
+        self.page("explorers/index.html", "All explorers", body)
 
     def _home(self) -> None:
         text = (LOOKS / "home.md").read_text("utf-8")
         rows = "".join(
             f"| [{self.titles[file]}]({os.path.relpath(file, LOOKS)}) |\n" for file in self.lessons
         )
-        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}")
+        papers = ", ".join(
+            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})"
+            for file in self.docs
+            if file.parent.name == "papers"
+        )
+        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}").replace("PAPERS", papers)
         body = markdown(text, self.relink(LOOKS / "home.md", "index.html"))
         self.page("index.html", "intuitive", body)
 

@@ -24,6 +24,9 @@ from pygments.util import ClassNotFound
 
 from intuitive.widgets import catalogue
 
+Relink = Callable[[str], str]  # a link of the source as it is written on the page
+Keep = Callable[[str, bytes], str]  # stores a picture by name, and says its address
+
 FORMAT = HtmlFormatter(nowrap=True)
 RUN_THIS = "Run this cell"  # how the line beside a poster begins
 
@@ -109,12 +112,14 @@ def coloured(code: str, language: str) -> str:
         lexer = get_lexer_by_name(language or "text")
     except ClassNotFound:
         lexer = get_lexer_by_name("text")
-    label = f"Code: {language or 'text'}"
-    return f'<pre tabindex="0" aria-label="{label}"><code>{highlight(code, lexer, FORMAT)}</code></pre>\n'
+    inner = f"<code>{highlight(code, lexer, FORMAT)}</code>"
+    return (
+        f'<pre tabindex="0" role="region" aria-label="Code: {language or "text"}">{inner}</pre>\n'
+    )
 
 
 class _Renderer(mistune.HTMLRenderer):
-    def __init__(self, relink: Callable[[str], str], level: int = 0) -> None:
+    def __init__(self, relink: Relink, level: int = 0) -> None:
         super().__init__(escape=False)
         self._relink, self._level = relink, level
 
@@ -132,7 +137,8 @@ class _Renderer(mistune.HTMLRenderer):
         return super().image(text, self._relink(url), title)
 
     def table(self, text: str) -> str:
-        return f'<div class="wide" tabindex="0" role="region" aria-label="Table"><table>{text}</table></div>\n'
+        scrolls = 'class="wide" tabindex="0" role="region" aria-label="Table"'
+        return f"<div {scrolls}><table>{text}</table></div>\n"
 
     def block_math(self, text: str) -> str:
         return f'<div class="tex" data-display>{html.escape(text)}</div>\n'
@@ -141,7 +147,7 @@ class _Renderer(mistune.HTMLRenderer):
         return f'<span class="tex">{html.escape(text)}</span>'
 
 
-def markdown(text: str, relink: Callable[[str], str] = lambda url: url) -> str:
+def markdown(text: str, relink: Relink = lambda url: url) -> str:
     """A page's Markdown as HTML; formulas stay TeX, for the page to set."""
     renderer = _Renderer(relink)
     turn = mistune.create_markdown(renderer=renderer, plugins=["table", "strikethrough"])
@@ -166,15 +172,12 @@ class Lesson:
 
 def place(shown: Shown, root: str, picture: str, words: str) -> str:
     """Where the page puts an explorer; until then, or without scripts, its poster."""
-    still = f"<img src={picture!r} alt={html.escape(words)!r}>" if picture else ""
-    still = still or f"<p>{html.escape(words)}</p>"
-    return (
-        f'<div class="explorer" id="{shown.name}" data-recorded="{root}recorded/{shown.name}.json.gz">'
-        f"{still}</div>\n"
-    )
+    still = _image(picture, words) if picture else f"<p>{html.escape(words)}</p>"
+    file = f"{root}recorded/{shown.name}.json.gz"
+    return f'<div class="explorer" id="{shown.name}" data-recorded="{file}">{still}</div>\n'
 
 
-def lesson(file: Path, root: str, relink: Callable[[str], str], keep: Callable[[str, bytes], str]) -> Lesson:
+def lesson(file: Path, root: str, relink: Relink, keep: Keep) -> Lesson:
     """Read an executed notebook.
 
     Args:
@@ -202,8 +205,10 @@ def lesson(file: Path, root: str, relink: Callable[[str], str], keep: Callable[[
                 picture = _kept(data, f"{shown.name}.png", keep)
                 parts.append(place(shown, root, picture, data.get("text/plain", shown.name)))
             else:
-                outs = [_output(out, f"{file.stem}-{number}-{i}.png", keep, relink)
-                        for i, out in enumerate(cell.outputs)]
+                outs = [
+                    _output(out, f"{file.stem}-{number}-{i}.png", keep, relink)
+                    for i, out in enumerate(cell.outputs)
+                ]
                 parts.append(f'<div class="output">{"".join(outs)}</div>\n' if any(outs) else "")
     return Lesson(title, "".join(parts), found)
 
@@ -216,26 +221,38 @@ def _source(cell: Mapping[str, Any], shown: Shown | None) -> str:
     return f'<div class="cell">{code}</div>\n'
 
 
-def _kept(data: Mapping[str, Any], name: str, keep: Callable[[str, bytes], str]) -> str:
+def _kept(data: Mapping[str, Any], name: str, keep: Keep) -> str:
     return keep(name, base64.b64decode(data["image/png"])) if "image/png" in data else ""
 
 
 def _output(
-    out: Mapping[str, Any], name: str, keep: Callable[[str, bytes], str], relink: Callable[[str], str]
+    out: Mapping[str, Any],
+    name: str,
+    keep: Keep,
+    relink: Relink,
 ) -> str:
     if out["output_type"] == "stream":
-        return f'<pre tabindex="0" aria-label="Output">{html.escape(out["text"])}</pre>\n'
+        return _printed(out["text"])
     if out["output_type"] == "error":
-        return f'<pre tabindex="0" aria-label="Error">{html.escape(out["evalue"])}</pre>\n'
+        return _printed(out["evalue"])
     data = out["data"]
     words = data.get("text/plain", "")
     if words.startswith(RUN_THIS):
         return ""
     if picture := _kept(data, name, keep):
-        return f"<img src={picture!r} alt={html.escape(words)!r}>\n"
+        return _image(picture, words) + "\n"
     if "text/markdown" in data:
         return markdown(data["text/markdown"], relink)
-    return f'<pre tabindex="0" aria-label="Output">{html.escape(words)}</pre>\n' if words else ""
+    return _printed(words) if words else ""
+
+
+def _image(address: str, words: str) -> str:
+    return f'<img src="{address}" alt="{html.escape(words)}">'
+
+
+def _printed(text: str) -> str:
+    scrolls = 'tabindex="0" role="region" aria-label="Output"'
+    return f"<pre {scrolls}>{html.escape(text)}</pre>\n"
 
 
 # ------------------------------------------------------------------------------ the frame

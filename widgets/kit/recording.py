@@ -23,8 +23,8 @@ from .explorer import Explorer
 from .questions import CheckYourself
 
 MOST_BYTES = 1_500_000  # of one explorer's file
-POINTS = 11  # values of a slider that are recorded, its ends among them
-HEAVY_POINTS = 5  # where moving it computes for long
+POINTS = 11  # values of a slider that are recorded around the defaults, its ends among them
+FEW_POINTS = 5  # around a step, and where moving it computes for long
 WAIT_SECONDS = 300
 SHARED_FROM = 16  # bytes of JSON from which on a part that returns is written once
 DIGITS = 5  # of the numbers in figures
@@ -38,7 +38,7 @@ class Asked:
 
     values: Mapping[str, Any]
     control: str = ""  # that is moved; empty for defaults, steps and presets
-    distance: int = 0  # in recorded values between it and its default; ends count as near
+    distance: int = 0  # what is farthest from the defaults and steps is left out first
 
 
 @dataclass
@@ -58,13 +58,15 @@ class Recording:
 # ------------------------------------------------------------------------------ what to record
 
 
-def around(control: Control, default: Any, bounds: tuple[float, float] | None) -> list[Any]:
-    """Values of a control that are recorded, the nearest to its default first, its ends early."""
+def around(
+    control: Control, default: Any, bounds: tuple[float, float] | None = None, points: int = POINTS
+) -> list[Any]:
+    """Values of a control that are recorded: its ends, and then the nearest to its default."""
     match control:
         case Range():
             every = _places(control, bounds)
             at = min(range(len(every)), key=lambda i: abs(every[i] - default))
-            chosen = _spread(len(every), at, HEAVY_POINTS if control.heavy else POINTS)
+            chosen = _spread(len(every), at, FEW_POINTS if control.heavy else points)
             return [every[i] for i in chosen if every[i] != default]
         case Choice():
             return [option for option in control.options if option != default]
@@ -89,26 +91,33 @@ def _spread(size: int, at: int, points: int) -> list[int]:
         chosen = set(range(size))
     else:
         chosen = {0, size - 1, at, max(at - 1, 0), min(at + 1, size - 1)}
-        even = (round(i * (size - 1) / (points - 1)) for i in range(points))
+        even = {round(i * (size - 1) / (points - 1)) for i in range(points)} - chosen
         chosen |= set(sorted(even, key=lambda i: abs(i - at))[: points - len(chosen)])
     ends = {0, size - 1}
     return sorted(chosen, key=lambda i: (i not in ends, abs(i - at)))
 
 
 def plan(explorer: Explorer) -> list[Asked]:
-    """The states to record: defaults, steps, presets, then every control by itself."""
+    """The states to record: defaults, steps, presets, every control by itself, sliders at steps."""
     declared, defaults = explorer.declaration, explorer.defaults
-    found = [Asked(defaults)]
-    found += [
-        Asked(defaults | declared.with_presets(brought))
+    steps = [
+        defaults | declared.with_presets(brought)
         for brought in (declared.poster, *(step.sets for step in declared.steps))
     ]
+    found = [Asked(values) for values in (defaults, *steps)]
     for control in declared.controls:
         bounds = explorer.bounds.get(control.name)
         for distance, value in enumerate(around(control, defaults[control.name], bounds)):
             values = defaults | declared.with_presets({control.name: value})
             kept = not isinstance(control, Range)
-            found.append(Asked(values, control.name, 0 if kept else distance))
+            far = distance + FEW_POINTS * control.more
+            found.append(Asked(values, control.name, 0 if kept else far))
+    sliders = [c for c in declared.controls if isinstance(c, Range) and not (c.more or c.heavy)]
+    for step in steps:
+        for control in sliders:
+            near = around(control, step[control.name], points=FEW_POINTS)
+            for distance, value in enumerate(near, FEW_POINTS):
+                found.append(Asked(step | {control.name: value}, control.name, distance))
     unique: dict[bytes, Asked] = {}
     for asked in found:
         unique.setdefault(msgspec.json.encode(asked.values), asked)
@@ -242,24 +251,21 @@ def pack(recording: Recording, *, most_bytes: int = MOST_BYTES) -> bytes:
     What does not fit is left out, values of sliders farthest from their defaults first, and the
     file says which.
     """
-    kept = list(zip(recording.asked, recording.states, strict=True))
-    while True:
-        packed = _packed(recording, [state for _, state in kept])
-        if len(packed) <= most_bytes:
-            return packed
-        farthest = max((asked.distance for asked, _ in kept), default=0)
-        # One layer of values at a time, and of the largest files several at once.
-        cut = max(1, int(farthest * min(1.0, most_bytes / len(packed))))
-        limit = min(farthest, max(cut, 1))
-        left_out = [asked for asked, _ in kept if asked.distance >= limit]
-        if farthest == 0 or not left_out:
+    kept = sorted(
+        zip(recording.asked, recording.states, strict=True), key=lambda pair: pair[0].distance
+    )
+    needed = sum(asked.distance == 0 for asked, _ in kept)
+    while len(packed := _packed(recording, [state for _, state in kept])) > most_bytes:
+        if len(kept) <= needed:
             raise ValueError(
                 f"{recording.name}: defaults and steps alone take {len(packed):,} bytes of "
                 f"{most_bytes:,}: give the scene fewer marks or frames."
             )
-        for asked in left_out:
+        room = max(needed, int(0.97 * len(kept) * most_bytes / len(packed)))
+        for asked, _ in kept[room:]:
             recording.dropped.setdefault(asked.control, []).append(asked.values[asked.control])
-        kept = [(asked, state) for asked, state in kept if asked.distance < limit]
+        kept = kept[:room]
+    return packed
 
 
 def _packed(recording: Recording, states: list[State]) -> bytes:

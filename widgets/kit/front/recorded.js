@@ -164,7 +164,7 @@ function makeStates(recording, unfold, told) {
     else if (found) {
       const other = spec.controls.filter(({ name }) => !equal(values[name], found.asked[name]));
       const named = other.map((control) => inWords(control, found.asked[control.name])).join(", ");
-      show(found, values, `Nearest recorded: ${named}.`);
+      show(found, values, `Nearest recorded: ${named}. For yours, run it in JupyterLab.`);
     } else {
       model.take(say("error", "This setting is not recorded: run it in JupyterLab, with the line below.", values));
     }
