@@ -65,7 +65,7 @@ class Book:
                 return climb(address) + self.addresses[file] + (f"#{anchor}" if anchor else "")
             if file.suffix in (".gif", ".png") and file.is_file():
                 return climb(address) + self.keep(file.name, file.read_bytes())
-            return f"missing:{url}"  # a file of the repository that the book leaves out
+            return f"#missing:{url}"  # a file of the repository that the book leaves out
 
         return relinked
 
@@ -80,7 +80,7 @@ class Book:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def page(self, address: str, title: str, body: str) -> None:
-        body = re.sub(r'<a href="missing:[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
+        body = re.sub(r'<a href="#missing:[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
         nav = self.nav(address)
         self.write(address, page(title, body, root=climb(address), nav=nav))
 

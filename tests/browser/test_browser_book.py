@@ -5,6 +5,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import kit_example as kit
+import numpy as np
 import pytest
 from book import Book
 from book_pages import Shown, page, place
@@ -13,6 +14,7 @@ from lab import ExplorerOnPage, browser_page
 from playwright.sync_api import expect
 
 from intuitive.widgets.kit import percent, recording
+from intuitive.widgets.kit.scene import Frame, Scene, Swarm, Timeline, wire
 
 pytestmark = pytest.mark.browser
 
@@ -176,6 +178,29 @@ def test_nothing_that_axe_takes_seriously(kit_page, site, theme):
             if one["impact"] in ("serious", "critical")
         ]
         assert serious == [], (address, theme)
+
+
+def test_the_page_puts_swarms_back_where_they_were(kit_page, site):
+    dice = np.random.default_rng(0)
+    frames = tuple(
+        Frame(scene=Scene(width=200, height=100, marks=(Swarm(key="s", xs=xs, ys=ys),)))
+        for xs, ys in dice.uniform(-40, 140, (3, 2, 7))
+    )
+    header, data = wire(Timeline(frames=frames))
+    kit_page.goto(f"{site}index.html")
+    found = kit_page.evaluate(
+        """async steps => {
+            const {swarmBytes} = await import("/assets/recorded.js");
+            return [...swarmBytes(steps)];
+        }""",
+        recording.swarm_steps(header, data),
+    )
+    assert len(found) == len(data)
+    for moved in (frame["swarms"][0]["at"] for frame in header["frames"]):
+        there, true = (
+            np.frombuffer(bytes(part), "<u2", 14, moved).astype(int) for part in (found, data)
+        )
+        assert abs(there - true).max() <= recording.UNIT / 2
 
 
 def test_no_errors_and_no_other_host(kit_page):

@@ -1,14 +1,17 @@
 """Explorers recorded for pages without Python, on one that needs no model."""
 
+import base64
 import gzip
 import json
 
 import kit_example as kit
+import numpy as np
 import pytest
 
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import Action, Choice, Range, Toggle
 from intuitive.widgets.kit import recording as recorded
+from intuitive.widgets.kit.scene import Frame, Scene, Swarm, Timeline, wire
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,36 @@ def test_a_file_too_small_for_defaults_and_steps_is_refused(recording):
     with pytest.raises(ValueError, match="defaults and steps alone"):
         recorded.pack(recording, most_bytes=1000)
     recording.dropped.clear()
+
+
+def swarms():
+    """A timeline in which a swarm moves, changes its size, and another joins."""
+    dice = np.random.default_rng(0)
+    frames = []
+    for n, more in ((5, 0), (5, 3), (4, 3)):
+        sizes = {"one": n, "two": more}
+        marks = [
+            Swarm(key=key, xs=dice.uniform(-90, 290, size), ys=dice.uniform(-40, 140, size))
+            for key, size in sizes.items()
+            if size
+        ]
+        frames.append(Frame(scene=Scene(width=200, height=100, marks=tuple(marks))))
+    return wire(Timeline(frames=tuple(frames)))
+
+
+def test_swarms_are_kept_to_half_a_pixel():
+    header, data = swarms()
+    steps = recorded.swarm_steps(header, data)
+    assert [key for key, _ in steps] == ["one", "one", "two", "one", "two"]
+    first, second = (
+        np.frombuffer(base64.b64decode(steps[at][1]), np.uint8)[:20].reshape(2, 10).astype(int)
+        for at in (0, 1)
+    )
+    places = [first[0] + 256 * first[1]]
+    places.append((places[0] + second[0] + 256 * second[1]) % 65536)
+    for at, found in zip((0, 26), places, strict=True):
+        true = np.frombuffer(data, "<u2", 10, at).astype(int)
+        assert abs(found * recorded.UNIT - true).max() <= recorded.UNIT / 2
 
 
 @pytest.mark.sweep

@@ -10,7 +10,7 @@ import base64
 import gzip
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from . import scene
-from .controls import Action, Choice, Control, Range, Toggle
+from .controls import Action, Choice, Control, Number, Range, Toggle
 from .explorer import Explorer
 from .questions import CheckYourself
 
@@ -28,6 +28,7 @@ FEW_POINTS = 5  # around a step, and where moving it computes for long
 WAIT_SECONDS = 300
 SHARED_FROM = 16  # bytes of JSON from which on a part that returns is written once
 DIGITS = 5  # of the numbers in figures
+UNIT = 16  # of 65536 parts of twice a scene: half a pixel
 
 State = dict[str, Any]
 
@@ -59,7 +60,7 @@ class Recording:
 
 
 def around(
-    control: Control, default: Any, bounds: tuple[float, float] | None = None, points: int = POINTS
+    control: Control, default: Any, bounds: Sequence[Number] | None = None, points: int = POINTS
 ) -> list[Any]:
     """Values of a control that are recorded: its ends, and then the nearest to its default."""
     match control:
@@ -77,7 +78,7 @@ def around(
     return []
 
 
-def _places(control: Range, bounds: tuple[float, float] | None) -> list[Any]:
+def _places(control: Range, bounds: Sequence[Number] | None) -> list[Any]:
     if control.values:
         return list(control.values)
     low, high = bounds or (control.min, control.max)
@@ -110,13 +111,13 @@ def plan(explorer: Explorer) -> list[Asked]:
         for distance, value in enumerate(around(control, defaults[control.name], bounds)):
             values = defaults | declared.with_presets({control.name: value})
             kept = not isinstance(control, Range)
-            far = distance + FEW_POINTS * control.more
+            far = distance + POINTS * control.more
             found.append(Asked(values, control.name, 0 if kept else far))
     sliders = [c for c in declared.controls if isinstance(c, Range) and not (c.more or c.heavy)]
     for step in steps:
         for control in sliders:
             near = around(control, step[control.name], points=FEW_POINTS)
-            for distance, value in enumerate(near, FEW_POINTS):
+            for distance, value in enumerate(near, POINTS):
                 found.append(Asked(step | {control.name: value}, control.name, distance))
     unique: dict[bytes, Asked] = {}
     for asked in found:
@@ -197,7 +198,7 @@ def _state(explorer: Explorer, asked: Mapping[str, Any]) -> State:
     }
     if explorer.picture:
         state["picture"] = msgspec.json.decode(explorer.picture)
-        state["swarm"] = _swarms(state["picture"], explorer.swarm)
+        state["swarm"] = swarm_steps(state["picture"], explorer.swarm)
     if explorer.token_texts:
         state["tokens"] = [
             list(explorer.token_texts),
@@ -207,18 +208,29 @@ def _state(explorer: Explorer, asked: Mapping[str, Any]) -> State:
     return msgspec.json.decode(msgspec.json.encode(state, enc_hook=lambda value: value.item()))
 
 
-def _swarms(picture: Mapping[str, Any], data: bytes) -> list[str]:
-    """Positions of the swarms, one text for each, to half a pixel: finer ones pack badly."""
+def swarm_steps(picture: Mapping[str, Any], data: bytes) -> list[tuple[str, str]]:
+    """Positions of the swarms as scene.wire wrote them, to half a pixel, so that they pack well.
+
+    For each swarm of each frame where it moved its key, and in base64 how far each member went
+    since the frame before: low bytes, high bytes, and the shades.
+    """
     sizes: dict[str, int] = {}
+    before: dict[str, np.ndarray] = {}
     found = []
     for frame in picture["frames"]:
         sizes |= {mark["key"]: mark["n"] for mark in frame["marks"] if "n" in mark}
         for moved in frame["swarms"]:
-            n, at = sizes[moved["key"]], moved["at"]
-            places = np.frombuffer(data, "<u2", 2 * n, at).astype(np.uint32)
-            coarse = np.minimum((places + 8) >> 4 << 4, 65535).astype("<u2").tobytes()
-            shades = data[at + 4 * n : at + 5 * n]
-            found.append(base64.b64encode(coarse + shades + b"\0" * (n % 2)).decode())
+            key, at = moved["key"], moved["at"]
+            n = sizes[key]
+            fine = np.frombuffer(data, "<u2", 2 * n, at).astype(np.int32)
+            places = np.minimum((fine + UNIT // 2) // UNIT, 65535 // UNIT)
+            past = before.get(key, np.zeros(0))
+            went = places - past if len(past) == 2 * n else places
+            before[key] = places
+            went = went.astype(np.int16).view(np.uint16)
+            parts = (went & 255, went >> 8)
+            steps = b"".join(part.astype(np.uint8).tobytes() for part in parts)
+            found.append((key, base64.b64encode(steps + data[at + 4 * n : at + 5 * n]).decode()))
     return found
 
 

@@ -141,7 +141,7 @@ function makeStates(recording, unfold, told) {
     const news = { bounds: unfold(state.bounds), info: unfold(state.info) };
     for (const [name, figure] of Object.entries(state.figures)) news[`figure_${name}`] = unfold(figure);
     if (state.picture) {
-      news.swarm = view(joined(unfold(state.swarm).map(bytesOf)));
+      news.swarm = view(swarmBytes(unfold(state.swarm)));
       news.picture = view(new TextEncoder().encode(JSON.stringify(unfold(state.picture))));
     }
     if (state.tokens) {
@@ -174,6 +174,26 @@ function makeStates(recording, unfold, told) {
     first: () => show(byText.get(text(spec.defaults)) ?? states[0], spec.defaults, "Recorded."),
     asked,
   };
+}
+
+const UNIT = 16; // as recording.py counts positions
+
+// The bytes of scene.wire from how far each member of a swarm went since the frame before.
+export function swarmBytes(steps) {
+  const parts = [];
+  const before = new Map();
+  for (const [key, text] of steps) {
+    const bytes = bytesOf(text);
+    const n = bytes.length / 5;
+    const past = before.get(key)?.length === 2 * n ? before.get(key) : new Uint16Array(2 * n);
+    const places = past.map((place, index) => place + bytes[index] + 256 * bytes[2 * n + index]);
+    before.set(key, places);
+    const whole = new Uint8Array(5 * n + (n % 2));
+    new Uint16Array(whole.buffer, 0, 2 * n).set(places.map((place) => Math.min(place * UNIT, 65535)));
+    whole.set(bytes.subarray(4 * n), 4 * n);
+    parts.push(whole);
+  }
+  return joined(parts);
 }
 
 function joined(parts) {
