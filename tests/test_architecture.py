@@ -254,6 +254,7 @@ def tracked() -> list[Path]:
 # Folders that are one paper's own, or list what all of them brought: lessons, results, pages.
 OWN = ("intuitive/{}/", "widgets/{}/", "tests/{}/")
 SHARED = ("notebooks/", "benchmarks/", "docs/")
+SHARED += tuple(own.format("arena") for own in OWN)  # sets the papers side by side
 ROWS = ("README.md", "NOTICE.md")  # where each paper has its row
 PAGES_OF_READERS = ("tests/browser/",)  # a browser opens explorers by the names that readers see
 

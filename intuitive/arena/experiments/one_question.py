@@ -121,7 +121,7 @@ def run(
         return kept()[key]
     contestants = shared()
     with torch.inference_mode():
-        questions = asked(params, contestants.model)
+        questions = asked(params, contestants.model).to(contestants.device)
         return answered(params, contestants, questions, stale=stale, progress=progress)
 
 
@@ -233,7 +233,7 @@ def _own_words(memory: Memory, n: int) -> Float[Tensor, " n"]:
     if memory.places is not None:
         held = torch.zeros(n)
         for places in memory.places:
-            held.index_add_(0, places[0].flatten(), torch.ones(places[0].numel()))
+            held += torch.bincount(places[0].flatten().cpu(), minlength=n)
         return held / (len(memory.places) * memory.places[0].shape[1])
     held = torch.zeros(n) if memory.spans else torch.ones(n)
     for span in memory.spans:
@@ -253,7 +253,7 @@ def _spoken(
     tokens = memory.rest
     try:
         for _ in range(min(n_steps, STEPS)):
-            fell = torch.zeros(memory.n)
+            fell = torch.zeros(memory.n, device=tokens.device)
 
             def receive(seen: Seen, fell: Tensor = fell) -> None:
                 _fallen(memory, seen, fell)
@@ -262,8 +262,8 @@ def _spoken(
                 tokens, cache=memory.cache, probe=Probe(layers, receive), last_only=True
             )[0, -1]
             said.append(_likeliest(logits, reading.questions.choices))
-            reads.append(fell / len(layers))
-            tokens = torch.tensor([[said[-1]]])
+            reads.append(fell.cpu() / len(layers))
+            tokens = tokens.new_tensor([[said[-1]]])
             if reading.questions.task == OWN and set(tokenizer.decode(said[-1:])) & set(".\n"):
                 break
     finally:
@@ -279,7 +279,7 @@ def _likeliest(logits: Float[Tensor, " v"], choices: Tensor | None) -> int:
 def _fallen(memory: Memory, seen: Seen, fell: Float[Tensor, " n"]) -> None:
     """Add one layer's attention of the newest token to the tokens of the text that it fell on."""
     q, k = seen.q[0], seen.k[0]
-    rows = attention_rows(q, k, torch.tensor([len(q) - 1]))[:, 0]  # [h_q, m]
+    rows = attention_rows(q, k, torch.tensor([len(q) - 1], device=q.device))[:, 0]
     by_head = rows.unflatten(0, (k.shape[1], -1)).mean(1)  # [h_kv, m]
     if memory.places is not None:
         places = memory.places[seen.layer][0]  # [h_kv, kept]
@@ -303,9 +303,9 @@ def _selected(memory: Memory, seen: Seen) -> Float[Tensor, "h_kv m"]:
     attention = memory.decoder.layers[seen.layer].attention
     m = seen.k.shape[1]
     newest = seen.hidden[:, -1:]
-    q_idx, _ = attention.index(newest, torch.tensor([[m - 1]]))
+    q_idx, _ = attention.index(newest, torch.tensor([[m - 1]], device=newest.device))
     blocks = attention.select(q_idx, memory.cache.layers[seen.layer].held()["index_keys"])[0, 0]
-    wanted = torch.arange(m) // BLOCK
+    wanted = torch.arange(m, device=newest.device) // BLOCK
     return (wanted == blocks[..., None]).any(1).float()
 
 
