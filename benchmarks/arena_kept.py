@@ -41,7 +41,7 @@ def main() -> None:
             reading = Reading(contestants, questions)
             for ratio in RATIOS:
                 params = replace(first, ratio=ratio)
-                found = answered(params, contestants, questions, reading=reading)
+                found = answered(params, reading)
                 made[f"{question} {ratio}"] = found
                 print(
                     question, ratio, [(r.method, r.said, r.right) for r in found.rows], flush=True

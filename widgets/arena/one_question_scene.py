@@ -4,12 +4,13 @@ folded, with bars where the attention falls while the answer is said.
 
 from itertools import groupby
 
-from intuitive.arena.experiments.one_question import OneQuestion, Row, reason, said
+from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason, said
+from intuitive.arena.methods import YOURS
 
 from ..kit import Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 from .styles import ASKED, BEAD, KEPT, READ, RIGHT, WRONG, label
 
-WIDTH, HEIGHT = 1000, 452
+WIDTH = 1000
 LEFT, END = 158, 700  # of the strips
 SAID, MARK, HOLDS = 714, 888, 990  # columns to their right
 TOP, PITCH, TALL = 92, 37, 9  # first strip, from one to the next, its height
@@ -26,6 +27,8 @@ class Picture:
         self.made = made
         self.bins = -(-made.n // made.stretch)
         self.pitch = (END - LEFT) / (made.n / made.stretch)
+        extra = any(row.method == YOURS for row in made.rows)
+        self.height = TOP + PITCH * (len(SHOWN) + extra)
         self.steps = max((len(row.reads) for row in made.rows), default=0)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -33,7 +36,7 @@ class Picture:
         names = [TEXT, SHORT, *map(str, range(1, self.steps + 1))]
         return tuple(
             Frame(
-                scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(self._marks(i - 1))),
+                scene=Scene(width=WIDTH, height=self.height, marks=tuple(self._marks(i - 1))),
                 label="answer" if i > 1 else name,
                 stage=f"token {name}" if i > 1 else "",
                 sentence=self._sentence(i - 1),

@@ -20,8 +20,9 @@ from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.common.training import Progress, silent
 from intuitive.lclm.smollm import WHERE
 
+from ..exercise import Keep
 from ..memories import BLOCK, Contestants, Memory, OverBudget, Reading
-from ..methods import METHODS, RATIOS
+from ..methods import METHODS, RATIOS, YOURS, about
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
@@ -101,12 +102,18 @@ class OneQuestion:
 
 
 def run(
-    params: QuestionParams, *, stale=never, progress: Progress = silent, live: bool = False
+    params: QuestionParams,
+    *,
+    keep: Keep | None = None,
+    stale=never,
+    progress: Progress = silent,
+    live: bool = False,
 ) -> OneQuestion:
     """Every method's memory, reading and answer.
 
     Args:
         params: the question and the budget.
+        keep: the reader's own choice of what stays (`exercise`), which gets a row.
         stale: turns true when nobody waits.
         progress: called after each method, with what there is so far.
         live: compute here and now what is committed, too.
@@ -117,12 +124,27 @@ def run(
         Cancelled: `stale()` became true.
     """
     key = f"{params.question} {params.ratio}"
-    if not live and params.question != OWN and key in kept():
-        return kept()[key]
+    made = None if live or params.question == OWN else kept().get(key)
+    if made is not None and keep is None:
+        return made
     contestants = shared()
     with torch.inference_mode():
         questions = asked(params, contestants.model).to(contestants.device)
-        return answered(params, contestants, questions, stale=stale, progress=progress)
+        reading = Reading(contestants, questions, stale=stale)
+        if made is None:
+            made = answered(params, reading, stale=stale, progress=progress)
+        if keep is None:
+            return made
+        progress(0.3, "Reading the text for your function")
+        return replace(made, rows=(*made.rows, _yours(reading, keep, made)))
+
+
+def _yours(reading: Reading, keep: Keep, made: OneQuestion) -> Row:
+    try:
+        memory = reading.yours(keep, made.ratio)
+    except Exception as error:  # a reader's function may fail in any way
+        return Row(method=YOURS, absent=str(error) or type(error).__name__)
+    return _row(reading, memory, made, known=made.question != OWN)
 
 
 @functools.cache
@@ -165,15 +187,13 @@ def asked(params: QuestionParams, model: SmolLM2) -> Questions:
 
 def answered(
     params: QuestionParams,
-    contestants: Contestants,
-    questions: Questions,
+    reading: Reading,
     *,
-    reading: Reading | None = None,
     stale=never,
     progress: Progress = silent,
 ) -> OneQuestion:
-    """Let every method answer; the work behind `run`, and of a `reading` from before."""
-    tokenizer = contestants.model.tokenizer
+    """Let every method answer; the work behind `run`."""
+    questions, tokenizer = reading.questions, reading.all.model.tokenizer
     context = questions.context[0].tolist()
     start, end = questions.place[0].tolist()
     known = params.question != OWN
@@ -188,7 +208,6 @@ def answered(
         answer=tokenizer.decode(questions.answer[0]).strip() if known else "",
         rows=(),
     )
-    reading = reading or Reading(contestants, questions, stale=stale)
     rows: list[Row] = []
     for i, method in enumerate(SHOWN):
         check(stale)
@@ -313,7 +332,7 @@ def reason(row: Row, made: OneQuestion) -> str:
     """Why a method was right or wrong, in one sentence made of its own numbers."""
     if row.absent:
         return f"Takes no part: {row.absent}"
-    name, verdict = METHODS[row.method].label, "right" if row.right else "wrong"
+    name, verdict = about(row.method).label, "right" if row.right else "wrong"
     if row.right is None:
         return (
             f"{name} held {row.resident:.0%} of the bytes and read {row.read:.0%} for each token."
