@@ -1,7 +1,7 @@
 """The arena: one question, the same memory, and every way of shortening attention at once.
 
-    contestants = Contestants(load_smollm2())
-    reading = Reading(contestants, draw("needle", contestants.model, n=1024, count=4, seed=0))
+    model = load_smollm2()
+    reading = Reading(Contestants(model), draw("needle", model.tokenizer, n=1024, count=4, seed=0))
     outcome(reading, reading.memory("kvzip", ratio=8))
 
 Map of the rooms:

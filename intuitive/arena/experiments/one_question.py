@@ -172,7 +172,7 @@ def example_text() -> str:
 def asked(params: QuestionParams, model: SmolLM2) -> Questions:
     """The text and question of these params as tokens."""
     if params.question != OWN:
-        return draw(params.question, model, n=N, count=1, seed=SEED)
+        return draw(params.question, model.tokenizer, n=N, count=1, seed=SEED)
     encode = model.tokenizer.encode
     text = encode(params.text or example_text())
     if not 64 <= len(text) <= LONGEST:
