@@ -19,6 +19,7 @@ from intuitive.arena.experiments.one_question import (
     QuestionParams,
     answered,
     asked,
+    packed,
 )
 from intuitive.common import records
 from intuitive.common.runtime import device_name
@@ -42,7 +43,7 @@ def main() -> None:
             for ratio in RATIOS:
                 params = replace(first, ratio=ratio)
                 found = answered(params, reading)
-                made[f"{question} {ratio}"] = found
+                made[f"{question} {ratio}"] = packed(found)
                 print(
                     question, ratio, [(r.method, r.said, r.right) for r in found.rows], flush=True
                 )

@@ -7,13 +7,15 @@ that the first picture needs no model; the reader's own text and question are an
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from intuitive.common import corpus, results
+from intuitive.common import corpus, records, results
 from intuitive.common.decoder import Probe, Seen, attention_rows
 from intuitive.common.runtime import check, never
 from intuitive.common.smollm import SmolLM2, load_smollm2
@@ -152,7 +154,39 @@ def kept() -> dict[str, OneQuestion]:
     """The committed answers by question and ratio; empty where there are none."""
     if not results.path(KEPT).is_file():
         return {}
-    return results.load(KEPT, dict[str, OneQuestion]).values
+    found = results.load(KEPT, dict).values
+    return {key: unpacked(values) for key, values in found.items()}
+
+
+def packed(made: OneQuestion) -> dict[str, Any]:
+    """A result as plain values, its many shares as thousandths in one text each."""
+    values = records.plain(made)
+    for row in values["rows"]:
+        row["kept"] = _thousandths(row["kept"])
+        row["reads"] = [_thousandths(step) for step in row["reads"]]
+    return values
+
+
+def unpacked(values: Mapping[str, Any]) -> OneQuestion:
+    """What `packed` made of a result."""
+    rows = []
+    for row in values["rows"]:
+        shares = {
+            "kept": _shares(row["kept"]),
+            "reads": tuple(map(_shares, row["reads"])),
+            "said": tuple(row["said"]),
+        }
+        rows.append(Row(**{**row, **shares}))
+    start, end = values["place"]
+    return OneQuestion(**{**values, "place": (start, end), "rows": tuple(rows)})
+
+
+def _thousandths(shares: Sequence[float]) -> str:
+    return " ".join(str(round(1000 * share)) for share in shares)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(int(part) / 1000 for part in text.split())
 
 
 @functools.cache
