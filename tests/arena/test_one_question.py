@@ -90,3 +90,46 @@ def test_every_question_of_the_menu_is_committed():
 def _parts(key: str) -> tuple[str, int]:
     question, ratio = key.split()
     return question, int(ratio)
+
+
+# ------------------------------------------------------------------------------------ the steps
+
+
+def dense_is_right(seen):
+    assert seen.marks["mark:dense"]["text"] == "✓ right"
+
+
+def a_name_is_asked_for_and_every_method_answers(seen):
+    dense_is_right(seen)
+    assert seen.sentences[-1].startswith("It was “")
+    assert "bytes:kvzip" in seen.marks and "said:kvzip" in seen.marks
+
+
+def the_same_memory_and_eight_signs(seen):
+    dense_is_right(seen)
+    assert (seen.values["question"], seen.values["ratio"]) == ("exact", 8)
+    made = experiment.kept()["exact 8"]
+    assert len(made.answer) == 8
+    held = {row.method: row.resident for row in made.rows if not row.absent}
+    room = (-(-made.n // 8) + 2) / made.n
+    assert all(share <= room for method, share in held.items() if method not in ("dense", "msa"))
+
+
+def some_hold_the_place_and_one_only_reads_less(seen):
+    msa = experiment.kept()["exact 16"].row("msa")
+    assert msa.resident > 1 and msa.read < 0.5
+    assert seen.marks["bytes:msa"]["text"].startswith("117")
+    assert seen.marks["bytes:kvzip"]["text"] == "6%"
+
+
+def losing_some_of_six_sentences_costs_less(seen):
+    codes = sum(row.right is True for row in experiment.kept()["exact 16"].rows)
+    assert seen.number("right") > codes
+
+
+STEPS = (
+    a_name_is_asked_for_and_every_method_answers,
+    the_same_memory_and_eight_signs,
+    some_hold_the_place_and_one_only_reads_less,
+    losing_some_of_six_sentences_costs_less,
+)
