@@ -2,6 +2,7 @@
 
 import torch
 from ladder_base import BLOCK, H_KV, H_Q, SEL, D, Part, error, need
+from torch import Tensor
 
 from intuitive.kernels import (
     block_scores,
@@ -10,7 +11,34 @@ from intuitive.kernels import (
     distinct_blocks,
     index_codes,
     score_and_select,
+    select_blocks,
 )
+from intuitive.kernels.block_scores.triton_kernel import write_scores
+from intuitive.kernels.index_codes import shared_blocks
+
+# Of a row's greatest score: float32 sums, and those of a Hopper's products of codes, which keep
+# some 13 bits below the greatest summand
+NEAR_TIE, NEAR_TIE_OF_CODES = 1e-5, 2e-3
+
+
+def worst_gap(got: Tensor, exact: Tensor, n_local: int, n_init: int) -> float:
+    """By how much a block left out outdoes one selected, of the row's greatest score; 0 if none.
+
+    Forced blocks count as the greatest, so that leaving one out is an infinite gap.
+    """
+    block, readable = torch.arange(exact.shape[-1], device=exact.device), torch.isfinite(exact)
+    local = torch.where(readable, block, -1).amax(-1, keepdim=True)
+    forced = (block < n_init) | ((block > local - n_local) & (block <= local))
+    rank = torch.where(forced & readable, float("inf"), exact)
+    chosen = torch.zeros_like(rank, dtype=torch.bool)
+    for ids in got.long().unbind(-1):
+        chosen |= block == ids[..., None]
+    need(torch.equal(chosen.sum(-1), (got >= 0).sum(-1)), "a block is selected twice")
+    least = rank.masked_fill(~chosen, float("inf")).amin(-1)
+    best = rank.masked_fill(chosen | ~readable, float("-inf")).amax(-1)
+    scale = exact.masked_fill(~readable, 0).abs().amax(-1).clamp(min=1e-30)
+    gap = (best - least) / scale
+    return max(gap.masked_fill(gap.isnan(), float("inf")).max().item(), 0.0)
 
 
 class Attend(Part):
@@ -85,7 +113,8 @@ class Select(Part):
         return super().shapes() + ([] if self.small else long)  # enough rows for a thread each
 
     def check(self, plan):
-        gap = 0.0
+        row = {"worst_score_gap": 0.0, "same_blocks": 1.0}
+        allowed = NEAR_TIE_OF_CODES if plan == "codes" else NEAR_TIE
         for i, (b, n, m, h_kv, _, d, block_size) in enumerate(self.shapes()):
             x = self.coded(plan, self.normal(b, n, h_kv, d), self.normal(b, m, d))
             rule = {"n_local": 1 + i % 2, "n_init": i % 2, "n_selected": (16, 16, 7, 5)[i % 4]}
@@ -96,16 +125,27 @@ class Select(Part):
             want = score_and_select(q_idx, k_idx, impl="reference", validate=False, **rule)
             exact = block_scores(q_idx, k_idx, block_size=block_size, impl="reference").double()
             need(torch.equal((got >= 0).sum(-1), (want >= 0).sum(-1)), "numbers of blocks differ")
-            # where ids differ, their scores must be near ties
-            sums = [
-                torch.where(ids >= 0, exact.gather(-1, ids.clamp(min=0).long()), 0.0).sum(-1)
-                for ids in (got, want)
-            ]
-            apart = (sums[0] - sums[1]).abs() / sums[1].abs().clamp(min=1)
-            gap = max(gap, apart.max().item())
-            same = (got == want).float().mean().item()
-            need(same > 0.99 and gap < 1e-4, f"selection agrees in {same}, scores to {gap}")
-        return {"passed": True, "worst_score_gap": gap}
+            gap = worst_gap(got, exact, rule["n_local"], rule["n_init"])
+            need(gap <= allowed, f"a block left out is better by {gap} of the greatest score")
+            row["worst_score_gap"] = max(row["worst_score_gap"], gap)
+            row["same_blocks"] = min(row["same_blocks"], shared_blocks(got, want).item())
+            if plan == "codes":
+                own = self.own_scores(*x, block_size)[:, tail:]
+                chosen = select_blocks(own, impl="reference", validate=False, **rule)
+                need(torch.equal(got, chosen), "not the best blocks by the kernel's own scores")
+                seen = torch.isfinite(exact)
+                apart = (own.double() - exact)[seen].abs().max() / exact[seen].abs().max()
+                row["score_error"] = max(row.get("score_error", 0.0), apart.item())
+        return {"passed": True} | row
+
+    def own_scores(self, q_idx, k_idx, block_size):
+        """What the kernel that takes codes scores, before anything is selected."""
+        b, n, h_kv, _ = q_idx.shape
+        scores = torch.full(
+            (b, -(-k_idx.shape[1] // block_size), n, h_kv), float("-inf"), device=self.device
+        )
+        write_scores(q_idx, k_idx, scores, block_size, by_block=True)
+        return scores.permute(0, 2, 3, 1)
 
     def prepare(self):
         about = self.about()

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import helpers
+import lsa_floor
 import torch
 import triton
 from chunk_checks import Checks
@@ -359,6 +360,8 @@ def main() -> int:
     if options.only:
         bench.stage("checks", lambda: told(checks.scores()))
         bench.stage("scores", bench.scores)
+        for name, run in lsa_floor.STAGES.items():
+            bench.stage(name, lambda run=run: run(bench))
         bench.stage("score_tiles", bench.score_tiles)
         return ended(bench, checks)
     bench.stage("checks", lambda: told(checks.everything()))
@@ -381,6 +384,7 @@ def ended(bench: Bench, checks: Checks) -> int:
     """Say what was found; the number of checks and stages that failed."""
     failed = [check.name for check in checks.done if not check.ok]
     print(table(bench.values))
+    print(lsa_floor.floor_table(bench.values))
     for row in bench.values.get("score_tiles", []):
         print(row["indexer"], row["keys"], *row["tile"].values(), row.get("us", row.get("error")))
     print(f"{len(checks.done) - len(failed)} of {len(checks.done)} checks passed; failed: {failed}")

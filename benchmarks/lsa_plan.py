@@ -45,6 +45,10 @@ def _score_tiles(*shapes: tuple[int, int, int, int, int, int]) -> tuple[ScoreTil
     )  # fmt: skip
 
 
+FEWER = (  # programs that have 16 tiles each at 1M tokens, or 2 for each multiprocessor
+    (64, 4, 4, 256, 255, 0), (64, 4, 6, 256, 255, 0), (64, 4, 8, 264, 255, 0),
+    (32, 4, 8, 256, 255, 0), (128, 4, 4, 256, 255, 0), (128, 4, 3, 128, 255, 0),
+)  # fmt: skip
 SCORE_TILES = {  # by kind of key and indexer; the kernel's own tile is timed with the scores
     ("rows, queries rounded", "memory"): _score_tiles(
         (64, 4, 4, 396, 168, 2),
@@ -57,6 +61,7 @@ SCORE_TILES = {  # by kind of key and indexer; the kernel's own tile is timed wi
         (128, 8, 4, 264, 128, 0),
         (128, 8, 4, 264, 128, 2),
         (256, 8, 3, 132, 255, 2),
+        *FEWER,
     ),
     ("rows", "memory"): _score_tiles(
         (64, 4, 4, 396, 168, 2),
@@ -65,6 +70,7 @@ SCORE_TILES = {  # by kind of key and indexer; the kernel's own tile is timed wi
         (128, 8, 4, 132, 255, 3),
         (128, 8, 4, 264, 128, 0),
         (128, 8, 4, 264, 128, 2),
+        *FEWER,
     ),
     ("rows, queries rounded", "native"): _score_tiles(
         (64, 4, 4, 528, 128, 2),
@@ -73,6 +79,8 @@ SCORE_TILES = {  # by kind of key and indexer; the kernel's own tile is timed wi
         (128, 8, 4, 132, 255, 3),
         (128, 8, 4, 264, 128, 2),
         (128, 4, 4, 264, 255, 2),
+        *FEWER,
+        (64, 4, 4, 512, 128, 0),
     ),
     ("rows", "native"): _score_tiles(
         (64, 4, 4, 528, 128, 2),
@@ -80,8 +88,12 @@ SCORE_TILES = {  # by kind of key and indexer; the kernel's own tile is timed wi
         (128, 8, 4, 264, 128, 0),
         (128, 8, 4, 264, 128, 2),
         (128, 4, 4, 264, 255, 2),
+        *FEWER,
+        (64, 4, 4, 512, 128, 0),
     ),
-    ("bfloat16", "memory"): _score_tiles((64, 4, 3, 264, 255, 2), (128, 8, 3, 132, 255, 0)),
+    ("bfloat16", "memory"): _score_tiles(
+        (64, 4, 3, 264, 255, 2), (128, 8, 3, 132, 255, 0), (64, 4, 4, 256, 255, 0),
+    ),
 }  # fmt: skip
 CELL_TILES = tuple(
     CellTile(heads=heads, keys=keys, num_warps=warps, num_stages=2, programs=programs)

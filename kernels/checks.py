@@ -129,17 +129,20 @@ def finite(**named: Tensor) -> None:
             )
 
 
-def triton_limits(*, block_size: int, head_size: int, dtype: torch.dtype) -> None:
-    """Raise ValueError for sizes and dtypes that the Triton kernels do not serve."""
+def triton_limits(
+    *, block_size: int, dtype: torch.dtype, head_size: int = 0, index_width: int = 0
+) -> None:
+    """Raise ValueError for sizes and dtypes that the Triton kernels do not serve; 0 is no size."""
     for name, value, allowed in (
         ("block_size", block_size, limits.BLOCK_SIZES),
-        ("head size", head_size, limits.HEAD_SIZES),
+        ("head size", head_size, (0, *limits.HEAD_SIZES)),
+        ("index width", index_width, (0, *limits.INDEX_WIDTHS)),
         ("dtype", dtype, limits.DTYPES),
     ):
         if value not in allowed:
             raise ValueError(
                 f"{name}={value} is not served by impl='triton', which takes "
-                f"{', '.join(map(str, allowed))}. Pass impl='reference'."
+                f"{', '.join(str(x) for x in allowed if x)}. Pass impl='reference'."
             )
     if dtype == torch.bfloat16 and interpreting():
         raise ValueError(

@@ -8,6 +8,7 @@ from .dispatch import interpreting
 
 BLOCK_SIZES = (16, 32, 64, 128)  # tokens per key block
 HEAD_SIZES = (64, 128)
+INDEX_WIDTHS = (32, 64, 128)  # numbers in an index vector
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_GROUP = 128  # query heads per key head
 MAX_SELECTED = 256  # slots of a row; compiling takes ever longer beyond, see docs/kernels.md

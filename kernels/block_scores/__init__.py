@@ -53,6 +53,6 @@ def block_scores(
     if chosen == "reference":
         from .reference import block_scores as compute
     else:
-        checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=q_idx.dtype)
+        checks.triton_limits(block_size=block_size, index_width=size["d_idx"], dtype=q_idx.dtype)
         from .triton_kernel import block_scores as compute
     return compute(q_idx, k_idx, block_size)

@@ -23,8 +23,8 @@ def decode_step(
     q: Float[Tensor, "b 1 h_q d"],
     k: Float[Tensor, "b m h_kv d"],
     v: Float[Tensor, "b m h_kv d"],
-    q_idx: Float[Tensor, "b 1 h_kv d"],
-    k_idx: Float[Tensor, "b m d"],
+    q_idx: Float[Tensor, "b 1 h_kv d_idx"],
+    k_idx: Float[Tensor, "b m d_idx"],
     *,
     n_selected: SupportsIndex,
     block_size: SupportsIndex,
@@ -38,7 +38,7 @@ def decode_step(
     """`score_and_select`, then `block_sparse_attention`, for the query at the last position.
 
     Args:
-        q, k, v: as for `block_sparse_attention`, with one query; index vectors are of their size.
+        q, k, v: as for `block_sparse_attention`, with one query.
         q_idx: one index query per GQA group, in a floating dtype.
         k_idx: one index key per token, in the dtype of `q_idx` or as e4m3 codes (`index_codes`
             with one unit for all of them). The query is not rounded.
@@ -60,8 +60,8 @@ def decode_step(
         q=(q, "b n h_q d"),
         k=(k, "b m h_kv d"),
         v=(v, "b m h_kv d"),
-        q_idx=(q_idx, "b n h_kv d"),
-        k_idx=(k_idx, "b m d"),
+        q_idx=(q_idx, "b n h_kv d_idx"),
+        k_idx=(k_idx, "b m d_idx"),
     )
     if size["n"] != 1:
         raise ValueError(
@@ -87,7 +87,9 @@ def decode_step(
         from .reference import decode_step as compute
 
         return Step(*compute(q, k, v, q_idx, k_idx, *rule, scale))
-    checks.triton_limits(block_size=block_size, head_size=size["d"], dtype=q.dtype)
+    checks.triton_limits(
+        block_size=block_size, head_size=size["d"], index_width=size["d_idx"], dtype=q.dtype
+    )
     checks.triton_group(size["h_q"] // size["h_kv"])
     checks.triton_slots(n_selected)
     from .triton_kernel import decode_step as compute

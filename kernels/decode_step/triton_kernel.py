@@ -206,9 +206,9 @@ def select_and_attend_kernel(
 
 def fits(q: Tensor, k: Tensor, k_idx: Tensor, n_selected: int, block_size: int) -> bool:
     """Whether the kernels here take these sizes on this card."""
-    (_, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
+    (_, _, h_q, d), (_, m, h_kv, _), d_idx = q.shape, k.shape, k_idx.shape[-1]
     decoded = KEYS if k_idx.dtype == CODES else 0  # keys that stand beside those that come
-    scored = 2 * d * (MOST_GROUPS + decoded) + k_idx.element_size() * d * STAGES * KEYS
+    scored = 2 * d_idx * (MOST_GROUPS + decoded) + k_idx.element_size() * d_idx * STAGES * KEYS
     attended = 2 * d * (WIDEST_GROUP + 2 * min(block_size, KEYS))
     return (
         q.dtype in (torch.float16, torch.bfloat16)
@@ -242,7 +242,7 @@ def launch(
     decode_scores_kernel[(triton.cdiv(n_steps, steps), b)](
         q_idx, k_idx.view(torch.uint8) if coded else k_idx, scores,
         m, h_kv, n_blk, steps, k_idx.stride(0), k_idx.stride(1),
-        BLOCK_SIZE=block_size, ROWS=MOST_GROUPS, KEYS=KEYS, D=d,
+        BLOCK_SIZE=block_size, ROWS=MOST_GROUPS, KEYS=KEYS, D=k_idx.shape[-1],
         CODED=coded, NATIVE=card().arch >= FIRST_ARCH and not INTERPRETING,
         STAGES=STAGES, num_warps=4,
     )  # fmt: skip

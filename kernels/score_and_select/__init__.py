@@ -70,7 +70,7 @@ def score_and_select(
             q_idx, k_idx = q_idx.float(), k_idx.float()
         return compute(q_idx, k_idx, *rule)
     dtype = torch.float16 if codes else q_idx.dtype
-    checks.triton_limits(block_size=block_size, head_size=size["d_idx"], dtype=dtype)
+    checks.triton_limits(block_size=block_size, index_width=size["d_idx"], dtype=dtype)
     checks.triton_slots(n_selected)
     from .triton_kernel import score_and_select as compute
 

@@ -48,6 +48,15 @@ def test_scores_and_selection(dtype, b, n, m, h_kv, group, d, block_size, n_sele
     assert torch.equal(score_and_select(q_idx, k_idx, impl="triton", **rule), chosen)
 
 
+@pytest.mark.parametrize("dtype", [FLOAT, HALF], ids=str)
+@pytest.mark.parametrize("n", [1, 20])
+def test_narrow_index_vectors(dtype, n):
+    q_idx, k_idx = draw_index(1, n, 300, 2, 32, seed=0, dtype=dtype)
+    rule = {"n_selected": 5, "block_size": 16}
+    want, got = (score_and_select(q_idx, k_idx, impl=i, **rule) for i in ("reference", "triton"))
+    assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("n_local", [0, 1, 2])
 @pytest.mark.parametrize("n_init", [0, 2])
 def test_selection_with_ties_gaps_and_forced_blocks(n_local, n_init):

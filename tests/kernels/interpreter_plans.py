@@ -108,7 +108,9 @@ RULES = [  # n_selected, n_local, n_init
 
 @pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("b, n, m, h_kv, d", [(1, 20, 300, 3, 64), (2, 5, 150, 2, 128)])
+@pytest.mark.parametrize(
+    "b, n, m, h_kv, d", [(1, 20, 300, 3, 64), (2, 5, 150, 2, 128), (1, 20, 300, 3, 32)]
+)
 def test_a_thread_a_row_selects_the_same(monkeypatch, ran, rule, codes, b, n, m, h_kv, d):
     monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     monkeypatch.setattr(limits, "SCORE_BYTES", 4 * b * h_kv * -(-m // 16) * 7)  # 7 queries
@@ -141,7 +143,7 @@ def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
 def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_kv, group, d):
     monkeypatch.setattr(limits, "SEARCHED", 4)  # so that pieces hold several blocks
     x = draw_inputs(b, 1, m, h_kv, group, d, block_size=16, n_selected=1, seed=0, dtype=HALF)
-    q_idx, k_idx = draw_index(b, 1, m, h_kv, d, seed=1, dtype=HALF)
+    q_idx, k_idx = draw_index(b, 1, m, h_kv, d // 2, seed=1, dtype=HALF)
     if codes:
         q_idx, k_idx = q_idx * 3e4, index_codes(k_idx, unit=1.0)  # near the end of float16
         q_idx = q_idx.clamp(-6e4, 6e4)

@@ -159,7 +159,8 @@ def test_validate_false_skips_the_values():
     ("limits", "message"),
     [
         ({"block_size": 48}, r"block_size=48 is not served by impl='triton'.*16, 32, 64, 128"),
-        ({"head_size": 96}, r"head size=96 is not served"),
+        ({"head_size": 96}, r"head size=96 is not served.* takes 64, 128\."),
+        ({"index_width": 16}, r"index width=16 is not served.* takes 32, 64, 128\."),
         ({"dtype": torch.float64}, r"dtype=torch.float64 is not served.*impl='reference'"),
     ],
 )

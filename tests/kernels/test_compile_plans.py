@@ -134,11 +134,25 @@ def test_scattered_selections(launches, arch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 86, 89, 90])
-def test_codes(launches, arch):
+@pytest.mark.parametrize("plan", ["general", "hopper"])
+@pytest.mark.parametrize("arch", [75, 80, 86, 89, 90])
+def test_narrow_index_vectors(monkeypatch, launches, plan, arch):
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
+    card(arch)
+    rule = {"n_selected": 16, "impl": "triton", "validate": False, "plan": plan}
+    for dtype, block_size in ((HALF if arch < 80 else BRAIN, 128), (FLOAT, 16)):
+        q_idx, k_idx = draw_index(1, 40, 300, 2, 32, seed=0, dtype=dtype)
+        score_and_select(q_idx, k_idx, block_size=block_size, **rule)
+        score_and_select(q_idx[:, -1:], k_idx, block_size=block_size, **rule)
+    assert "block_scores_kernel" in sound(launches, arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "d"), [(80, 128), (86, 128), (89, 128), (90, 128), (90, 32)])
+def test_codes(launches, arch, d):
     """Ada and Hopper multiply codes by codes; the others the same numbers in float16."""
     card(arch)
-    q_idx, k_idx = draw_index(1, 40, 300, 2, 128, seed=0, dtype=BRAIN)
+    q_idx, k_idx = draw_index(1, 40, 300, 2, d, seed=0, dtype=BRAIN)
     rule = {"n_selected": 16, "block_size": 128, "impl": "triton", "validate": False}
     codes = index_codes(k_idx, unit=1.0)
     score_and_select(index_codes(q_idx), codes, **rule)

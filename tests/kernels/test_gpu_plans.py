@@ -12,6 +12,7 @@ from intuitive.kernels import (
     index_codes,
     score_and_select,
 )
+from intuitive.kernels.index_codes import shared_blocks
 
 pytestmark = pytest.mark.gpu
 
@@ -116,7 +117,7 @@ def test_selection_and_decoding_agree_with_the_oracle(block_size, codes):
         poison()
         got = score_and_select(queries, keys, plan="hopper", **rule)[:, -200:]
         want = score_and_select(queries[:, -200:].float(), keys.float(), impl="reference", **rule)
-        assert (got == want).float().mean() > 0.99  # sums round differently: near ties may flip
+        assert shared_blocks(got, want) > 0.99  # sums round differently: near ties may flip
         q = torch.randn(b, 1, 8 * h_kv, 128, device="cuda").to(BRAIN)
         k, v = (torch.randn(b, m, h_kv, 128, device="cuda").to(BRAIN) for _ in range(2))
         poison()

@@ -41,3 +41,20 @@ def test_what_differs_between_runs_does_not_pass():
     assert torch.equal(*part.twice(lambda: (torch.ones(2), torch.ones(2))))
     with pytest.raises(RuntimeError, match="two runs differ"):
         part.twice(lambda: (torch.rand(9),))
+
+
+def test_a_block_left_out_must_not_be_better():
+    import ladder_prefill
+    import torch
+
+    exact = torch.tensor([[[[4.0, 1.0, 3.0, 2.0, float("-inf")]]]])
+
+    def gap(*ids, n_local=0, n_init=0):
+        return ladder_prefill.worst_gap(torch.tensor([[[ids]]]), exact, n_local, n_init)
+
+    assert gap(0, 2) == gap(0, 2, 3) == 0
+    assert gap(0, 3) == pytest.approx(1 / 4)
+    assert gap(0, 3, n_local=1) == 0  # the last readable block is forced
+    assert gap(0, 2, n_local=1) == gap(2, 3, n_init=1) == gap(0, 4) == float("inf")
+    with pytest.raises(RuntimeError, match="selected twice"):
+        gap(0, 0)
