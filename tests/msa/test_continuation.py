@@ -100,15 +100,15 @@ def test_without_the_model_the_explorer_says_how_to_get_it(no_model, opened):
 
 
 def three_blocks_part_and_mostly_agree(seen):
-    assert "they part at token" in seen.summary
-    assert 50 < seen.number("agreement along dense") < 100
+    assert "they part at token 13 of 16" in seen.summary
+    assert 80 < seen.number("agreement along dense") < 95
     assert "They parted at token" in seen.sentences[-1]
     assert not any("parted" in said for said in seen.sentences[:4])  # the first frame keeps it
 
 
-def five_blocks_write_the_same(seen):
+def four_blocks_write_the_same(seen):
     assert "all 16 tokens are the same" in seen.summary
-    assert 50 < seen.number("tokens read") < 60
+    assert 40 < seen.number("tokens read") < 50
 
 
 def random_picks_write_nonsense(seen):
@@ -118,6 +118,6 @@ def random_picks_write_nonsense(seen):
 
 STEPS = (
     three_blocks_part_and_mostly_agree,
-    five_blocks_write_the_same,
+    four_blocks_write_the_same,
     random_picks_write_nonsense,
 )
