@@ -140,6 +140,17 @@ def test_what_the_lesson_says_of_the_training():
     assert len(committed.before.kl[0]) == 180
 
 
+def test_half_the_channels_find_the_passage_as_well_and_a_quarter_does_not():
+    """1.62 and 4.68 with 8 blocks, where the earlier index of 64 channels has 15.7."""
+    committed = results.conversion().values
+    at_8 = {(row.d_index, row.seed): row for row in committed.curve if row.n_selected == 8}
+    assert set(at_8) == {(128, 0), (128, 1), (128, 2), (64, 0), (32, 0)}
+    assert round(at_8[64, 0].returning_passage, 2) == 1.62
+    assert round(at_8[32, 0].returning_passage, 2) == 4.68
+    assert committed.before.d_index == 64
+    assert all(row.perplexity < 1.01 * at_8[128, 0].perplexity for row in at_8.values())
+
+
 def test_what_storing_in_four_bits_costs():
     kept, _ = records.load(RESULTS / "msa_index.json")
     for row in kept["stored"]:
@@ -313,7 +324,7 @@ def test_every_tab_draws_the_records():
     found, view, _ = marks_of(measure="returning_passage", n_selected=8)
     sizes = go.Figure(view.figure("sizes"))
     trained = found.curves["trained_index"][2].mean
-    assert sizes.data[0].x[-1] == 256 and sizes.data[0].y[-1] == pytest.approx(trained)
+    assert list(sizes.data[0].x) == [64, 128, 256] and sizes.data[0].y[-1] == pytest.approx(trained)
     assert 256 / found.kv_bytes == pytest.approx(1 / 3)
     arms = {trace.name: trace.y for trace in go.Figure(view.figure("adapted")).data}
     assert arms["model frozen"][0] == pytest.approx(found.dense, abs=1e-3)

@@ -220,8 +220,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="sizes",
                 label="Perplexity against the bytes of an index key, at the chosen k",
-                caption="Index heads of 128 channels (mean of three seeds), and of fewer (one "
-                "seed each).",
+                caption="Index heads of 128 channels (three seeds), 64 and 32 (one seed each), all "
+                "trained in the same way. Bytes are of half precision.",
                 tab="Index size",
                 height=320,
             ),
