@@ -92,15 +92,15 @@ def test_only_the_trained_index_finds_a_passage_read_before():
         assert trained[8] < 1.1 * found.dense and trained[16] < found.dense
         assert earlier[8] > 10 * found.dense
     _, mass = values("mass_captured")
-    assert mass[EARLIER][8] == pytest.approx(0.86, abs=0.005)
-    assert mass["trained_index"][8] - mass[EARLIER][8] < 0.02
+    at_8 = {name: round(100 * mass[name][8]) for name in ("trained_index", EARLIER, "window_sink")}
+    assert at_8 == {"trained_index": 87, EARLIER: 86, "window_sink": 81}
 
 
 def test_beyond_the_training_s_context_it_loses_more_and_in_prose_to_the_window():
     found, by_name = values("perplexity", 8192)
     assert by_name["trained_index"][8] < by_name["window_sink"][8]
     assert by_name["main_max"][8] < by_name["trained_index"][8] - 1
-    assert by_name["trained_index"][8] / found.dense > 1.15
+    assert round(100 * (by_name["trained_index"][8] / found.dense - 1)) == 19
     _, prose = values("perplexity_prose", 8192)
     assert all(prose["trained_index"][k] > prose["window_sink"][k] + 1 for k in (8, 16))
 
