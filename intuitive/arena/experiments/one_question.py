@@ -28,7 +28,7 @@ from ..methods import METHODS, RATIOS, YOURS, about
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
-N, SEED = 896, 9  # tokens of the menu's texts, and what they were drawn with
+N, SEED = 512, 5  # tokens of the menu's texts, and what they were drawn with
 BINS = 96  # stretches of the text that the picture tells apart
 LONGEST = 1100  # tokens of the reader's own text
 STEPS = 10  # tokens of an answer
