@@ -73,6 +73,7 @@ class Bench:
         self.plan, self.device, self.seconds = plan, device, seconds
         self.start = time.perf_counter()
         self.contestants = Contestants(load_smollm2(device=device))
+        self.tokenizer = self.contestants.model.tokenizer
         self.values: dict = {"cells": [], "texts": [], "times": [], "absent": [], "faults": []}
         self.values["seconds"] = {}
 
@@ -86,7 +87,7 @@ class Bench:
         """Every method and budget on one task at one length."""
         rows = max(1, self.plan.batch_tokens // n)
         for seed in self.plan.seeds:
-            questions = draw(task, self.contestants.model, n=n, count=self.plan.count, seed=seed)
+            questions = draw(task, self.tokenizer, n=n, count=self.plan.count, seed=seed)
             found: dict[tuple[str, int], list] = {}
             for first in range(0, self.plan.count, rows):
                 part = questions.rows(slice(first, first + rows)).to(self.device)
@@ -118,7 +119,7 @@ class Bench:
 
     def times(self, n: int) -> None:
         """Every method on one text of n tokens."""
-        question = draw("needle", self.contestants.model, n=n, count=1, seed=0).to(self.device)
+        question = draw("needle", self.tokenizer, n=n, count=1, seed=0).to(self.device)
         for method, ratio in self.pairs():
             try:
                 one = timing(

@@ -1,5 +1,7 @@
 """Decoding and the backward pass, for `kernel_ladder.py`."""
 
+from unittest import mock
+
 import helpers
 import torch
 from ladder_base import BLOCK, H_KV, H_Q, L2_BYTES, SEL, D, Part, error, need
@@ -11,19 +13,22 @@ from intuitive.kernels import (
     index_codes,
     score_and_select,
 )
+from intuitive.kernels.decode_step import triton_kernel as launched
 
 
 class Decode(Part):
-    candidates = ("general", "hopper", "codes")
+    candidates = ("general", "hopper", "codes", "hopper, overlapped", "codes, overlapped")
 
     def run(self, plan, *x, **rule):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
-        plan = "general" if plan == "codes" else plan
-        return decode_step(*x, impl=self.impl, plan=plan, validate=False, **rule)
+        name, _, overlapped = plan.partition(", ")
+        rule |= {"plan": "general" if name == "codes" else name}
+        with mock.patch.object(launched, "OVERLAP", bool(overlapped)):
+            return decode_step(*x, impl=self.impl, validate=False, **rule)
 
     def inputs(self, plan, b, m, h_kv, group, d=D):
         k_idx = self.normal(b, m, d)
-        if plan == "codes":
+        if plan.startswith("codes"):
             k_idx = index_codes(k_idx, unit=1.0)
         k, v = (self.cache(b, m, h_kv, d) for _ in range(2))
         return self.normal(b, 1, h_kv * group, d), k, v, self.normal(b, 1, h_kv, d), k_idx
@@ -80,7 +85,7 @@ class Decode(Part):
     def time(self, plan):
         row = {}
         for name, sets in self.work.items():
-            if plan == "codes":
+            if plan.startswith("codes"):
                 sets = [(*x[:4], index_codes(x[4], unit=1.0)) for x in sets]
             row[name] = helpers.graph_us([lambda x=x: self.run(plan, *x) for x in sets])
         return row

@@ -1,38 +1,40 @@
 """The arena: one question, the same memory, and every way of shortening attention at once.
 
-    contestants = Contestants(load_smollm2())
-    reading = Reading(contestants, draw("needle", contestants.model, n=1024, count=4, seed=0))
+    model = load_smollm2()
+    reading = Reading(Contestants(model), draw("needle", model.tokenizer, n=1024, count=4, seed=0))
     outcome(reading, reading.memory("kvzip", ratio=8))
 
-Map of the rooms:
-    methods      the contestants by name
-    tasks        texts, questions and answers
-    memories     what each method leaves of a text, and the budget that it is held to
-    contest      how a memory answers, and how long it takes
-    experiments  what the explorers show
-    results      what the committed contest found
+Map of the rooms, in reading order:
+    methods.py      the contestants by name
+    tasks.py        texts, questions and answers
+    memories.py     what each method leaves of a text, and the budget that it is held to
+    contest.py      how a memory answers, and how long it takes
+    experiments/    what each explorer computes
+    results.py      what the committed contest found
+    exercise.py     checks of the lesson's "your turn"
 
 Source: the methods' papers, each named where the method lives; the contest itself is ours.
 """
 
-from .contest import Outcome, Timing, outcome, timing
-from .memories import Contestants, Memory, OverBudget, Reading, budget_of
-from .methods import METHODS, RATIOS
-from .tasks import TASKS, Questions, draw
+from intuitive.common.lazy import front_door
 
-__all__ = [
-    "METHODS",
-    "RATIOS",
-    "TASKS",
-    "Contestants",
-    "Memory",
-    "Outcome",
-    "OverBudget",
-    "Questions",
-    "Reading",
-    "Timing",
-    "budget_of",
-    "draw",
-    "outcome",
-    "timing",
-]
+_HOME = {
+    "METHODS": "methods",
+    "RATIOS": "methods",
+    "TASKS": "tasks",
+    "Questions": "tasks",
+    "draw": "tasks",
+    "Contestants": "memories",
+    "Memory": "memories",
+    "OverBudget": "memories",
+    "Reading": "memories",
+    "budget_of": "memories",
+    "Outcome": "contest",
+    "Timing": "contest",
+    "outcome": "contest",
+    "timing": "contest",
+}
+_ROOMS = ("contest", "exercise", "experiments", "memories", "methods", "results", "tasks")
+
+__all__ = [*_HOME, *_ROOMS]
+__getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

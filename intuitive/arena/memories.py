@@ -50,7 +50,9 @@ from intuitive.msa.config import MSAConfig
 from intuitive.msa.conversion import convert
 from intuitive.msa.index import TrainedIndex, load_index
 
-from .methods import METHODS, RATIOS
+from .exercise import NEWEST as NEWEST_KEPT
+from .exercise import Keep, places_of
+from .methods import METHODS, RATIOS, YOURS
 from .tasks import Questions
 
 TAGS = 2  # entries of a text's latents beside the latents
@@ -327,6 +329,21 @@ class Reading:
 
     def _snapkv_blind(self, ratio: int, budget: int) -> Memory:
         return self._kept("snapkv_blind", ratio, self._snapkv_blind_read, budget)
+
+    def yours(self, keep: Keep, ratio: int) -> Memory:
+        """A memory of the places that a reader's function keeps, the same in all layers and heads.
+
+        Raises:
+            ValueError: what it returned cannot be kept.
+        """
+        with torch.no_grad():
+            budget, read = budget_of(self.n, ratio), self._snapkv_blind_read
+            newest = [score[..., : self.n - NEWEST_KEPT] for score in read.scores]
+            mean = torch.stack(newest).mean((0, 2))[0].tolist() + [0.0] * NEWEST_KEPT
+            places = sorted(places_of(keep(mean, budget), self.n, budget))
+            everywhere = self._everywhere(self.context.new_tensor([places]))
+            small = keep_places(read.full, everywhere, room=self.room)
+            return self._made(YOURS, ratio, small, places=everywhere)
 
     @functools.cached_property
     def _expected_read(self) -> Scored:

@@ -169,7 +169,7 @@ class Contest:
                         (late if depth >= LATE else early).append(hit == "1")
         if not late or not early:
             return None
-        return statistics.mean(late), statistics.mean(early)
+        return statistics.fmean(late), statistics.fmean(early)
 
     def failing(self, method: str, ratio: int, *, n: int) -> str:
         """Where a method does worst and what it then lacks, in one sentence."""

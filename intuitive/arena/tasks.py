@@ -1,6 +1,6 @@
 """Questions on long texts: what is hidden where, what is asked, and which tokens are the answer.
 
-    questions = draw("needle", model, n=1024, count=48, seed=0)
+    questions = draw("needle", model.tokenizer, n=1024, count=48, seed=0)
 
 Rows of a task are alike in length, so that they can be read together: places, names and topics are
 words of one token. The text around them is held-out prose, which no method here was trained on.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from intuitive.common import corpus
 from intuitive.common.returning import FOREIGN
-from intuitive.common.smollm import SmolLM2, Tokenizer
+from intuitive.common.smollm import Tokenizer
 from intuitive.lclm.smollm import WHERE
 
 PLACES = (
@@ -148,12 +148,12 @@ class Questions:
         return (logits.logsumexp(-1) - true).mean(-1)
 
 
-def draw(task: str, model: SmolLM2, *, n: int, count: int, seed: int) -> Questions:
+def draw(task: str, tokenizer: Tokenizer, *, n: int, count: int, seed: int) -> Questions:
     """Questions of one task.
 
     Args:
         task: one of `TASKS`.
-        model: whose tokenizer reads.
+        tokenizer: of the model that reads.
         n: tokens of each text.
         count: rows.
         seed: of everything drawn.
@@ -164,7 +164,6 @@ def draw(task: str, model: SmolLM2, *, n: int, count: int, seed: int) -> Questio
     if task not in TASKS:
         raise ValueError(f"task={task!r} is unknown; choose one of {', '.join(TASKS)}.")
     rng = random.Random(f"{task} {n} {seed}")
-    tokenizer = model.tokenizer
     rows = [_ROW[task](tokenizer, rng, n) for _ in range(count)]
     context, question, answer, place, where = (
         torch.tensor(part) for part in zip(*rows, strict=True)

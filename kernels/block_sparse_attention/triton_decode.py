@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra import cuda
 
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 from ..merging import merge_parts
@@ -88,9 +89,18 @@ def attend_part_kernel(
 @triton.jit(do_not_specialize=["n_parts"])
 @no_type_check
 def merge_kernel(
-    part_out_ptr, part_lse_ptr, out_ptr, lse_ptr, n_parts, MERGED: tl.constexpr, D: tl.constexpr
+    part_out_ptr,
+    part_lse_ptr,
+    out_ptr,
+    lse_ptr,
+    n_parts,
+    MERGED: tl.constexpr,
+    D: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
 ):
     """Weighted mean of the parts of one query head; lse comes in base 2 and leaves in base e."""
+    if OVERLAP:  # begun before the parts were whole
+        cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     dim = tl.arange(0, D)
     top = tl.full((), float("-inf"), tl.float32)

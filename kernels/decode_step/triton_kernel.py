@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra import cuda
 
 from .. import limits
 from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
@@ -30,6 +31,7 @@ KEYS = 128  # index keys of one product, and keys that one program attends to at
 MOST_BLOCKS = 8192  # of a row, whose scores each program holds in registers
 MOST_GROUPS = 16  # rows of one product of scores
 MOST_SLOTS = 16
+OVERLAP = False  # whether a Hopper card begins each launch while the one before it ends
 LIFTED = tl.constexpr(256.0)  # a query's greatest number beside codes: float16 has room below
 
 
@@ -52,11 +54,15 @@ def decode_scores_kernel(
     CODED: tl.constexpr,
     NATIVE: tl.constexpr,
     STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Write scores[b, group, block] of the last position, `steps` steps of KEYS keys each.
 
-    CODED: keys come as bytes, and scores as multiples of a positive number per row.
+    CODED: keys come as bytes, and scores as multiples of a positive number per row. OVERLAP: the
+    next launch may begin, up to where it waits for this one.
     """
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
     BLOCKS: tl.constexpr = KEYS // BLOCK_SIZE
     batch = tl.program_id(1).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -144,6 +150,7 @@ def select_and_attend_kernel(
     D: tl.constexpr,
     PIECES: tl.constexpr,
     PER: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Attention to KEYS keys of the block in one slot; the last program writes the ids.
 
@@ -154,6 +161,13 @@ def select_and_attend_kernel(
     group, batch = group_and_batch(1)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     this_slot = part // PARTS
+    head = tl.arange(0, HEADS)
+    exists = head < group_size
+    row = row_of(batch, 1, 0, h_kv, group, group_size, head)
+    q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
+    if OVERLAP:
+        cuda.gdc_launch_dependents()
+        cuda.gdc_wait()
     scores_ptr += (batch * h_kv + group) * n_blk
     count = tl.minimum(this_slot + 1, n_selected)
     block = tl.arange(0, PIECES)[:, None] * PER + tl.arange(0, PER)[None, :]
@@ -182,10 +196,6 @@ def select_and_attend_kernel(
         tl.store(ids_ptr + place, ids, mask=valid)
         tl.store(ids_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
 
-    head = tl.arange(0, HEADS)
-    exists = head < group_size
-    row = row_of(batch, 1, 0, h_kv, group, group_size, head)
-    q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
     key_id = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
     visible = readable & (key_id < m)
     k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
@@ -236,6 +246,7 @@ def launch(
     """The three launches; see `decode_step`."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_blk, coded = triton.cdiv(m, block_size), k_idx.dtype == CODES
+    overlap = OVERLAP and card().arch >= 90 and not INTERPRETING
     scores = q.new_empty((b, h_kv, n_blk), dtype=torch.float32)
     n_steps = triton.cdiv(m, KEYS)
     steps = triton.cdiv(n_steps, min(PROGRAMS, n_steps))
@@ -244,7 +255,7 @@ def launch(
         m, h_kv, n_blk, steps, k_idx.stride(0), k_idx.stride(1),
         BLOCK_SIZE=block_size, ROWS=MOST_GROUPS, KEYS=KEYS, D=k_idx.shape[-1],
         CODED=coded, NATIVE=card().arch >= FIRST_ARCH and not INTERPRETING,
-        STAGES=STAGES, num_warps=4,
+        STAGES=STAGES, OVERLAP=overlap, num_warps=4,
     )  # fmt: skip
     keys = min(block_size, KEYS)
     n_parts = n_selected * (block_size // keys)
@@ -257,10 +268,14 @@ def launch(
         m, h_kv, h_q // h_kv, n_blk, n_selected, n_local, n_init, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, SLOTS=MOST_SLOTS, HEADS=WIDEST_GROUP, KEYS=keys, D=d,
-        PIECES=max(triton.next_power_of_2(triton.cdiv(n_blk, per)), 16), PER=per, num_warps=4,
+        PIECES=max(triton.next_power_of_2(triton.cdiv(n_blk, per)), 16), PER=per, OVERLAP=overlap,
+        num_warps=4, launch_pdl=overlap,
     )  # fmt: skip
     out, lse = torch.empty_like(q), q.new_empty((b, 1, h_q), dtype=torch.float32)
-    merge_kernel[(b * h_q,)](part_out, part_lse, out, lse, n_parts, MERGED=MERGED, D=d, num_warps=4)
+    merge_kernel[(b * h_q,)](
+        part_out, part_lse, out, lse, n_parts, MERGED=MERGED, D=d, OVERLAP=overlap,
+        num_warps=4, launch_pdl=overlap,
+    )  # fmt: skip
     return out, lse, ids
 
 

@@ -27,6 +27,8 @@ from test_compile import (
 )
 from triton.runtime import driver
 
+from intuitive.kernels.decode_step import triton_kernel as decode_kernels
+
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
 SHARED = SHARED_BYTES | {89: 101_376}
 SPILLED_BYTES = {"attend_kernel": 96}  # per thread, which is held to 168 registers
@@ -87,6 +89,22 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
         assert "wgmma.mma_async" in ptx, name
         assert "cp.async.bulk.tensor" in ptx, name
     assert ".maxnreg 168" in made["attend_kernel"].asm["ptx"]
+
+
+@pytest.mark.slow
+def test_launches_of_a_decode_step_may_overlap(monkeypatch, launches):
+    monkeypatch.setattr(decode_kernels, "OVERLAP", True)
+    card(90)
+    call("hopper", BRAIN)
+    made = sound(launches, 90)
+    asked = {o["launch_pdl"]: kernel.__name__ for kernel, _, _, o in launches if "launch_pdl" in o}
+    assert asked == {True: "merge_kernel"}
+    for name, first in (
+        ("decode_scores_kernel", "griddepcontrol.launch_dependents"),
+        ("select_and_attend_kernel", "griddepcontrol.wait"),
+        ("merge_kernel", "griddepcontrol.wait"),
+    ):
+        assert first in made[name].asm["ptx"], name
 
 
 @pytest.mark.sweep

@@ -1,8 +1,11 @@
 """Dense and sparse model continue one text: marked from the first difference on."""
 
+from dataclasses import replace
+
 import pytest
 
 from intuitive.common import smollm
+from intuitive.msa.experiments import continuation as experiment
 from intuitive.msa.experiments.continuation import Continuation, ContinueParams
 from intuitive.widgets.msa import continuation as widget
 
@@ -78,6 +81,18 @@ def test_reading_every_block_continues_like_the_dense_model():
     assert "at least two blocks" in explorer.status["text"]
     assert explorer.result.first_difference is None  # the old picture stays
     explorer.close()
+
+
+@pytest.mark.model
+def test_the_dense_text_is_written_once_for_all_readers():
+    said = []
+    params = ContinueParams(reader="main_max", n_prompt=64, n_new=3)
+    first, other = (
+        experiment.run(replace(params, reader=name), progress=lambda _, text: said.append(text))
+        for name in ("main_max", "main_mean")
+    )
+    assert said[-6:] == [f"sparse: token {n} of 3" for n in (1, 2, 3, 1, 2, 3)]
+    assert first.dense_ids == other.dense_ids and len(first.dense) == 3
 
 
 def test_without_the_model_the_explorer_says_how_to_get_it(no_model, opened):

@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 from intuitive.arena import results
+from intuitive.arena.exercise import Keep
 from intuitive.arena.experiments import one_question as experiment
 from intuitive.arena.experiments.one_question import OWN, OneQuestion, QuestionParams, reason, said
 from intuitive.arena.memories import budget_of
-from intuitive.arena.methods import METHODS, RATIOS
+from intuitive.arena.methods import RATIOS
+from intuitive.arena.methods import about as about_method
 
 from ..kit import (
     Arithmetic,
@@ -114,7 +116,7 @@ def present(result: OneQuestion, params: QuestionParams | None = None) -> View:
 
 def _line(result: OneQuestion, row: experiment.Row) -> Arithmetic:
     budget = budget_of(result.n, result.ratio)
-    name = METHODS[row.method]
+    name = about_method(row.method)
     return Arithmetic(
         text=f"{name.label} {name.does}. Room: {result.n}/{result.ratio} + 2 = {budget} entries, "
         f"{percent(budget / result.n, 1)} of {result.n}; it holds {percent(row.resident, 1)} and "
@@ -127,18 +129,21 @@ def recorded() -> bool:
     return results.results.path(results.RESULT).is_file()
 
 
-def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(
+    *, predict: Predict | None = None, keep: Keep | None = None, **values: Any
+) -> Explorer:
     """One question, every method, at one budget.
 
     Args:
         predict: a question asked before the sliders unlock.
+        keep: the reader's own choice of what stays (`intuitive.arena.exercise`).
         values: first control values, such as `ratio=16`.
     """
     return Explorer(
         name="arena_one_question",
         title="One question, the same memory",
         params=QuestionParams,
-        compute=experiment.run,
+        compute=partial(experiment.run, keep=keep),
         present=present,
         hero=Hero(
             label="One text as a strip per method: what it kept, what it reads, what it says",

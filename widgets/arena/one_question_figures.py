@@ -49,7 +49,7 @@ def memory_figure(which: int = 0) -> theme.Figure:
     titles = ("bytes in memory, share of the dense cache", "bytes read by each token, share")
     return theme.figure(
         traces,
-        y="share right, mean over tasks",
+        y="share right",
         y_range=SHARE,
         xaxis={
             "type": "log", "title": {"text": titles[which], "standoff": 6},
@@ -85,7 +85,7 @@ def time_figure(name: str = "ttft_ms") -> theme.Figure:
     titles = {"ttft_ms": "ms until the first token", "token_ms": "ms for each token after it"}
     return theme.figure(
         traces,
-        y="share right, mean over tasks",
+        y="share right",
         y_range=SHARE,
         xaxis={"type": "log", "title": {"text": titles[name], "standoff": 6}},
     )

@@ -4,14 +4,15 @@ folded, with bars where the attention falls while the answer is said.
 
 from itertools import groupby
 
-from intuitive.arena.experiments.one_question import OneQuestion, Row, reason, said
+from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason, said
+from intuitive.arena.methods import YOURS
 
-from ..kit import Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
+from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 from .styles import ASKED, BEAD, KEPT, READ, RIGHT, WRONG, label
 
-WIDTH, HEIGHT = 1000, 452
+WIDTH = 1000
 LEFT, END = 158, 700  # of the strips
-SAID, MARK, HOLDS = 714, 888, 990  # columns to their right
+SAID, MARK, HOLDS = 714, 864, 990  # columns to their right
 TOP, PITCH, TALL = 92, 37, 9  # first strip, from one to the next, its height
 BAR = 17  # height of a bar that has all of the attention
 LEVELS = 4  # of green
@@ -26,6 +27,8 @@ class Picture:
         self.made = made
         self.bins = -(-made.n // made.stretch)
         self.pitch = (END - LEFT) / (made.n / made.stretch)
+        extra = any(row.method == YOURS for row in made.rows)
+        self.height = TOP + PITCH * (len(SHOWN) + extra)
         self.steps = max((len(row.reads) for row in made.rows), default=0)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -33,9 +36,8 @@ class Picture:
         names = [TEXT, SHORT, *map(str, range(1, self.steps + 1))]
         return tuple(
             Frame(
-                scene=Scene(width=WIDTH, height=HEIGHT, marks=tuple(self._marks(i - 1))),
-                label="answer" if i > 1 else name,
-                stage=f"token {name}" if i > 1 else "",
+                scene=Scene(width=WIDTH, height=self.height, marks=tuple(self._marks(i - 1))),
+                label=f"token {name}" if i > 1 else name,
                 sentence=self._sentence(i - 1),
                 readouts=self.readouts(i - 1),
             )
@@ -60,7 +62,7 @@ class Picture:
             return "Every method has finished the sentence."
         right = sum(row.right is True for row in made.rows)
         wrong = sum(row.right is False for row in made.rows)
-        return f"{right} are right, {wrong} are wrong: it was “{made.answer}”."
+        return f"It was “{made.answer}”: {right} right, {wrong} wrong."
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
         """The memory, and who is right once all have answered."""
@@ -150,15 +152,21 @@ class Picture:
                     )
                 )  # fmt: skip
             elif row.beads:
-                marks.append(
-                    Line(
-                        key=f"beads:{row.method}:{at}", x=x, y=y + TALL / 2, x2=x + w,
-                        y2=y + TALL / 2, stroke=BEAD, width=TALL - 2, dash=f"2 {row.beads // 2}",
-                        link=link,
-                    )
-                )  # fmt: skip
+                marks += self._beads(row, x, w, y, link)
             at += n
         return marks
+
+    def _beads(self, row: Row, x: float, w: float, y: int, link: str) -> list[Mark]:
+        """Discs as far apart as a latent has tokens: the more are folded, the fewer they are."""
+        pitch = row.beads
+        r = min(pitch / 2 - 0.6, TALL / 2)
+        return [
+            Circle(
+                key=f"bead:{row.method}:{int(x)}:{i}", x=x + (i + 0.5) * pitch, y=y + TALL / 2,
+                r=r, fill=BEAD, link=link,
+            )
+            for i in range(int(w // pitch))
+        ]  # fmt: skip
 
     def _reads(self, row: Row, y: int, step: int, link: str) -> list[Mark]:
         marks: list[Mark] = []
@@ -175,9 +183,10 @@ class Picture:
 
     def _said(self, row: Row, y: int, step: int, link: str) -> list[Mark]:
         text = "".join(row.said[:step]).strip() or "…"
+        text = text if len(text) <= 18 else f"{text[:17]}…"
         over = step >= self.steps
         marks: list[Mark] = [
-            Words(key=f"said:{row.method}", x=SAID, y=y + 9, text=text[:24], size=13, mono=True,
+            Words(key=f"said:{row.method}", x=SAID, y=y + 9, text=text, size=13, mono=True,
                   link=link, words=f"{label(row.method)} says “{said(row)}”." if over else "")
         ]  # fmt: skip
         if over and row.right is not None:

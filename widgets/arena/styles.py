@@ -4,7 +4,7 @@ Green is a token kept in its own words, blue one that is left in a latent, vermi
 purple is what was asked for.
 """
 
-from intuitive.arena.methods import METHODS
+from intuitive.arena.methods import about
 
 from .. import theme
 
@@ -27,7 +27,7 @@ DRAWN = tuple(_LOOK)
 
 def label(method: str) -> str:
     """What a method is called."""
-    return METHODS[method].label
+    return about(method).label
 
 
 def trace(method: str, xs: list[float], ys: list[float], words: list[str]) -> dict:

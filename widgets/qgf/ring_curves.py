@@ -122,7 +122,7 @@ class Curves:
         room = Box(CURVE_LEFT + 2, 2, RIGHT, CURVE_BOTTOM - 2)
         labels, now = Labels(room), self.result.place
         labels.keep_off(
-            Box(CURVE_LEFT, self.promise_y(1) - 22, CURVE_LEFT + 112, self.promise_y(1))
+            Box(CURVE_LEFT, self.promise_y(1) - 22, CURVE_LEFT + 134, self.promise_y(1))
         )
         x = self.weight_x(now)
         colours = {"promised": "gold", "earned": "green"}

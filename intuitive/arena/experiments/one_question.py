@@ -7,21 +7,24 @@ that the first picture needs no model; the reader's own text and question are an
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from intuitive.common import corpus, results
+from intuitive.common import corpus, records, results
 from intuitive.common.decoder import Probe, Seen, attention_rows
 from intuitive.common.runtime import check, never
 from intuitive.common.smollm import SmolLM2, load_smollm2
 from intuitive.common.training import Progress, silent
 from intuitive.lclm.smollm import WHERE
 
+from ..exercise import Keep
 from ..memories import BLOCK, Contestants, Memory, OverBudget, Reading
-from ..methods import METHODS, RATIOS
+from ..methods import METHODS, RATIOS, YOURS, about
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
@@ -101,12 +104,18 @@ class OneQuestion:
 
 
 def run(
-    params: QuestionParams, *, stale=never, progress: Progress = silent, live: bool = False
+    params: QuestionParams,
+    *,
+    keep: Keep | None = None,
+    stale=never,
+    progress: Progress = silent,
+    live: bool = False,
 ) -> OneQuestion:
     """Every method's memory, reading and answer.
 
     Args:
         params: the question and the budget.
+        keep: the reader's own choice of what stays (`exercise`), which gets a row.
         stale: turns true when nobody waits.
         progress: called after each method, with what there is so far.
         live: compute here and now what is committed, too.
@@ -117,12 +126,27 @@ def run(
         Cancelled: `stale()` became true.
     """
     key = f"{params.question} {params.ratio}"
-    if not live and params.question != OWN and key in kept():
-        return kept()[key]
+    made = None if live or params.question == OWN else kept().get(key)
+    if made is not None and keep is None:
+        return made
     contestants = shared()
     with torch.inference_mode():
-        questions = asked(params, contestants.model)
-        return answered(params, contestants, questions, stale=stale, progress=progress)
+        questions = asked(params, contestants.model).to(contestants.device)
+        reading = Reading(contestants, questions, stale=stale)
+        if made is None:
+            made = answered(params, reading, stale=stale, progress=progress)
+        if keep is None:
+            return made
+        progress(0.3, "Reading the text for your function")
+        return replace(made, rows=(*made.rows, _yours(reading, keep, made)))
+
+
+def _yours(reading: Reading, keep: Keep, made: OneQuestion) -> Row:
+    try:
+        memory = reading.yours(keep, made.ratio)
+    except Exception as error:  # a reader's function may fail in any way
+        return Row(method=YOURS, absent=str(error) or type(error).__name__)
+    return _row(reading, memory, made, known=made.question != OWN)
 
 
 @functools.cache
@@ -130,7 +154,39 @@ def kept() -> dict[str, OneQuestion]:
     """The committed answers by question and ratio; empty where there are none."""
     if not results.path(KEPT).is_file():
         return {}
-    return results.load(KEPT, dict[str, OneQuestion]).values
+    found = results.load(KEPT, dict).values
+    return {key: unpacked(values) for key, values in found.items()}
+
+
+def packed(made: OneQuestion) -> dict[str, Any]:
+    """A result as plain values, its many shares as thousandths in one text each."""
+    values = records.plain(made)
+    for row in values["rows"]:
+        row["kept"] = _thousandths(row["kept"])
+        row["reads"] = [_thousandths(step) for step in row["reads"]]
+    return values
+
+
+def unpacked(values: Mapping[str, Any]) -> OneQuestion:
+    """What `packed` made of a result."""
+    rows = []
+    for row in values["rows"]:
+        shares = {
+            "kept": _shares(row["kept"]),
+            "reads": tuple(map(_shares, row["reads"])),
+            "said": tuple(row["said"]),
+        }
+        rows.append(Row(**{**row, **shares}))
+    start, end = values["place"]
+    return OneQuestion(**{**values, "place": (start, end), "rows": tuple(rows)})
+
+
+def _thousandths(shares: Sequence[float]) -> str:
+    return " ".join(str(round(1000 * share)) for share in shares)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(int(part) / 1000 for part in text.split())
 
 
 @functools.cache
@@ -150,7 +206,7 @@ def example_text() -> str:
 def asked(params: QuestionParams, model: SmolLM2) -> Questions:
     """The text and question of these params as tokens."""
     if params.question != OWN:
-        return draw(params.question, model, n=N, count=1, seed=SEED)
+        return draw(params.question, model.tokenizer, n=N, count=1, seed=SEED)
     encode = model.tokenizer.encode
     text = encode(params.text or example_text())
     if not 64 <= len(text) <= LONGEST:
@@ -165,15 +221,13 @@ def asked(params: QuestionParams, model: SmolLM2) -> Questions:
 
 def answered(
     params: QuestionParams,
-    contestants: Contestants,
-    questions: Questions,
+    reading: Reading,
     *,
-    reading: Reading | None = None,
     stale=never,
     progress: Progress = silent,
 ) -> OneQuestion:
-    """Let every method answer; the work behind `run`, and of a `reading` from before."""
-    tokenizer = contestants.model.tokenizer
+    """Let every method answer; the work behind `run`."""
+    questions, tokenizer = reading.questions, reading.all.model.tokenizer
     context = questions.context[0].tolist()
     start, end = questions.place[0].tolist()
     known = params.question != OWN
@@ -188,7 +242,6 @@ def answered(
         answer=tokenizer.decode(questions.answer[0]).strip() if known else "",
         rows=(),
     )
-    reading = reading or Reading(contestants, questions, stale=stale)
     rows: list[Row] = []
     for i, method in enumerate(SHOWN):
         check(stale)
@@ -233,7 +286,7 @@ def _own_words(memory: Memory, n: int) -> Float[Tensor, " n"]:
     if memory.places is not None:
         held = torch.zeros(n)
         for places in memory.places:
-            held.index_add_(0, places[0].flatten(), torch.ones(places[0].numel()))
+            held += torch.bincount(places[0].flatten().cpu(), minlength=n)
         return held / (len(memory.places) * memory.places[0].shape[1])
     held = torch.zeros(n) if memory.spans else torch.ones(n)
     for span in memory.spans:
@@ -253,7 +306,7 @@ def _spoken(
     tokens = memory.rest
     try:
         for _ in range(min(n_steps, STEPS)):
-            fell = torch.zeros(memory.n)
+            fell = torch.zeros(memory.n, device=tokens.device)
 
             def receive(seen: Seen, fell: Tensor = fell) -> None:
                 _fallen(memory, seen, fell)
@@ -262,8 +315,8 @@ def _spoken(
                 tokens, cache=memory.cache, probe=Probe(layers, receive), last_only=True
             )[0, -1]
             said.append(_likeliest(logits, reading.questions.choices))
-            reads.append(fell / len(layers))
-            tokens = torch.tensor([[said[-1]]])
+            reads.append(fell.cpu() / len(layers))
+            tokens = tokens.new_tensor([[said[-1]]])
             if reading.questions.task == OWN and set(tokenizer.decode(said[-1:])) & set(".\n"):
                 break
     finally:
@@ -279,7 +332,7 @@ def _likeliest(logits: Float[Tensor, " v"], choices: Tensor | None) -> int:
 def _fallen(memory: Memory, seen: Seen, fell: Float[Tensor, " n"]) -> None:
     """Add one layer's attention of the newest token to the tokens of the text that it fell on."""
     q, k = seen.q[0], seen.k[0]
-    rows = attention_rows(q, k, torch.tensor([len(q) - 1]))[:, 0]  # [h_q, m]
+    rows = attention_rows(q, k, torch.tensor([len(q) - 1], device=q.device))[:, 0]
     by_head = rows.unflatten(0, (k.shape[1], -1)).mean(1)  # [h_kv, m]
     if memory.places is not None:
         places = memory.places[seen.layer][0]  # [h_kv, kept]
@@ -303,9 +356,9 @@ def _selected(memory: Memory, seen: Seen) -> Float[Tensor, "h_kv m"]:
     attention = memory.decoder.layers[seen.layer].attention
     m = seen.k.shape[1]
     newest = seen.hidden[:, -1:]
-    q_idx, _ = attention.index(newest, torch.tensor([[m - 1]]))
+    q_idx, _ = attention.index(newest, torch.tensor([[m - 1]], device=newest.device))
     blocks = attention.select(q_idx, memory.cache.layers[seen.layer].held()["index_keys"])[0, 0]
-    wanted = torch.arange(m) // BLOCK
+    wanted = torch.arange(m, device=newest.device) // BLOCK
     return (wanted == blocks[..., None]).any(1).float()
 
 
@@ -313,7 +366,7 @@ def reason(row: Row, made: OneQuestion) -> str:
     """Why a method was right or wrong, in one sentence made of its own numbers."""
     if row.absent:
         return f"Takes no part: {row.absent}"
-    name, verdict = METHODS[row.method].label, "right" if row.right else "wrong"
+    name, verdict = about(row.method).label, "right" if row.right else "wrong"
     if row.right is None:
         return (
             f"{name} held {row.resident:.0%} of the bytes and read {row.read:.0%} for each token."
