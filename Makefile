@@ -6,13 +6,15 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
+BOOK_ARGS ?=
 TEST_WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
+unexport PYTHONDONTWRITEBYTECODE # or each worker and kernel compiles all of it again
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test lowest sweep soak lessons films vendor wheel wheel-check constraints clean
+.PHONY: help lab test lowest sweep soak lessons book films vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -20,6 +22,7 @@ help:
 	@echo "make lowest       the fast tests with the lowest versions that pyproject.toml allows"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
+	@echo "make book         build the lessons as static pages that move without Python"
 	@echo "make films        film the heroes for README and the docs"
 	@echo "make vendor       bundle d3 and temml again (needs npm); tools/vendor pins their versions"
 	@echo "make wheel        build the wheel into dist/"
@@ -67,6 +70,10 @@ soak: .venv/.test
 lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
+
+book: .venv/.lab
+	@echo "book: recording every explorer and writing the pages into build/book"
+	@$(BIN)/python tools/book.py $(BOOK_ARGS)
 
 films: .venv/.test
 	@echo "films: the lessons' heroes, moving"

@@ -36,8 +36,7 @@ from intuitive.common.smollm import load_smollm2
 from intuitive.common.weights import save_weights
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.conversion import convert
-from intuitive.msa.index import TrainedIndex, load_index, save_index, stored
-from intuitive.msa.index_training import IndexTrainingConfig
+from intuitive.msa.index import TrainedIndex, save_index, stored
 from intuitive.msa.reference import SELECTORS
 
 rounded = functools.partial(helpers.rounded, digits=5)
@@ -193,15 +192,13 @@ class Bench:
         """The bench of `msa_conversion`, with a student as it is stored for its trained index."""
         plan = self.plan
         of = conversion.Plan(
-            training=IndexTrainingConfig(msa=spec.msa),
-            seeds=(spec.seed,),
+            msa=spec.msa,
             budgets=plan.budgets,
             contexts=plan.contexts,
             pieces=plan.pieces,
             recall_pieces=plan.recall_pieces,
             long_context=plan.long_context,
             long_pieces=plan.long_pieces,
-            other_block_size=None,
         )
         bench = conversion.Bench(of, self.device, selectors)
         if spec in self.indices:
@@ -238,20 +235,11 @@ class Bench:
         self.told(spec)["heldout"]["quality"] = bench.values["quality"]
 
     def selectors(self) -> None:
-        """The selectors that need no training, and the index as it was shipped before."""
+        """The selectors that need no training."""
         bench = self.measuring(self.specs[0], tuple(SELECTORS))
         bench.indices = {}
-        try:
-            before = load_index()
-        except FileNotFoundError:
-            before = None
-        found = self.values["selectors"] = self.losses(bench)
+        self.values["selectors"] = self.losses(bench)
         self.save()
-        if before is not None:
-            old = conversion.Bench(bench.plan, self.device, ())
-            old.msa = before.sized(MSAConfig.smollm())
-            old.indices = {0: before}
-            found["before"] = self.losses(old)
         for context in self.plan.contexts[1:]:
             bench.perplexity(context)
             self.save()

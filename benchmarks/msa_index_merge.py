@@ -15,7 +15,7 @@ from intuitive.common import records
 from intuitive.common.weights import load_weights, save_weights
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.index import WEIGHTS, TrainedIndex, load_index
-from intuitive.msa.index_training import IndexTrainingConfig
+from intuitive.msa.reference import SELECTORS
 
 NAME = "msa_index"
 SHIPPED = ("main", 128)  # start and d_index of the students of which one is shipped
@@ -59,14 +59,17 @@ def merged(folder: Path) -> tuple[dict, dict]:
     """The values of all parts as one, and the config."""
     parts = parts_of(folder)
     values: dict = {name: [] for name in ("perplexity", "returning_passage", "quality", "curve")}
-    values |= {"stored": [], "adaptation": [], "adaptation_arms": [], "training": {}, "before": {}}
+    values |= {"stored": [], "adaptation": [], "adaptation_arms": [], "training": {}}
     plan = parts[0][1]["config"]["plan"]
     context = plan["contexts"][0]
     seeds = []
     for part, made in parts:
         for name, told in part["students"].items():
             about = student(name)
-            steps = {f"{phase}_steps": n for phase, n in part["steps"].items()}
+            steps = {
+                "warmup_steps": part["steps"]["warm-up"],
+                "sparse_steps": part["steps"]["sparse"],
+            }
             values["training"][name] = {
                 **{key: told[key] for key in ("kl", "kl_by_layer", "validation") if key in told},
                 **steps,
@@ -100,13 +103,15 @@ def merged(folder: Path) -> tuple[dict, dict]:
                 values["stored"] += [{"measure": measure, **row} for row in exact]
         for measure in ("perplexity", "returning_passage"):
             add(values[measure], part.get("selectors", {}).get(measure, ()))
-        values["before"] |= part.get("selectors", {}).get("before", {})
         adapted = part.get("adaptation")
         if adapted:
             seed = student(adapted["student"])["seed"]
             values["adaptation"] += [{"seed": seed, **row} for row in adapted["rows"]]
             values["adaptation_arms"] += [{"seed": seed, **arm} for arm in adapted["arms"]]
     values["corpus"] = parts[0][0]["corpus"]
+    values["runs"] = [
+        {name: made[name] for name in ("command", "commit", "device")} for _, made in parts
+    ]
     msa = dataclasses.replace(MSAConfig.smollm(), d_index=128, d_rotary=64)
     config = {
         "plan": plan,
@@ -122,6 +127,18 @@ def add(rows: list[dict], more: list[dict]) -> None:
     names = ("selector", "seed", "context", "block_size", "n_selected")
     known = {tuple(row.get(name) for name in names) for row in rows}
     rows += [row for row in more if tuple(row.get(name) for name in names) not in known]
+
+
+def carry(values: dict, committed: dict) -> None:
+    """Keep of the committed values what these parts do not measure.
+
+    That is the index before this one, which no command makes any more, and where no part was run
+    with --selectors the selectors, which no training changes.
+    """
+    values["before"] = committed["before"]
+    for measure in ("perplexity", "returning_passage"):
+        add(values[measure], [r for r in committed[measure] if r["selector"] in SELECTORS])
+    values["runs"] += [run for run in committed["runs"] if run not in values["runs"]]
 
 
 def best(values: dict) -> str:
@@ -146,6 +163,8 @@ def merge(folder: Path, results: Path, *, ship: bool, commit: str | None) -> Non
     path = WEIGHTS if ship else folder / WEIGHTS.name
     save_weights(path, weights, about)
     values["shipped_bytes"] = path.stat().st_size
+    if (results / f"{NAME}.json").is_file():
+        carry(values, records.load(results / f"{NAME}.json")[0])
     values["slice"] = sliced(load_index(path))
     saved = records.save(
         results / f"{NAME}.json",
@@ -189,8 +208,7 @@ def told(values: dict, context: int) -> str:
 def sliced(index: TrainedIndex) -> dict:
     """What `--slice` computes again on a CPU with the shipped index."""
     msa = index.sized(MSAConfig.smollm())
-    plan = conversion.Plan(training=IndexTrainingConfig(msa=msa), seeds=(0,))
-    bench = conversion.Bench(plan, torch.device("cpu"), ())
+    bench = conversion.Bench(conversion.Plan(msa=msa), torch.device("cpu"), ())
     bench.indices = {0: index}
     bench.slice()
     return bench.values["slice"]

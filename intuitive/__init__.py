@@ -4,6 +4,7 @@ Map of the rooms:
     intuitive.common    decoder with exchangeable attention, SmolLM2, texts
     intuitive.kernels   block-sparse attention kernels beside their oracles
     intuitive.widgets   explorers for JupyterLab
+    intuitive.claims    what the papers claim, what was found here, and the verdict
     and one room per paper, found by looking: `dir(intuitive)` names them all
 
 Importing this package loads nothing heavy: each room is imported when first used.

@@ -3,6 +3,7 @@
 intuitive lab       copy the lessons to a folder of yours and open JupyterLab there
 intuitive doctor    what is installed, what is missing and what to do about it
 intuitive model     fetch the language model that the lessons look into
+intuitive claims    what the papers claim, what was found here, and the verdict
 """
 
 import argparse
@@ -239,6 +240,10 @@ def _triton() -> Iterable[Finding]:
     triton, problem = _import("triton")
     if triton is not None:
         yield Finding("ok", "Triton imports", triton.__version__)
+        interpreting, _ = _import("intuitive.kernels.interpreting")
+        fault = interpreting and interpreting.misfit()
+        if fault:
+            yield Finding("note", "Triton's interpreter", fault)
     elif torch is not None and torch.cuda.is_available():
         yield Finding("missing", "Triton imports", f"{problem}; the GPU kernels need it")
     else:
@@ -312,6 +317,31 @@ def model() -> int:
     return 0
 
 
+# --------------------------------------------------------------------------------- claims
+
+
+def claims(paper: str | None, form: Literal["text", "json", "markdown"]) -> int:
+    """Print the ledger of claims, or one paper's part of it."""
+    from intuitive import claims as ledger
+
+    told = {"text": ledger.as_text, "json": ledger.as_json, "markdown": ledger.as_page}[form]
+    print(told(ledger.ledger(paper)), end="" if form == "markdown" else "\n")
+    return 0
+
+
+def verify(claim: str, paper: str | None) -> int:
+    """Make some numbers of a row again; 1 if one comes out otherwise than it was recorded."""
+    from intuitive import claims as ledger
+
+    failed = []
+    for one in ledger.quick_ids(paper) if claim == "all" else [claim]:
+        checked = ledger.verify(one)
+        print(ledger.as_check(one, checked), flush=True)
+        failed += [one] * (not all(number.equal for number in checked))
+    print(f"Otherwise than recorded: {', '.join(failed)}." if failed else "All as recorded.")
+    return 1 if failed else 0
+
+
 # ----------------------------------------------------------------------------------- main
 
 
@@ -323,7 +353,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="intuitive", description="The lessons and what they need."
     )
-    commands = parser.add_subparsers(required=True, dest="command", metavar="lab|doctor|model")
+    commands = parser.add_subparsers(
+        required=True, dest="command", metavar="lab|doctor|model|claims"
+    )
     lab_parser = commands.add_parser(
         "lab",
         help="copy the lessons to a folder of yours and open JupyterLab there",
@@ -335,6 +367,16 @@ def main(argv: list[str] | None = None) -> int:
     lab_parser.add_argument("--no-browser", action="store_true", help="only print the address")
     commands.add_parser("doctor", help="what is installed, what is missing, what to do")
     commands.add_parser("model", help="fetch the language model the lessons look into")
+    claims_parser = commands.add_parser(
+        "claims", help="what the papers claim, what was found here, and the verdict"
+    )
+    claims_parser.add_argument("--paper", help="one paper's claims alone")
+    form = claims_parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="all fields, for programs")
+    form.add_argument("--markdown", action="store_true", help="the page docs/claims.md")
+    form.add_argument(
+        "--verify", metavar="ID", help="make a row's numbers again on a CPU; all: every quick row"
+    )
     options, rest = parser.parse_known_args(argv)
     if rest and options.command != "lab":
         parser.error(f"unknown arguments: {' '.join(rest)}. Only `lab` passes arguments on.")
@@ -343,6 +385,14 @@ def main(argv: list[str] | None = None) -> int:
         "lab": lambda: lab(options.folder, browser=not options.no_browser, jupyter_args=rest),
         "doctor": doctor,
         "model": model,
+        "claims": lambda: (
+            verify(options.verify, options.paper)
+            if options.verify
+            else claims(
+                options.paper,
+                "json" if options.json else "markdown" if options.markdown else "text",
+            )
+        ),
     }
     try:
         return run[options.command]()

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,14 +36,32 @@ except ImportError:
 PATIENCE_S = 240  # a machine may be busy
 
 
+def misfit() -> str | None:
+    """Why Triton and numpy as installed cannot interpret a kernel together; None if they can.
+
+    Triton's interpreter before 3.7 takes arrays of one number for numbers (its issue 9171).
+    """
+    installed = version("triton"), version("numpy")
+    first, second = (tuple(int(part) for part in v.split(".")[:2]) for v in installed)
+    if first >= (3, 7) or second < (2, 4):
+        return None
+    return (
+        "Triton {} cannot interpret kernels beside numpy {}: install triton>=3.7 or numpy<2.4. "
+        "On a GPU kernels run all the same.".format(*installed)
+    )
+
+
 def elsewhere(module: str, *job: str) -> list:
     """What a module prints as JSON when another Python runs it with TRITON_INTERPRET=1.
 
     Raises:
-        RuntimeError: Triton is not installed, or the other Python failed.
+        RuntimeError: Triton is not installed or does not fit, or the other Python failed.
     """
     if not dispatch.TRITON_INSTALLED:
         raise RuntimeError("Triton is not installed here (it is for Linux only).")
+    fault = misfit()
+    if fault is not None:
+        raise RuntimeError(fault)
     done = subprocess.run(
         [sys.executable, "-m", module, *job],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

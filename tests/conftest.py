@@ -12,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import checked
 import pytest
 
+checked.install()  # before anything imports the package
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read when torch is first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `import intuitive` does, if it is first
 

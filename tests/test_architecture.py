@@ -46,7 +46,7 @@ for paper in PAPERS:  # to serve models of that package, asked for where it is n
 
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSON_MIB = 3
-TRACKED_MIB = 42
+TRACKED_MIB = 38
 
 
 # ------------------------------------------------------------------------------- imports
@@ -253,7 +253,9 @@ def tracked() -> list[Path]:
 
 # Folders that are one paper's own, or list what all of them brought: lessons, results, pages.
 OWN = ("intuitive/{}/", "widgets/{}/", "tests/{}/")
+OWN += ("intuitive/claims/papers/{}.py", "intuitive/claims/facts/{}.py")
 SHARED = ("notebooks/", "benchmarks/", "docs/")
+SHARED += tuple(own.format("arena") for own in OWN)  # sets the papers side by side
 ROWS = ("README.md", "NOTICE.md")  # where each paper has its row
 PAGES_OF_READERS = ("tests/browser/",)  # a browser opens explorers by the names that readers see
 

@@ -15,6 +15,7 @@ import torch
 
 from intuitive import cli
 from intuitive.common import smollm
+from intuitive.kernels import interpreting
 
 # ------------------------------------------------------------------------------- lessons
 
@@ -291,6 +292,25 @@ def test_doctor_needs_triton_only_with_cuda(monkeypatch):
     for cuda, state in ((False, "note"), (True, "missing")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         assert [finding.state for finding in cli._triton()] == [state]
+
+
+@pytest.mark.parametrize(
+    ("triton_version", "numpy_version", "fits"),
+    [("3.6.0", "2.4.6", False), ("3.6.0", "2.3.5", True), ("3.7.1", "2.5.2", True)],
+)
+def test_doctor_tells_of_a_triton_that_cannot_interpret(
+    triton_version, numpy_version, fits, monkeypatch
+):
+    if interpreting.dispatch.TRITON_INSTALLED is False:
+        pytest.skip("Triton is not installed")
+    installed = {"triton": triton_version, "numpy": numpy_version}
+    monkeypatch.setattr(interpreting, "version", installed.__getitem__)
+    found = list(cli._triton())
+    assert [finding.state for finding in found] == ["ok"] + ["note"] * (not fits)
+    if not fits:
+        assert "numpy<2.4" in found[-1].found
+        with pytest.raises(RuntimeError, match=r"triton>=3\.7 or numpy<2\.4"):
+            interpreting.elsewhere("intuitive.msa.interpreted")
 
 
 def test_doctor_does_without_the_model(monkeypatch, capsys):

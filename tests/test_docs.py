@@ -266,3 +266,21 @@ def test_the_map_of_a_front_door_is_read():
 def test_every_paper_has_an_example_in_the_readme():
     run = [f.text for f in fences((ROOT / "README.md").read_text("utf-8")) if "run" in f.info]
     assert [p for p in PAPERS if not any(f"from intuitive.{p}" in text for text in run)] == []
+
+
+def missing_rooms(tree: str) -> list[str]:
+    """Entries that some paper has not."""
+    wanted = [entry.replace(ANY_PAPER, paper) for entry in entries(tree) for paper in PAPERS]
+    return sorted({entry for entry in wanted if not (ROOT / entry).exists()})
+
+
+def test_every_paper_has_the_rooms_that_contributors_are_told():
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    tree = next(f for f in fences(page) if f.info == "text rooms").text
+    assert len(entries(tree)) > 10
+    assert missing_rooms(tree) == []
+
+
+def test_a_room_that_one_paper_has_not_is_found():
+    tree = "intuitive/\n  PAPER/\n    results.py   all\n    tea.py   none"
+    assert missing_rooms(tree) == sorted(f"intuitive/{paper}/tea.py" for paper in PAPERS)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+TOOLS = Path(__file__).parents[1] / "tools"  # conftest.py finds the checks of annotations there
+
 
 def no_model(folder: Path) -> None:
     """Lay a package into `folder` that stands in for the real one: no model, soon imported."""
@@ -32,7 +34,7 @@ def outcome(folder: Path, mark: str, **env: str) -> str:
     )
     bare = {"PATH": str(folder), "PYTEST_ADDOPTS": "", "CUDA_VISIBLE_DEVICES": "", "CI": ""}
     bare |= {"INTUITIVE_CHROMIUM": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    bare["PYTHONPATH"] = str(folder)
+    bare["PYTHONPATH"] = f"{folder}{os.pathsep}{TOOLS}"
     command = [sys.executable, "-m", "pytest", "-ra", "-q", "--color=no"]
     return subprocess.run(
         command, cwd=folder, env=os.environ | bare | env, capture_output=True, text=True
@@ -87,7 +89,7 @@ def test_what_shares_a_server_or_an_explorer_stays_with_one_worker(tmp_path):
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path / "tests")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     plain = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    plain["PYTHONPATH"] = str(tmp_path)
+    plain["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{TOOLS}"
     command = "-m pytest -p xdist -n 2 -v --color=no tests"
     report = subprocess.run(
         [sys.executable, *command.split()],

@@ -10,6 +10,8 @@ import pytest
 from intuitive.common import folders
 from intuitive.common.smollm import find_model
 
+TOOLS = str(Path(__file__).parents[1] / "tools")  # conftest.py finds the checks there
+
 
 def test_core_8_tests_keep_their_things_in_a_temporary_folder(pytestconfig):
     scratch = Path(pytestconfig.scratch.name)
@@ -38,7 +40,7 @@ def test_core_8_a_session_that_writes_into_the_users_folder_fails(tmp_path, writ
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite)],
         cwd=suite,
-        env=os.environ | {"INTUITIVE_HOME": str(home)},
+        env=os.environ | {"INTUITIVE_HOME": str(home), "PYTHONPATH": TOOLS},
         capture_output=True,
         text=True,
         timeout=120,

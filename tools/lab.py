@@ -165,6 +165,14 @@ class ExplorerOnPage:
         """What the hero says of each of its frames."""
         return tuple(self.root.evaluate("root => root.intuitive.sentences()"))
 
+    @property
+    def marks(self) -> dict[str, dict]:
+        """The hero's marks on the page by key, as they are meant to stand there."""
+        return self.root.evaluate(
+            """root => Object.fromEntries([...root.querySelectorAll(".intuitive-hero .mark")]
+                .filter(({leaving}) => !leaving).map(({mark}) => [mark.key, mark]))"""
+        )
+
     def in_sight(self) -> dict[str, int]:
         """What stands before the reader with folds and further tabs closed.
 
@@ -394,6 +402,15 @@ class Notebook:
     def save(self) -> None:
         self.page.evaluate(
             'async () => { await window.jupyterapp.commands.execute("docmanager:save"); }'
+        )
+
+    def whole_width(self) -> None:
+        """Close JupyterLab's file browser: the window is the notebook's."""
+        self.page.evaluate(
+            """async () => {
+                await window.jupyterapp.restored;
+                window.jupyterapp.shell.collapseLeft();
+            }"""
         )
 
     def scroll_to_cell(self, index: int) -> None:

@@ -45,6 +45,7 @@ class Committed(Generic[T]):
 
     values: T
     made: Made
+    name: str = ""  # of its file, without the ending
 
 
 def path(name: str) -> Path:
@@ -92,7 +93,7 @@ def load(name: str, kind: type[T]) -> Committed[T]:
         raise FileNotFoundError(f"no committed result {name!r}; there are {', '.join(names())}.")
     values, made = records.load(file)
     try:
-        return Committed(msgspec.convert(values, kind), msgspec.convert(made, Made))
+        return Committed(msgspec.convert(values, kind), msgspec.convert(made, Made), name)
     except msgspec.ValidationError as error:
         raise ValueError(
             f"{file.name} does not hold a {kind.__name__}: {error}. Run its command again: "

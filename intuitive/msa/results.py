@@ -223,19 +223,88 @@ class DecodeRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingRow:
+    """How one student's index was trained."""
+
+    warmup_steps: int
+    sparse_steps: int
+    seconds: float
+    device: str
+    kl: tuple[float, ...]  # averaged over layers, at equal distances of steps, in nats
+    validation: dict[str, dict[str, float]]  # perplexities at the "start" and the "end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRow:
+    """Held-out perplexities of one student at one budget."""
+
+    student: str
+    d_index: int
+    seed: int
+    warmup_steps: int
+    sparse_steps: int
+    n_selected: int  # blocks
+    context: int  # tokens
+    perplexity: float
+    returning_passage: float | None  # None where it was not measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedRow:
+    """Perplexity of a model that was trained on, or of the frozen one."""
+
+    arm: str  # "frozen", "adapted" (through its index) or "dense" (without one)
+    seed: int
+    measure: str  # "perplexity" or "returning_passage"
+    n_selected: int | None  # blocks; None where it reads densely
+    all: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedArm:
+    """How one arm of the adaptation was trained."""
+
+    arm: str
+    seed: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierIndex:
+    """The index that was shipped before, three seeds: 180 steps, on texts in which little returns.
+
+    No command here makes it any more; its rows stay for comparison.
+    """
+
+    d_index: int
+    kl: tuple[tuple[float, ...], ...]  # by seed, then by step
+    perplexity: tuple[Losses, ...]
+    returning_passage: tuple[Losses, ...]
+    quality: tuple[QualityRow, ...]
+    decode: tuple[DecodeRow, ...]  # of the dense model too
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConversionFile:
-    """The values of `msa_conversion.json`."""
+    """The values of `msa_index.json`."""
 
     perplexity: tuple[Losses, ...]
     returning_passage: tuple[Losses, ...]
     quality: tuple[QualityRow, ...]
-    decode: tuple[DecodeRow, ...]
+    training: dict[str, TrainingRow]  # by student
+    curve: tuple[SizeRow, ...]
+    adaptation: tuple[AdaptedRow, ...]
+    adaptation_arms: tuple[AdaptedArm, ...]
+    shipped: str  # the student whose index comes with the package
+    shipped_bytes: int
+    before: EarlierIndex
 
 
 def conversion() -> results.Committed[ConversionFile]:
-    """What making SmolLM2 sparse cost, from `benchmarks/msa_conversion.py`, and how it was made.
+    """What making SmolLM2 sparse cost, from `benchmarks/msa_index.py`, and how it was made.
 
     Raises:
         FileNotFoundError: the package was installed without its results.
     """
-    return results.load("msa_conversion", ConversionFile)
+    return results.load("msa_index", ConversionFile)

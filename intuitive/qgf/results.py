@@ -1,7 +1,7 @@
 """What the committed runs found, as typed records.
 
-`fork` is `benchmarks/qgf_fork.py`, `ogbench` is `benchmarks/qgf_ogbench.py`; neither needs the
-extras that made it.
+`trimodal` and `sweep` are `benchmarks/qgf_trimodal.py`, `fork` is `benchmarks/qgf_fork.py`,
+`ogbench` is `benchmarks/qgf_ogbench.py`; none needs the extras that made it.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,87 @@ from intuitive.common.results import Committed
 from .policies import Curve
 
 FORK, OGBENCH = "qgf_fork", "qgf_ogbench"
+TRIMODAL, SWEEP = "qgf_trimodal", "qgf_sweep"  # the second is named by its card
+
+# ------------------------------------------------------------------------- the tri-modal flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimodalSeed:
+    """What one seed's particles came to."""
+
+    critic: float  # mean
+    true_return: float  # mean
+    mean: float  # of the actions
+    largest: float  # |action|
+    masses: tuple[float, ...]  # share in each mode
+    off_mode: float  # and in none
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimodalRow:
+    """One way to guide, in one setting."""
+
+    name: str  # estimator and setting, such as "qgf, w=1"
+    seeds: tuple[TrimodalSeed, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimodalRuns:
+    """Presets A, B and C under every estimator."""
+
+    tables: dict[str, tuple[TrimodalRow, ...]]  # by preset
+
+    def row(self, preset: str, name: str) -> TrimodalRow:
+        """One row.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        for row in self.tables[preset]:
+            if row.name == name:
+                return row
+        raise ValueError(
+            f"{name!r} was not measured in preset {preset}: choose among "
+            f"{'; '.join(row.name for row in self.tables[preset])}."
+        )
+
+
+def trimodal() -> Committed[TrimodalRuns]:
+    """The runs of `benchmarks/qgf_trimodal.py` over five seeds.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load(TRIMODAL, TrimodalRuns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptEstimator:
+    """One estimator at every weight; means over seeds."""
+
+    critic: tuple[float, ...]
+    true_return: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSweep:
+    """Preset B from small to large weights."""
+
+    weights: tuple[float, ...]
+    estimators: dict[str, SweptEstimator]
+
+
+def sweep() -> Committed[WeightSweep]:
+    """The sweep of weights of `benchmarks/qgf_trimodal.py --device cuda`.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load(results.of_a_card(SWEEP), WeightSweep)
+
+
+# ------------------------------------------------------------------------------ the fork world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +142,9 @@ def fork() -> Committed[ForkRuns]:
         FileNotFoundError: the package was installed without its results.
     """
     return results.load(FORK, ForkRuns)
+
+
+# ------------------------------------------------------------------------------------ OGBench
 
 
 @dataclass(frozen=True, kw_only=True)

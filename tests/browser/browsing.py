@@ -47,18 +47,24 @@ def cells_and_place(page: Page) -> list:
     )
 
 
-def sticking_out(explorer: ExplorerOnPage) -> list[str]:
-    """Parts of the explorer that reach beyond its right edge."""
+def sticking_out(explorer: ExplorerOnPage, *, scrolling: bool) -> list[str]:
+    """Parts of the explorer that reach beyond the right edge of its output.
+
+    Args:
+        scrolling: pictures may be wider than the output, and scroll. Tables and code always may.
+    """
     return explorer.root.evaluate(
-        """root => {
-            const edge = root.getBoundingClientRect().right + 1;
-            const scrolls = part => part.closest(
-                ".intuitive-scroll, .intuitive-scroller, .intuitive-plots, pre");
+        """(root, scrolling) => {
+            const output = root.closest(".jp-OutputArea-output").getBoundingClientRect();
+            const edge = Math.min(output.right, root.getBoundingClientRect().right) + 1;
+            const wide = "svg *, .intuitive-scroll, .intuitive-equation, pre"
+                + (scrolling ? ", .intuitive-scroller, .intuitive-plots" : "");
             const parts = [...root.querySelectorAll("*")].filter(part =>
-                !scrolls(part) && part.getBoundingClientRect().right > edge);
+                !part.closest(wide) && part.getBoundingClientRect().right > edge);
             if (root.scrollWidth > root.clientWidth) parts.push(root);
             return parts.map(part => part.outerHTML.slice(0, 120));
-        }"""
+        }""",
+        scrolling,
     )
 
 

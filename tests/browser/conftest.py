@@ -1,5 +1,6 @@
 """One JupyterLab for all browser tests, with the lessons and some notebooks of the tests' own."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,5 +62,6 @@ def lab_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _notebook(folder / "explorers.ipynb", EXPLORER_CELLS)
     _notebook(folder / "kit.ipynb", KIT_CELLS)
     _notebook(folder / "saved.ipynb", SAVED_CELLS)
-    with lab_server(folder) as url:
+    threads = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # beside another worker's
+    with lab_server(folder, threads=threads) as url:
         yield url

@@ -78,6 +78,7 @@ def page(chromium):
 @pytest.fixture(scope="module")
 def notebook(page, lab_url):
     notebook = Notebook(page, lab_url, "catalogue.ipynb")
+    notebook.whole_width()  # a width is that of the window, all of it the notebook's
     notebook.run_all(timeout=240)
     return notebook
 
@@ -312,10 +313,21 @@ def test_one_screen_holds_it(explorer, page):
     assert 0 < seen["hero_px"] <= allowed, seen
 
 
-def test_a_narrow_window_cuts_nothing_off(explorer, page):
-    to_width(page, 700)
+def test_nothing_is_wider_than_its_output(explorer, page):
+    to_width(page, NARROW)
     plots_fit(explorer)
-    assert sticking_out(explorer) == []
+    assert sticking_out(explorer, scrolling=False) == []
+    for tab in explorer.root.get_by_role("tab").all():
+        tab.click()
+        explorer.settled()
+        plots_fit(explorer)
+        assert sticking_out(explorer, scrolling=False) == [], tab.inner_text()
+
+
+def test_a_narrow_window_cuts_nothing_off(explorer, page):
+    to_width(page, 550)
+    plots_fit(explorer)
+    assert sticking_out(explorer, scrolling=True) == []
 
 
 # ------------------------------------------------------------------------------------- the page

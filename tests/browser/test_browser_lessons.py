@@ -106,6 +106,7 @@ def test_every_step_shows_what_it_says(lesson):
                     readouts=explorer.readouts,
                     summary=explorer.summary,
                     sentences=explorer.sentences,
+                    marks=explorer.marks,
                 )
             )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from types import SimpleNamespace
 
 import plotly.graph_objects as go
@@ -266,22 +267,34 @@ def test_the_summary_has_both_measures_side_by_side():
     assert both in view.summary
 
 
+def _room(seen):
+    """What the sentence of the lesson's room says of both: shares at hand in percent."""
+    (told,) = (s for s in seen.sentences if s.startswith(f"Room for {ROOMS[widget.ROOM]} old"))
+    return [int(share) for share in re.findall(r"(\d+)%", told)[:2]]
+
+
 def all_climb_and_the_reactive_one_is_far_right(seen):
     finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences[1:]]
     assert finds == sorted(finds) and finds[-1] > finds[0]
-    assert _entry("reactive").copied > 5 * _entry("lsa").copied
+    assert seen.number("on demand copies") > 5 * seen.number("LSA copies per step")
 
 
 def lsa_sinks_when_late(seen):
     assert seen.values["lag"] == 1
-    assert _entry("lsa", lag=1).needed < _entry("lsa").needed - 0.1
-    assert _entry("reactive", lag=1).needed == _entry("reactive").needed
+    lsa, reactive = _room(seen)
+    assert lsa == seen.number("LSA finds") < 100 * _entry("lsa").needed - 10
+    assert reactive == round(100 * _entry("reactive").needed)
 
 
 def asking_more_often_copies_more(seen):
     assert seen.values["lookahead"] == 8
-    assert _entry("lsa", lookahead=8).needed >= _entry("lsa").needed - 0.02
-    assert _entry("lsa", lookahead=8).copied > _entry("lsa").copied
+    before = _entry("lsa")
+    assert seen.number("LSA finds") > 100 * before.needed
+    assert seen.number("LSA copies per step") > 2 * before.copied
+    disc = seen.marks["disc:lsa"]
+    assert disc["x"] > scene.Picture.x(before.copied) + 20  # to the right
+    share = int(re.search(r"(\d+)% of all attention", seen.summary)[1])
+    assert share < 100 * before.attention and f"{share}% of the attention" in disc["words"]
 
 
 STEPS = (

@@ -192,6 +192,9 @@ def test_the_prediction_is_judged_by_the_byte_model():
 
 def one_step_reads_a_sliver(seen):
     assert seen.readouts["everything resident"] == "3.76 GiB"
+    gold, all_entries = seen.marks["read"], seen.marks["entries"]
+    assert "512 of 262\u2009144 entries" in gold["words"]
+    assert gold["w"] / all_entries["w"] == pytest.approx(512 / 2**18, rel=0.1)  # to scale
     assert "4.9% are there whatever is kept" in seen.sentences[-1]
 
 

@@ -815,38 +815,40 @@ def in_the_riddle(result, selector):
 
 
 @pytest.mark.model
-def test_the_index_finds_the_riddle_with_eight_blocks_and_not_with_four():
-    few, many = at_home(), at_home(n_selected=8)
-    assert in_the_riddle(few, "main_max") and not in_the_riddle(few, "trained_index")
-    assert in_the_riddle(many, "trained_index")
+def test_the_index_finds_the_riddle_with_the_lesson_s_four_blocks():
+    few = at_home()
+    assert in_the_riddle(few, "trained_index") and not in_the_riddle(few, "window_sink")
+    assert not in_the_riddle(few, "untrained_index")
 
 
 @pytest.mark.model
-def test_in_early_layers_the_index_beats_the_window_and_later_hardly():
+def test_the_index_beats_the_window_in_every_layer_and_in_3_to_8_clearly():
     for layer in range(30):
         mean = at_home(layer=layer).captured_mean
         gain = float((mean["trained_index"] - mean["window_sink"]).mean())
-        if 3 <= layer <= 10:
-            assert gain > 0.05, layer
-        if layer >= 12:
-            assert abs(gain) < 0.02, layer
+        assert gain > 0, layer
+        if 3 <= layer <= 8:
+            assert gain > 0.15, layer
 
 
 @pytest.mark.model
-def test_at_our_word_the_trained_index_captures_what_the_window_does():
-    """8% and 79%, as the lesson says."""
+def test_at_our_word_the_trained_index_captures_what_the_oracle_does():
+    """97% and 89%, more than the main scores and far more than the window, as the lesson says."""
     result = at_home()
-    for name in ("trained_index", "window_sink"):
-        assert round(100 * float(result.captured[name][1])) == 8
-        assert round(100 * float(result.captured_mean[name][1])) == 79
+    shares = {
+        name: [round(100 * float(of[name][1])) for of in (result.captured, result.captured_mean)]
+        for name in ("trained_index", "oracle", "main_max", "window_sink")
+    }
+    assert shares["trained_index"] == [97, 88] and shares["oracle"] == [97, 89]
+    assert shares["main_max"] == [88, 88] and shares["window_sink"] == [8, 79]
 
 
 @pytest.mark.model
 def test_breaking_it_does_what_section_5_says():
     mean = {name: float(share[1]) for name, share in at_home().captured_mean.items()}
     assert 0.2 < mean["main_mean"] < 0.3  # a quarter
-    assert 0.75 < mean["trained_index"] < 0.85 and 0.15 < mean["untrained_index"] < 0.25
-    assert mean["trained_index"] - mean["window_sink"] < 0.05  # a window has most of it
+    assert 0.85 < mean["trained_index"] < 0.9 and 0.4 < mean["untrained_index"] < 0.5
+    assert mean["trained_index"] - mean["window_sink"] < 0.1  # a window has most of it
     forced, free = (
         float(at_home(n_selected=1, n_local=n).captured_mean["main_max"][1]) for n in (1, 0)
     )

@@ -1,9 +1,6 @@
 """A dense decoder made sparse: nothing of it changes, its index learns, caches stay in step."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +21,6 @@ from intuitive.msa.index_training import (
 from intuitive.msa.quality import selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS, dense_attention
 
-ROOT = Path(__file__).parents[2]
 MSA = MSAConfig(block_size=4, n_selected=3)  # 12 tokens read at most
 TRAINING = IndexTrainingConfig(
     msa=MSA, context=64, n_warmup=140, n_sparse=12, n_ramp=4, n_queries=32, learning_rate=2e-2
@@ -389,15 +385,3 @@ def test_other_messages(decoder, tmp_path):
         IndexTrainingConfig(learning_rate=2.0)
     with pytest.raises(ValueError, match="no part of an Index Branch"):
         load_index(save_index(tmp_path / "w.safetensors", TrainedIndex(decoder.state_dict(), {})))
-
-
-# -------------------------------------------------------------------------------- results
-
-
-@pytest.mark.model
-def test_a_slice_of_the_committed_results_comes_out_again():
-    path = ROOT / "benchmarks/msa_conversion.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    sys.modules[path.stem] = benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    assert benchmark.compare_slice(ROOT / "benchmarks" / "results") == []

@@ -2,7 +2,7 @@
 
 `tests/<paper>/test_<explorer>.py` holds `STEPS`, one function per step in their order; each takes a
 `Seen` and asserts what the step's sentence says. The claims run without a browser on the view
-(`test_every_step.py`), and on the page once its button was pressed (`test_browser_steps.py`).
+(`test_every_step.py`), and on the page once its button was pressed (`test_browser_lessons.py`).
 """
 
 import importlib.util
@@ -30,12 +30,14 @@ class Seen:
         readouts: text of each readout by its label.
         summary: the sentence below the picture.
         sentences: of all frames of the timeline in order.
+        marks: what the hero shows, by key: `x`, `w`, `text`, `words` and so on of each mark.
     """
 
     values: Mapping[str, Any]
     readouts: Mapping[str, str]
     summary: str
     sentences: Sequence[str] = field(default_factory=tuple)
+    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def number(self, label: str) -> float:
         """The first number of a readout; percents count from 0 to 100.
@@ -75,6 +77,7 @@ def seen_after(explorer: Explorer, step: int, wait_s: float = 120) -> Seen:
     assert explorer.status["state"] == "done", explorer.status["text"]
     view = explorer.view
     readouts: Sequence[Readout] = view.readouts
+    scene = view.scene
     frames = view.timeline.frames if view.timeline is not None else ()
     if frames:
         where = explorer.declaration.steps[step].frame
@@ -87,9 +90,11 @@ def seen_after(explorer: Explorer, step: int, wait_s: float = 120) -> Seen:
         elif where is not None:
             place = labels.index(where)
         readouts = frames[place].readouts or readouts
+        scene = frames[place].scene or scene
     return Seen(
         values=dict(explorer.values),
         readouts={readout.label: readout.value for readout in readouts},
         summary=view.summary,
         sentences=tuple(frame.sentence for frame in frames),
+        marks={mark.key: vars(mark) for mark in scene.marks} if scene else {},
     )

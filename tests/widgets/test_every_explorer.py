@@ -123,6 +123,7 @@ def test_random_events_from_two_threads(explorer):
         events=HEAVY_SOAK_EVENTS if heavy else SOAK_EVENTS,
         still=tuple(quick(explorer.name)),
         seed=0,
+        memory=False,  # `make soak` measures it
     )
     assert report.ok, report.errors
 

@@ -12,6 +12,7 @@ and plots (docs/explorers.md shows one whole). The rooms, in reading order:
     explorer.py   the widget that ties them together
     questions.py  check-yourself blocks
     answers.py    where predictions and answers are kept
+    recording.py  explorers for pages without Python: their states, in one file
     soak.py       random events from two threads, for any explorer
     front/        the browser's side, in plain JavaScript and CSS
 """

@@ -8,6 +8,7 @@ again from each of them. `library` is plotly.js as the plotly package ships it; 
 
 import functools
 import gzip
+import importlib.metadata
 from importlib import resources
 
 import anywidget
@@ -26,11 +27,10 @@ class PageRuntime(anywidget.AnyWidget):
 
 
 @functools.cache
-def _library() -> tuple[bytes, str]:
-    import plotly
-
+def library() -> bytes:
+    """plotly.js, compressed: what `loadPlotly` in front/plot.js opens."""
     file = resources.files("plotly").joinpath("package_data", "plotly.min.js")
-    return _compressed(file.read_bytes()), plotly.__version__
+    return _compressed(file.read_bytes())
 
 
 @functools.cache
@@ -50,6 +50,6 @@ def shared_runtime() -> PageRuntime:
     """The kernel's runtime widget; made anew if somebody closed it."""
     global _runtime
     if _runtime is None or _runtime.comm is None:
-        library, version = _library()
-        _runtime = PageRuntime(library=library, motion=motion(), version=version)
+        version = importlib.metadata.version("plotly")
+        _runtime = PageRuntime(library=library(), motion=motion(), version=version)
     return _runtime

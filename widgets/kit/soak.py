@@ -33,7 +33,7 @@ class SoakReport:
     errors: tuple[str, ...]  # texts of unexpected errors; refusals in words do not count
     refusals: int  # ends in the error state with a sentence
     last_value_won: bool
-    grown_bytes: int  # resident memory gained after the first tenth of the events
+    grown_bytes: int  # resident memory gained after the first tenth of the events, if measured
 
     @property
     def ok(self) -> bool:
@@ -84,6 +84,7 @@ def soak(
     texts: tuple[str, ...] = (),
     still: tuple[str, ...] = (),
     pause: int | float = 0.004,
+    memory: bool = True,
 ) -> SoakReport:
     """Fire `events` random control events at an explorer from two threads.
 
@@ -94,6 +95,7 @@ def soak(
         texts: what the text control is given now and then.
         still: names of controls that are left where they are.
         pause: mean seconds between two events of a thread.
+        memory: whether its growth is measured, after a tenth of the events that settles first.
     """
     explorer = make()
     errors: list[str] = []
@@ -125,11 +127,13 @@ def soak(
             errors.append(f"still busy {SETTLE_SECONDS} s after the last event")
 
     start = time.perf_counter()
-    warm_up = max(events // 10, 1)
-    run(warm_up, 0)
-    before = _resident_bytes()
+    warm_up, grown = max(events // 10, 1) if memory else 0, 0
+    if memory:
+        run(warm_up, 0)
+        grown = -_resident_bytes()
     run(events - warm_up, 1)
-    grown = _resident_bytes() - before
+    if memory:
+        grown += _resident_bytes()
     for said in explorer_said:
         if said["state"] == "error":
             refusals += 1

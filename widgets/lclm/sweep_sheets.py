@@ -19,9 +19,9 @@ WAYS = {"joint": "all", "staged": "in stages", "frozen": "frozen", "scratch": "a
 DIET_GROUPS = ("said again, right: more is better", "loss going on, nats: less is better")
 # Title, measure, and (share, way) of both sides; * is whatever the other has.
 DIET_PAIRS = (
-    ("says again: both over “go on” alone", "again", ("0.5", "*"), ("0.0", "*")),
-    ("goes on: both over “say it again” alone", "loss", ("0.5", "*"), ("1.0", "*")),
-    ("goes on: both over “go on” alone", "loss", ("0.5", "*"), ("0.0", "*")),
+    ("says again: both over “go on”", "again", ("0.5", "*"), ("0.0", "*")),
+    ("goes on: both over “say it again”", "loss", ("0.5", "*"), ("1.0", "*")),
+    ("goes on: both over “go on”", "loss", ("0.5", "*"), ("0.0", "*")),
     ("says again: all over frozen", "again", ("*", "joint"), ("*", "frozen")),
     ("goes on: all over frozen", "loss", ("*", "joint"), ("*", "frozen")),
     ("says again: all over in stages", "again", ("*", "joint"), ("*", "staged")),

@@ -8,24 +8,22 @@ from intuitive.lsa.experiments import contest as experiment
 from intuitive.lsa.experiments.contest import ROOMS, SHOWN, Answered, ContestResult
 
 from .. import theme
-from .contest_scene import MEASURES, NAMES
+from . import styles
+from .contest_scene import MEASURES, NAMES, STRONG
 
 LOOKAHEADS = (8, 16, 32, 64, 128)
 ROOM = ROOMS.index(64)  # at which the prediction is judged: fetching on demand fits into it
+DASHES = {"oracle": "dash", "quest": "dash", "recency": "dot", "random": "dot"}
+DASHES["everything"] = "dashdot"
 LINES = {
-    "lsa": (theme.PURPLE, "solid", 3),
-    "reactive": ("#B58100", "solid", 3),
-    "oracle": (theme.GREEN, "dash", 1.5),
-    "quest": (theme.BLUE, "dash", 1.5),
-    "recency": ("#3A9BD9", "dot", 1.5),
-    "random": (theme.GREY, "dot", 1.5),
-    "yours": (theme.VERMILION, "solid", 3),
-    "everything": (theme.GREY, "dashdot", 1.5),
+    arm: (colour, DASHES.get(arm, "solid"), 3 if arm in STRONG else 1.5)
+    for arm, (_, colour) in styles.ARM_COLOURS.items()
 }
 SYMBOLS = {"everything": "star", "random": "diamond-open", "reactive": "square"}  # else circles
 
 ANSWERS = "right answers"
 PERCENT = {"tickformat": ".0%"}
+MARGIN = {"l": 66}  # “100%” keeps off the axis title
 
 
 def windows_figure(result: ContestResult) -> theme.Figure:
@@ -55,6 +53,7 @@ def windows_figure(result: ContestResult) -> theme.Figure:
         x_range=(math.log10(7), math.log10(150)),
         y_range=(0, 1.05),
         yaxis=PERCENT,
+        margin=MARGIN,
         xaxis={"type": "log", "tickvals": LOOKAHEADS, "ticktext": [str(t) for t in LOOKAHEADS]},
         showlegend=True,
         legend={"font": {"size": 12}},
@@ -86,6 +85,7 @@ def rooms_figure(result: ContestResult) -> theme.Figure:
         y_range=(0, 1.05),
         xaxis={"tickformat": ".0%"},
         yaxis=PERCENT,
+        margin=MARGIN,
         showlegend=True,
         legend={"font": {"size": 12}},
     )
@@ -182,6 +182,7 @@ def _answers(traces: list[dict], *, x: str, **layout) -> theme.Figure:
         y=ANSWERS,
         y_range=(0, 1.05),
         yaxis=PERCENT,
+        margin=MARGIN,
         showlegend=True,
         legend={"font": {"size": 11}},
         **layout,

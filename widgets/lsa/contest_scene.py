@@ -27,17 +27,9 @@ from ..kit import (
 from . import styles
 
 WIDTH, HEIGHT = 1000, 392
-LEFT, RIGHT, TOP, FLOOR = 92, 790, 34, 330
+LEFT, RIGHT, TOP, FLOOR = 92, 772, 34, 330
 LEAST, MOST = 0.01, 100.0  # chunks per step at the ends of the axis
-COLOURS = {
-    "lsa": "purple",
-    "reactive": "gold",
-    "oracle": "green",
-    "quest": "blue",
-    "recency": "sky",
-    "random": "grey",
-    "yours": "vermilion",
-}
+COLOURS = {arm: name for arm, (name, _) in styles.ARM_COLOURS.items()}
 NAMES = {**styles.ARM_NAMES, "lsa": "LSA: trained indexer", "yours": "yours"}
 STRONG = ("lsa", "reactive", "yours")
 MEASURES = {"needed": "needed chunks found", "attention": "attention found"}
@@ -101,7 +93,7 @@ class Picture:
         marks: list[Mark] = []
         for i, arm in enumerate(self.result.entries):
             y = TOP + 10 + 40 * i
-            marks += self._disc(arm, RIGHT + 18, y, "")
+            marks += self._disc(arm, RIGHT + 20, y, "")
             marks.append(
                 Words(
                     key=f"name:{arm}",

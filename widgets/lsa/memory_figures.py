@@ -8,15 +8,17 @@ from intuitive.lsa.experiments.live_memory import LiveMemory
 from intuitive.lsa.experiments.memory import GIB, PRINTED, MemoryParams, MemoryResult
 
 from .. import theme
+from . import styles
 from .memory_scene import tokens_text
 
+EVERYTHING, LSA = (styles.ARM_COLOURS[arm][1] for arm in ("everything", "lsa"))
 GIBS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4)
 NAME_GAP = 0.26  # decades between the names of two lines
 MEASURED = {
-    "everything": ("everything", theme.BLUE, "circle"),
-    "lsa_sync": ("LSA, waits", theme.GREEN, "square"),
-    "lsa_overlapped": ("LSA, overlapped", theme.GREEN, "diamond"),
-    "reactive": ("on demand", "#B58100", "cross"),
+    "everything": ("everything", EVERYTHING, "circle"),
+    "lsa_sync": ("LSA, waits", LSA, "square"),
+    "lsa_overlapped": ("LSA, overlapped", LSA, "diamond"),
+    "reactive": ("on demand", styles.ARM_COLOURS["reactive"][1], "cross"),
 }
 
 
@@ -24,9 +26,9 @@ def lengths_figure(result: MemoryResult) -> theme.Figure:
     """GiB against context, with the figures that the paper prints."""
     contexts = [held.context for held in result.at]
     lines = {
-        "everything resident": ([h.all_bytes / GIB for h in result.at], theme.BLUE, "solid"),
-        "LSA": ([h.lsa_bytes / GIB for h in result.at], theme.GREEN, "solid"),
-        "its floor": ([h.floor / GIB for h in result.at], theme.PURPLE, "dash"),
+        "everything resident": ([h.all_bytes / GIB for h in result.at], EVERYTHING, "solid"),
+        "LSA": ([h.lsa_bytes / GIB for h in result.at], LSA, "solid"),
+        "its floor": ([h.floor / GIB for h in result.at], LSA, "dash"),
     }
     traces, notes = [], []
     for name, (heights, colour, dash) in lines.items():
@@ -50,12 +52,11 @@ def lengths_figure(result: MemoryResult) -> theme.Figure:
                 "xanchor": "left",
                 "xshift": 6,
                 "showarrow": False,
-                "font": {"color": colour},
             }
         )
     for upper, lower in itertools.pairwise(notes):  # from the top down, a line's height apart
         lower["y"] = min(lower["y"], upper["y"] - NAME_GAP)
-    for place, (name, colour) in enumerate((("baseline", theme.BLUE), ("LSA", theme.GREEN)), 1):
+    for place, (name, colour) in enumerate((("baseline", EVERYTHING), ("LSA", LSA)), 1):
         traces.append(
             {
                 "type": "scatter",
@@ -85,7 +86,7 @@ def used_figure() -> theme.Figure:
     if found is None:
         return _nothing()
     traces = []
-    for name, colour in (("all_bytes", theme.BLUE), ("lsa_bytes", theme.GREEN)):
+    for name, colour in (("all_bytes", EVERYTHING), ("lsa_bytes", LSA)):
         traces.append(
             {
                 "type": "scatter",
@@ -145,10 +146,10 @@ def _against_context(traces: list[dict], y: str, *, log: bool = False) -> theme.
 
 LIVE = {  # from the foot up
     "index_keys": ("index keys", theme.PURPLE),
-    "hca": ("HCA entries", "#B58100"),
-    "window": ("newest tokens", "#2F94CC"),
+    "hca": ("HCA entries", styles.GOLD),
+    "window": ("newest tokens", styles.SKY),
     "tables": ("tables", theme.GREY),
-    "cells": ("cells", theme.BLUE),
+    "cells": ("cells", styles.RESIDENT),
 }
 
 
@@ -191,7 +192,7 @@ def live_figure(live: LiveMemory | None) -> theme.Figure:
         y="kB on the device",
         x_range=(0, live.n_steps),
         y_range=(0, 1.08 * top),
-        shapes=[theme.line(y=live.everything / 1e3, colour=theme.BLUE)],
+        shapes=[theme.line(y=live.everything / 1e3, colour=EVERYTHING)],
         annotations=[
             {
                 "text": "everything resident",
@@ -200,7 +201,6 @@ def live_figure(live: LiveMemory | None) -> theme.Figure:
                 "y": live.everything / 1e3,
                 "yanchor": "top",
                 "showarrow": False,
-                "font": {"color": theme.BLUE},
             }
         ],
         title={"text": live_words(live), "x": 0, "xref": "paper", "y": 0.97, "font": {"size": 14}},

@@ -20,7 +20,7 @@ GAUGE = 8  # left of the shelves: a narrow page shows the numbers without being 
 MONO = 0.602  # width of a letter of the monospaced type, by its size
 PEN_SIZE, ROW_SIZE, SMALL = 15, 13, 12
 CONTEXT = 46  # letters before the token
-UNKNOWN = 12  # empty boxes that stand for the tokens to come
+UNKNOWN = 9  # empty boxes that stand for the tokens to come
 LETTER = 6.4  # width of a small letter, about
 GROUND, BARS, VEIL, BOOKS, GLOW, THREADS, FRONT = range(7)
 
@@ -101,7 +101,7 @@ class Beside:
         at = {"x": GAUGE, "size": SMALL}
         bold = {"bold": True, **at}
         marks += [
-            Words(key="strip:name", y=STRIP + 2, text="needed, and", **at),
+            Words(key="strip:name", y=STRIP + 2, text=f"needed, to {percent(high)}", **at),
             Words(key="strip:green", y=STRIP + 16, text="found", fill="green", **bold),
             Words(key="strip:red", y=STRIP + 30, text="or missed", fill="vermilion", **bold),
         ]

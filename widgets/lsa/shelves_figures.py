@@ -12,7 +12,7 @@ from ..kit import fixed, number, percent
 from . import styles
 from .shelves_words import size_text
 
-CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(0,114,178,0.62)"
+CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(26,128,192,0.8)"
 COMPARED = ("oracle", "lsa", "quest", "random", "recency", "reactive", "everything")
 FADED = 0.45
 LAYERS = 30  # of SmolLM2
@@ -175,7 +175,7 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
                 f"copying at {fixed(link, 0)} GB/s",
                 [max(value, LEAST_MS) for value in times],
                 [number(time, 2, unit="ms") if time else "nothing" for time in times],
-                styles.MISSED if waits else styles.MOVED,
+                styles.MOVED,
             ),
             (
                 "computing"

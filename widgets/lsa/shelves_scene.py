@@ -45,7 +45,7 @@ FEW_FRAMES = 26  # where no trigger is told
 MOST_TOLD = 8  # triggers that are told in stages
 MOST_THREADS, MOST_NAMES = 4, 4
 LINES = 7  # of mock print on a book
-BOLD = 7.0  # width of a bold letter of names, about
+BOLD = 8.4  # width of a bold letter of names on a small page, about
 HALO = {"stroke": "page", "width": 6}
 LOOKS = {
     "lifted": {"fill": "blue", "stroke": "page", "y": UP},

@@ -1,15 +1,18 @@
-"""What the LSA explorers share: colours by meaning, names of the arms.
+"""What the LSA explorers share: colours by meaning, names and looks of the arms.
 
 Blue stands on the GPU, grey on the CPU only; green was needed and found, vermilion was needed and
-missed; purple is a score and its threshold; gold are bytes on their way.
+missed; purple is a score and its threshold; gold are bytes on their way. Where arms are compared,
+each has one colour in every picture and plot: purple is the trained indexer, which goes by its
+scores, gold is fetching on demand, which copies, green the oracle.
 """
 
 from .. import theme
 
-RESIDENT, AWAY = theme.BLUE, theme.GREY
+BLUE, SKY, GOLD = "#1A80C0", "#3A9BD9", "#B58100"  # those of scenes, clear on both pages
+RESIDENT, AWAY = BLUE, theme.GREY
 FOUND, MISSED = theme.GREEN, theme.VERMILION
 SCORE = theme.PURPLE
-MOVED = "#B58100"  # the gold of scenes
+MOVED = GOLD
 
 ARM_NAMES = {  # in the order of the lesson
     "everything": "keep everything",
@@ -19,6 +22,16 @@ ARM_NAMES = {  # in the order of the lesson
     "quest": "Quest: page bounds",
     "oracle": "oracle: knows the future",
     "reactive": "fetch when needed",
+}
+ARM_COLOURS = {  # in scenes and in plots
+    "lsa": ("purple", theme.PURPLE),
+    "reactive": ("gold", GOLD),
+    "oracle": ("green", theme.GREEN),
+    "quest": ("blue", BLUE),
+    "recency": ("sky", SKY),
+    "random": ("grey", theme.GREY),
+    "everything": ("grey", theme.GREY),
+    "yours": ("vermilion", theme.VERMILION),
 }
 SHORT_NAMES = {
     "everything": "everything",

@@ -21,7 +21,7 @@ from ..kit import (
     View,
     percent,
 )
-from .styles import RECORDINGS
+from .styles import RECORDINGS, RESIDENT
 from .threshold_scene import Picture, whole
 
 
@@ -65,7 +65,7 @@ def lengths_figure(result: ThresholdResult) -> theme.Figure:
     times = list(LENGTHS)
     lines = {
         "threshold": ([at.fetched for at in result.longer], theme.PURPLE),
-        "budget": ([float(at.budget) for at in result.longer], theme.BLUE),
+        "budget": ([float(at.budget) for at in result.longer], RESIDENT),
         "needed": ([float(result.n_needed)] * len(times), theme.GREEN),
     }
     top = max(max(heights) for heights, _ in lines.values())

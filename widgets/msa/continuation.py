@@ -144,9 +144,9 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             ),
             Step(
                 title="More blocks",
-                text="With 5 blocks it reads little more than half of the text. Both models "
+                text="With 4 blocks it reads less than half of the text. Both models "
                 "write anew, which takes some seconds.",
-                sets={"n_selected": 5},
+                sets={"n_selected": 4},
                 frame="last",
             ),
             Step(

@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 from intuitive.msa.experiments.conversion import (
+    EARLIER,
     READERS,
     ConversionParams,
     ConversionResult,
     run,
 )
 
-from .. import theme
 from ..kit import (
     Choice,
     Explorer,
@@ -26,15 +26,9 @@ from ..kit import (
     fixed,
     number,
 )
-from . import styles
-from .conversion_scene import Picture, value_text
+from .conversion_figures import adapted_figure, layers_figure, learning_figure, sizes_figure
+from .conversion_scene import NAMES, Picture, value_text
 
-STYLES = {  # of the selectors drawn by layer: colour and dash
-    "oracle": (theme.GREY, "solid"),
-    "trained_index": (theme.BLUE, "solid"),
-    "main_max": (theme.VERMILION, "dash"),
-    "window_sink": (theme.GREEN, "dash"),
-}
 MEASURE_NAMES = {
     "perplexity": "perplexity, all texts",
     "perplexity_prose": "perplexity, prose",
@@ -47,55 +41,33 @@ MEASURE_NAMES = {
 LEVEL = 0.03  # relative; perplexities closer than this count as the same
 
 
+def _at(found: ConversionResult, name: str) -> float:
+    """A selector's value at the budget of the setting."""
+    k = found.params.n_selected
+    return next(point.mean for point in found.curves[name] if point.n_selected == k)
+
+
 def _whose_is_lower() -> tuple[int, str]:
-    found = run(ConversionParams(measure="perplexity", n_selected=8))
-    window, index = (
-        next(point.mean for point in found.curves[name] if point.n_selected == 8)
-        for name in ("window_sink", "trained_index")
-    )
-    right = 2 if abs(index / window - 1) < LEVEL else 0 if window < index else 1
+    found = run(ConversionParams(measure="returning_passage", n_selected=8))
+    index, window = _at(found, EARLIER), _at(found, "window_sink")
+    right = 2 if abs(index / window - 1) < LEVEL else 0 if index < window else 1
     return right, (
-        f"The window's is {number(window)}, the trained index's {number(index)}; the dense model's "
-        f"is {number(found.dense)}. In attention mass they differ more, and most text can be "
-        "predicted from what stands near."
+        f"The index's is {number(index)}, the window's {number(window)}; the dense model's is "
+        f"{number(found.dense)}. Most attention lies nearby and on the first block, and there it "
+        "had learned to look. The trained index below had longer training, where passages return: "
+        f"{number(_at(found, 'trained_index'))}."
     )
 
 
 PREDICT = Predict(
     question=(
-        "A window of the same budget needs no index and no training. With 8 of 64 blocks, "
-        "64 tokens each, whose perplexity is lower?"
+        "An index was trained to imitate the model's attention, and its blocks hold more of it "
+        "than a window's. Now 512 tokens come back that the model read long ago. With 8 of 64 "
+        "blocks, whose perplexity on them is lower?"
     ),
-    choices=("the window's, clearly", "the trained index's, clearly", "about the same"),
+    choices=("that index's, clearly", "the window's, clearly", "about the same"),
     answer=_whose_is_lower,
 )
-
-
-def layers_figure(found: ConversionResult) -> theme.Figure:
-    """Attention mass captured in every layer at the chosen budget."""
-    traces, ends, colours = [], {}, {}
-    for name, (colour, dash) in STYLES.items():
-        mass, title = found.mass_by_layer[name], styles.SELECTOR_NAMES[name]
-        ends[title], colours[title] = mass[-1], colour
-        traces.append(
-            {
-                "type": "scatter",
-                "x": list(range(len(mass))),
-                "y": list(mass),
-                "mode": "lines",
-                "name": title,
-                "line": {"color": colour, "dash": dash, "width": 2},
-            }
-        )
-    return theme.figure(
-        traces,
-        x="layer",
-        y=f"mass, k = {found.params.n_selected}, {found.mass_context:,} tokens",
-        x_range=(0, len(found.mass_by_layer["oracle"]) - 1),
-        y_range=(0.0, 1.02),
-        margin={"r": 150},
-        annotations=styles.end_names(ends, colours, gap=0.08, low=0.0, high=1.0),
-    )
 
 
 def present(found: ConversionResult) -> View:
@@ -119,11 +91,11 @@ def present(found: ConversionResult) -> View:
         return "–"
 
     rows = [
-        (styles.SELECTOR_NAMES[selector], *(cell(selector, budget) for budget in budgets))
+        (NAMES[selector], *(cell(selector, budget) for budget in budgets))
         for selector in found.curves
     ]
     for speed in found.decode:
-        who = "dense" if speed.selector == "dense" else styles.SELECTOR_NAMES[speed.selector]
+        who = "dense" if speed.selector == "dense" else NAMES[speed.selector]
         rows.append(
             (
                 f"decoding after {speed.prompt_tokens:,} tokens, {who}",
@@ -135,8 +107,8 @@ def present(found: ConversionResult) -> View:
         )
     dense = "" if found.dense is None else f"; dense {number(found.dense)}"
     told = ", ".join(
-        f"{styles.SELECTOR_NAMES[selector]} {number(chosen[selector].mean)}"
-        for selector in ("trained_index", "window_sink", "main_max", "oracle")
+        f"{NAMES[selector]} {number(chosen[selector].mean)}"
+        for selector in ("trained_index", EARLIER, "window_sink", "main_max", "oracle")
         if selector in chosen
     )
     summary = (
@@ -148,11 +120,11 @@ def present(found: ConversionResult) -> View:
     )
     readouts = [
         Readout(
-            styles.SELECTOR_NAMES[selector],
+            NAMES[selector],
             value_text(chosen[selector].mean, params.measure),
             link=selector,
         )
-        for selector in ("trained_index", "window_sink", "main_max")
+        for selector in ("trained_index", EARLIER, "window_sink")
         if selector in chosen
     ]
     picture = Picture(found, name)
@@ -160,7 +132,12 @@ def present(found: ConversionResult) -> View:
         summary=summary,
         scene=picture.scene(),
         arithmetic=picture.arithmetic(),
-        figures={"layers": partial(layers_figure, found)},
+        figures={
+            "layers": partial(layers_figure, found),
+            "learning": partial(learning_figure, found),
+            "sizes": partial(sizes_figure, found),
+            "adapted": partial(adapted_figure, found),
+        },
         readouts=tuple(readouts),
         values={"context": params.context},
         table=Table((name, *(f"k = {budget}" for budget in budgets)), tuple(rows)),
@@ -185,7 +162,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Choice(
             name="selector",
             label="Look at",
-            options={name: styles.SELECTOR_NAMES[name] for name in READERS},
+            options={name: NAMES[name] for name in READERS},
         ),
         Range(name="context", label="Context", values=(2048, 4096, 8192), unit="tokens", more=True),
     )
@@ -200,25 +177,25 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="Ordinary text",
-                text="Held-out prose and code, 8 of 64 blocks read. Compare the blue curve, our "
-                "index, with the green one, a window.",
+                text="Held-out prose and code, 8 of 64 blocks read. The trained index does what "
+                "the main scores do; the earlier one is no better than a window.",
             ),
             Step(
                 title="Attention captured",
-                text="The same selections, counted in the dense model's attention: here the blue "
-                "curve lies above the green one at every k.",
-                sets={"measure": "mass_captured"},
+                text="The same selections, counted in the dense model's attention: the dashed "
+                "curve of the earlier index lies above the window's, close below the trained one.",
+                sets={"measure": "mass_captured", "selector": EARLIER},
             ),
             Step(
                 title="A passage returns",
                 text="512 tokens from the second quarter come back at the end. One has only to "
-                "look where they stood: who does?",
-                sets={"measure": "returning_passage", "selector": "main_max"},
+                "look where they stood. What the attention hid stands here.",
+                sets={"measure": "returning_passage", "selector": "trained_index"},
             ),
             Step(
                 title="Two blocks only",
-                text="The oracle knows the true attention, and at 2 blocks it still falls behind "
-                "the main scores' max: most mass is not the best next word.",
+                text="The oracle knows the true attention, and at 2 blocks it falls far behind "
+                "the main scores' max, as does the index: most mass is not the best next word.",
                 sets={"measure": "returning_passage", "n_selected": 2, "selector": "oracle"},
             ),
         ),
@@ -226,8 +203,36 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="layers",
                 label="Attention mass captured in every layer at the chosen k",
-                caption="Of the dense model's own attention; the index of the first seed.",
+                caption="Of the dense model's own attention; indexes of the first seed.",
                 tab="Layers",
+                height=320,
+            ),
+            Plot(
+                name="learning",
+                label="How the KL of both indexes fell with training",
+                caption="Each on its own training texts, mean of three seeds; both axes are "
+                "logarithmic. The trained index starts from the heads' own projections, the "
+                "earlier one from random numbers. In the last fifth of its time the model reads "
+                "through the trained one's own choice.",
+                tab="Training",
+                height=320,
+            ),
+            Plot(
+                name="sizes",
+                label="Perplexity against the bytes of an index key, at the chosen k",
+                caption="Index heads of 128 channels (three seeds), 64 and 32 (one seed each), all "
+                "trained in the same way. Bytes are of half precision, shares of the keys and "
+                "values.",
+                tab="Index size",
+                height=320,
+            ),
+            Plot(
+                name="adapted",
+                label="The model frozen, and trained on through its index with 4 blocks",
+                caption="Low-rank changes of the attention, equal steps, mean of three seeds. "
+                "What was trained without an index has seen the same texts: it, not the frozen "
+                "model, is what the adapted one has to reach.",
+                tab="Adapted",
                 height=320,
             ),
         ),

@@ -160,10 +160,10 @@ class Picture:
         ]
         for number, (name, colour) in enumerate(PARTS.values()):
             marks += self._key(name, BARS[0], number, colour)
-        told = {"waiting": "waits", "now": "computed now", "done": "computed before"}
+        told = {"waiting": "waits", "now": "computed now", "done": "computed"}
         for number, (kind, name) in enumerate(told.items()):
             marks += self._key(name, KEY, number, *KINDS[kind])
-        return marks + self._key("computed in vain", KEY, len(told), VAIN, 0.9)
+        return marks + self._key("in vain", KEY, len(told), VAIN, 0.9)
 
     def _key(
         self, name: str, x: Number, row: int, colour: str, opacity: Number = 1.0

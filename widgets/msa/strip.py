@@ -206,7 +206,7 @@ class Strip:
         texts = [shown(token) for token in self.tokens[start : start + self.block_size]]
         texts[0] = texts[0].lstrip() or texts[0]
         widths = [cells(text) for text in texts]
-        room = CELLS - (len(self.tags[block][0]) + 1 if block in self.tags else 0)
+        room = CELLS - (len(self.tags[block][0]) + 2 if block in self.tags else 0)
         kept = excerpt(widths, anchor - start, room)
         x = LEFT + 2 + CELL * (kept.start > 0)
         words = []

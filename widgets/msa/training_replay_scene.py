@@ -20,6 +20,7 @@ Number = int | float
 WIDTH, HEIGHT = 1000, 404
 LEFT, RIGHT = 92, 992
 STRIP, ROW = 124, 20  # top of the strip, height of a token
+LETTERS = 13  # three of one width fit into the narrowest block
 LANES = (224, 306)  # tops of the groups' lanes
 TALL, PICK = 50, 9  # height of a whole attention, of a picked mark
 READ = "sky"  # of the blues the one that is clear in both themes
@@ -37,11 +38,6 @@ def folded(here: int, n_blocks: int) -> Number:
 def pitch_of(here: int, n_blocks: int) -> Number:
     """From block to block, of those that are written when the question in block `here` is asked."""
     return (RIGHT - LEFT - folded(here, n_blocks)) / (here + 1)
-
-
-def size_of(pitch: Number) -> int:
-    """Of the tokens' letters, as large as three of them fit into a block."""
-    return 14 if pitch >= 33 else 12
 
 
 class Picture:
@@ -262,7 +258,8 @@ class Picture:
                     y=STRIP + ROW * row + 16,
                     text=f"{name}{sign}",
                     anchor="middle",
-                    size=size_of(self.pitch),
+                    size=LETTERS,
+                    mono=True,
                     bold=ours,
                     fill="purple" if ours else "ink" if right or future else "vermilion",
                     opacity=0.4 if future else 1.0,
@@ -442,7 +439,8 @@ def _still(question: int, size: int, example: Example) -> tuple[Mark, ...]:
                 y=STRIP + ROW * row + 16,
                 text=f"{names[key]}{VALUES[value]}",
                 anchor="middle",
-                size=size_of(pitch),
+                size=LETTERS,
+                mono=True,
                 bold=sought,
                 opacity=0.4 if future else 1.0 if sought else 0.8,
                 link=f"token:{token}",

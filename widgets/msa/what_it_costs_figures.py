@@ -214,7 +214,7 @@ def ratio_figure(
             {
                 "text": f"{unit} ceiling {ceiling_text(ceiling)}×",
                 "xref": "paper",
-                "x": 0.02,
+                "x": 0.02 if unit == "FLOP" else 0.28,  # side by side: both may be the same
                 "y": ceiling,
                 "yanchor": "bottom",
                 "showarrow": False,

@@ -122,7 +122,7 @@ class Curves:
         room = Box(CURVE_LEFT + 2, 2, RIGHT, CURVE_BOTTOM - 2)
         labels, now = Labels(room), self.result.place
         labels.keep_off(
-            Box(CURVE_LEFT, self.promise_y(1) - 22, CURVE_LEFT + 112, self.promise_y(1))
+            Box(CURVE_LEFT, self.promise_y(1) - 22, CURVE_LEFT + 134, self.promise_y(1))
         )
         x = self.weight_x(now)
         colours = {"promised": "gold", "earned": "green"}
@@ -152,8 +152,9 @@ class Curves:
             return []
         value, y = self.result.stability, HEIGHT - 26
         alarm = value > STABILITY_LIMIT
-        text = f"stability number {fixed(value)}"
-        text += f" ▲ above {STABILITY_LIMIT}: overshoots" if alarm else f", below {STABILITY_LIMIT}"
+        text = f"stability number {fixed(value)}, below {STABILITY_LIMIT}"
+        if alarm:
+            text = f"▲ stability {fixed(value)}, above {STABILITY_LIMIT}: overshoots"
         look = {"fill": "vermilion" if alarm else "faint", "bold": alarm}
         words = (
             "The stability number: the step w/T times the critic's sharpest bend. Above 2 a step "

@@ -260,7 +260,7 @@ def weight_figure(result: TrimodalResult, sweep: Sweep | None) -> theme.Figure:
         y_range=(low, top + 0.05 * (top - low)),
         annotations=headings,
         shapes=shapes,
-        margin={"t": 54 if sweep else 34},
+        margin={"t": 54 if sweep else 34, "l": 64},
         showlegend=sweep is not None,
         legend={"y": 1.09},
         **layout,

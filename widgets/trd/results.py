@@ -37,7 +37,8 @@ def present_results(results: Results) -> View:
         arithmetic=picture.arithmetic(),
         figures={
             "order": functools.partial(figures.order_figure, results),
-            "fresh": functools.partial(figures.fresh_figure, results),
+            "fresh": functools.partial(figures.fresh_figure, results, "right"),
+            "fresh_wait": functools.partial(figures.fresh_figure, results, "wait"),
             "cost": functools.partial(figures.cost_figure, results),
             "transitions": functools.partial(figures.transitions_figure, rewrites),
         },
@@ -174,12 +175,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 "kept, but a collapse.",
                 height=330,
             ),
-            Plot(
-                name="fresh",
-                tab="Fresh rollouts",
-                label="Accuracy and WAIT with rollouts drawn once and eight times",
-                height=340,
-            ),
             *shared_plots(),
         ),
         defaults=defaults(ResultParams(), values),
@@ -216,6 +211,20 @@ def controls() -> tuple[Choice, ...]:
 def shared_plots() -> tuple[Plot, ...]:
     """Tabs of both settings."""
     return (
+        Plot(
+            name="fresh",
+            tab="Fresh rollouts",
+            label="Accuracy with rollouts drawn once and eight times",
+            span=6,
+            height=340,
+        ),
+        Plot(
+            name="fresh_wait",
+            tab="Fresh rollouts",
+            label="Texts that say WAIT with rollouts drawn once and eight times",
+            span=6,
+            height=340,
+        ),
         Plot(
             name="cost",
             tab="Cost",

@@ -16,6 +16,7 @@ from .results_scene import apart
 from .styles import METHOD_STYLES, TEACHER_NAMES, fade
 
 FADED = 0.45
+LABEL = 0.072  # height of a label, in shares
 PALE, DARK = "#ffffff", "#000000"  # numbers on the cells of a heatmap, in either theme
 AT = {"tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
 
@@ -104,84 +105,90 @@ def _bars(
         yaxis={
             "tickvals": list(range(len(rows))),
             "ticktext": names,
+            "tickfont": {"size": 12},
             "zeroline": False,
             "showgrid": False,
         },
         shapes=shapes,
         annotations=notes,
-        margin={"l": 168, "t": 26},
+        margin={"l": 206, "t": 26},
     )
 
 
-def fresh_figure(results: Results) -> theme.Figure:
-    """Every method once and with fresh rollouts: accuracy, and texts that say WAIT."""
+def fresh_figure(results: Results, what: str) -> theme.Figure:
+    """Every method once and with fresh rollouts: texts that are "right", or that "wait"."""
     traces: list[dict[str, Any]] = []
     names = list(dict.fromkeys(row.name for row in results.beside))
-    chosen = results.params.method
+    chosen, is_wait = results.params.method, what == "wait"
+
+    def share(row: MethodRow) -> float:
+        return row.wait if is_wait else row.accuracy.estimate
+
     pairs = []
     for name in names:
         pair = sorted((r for r in results.beside if r.name == name), key=lambda r: r.rounds)
         if len(pair) == 2:
             pairs.append(pair)
-    for column, share in enumerate((lambda row: row.accuracy.estimate, lambda row: row.wait)):
-        told = [
-            pair
-            for pair in pairs
-            if column == 0 or max(map(share, pair)) > 0.01 or _look(pair[0], chosen)[1]
-        ]
-        heights = apart([-share(pair[1]) for pair in told], 0.058, -1.03, 0.0)
-        ends = dict(zip([pair[0].name for pair in told], heights, strict=True))
-        for pair in pairs:
-            style, (colour, strong) = (
-                METHOD_STYLES[pair[0].name],
-                _look(pair[0], results.params.method),
-            )
-            axis = theme.x_axis(column)
-            values = [share(row) for row in pair]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": [0, 1],
-                    "y": values,
-                    "mode": "lines+markers",
-                    "line": {"color": colour, "dash": style.dash, "width": 3.5 if strong else 2},
-                    "marker": {"color": colour, "size": 9 if strong else 7},
-                    "cliponaxis": False,
-                    "xaxis": axis,
-                    "name": style.name,
-                    "hovertemplate": f"{style.name}: %{{y:.1%}}<extra></extra>",
-                }
-            )
-            if pair[0].name in ends:
-                first, last = (percent(v, 0 if v >= 0.1 or column == 0 else 1) for v in values)
-                label = f"{style.name}, {first} → {last}"
-                label = label.replace("under ", "<").replace("over ", ">")
-                traces.append(
-                    {
-                        "type": "scatter",
-                        "x": [1.05],
-                        "y": [-ends[pair[0].name]],
-                        "mode": "text",
-                        "text": [f"<b>{label}</b>" if strong else label],
-                        "textposition": "middle right",
-                        "textfont": {"color": style.colour, "size": 12},
-                        "cliponaxis": False,
-                        "xaxis": axis,
-                        "hoverinfo": "skip",
-                    }
-                )
-    layout = theme.columns(
-        ["texts that are right", "texts that say WAIT"], x="", x_range=(-0.1, 3.1)
-    )
+    told = [
+        pair
+        for pair in pairs
+        if not is_wait or max(map(share, pair)) > 0.01 or _look(pair[0], chosen)[1]
+    ]
+    heights = apart([-share(pair[1]) for pair in told], LABEL, -1.03, 0.0)
+    ends = dict(zip([pair[0].name for pair in told], heights, strict=True))
+    for pair in pairs:
+        style, (colour, strong) = METHOD_STYLES[pair[0].name], _look(pair[0], chosen)
+        values = [share(row) for row in pair]
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [0, 1],
+                "y": values,
+                "mode": "lines+markers",
+                "line": {"color": colour, "dash": style.dash, "width": 3.5 if strong else 2},
+                "marker": {"color": colour, "size": 9 if strong else 7},
+                "cliponaxis": False,
+                "name": style.name,
+                "hovertemplate": f"{style.name}: %{{y:.1%}}<extra></extra>",
+            }
+        )
+        if pair[0].name in ends:
+            first, last = (percent(v, 0 if v >= 0.1 or not is_wait else 1) for v in values)
+            label = _brief(f"{style.name}, {first} → {last}")
+            traces.append(_label(label, 1.08, -ends[pair[0].name], style.colour, strong))
     rounds = max((row.rounds for row in results.beside), default=1)
-    for name in ("xaxis", "xaxis2"):
-        layout[name] |= {
+    return theme.figure(
+        traces,
+        y="texts that say WAIT" if is_wait else "texts that are right",
+        x_range=(-0.15, 4.4),
+        y_range=(-0.03, 1.06),
+        xaxis={
             "tickvals": [0, 1],
-            "ticktext": ["drawn once", f"{rounds} times"],
+            "ticktext": ["once", f"{rounds} times"],
             "zeroline": False,
-            "ticklabeloverflow": "allow",
-        }
-    return theme.figure(traces, y_range=(-0.03, 1.06), yaxis=AT, margin={"l": 62}, **layout)
+        },
+        yaxis=AT,
+        margin={"l": 66},
+    )
+
+
+def _brief(label: str) -> str:
+    return label.replace("under ", "<").replace("over ", ">")
+
+
+def _label(text: str, x: float, y: float, colour: str, strong: bool) -> dict[str, Any]:
+    """A name right of a mark."""
+    return {
+        "type": "scatter",
+        "x": [x],
+        "y": [y],
+        "mode": "text",
+        "text": [f"<b>{text}</b>" if strong else text],
+        "textposition": "middle right",
+        "textfont": {"color": colour, "size": 12},
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
 
 
 def cost_figure(results: Results) -> theme.Figure:
@@ -216,30 +223,18 @@ def cost_figure(results: Results) -> theme.Figure:
     last = [
         max((r for r in results.beside if r.name == name), key=lambda r: r.rounds) for name in names
     ]
-    ends = apart([-row.accuracy.estimate for row in last], 0.062, -1.03, 0.0)
+    ends = apart([-row.accuracy.estimate for row in last], LABEL, -1.03, 0.0)
     for row, end in zip(last, ends, strict=True):
         style, strong = METHOD_STYLES[row.name], row.name == results.params.method
-        label = f"{style.name}, {percent(row.accuracy.estimate)} for {thousands(row)}"
-        traces.append(
-            {
-                "type": "scatter",
-                "x": [10 ** (high + 0.06)],
-                "y": [-end],
-                "mode": "text",
-                "text": [f"<b>{label}</b>" if strong else label],
-                "textposition": "middle right",
-                "textfont": {"color": style.colour, "size": 12},
-                "cliponaxis": False,
-                "hoverinfo": "skip",
-            }
-        )
+        label = _brief(f"{style.name}, {percent(row.accuracy.estimate)} for {thousands(row)}")
+        traces.append(_label(label, 10 ** (high + 0.06), -end, style.colour, strong))
     wide = high - low
     ticks = [10**k * m for k in range(3, 7) for m in (1, 3) if low - 0.1 < math.log10(10**k * m)]
     return theme.figure(
         traces,
         x="teacher tokens per student, written and scored",
         y="texts that are right",
-        x_range=(low - 0.06 * wide, high + 0.82 * wide),
+        x_range=(low - 0.06 * wide, high + 1.15 * wide),
         y_range=(-0.03, 1.06),
         xaxis={
             "type": "log",

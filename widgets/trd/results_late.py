@@ -39,7 +39,8 @@ def present_late(late: Late) -> View:
         related={"target": ("plan",), "plan": ("target",)},
         figures={
             "plans": functools.partial(figures.plan_figure, results),
-            "fresh": functools.partial(figures.fresh_figure, results),
+            "fresh": functools.partial(figures.fresh_figure, results, "right"),
+            "fresh_wait": functools.partial(figures.fresh_figure, results, "wait"),
             "order": functools.partial(figures.order_figure, results),
             "cost": functools.partial(figures.cost_figure, results),
             "transitions": functools.partial(figures.transitions_figure, rewrites),
@@ -157,12 +158,6 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 tab="Who ends with the plan",
                 label="Share of texts with the right plan at the end, by method",
                 height=330,
-            ),
-            Plot(
-                name="fresh",
-                tab="Fresh rollouts",
-                label="Accuracy and WAIT with rollouts drawn once and eight times",
-                height=340,
             ),
             *shared_plots(),
         ),

@@ -293,4 +293,9 @@ def apart(heights: list[Number], least: Number, top: Number, bottom: Number) -> 
                 placed[below] += overlap / 2
         for place in order:
             placed[place] = min(max(placed[place], top), bottom)
+    for above, below in itertools.pairwise(order):  # what is left where many meet
+        placed[below] = max(placed[below], placed[above] + least)
+    for below, above in itertools.pairwise(reversed(order)):
+        placed[below] = min(placed[below], bottom)
+        placed[above] = min(placed[above], placed[below] - least)
     return placed

@@ -37,7 +37,7 @@ from .methods import (
     attention_of_last_queries,
     attention_while_repeating,
 )
-from .prefill import Evicted, evict
+from .prefill import Evicted, Scored, evict, keep_places, scored
 from .quality import continuation_losses
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "KVzip",
     "Method",
     "Raw",
+    "Scored",
     "SnapKV",
     "Truncation",
     "attention_expected",
@@ -55,4 +56,6 @@ __all__ = [
     "attention_while_repeating",
     "continuation_losses",
     "evict",
+    "keep_places",
+    "scored",
 ]

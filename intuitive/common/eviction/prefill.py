@@ -1,6 +1,6 @@
 """Read a prompt, score what was read, and keep the best of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -76,7 +76,7 @@ def evict(
         raise ValueError(
             f"the prompt has shape {tuple(tokens.shape)}: [b, n] with at least one token is needed."
         )
-    b, n = tokens.shape
+    n = tokens.shape[1]
     budget = n if isinstance(method, Raw) else min(budget, n)
     for always_kept in {"window", "n_sink"} & {field.name for field in fields(method)}:
         most = min(getattr(method, always_kept), budget)
@@ -84,6 +84,46 @@ def evict(
     check(stale)
     if isinstance(method, Truncation) or budget == n:  # nothing that was read is dropped
         return _newest(decoder, tokens, method, budget, room, on_prefilled)
+    read = scored(decoder, tokens, method=method, on_prefilled=on_prefilled, stale=stale)
+    check(stale)
+    return read.keep(budget, room=room)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A prompt that was read whole, and what each entry is worth: caches of any size come of it."""
+
+    full: DecoderCache  # of the whole prompt
+    logits: Float[Tensor, "b v"]  # of the first token after the prompt
+    scores: tuple[Float[Tensor, "b h_kv n"], ...]  # by layer
+    method: Method
+
+    def keep(self, budget: int, *, room: int = 256) -> Evicted:
+        """The small cache of the `budget` best entries per layer and head."""
+        best = [score.topk(budget, dim=-1).indices.sort(-1).values for score in self.scores]
+        return Evicted(
+            keep_places(self.full, best, room=room), self.logits, tuple(best), self.method
+        )
+
+
+@torch.no_grad()
+def scored(
+    decoder: Decoder,
+    tokens: Tensor,
+    *,
+    method: str | Method,
+    on_prefilled: Callable[[], None] | None = None,
+    stale: Callable[[], bool] = never,
+) -> Scored:
+    """Read a prompt whole and score its entries; arguments and errors as in `evict`.
+
+    Raises:
+        ValueError: also for "raw" and "truncation", which score nothing.
+    """
+    method = _method(method)
+    if isinstance(method, Raw | Truncation):
+        raise ValueError(f"{method.name} scores nothing: call evict.")
+    b, n = tokens.shape
     longest = _longest_repetition(method, n)
     if longest and n + longest > decoder.config.max_positions:
         raise ValueError(
@@ -104,17 +144,27 @@ def evict(
         on_prefilled()
     if isinstance(method, KVzip):
         _repeat(decoder, full, tokens, method, scores, stale)
-    check(stale)
-    layers, kept = [], []
-    for layer, score in zip(full.layers, scores, strict=True):
-        places = score.topk(budget, dim=-1).indices.sort(-1).values
+    return Scored(full, logits, tuple(scores), method)
+
+
+def keep_places(
+    full: DecoderCache, places: Sequence[Int[Tensor, "b h_kv kept"]], *, room: int
+) -> DecoderCache:
+    """A cache of some entries only, counted as if all were there.
+
+    Args:
+        full: plain caches of keys and values.
+        places: of the entries kept in each layer and head, ascending.
+        room: tokens that can follow.
+    """
+    layers = []
+    for layer, kept in zip(full.layers, places, strict=True):
         small = {}
         for name, part in layer.held().items():
-            rows = places.transpose(1, 2)[..., None].expand(-1, -1, -1, part.shape[-1])
+            rows = kept.transpose(1, 2)[..., None].expand(-1, -1, -1, part.shape[-1])
             small[name] = part.gather(1, rows)
-        layers.append(_filled(small, n, room))
-        kept.append(places)
-    return Evicted(DecoderCache(layers), logits, tuple(kept), method)
+        layers.append(_filled(small, full.length, room))
+    return DecoderCache(layers)
 
 
 def _method(method: str | Method) -> Method:

@@ -5,6 +5,7 @@ token may differ in all that follows; `agreement` therefore also asks the sparse
 next token along the dense model's own text.
 """
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -106,6 +107,22 @@ def _sparse(model: SmolLM2, reader: str, msa: MSAConfig) -> Decoder:
     return convert(model.decoder, msa, None if drawn else reader, generator=seeded(0))
 
 
+@cached(LRUCache(16), key=lambda model, ids, n_new, **_: (model, ids, n_new), lock=threading.Lock())
+def _dense(
+    model: SmolLM2, ids: tuple[int, ...], n_new: int, *, count: Callable, stale: Stale
+) -> tuple[int, ...]:
+    """What the dense model writes: the same whatever the sparse one reads."""
+    return _written(model.decoder, ids, n_new, count=count, stale=stale)
+
+
+def _written(
+    decoder: Decoder, ids: tuple[int, ...], n_new: int, *, count: Callable, stale: Stale
+) -> tuple[int, ...]:
+    prompt = torch.tensor([ids], device=decoder.embedding.weight.device)
+    new = generate(decoder, prompt, max_new_tokens=n_new, on_token=count, stale=stale)
+    return tuple(new[0].tolist())
+
+
 @torch.inference_mode()
 def continue_text(
     text: str,
@@ -128,39 +145,39 @@ def continue_text(
         ValueError: the text has fewer than two blocks of tokens, or the reader has no weights.
         Cancelled: `stale()` became true.
     """
-    ids = model.tokenizer.encode(text)[: params.n_prompt]
+    ids = tuple(model.tokenizer.encode(text)[: params.n_prompt])
     if len(ids) < 2 * params.block_size:
         raise ValueError(
             f"The text has {len(ids)} tokens; at least two blocks of {params.block_size} are "
             "needed to leave one out: give a longer text or take smaller blocks."
         )
-    device = model.decoder.embedding.weight.device
-    prompt = torch.tensor([ids], device=device)
     sparse_decoder = _sparse(model, params.reader, params.msa)
-    written: dict[str, tuple[int, ...]] = {}
-    for part, (name, decoder) in enumerate((("dense", model.decoder), ("sparse", sparse_decoder))):
-        done = 0
 
-        def count(_token: object, name: str = name, part: int = part) -> None:
-            nonlocal done
-            done += 1
-            progress((part + done / params.n_new) / 2, f"{name}: token {done} of {params.n_new}")
+    def counting(name: str, share: float) -> Callable[[object], None]:
+        done = itertools.count(1)
 
-        new = generate(decoder, prompt, max_new_tokens=params.n_new, on_token=count, stale=stale)
-        written[name] = tuple(new[0].tolist())
+        def count(_token: object) -> None:
+            n = next(done)
+            progress(share + n / params.n_new / 2, f"{name}: token {n} of {params.n_new}")
+
+        return count
+
+    dense = _dense(model, ids, params.n_new, count=counting("dense", 0.0), stale=stale)
+    count = counting("sparse", 0.5)
+    sparse = _written(sparse_decoder, ids, params.n_new, count=count, stale=stale)
     check(stale)
-    along = torch.tensor([[*ids, *written["dense"]]], device=device)
+    along = torch.tensor([[*ids, *dense]], device=sparse_decoder.embedding.weight.device)
     guesses = sparse_decoder(along)[0, len(ids) - 1 : -1].argmax(-1).tolist()
     pieces = model.tokenizer.token_strings
     return Continuation(
         params=params,
-        prompt=tuple(pieces(ids)),
-        dense=tuple(pieces(list(written["dense"]))),
-        sparse=tuple(pieces(list(written["sparse"]))),
-        dense_ids=written["dense"],
-        sparse_ids=written["sparse"],
+        prompt=tuple(pieces(list(ids))),
+        dense=tuple(pieces(list(dense))),
+        sparse=tuple(pieces(list(sparse))),
+        dense_ids=dense,
+        sparse_ids=sparse,
         guesses=tuple(pieces(guesses)),
-        agrees=tuple(g == token for g, token in zip(guesses, written["dense"], strict=True)),
+        agrees=tuple(g == token for g, token in zip(guesses, dense, strict=True)),
         read_share=min(1.0, params.n_selected * params.block_size / along.shape[1]),
     )
 

@@ -1,4 +1,4 @@
-"""What making SmolLM2 sparse cost, from the committed run of `benchmarks/msa_conversion.py`.
+"""What making SmolLM2 sparse cost, from the committed run of `benchmarks/msa_index.py`.
 
 Mass captured and block recall are of the dense model's own attention, averaged over layers;
 perplexity is of the model with all its layers sparse. All on held-out texts.
@@ -13,10 +13,11 @@ from intuitive.common.settings import Settings
 from intuitive.common.training import Progress, silent
 
 from ..reference import SELECTORS
-from ..results import DecodeRow, Losses, QualityRow
+from ..results import AdaptedRow, DecodeRow, Losses, QualityRow, SizeRow
 from ..results import conversion as committed_conversion
 
-READERS = ("trained_index", *SELECTORS)
+EARLIER = "earlier_index"  # trained for 180 steps, on texts in which little returns
+READERS = ("trained_index", EARLIER, *SELECTORS)
 PERPLEXITIES = {  # measure: (part of the file, which texts)
     "perplexity": ("perplexity", "all"),
     "perplexity_prose": ("perplexity", "prose"),
@@ -54,11 +55,19 @@ class Point:
     """One selector at one budget."""
 
     n_selected: int  # blocks
-    by_seed: tuple[float, ...]  # of the index; a single value for selectors that are not trained
+    by_seed: tuple[float, ...]  # of an index; a single value for selectors that are not trained
 
     @property
     def mean(self) -> float:
         return sum(self.by_seed) / len(self.by_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How the KL of one index fell, averaged over layers and seeds."""
+
+    steps: tuple[float, ...]
+    kl: tuple[float, ...]  # nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +81,11 @@ class ConversionResult:
     mass_by_layer: dict[str, tuple[float, ...]]  # at `params.n_selected`, first seed
     mass_context: int  # tokens, of `mass_by_layer`: it was not taken at every context
     seeds: tuple[int, ...]
-    device: str
     decode: tuple[DecodeRow, ...]
+    learning: dict[str, Learning]  # of the trained index and the earlier one
+    sizes: tuple[SizeRow, ...]  # of all students
+    kv_bytes: int  # of keys and values, per token and layer, in half precision
+    adapted: tuple[AdaptedRow, ...]
 
 
 def passages(context: int) -> tuple[int, int]:
@@ -81,14 +93,12 @@ def passages(context: int) -> tuple[int, int]:
     return context // 4, context - PASSAGE
 
 
-def _rows(measure: str) -> tuple[Losses, ...] | tuple[QualityRow, ...]:
-    """The rows of a measure at the training's block size, with every layer sparse."""
-    found = committed_conversion()
-    if measure in QUALITIES:
-        size = _block_size()
-        return tuple(row for row in found.values.quality if row.block_size == size)
-    part, _ = PERPLEXITIES[measure]
-    return tuple(row for row in getattr(found.values, part) if not row.dense_layers)
+def _rows(measure: str) -> list[tuple[str, Losses | QualityRow]]:
+    """(reader, row) of a measure, those of the earlier index by its own name."""
+    values = committed_conversion().values
+    part, _ = PERPLEXITIES.get(measure, ("quality", ""))
+    now = [(row.selector, row) for row in getattr(values, part)]
+    return now + [(EARLIER, row) for row in getattr(values.before, part)]
 
 
 def _block_size() -> int:
@@ -97,7 +107,7 @@ def _block_size() -> int:
 
 def measured_contexts(measure: str) -> tuple[int, ...]:
     """Contexts at which a measure was taken, in tokens."""
-    return tuple(sorted({row.context for row in _rows(measure)}))
+    return tuple(sorted({row.context for _, row in _rows(measure)}))
 
 
 def curves(params: ConversionParams) -> ConversionResult:
@@ -109,7 +119,7 @@ def curves(params: ConversionParams) -> ConversionResult:
     """
     committed = committed_conversion()
     _, field = PERPLEXITIES.get(params.measure, ("quality", params.measure))
-    rows = [row for row in _rows(params.measure) if row.context == params.context]
+    rows = [(who, row) for who, row in _rows(params.measure) if row.context == params.context]
     if not rows:
         contexts = ", ".join(map(str, measured_contexts(params.measure)))
         raise ValueError(
@@ -118,7 +128,7 @@ def curves(params: ConversionParams) -> ConversionResult:
         )
     by_selector = {}
     for name in READERS:
-        of_name = [row for row in rows if row.selector == name]
+        of_name = [row for who, row in rows if who == name]
         budgets = sorted({row.n_selected for row in of_name})
         by_selector[name] = tuple(
             Point(
@@ -127,7 +137,8 @@ def curves(params: ConversionParams) -> ConversionResult:
             )
             for budget in budgets
         )
-    dense = next((getattr(row, field) for row in rows if row.selector == "dense"), None)
+    dense = next((getattr(row, field) for who, row in rows if who == "dense"), None)
+    values, msa = committed.values, committed.made.config["training"]["msa"]
     return ConversionResult(
         params=params,
         block_size=_block_size(),
@@ -136,9 +147,30 @@ def curves(params: ConversionParams) -> ConversionResult:
         mass_by_layer=_mass_by_layer(params),
         mass_context=_mass_context(params),
         seeds=tuple(committed.made.config["seeds"]),
-        device=committed.made.device,
-        decode=committed.values.decode,
+        decode=values.before.decode,
+        learning={"trained_index": _learning(), EARLIER: _earlier_learning()},
+        sizes=values.curve,
+        kv_bytes=2 * 2 * msa["n_kv_heads"] * msa["d_head"],
+        adapted=values.adaptation,
     )
+
+
+def _learning() -> Learning:
+    values = committed_conversion().values
+    same = values.shipped.rpartition("-")[0]
+    runs = [run for name, run in values.training.items() if name.rpartition("-")[0] == same]
+    n = min(len(run.kl) for run in runs)
+    total = sum(run.warmup_steps + run.sparse_steps for run in runs) / len(runs)
+    return Learning(
+        steps=tuple(max(1.0, total * i / (n - 1)) for i in range(n)),
+        kl=tuple(sum(run.kl[i] for run in runs) / len(runs) for i in range(n)),
+    )
+
+
+def _earlier_learning() -> Learning:
+    runs = committed_conversion().values.before.kl
+    kl = tuple(sum(at_step) / len(runs) for at_step in zip(*runs, strict=True))
+    return Learning(steps=tuple(float(step) for step in range(1, len(kl) + 1)), kl=kl)
 
 
 def run(
@@ -163,7 +195,7 @@ def _mass_context(params: ConversionParams) -> int:
 
 def _mass_by_layer(params: ConversionParams) -> dict[str, tuple[float, ...]]:
     measured = _rows("mass_captured")
-    budgets = sorted({row.n_selected for row in measured})
+    budgets = sorted({row.n_selected for _, row in measured})
     if params.n_selected not in budgets:
         raise ValueError(
             f"n_selected={params.n_selected}: budgets of {', '.join(map(str, budgets))} blocks "
@@ -171,7 +203,7 @@ def _mass_by_layer(params: ConversionParams) -> dict[str, tuple[float, ...]]:
         )
     context = _mass_context(params)
     found: dict[str, tuple[float, ...]] = {}
-    for row in measured:
+    for who, row in measured:
         if (row.context, row.n_selected) == (context, params.n_selected):
-            found.setdefault(row.selector, row.mass_by_layer)
+            found.setdefault(who, row.mass_by_layer)
     return {name: found[name] for name in READERS}

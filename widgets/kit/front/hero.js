@@ -11,7 +11,7 @@ function loadMotion(model) {
   window[MOTION] ??= (async () => {
     const live = model.widget_manager && model.get("runtime");
     const carrier = live ? await model.widget_manager.get_model(model.get("runtime")) : model;
-    const packed = new Blob([carrier.get("motion")]).stream();
+    const packed = new Blob([await carrier.get("motion")]).stream();
     const source = await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).text();
     const holder = { exports: {} };
     new Function("module", "exports", source)(holder, holder.exports);

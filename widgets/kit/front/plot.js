@@ -5,7 +5,7 @@ const PLOTLY = Symbol.for("intuitive.plotly");
 function loadPlotly(model) {
   window[PLOTLY] ??= (async () => {
     const carrier = await model.widget_manager.get_model(model.get("runtime"));
-    const bytes = carrier.get("library");
+    const bytes = await carrier.get("library");
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const source = await new Response(stream).text();
     const holder = { exports: {} };

@@ -1,0 +1,1 @@
+"""What the explorers of the arena compute, one file each."""

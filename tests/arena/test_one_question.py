@@ -1,0 +1,135 @@
+"""The explorer of one question: its result on disk, its picture, its sentences."""
+
+import dataclasses
+
+import pytest
+
+from intuitive.arena.experiments import one_question as experiment
+from intuitive.arena.experiments.one_question import OneQuestion, QuestionParams, Row, reason
+from intuitive.widgets.arena import one_question as explorer
+from intuitive.widgets.arena.one_question_scene import Picture
+
+HELD = tuple([0.25] * 40 + [1.0] * 56)
+ROWS = (
+    Row(method="dense", resident=1.0, read=1.0, kept=(1.0,) * 96, reads=((0.5,) + (0.0,) * 95,) * 2,
+        said=(" 4", "2"), right=True, held=1.0, looked=0.2),
+    Row(method="kvzip", resident=0.25, read=0.25, kept=HELD, reads=((0.0,) * 96,) * 2,
+        said=(" 7", "7"), right=False, held=0.125, looked=0.01),
+    Row(method="lclm", resident=0.25, read=0.25, beads=4, kept=(0.0,) * 96,
+        reads=((0.0,) * 96,) * 2, said=(" 4", "1"), right=False, held=0.0, looked=0.05),
+    Row(method="lclm_expand", absent="it does not fit."),
+)  # fmt: skip
+MADE = OneQuestion(
+    question="exact", ratio=4, n=192, opening="Once upon", fact="The code is 42.", place=(20, 26),
+    ask="The code is", answer="42", rows=ROWS,
+)  # fmt: skip
+
+
+def test_a_result_comes_back_from_disk_as_it_was():
+    assert experiment.unpacked(experiment.packed(MADE)) == MADE
+
+
+def test_params_say_what_is_wrong():
+    with pytest.raises(ValueError, match="question='x' is unknown"):
+        QuestionParams(question="x")
+    with pytest.raises(ValueError, match="ratio=5 must be one of 4, 8, 16"):
+        QuestionParams(ratio=5)
+    with pytest.raises(ValueError, match="there is no question"):
+        QuestionParams(question="own", text="a text")
+
+
+def test_frames_go_from_the_text_to_the_verdict():
+    frames = Picture(MADE).frames()
+    assert len(frames) == 2 + 2
+    keys = [{mark.key for mark in frame.scene.marks} for frame in frames]
+    assert "mark:dense" not in keys[2] and "mark:dense" in keys[3]
+    assert "bead:lclm:158:0" not in keys[0] and "bead:lclm:158:0" in keys[1]
+    assert frames[3].scene["mark:kvzip"].text == "✗ wrong"
+    assert frames[2].scene["said:dense"].text == "4"
+    assert frames[3].scene["said:dense"].text == "42"
+    assert frames[0].readouts[-1].value == "–" and frames[3].readouts[-1].value == "1 of 3"
+    assert "no:lclm_expand" in keys[3]
+
+
+def test_the_strip_shows_how_much_is_kept():
+    scene = Picture(MADE).frames()[1].scene
+    pale, full = scene["kept:kvzip:0"], scene["kept:kvzip:40"]
+    assert pale.opacity < full.opacity
+    assert full.w / pale.w == pytest.approx(56 / 40)
+    assert scene["kept:dense:0"].w == pytest.approx(pale.w + full.w)
+
+
+def test_reasons_are_made_of_the_rows_own_numbers():
+    assert "holds 12% of the answer's place" in reason(ROWS[1], MADE)
+    assert "latents of 4 tokens each" in reason(ROWS[2], MADE)
+    assert reason(ROWS[3], MADE) == "Takes no part: it does not fit."
+    other = dataclasses.replace(ROWS[1], held=0.5)
+    assert "holds 50%" in reason(other, MADE)
+
+
+def test_the_view_has_a_line_for_every_method():
+    view = explorer.present(MADE)
+    assert len(view.table.rows) == len(ROWS)
+    assert set(view.arithmetic) == {f"method:{row.method}" for row in ROWS}
+    assert "192/4 + 2 = 50 entries" in view.arithmetic["method:kvzip"].text
+    assert "Dense right; KVzip, LCLM wrong." in view.summary
+
+
+def test_every_question_of_the_menu_is_committed():
+    found = experiment.kept()
+    wanted = {f"{q} {r}" for q in experiment.QUESTIONS for r in experiment.RATIOS}
+    assert set(found) == wanted
+    for key, made in found.items():
+        assert (made.question, made.ratio, made.n) == (*_parts(key), experiment.N)
+        assert [row.method for row in made.rows] == list(experiment.SHOWN)
+        for row in made.rows:
+            over = row.resident * made.n > -(-made.n // made.ratio) + 2 + 0.05 * made.ratio
+            assert not over or row.method in ("dense", "msa"), (key, row.method)
+
+
+def _parts(key: str) -> tuple[str, int]:
+    question, ratio = key.split()
+    return question, int(ratio)
+
+
+# ------------------------------------------------------------------------------------ the steps
+
+
+def dense_is_right(seen):
+    assert seen.marks["mark:dense"]["text"] == "✓ right"
+
+
+def a_name_is_asked_for_and_every_method_answers(seen):
+    dense_is_right(seen)
+    assert seen.sentences[-1].startswith("It was “")
+    assert "bytes:kvzip" in seen.marks and "said:kvzip" in seen.marks
+
+
+def the_same_memory_and_eight_signs(seen):
+    dense_is_right(seen)
+    assert (seen.values["question"], seen.values["ratio"]) == ("exact", 8)
+    made = experiment.kept()["exact 8"]
+    assert len(made.answer) == 8
+    held = {row.method: row.resident for row in made.rows if not row.absent}
+    room = (-(-made.n // 8) + 2) / made.n
+    assert all(share <= room for method, share in held.items() if method not in ("dense", "msa"))
+
+
+def some_hold_the_place_and_one_only_reads_less(seen):
+    msa = experiment.kept()["exact 16"].row("msa")
+    assert msa.resident > 1 and msa.read < 0.5
+    assert seen.marks["bytes:msa"]["text"].startswith("117")
+    assert seen.marks["bytes:kvzip"]["text"] == "6%"
+
+
+def losing_some_of_six_sentences_costs_less(seen):
+    codes = sum(row.right is True for row in experiment.kept()["exact 16"].rows)
+    assert seen.number("right") > codes
+
+
+STEPS = (
+    a_name_is_asked_for_and_every_method_answers,
+    the_same_memory_and_eight_signs,
+    some_hold_the_place_and_one_only_reads_less,
+    losing_some_of_six_sentences_costs_less,
+)

@@ -1,0 +1,208 @@
+"""The book's pages from static files: explorers move without Python."""
+
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import kit_example as kit
+import numpy as np
+import pytest
+from book import Book
+from book_pages import Shown, page, place
+from browsing import AXE
+from lab import ExplorerOnPage, browser_page
+from playwright.sync_api import expect
+
+from intuitive.widgets.kit import percent, recording
+from intuitive.widgets.kit.scene import Frame, Scene, Swarm, Timeline, wire
+
+pytestmark = pytest.mark.browser
+
+ASKED, PLAIN, FAR, QUESTION = "kit_asked", "kit_example", "kit_far", "kit_question"
+
+
+class Files(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Address of a book of one page with what the kit's example can do."""
+    book = Book(tmp_path_factory.mktemp("site"), lessons=[])
+    book.build_assets()
+    book.build_pages()
+    makers = {
+        ASKED: lambda: kit.explorer(ASKED, predict=kit.PREDICT),
+        PLAIN: lambda: kit.explorer(PLAIN),
+        FAR: lambda: kit.explorer(FAR),
+        QUESTION: kit.question,
+    }
+    call = "import kit_example as kit\n\nkit.explorer()"
+    for name, make in makers.items():
+        packed = recording.pack(recording.record(make, call=call))
+        book.write(f"recorded/{name}.json.gz", packed)
+    places = {
+        name: place(Shown(f"a.{name.split('_')[0]}.{name.split('_')[1]}", "explorer"), "", "", name)
+        for name in makers
+    }
+    gap = '<p style="height: 4000px">far</p>'
+    body = "<h1>Kit</h1>" + "".join(places[name] for name in (ASKED, PLAIN, QUESTION))
+    book.write("kit.html", page("Kit", body + gap + places[FAR], root="", nav=book.nav("kit.html")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Files, directory=str(book.out))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def kit_page(chromium, site):
+    with browser_page(chromium, width=1400, height=1000) as opened:
+        opened.asked = []
+        opened.on("request", lambda request: opened.asked.append(request.url))
+        opened.goto(f"{site}kit.html?theme=light")
+        yield opened
+
+
+@pytest.fixture
+def example(kit_page) -> ExplorerOnPage:
+    explorer = ExplorerOnPage(kit_page, PLAIN).unlock()
+    reset = explorer.root.locator("[data-reset]")
+    if reset.is_enabled():
+        reset.click()
+        explorer.settled({"spread": 2, "n_kept": 4})
+    return explorer
+
+
+def test_a_recording_is_loaded_when_it_is_seen(kit_page, example):
+    assert not any(FAR in address for address in kit_page.asked)
+    kit_page.locator(f'[data-recorded*="{FAR}"]').scroll_into_view_if_needed()
+    ExplorerOnPage(kit_page, FAR).root.wait_for()
+    assert any(FAR in address for address in kit_page.asked)
+
+
+def test_a_prediction_gets_its_verdict_and_is_kept(kit_page, site):
+    asked = ExplorerOnPage(kit_page, ASKED)
+    asked.root.scroll_into_view_if_needed()
+    asked.root.get_by_role("button", name="nearly all").click()
+    verdict = asked.root.locator("[data-verdict]")
+    expect(verdict).to_have_attribute("data-verdict", "wrong")
+    expect(verdict).to_contain_text("You said “nearly all”; it is “about half”.")
+    asked.settled()
+    kit_page.goto(f"{site}kit.html?theme=light")
+    expect(asked.root.locator("[data-verdict]")).to_have_attribute("data-verdict", "wrong")
+    asked.root.get_by_role("button", name="Predict again").click()
+    asked.root.locator("[data-skip]").click()
+    expect(asked.root.locator("[data-verdict]")).to_have_attribute("data-verdict", "told")
+
+
+def test_a_recorded_value_is_shown_as_it_was_computed(example):
+    slider = example.control("n_kept")
+    slider.focus()
+    slider.press("ArrowRight")
+    example.settled({"n_kept": 5})
+    result = kit.run(kit.ShareParams(n_kept=5), stale=lambda: False, progress=lambda *_: None)
+    assert example.readouts["held by the kept"] == percent(result.held)
+    assert example.root.get_attribute("data-recorded") == "exact"
+    assert "Recorded." in example.status and "Nearest" not in example.status
+
+
+def test_between_recorded_values_the_nearest_is_shown_and_named(example):
+    for name, key in (("n_kept", "ArrowRight"), ("spread", "ArrowRight")):
+        example.control(name).focus()
+        example.control(name).press(key)
+    example.settled({"n_kept": 5, "spread": 2.5})
+    assert example.root.get_attribute("data-recorded") == "nearest"
+    assert "Nearest recorded: Scores kept 4." in example.status
+    moved = kit.run(kit.ShareParams(spread=2.5), stale=lambda: False, progress=lambda *_: None)
+    assert example.readouts["held by the kept"] == percent(moved.held)  # the slider just moved
+    line = example.root.locator(".intuitive-run-here code")
+    expect(line).to_contain_text("kit.explorer().set(spread=2.5, n_kept=5)")
+    expect(line).to_be_visible()
+
+
+def test_what_no_state_is_near_to_says_where_it_runs(example):
+    example.control("text").fill("my own words")
+    example.root.get_by_role("button", name="Use this text").click()
+    expect(example.root.locator(".intuitive-error")).to_contain_text("run it in JupyterLab")
+    line = example.root.locator(".intuitive-run-here code")
+    expect(line).to_contain_text('kit.explorer().set(text="my own words")')
+    assert not example.root.locator("[data-silence]").count()
+
+
+def test_steps_play_and_links_light(example):
+    frame = example.root.get_attribute("data-frame")
+    assert example.press_step(0)
+    assert example.root.get_attribute("data-frame") == frame == " · cut"
+    assert example.press_step(1)
+    assert "Recorded." in example.status
+    example.root.locator(".intuitive-chip", has_text="softmax").click()
+    example.root.locator('.intuitive-readouts [data-link="token:0"]').hover()
+    lit = example.root.locator(".mark.lit")
+    expect(lit.first).to_have_attribute("data-link", "token:0")
+
+
+def test_a_tab_and_its_plot(example):
+    example.root.get_by_role("tab", name="Weights").click()
+    example.page.wait_for_function(
+        "root => root.querySelector('[data-plot=weights]').data?.length",
+        arg=example.root.element_handle(),
+    )
+
+
+def test_a_question_is_answered(kit_page):
+    question = kit_page.locator("[data-question]")
+    question.scroll_into_view_if_needed()
+    buttons = question.get_by_role("button")
+    verdicts = []
+    for index in range(buttons.count()):
+        buttons.nth(index).click()
+        expect(buttons.nth(index)).to_have_attribute("aria-pressed", "true")
+        verdicts.append(buttons.nth(index).get_attribute("data-verdict"))
+    assert verdicts.count("right") == 1
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_that_axe_takes_seriously(kit_page, site, theme):
+    for address in ("kit.html", "index.html", "teaching.html"):
+        kit_page.goto(f"{site}{address}?theme={theme}")
+        if address == "kit.html":
+            ExplorerOnPage(kit_page, PLAIN).unlock()
+        kit_page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = kit_page.evaluate("async () => (await axe.run(document)).violations")
+        serious = [
+            (one["id"], [node["html"][:160] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], (address, theme)
+
+
+def test_the_page_puts_swarms_back_where_they_were(kit_page, site):
+    dice = np.random.default_rng(0)
+    frames = tuple(
+        Frame(scene=Scene(width=200, height=100, marks=(Swarm(key="s", xs=xs, ys=ys),)))
+        for xs, ys in dice.uniform(-40, 140, (3, 2, 7))
+    )
+    header, data = wire(Timeline(frames=frames))
+    kit_page.goto(f"{site}index.html")
+    found = kit_page.evaluate(
+        """async steps => {
+            const {swarmBytes} = await import("/assets/recorded.js");
+            return [...swarmBytes(steps)];
+        }""",
+        recording.swarm_steps(header, data),
+    )
+    assert len(found) == len(data)
+    for moved in (frame["swarms"][0]["at"] for frame in header["frames"]):
+        there, true = (
+            np.frombuffer(bytes(part), "<u2", 14, moved).astype(int) for part in (found, data)
+        )
+        assert abs(there - true).max() <= recording.UNIT / 2
+
+
+def test_no_errors_and_no_other_host(kit_page):
+    assert kit_page.console_errors == []
+    assert kit_page.foreign_requests == []

@@ -1,0 +1,36 @@
+"""Rules give the verdicts that their words say, at and beside every bound."""
+
+import pytest
+
+from intuitive.claims.rules import VERDICTS, alike, at_most, held, most, reached
+
+WHOLE, PART, NOT, _ = VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("judged", "verdict", "words"),
+    [
+        (reached(9, 10), WHOLE, "90% of the paper's figure"),
+        (reached(20, 10), WHOLE, "200%"),
+        (reached(8.9, 10), PART, "reproduced from 90% on"),
+        (reached(5, 10), PART, "in part from 50%"),
+        (reached(4.9, 10), NOT, "49%"),
+        (at_most(11, 10), WHOLE, "110%"),
+        (at_most(11.2, 10), PART, "up to 110%"),
+        (at_most(21, 10), NOT, "210%"),
+        (alike(10.1, 10, whole=0.02, part=0.1), WHOLE, "1.0% from"),
+        (alike(9.5, 10, whole=0.02, part=0.1), PART, "5.0% from"),
+        (alike(12, 10, whole=0.02, part=0.1), NOT, "20.0% from"),
+        (most(20, 20), WHOLE, "20 of 20 pairs"),
+        (most(15, 20), PART, "in part from 75%"),
+        (most(14, 20), NOT, "14 of 20"),
+        (held(("a", True), ("b", True)), WHOLE, "holds: a, b"),
+        (held(("a", True), ("b", False)), PART, "holds: a; does not hold: b"),
+        (held(("a", False), ("b", False)), NOT, "does not hold: a, b"),
+        (held(("a", True), limit="a toy"), PART, "holds: a; a toy"),
+        (held(("a", False), limit="a toy"), NOT, "does not hold: a; a toy"),
+    ],
+)
+def test_a_rule_says_what_it_did(judged, verdict, words):
+    assert judged.verdict == verdict
+    assert words in judged.why

@@ -1,0 +1,265 @@
+"""Build the book: lessons, papers and documentation as static files, with explorers that move.
+
+    python tools/book.py [--out FOLDER] [--lesson NAME ...] [--keep]
+
+The pages need no Python and ask nothing of another host; any server of files will do, such as
+`python -m http.server --directory FOLDER`. Explorers answer from recorded states
+(`widgets/kit/recording.py`); recording all of them takes some minutes. What a lesson printed is
+what its saved copy holds.
+"""
+
+import argparse
+import gzip
+import html
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
+from pygments.formatters import HtmlFormatter
+
+from intuitive.widgets import catalogue
+from intuitive.widgets.kit import assets, recording, runtime
+
+ROOT = Path(__file__).resolve().parent.parent
+LOOKS = Path(__file__).with_name("book")
+DOCS, NOTEBOOKS = ROOT / "docs", ROOT / "notebooks"
+DARK = 'body[data-jp-theme-light="false"] pre'
+
+
+class Book:
+    """Where every source file stands in the book, and what is written there."""
+
+    def __init__(self, out: Path, lessons: Iterable[str] | None = None) -> None:
+        self.out = out
+        files = sorted(NOTEBOOKS.glob("*.ipynb"))
+        wanted = None if lessons is None else set(lessons)
+        self.lessons = [file for file in files if wanted is None or file.stem in wanted]
+        docs = sorted(DOCS.glob("*.md")) + sorted((DOCS / "papers").glob("*.md"))
+        self.docs = [file for file in docs if file != DOCS / "index.md"]
+        self.addresses = {file: f"lessons/{file.stem}.html" for file in self.lessons}
+        for file in self.docs:
+            self.addresses[file] = f"{file.relative_to(DOCS).with_suffix('.html')}"
+        self.addresses[DOCS / "index.md"] = "index.html"
+        self.titles = {file: _title(file) for file in (*self.lessons, *self.docs)}
+        self.to_record: dict[str, Shown] = {}
+        self.recorded: dict[str, dict] = {}  # by name: title, states, bytes, values left out
+
+    # ------------------------------------------------------------------------------ pages
+
+    def relink(self, source: Path, address: str):
+        """How links of `source` are written on the page at `address`."""
+
+        def relinked(url: str) -> str:
+            path, _, anchor = url.partition("#")
+            if not path or re.match(r"\w+:", url):
+                return url
+            file = (source.parent / path).resolve()
+            if file in self.addresses:
+                return climb(address) + self.addresses[file] + (f"#{anchor}" if anchor else "")
+            if file.suffix in (".gif", ".png") and file.is_file():
+                return climb(address) + self.keep(file.name, file.read_bytes())
+            return f"#missing:{url}"  # a file of the repository that the book leaves out
+
+        return relinked
+
+    def keep(self, name: str, data: bytes) -> str:
+        """Store a picture; its address from the book's root."""
+        self.write(f"pictures/{name}", data)
+        return f"pictures/{name}"
+
+    def write(self, address: str, content: str | bytes) -> None:
+        file = self.out / address
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def page(self, address: str, title: str, body: str) -> None:
+        body = re.sub(r'<a href="#missing:[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
+        nav = self.nav(address)
+        self.write(address, page(title, body, root=climb(address), nav=nav))
+
+    def nav(self, here: str) -> str:
+        groups = {
+            "Lessons": [(self.titles[file], self.addresses[file]) for file in self.lessons],
+            "Papers": [
+                (self.titles[file], self.addresses[file])
+                for file in self.docs
+                if file.parent.name == "papers"
+            ],
+            "Explorers": [("All explorers", "explorers/index.html")],
+            "Beside them": [
+                (self.titles[file], self.addresses[file])
+                for file in self.docs
+                if file.parent == DOCS
+            ],
+        }
+        parts = []
+        for name, links in groups.items():
+            items = "".join(
+                f'<li><a href="{climb(here)}{address}"'
+                f"{' aria-current=page' if address == here else ''}>{_plain(title)}</a></li>"
+                for title, address in links
+            )
+            parts.append(f"<h2>{name}</h2><ul>{items}</ul>")
+        return "".join(parts)
+
+    def build_lessons(self) -> None:
+        for file in self.lessons:
+            address = self.addresses[file]
+            root = climb(address)
+            found: Lesson = lesson(
+                file,
+                root,
+                self.relink(file, address),
+                lambda name, data, root=root: root + self.keep(name, data),
+            )
+            self.to_record |= {shown.name: shown for shown in found.shown}
+            self.page(address, found.title, found.body)
+
+    def build_pages(self) -> None:
+        for file in self.docs:
+            address = self.addresses[file]
+            body = markdown(file.read_text("utf-8"), self.relink(file, address))
+            if file.parent.name == "papers":
+                body += self._moving(file.stem, climb(address))
+            self.page(address, self.titles[file], body)
+        self._explorer_pages()
+        self._home()
+
+    def _moving(self, paper: str, root: str) -> str:
+        links = "".join(
+            f'<li><a href="{root}explorers/{name}.html">{_plain(self._heading(name))}</a></li>'
+            for name in explorers_of(paper)
+            if name in self.to_record
+        )
+        return f"<h2>What moves here</h2><ul>{links}</ul>" if links else ""
+
+    def _heading(self, name: str) -> str:
+        return self.recorded[name]["title"]
+
+    def _explorer_pages(self) -> None:
+        rows = []
+        for name in catalogue.explorers():
+            if name not in self.to_record:
+                continue
+            shown, address = self.to_record[name], f"explorers/{name}.html"
+            poster, title = catalogue.poster(name), self._heading(name)
+            kept = poster.is_file() and self.keep(f"{name}.png", poster.read_bytes())
+            picture = f"../{kept}" if kept else ""
+            body = f'<h1 class="unseen">{_plain(title)}</h1>\n'
+            body += place(shown, "../", picture, title)
+            body += f"<p>In JupyterLab:</p>{coloured(shown.call, 'python')}"
+            self.page(address, title, body)
+            image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
+            rows.append(f'<li><a href="{name}.html">{image}{_plain(title)}</a></li>')
+        body = "<h1>All explorers</h1><p>Each moves here, between recorded states.</p>"
+        body += f'<ul class="cards">{"".join(rows)}</ul>'
+        self.page("explorers/index.html", "All explorers", body)
+
+    def _home(self) -> None:
+        text = (LOOKS / "home.md").read_text("utf-8")
+        rows = "".join(
+            f"| [{self.titles[file]}]({os.path.relpath(file, LOOKS)}) |\n" for file in self.lessons
+        )
+        papers = ", ".join(
+            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})"
+            for file in self.docs
+            if file.parent.name == "papers"
+        )
+        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}").replace("PAPERS", papers)
+        body = markdown(text, self.relink(LOOKS / "home.md", "index.html"))
+        self.page("index.html", "intuitive", body)
+
+    # ------------------------------------------------------------------- scripts, recordings
+
+    def build_assets(self) -> None:
+        library, motion = (gzip.decompress(part) for part in (runtime.library(), runtime.motion()))
+        self.write("assets/plotly.js.gz", gzip.compress(library, mtime=0))
+        self.write("assets/motion.js.gz", gzip.compress(motion, mtime=0))
+        self.write("assets/explorer.js", assets.EXPLORER_JS)
+        self.write("assets/question.js", assets.QUESTION_JS)
+        self.write("assets/recorded.js", assets.RECORDED_JS)
+        self.write("assets/kit.css", assets.CSS)
+        for name in ("book.css", "book.js"):
+            text = (LOOKS / name).read_text("utf-8")
+            if name == "book.css":
+                text += HtmlFormatter(style="xcode").get_style_defs("pre") + "\n"
+                text += HtmlFormatter(style="monokai").get_style_defs(DARK) + "\n"
+            self.write(f"assets/{name}", text)
+
+    def build_recordings(self, *, keep: bool = False) -> None:
+        """Record what the pages show; with `keep`, what has been recorded already stays."""
+        index = self.out / "recorded" / "index.json"
+        if keep and index.is_file():
+            self.recorded = json.loads(index.read_text("utf-8"))
+        for name, shown in self.to_record.items():
+            address = f"recorded/{name}.json.gz"
+            if name in self.recorded and (self.out / address).is_file():
+                continue
+            begun = time.monotonic()
+            found = recording.record(shown.make, call=shown.call)
+            packed = recording.pack(found)
+            self.write(address, packed)
+            self.recorded[name] = {
+                "title": found.traits["spec"].get("title", name),
+                "states": len(found.states) - sum(map(len, found.dropped.values())),
+                "bytes": len(packed),
+                "dropped": found.dropped,
+            }
+            self.write("recorded/index.json", json.dumps(self.recorded, indent=1))
+            seconds = time.monotonic() - begun
+            print(f"  {name}: {len(packed) / 1e6:.2f} MB, {seconds:.0f} s", flush=True)
+
+
+def _title(file: Path) -> str:
+    text = file.read_text("utf-8")
+    if file.suffix == ".ipynb":
+        found = re.search(r'"# (.+?)(?:\\n)?"', text)
+    else:
+        found = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return found[1] if found else file.stem
+
+
+def _plain(title: str) -> str:
+    return html.escape(title.replace("`", ""))
+
+
+def build(out: Path, *, lessons: Iterable[str] | None = None, keep: bool = False) -> Book:
+    """Write the book into a folder.
+
+    Args:
+        out: made when missing; pages that stand there are replaced.
+        lessons: names of the lessons; all by default.
+        keep: leave recordings that stand there as they are.
+    """
+    book = Book(out, lessons)
+    book.build_assets()
+    book.build_lessons()
+    book.build_recordings(keep=keep)
+    book.build_pages()
+    return book
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "book")
+    parser.add_argument("--lesson", action="append", help="only this one; may be given again")
+    parser.add_argument("--keep", action="store_true", help="leave what is recorded as it is")
+    chosen = parser.parse_args()
+    if not chosen.keep and chosen.out.exists():
+        shutil.rmtree(chosen.out)
+    book = build(chosen.out, lessons=chosen.lesson, keep=chosen.keep)
+    files = [file for file in chosen.out.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{len(book.to_record)} explorers and questions; {len(files)} files, {size:.0f} MB")
+    print(f"{chosen.out}: serve it with: python -m http.server --directory {chosen.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""One question on one text, a row for each way of shortening attention."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from intuitive.arena import results
+from intuitive.arena.exercise import Keep
+from intuitive.arena.experiments import one_question as experiment
+from intuitive.arena.experiments.one_question import OWN, OneQuestion, QuestionParams, reason, said
+from intuitive.arena.memories import budget_of
+from intuitive.arena.methods import RATIOS
+from intuitive.arena.methods import about as about_method
+
+from ..kit import (
+    Arithmetic,
+    Choice,
+    Explorer,
+    Hero,
+    Plot,
+    Predict,
+    Range,
+    Step,
+    Table,
+    Text,
+    Timeline,
+    View,
+    percent,
+)
+from .one_question_figures import (
+    about,
+    fails_figure,
+    memory_figure,
+    read_figure,
+    sentences,
+    shown_length,
+    time_figure,
+    token_figure,
+)
+from .one_question_scene import Picture
+from .styles import label
+
+ASKED_AT = 8  # tokens for one entry, in the question
+FAMILIES = (
+    ("the one that folds tokens into latents", ("lclm",)),
+    ("those that keep the tokens they think will be needed, unasked", ("kvzip", "expected")),
+    ("the sliding window", ("window",)),
+)
+
+
+def _exact() -> tuple[int, str]:
+    """Who repeats a code best at one entry in eight, by the committed contest."""
+    contest = results.contest()
+    n = shown_length(contest)
+    best = [
+        max((contest.share("exact", n, m, ASKED_AT) or 0.0, m) for m in methods)
+        for _, methods in FAMILIES
+    ]
+    right = max(range(len(best)), key=lambda i: best[i])
+    told = "; ".join(f"{label(m)} {percent(share)}" for share, m in best)
+    return right, f"Codes of eight signs in texts of {n} tokens, room for one entry in 8: {told}."
+
+
+PREDICT = Predict(
+    question=(
+        "A code of eight signs stands somewhere in a long text. The text is shortened to one entry "
+        "in eight, and only then the question comes. Which way of shortening still knows the code?"
+    ),
+    choices=tuple(name for name, _ in FAMILIES),
+    answer=_exact,
+)
+
+
+def present(result: OneQuestion, params: QuestionParams | None = None) -> View:
+    """The frames, and every method's numbers and sentence."""
+    picture = Picture(result)
+    right = [label(row.method) for row in result.rows if row.right]
+    wrong = [label(row.method) for row in result.rows if row.right is False]
+    verdict = (
+        f"{', '.join(right) or 'nobody'} right; {', '.join(wrong) or 'nobody'} wrong."
+        if result.answer
+        else "; ".join(f"{label(row.method)}: “{said(row)}”" for row in result.rows if row.said)
+    )
+    params = params or QuestionParams(
+        question=result.question, ratio=result.ratio, ask=result.ask if not result.answer else ""
+    )
+    rows = tuple(
+        (
+            label(row.method),
+            "–" if row.absent else percent(row.resident),
+            "–" if row.absent else percent(row.read),
+            said(row) or "–",
+            {True: "right", False: "wrong", None: "–"}[row.right],
+            reason(row, result),
+        )
+        for row in result.rows
+    )
+    return View(
+        summary=f"With room for one entry in {result.ratio} of {result.n} tokens: {verdict}",
+        timeline=Timeline(frames=picture.frames(), axis="answer", start=0, pace_ms=1100),
+        arithmetic={f"method:{row.method}": _line(result, row) for row in result.rows},
+        figures={
+            "memory": memory_figure,
+            "read": read_figure,
+            "time": time_figure,
+            "token": token_figure,
+            "fails": partial(fails_figure, result.ratio),
+        }
+        if recorded()
+        else {},
+        readouts=picture.readouts(-1),
+        table=Table(("method", "holds", "reads", "says", "verdict", "why"), rows),
+        code=experiment.code(params),
+    )
+
+
+def _line(result: OneQuestion, row: experiment.Row) -> Arithmetic:
+    budget = budget_of(result.n, result.ratio)
+    name = about_method(row.method)
+    return Arithmetic(
+        text=f"{name.label} {name.does}. Room: {result.n}/{result.ratio} + 2 = {budget} entries, "
+        f"{percent(budget / result.n, 1)} of {result.n}; it holds {percent(row.resident, 1)} and "
+        f"reads {percent(row.read, 1)} for each token. {reason(row, result)}"
+    )
+
+
+def recorded() -> bool:
+    """Whether there is a committed contest to draw."""
+    return results.results.path(results.RESULT).is_file()
+
+
+def explorer(
+    *, predict: Predict | None = None, keep: Keep | None = None, **values: Any
+) -> Explorer:
+    """One question, every method, at one budget.
+
+    Args:
+        predict: a question asked before the sliders unlock.
+        keep: the reader's own choice of what stays (`intuitive.arena.exercise`).
+        values: first control values, such as `ratio=16`.
+    """
+    return Explorer(
+        name="arena_one_question",
+        title="One question, the same memory",
+        params=QuestionParams,
+        compute=partial(experiment.run, keep=keep),
+        present=present,
+        hero=Hero(
+            label="One text as a strip per method: what it kept, what it reads, what it says",
+            caption="Green: kept in its own words. Blue: folded into latents. Red bars: where the "
+            "attention falls. Purple: what is asked for.",
+        ),
+        controls=(
+            Choice(
+                name="question",
+                label="Question",
+                options={
+                    "needle": "a needle: one name",
+                    "several": "one of several names",
+                    "exact": "a code, sign by sign",
+                    "topic": "what a passage is about",
+                    OWN: "your own (below)",
+                },
+                heavy=True,
+            ),
+            Range(
+                name="ratio",
+                label="Tokens per entry kept",
+                values=RATIOS,
+                heavy=True,
+                live=False,
+            ),
+            Text(name="text", label="Your own text", more=True, heavy=True),
+            Text(
+                name="ask",
+                label="Your question: the beginning of a sentence that the text finishes",
+                button="Ask this",
+                more=True,
+                heavy=True,
+            ),
+        ),
+        steps=_steps(),
+        plots=_plots(),
+        predict=predict,
+        defaults={**dataclasses.asdict(QuestionParams()), **values},
+    )
+
+
+def _steps() -> tuple[Step, ...]:
+    return (
+        Step(
+            title="One needle",
+            text="Play: the text is read, shortened, and asked for a name. Click a method for its "
+            "reckoning.",
+            frame="play",
+        ),
+        Step(
+            title="A code",
+            text="The same memory, and now eight signs that must all be right.",
+            sets={"question": "exact"},
+            frame="play",
+        ),
+        Step(
+            title="A quarter of it",
+            text="One entry in sixteen. Look at who still holds the purple place, and who only "
+            "reads less.",
+            sets={"question": "exact", "ratio": 16},
+            frame="last",
+        ),
+        Step(
+            title="A topic",
+            text="Six sentences speak of it, so that losing some costs little.",
+            sets={"question": "topic", "ratio": 16},
+            frame="last",
+        ),
+    )
+
+
+def _plots() -> tuple[Plot, ...]:
+    if not recorded():
+        return ()
+    contest = results.contest()
+    told = about(contest)
+    return (
+        Plot(name="memory", label="Share right against bytes in memory", caption=told, span=6,
+             tab="Memory", height=340),
+        Plot(name="read", label="Share right against bytes read by each token",
+             caption="MSA keeps everything and reads less: this is its plot.", span=6,
+             tab="Memory", height=340),
+        Plot(name="time", label="Share right against the time to the first token", caption=told,
+             span=6, tab="Time", height=340),
+        Plot(name="token", label="Share right against the time per token",
+             caption="One text at a time, from Python: the small model leaves the device waiting.",
+             span=6, tab="Time", height=340),
+        Plot(name="fails", label="Share right by task at this budget",
+             caption=sentences(contest, ASKED_AT), tab="Who fails", height=360),
+    )  # fmt: skip

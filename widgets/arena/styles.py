@@ -1,0 +1,51 @@
+"""What the arena's explorers share: colours by meaning, and how methods are told apart.
+
+Green is a token kept in its own words, blue one that is left in a latent, vermilion what is read;
+purple is what was asked for.
+"""
+
+from intuitive.arena.methods import about
+
+from .. import theme
+
+KEPT, BEAD, READ, ASKED = theme.GREEN, theme.BLUE, theme.VERMILION, theme.PURPLE
+RIGHT, WRONG = theme.GREEN, theme.VERMILION
+_LOOK = {  # colour, dash, symbol
+    "dense": (theme.GREY, "solid", "star"),
+    "window": (theme.GREY, "dot", "circle"),
+    "snapkv_blind": (theme.VERMILION, "dot", "square"),
+    "snapkv": (theme.VERMILION, "solid", "square"),
+    "expected": (theme.PURPLE, "dash", "diamond"),
+    "kvzip": (theme.PURPLE, "solid", "cross"),
+    "lsa": (theme.GREEN, "solid", "triangle-up"),
+    "msa": (theme.GREEN, "dash", "triangle-down"),
+    "lclm": (theme.BLUE, "solid", "circle-open"),
+    "lclm_expand": (theme.BLUE, "dash", "diamond-open"),
+}
+DRAWN = tuple(_LOOK)
+
+
+def label(method: str) -> str:
+    """What a method is called."""
+    return about(method).label
+
+
+def trace(method: str, xs: list[float], ys: list[float], words: list[str]) -> dict:
+    """A method's points, labelled at the last one."""
+    colour, dash, symbol = _LOOK[method]
+    return {
+        "type": "scatter",
+        "mode": "lines+markers+text",
+        "x": xs,
+        "y": ys,
+        "ids": [f"method:{method}"] * len(xs),
+        "text": [*[""] * (len(xs) - 1), label(method)],
+        "textposition": "top center",
+        "textfont": {"size": 11},
+        "hovertext": words,
+        "hoverinfo": "text",
+        "name": label(method),
+        "line": {"color": colour, "dash": dash, "width": 1.5},
+        "marker": {"color": colour, "symbol": symbol, "size": 9},
+        "cliponaxis": False,
+    }

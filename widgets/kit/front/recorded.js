@@ -1,0 +1,326 @@
+// Explorers on a page without Python: what stands in the place of the widget's model answers from
+// recorded states (kit/recording.py). Every [data-recorded] of a page is loaded when it is seen.
+
+import explorer from "./explorer.js";
+import question from "./question.js";
+
+// A server may have unpacked the file on its way, and then says nothing of it.
+async function unpacked(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return new TextDecoder().decode(bytes);
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+// The inverse of recording.py's _Table: parts that stand in several places are one object here.
+function unfolding({ shared }) {
+  const made = [];
+  const unfold = (part) => {
+    if (typeof part === "string") {
+      if (part[0] !== "~") return part;
+      if (part[1] === "~") return part.slice(1);
+      const number = Number(part.slice(1));
+      return (made[number] ??= unfoldText(shared[number]));
+    }
+    if (Array.isArray(part)) return part.map(unfold);
+    if (part === null || typeof part !== "object") return part;
+    return Object.fromEntries(Object.entries(part).map(([name, value]) => [name, unfold(value)]));
+  };
+  const unfoldText = (part) => (typeof part === "string" && part[0] === "~" ? part.slice(1) : unfold(part));
+  return unfold;
+}
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const view = (bytes) => new DataView(bytes.buffer);
+const same = (one, other) =>
+  one === other || (one?.byteLength === undefined && JSON.stringify(one) === JSON.stringify(other));
+const plain = (value) => (typeof value === "number" ? Number(value.toPrecision(9)) : value);
+const equal = (one, other) => plain(one) === plain(other);
+
+// What anywidget's modules ask of a model, and nothing else.
+function makeModel(traits, answer) {
+  const values = { asked: 0, heard: 0, verdict: {}, bounds: {}, info: {}, status: {}, ...traits };
+  const listeners = {};
+  const emit = (event, ...rest) => [...(listeners[event] ?? [])].forEach((listener) => listener(...rest));
+  const model = {
+    get: (name) => values[name],
+    set: (name, value) => model.take({ [name]: value }),
+    // Several at once, as one message of Python's brings them.
+    take(news) {
+      const changed = Object.keys(news).filter((name) => !same(values[name], news[name]));
+      Object.assign(values, news);
+      for (const name of changed) emit(`change:${name}`, model, values[name]);
+    },
+    on: (event, listener) => (listeners[event] ??= new Set()).add(listener),
+    off: (event, listener) => listeners[event]?.delete(listener),
+    send: (content) => answer.message?.(content),
+    save_changes() {
+      model.take({ heard: values.asked });
+      answer.change?.();
+    },
+    widget_manager: { get_model: async () => ({ get: library }) },
+  };
+  return model;
+}
+
+// plotly.js and d3 of this site, still compressed, as the kernel's runtime widget carries them.
+const LIBRARIES = { library: "plotly.js.gz", motion: "motion.js.gz" };
+export async function library(name) {
+  const answer = await fetch(new URL(LIBRARIES[name], import.meta.url));
+  if (!answer.ok) throw new Error(`${LIBRARIES[name]}: ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+// ------------------------------------------------------------------------------------ states
+
+const python = (value) => {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  return typeof value === "string" ? JSON.stringify(value.length > 60 ? "your text" : value) : String(value);
+};
+
+// The call that shows these values in JupyterLab.
+function callFor(call, spec, values) {
+  const moved = Object.entries(values).filter(([name, value]) => !equal(value, spec.defaults[name]));
+  const given = moved.map(([name, value]) => `${name}=${python(value)}`).join(", ");
+  return given ? `${call}.set(${given})` : call;
+}
+
+function inWords(control, value) {
+  if (control.kind === "choice") return `${control.label} ${Object.fromEntries(control.options)[value]}`;
+  if (control.kind === "toggle") return `${control.label} ${value ? "on" : "off"}`;
+  if (control.kind !== "range") return control.label;
+  const text = control.texts[control.values.indexOf(value)] ?? String(value).replace("-", "−");
+  return `${control.label} ${text}${control.unit ? ` ${control.unit}` : ""}`;
+}
+
+// How far two values of a control are apart, with 1 from end to end; Infinity where no number
+// says so: another option is another picture.
+function apart(control, bounds, one, other) {
+  if (equal(one, other)) return 0;
+  if (control.kind !== "range") return Infinity;
+  if (control.values.length) {
+    const [from, to] = [one, other].map((value) => control.values.indexOf(value));
+    return Math.abs(from - to) / (control.values.length - 1);
+  }
+  const [low, high] = bounds?.[control.name] ?? [control.min, control.max];
+  return Math.abs(one - other) / (high - low || 1);
+}
+
+const JUST_MOVED = 8; // what the reader moves now counts for more than what was moved before
+
+function nearest(states, spec, bounds, values, moved) {
+  let [best, least] = [null, Infinity];
+  for (const state of states) {
+    let far = 0;
+    for (const control of spec.controls) {
+      const own = apart(control, bounds, values[control.name], state.asked[control.name]);
+      far += own * (moved.includes(control.name) ? JUST_MOVED : 1);
+    }
+    if (far < least) [best, least] = [state, far];
+  }
+  return best;
+}
+
+function makeStates(recording, unfold, told) {
+  const { spec } = recording.traits;
+  const states = recording.states.map((state) => ({ ...state, asked: unfold(state.asked) }));
+  const byText = new Map();
+  const text = (values) => JSON.stringify(spec.controls.map(({ name }) => plain(values[name])));
+  for (const state of states) {
+    if (state.values) byText.set(text(unfold(state.values)), state);
+  }
+  for (const state of states) byText.set(text(state.asked), state);
+
+  let count = 0;
+  let model = null;
+  let before = spec.defaults;
+  const say = (state, sentence, values) =>
+    ({ status: { state, text: sentence, values, fraction: null, count: ++count } });
+  const opened = (state) => {
+    const news = { bounds: unfold(state.bounds), info: unfold(state.info) };
+    for (const [name, figure] of Object.entries(state.figures)) news[`figure_${name}`] = unfold(figure);
+    if (state.picture) {
+      news.swarm = view(swarmBytes(unfold(state.swarm)));
+      news.picture = view(new TextEncoder().encode(JSON.stringify(unfold(state.picture))));
+    }
+    if (state.tokens) {
+      const [texts, marks, focus] = unfold(state.tokens);
+      Object.assign(news, { token_texts: texts, token_marks: view(bytesOf(marks)), token_focus: focus });
+    }
+    return news;
+  };
+  const show = (state, values, sentence) =>
+    model.take({ ...(state.opened ??= opened(state)), values, ...say("done", sentence, values) });
+  const asked = () => {
+    const values = model.get("values");
+    const moved = spec.controls.map(({ name }) => name).filter((name) => !equal(values[name], before[name]));
+    before = values;
+    const exact = byText.get(text(values));
+    const found = exact ?? nearest(states.filter((state) => !state.error), spec, model.get("bounds"), values, moved);
+    told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
+    if (exact?.error) model.take(say("error", exact.error, values));
+    else if (exact) show(exact, unfold(exact.values), "Recorded.");
+    else if (found) {
+      const other = spec.controls.filter(({ name }) => !equal(values[name], found.asked[name]));
+      const named = other.map((control) => inWords(control, found.asked[control.name])).join(", ");
+      show(found, values, `Nearest recorded: ${named}. For yours, run it in JupyterLab.`);
+    } else {
+      model.take(say("error", "This setting is not recorded: run it in JupyterLab, with the line below.", values));
+    }
+  };
+  return {
+    use: (given) => (model = given),
+    first: () => show(byText.get(text(spec.defaults)) ?? states[0], spec.defaults, "Recorded."),
+    asked,
+  };
+}
+
+const UNIT = 16; // as recording.py counts positions
+
+// The bytes of scene.wire from how far each member of a swarm went since the frame before.
+export function swarmBytes(steps) {
+  const parts = [];
+  const before = new Map();
+  for (const [key, text] of steps) {
+    const bytes = bytesOf(text);
+    const n = bytes.length / 5;
+    const past = before.get(key)?.length === 2 * n ? before.get(key) : new Uint16Array(2 * n);
+    const places = past.map((place, index) => place + bytes[index] + 256 * bytes[2 * n + index]);
+    before.set(key, places);
+    const whole = new Uint8Array(5 * n + (n % 2));
+    new Uint16Array(whole.buffer, 0, 2 * n).set(places.map((place) => Math.min(place * UNIT, 65535)));
+    whole.set(bytes.subarray(4 * n), 4 * n);
+    parts.push(whole);
+  }
+  return joined(parts);
+}
+
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+// ------------------------------------------------------------------------------ on the page
+
+const KEPT = "intuitive/";
+function recall(name) {
+  try {
+    return localStorage.getItem(KEPT + name);
+  } catch {
+    return null;
+  }
+}
+function remember(name, choice) {
+  try {
+    if (choice === null) localStorage.removeItem(KEPT + name);
+    else localStorage.setItem(KEPT + name, choice);
+  } catch {
+    // a page that may keep nothing still answers
+  }
+}
+
+function element(tag, attributes, ...children) {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...children);
+  return made;
+}
+
+function makeRunThis(recording) {
+  const code = element("code", {});
+  const fold = element("details", { className: "intuitive-run-here" },
+    element("summary", { textContent: "Run this setting in JupyterLab" }), element("pre", { tabIndex: 0 }, code));
+  code.textContent = recording.call;
+  return {
+    element: fold,
+    tell(how, call) {
+      code.textContent = call;
+      if (how !== "exact") fold.open = true;
+      fold.closest("[data-explorer]").dataset.recorded = how;
+    },
+  };
+}
+
+function showExplorer(recording, unfold, el) {
+  const { name } = recording;
+  const run = makeRunThis(recording);
+  const states = makeStates(recording, unfold, run.tell);
+  const answer = { change() {}, message() {} };
+  const { predict } = recording.traits.spec;
+  const prediction = predict ? recall(name) : "";
+  const model = makeModel({ ...recording.traits, prediction, runtime: "recorded", token_texts: [] }, answer);
+  states.use(model);
+  states.first();
+  let shown = model.get("values");
+  answer.change = () => {
+    if (same(shown, model.get("values"))) return;
+    states.asked();
+    shown = model.get("values");
+  };
+  const judge = () => model.take({ verdict: recording.verdicts[model.get("prediction")] ?? {} });
+  answer.message = ({ type, choice }) => {
+    if (type === "predict") {
+      remember(name, choice ?? "");
+      judge();
+    } else if (type === "forget") {
+      remember(name, null);
+      model.take({ verdict: {} });
+    } else if (type === "verdict") judge();
+  };
+  explorer.render({ model, el });
+  const root = el.querySelector("[data-explorer]");
+  root.dataset.recorded = "exact";
+  root.querySelector(".intuitive-body").append(run.element);
+}
+
+function showQuestion(recording, el) {
+  const answer = {};
+  const model = makeModel({ ...recording.traits, chosen: -1, feedback: {} }, answer);
+  answer.message = ({ type, index }) => {
+    if (type === "choose") model.take({ chosen: index, feedback: recording.verdicts[index] });
+  };
+  question.render({ model, el });
+}
+
+async function wake(place) {
+  try {
+    const file = JSON.parse(await unpacked(place.dataset.recorded));
+    const unfold = unfolding(file);
+    // States stay folded until they are shown.
+    const { states, ...rest } = typeof file.whole === "string" ? unfold(file.whole) : file.whole;
+    const recording = { ...unfold(rest), states: listed(file, states) };
+    const el = element("div", {});
+    if (recording.kind === "question") showQuestion(recording, el);
+    else showExplorer(recording, unfold, el);
+    place.replaceChildren(el);
+  } catch (error) {
+    place.append(element("p", { className: "intuitive-error", textContent: `This could not be loaded: ${error.message}` }));
+  }
+}
+
+// The states themselves, each with its parts still folded.
+function listed({ shared }, states) {
+  const open = (part) => (typeof part === "string" && /^~\d/.test(part) ? shared[Number(part.slice(1))] : part);
+  return open(states).map(open);
+}
+
+function start() {
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        watcher.unobserve(target);
+        wake(target);
+      }
+    },
+    { rootMargin: "400px" }
+  );
+  for (const place of document.querySelectorAll("[data-recorded]")) watcher.observe(place);
+}
+
+start();
