@@ -68,8 +68,7 @@ class Bench:
         else:
             model = load_smollm2(device=self.device, dtype=dtype)
             dense, msa, index = model.decoder, MSAConfig.smollm(), shipped_index()
-            if index is not None:
-                msa = dataclasses.replace(msa, d_index=index.d_index)
+            msa = msa if index is None else index.sized(msa)
             document = next(d for d in corpus.load("heldout", "prose") if d.name == "alice.txt")
             tokens = torch.tensor(model.tokenizer.encode(document.text), device=self.device)
         return {"dense": dense, "msa": convert(dense, msa, index)}, tokens

@@ -15,6 +15,7 @@ from intuitive.common import records
 from intuitive.common.weights import load_weights, save_weights
 from intuitive.msa.config import MSAConfig
 from intuitive.msa.index import WEIGHTS, TrainedIndex, load_index
+from intuitive.msa.reference import SELECTORS
 
 NAME = "msa_index"
 SHIPPED = ("main", 128)  # start and d_index of the students of which one is shipped
@@ -128,6 +129,18 @@ def add(rows: list[dict], more: list[dict]) -> None:
     rows += [row for row in more if tuple(row.get(name) for name in names) not in known]
 
 
+def carry(values: dict, committed: dict) -> None:
+    """Keep of the committed values what these parts do not measure.
+
+    That is the index before this one, which no command makes any more, and where no part was run
+    with --selectors the selectors, which no training changes.
+    """
+    values["before"] = committed["before"]
+    for measure in ("perplexity", "returning_passage"):
+        add(values[measure], [r for r in committed[measure] if r["selector"] in SELECTORS])
+    values["runs"] += [run for run in committed["runs"] if run not in values["runs"]]
+
+
 def best(values: dict) -> str:
     """The student to ship: by the validation texts, plain and with a passage that returns."""
     scores = {}
@@ -150,9 +163,8 @@ def merge(folder: Path, results: Path, *, ship: bool, commit: str | None) -> Non
     path = WEIGHTS if ship else folder / WEIGHTS.name
     save_weights(path, weights, about)
     values["shipped_bytes"] = path.stat().st_size
-    earlier = results / f"{NAME}.json"  # an index that no command here makes any more
-    if earlier.is_file():
-        values["before"] = records.load(earlier)[0]["before"]
+    if (results / f"{NAME}.json").is_file():
+        carry(values, records.load(results / f"{NAME}.json")[0])
     values["slice"] = sliced(load_index(path))
     saved = records.save(
         results / f"{NAME}.json",

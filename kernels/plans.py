@@ -1,8 +1,8 @@
 """Which of several ways an operation takes.
 
+    "hopper"     tiles of queries, with bulk copies (TMA) and queries held in registers, where the
+                 card, the sizes and the strides allow it; elsewhere as "general"
     "general"    tiles of queries, on every card and at every size
-    "hopper"     the same with bulk copies (TMA) and queries held in registers, where the card, the
-                 sizes and the strides allow it; elsewhere as "general"
     "scattered"  `block_sparse_attention` alone: block by block instead of query by query, for
                  selections that neighbouring queries hardly share; elsewhere as "general"
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 Plan = Literal["general", "hopper", "scattered"]
 PLANS = get_args(Plan)
-DEFAULT: Plan = "general"
+DEFAULT: Plan = "hopper"
 TMA_ALIGNMENT = 16  # bytes
 WIDEST_GROUP = 16  # query heads per key head: 4 queries then fill 64 rows
 HOPPER_BLOCKS = 2048  # of a row that `decode_step` searches in every program to save a launch

@@ -18,7 +18,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
@@ -184,8 +183,7 @@ class Book:
         self.write("assets/motion.js.gz", gzip.compress(motion, mtime=0))
         self.write("assets/explorer.js", assets.EXPLORER_JS)
         self.write("assets/question.js", assets.QUESTION_JS)
-        front = resources.files("intuitive.widgets.kit").joinpath("front")
-        self.write("assets/recorded.js", front.joinpath("recorded.js").read_text("utf-8"))
+        self.write("assets/recorded.js", assets.RECORDED_JS)
         self.write("assets/kit.css", assets.CSS)
         for name in ("book.css", "book.js"):
             text = (LOOKS / name).read_text("utf-8")

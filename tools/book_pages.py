@@ -39,7 +39,7 @@ class Shown:
     recorded: `recorded` is False.
     """
 
-    module: str  # such as "intuitive.widgets.msa.needle"
+    module: str  # its full name
     function: str  # "explorer", or the function of a question
     given: tuple[tuple[str, Any], ...] = ()
     asks: bool = False  # its prediction stands before it

@@ -23,7 +23,7 @@ from .config import MSAConfig
 
 INDEX_PART = ".index_"  # in the names of an Index Branch's weights, and of no others
 WEIGHTS = Path(__file__).parent / "weights" / "smollm2-135m-index.safetensors"
-WEIGHTS_COMMAND = "python benchmarks/msa_index.py --device cuda, then --merge OUT --ship"
+WEIGHTS_COMMAND = "benchmarks/msa_index.py"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
     limits,
+    plans,
     score_and_select,
     select_blocks,
     shared_memory,
@@ -32,6 +33,12 @@ SHAPES = [
 shapes = pytest.mark.parametrize(
     ("dtype", "b", "n", "m", "h_kv", "group", "d", "block_size", "n_selected"), SHAPES
 )
+
+
+@pytest.fixture(autouse=True)
+def general(monkeypatch):
+    """The general kernels, whatever is the default."""
+    monkeypatch.setattr(plans, "DEFAULT", "general")
 
 
 @shapes

@@ -81,7 +81,7 @@ def test_the_plan_is_taken(monkeypatch):
     attend = {"block_size": 16, "impl": "triton"}
     block_sparse_attention(*x, **attend, plan="hopper")
     assert len(made) == 2
-    block_sparse_attention(*x, **attend)
+    block_sparse_attention(*x, **attend, plan="general")
     odd = torch.zeros(1, 70, 1, 65, dtype=HALF)[..., :64]  # rows begin at no multiple of 16 bytes
     block_sparse_attention(x.q, odd, odd, x.block_idx, **attend, plan="hopper")
     block_sparse_attention(*x, **attend, plan="hopper", scale=-0.1)
@@ -153,7 +153,7 @@ def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_
     assert ran == ["decode_scores_kernel", "select_and_attend_kernel", "merge_kernel"]
     assert torch.equal(got.block_idx, want.block_idx)
     torch.testing.assert_close(got[:2], want[:2], atol=2e-3, rtol=2e-3)
-    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton")
+    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="general")
     assert ran.count("select_and_attend_kernel") == 1 + codes
     assert torch.equal(got.block_idx, want.block_idx)
 

@@ -20,6 +20,7 @@ from intuitive.kernels import (
     block_sparse_attention,
     dispatch,
     limits,
+    plans,
     score_and_select,
     select_blocks,
 )
@@ -39,6 +40,12 @@ TILED = {  # the kernels whose tiles are chosen; the others take next to no shar
 }  # fmt: skip
 BACKWARD = {"dq_kernel", "dkv_part_kernel"}
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
+
+
+@pytest.fixture(autouse=True)
+def general(monkeypatch):
+    """The general kernels, whatever is the default."""
+    monkeypatch.setattr(plans, "DEFAULT", "general")
 
 
 class Card:

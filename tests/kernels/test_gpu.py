@@ -17,6 +17,7 @@ from intuitive.kernels import (
     block_scores,
     block_sparse_attention,
     limits,
+    plans,
     score_and_select,
     select_blocks,
     shared_memory,
@@ -49,6 +50,12 @@ combinations = pytest.mark.parametrize(
     COMBINATIONS,
     ids=lambda x: str(x).removeprefix("torch."),
 )
+
+
+@pytest.fixture(autouse=True)
+def general(monkeypatch):
+    """The general kernels, whatever is the default."""
+    monkeypatch.setattr(plans, "DEFAULT", "general")
 
 
 def random_shapes(seed, count, longest=2500):

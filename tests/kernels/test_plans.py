@@ -38,7 +38,7 @@ def test_scattered_is_suggested_where_neighbours_share_little():
 def test_a_plan_of_no_name_is_refused():
     x = draw_inputs(1, 2, 40, 1, 2, 64, block_size=16, n_selected=2, seed=0)
     q_idx, k_idx = draw_index(1, 2, 40, 1, 64, seed=0)
-    assert plans.named(None) == plans.DEFAULT == "general"
+    assert plans.named(None) == plans.DEFAULT == "hopper"
     with pytest.raises(ValueError, match="plan='fast' must be one of 'general', 'hopper', 'scat"):
         block_sparse_attention(*x, block_size=16, plan="fast")
     with pytest.raises(ValueError, match="plan='scattered' must be one of 'general', 'hopper'\\."):

@@ -92,15 +92,15 @@ def test_only_the_trained_index_finds_a_passage_read_before():
         assert trained[8] < 1.1 * found.dense and trained[16] < found.dense
         assert earlier[8] > 10 * found.dense
     _, mass = values("mass_captured")
-    assert mass[EARLIER][8] == pytest.approx(0.86, abs=0.005)
-    assert mass["trained_index"][8] - mass[EARLIER][8] < 0.02
+    at_8 = {name: round(100 * mass[name][8]) for name in ("trained_index", EARLIER, "window_sink")}
+    assert at_8 == {"trained_index": 87, EARLIER: 86, "window_sink": 81}
 
 
 def test_beyond_the_training_s_context_it_loses_more_and_in_prose_to_the_window():
     found, by_name = values("perplexity", 8192)
     assert by_name["trained_index"][8] < by_name["window_sink"][8]
     assert by_name["main_max"][8] < by_name["trained_index"][8] - 1
-    assert by_name["trained_index"][8] / found.dense > 1.15
+    assert round(100 * (by_name["trained_index"][8] / found.dense - 1)) == 19
     _, prose = values("perplexity_prose", 8192)
     assert all(prose["trained_index"][k] > prose["window_sink"][k] + 1 for k in (8, 16))
 
@@ -138,6 +138,17 @@ def test_what_the_lesson_says_of_the_training():
     assert all(6.3 < run.validation["start"]["returning 8"] < 6.45 for run in same)
     assert all(1.42 < run.validation["end"]["returning 8"] < 1.49 for run in same)
     assert len(committed.before.kl[0]) == 180
+
+
+def test_half_the_channels_find_the_passage_as_well_and_a_quarter_does_not():
+    """1.62 and 4.68 with 8 blocks, where the earlier index of 64 channels has 15.7."""
+    committed = results.conversion().values
+    at_8 = {(row.d_index, row.seed): row for row in committed.curve if row.n_selected == 8}
+    assert set(at_8) == {(128, 0), (128, 1), (128, 2), (64, 0), (32, 0)}
+    assert round(at_8[64, 0].returning_passage, 2) == 1.62
+    assert round(at_8[32, 0].returning_passage, 2) == 4.68
+    assert committed.before.d_index == 64
+    assert all(row.perplexity < 1.01 * at_8[128, 0].perplexity for row in at_8.values())
 
 
 def test_what_storing_in_four_bits_costs():
@@ -313,7 +324,7 @@ def test_every_tab_draws_the_records():
     found, view, _ = marks_of(measure="returning_passage", n_selected=8)
     sizes = go.Figure(view.figure("sizes"))
     trained = found.curves["trained_index"][2].mean
-    assert sizes.data[0].x[-1] == 256 and sizes.data[0].y[-1] == pytest.approx(trained)
+    assert list(sizes.data[0].x) == [64, 128, 256] and sizes.data[0].y[-1] == pytest.approx(trained)
     assert 256 / found.kv_bytes == pytest.approx(1 / 3)
     arms = {trace.name: trace.y for trace in go.Figure(view.figure("adapted")).data}
     assert arms["model frozen"][0] == pytest.approx(found.dense, abs=1e-3)

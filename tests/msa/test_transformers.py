@@ -32,6 +32,8 @@ from intuitive.msa.minimax import quick_indexers  # noqa: E402
 from intuitive.msa.transformers import BlockSparse, register  # noqa: E402
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+# CUDA sums float32 products in another order in each attention function, three layers deep
+CLOSE_ON = {"cpu": CLOSE, "cuda": {"atol": 2e-5, "rtol": 2e-5}}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SIZES = {
     "vocab_size": 97,
@@ -257,10 +259,11 @@ MEAN = {"selector": "block_mean_keys", "block_size": 16, "n_selected": 3}
 def test_a_selector_serves_any_model_with_grouped_heads(make, device):
     model, tokens = make(device), tokens_of(2, 140, device)
     everything = register("all", selector="window_sink", block_size=16, n_selected=9)
-    torch.testing.assert_close(*both(model, lambda m: m(tokens).logits, name=everything), **CLOSE)
+    close = CLOSE_ON[device]
+    torch.testing.assert_close(*both(model, lambda m: m(tokens).logits, name=everything), **close)
     few = register("few", **MEAN)
     theirs, sparse = both(model, lambda m: m(tokens).logits, name=few)
-    torch.testing.assert_close(sparse[:, :48], theirs[:, :48], **CLOSE)  # within the budget
+    torch.testing.assert_close(sparse[:, :48], theirs[:, :48], **close)  # within the budget
     assert (sparse - theirs)[:, 60:].abs().max() > 1e-2
     first_only = register("first", layers=[0], **MEAN)
     _, some = both(model, lambda m: m(tokens).logits, name=first_only)

@@ -14,7 +14,7 @@ SCRIPTS = {"explorer": assets.EXPLORER_JS, "question": assets.QUESTION_JS}
 
 
 def test_every_file_reaches_the_browser():
-    sent = "\n".join((*SCRIPTS.values(), assets.RUNTIME_JS, assets.CSS))
+    sent = "\n".join((*SCRIPTS.values(), assets.RUNTIME_JS, assets.RECORDED_JS, assets.CSS))
     for file in FRONT.iterdir():
         if file.name == "vendor.min.js":
             continue  # travels packed, once per page: the next test
@@ -39,6 +39,17 @@ def test_every_function_of_a_widget_is_defined_once(script):
 def test_nothing_comes_from_another_host(text):
     text = text.replace("http://www.w3.org/2000/svg", "")  # a name, which nobody asks for
     assert not re.search(r"https?://|url\(|@import|\bfetch\(|XMLHttpRequest|WebSocket", text)
+
+
+def test_a_page_without_python_asks_its_own_site():
+    script = assets.RECORDED_JS
+    assert not re.search(r"https?://|url\(|@import|XMLHttpRequest|WebSocket", script)
+    asked = re.findall(r"\bfetch\((.*)\);", script)
+    assert asked == ["address", "new URL(LIBRARIES[name], import.meta.url)"]
+    assert re.findall(r'^import .* from "(.*)";$', script, re.MULTILINE) == [
+        "./explorer.js",
+        "./question.js",
+    ]
 
 
 def test_plots_neither_advertise_nor_send():

@@ -19,4 +19,5 @@ EXPLORER_JS = _join(
 )
 QUESTION_JS = _join("dom.js", "liveness.js", "question.js")
 RUNTIME_JS = _join("runtime.js")
+RECORDED_JS = _join("recorded.js")  # of pages without Python, beside the two widgets' modules
 CSS = _join("kit.css", "hero.css")

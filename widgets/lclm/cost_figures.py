@@ -136,7 +136,7 @@ def eviction_quality_figure(result: CostResult, texts: str) -> theme.Figure:
 
 
 def _names(traces: Sequence[dict[str, Any]], *, apart: float) -> list[dict[str, Any]]:
-    """A name at the right end of every line, no two closer than `apart`; of a point, above it."""
+    """A name at the right end of every line, no two closer than `apart`; of a point, below it."""
     found, last = [], -math.inf
     for trace in sorted(traces, key=lambda trace: trace["y"][-1]):
         is_line = len(trace["x"]) > 1
@@ -149,9 +149,9 @@ def _names(traces: Sequence[dict[str, Any]], *, apart: float) -> list[dict[str, 
                 "x": math.log10(trace["x"][-1]),
                 "y": height,
                 "xanchor": "left" if is_line else "right",
-                "yanchor": "middle" if is_line else "bottom",
+                "yanchor": "middle" if is_line else "top",
                 "xshift": 8,
-                "yshift": 0 if is_line else 6,
+                "yshift": 0 if is_line else -6,
                 "showarrow": False,
             }
         )

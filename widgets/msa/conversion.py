@@ -220,8 +220,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Plot(
                 name="sizes",
                 label="Perplexity against the bytes of an index key, at the chosen k",
-                caption="Index heads of 128 channels (mean of three seeds), and of fewer (one "
-                "seed each).",
+                caption="Index heads of 128 channels (three seeds), 64 and 32 (one seed each), all "
+                "trained in the same way. Bytes are of half precision, shares of the keys and "
+                "values.",
                 tab="Index size",
                 height=320,
             ),
@@ -229,7 +230,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 name="adapted",
                 label="The model frozen, and trained on through its index with 4 blocks",
                 caption="Low-rank changes of the attention, equal steps, mean of three seeds. "
-                "What was adapted without an index has seen the same texts: it, not the frozen "
+                "What was trained without an index has seen the same texts: it, not the frozen "
                 "model, is what the adapted one has to reach.",
                 tab="Adapted",
                 height=320,

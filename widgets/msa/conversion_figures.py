@@ -23,7 +23,7 @@ SIZE_MEASURES = {  # of the curve of index bytes: name, colour, dash
 ARMS = {  # name, colour, dash
     "frozen": ("model frozen", theme.BLUE, "solid"),
     "adapted": ("model adapted", theme.VERMILION, "solid"),
-    "dense": ("adapted without an index", theme.GREY, "dash"),
+    "dense": ("trained, no index", theme.GREY, "dash"),
 }
 
 
@@ -56,7 +56,9 @@ def learning_figure(found: ConversionResult) -> theme.Figure:
     for name, learning in found.learning.items():
         colour, dash = STYLES[name]
         x, y = list(learning.steps), list(learning.kl)
-        traces.append(_curve(x, y, NAMES[name], colour, dash))
+        marked = {"mode": "lines+markers", "marker": {"size": 5, "color": colour}}
+        few = marked if len(x) < 100 else {}  # what was kept of many steps
+        traces.append(_curve(x, y, NAMES[name], colour, dash, **few))
         names.append((NAMES[name], x[-1], y[-1], colour))
     return theme.figure(
         traces,
@@ -85,32 +87,34 @@ def sizes_figure(found: ConversionResult) -> theme.Figure:
     k = found.params.n_selected
     rows = [row for row in found.sizes if row.n_selected == k]
     widths = sorted({row.d_index for row in rows})
-    traces = []
+    traces, ends, colours = [], {}, {}
     for measure, (name, colour, dash) in SIZE_MEASURES.items():
         means = []
         for width in widths:
             values = [getattr(row, measure) for row in rows if row.d_index == width]
             known = [value for value in values if value is not None]
             means.append(sum(known) / len(known) if known else None)
-        texts = [f"{name} {number(mean)}" if mean else "" for mean in means]
+        texts = [number(mean) if mean else "" for mean in means]
         about = {"mode": "lines+markers+text", "text": texts, "textposition": "top center"}
         about |= {"marker": {"size": 9, "color": colour}, "textfont": {"color": colour, "size": 13}}
         x = [2 * width for width in widths]
         traces.append(_curve(x, means, name, colour, dash, cliponaxis=False, **about))
+        ends[name], colours[name] = math.log10(means[-1]), colour
     ticks = [2 * width for width in widths]
-    shares = [f"{b} ({percent(b / found.kv_bytes)})" for b in ticks]
+    shares = [f"{b} B, {percent(b / found.kv_bytes)}" for b in ticks]
     return theme.figure(
         traces,
-        x="bytes of an index key per token and layer (share of keys and values)",
+        x="index key of a token and layer",
         y=f"perplexity, k = {k}",
         xaxis={
             "type": "log",
             "tickvals": ticks,
             "ticktext": shares,
-            "range": [math.log10(ticks[0] / 1.6), math.log10(ticks[-1] * 1.6)],
+            "range": [math.log10(ticks[0] / 1.4), math.log10(ticks[-1] * 1.4)],
         },
         yaxis={"type": "log", "tickvals": [1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30]},
-        margin={"r": 60, "t": 44},
+        margin={"r": 140, "t": 44},
+        annotations=styles.end_names(ends, colours, gap=0.06, low=0.0, high=2.0),
     )
 
 
@@ -132,7 +136,8 @@ def adapted_figure(found: ConversionResult) -> theme.Figure:
             continue
         x, y = list(means), list(means.values())
         about = {"mode": "lines+markers+text", "text": [fixed(value) for value in y]}
-        about |= {"textposition": "top center", "textfont": {"color": colour, "size": 13}}
+        about |= {"textposition": "bottom center" if arm == "dense" else "top center"}
+        about |= {"textfont": {"color": colour, "size": 13}}
         about |= {"marker": {"size": 9, "color": colour}, "cliponaxis": False}
         traces.append(_curve(x, y, name, colour, dash, **about))
         ends[name], colours[name] = y[-1], colour
