@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 
 import jaxtyping
+from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import config
 
 HOOKED = "intuitive"
@@ -49,7 +50,7 @@ def checked(fn=None, *, typechecker: Callable):
         return _own(fn, typechecker=typechecker)
     annotations = list(map(_resolved(fn), fn.__annotations__.values()))
     written = " ".join(map(repr, annotations))
-    if "{" in written or any(isinstance(a, str) and "Tensor" in a for a in annotations):
+    if "{" in written or any(isinstance(annotation, str) for annotation in annotations):
         return _own(fn, typechecker=typechecker)
     once = typechecker(fn)
     shapes = "jaxtyping" in written
@@ -59,10 +60,13 @@ def checked(fn=None, *, typechecker: Callable):
         __tracebackhide__ = True
         if config.jaxtyping_disable:
             return fn(*args, **kwargs)
-        if not shapes:
-            return once(*args, **kwargs)
-        with _own("context"):
-            return once(*args, **kwargs)
+        try:
+            if not shapes:
+                return once(*args, **kwargs)
+            with _own("context"):
+                return once(*args, **kwargs)
+        except BeartypeCallHintViolation as error:
+            raise jaxtyping.TypeCheckError(str(error)) from error
 
     return call
 
