@@ -78,7 +78,7 @@ def test_the_prediction_is_answered_from_the_record(contest):
 )
 def test_questions_are_answered_from_the_record(make, right):
     question = make()
-    assert question.choose(right)["verdict"] == "right"
+    assert question._answer()[0] == right
     question.close()
 
 
