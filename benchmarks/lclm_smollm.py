@@ -4,7 +4,7 @@
     python benchmarks/lclm_smollm.py ... --candidate NAME   with other settings
     python benchmarks/lclm_smollm.py ... --probe-only       the beginning alone, looked at often
     python benchmarks/lclm_smollm.py ... --control          the decoder adapted to raw text alone
-    python benchmarks/lclm_smollm.py --merge OUT            results and weights of all seeds
+    python benchmarks/lclm_smollm.py --merge OUT            results of all seeds, `--ship`: weights
     python benchmarks/lclm_smollm.py --small --out OUT      a tiny cut for two CPU cores
     python benchmarks/lclm_smollm.py --slice                measure a little again and compare
 
@@ -216,8 +216,14 @@ def run(plan: Plan, args) -> None:
     print(f"done after {time.perf_counter() - started:.0f} s", flush=True)
 
 
+TABLES = ("continuations", "far", "reconstruction", "maps")
+
+
 def merge(found: Path, folder: Path, ship: bool) -> None:
     """Put the outputs of all seeds into one result, and the first seed's weights into the package.
+
+    A control, and a pair called `longer-seed0.json`, may come from a later commit and another
+    device; `parts` says how each was made. The longer one stays apart: it is no further seed.
 
     Args:
         found: where the outputs lie.
@@ -225,24 +231,35 @@ def merge(found: Path, folder: Path, ship: bool) -> None:
         ship: whether the weights are worth it.
 
     Raises:
-        ValueError: the runs had different settings or commits.
+        ValueError: the pairs had different settings, commits or devices.
     """
-    values: dict = {"training": [], "costs": [], "texts": {}}
-    values |= {name: [] for name in ("continuations", "far", "reconstruction", "maps")}
+    values: dict = {"training": [], "costs": [], "texts": {}, "parts": {}, "longer": None}
+    values |= {name: [] for name in TABLES}
     seen, settings, seeds, first = set(), set(), set(), {}
     for path in sorted(found.glob("*-seed*.json")):
         ours, made = records.load(path)
-        control = path.name.startswith("control")
-        if not control:  # which has no settings to choose
+        kind = path.name.partition("-")[0]
+        tables = {
+            name: [{"seed": made["seed"], **row} for row in ours.get(name, [])] for name in TABLES
+        }
+        training = {"control": kind == "control", **ours["training"]}
+        if path.name.endswith("-seed0.json"):
+            part = {name: made[name] for name in ("commit", "device", "torch")}
+            values["parts"][kind] = {"command": " ".join(made["command"]), **part}
+        if kind != "control":  # which has no settings to choose
             settings.add(made["config_hash"])
-        seen.add((made["commit"], made["device"]))
+        if kind == "longer":
+            values["longer"] = {"training": training, **tables}
+            continue
+        if kind == "pair":
+            seen.add((made["commit"], made["device"]))
         seeds.add(made["seed"])
         first = made if path.name == "pair-seed0.json" else first
         values["texts"] = ours["texts"]
-        values["training"].append({"control": control, **ours["training"]})
+        values["training"].append(training)
         values["costs"] += ours.get("costs", [])
-        for name in ("continuations", "far", "reconstruction", "maps"):
-            values[name] += [{"seed": made["seed"], **row} for row in ours.get(name, [])]
+        for name, rows in tables.items():
+            values[name] += rows
     if len(seen) != 1 or len(settings) != 1:
         raise ValueError(
             f"runs differ in settings, commit or device: {sorted(seen)}, {sorted(settings)}."

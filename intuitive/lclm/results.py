@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from intuitive.common import results
@@ -194,7 +194,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """How one part of the studies was made."""
+    """How one part of a study was made."""
 
     command: str
     commit: str
@@ -242,6 +242,7 @@ class SmolTraining:
     seed: int
     steps: int
     seconds: float
+    recorded: int  # forms of a step that were recorded and replayed; without, steps are slow
     curve: tuple[dict[str, float], ...]  # losses by kind of data, every 30 s
 
 
@@ -329,6 +330,28 @@ class SmolCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Longer:
+    """The first seed's pair once more, trained for more steps; it is not shipped."""
+
+    training: SmolTraining
+    continuations: tuple[Continuation, ...]
+    far: tuple[Far, ...]
+    reconstruction: tuple[ReadBack, ...]
+    maps: tuple[ChunkMap, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """What one pair was worth on held-out prose after its steps, by ratio."""
+
+    seed: int
+    steps: int
+    right: dict[int, float]  # share of the tokens said again
+    gap: dict[int, float]  # closed, as `Smol.gap_closed` counts it
+    over_cut: dict[int, float]  # perplexity, beads over cut text, before 128 raw tokens
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smol:
     """All that `benchmarks/lclm_smollm.py` writes."""
 
@@ -338,6 +361,8 @@ class Smol:
     reconstruction: tuple[ReadBack, ...]
     maps: tuple[ChunkMap, ...]
     costs: tuple[SmolCost, ...]
+    parts: dict[str, Part] = field(default_factory=dict)  # "pair", "control", "longer"
+    longer: Longer | None = None
 
     def extent(self, table: str, measure: str, **fields: object) -> tuple[float, float, float]:
         """Mean, least and greatest value over the seeds of one setting.
@@ -364,12 +389,12 @@ class Smol:
         return sum(values) / len(values), min(values), max(values)
 
     def gap_closed(
-        self, ratio: int, *, texts: str = "prose", tail: bool = False
+        self, ratio: int, *, texts: str = "prose", tail: bool = False, longer: bool = False
     ) -> dict[int, float]:
         """By seed, how much of the way from no context to the raw one the latents go, in nats.
 
         Both ends are the best of all decoders: untouched, adapted together with the encoder, and
-        adapted to raw text alone.
+        adapted to raw text alone. The longer training is measured between the same ends.
         """
         best = {
             arm: min(
@@ -379,11 +404,45 @@ class Smol:
         }
         arm = f"compressed {ratio}" + " + tail" * tail
         whole = math.log(best["none"] / best["raw"])
+        rows = self._longer().continuations if longer else self.continuations
         return {
             row.seed: math.log(best["none"] / row.perplexity) / whole
-            for row in self.continuations
+            for row in rows
             if (row.texts, row.arm, row.adaptation) == (texts, arm, "shared")
         }
+
+    def by_steps(self) -> tuple[Steps, ...]:
+        """Every pair, the longer one too, from the fewest steps to the most."""
+        pairs = [(run, self, False) for run in self.training if not run.control]
+        pairs += [(self.longer.training, self.longer, True)] if self.longer else []
+        found = []
+        for run, tables, longer in sorted(pairs, key=lambda pair: pair[0].steps):
+            perplexity = {
+                row.arm: row.perplexity
+                for row in tables.continuations
+                if (row.seed, row.texts, row.adaptation) == (run.seed, "prose", "shared")
+            }
+            right = {
+                row.ratio: row.right
+                for row in tables.reconstruction
+                if (row.seed, row.texts) == (run.seed, "prose")
+            }
+            cut = {n: perplexity[f"truncated to {n} + tail"] for n in right}
+            found.append(
+                Steps(
+                    seed=run.seed,
+                    steps=run.steps,
+                    right=right,
+                    gap={n: self.gap_closed(n, longer=longer)[run.seed] for n in right},
+                    over_cut={n: perplexity[f"compressed {n} + tail"] / cut[n] for n in right},
+                )
+            )
+        return tuple(found)
+
+    def _longer(self) -> Longer:
+        if self.longer is None:
+            raise ValueError("no longer training was committed with these runs.")
+        return self.longer
 
 
 @functools.cache

@@ -145,13 +145,13 @@ def test_kinds_of_tokens():
     assert kinds["."] == kinds[","] == "other"
 
 
-def outputs(folder, seeds=(0, 1), steps=10):
+def outputs(folder, seeds=(0, 1), steps=10, *, kind="pair", commit="abc"):
     for seed in seeds:
         lclm_smollm.records.save(
-            folder / f"pair-seed{seed}.json",
+            folder / f"{kind}-seed{seed}.json",
             {"training": {"seed": seed, "steps": steps}, "texts": {}, "maps": [{"ratio": 4}]},
             config={"steps": steps},
-            commit="abc",
+            commit=commit,
             seed=seed,
         )
     (folder / "pair-seed0.safetensors").write_bytes(b"weights")
@@ -173,6 +173,34 @@ def test_seeds_of_different_settings_are_not(tmp_path, monkeypatch):
     outputs(tmp_path, seeds=(0,))
     outputs(tmp_path, seeds=(1,), steps=20)
     with pytest.raises(ValueError, match="runs differ in settings"):
+        lclm_smollm.merge(tmp_path, tmp_path, ship=False)
+
+
+def test_a_control_and_a_longer_training_of_a_later_commit_are_put_beside(tmp_path):
+    outputs(tmp_path)
+    outputs(tmp_path, seeds=(0,), kind="control", commit="def")
+    outputs(tmp_path, seeds=(0,), kind="longer", commit="def")
+    lclm_smollm.merge(tmp_path, tmp_path / "results", ship=False)
+    values, made = lclm_smollm.records.load(tmp_path / "results" / "lclm_smollm.json")
+    commits = {kind: part["commit"] for kind, part in values["parts"].items()}
+    assert commits == {"pair": "abc", "control": "def", "longer": "def"}
+    assert (made["commit"], made["seed"]) == ("abc", [0, 1])
+    assert [run["control"] for run in values["training"]] == [True, False, False]
+    assert values["longer"]["maps"] == [{"seed": 0, "ratio": 4}]
+    assert len(values["maps"]) == 3, "a longer training is no further seed"
+
+
+def test_a_longer_training_with_other_settings_is_not(tmp_path):
+    outputs(tmp_path)
+    outputs(tmp_path, seeds=(0,), steps=20, kind="longer")
+    with pytest.raises(ValueError, match="runs differ in settings"):
+        lclm_smollm.merge(tmp_path, tmp_path, ship=False)
+
+
+def test_pairs_of_different_commits_are_not(tmp_path):
+    outputs(tmp_path, seeds=(0,))
+    outputs(tmp_path, seeds=(1,), commit="def")
+    with pytest.raises(ValueError, match="runs differ in settings, commit"):
         lclm_smollm.merge(tmp_path, tmp_path, ship=False)
 
 

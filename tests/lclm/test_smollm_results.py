@@ -4,6 +4,8 @@ Text is read back from its latents, exactly where they are asked for something; 
 without asking hardly uses them.
 """
 
+import dataclasses
+
 import pytest
 
 from intuitive.lclm import results
@@ -26,13 +28,45 @@ def spread(found, table, measure, **fields):
     return found.extent(table, measure, **fields)[1:]
 
 
-def test_three_seeds_of_three_minutes_and_a_control(found):
+def test_three_seeds_of_three_minutes_and_a_control_of_as_many_steps(found):
     made = [(run.control, run.seed) for run in found.training]
     assert sorted(made) == [(False, 0), (False, 1), (False, 2), (True, 0)]
-    for run in found.training:
-        assert run.seconds == pytest.approx(50 if run.control else PAIR_SECONDS, abs=1)
-    steps = {run.seed: run.steps for run in found.training if not run.control}
-    assert steps == {0: 1473, 1: 862, 2: 1484}
+    pairs = [run for run in found.training if not run.control]
+    assert all(run.seconds == pytest.approx(PAIR_SECONDS, abs=1) for run in pairs)
+    assert {run.seed: run.steps for run in pairs} == {0: 1473, 1: 862, 2: 1484}
+    (control,) = (run for run in found.training if run.control)
+    assert control.steps == 1473
+
+
+def test_how_each_part_was_made_is_told(found):
+    assert set(found.parts) == {"pair", "control", "longer"}
+    made = results.smollm().made
+    assert found.parts["pair"].command == " ".join(made.command)
+    assert (found.parts["pair"].commit, found.parts["pair"].device) == (made.commit, made.device)
+    assert " --control --steps 1473 " in found.parts["control"].command
+
+
+def test_a_longer_training_of_the_first_seed_stands_apart(found):
+    slow, first, third, longer = found.by_steps()
+    assert [one.steps for one in (slow, first, third, longer)] == [862, 1473, 1484, 1824]
+    assert longer.seed == first.seed == found.longer.training.seed == 0
+    rows = [row for row in found.reconstruction if (row.seed, row.texts) == (0, "prose")]
+    assert {row.ratio: row.right for row in rows} == first.right != longer.right
+
+
+def test_more_steps_help_at_first_and_then_hardly(found):
+    """To go on; what is said again at 4 still gains a little."""
+    slow, first, _, longer = found.by_steps()
+    for ratio in RATIOS:
+        assert first.gap[ratio] > slow.gap[ratio] + 0.05
+        assert abs(longer.gap[ratio] - first.gap[ratio]) < 0.02
+        assert abs(longer.over_cut[ratio] - first.over_cut[ratio]) < 0.01
+        assert first.right[ratio] + 0.01 < longer.right[ratio] < first.right[ratio] + 0.03
+
+
+def test_without_a_longer_training_there_is_none_to_ask_for(found):
+    with pytest.raises(ValueError, match="no longer training"):
+        dataclasses.replace(found, longer=None).gap_closed(4, longer=True)
 
 
 def test_latents_are_as_long_as_word_embeddings(found):
@@ -131,7 +165,7 @@ def rows_of(found, arm):
 def test_a_tenth_to_a_fifth_of_the_gap_is_closed_at_any_ratio(found):
     for ratio in RATIOS:
         gap = found.gap_closed(ratio)
-        assert all(0.1 < share < 0.22 for share in gap.values())
+        assert all(0.09 < share < 0.2 for share in gap.values())
         assert gap[1] < 0.7 * min(gap[0], gap[2]), "the seed of fewest steps has the least"
 
 
