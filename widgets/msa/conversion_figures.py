@@ -32,6 +32,12 @@ def _curve(x: list, y: list, name: str, colour: str, dash: str, **more) -> dict:
     return {"type": "scatter", "x": x, "y": y, "name": name, "line": line, "mode": "lines", **more}
 
 
+def _name(text: str, x: int | float | str, y: int | float, colour: str, **where) -> dict:
+    """A name beside a point; places on a logarithmic axis as exponents of ten."""
+    font = {"color": colour, "size": 13}
+    return {"text": text, "x": x, "y": y, "showarrow": False, "font": font, **where}
+
+
 def layers_figure(found: ConversionResult) -> theme.Figure:
     """Attention mass captured in every layer at the chosen budget."""
     traces, ends, colours = [], {}, {}
@@ -68,15 +74,7 @@ def learning_figure(found: ConversionResult) -> theme.Figure:
         yaxis={"type": "log", "tickvals": [0.05, 0.1, 0.2, 0.5, 1, 2, 5]},
         margin={"r": 130},
         annotations=[
-            {
-                "text": text,
-                "x": math.log10(x),
-                "y": math.log10(y),
-                "xanchor": "left",
-                "xshift": 6,
-                "showarrow": False,
-                "font": {"color": colour, "size": 13},
-            }
+            _name(text, math.log10(x), math.log10(y), colour, xanchor="left", xshift=6)
             for text, x, y, colour in names
         ],
     )
@@ -87,7 +85,7 @@ def sizes_figure(found: ConversionResult) -> theme.Figure:
     k = found.params.n_selected
     rows = [row for row in found.sizes if row.n_selected == k]
     widths = sorted({row.d_index for row in rows})
-    traces, ends, colours = [], {}, {}
+    traces, names = [], []
     for measure, (name, colour, dash) in SIZE_MEASURES.items():
         means = []
         for width in widths:
@@ -99,7 +97,9 @@ def sizes_figure(found: ConversionResult) -> theme.Figure:
         about |= {"marker": {"size": 9, "color": colour}, "textfont": {"color": colour, "size": 13}}
         x = [2 * width for width in widths]
         traces.append(_curve(x, means, name, colour, dash, cliponaxis=False, **about))
-        ends[name], colours[name] = math.log10(means[-1]), colour
+        at = math.log10(x[0]), math.log10(means[0])
+        below = -13 if measure == "perplexity" else 6
+        names.append(_name(name, *at, colour, xanchor="left", xshift=20, yshift=below))
     ticks = [2 * width for width in widths]
     shares = [f"{b} B, {percent(b / found.kv_bytes)}" for b in ticks]
     return theme.figure(
@@ -113,8 +113,8 @@ def sizes_figure(found: ConversionResult) -> theme.Figure:
             "range": [math.log10(ticks[0] / 1.4), math.log10(ticks[-1] * 1.4)],
         },
         yaxis={"type": "log", "tickvals": [1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30]},
-        margin={"r": 140, "t": 44},
-        annotations=styles.end_names(ends, colours, gap=0.06, low=0.0, high=2.0),
+        margin={"r": 24, "t": 44},
+        annotations=names,
     )
 
 
@@ -123,15 +123,14 @@ def adapted_figure(found: ConversionResult) -> theme.Figure:
     passage = found.params.measure == "returning_passage"
     measure = "returning_passage" if passage else "perplexity"
     rows = [row for row in found.adapted if row.measure == measure]
-    traces, ends, colours = [], {}, {}
+    traces, names = [], []
     for arm, (name, colour, dash) in ARMS.items():
         means = {}
         for budget in (None, 8, 4):
-            values = [r.all for r in rows if (r.arm, r.n_selected) == (arm, budget)]
+            values = [row.all for row in rows if (row.arm, row.n_selected) == (arm, budget)]
             if values:
-                means["all blocks" if budget is None else f"k = {budget}"] = sum(values) / len(
-                    values
-                )
+                read = "all blocks" if budget is None else f"k = {budget}"
+                means[read] = sum(values) / len(values)
         if not means:
             continue
         x, y = list(means), list(means.values())
@@ -140,7 +139,8 @@ def adapted_figure(found: ConversionResult) -> theme.Figure:
         about |= {"textfont": {"color": colour, "size": 13}}
         about |= {"marker": {"size": 9, "color": colour}, "cliponaxis": False}
         traces.append(_curve(x, y, name, colour, dash, **about))
-        ends[name], colours[name] = y[-1], colour
+        where = {"xanchor": "left", "xshift": 24, "yshift": 13 if arm == "adapted" else -12}
+        names.append(_name(name, x[0], y[0], colour, **where))
     low, high = min(min(t["y"]) for t in traces), max(max(t["y"]) for t in traces)
     margin = 0.2 * (high - low)
     return theme.figure(
@@ -149,8 +149,6 @@ def adapted_figure(found: ConversionResult) -> theme.Figure:
         y="perplexity, returning passage" if passage else "perplexity, all texts",
         xaxis={"type": "category", "categoryarray": ["all blocks", "k = 8", "k = 4"]},
         y_range=(low - margin, high + margin),
-        margin={"r": 190},
-        annotations=styles.end_names(
-            ends, colours, gap=0.5 * margin, low=low - margin, high=high + margin
-        ),
+        margin={"r": 36},
+        annotations=names,
     )
