@@ -94,6 +94,24 @@ def line(points: list[tuple[float, float]]) -> tuple[float, float]:
     return y - slope * x, slope
 
 
+def fastest_reads(values: dict) -> dict[str, list[tuple[int, float]]]:
+    """For each way that keys are stored: chunks, and microseconds of the fastest read."""
+    best: dict[str, dict[int, float]] = {}
+    for row in values.get("reads", []):
+        if row["chunks"]:
+            times = best.setdefault(row["keys"], {})
+            times[row["chunks"]] = min(times.get(row["chunks"], float("inf")), row["us"])
+    return {keys: sorted(times.items()) for keys, times in best.items()}
+
+
+def by_length(values: dict) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """For each indexer and kind of key: chunks and microseconds of `score_chunks`."""
+    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for row in values.get("lengths", []):
+        found.setdefault((row["indexer"], row["keys"]), []).append((row["chunks"], row["us"]))
+    return found
+
+
 def floor_table(values: dict) -> str:
     """For each kind of key: constant and slope of the kernel and of the read beside it."""
     lines = [
@@ -101,15 +119,9 @@ def floor_table(values: dict) -> str:
         "| read at 1M, µs | constant, µs | µs for each 1M more |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    best: dict[tuple[str, int], float] = {}
-    for row in values.get("reads", []):
-        at = (row["keys"], row["chunks"])
-        best[at] = min(best.get(at, float("inf")), row["us"])
-    kinds: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in values.get("lengths", []):
-        kinds.setdefault((row["indexer"], row["keys"]), []).append((row["chunks"], row["us"]))
-    for (indexer, kind), points in kinds.items():
-        read = [(at[1], us) for at, us in best.items() if at[0] == KINDS[kind][0]]
+    reads = fastest_reads(values)
+    for (indexer, kind), points in by_length(values).items():
+        read = reads.get(KINDS[kind][0], [])
         if min(len(points), len(read)) < 2:
             continue
         cells = [f"{indexer}, {kind}"]

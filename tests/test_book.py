@@ -9,7 +9,10 @@ import pytest
 from book import Book, build
 from book_pages import Shown, lesson, markdown, shown_in
 
+from intuitive.widgets.kit import assets
+
 ROOT = Path(__file__).parents[1]
+HEADS = ("body", 'body[data-jp-theme-light="false"]')  # of the style sheet, one per theme
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -147,3 +150,16 @@ def test_an_exercise_keeps_its_poster_and_asks_for_no_recording(book):
 def test_a_whole_book_of_no_lessons_is_built(tmp_path):
     built = build(tmp_path, lessons=[])
     assert built.to_record == {} and (tmp_path / "index.html").is_file()
+
+
+def test_every_colour_of_jupyterlab_that_the_kit_asks_for_is_the_pages_own():
+    """In both themes; what is missing in the dark one would be written light on light."""
+    text = (ROOT / "tools" / "book" / "book.css").read_text("utf-8")
+    light, dark = (
+        re.search(rf"^{re.escape(head)} \{{(.*?)\n\}}", text, re.MULTILINE | re.DOTALL)[1]
+        for head in HEADS
+    )
+    asked = set(re.findall(r"--jp-[\w-]*color[\w-]*", assets.CSS + assets.EXPLORER_JS))
+    assert len(asked) > 4
+    for block in (light, dark):
+        assert asked - set(re.findall(r"(--jp-[\w-]+):", block)) == set()

@@ -58,3 +58,47 @@ def test_a_block_left_out_must_not_be_better():
     assert gap(0, 2, n_local=1) == gap(2, 3, n_init=1) == gap(0, 4) == float("inf")
     with pytest.raises(RuntimeError, match="selected twice"):
         gap(0, 0)
+
+
+# ----------------------------------------------------------------------------- the committed runs
+
+
+def test_the_page_holds_the_table_and_the_reasons():
+    import ladder_table
+
+    page = (LADDER.parents[1] / "docs" / "kernels.md").read_text("utf-8")
+    folder = ladder_table.helpers.RESULTS
+    assert ladder_table.table(folder) in page
+    assert "\n".join(ladder_table.reasons(folder)) in page
+
+
+def test_every_plan_passed_and_says_what_the_page_says():
+    import ladder_table
+
+    folder = ladder_table.helpers.RESULTS
+    parts = {p: ladder_table.load(folder, f"ladder_{p}") for p in ladder_table.PARTS}
+    assert all(row["passed"] for part in parts.values() for row in part["rows"].values())
+    select, decode = parts["select"], parts["decode"]
+    assert round(select["rows"]["codes"]["score_error"], 5) == 4.4e-4
+    assert round(select["rows"]["codes"]["worst_score_gap"], 5) == 2.7e-4
+    assert round(1 - select["rows"]["codes"]["same_blocks"], 4) == 6e-4
+    assert all(select["rows"][plan]["worst_score_gap"] == 0 for plan in ("general", "hopper"))
+    recalls = (select["about"], "32K"), (decode["about"], "1M")
+    assert [round(a[f"recall of codes on noise, {n}"], 2) for a, n in recalls] == [0.95, 0.95]
+    last = {plan: row["8K of 1M"] for plan, row in select["rows"].items()}
+    assert [round(last[plan], 1) for plan in ("hopper", "codes")] == [17.1, 10.9]
+    assert round(select["rows"]["hopper"]["peak 8K of 1M"] / 2**20) == 258
+    assert round(parts["attend"]["rows"]["hopper"]["peak near 128K"] / 1e9, 1) == 2.2
+    apart = ladder_table.load(folder, "kernel_profile")["select"]
+    coded, general = (apart[f"8K of 1M, {plan}"] for plan in ("codes", "general"))
+    assert (round(coded["selection_ms"], 1), round(coded["whole_ms"])) == (4.9, 11)
+    assert round(general["selection_ms"], 1) == 1.4
+
+
+def test_the_default_is_nowhere_slower_than_the_general_plan():
+    import ladder_table
+
+    for part in ladder_table.PARTS:
+        rows = ladder_table.load(ladder_table.helpers.RESULTS, f"ladder_{part}")["rows"]
+        times = (n for n in rows["general"] if n[-1] in "KM" and "peak" not in n)
+        assert all(rows["hopper"][name] < 1.02 * rows["general"][name] for name in times)

@@ -25,7 +25,7 @@ from .questions import CheckYourself
 MOST_BYTES = 1_500_000  # of one explorer's file
 POINTS = 11  # values of a slider that are recorded around the defaults, its ends among them
 FEW_POINTS = 5  # around a step, and where moving it computes for long
-WAIT_SECONDS = 300
+WAIT_SECONDS = 900
 SHARED_FROM = 16  # bytes of JSON from which on a part that returns is written once
 DIGITS = 5  # of the numbers in figures
 UNIT = 16  # of 65536 parts of twice a scene: half a pixel

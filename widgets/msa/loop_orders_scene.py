@@ -37,7 +37,7 @@ WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
 FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
-KEY = 866  # left edge of the key of pairs
+KEY = 876  # left edge of the key of pairs
 ORDER_NAMES = {
     "everything": "everything, masked",
     "query_outer": "query-outer",

@@ -28,12 +28,12 @@ from ..methods import METHODS, RATIOS, YOURS, about
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
-N, SEED = 1024, 8  # tokens of the menu's texts, and what they were drawn with
+N, SEED = 512, 5  # tokens of the menu's texts, and what they were drawn with
 BINS = 96  # stretches of the text that the picture tells apart
 LONGEST = 1100  # tokens of the reader's own text
 STEPS = 10  # tokens of an answer
 OWN = "own"
-QUESTIONS = ("needle", "several", "exact", "topic")
+QUESTIONS = ("needle", "exact", "topic")
 SHOWN = tuple(method for method in METHODS if method != "nothing")
 
 
@@ -46,7 +46,7 @@ class QuestionParams:
     """
 
     question: str = "needle"  # one of QUESTIONS, or "own"
-    ratio: int = 8  # tokens for which there is room for one
+    ratio: int = 4  # tokens for which there is room for one
     text: str = ""  # the reader's own
     ask: str = ""  # words after which the answer follows, the reader's own
 
