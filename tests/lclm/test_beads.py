@@ -606,9 +606,11 @@ def test_the_readers_own_question_is_asked(pair):
     asked = [frame.sentence for frame in made.view.timeline.frames if frame.stage == "ask"]
     assert asked[0].startswith("“Who is the captain?”")
     assert "characters right" not in made.summary and "question=..." in made.view.code
+    told = "No right answer was given with this question, so none is judged."
+    assert made.summary.endswith(told) and made.view.timeline.frames[-1].sentence.endswith(told)
     made.set(source="code")
     assert made.wait()
-    assert made.values["question"] == ""
+    assert made.values["question"] == "" and told not in made.summary
     made.set(text="One two three.", question="Which comes second?", expand="named")
     assert made.wait() and made.status["state"] == "done"
     assert made.result.found.expanded == 0

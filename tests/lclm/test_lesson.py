@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from intuitive.lclm import LCLMConfig, cost, results, smollm_model
+from intuitive.lclm.exercise import best_that_fit
 from intuitive.lclm.experiments import expand, recall, sweep
 from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
@@ -355,6 +356,13 @@ def test_bits_in_the_prose():
     assert "one of eight chunks takes three bits" in text and 2**3 == 8
     assert "code of four digits takes thirteen" in text and 2**13 < 10**4 < 2**14
     assert "more than a hundred" in text and 32 * 4 > 100  # digits of a UUID, four bits each
+
+
+def test_the_example_of_the_exercise():
+    (given, want) = re.search(r"`choose\((.*)\)` is `(.*)`:", prose("04-34")).groups()
+    arguments = json.loads(f"[{given}]")
+    assert best_that_fit(*arguments) == json.loads(want) == [2, 1]
+    assert "takes 80 of the 110, chunk 3 with its 60" in prose("04-34")
 
 
 def test_the_pair_serves_three_ratios():

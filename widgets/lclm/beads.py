@@ -140,6 +140,8 @@ def summary_of(found: Beads) -> str:
     if found.passage.secret and found.answer:
         n = len(found.passage.secret)
         told += f" Its answer has the first {found.right_letters} of {n} characters right."
+    elif found.answer:
+        told += say.unjudged()
     return told
 
 

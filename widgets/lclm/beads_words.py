@@ -148,6 +148,12 @@ class Account:
         """What stands before the answer."""
         return self.found.passage.question or "and on:"
 
+    def unjudged(self) -> str:
+        """That an answer to a question of the reader's own is nobody's to call right."""
+        if self.found.passage.secret or not self.found.passage.question:
+            return ""
+        return " No right answer was given with this question, so none is judged."
+
     def answer(self, written: int) -> list[tuple[str, str]]:
         """Pieces of what was written, each with its colour."""
         given = "".join(self.found.answer[:written]).replace("\n", "↵")
@@ -238,8 +244,10 @@ class Account:
         given = "".join(self.found.answer[:written]).replace("\n", "↵").strip()
         told = f"The decoder writes “{given}”"
         secret = self.found.passage.secret
-        if written < len(self.found.answer) or not secret:
+        if written < len(self.found.answer):
             return f"{told}."
+        if not secret:
+            return f"{told}.{self.unjudged()}"
         right = self.found.right_letters
         if right >= min(len(secret), len(given)):
             return f"{told}: every character is right."
