@@ -4,8 +4,8 @@
     python benchmarks/msa_codes.py --slice    measure a little again and compare
 
 Index queries and keys of held-out texts are chosen from as numbers and as e4m3 codes (`index_codes`
-with one unit for all keys). Recall is over the queries that must leave blocks out, without the forced
-blocks, and is told by layer; perplexity is that of the model with all its layers sparse,
+with one unit for all keys). Recall is over the queries that must leave blocks out, without the
+forced blocks, and is told by layer; perplexity is that of the model with all its layers sparse,
 over the tokens for which the budget leaves blocks out. Takes minutes on two CPU cores.
 """
 

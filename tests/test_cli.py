@@ -310,7 +310,7 @@ def test_doctor_tells_of_a_triton_that_cannot_interpret(
     if not fits:
         assert "numpy<2.4" in found[-1].found
         with pytest.raises(RuntimeError, match=r"triton>=3\.7 or numpy<2\.4"):
-            interpreting.elsewhere("intuitive.msa.interpreted")
+            interpreting.elsewhere("intuitive.kernels.interpreting")
 
 
 def test_doctor_does_without_the_model(monkeypatch, capsys):
