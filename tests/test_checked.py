@@ -13,8 +13,8 @@ from beartype import beartype
 from jaxtyping import Float, Int, config
 from torch import Tensor
 
+from intuitive.common.decoder.rotary import rotate
 from intuitive.common.runtime import seeded
-from intuitive.msa import reference
 
 ONE, TWO = torch.zeros(1), torch.zeros(2)
 
@@ -119,14 +119,14 @@ def test_a_dataclass_is_checked_where_it_is_made():
 
 
 def test_the_package_is_checked(as_installed):
-    wrong_size = (torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 5))
+    wrong_size = (torch.zeros(1, 2, 1, 4), torch.zeros(1, 3).long(), 1e4)
     config.update("jaxtyping_disable", False)
     assert jaxtyping.jaxtyped is checking.checked
     assert refuses(seeded, ("seven",))
-    assert refuses(reference.token_scores, wrong_size)
+    assert refuses(rotate, wrong_size)
     config.update("jaxtyping_disable", True)
     with pytest.raises(Exception, match=r"must match|size"):
-        reference.token_scores(*wrong_size)
+        rotate(*wrong_size)
 
 
 def test_it_comes_before_the_package(monkeypatch):
