@@ -13,8 +13,8 @@ from beartype import beartype
 from jaxtyping import Float, Int, config
 from torch import Tensor
 
+from intuitive.common.decoder.rotary import rotate
 from intuitive.common.runtime import seeded
-from intuitive.kernels import index_codes
 
 ONE, TWO = torch.zeros(1), torch.zeros(2)
 
@@ -119,12 +119,14 @@ def test_a_dataclass_is_checked_where_it_is_made():
 
 
 def test_the_package_is_checked(as_installed):
+    wrong_size = (torch.zeros(1, 2, 1, 4), torch.zeros(1, 3).long(), 1e4)
     config.update("jaxtyping_disable", False)
     assert jaxtyping.jaxtyped is checking.checked
     assert refuses(seeded, ("seven",))
-    assert refuses(index_codes, (TWO.int(),))
+    assert refuses(rotate, wrong_size)
     config.update("jaxtyping_disable", True)
-    assert not refuses(index_codes, (TWO.int(),))
+    with pytest.raises(Exception, match=r"must match|size"):
+        rotate(*wrong_size)
 
 
 def test_it_comes_before_the_package(monkeypatch):
