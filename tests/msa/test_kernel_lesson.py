@@ -8,9 +8,10 @@ import pytest
 
 from intuitive.kernels import dispatch
 from intuitive.msa import MSAConfig, cost
-from intuitive.msa.experiments.ladder import LadderParams, live_in_words
+from intuitive.msa.experiments.ladder import LadderParams, live_in_words, whole_in_words
 from intuitive.msa.experiments.ladder import run as climb
 from intuitive.msa.experiments.loop_orders import LoopParams, block_bytes, pair_flops, run
+from intuitive.msa.results import kernel_rows
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "02_kernels.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
@@ -186,3 +187,19 @@ def test_with_a_card_every_part_has_its_time(monkeypatch):
     assert first == "a card, 32,768 tokens, the last 8,192 queries, or one:"
     assert [line.split()[2] for line in lines] == [f"{1.5 + place:.4f}" for place in range(6)]
     assert lines[0].split()[:2] == ["prefill", "dense"]
+
+
+def test_a_whole_prompt_is_less_quick_than_its_work_is_small():
+    """Each line adds up, and the ratio of times stays below that of the work at every context."""
+    rows = {int(row.tokens): row for row in kernel_rows().values.rows if row.task == "prefill"}
+    lines = whole_in_words().splitlines()
+    assert len(lines) == len(rows)
+    for line in lines:
+        tokens, dense, select, attend, total, quicker, less = map(
+            float, re.findall(r"[\d,.]*\d", line.replace(",", ""))
+        )
+        assert total == pytest.approx(select + attend, abs=0.02)
+        assert quicker == pytest.approx(dense / total, abs=0.06)
+        assert select == pytest.approx(rows[int(tokens)].score_and_select, rel=0.02)
+        assert 1 < quicker < less
+    assert 30 < less < 34 and quicker < 11

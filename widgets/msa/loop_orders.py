@@ -138,7 +138,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Everything, masked",
                 text="Eight queries at a time fetch every block. Pink pairs nobody asked for. "
-                "Play, and watch the race on the right.",
+                "Watch the race on the right.",
                 sets={"order": "everything", "drift": 0.15},
                 frame="play",
             ),

@@ -234,6 +234,32 @@ def decode(row: KernelRow, sharing: str) -> Landing:
     return _landing(row, parts, parts, measured)
 
 
+def whole_in_words(sharing: str = "near") -> str:
+    """What a whole prompt takes, densely and by select and attend, a line for each context.
+
+    The last column is how many times less work attend has, its useful FLOPs against dense
+    attention's.
+    """
+    climbed = {
+        function: run(LadderParams(function=function, sharing=sharing)).landings
+        for function in ("attend", "select")
+    }
+    lines = []
+    for attend_at, select_at in zip(*climbed.values(), strict=True):
+        if attend_at.queries < attend_at.context:
+            continue
+        dense, tile = attend_at["everything"], attend_at["union_tile"]
+        chosen = select_at["in_chunks"]
+        ms = chosen.ms + tile.ms
+        lines.append(
+            f"{attend_at.context:7,} tokens: dense {dense.ms:6.2f} ms, "
+            f"select {chosen.ms:5.2f} + attend {tile.ms:5.2f} = {ms:5.2f} ms: "
+            f"{dense.ms / ms:4.1f} times quicker, "
+            f"{dense.work.flops / tile.least.flops:4.1f} times less work"
+        )
+    return "\n".join(lines)
+
+
 def live_in_words(context: int, *, queries: int = 8192) -> str:
     """Times of this package's rungs on the CUDA device of this machine, a line each.
 
