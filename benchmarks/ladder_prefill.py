@@ -13,8 +13,8 @@ from intuitive.kernels import (
     score_and_select,
     select_blocks,
 )
-from intuitive.kernels.block_scores.triton_kernel import write_scores
 from intuitive.kernels.index_codes import shared_blocks
+from intuitive.kernels.measuring import write_scores
 
 # Of a row's greatest score: float32 sums, and those of a Hopper's products of codes, which keep
 # some 13 bits below the greatest summand

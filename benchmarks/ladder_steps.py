@@ -13,7 +13,7 @@ from intuitive.kernels import (
     index_codes,
     score_and_select,
 )
-from intuitive.kernels.decode_step import triton_kernel as launched
+from intuitive.kernels.measuring import decode_kernels as launched
 
 
 class Decode(Part):

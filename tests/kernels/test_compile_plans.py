@@ -27,7 +27,7 @@ from test_compile import (
 )
 from triton.runtime import driver
 
-from intuitive.kernels.decode_step import triton_kernel as decode_kernels
+from intuitive.kernels.measuring import decode_kernels
 
 HALF, BRAIN, FLOAT = torch.float16, torch.bfloat16, torch.float32
 SHARED = SHARED_BYTES | {89: 101_376}
