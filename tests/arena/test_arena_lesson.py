@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from intuitive.arena import results
+from intuitive.arena.experiments import one_question
 from intuitive.arena.methods import METHODS, RATIOS
 from intuitive.widgets.arena import checks
 from intuitive.widgets.arena.one_question import PREDICT
@@ -60,6 +61,17 @@ def test_what_is_said_of_codes(contest):
 def test_what_is_said_of_msa_at_sixteen(contest):
     assert "worth less than no text at all" in CELLS["05-21"]
     assert contest.gist("msa", 16, n=N) < 0
+    assert f"MSA at 1/16 stands at {contest.gist('msa', 16, n=N):.0%}" in CELLS["05-07"]
+
+
+def test_the_one_code_is_set_against_the_record(contest):
+    made = one_question.kept()["exact 4"]
+    assert f"in {made.n} tokens, is among those that LSA loses" in CELLS["05-07"]
+    assert made.row("lsa").right is False
+    assert (
+        f"over the 48 texts here it says {contest.share('exact', N, 'lsa', 4):.0%}"
+        in (CELLS["05-07"])
+    )
 
 
 def test_the_prediction_is_answered_from_the_record(contest):

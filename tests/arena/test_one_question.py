@@ -73,7 +73,36 @@ def test_the_view_has_a_line_for_every_method():
     assert len(view.table.rows) == len(ROWS)
     assert set(view.arithmetic) == {f"method:{row.method}" for row in ROWS}
     assert "192/4 + 2 = 50 entries" in view.arithmetic["method:kvzip"].text
-    assert "Dense right; KVzip, LCLM wrong." in view.summary
+    assert view.summary.startswith("With room for one entry in 4 of 192 tokens: 3 methods answer")
+    told = [view.summary, *(line.text for line in view.arithmetic.values())]
+    assert not any("right" in text or "wrong" in text for text in told)
+
+
+def test_the_caption_counts_rows_until_all_are_there():
+    assert Picture(MADE).frames()[-1].sentence == "4 of 10 methods are there so far."
+    others = [m for m in experiment.SHOWN if m not in {row.method for row in ROWS}]
+    absent = [Row(method=m, absent="it does not fit.") for m in others]
+    whole = dataclasses.replace(MADE, rows=(*ROWS, *absent))
+    told = Picture(whole).frames()[-1].sentence
+    assert told == "It was “42”: Dense right; KVzip, LCLM wrong."
+
+
+def test_what_the_reader_writes_counts_for_more_than_the_menu():
+    made = explorer.params_of(question="needle", ratio=4, ask="Her name is")
+    assert (made.question, made.ask) == ("own", "Her name is")
+    made = explorer.params_of(question="needle", ratio=4, text="a text")
+    assert (made.question, made.ask) == ("own", explorer.ASK)
+    assert explorer.params_of(question="exact", ratio=4).question == "exact"
+
+
+@pytest.mark.parametrize("ratio", experiment.RATIOS)
+def test_the_sentences_are_of_the_methods_and_the_budget_of_the_map(ratio):
+    figure = explorer.fails_figure(ratio)
+    told = figure["layout"]["annotations"][0]["text"].replace("<br>", " ")
+    assert f"one entry in {ratio}<" in told
+    methods = [name for name in figure["data"][0]["y"] if name != "Dense"]
+    assert "takes no part" not in told and all(f"{m} " in told for m in methods)
+    assert ("LCLM + EXPAND " in told) == ("LCLM + EXPAND" in methods)
 
 
 def test_every_question_of_the_menu_is_committed():

@@ -76,7 +76,7 @@ def less_read_less_held() -> CheckYourself:
         name="arena_less_read_less_held",
         question="MSA reads a few blocks for each token. What does that do to the memory it needs?",
         choices=(
-            "it holds a little more than dense attention, and reads less",
+            "it holds more than dense attention, and reads less",
             "it holds less than dense attention",
             "it holds as much, and reads as much",
         ),

@@ -32,7 +32,6 @@ from .one_question_figures import (
     fails_figure,
     memory_figure,
     read_figure,
-    sentences,
     shown_length,
     time_figure,
     token_figure,
@@ -41,10 +40,11 @@ from .one_question_scene import Picture
 from .styles import label
 
 ASKED_AT = 4  # tokens for one entry, in the question
+ASK = "This text is about"  # what a text of the reader's own is asked if they ask nothing
 WHO = {
     "snapkv": "SnapKV: it has seen the question, and keeps what the question attends to",
     "lsa": "LSA: it fetches a few whole chunks of the text",
-    "lclm": "LCLM: it folds all of the text, and throws nothing away",
+    "lclm": "LCLM: it folds all of the text into latents",
 }
 
 
@@ -64,7 +64,7 @@ def _exact() -> tuple[int, str]:
 PREDICT = Predict(
     question=(
         "A code of eight signs stands somewhere in a long text. There is room for one entry in "
-        "four, and then the code is asked for. Who says it most often?"
+        "four, and then the code is asked for. Which of these three says it most often?"
     ),
     choices=tuple(WHO.values()),
     answer=_exact,
@@ -74,10 +74,9 @@ PREDICT = Predict(
 def present(result: OneQuestion) -> View:
     """The frames, and every method's numbers and sentence."""
     picture = Picture(result)
-    right = [label(row.method) for row in result.rows if row.right]
-    wrong = [label(row.method) for row in result.rows if row.right is False]
-    verdict = (
-        f"{', '.join(right) or 'nobody'} right; {', '.join(wrong) or 'nobody'} wrong."
+    taking = sum(not row.absent for row in result.rows)
+    outcome = (
+        f"{taking} methods answer; play to see what they say."
         if result.answer
         else "; ".join(f"{label(row.method)}: “{said(row)}”" for row in result.rows if row.said)
     )
@@ -96,7 +95,7 @@ def present(result: OneQuestion) -> View:
         for row in result.rows
     )
     return View(
-        summary=f"With room for one entry in {result.ratio} of {result.n} tokens: {verdict}",
+        summary=f"With room for one entry in {result.ratio} of {result.n} tokens: {outcome}",
         timeline=Timeline(frames=picture.frames(), axis="answer", start=0, pace_ms=1100),
         arithmetic={f"method:{row.method}": _line(result, row) for row in result.rows},
         figures={
@@ -111,6 +110,7 @@ def present(result: OneQuestion) -> View:
         readouts=picture.readouts(-1),
         table=Table(("method", "holds", "reads", "says", "verdict", "why"), rows),
         code=experiment.code(params),
+        values={"question": OWN, "ask": result.ask} if result.question == OWN else {},
     )
 
 
@@ -120,8 +120,16 @@ def _line(result: OneQuestion, row: experiment.Row) -> Arithmetic:
     return Arithmetic(
         text=f"{name.label} {name.does}. Room: {result.n}/{result.ratio} + 2 = {budget} entries, "
         f"{percent(budget / result.n, 1)} of {result.n}; it holds {percent(row.resident, 1)} and "
-        f"reads {percent(row.read, 1)} for each token. {reason(row, result)}"
+        f"reads {percent(row.read, 1)} for each token. {reason(row, result, verdict=False)}"
     )
+
+
+def params_of(*, question: str, text: str = "", ask: str = "", ratio: int) -> QuestionParams:
+    """A text or a question of the reader's own counts for more than the menu."""
+    if text or ask:
+        question = OWN
+    ask = ask or (ASK if question == OWN else "")
+    return QuestionParams(question=question, ratio=ratio, text=text, ask=ask)
 
 
 def recorded() -> bool:
@@ -142,7 +150,7 @@ def explorer(
     return Explorer(
         name="arena_one_question",
         title="One question, the same memory",
-        params=QuestionParams,
+        params=params_of,
         compute=partial(experiment.run, keep=keep),
         present=present,
         hero=Hero(
@@ -158,8 +166,9 @@ def explorer(
                     "needle": "a needle: one name",
                     "exact": "a code, sign by sign",
                     "topic": "what a passage is about",
-                    OWN: "your own (below)",
+                    OWN: "your own (More controls)",
                 },
+                sets={name: {"text": "", "ask": ""} for name in experiment.QUESTIONS},
                 heavy=True,
             ),
             Range(
@@ -208,7 +217,8 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="A topic",
-            text="Six sentences speak of it, so that losing some costs little.",
+            text="Still one entry in sixteen. Six sentences speak of the topic, so "
+            "that losing some costs little.",
             sets={"question": "topic", "ratio": 16},
             frame="last",
         ),
@@ -222,15 +232,15 @@ def _plots() -> tuple[Plot, ...]:
     told = about(contest)
     return (
         Plot(name="memory", label="Share right against bytes in memory", caption=told, span=6,
-             tab="Memory", height=340),
+             tab="Memory", height=460),
         Plot(name="read", label="Share right against bytes read by each token",
              caption="MSA keeps everything and reads less: this is its plot.", span=6,
-             tab="Memory", height=340),
+             tab="Memory", height=460),
         Plot(name="time", label="Share right against the time to the first token", caption=told,
-             span=6, tab="Time", height=340),
+             span=6, tab="Time", height=460),
         Plot(name="token", label="Share right against the time per token",
              caption="One text at a time, from Python: the small model leaves the device waiting.",
-             span=6, tab="Time", height=340),
+             span=6, tab="Time", height=460),
         Plot(name="fails", label="Share right by task at this budget",
-             caption=sentences(contest, ASKED_AT), tab="Who fails", height=360),
+             caption=told, tab="Who fails", height=720),
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """The tabs of the arena: accuracy against bytes, against time, and who fails where."""
 
+import textwrap
+
 from intuitive.arena import results
 from intuitive.arena.methods import METHODS, RATIOS
 from intuitive.arena.results import ENOUGH, NAMES, Contest
@@ -9,6 +11,8 @@ from ..kit import number, percent
 from .styles import DRAWN, label, trace
 
 SHARE = (-0.03, 1.1)
+BELOW = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"}}
+LINE = 92  # signs in a line of the sentences below the map
 
 
 def shown_length(contest: Contest) -> int:
@@ -46,7 +50,10 @@ def memory_figure(which: int = 0) -> theme.Figure:
             words = [_words(method, *point) for point in points]
             xs, ys = [size[which] for *_, size in points], [score for _, score, _ in points]
             traces.append(trace(method, xs, ys, words))
-    titles = ("bytes in memory, share of the dense cache", "bytes read by each token, share")
+    titles = (
+        "bytes in memory, share of the dense cache (log)",
+        "bytes read by each token, share (log)",
+    )
     return theme.figure(
         traces,
         y="share right",
@@ -56,6 +63,7 @@ def memory_figure(which: int = 0) -> theme.Figure:
             "tickvals": [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], "range": [-1.35, 0.2],
             "ticktext": ["1/16", "1/8", "1/4", "1/2", "1"],
         },
+        **BELOW,
     )  # fmt: skip
 
 
@@ -82,12 +90,16 @@ def time_figure(name: str = "ttft_ms") -> theme.Figure:
             ]
             xs, ys = [ms for *_, ms in points], [score for _, score, _ in points]
             traces.append(trace(method, xs, ys, words))
-    titles = {"ttft_ms": "ms until the first token", "token_ms": "ms for each token after it"}
+    titles = {
+        "ttft_ms": "ms until the first token (log)",
+        "token_ms": "ms for each token after it (log)",
+    }
     return theme.figure(
         traces,
         y="share right",
         y_range=SHARE,
         xaxis={"type": "log", "title": {"text": titles[name], "standoff": 6}},
+        **BELOW,
     )
 
 
@@ -101,7 +113,7 @@ def fails_figure(ratio: int) -> theme.Figure:
     contest = results.contest()
     n = shown_length(contest)
     tasks = contest.ranked(n)
-    methods = [m for m in DRAWN if any(contest.of(t, n, m, ratio) for t in tasks)][::-1]
+    methods = taking_part(contest, ratio)[::-1]
     shares = [[contest.share(task, n, method, ratio) for task in tasks] for method in methods]
     texts = [["–" if s is None else percent(s) for s in row] for row in shares]
     heat = {
@@ -117,7 +129,22 @@ def fails_figure(ratio: int) -> theme.Figure:
         "colorscale": theme.ORDERED,
         "colorbar": {"title": {"text": "share right"}, "thickness": 12},
     }
-    return theme.figure([heat], margin={"l": 140, "r": 20, "t": 12, "b": 40})
+    told = [f"<b>With room for one entry in {ratio}</b>"]
+    for sentence in sentences(contest, ratio):
+        told += textwrap.wrap(sentence, LINE)
+    words = {
+        "text": "<br>".join(told), "align": "left", "showarrow": False, "font": {"size": 12},
+        "xref": "paper", "x": 0, "xanchor": "left", "xshift": -136,
+        "yref": "paper", "y": 0, "yanchor": "top", "yshift": -34,
+    }  # fmt: skip
+    return theme.figure([heat], annotations=[words], margin={"l": 140, "r": 20, "t": 12, "b": 350})
+
+
+def taking_part(contest: Contest, ratio: int) -> list[str]:
+    """Methods that were measured at this budget."""
+    n = shown_length(contest)
+    tasks = contest.ranked(n)
+    return [m for m in DRAWN if any(contest.of(t, n, m, ratio) for t in tasks)]
 
 
 def about(contest: Contest) -> str:
@@ -138,7 +165,7 @@ def about(contest: Contest) -> str:
     )
 
 
-def sentences(contest: Contest, ratio: int) -> str:
-    """Who fails where and why, a sentence for each method."""
+def sentences(contest: Contest, ratio: int) -> list[str]:
+    """Who fails where and why, a sentence for each method of the map but dense."""
     n = shown_length(contest)
-    return " ".join(contest.failing(m, ratio, n=n) for m in DRAWN if m != "dense")
+    return [contest.failing(m, ratio, n=n) for m in taking_part(contest, ratio) if m != "dense"]

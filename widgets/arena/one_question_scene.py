@@ -17,6 +17,7 @@ TOP, PITCH, TALL = 92, 37, 9  # first strip, from one to the next, its height
 BAR = 17  # height of a bar that has all of the attention
 LEVELS = 4  # of green
 LEAST = 0.004  # of the attention, to be drawn
+QUOTED = 105  # signs of what is asked for, above the strips
 TEXT, SHORT = "text", "shortened"
 
 
@@ -58,11 +59,13 @@ class Picture:
             )
         if step < self.steps:
             return f"Token {step} of the answer: bars are where the attention falls."
+        if len(made.rows) < len(SHOWN):
+            return f"{len(made.rows)} of {len(SHOWN)} methods are there so far."
         if not made.answer:
             return "Every method has finished the sentence."
-        right = sum(row.right is True for row in made.rows)
-        wrong = sum(row.right is False for row in made.rows)
-        return f"It was “{made.answer}”: {right} right, {wrong} wrong."
+        right = ", ".join(label(row.method) for row in made.rows if row.right)
+        wrong = ", ".join(label(row.method) for row in made.rows if row.right is False)
+        return f"It was “{made.answer}”: {right or 'nobody'} right; {wrong or 'nobody'} wrong."
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
         """The memory, and who is right once all have answered."""
@@ -79,7 +82,7 @@ class Picture:
 
     def _marks(self, step: int) -> list[Mark]:
         made = self.made
-        quoted = f"… {made.fact} …" if made.fact else f"{made.opening[:90]} …"
+        quoted = f"… {made.fact[:QUOTED]} …" if made.fact else f"{made.opening[:90]} …"
         marks: list[Mark] = [
             Words(
                 key="quoted", x=LEFT, y=20, text=quoted, size=13, fill=ASKED, bold=bool(made.fact)

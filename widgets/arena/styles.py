@@ -31,17 +31,14 @@ def label(method: str) -> str:
 
 
 def trace(method: str, xs: list[float], ys: list[float], words: list[str]) -> dict:
-    """A method's points, labelled at the last one."""
+    """A method's points, named in the legend."""
     colour, dash, symbol = _LOOK[method]
     return {
         "type": "scatter",
-        "mode": "lines+markers+text",
+        "mode": "lines+markers",
         "x": xs,
         "y": ys,
         "ids": [f"method:{method}"] * len(xs),
-        "text": [*[""] * (len(xs) - 1), label(method)],
-        "textposition": "top center",
-        "textfont": {"size": 11},
         "hovertext": words,
         "hoverinfo": "text",
         "name": label(method),

@@ -362,11 +362,12 @@ def _selected(memory: Memory, seen: Seen) -> Float[Tensor, "h_kv m"]:
     return (wanted == blocks[..., None]).any(1).float()
 
 
-def reason(row: Row, made: OneQuestion) -> str:
+def reason(row: Row, made: OneQuestion, *, verdict: bool = True) -> str:
     """Why a method was right or wrong, in one sentence made of its own numbers."""
     if row.absent:
         return f"Takes no part: {row.absent}"
-    name, verdict = about(row.method).label, "right" if row.right else "wrong"
+    name = about(row.method).label
+    head = f"{name} is {'right' if row.right else 'wrong'}" if verdict else name
     if row.right is None:
         return (
             f"{name} held {row.resident:.0%} of the bytes and read {row.read:.0%} for each token."
@@ -374,16 +375,16 @@ def reason(row: Row, made: OneQuestion) -> str:
     if row.beads and not row.held:
         opened = " and the chunk that it opened is another one" * (row.method == "lclm_expand")
         return (
-            f"{name} is {verdict}: of the answer's place there is nothing but latents of "
+            f"{head}: of the answer's place there is nothing but latents of "
             f"{row.beads} tokens each{opened}."
         )
     if row.method in ("dense", "msa"):
         return (
-            f"{name} is {verdict}: it holds all of the answer's place, and {row.looked:.1%} of its "
+            f"{head}: it holds all of the answer's place, and {row.looked:.1%} of its "
             "attention fell there."
         )
     return (
-        f"{name} is {verdict}: it holds {row.held:.0%} of the answer's place, and {row.looked:.1%} "
+        f"{head}: it holds {row.held:.0%} of the answer's place, and {row.looked:.1%} "
         "of its attention fell there."
     )
 
