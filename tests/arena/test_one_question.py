@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 
+from intuitive.arena.exercise import NOTHING_RETURNED
 from intuitive.arena.experiments import one_question as experiment
 from intuitive.arena.experiments.one_question import OneQuestion, QuestionParams, Row, reason
+from intuitive.arena.methods import YOURS
 from intuitive.widgets.arena import one_question as explorer
 from intuitive.widgets.arena.one_question_scene import Picture
 from intuitive.widgets.kit import percent
@@ -58,6 +60,15 @@ def test_the_strip_shows_how_much_is_kept():
     assert pale.opacity < full.opacity
     assert full.w / pale.w == pytest.approx(56 / 40)
     assert scene["kept:dense:0"].w == pytest.approx(pale.w + full.w)
+
+
+def test_a_row_of_the_readers_own_says_what_its_function_lacks():
+    def told(**row):
+        made = dataclasses.replace(MADE, rows=(Row(**row),))
+        return Picture(made).frames()[-1].scene[f"no:{row['method']}"].text
+
+    assert told(method="lsa", absent="long.") == "takes no part: does not fit into this budget"
+    assert told(method=YOURS, absent=NOTHING_RETURNED) == f"takes no part: {NOTHING_RETURNED}"
 
 
 def test_reasons_are_made_of_the_rows_own_numbers():

@@ -3,6 +3,7 @@ folded, with bars where the attention falls while the answer is said.
 """
 
 from itertools import groupby
+from textwrap import shorten
 
 from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason, said
 from intuitive.arena.methods import YOURS
@@ -119,7 +120,10 @@ class Picture:
             ),
         ]  # fmt: skip
         if row.absent and step >= 0:
-            text = "takes no part: does not fit into this budget"
+            why = "does not fit into this budget"
+            if row.method == YOURS:
+                why = shorten(row.absent, QUOTED - 30, placeholder="…")
+            text = f"takes no part: {why}"
             no = Words(key=f"no:{row.method}", x=LEFT + 6, y=y + 8, text=text, size=12, fill="grey",
                        link=link, words=row.absent)  # fmt: skip
             return [*marks, no]

@@ -143,7 +143,7 @@ class Picture:
             Words(key="head:roof", x=LEFT, y=18, text="TFLOP a second", **heading),
             Words(key="head:times", x=TIMES[0], y=18, text="time, from its floor", **heading),
             Words(
-                key="roof:flat", x=RIGHT, y=places[1][1] - 8, anchor="end", size=12,
+                key="roof:flat", x=RIGHT, y=places[1][1] - 18, anchor="end", size=12,
                 text="tensor cores, 989 TFLOP/s",
             ),
             Words(
@@ -194,8 +194,8 @@ class Picture:
             Words(key="key:full:name", x=left + 20, y=y, text="measured", size=13),
             Circle(key="key:open", x=left + 106, y=y - 4, r=6, stroke="ink", fill="page"),
             Words(key="key:open:name", x=left + 120, y=y, text="counted, without a cache", size=13),
-            self._tick("key:floor", left + 300, y - 4),
-            Words(key="key:floor:name", x=left + 310, y=y, text="floor", size=13),
+            self._tick("key:floor", left + 324, y - 4),
+            Words(key="key:floor:name", x=left + 334, y=y, text="floor", size=13),
         ]
         return marks
 

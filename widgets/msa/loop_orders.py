@@ -71,7 +71,7 @@ def present(result: LoopResult) -> View:
     )
     return View(
         summary=(
-            f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs of query and block in "
+            f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs were asked for; done in "
             f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end, after "
             f"{microseconds(now.total_s)}. From one query to the next, "
             f"{percent(result.params.drift)} of the far blocks change."
