@@ -81,6 +81,13 @@ def test_first_picture_stands(home):
     assert home.status["state"] == "done", home.status["text"]
 
 
+def test_no_two_points_of_a_trace_share_an_id(home):
+    """plotly joins points by their ids: of two with the same only one has a marker."""
+    for plot in home.declaration.plots:
+        for trace in go.Figure(home.view.figure(plot.name)).data:
+            assert trace.ids is None or len(set(trace.ids)) == len(trace.ids), plot.name
+
+
 def test_every_control_moves_to_its_ends(home):
     for control in home.declaration.controls:
         for value in cheaper_ends(home, control):

@@ -38,7 +38,7 @@ def trace(method: str, xs: list[float], ys: list[float], words: list[str]) -> di
         "mode": "lines+markers",
         "x": xs,
         "y": ys,
-        "ids": [f"method:{method}"] * len(xs),
+        "meta": f"method:{method}",
         "hovertext": words,
         "hoverinfo": "text",
         "name": label(method),

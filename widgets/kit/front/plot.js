@@ -128,7 +128,10 @@ const CONFIG = {
   showAxisDragHandles: false,
 };
 
-// Points whose trace has `ids` are things on the bus: each id is a link.
+// Points are things on the bus where their trace has `ids`, a link each, or `meta`, one for all.
+// (plotly joins points by `ids`: of two with the same only one has a marker.)
+const linkAt = (trace, index) => trace?.ids?.[index] ?? trace?.meta;
+
 function makePlot(spec, model, send, handles, bus, figureOf, theme) {
   const element = make("div", {
     class: "intuitive-plot",
@@ -186,7 +189,7 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
     ring(lit);
     if (!wired) {
       wired = true;
-      const linkOf = (point) => point?.data?.ids?.[point.pointIndex];
+      const linkOf = (point) => linkAt(point?.data, point?.pointIndex);
       element.on("plotly_hover", ({ points: [point] }) => {
         if (linkOf(point)) bus.light(linkOf(point), `plot ${spec.name}`);
       });
@@ -204,13 +207,13 @@ function makePlot(spec, model, send, handles, bus, figureOf, theme) {
   const ring = (links) => {
     const found = [];
     for (const trace of links.size && plotly ? element._fullData ?? [] : []) {
-      if (!trace.ids || trace.visible !== true) continue;
+      if (!linkAt(trace, 0) || trace.visible !== true) continue;
       const axis = (name) => element._fullLayout[`${name[0]}axis${name.slice(1)}`];
       const [x, y] = [axis(trace.xaxis ?? "x"), axis(trace.yaxis ?? "y")];
       if (!x || !y) continue;
-      trace.ids.forEach((link, index) => {
-        if (!links.has(link)) return;
-        const left = x._offset + x.d2p(trace.x[index]);
+      trace.x.forEach((place, index) => {
+        if (!links.has(linkAt(trace, index))) return;
+        const left = x._offset + x.d2p(place);
         const top = y._offset + y.d2p(trace.y[index]);
         if (Number.isFinite(left + top)) found.push(make("span", { style: `left:${left}px;top:${top}px` }));
       });
