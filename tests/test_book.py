@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from book import Book, build
 from book_pages import Shown, lesson, markdown, shown_in
+from book_recordings import Kept
 
 from intuitive.widgets.kit import assets
 
@@ -23,7 +24,7 @@ def book(tmp_path_factory):
     book.build_assets()
     book.build_lessons()
     for name in book.to_record:
-        book.recorded[name] = {"title": f"Title of {name}"}
+        book.recorded[name] = Kept(name, f"Title of {name}", {}, b"", 0)
         book.write(f"recorded/{name}.json.gz", b"")
     book.build_pages()
     return book
