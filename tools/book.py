@@ -19,11 +19,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import book_links
 import book_recordings
+import book_reference
 from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
 from book_recordings import Kept
 from pygments.formatters import HtmlFormatter
 
+from intuitive import claims
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import assets, runtime
 
@@ -31,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOOKS = Path(__file__).with_name("book")
 DOCS, NOTEBOOKS = ROOT / "docs", ROOT / "notebooks"
 STORE = ROOT / "build" / "recordings"
+IN_SHORT = re.compile(r"## In short\n\n((?:- \*\*\w+:\*\* .+\n)+)")
 DARK = 'body[data-jp-theme-light="false"] pre'
 
 
@@ -64,11 +68,22 @@ class Book:
             file = (source.parent / path).resolve()
             if file in self.addresses:
                 return climb(address) + self.addresses[file] + (f"#{anchor}" if anchor else "")
+            if path == "REFERENCE":
+                return climb(address) + book_reference.INDEX
             if file.suffix in (".gif", ".png") and file.is_file():
                 return climb(address) + self.keep(file.name, file.read_bytes())
             return f"#missing:{url}"  # a file of the repository that the book leaves out
 
         return relinked
+
+    def refer(self, address: str):
+        """Where a name in code stands in the reference, from the page at `address`."""
+
+        def referred(name: str) -> str:
+            found = book_reference.names().get(name.removesuffix("()"), "")
+            return found and climb(address) + found
+
+        return referred
 
     def keep(self, name: str, data: bytes) -> str:
         """Store a picture; its address from the book's root."""
@@ -93,7 +108,10 @@ class Book:
                 for file in self.docs
                 if file.parent.name == "papers"
             ],
-            "Explorers": [("All explorers", "explorers/index.html")],
+            "Everything": [
+                ("All explorers", "explorers/index.html"),
+                ("Reference", book_reference.INDEX),
+            ],
             "Beside them": [
                 (self.titles[file], self.addresses[file])
                 for file in self.docs
@@ -119,6 +137,7 @@ class Book:
                 root,
                 self.relink(file, address),
                 lambda name, data, root=root: root + self.keep(name, data),
+                self.refer(address),
             )
             self.to_record |= {shown.name: shown for shown in found.shown}
             self.page(address, found.title, found.body)
@@ -126,11 +145,13 @@ class Book:
     def build_pages(self) -> None:
         for file in self.docs:
             address = self.addresses[file]
-            body = markdown(file.read_text("utf-8"), self.relink(file, address))
+            text, refer = file.read_text("utf-8"), self.refer(address)
+            body = markdown(text, self.relink(file, address), refer=refer)
             if file.parent.name == "papers":
                 body += self._moving(file.stem, climb(address))
             self.page(address, self.titles[file], body)
         self._explorer_pages()
+        book_reference.write_pages(self.page, self.refer)
         self._home()
 
     def _moving(self, paper: str, root: str) -> str:
@@ -164,18 +185,47 @@ class Book:
         self.page("explorers/index.html", "All explorers", body)
 
     def _home(self) -> None:
-        text = (LOOKS / "home.md").read_text("utf-8")
+        source = LOOKS / "home.md"
         rows = "".join(
             f"| [{self.titles[file]}]({os.path.relpath(file, LOOKS)}) |\n" for file in self.lessons
         )
-        papers = ", ".join(
-            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})"
-            for file in self.docs
-            if file.parent.name == "papers"
+        papers = [file for file in self.docs if file.parent.name == "papers"]
+        listed = ", ".join(
+            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})" for file in papers
         )
-        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}").replace("PAPERS", papers)
-        body = markdown(text, self.relink(LOOKS / "home.md", "index.html"))
+        text = source.read_text("utf-8").replace("PAPERS", listed)
+        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}")
+        body = markdown(text, self.relink(source, "index.html"), refer=self.refer("index.html"))
+        cards = "".join(self._card(file) for file in papers)
+        body = body.replace("<p>CARDS</p>", f'<ul class="cards methods">{cards}</ul>')
         self.page("index.html", "intuitive", body)
+
+    def _card(self, file: Path) -> str:
+        """A paper in short: its film, what it changes, costs and where it fails, its verdicts."""
+        paper, relink = file.stem, self.relink(file, "index.html")
+        text = file.read_text("utf-8")
+        found = IN_SHORT.search(text)
+        film = re.search(r"!\[(.+?)\]\((\S+\.gif)\)", text)
+        if found is None or film is None:
+            raise ValueError(f"{file.name}: a page needs a film and the part 'In short'.")
+        short = markdown(found[1], relink, refer=self.refer("index.html"))
+        rows = [row for row in claims.ledger() if row.paper.lower() == paper]
+        count = sum(row.verdict == "reproduced" for row in rows)
+        ledger = relink(os.path.relpath(DOCS / "claims.md", file.parent))
+        lessons = "".join(
+            f'<a href="{self.addresses[one]}">the lesson</a> · '
+            for one in self.lessons
+            if one.stem.endswith(f"_{paper}")
+        )
+        still = catalogue.poster(Path(film[2]).stem.rpartition("_")[0])
+        calm = self.keep(still.name, still.read_bytes())
+        return (
+            f'<li><h3><a href="{self.addresses[file]}">{self.titles[file]}</a></h3>'
+            f'<picture><source srcset="{calm}" media="(prefers-reduced-motion: reduce)">'
+            f'<img src="{relink(film[2])}" alt="{html.escape(film[1])}" loading="lazy"></picture>'
+            f'{short}<p>{lessons}<a href="{ledger}#{paper}">{count} of {len(rows)} claims '
+            f"reproduced</a></p></li>"
+        )
 
     # ------------------------------------------------------------------- scripts, recordings
 
@@ -253,6 +303,9 @@ def main() -> int:
     size = sum(file.stat().st_size for file in files) / 1e6
     print(f"{len(book.to_record)} explorers and questions; {len(files)} files, {size:.0f} MB")
     print(f"built in {time.monotonic() - begun:.0f} s")
+    if lost := book_links.broken(chosen.out):
+        print(f"{len(lost)} links lead nowhere:", *lost, sep="\n  ")
+        return 1
     print(f"{chosen.out}: serve it with: python -m http.server --directory {chosen.out}")
     return 0
 

@@ -38,16 +38,16 @@ class Kept(msgspec.Struct, frozen=True):
     title: str
     dropped: dict[str, list[Any]]  # values that are not recorded, by control
     packed: bytes  # what the page loads
-    seconds: int | float  # that recording took
+    seconds: int | float  # of the processor that recording took
 
 
 def make(shown: Shown, seconds: int | float = SECONDS) -> Kept:
     """Record what a cell shows."""
-    begun = time.monotonic()
+    begun = time.process_time()
     found = recording.record(shown.make, call=shown.call, seconds=seconds)
     packed = recording.pack(found)
     title = found.traits["spec"].get("title", shown.name)
-    return Kept(shown.name, title, found.dropped, packed, time.monotonic() - begun)
+    return Kept(shown.name, title, found.dropped, packed, time.process_time() - begun)
 
 
 # ---------------------------------------------------------------------------- fingerprints
@@ -106,7 +106,6 @@ def recordings(
     Raises:
         ExceptionGroup: some could not be recorded; all others are in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     missing: dict[Shown, Path] = {}
     for shown in wanted:
         file = folder / f"{shown.name}.{fingerprint(shown, seconds)}.msgpack"
@@ -115,6 +114,7 @@ def recordings(
         else:
             missing[shown] = file
     if missing:
+        folder.mkdir(parents=True, exist_ok=True)
         for kept in _made(missing, seconds, workers):
             yield kept, True
 

@@ -13,6 +13,8 @@ from ..select_blocks import budget
 
 
 class Step(NamedTuple):
+    """What one query makes: its output, log-sum-exp, and the blocks that it read."""
+
     out: Float[Tensor, "b 1 h_q d"]
     lse: Float[Tensor, "b 1 h_q"]
     block_idx: Int32[Tensor, "b 1 h_kv n_selected"]

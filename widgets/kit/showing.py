@@ -23,6 +23,8 @@ _STYLE = """<style>
 
 @runtime_checkable
 class Closable(Protocol):
+    """A widget that can be freed."""
+
     def close(self) -> None: ...
 
 
