@@ -1,6 +1,7 @@
 """The explorer without a kernel: values in, picture, status and summary out."""
 
 import dataclasses
+import email.message
 import functools
 import gc
 import json
@@ -230,6 +231,21 @@ def test_a_cell_shows_picture_note_and_widget(explorer):
     assert picture == {"text/plain": "Powers: The value is 8."}
     assert "Run this cell to move it." in note["text/html"]
     assert list(live) == ["application/vnd.jupyter.widget-view+json"]
+
+
+def test_a_poster_leads_to_the_book_once_there_is_one(explorer, monkeypatch):
+    told = email.message.Message()
+    monkeypatch.setattr(showing.importlib.metadata, "metadata", lambda name: told)
+    for address, link in (("", False), ("https://x.org/book", True), ("https://x.org/book/", True)):
+        showing.book.cache_clear()
+        if address:
+            del told["Project-URL"]
+            told["Project-URL"] = "Source, https://y.org"
+            told["Project-URL"] = f"Book, {address}"
+        note = explorer.outputs()[1]["text/html"]
+        page = f'<a href="https://x.org/book/explorers/{explorer.name}.html">'
+        assert (page in note) == link and ("<a " in note) == link
+    showing.book.cache_clear()
 
 
 def test_an_open_question_is_not_answered_by_the_saved_text(tmp_path, monkeypatch):

@@ -255,7 +255,8 @@ class Explorer(anywidget.AnyWidget):
 
     def outputs(self) -> list[dict[str, Any]]:
         """What a cell that shows the explorer displays, as mime bundles (showing.py)."""
-        return showing.outputs(self._words(), self._poster(), self.model_id)
+        page = f"explorers/{self.name}.html"
+        return showing.outputs(self._words(), self._poster(), self.model_id, page=page)
 
     def _ipython_display_(self, **_: Any) -> None:
         showing.show(self.outputs())
