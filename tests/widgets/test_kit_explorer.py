@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from intuitive.common import own_text
 from intuitive.common.runtime import Cancelled
 from intuitive.widgets.kit import (
     Action,
@@ -26,6 +27,7 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Text,
     Toggle,
     View,
     showing,
@@ -594,3 +596,73 @@ def test_who_cancels_a_growing_result_gets_the_old_picture_back(tmp_path, monkey
         assert explorer.summary == "The value is 8." and drawn(explorer) == 8
     finally:
         explorer.close()
+
+
+# ------------------------------------------------------------------ the reader's own document
+
+
+def counted(text: str = "", opens: int = 100) -> Explorer:
+    """Counts words; refuses what has fewer than two."""
+
+    def words(params, *, stale, progress):
+        if params["text"] == "short":
+            raise ValueError("the text has 1 word; at least 2 are needed.")
+        return len((params["text"] or "the lesson's own text").split())
+
+    return Explorer(
+        name="counted",
+        title="Words",
+        params=lambda **values: frozendict(values),
+        compute=words,
+        present=lambda count: View(summary=f"{count} words."),
+        controls=(
+            Text(name="text", label="Your own text", opens=opens),
+            Text(name="ask", label="Your question"),
+        ),
+        defaults={"text": text, "ask": ""},
+    )
+
+
+class frozendict(dict):
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+@pytest.fixture
+def letter(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(own_text.TEXT_VARIABLE, str(tmp_path / "letter.txt"))
+    (tmp_path / "letter.txt").write_text("To whom it may concern: hello")
+    return tmp_path / "letter.txt"
+
+
+def test_an_explorer_starts_on_the_document_that_was_named(letter):
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "6 words."
+    assert explorer.status["text"].startswith("From letter.txt. Done in ")
+    boxes = [control.get("own") for control in explorer.spec["controls"]]
+    assert boxes == ["To whom it may concern: hello", None]
+    explorer.reset().wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"].startswith("Done in ")
+    explorer.close()
+
+
+def test_a_document_that_is_refused_leaves_the_lessons_own_picture(letter):
+    letter.write_text("short")
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"] == "the text has 1 word; at least 2 are needed."
+    letter.unlink()
+    explorer = counted()
+    assert explorer.summary == "4 words."
+    assert "letter.txt cannot be read" in explorer.status["text"]
+
+
+@pytest.mark.parametrize("made", [{"text": "given in code"}, {"opens": 0}])
+def test_what_the_cell_asks_for_counts_for_more(letter, made):
+    explorer = counted(**made)
+    assert explorer.wait()
+    assert explorer.values["text"] == made.get("text", "")

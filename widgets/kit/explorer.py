@@ -19,6 +19,7 @@ import msgspec
 import traitlets
 from cachetools import LRUCache
 
+from intuitive.common.own_text import own_text
 from intuitive.common.runtime import Cancelled
 
 from . import answers, collector, scene, showing
@@ -32,6 +33,7 @@ from .controls import (
     Plot,
     Predict,
     Step,
+    Text,
     Tokens,
 )
 from .latest import LatestWins, Stale
@@ -134,6 +136,7 @@ class Explorer(anywidget.AnyWidget):
         self._applied: dict[str, Any] = {}
         self._settling = False  # True while compute's own corrections reach the controls
         self._after_cancel = False
+        self._note = ""  # goes before the next picture's "Done"
         self._count = 0
         self.result: Any = None
         self.view: View | None = None
@@ -153,6 +156,7 @@ class Explorer(anywidget.AnyWidget):
         self.observe(self._on_tab, "tab")
         self.on_msg(self._on_message)
         self._first_picture()
+        self._start_on_own_text()
         showing.made_in_this_cell(self)
 
     # What readers and tests call.
@@ -340,6 +344,23 @@ class Explorer(anywidget.AnyWidget):
         finally:
             collector.release()
 
+    def _start_on_own_text(self) -> None:
+        """Go on to the document that the reader started the lesson with, where there is one."""
+        for place, control in enumerate(self.declaration.controls):
+            if not isinstance(control, Text) or self.defaults[control.name]:
+                continue
+            try:
+                own = own_text(control.opens)
+            except ValueError as error:
+                self._say("error", self._sentence(error))
+                continue
+            if own is not None:
+                self._note = " ".join(filter(None, (f"From {own.name}.", own.told)))
+                spec = self.declaration.spec() | {"defaults": self.defaults}
+                spec["controls"][place]["own"] = own.text  # stays in the box, to come back to
+                self.spec = spec
+                self.set(**{control.name: own.text})
+
     def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Kept, float]:
         values, params = request
         start = time.perf_counter()
@@ -426,6 +447,8 @@ class Explorer(anywidget.AnyWidget):
             text = f"Done in {_duration(seconds)}."
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
+            if self._note:
+                text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
     def _show_so_far(self, result: Any, stale: Stale) -> None:
