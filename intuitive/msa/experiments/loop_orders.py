@@ -40,7 +40,7 @@ ORDERS = ("everything", "query_outer", "union_tile", "kv_outer")
 class LoopParams(Settings):
     """A small prefill: the last `n_queries` tokens of a context of `n_blocks` key blocks."""
 
-    order: str = "query_outer"
+    order: str = "everything"
     n_queries: int = 24
     n_blocks: int = 32
     n_selected: int = 6
