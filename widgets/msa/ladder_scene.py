@@ -10,9 +10,9 @@ import math
 
 from intuitive.msa import cost
 from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung
+from intuitive.msa.experiments.loop_orders import ORDER_NAMES
 
 from ..kit import Arithmetic, Circle, Frame, Line, Mark, Path, Readout, Scene, Words, fixed, number
-from .loop_orders_scene import ORDER_NAMES
 from .what_it_costs_scene import tokens_text
 
 Number = int | float
