@@ -40,6 +40,7 @@ from .view import View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
 PROGRESS_EVERY = 0.1  # seconds between two progress messages
+NOTICED = 0.1  # seconds from which the page says how long it took
 STREAM_EVERY = 0.4  # seconds between two pictures of a result that is still growing
 CANCELLED = "Cancelled. The picture shows the previous setting."
 KEPT_RESULTS = 32  # results kept for settings a reader comes back to
@@ -424,7 +425,7 @@ class Explorer(anywidget.AnyWidget):
                     self.values = settled
                 finally:
                     self._settling = False
-            text = f"Done in {_duration(seconds)}."
+            text = _done(seconds)
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
             self._say("done", text, settled)
@@ -564,5 +565,8 @@ def _number(value: Any) -> Any:
     return value.item()
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+def _done(seconds: float) -> str:
+    """What took a while says how long."""
+    if seconds < NOTICED:
+        return "Done."
+    return f"Done in {seconds * 1e3:.0f} ms." if seconds < 1 else f"Done in {seconds:.1f} s."
