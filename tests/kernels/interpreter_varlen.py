@@ -69,7 +69,7 @@ def test_shares_of_any_size(monkeypatch, layout, programs):
     """Programs share out the keys of the batch: few, whose shares are long, or many."""
     from intuitive.kernels.varlen import triton_select
 
-    monkeypatch.setattr(triton_select, "DECODE_PROGRAMS", programs)
+    monkeypatch.setattr(triton_select, "SHARES", programs)
     lengths = [(1, m) for m in (300, 0, 5, 170, 1)]
     batch = draw_batch(
         layout, lengths, 2, 2, 64, block_size=16, n_selected=3, seed=2, dtype=HALF, d_idx=32,
