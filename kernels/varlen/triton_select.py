@@ -306,7 +306,7 @@ def write_varlen_scores(
             q_idx, k_idx, scores, lens, table, n_seqs, h_kv, longest, n_blk, SHARES,
             k_idx.stride(0), k_idx.stride(1), stride_table,
             BLOCK_SIZE=block_size, ROWS=tile.rows, SPAN=max(keys, block_size), KEYS=keys, D=d_idx,
-            SEQS=triton.next_power_of_2(n_seqs), **place,
+            SEQS=max(triton.next_power_of_2(n_seqs), 16), **place,
             num_warps=tile.num_warps, num_stages=staged(tile.num_stages, layout),
         )  # fmt: skip
         return

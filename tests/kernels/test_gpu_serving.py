@@ -12,13 +12,15 @@ from intuitive.kernels import attend_varlen, block_scores, select_varlen
 pytestmark = pytest.mark.gpu
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
+PAPER = (BRAIN, 128, 128, 128, 16, 16)
 combinations = pytest.mark.parametrize(
-    ("dtype", "block_size", "page", "d", "group", "n_selected"),
+    ("layout", "dtype", "block_size", "page", "d", "group", "n_selected"),
     [
-        (BRAIN, 128, 128, 128, 16, 16),
-        (HALF, 64, 128, 64, 3, 5),
-        (BRAIN, 16, 48, 64, 8, 6),
-        (FLOAT, 32, 32, 64, 2, 4),
+        *((layout, *PAPER) for layout in LAYOUTS),
+        ("pages", HALF, 64, 128, 64, 3, 5),
+        ("cache", BRAIN, 16, 16, 64, 8, 6),
+        ("packed", FLOAT, 32, 32, 64, 2, 4),
+        ("pages", HALF, 16, 48, 64, 2, 17),
     ],
     ids=str,
 )
@@ -58,14 +60,13 @@ def worst_loss(ids, q_idx, k_idx, block_size, n_local):
     return (gap.max() / scores[seen].abs().max()).item() if gap.numel() else 0.0
 
 
-@layouts
 @combinations
 @pytest.mark.parametrize("single", [False, True], ids=["many", "one"])
 def test_every_sequence_equals_its_oracle(
     layout, single, dtype, block_size, page, d, group, n_selected
 ):
     """Attention within twice the error of SDPA; the chosen blocks are the best by exact scores."""
-    for seed in range(5):
+    for seed in range(3):
         lengths = random_lengths(seed + d, single)
         batch = draw_batch(
             layout, lengths, 1 + seed % 4, group, d, block_size=block_size, n_selected=n_selected,
@@ -109,7 +110,7 @@ def check_one(out, lse, each, block_size):
     if not idle.all():
         torch.testing.assert_close(lse[~idle], want_lse[0][~idle].float(), atol=2e-5, rtol=2e-5)
         theirs = error(gathered_sdpa(q, k, v, blocks, block_size)[0][~idle], want[0][~idle])
-        assert error(out[~idle], want[0][~idle]) <= 2 * theirs + 1e-9
+        assert error(out[~idle], want[0][~idle]) <= 2 * theirs + 1e-7
 
 
 @layouts
