@@ -58,7 +58,8 @@ def candidate(plan: str, ways: dict, module, name: str):
 class Decode(Part):
     candidates = (
         "general", "hopper", "codes",
-        *(f"{first}, {way}" for way in WAYS for first in ("hopper", "codes")),
+        *(f"hopper, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
+        *(f"codes, {name}" for name in WAYS if name.startswith("all")),
     )  # fmt: skip
 
     def run(self, plan, *x, **rule):
@@ -84,7 +85,7 @@ class Decode(Part):
             (3, 130, 4, 16, 128, 128),
             (1, 140_001, 1, 16, 128, 128),
             (2, 20_000, 1, 5, 64, 64),
-            *((1, m, H_KV, H_Q // H_KV, D, BLOCK) for m in TIMED.values()),
+            *((1, m, 1, H_Q // H_KV, D, BLOCK) for m in TIMED.values()),
         ]
 
     def check(self, plan):
@@ -141,7 +142,9 @@ class Decode(Part):
 
 
 class Backward(Part):
-    candidates = ("general", "hopper", *(f"hopper, {tile}" for tile in EDGES))
+    candidates = ("general", "hopper", *(
+        f"hopper, {name}" for name, tile in EDGES.items() if tile != edge_kernels.TILE
+    ))  # fmt: skip
 
     def forward(self, plan, q, k, v, blocks, block_size, impl=None):
         """Leaves, output and log-sum-exp."""
