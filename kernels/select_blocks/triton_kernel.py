@@ -65,34 +65,19 @@ def write_ids(out_ptr, key, valid, n_selected, SLOTS: tl.constexpr):
     tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
 
 
-SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
-
-
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit
 @no_type_check
-def select_blocks_kernel(
+def select_row(
     scores_ptr,
     out_ptr,
-    n,
-    h_kv,
-    n_blk,
-    block_size,
-    first_visible,
+    n_visible,
     n_selected,
     n_local,
     n_init,
     TILE: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """One row of scores -> the ids of its best blocks, ascending.
-
-    Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
-    never read, so it may be uninitialised memory.
-    """
-    row = tl.program_id(0)
-    query = (row // h_kv) % n
-    n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
-    scores_ptr += row.to(tl.int64) * n_blk
+    """The first `n_visible` scores of a row -> the ids of its best blocks, ascending."""
     lane = tl.arange(0, TILE)
 
     local = -1
@@ -114,7 +99,39 @@ def select_blocks_kernel(
             largest, least = tl.max(key), tl.min(best)
 
     valid = (best > UNREADABLE + SLOTS) & (slot < n_selected)
-    write_ids(out_ptr + row.to(tl.int64) * n_selected, best, valid, n_selected, SLOTS)
+    write_ids(out_ptr, best, valid, n_selected, SLOTS)
+
+
+SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def select_blocks_kernel(
+    scores_ptr,
+    out_ptr,
+    n,
+    h_kv,
+    n_blk,
+    block_size,
+    first_visible,
+    n_selected,
+    n_local,
+    n_init,
+    TILE: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """`select_row` of every row.
+
+    Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
+    never read, so it may be uninitialised memory.
+    """
+    row = tl.program_id(0)
+    query = (row // h_kv) % n
+    n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
+    scores_ptr += row.to(tl.int64) * n_blk
+    out_ptr += row.to(tl.int64) * n_selected
+    select_row(scores_ptr, out_ptr, n_visible, n_selected, n_local, n_init, TILE, SLOTS)
 
 
 def write_selection(

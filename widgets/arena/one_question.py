@@ -178,7 +178,13 @@ def explorer(
                 heavy=True,
                 live=False,
             ),
-            Text(name="text", label="Your own text", more=True, heavy=True),
+            Text(
+                name="text",
+                label="Your own text",
+                more=True,
+                heavy=True,
+                opens=0 if values else experiment.N,
+            ),
             Text(
                 name="ask",
                 label="Your question: the beginning of a sentence that the text finishes",
@@ -200,6 +206,7 @@ def _steps() -> tuple[Step, ...]:
             title="One needle",
             text="Play: the text is read, shortened, and asked for a name. Click a method for its "
             "reckoning.",
+            sets={"question": "needle"},
             frame="play",
         ),
         Step(

@@ -141,11 +141,14 @@ class Text(Control):
     Attributes:
         button: what the button that hands the text over says.
         max_bytes: largest file the browser will send.
+        opens: the explorer starts on so many tokens of the document that the reader named
+            (`intuitive lab --text`); 0 where it does not.
     """
 
     kind: ClassVar[str] = "text"
     button: str = "Use this text"
     max_bytes: int = 200_000
+    opens: int = 0
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str):
