@@ -548,6 +548,7 @@ function render({ model, el }) {
   tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
+  const showAsleep = hideAsleep(root);
   const theme = watchTheme(root, () => {
     inSight().forEach(redraw);
     hero?.theme();
@@ -576,6 +577,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
+    showAsleep();
     stopKeeping();
     unsubscribe();
     for (const plot of plots) plot.stop();
