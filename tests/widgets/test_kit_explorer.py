@@ -25,6 +25,7 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Text,
     Toggle,
     View,
     showing,
@@ -574,6 +575,19 @@ def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):
     explorer.set(sign="minus", power=2).wait(5)  # what is asked for counts for more
     assert explorer.values == {"power": 2, "sign": "minus", "shifted": True}
     explorer.close()
+
+
+def test_a_text_brings_what_there_is():
+    brings = Text(name="own", label="Own", sets={"sign": "minus"})
+    assert brings.spec()["sets"] == {"sign": "minus"}
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(
+            controls=[
+                Range(name="power", label="Power"),
+                Text(name="own", label="Own", sets={"hue": 1}),
+            ],
+            defaults={"power": 0, "own": ""},
+        )
 
 
 def test_an_option_sets_what_there_is():
