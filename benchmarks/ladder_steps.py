@@ -60,7 +60,8 @@ class Decode(Part):
     candidates = (
         "general", "hopper", "codes",
         *(f"hopper, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
-        *(f"codes, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
+        *(f"codes, {name}" for name in ("stretches", "counted", "late, counted")),
+        *(f"codes, late, counted, {name}" for name in ("eight warps", "chained")),
     )  # fmt: skip
 
     def run(self, plan, *x, **rule):
