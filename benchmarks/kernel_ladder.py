@@ -23,7 +23,8 @@ import ladder_tasks
 from intuitive.common import records
 
 PARTS = tuple(ladder_tasks.PARTS)
-CHECKS_UNTIL = 0.55  # of the seconds
+CHECKS_UNTIL = 0.6  # of the seconds
+TOGETHER = 16  # checks at a time: they share the card's memory, and the cores that compile
 
 
 def options() -> argparse.Namespace:
@@ -102,7 +103,7 @@ class Ladder:
         ]
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL
-        together = 1 if self.option.small else len(pairs)
+        together = 1 if self.option.small else TOGETHER
         for first in range(0, len(pairs), together):
             running = [
                 (self.child(part, "check", [name]), part)

@@ -18,22 +18,23 @@ from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
 TIMED = {"8K": 8192, "32K": 32768, "128K": 131072, "1M": 2**20}  # tokens of a decode step
 LONG = {"stretches_from": 2049, "longest": decode_kernels.MOST_BLOCKS}
+Way = decode_kernels.Way
 WAYS = {  # of the three launches of a decode step
-    "in turn": decode_kernels.Way(),
-    "overlapped": decode_kernels.Way(overlap=True),
-    "chained": decode_kernels.Way(overlap=True, chained=True),
-    "counted": decode_kernels.Way(ranked=True, **LONG),
-    "stretches": decode_kernels.Way(**LONG),
-    "all": decode_kernels.Way(overlap=True, chained=True, ranked=True, **LONG),
-    "all, halves": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, keys=64, **LONG
+    "in turn": Way(),
+    "stretches": Way(**LONG),
+    "counted": Way(ranked=True, **LONG),
+    "early": Way(overlap=1, **LONG),
+    "early, counted": Way(overlap=1, ranked=True, **LONG),
+    "early, counted, chained": Way(overlap=1, ranked=True, chained=True, **LONG),
+    "late": Way(overlap=2, **LONG),
+    "late, counted": Way(overlap=2, ranked=True, **LONG),
+    "late, counted, eight warps": Way(overlap=2, ranked=True, num_warps=8, **LONG),
+    "late, counted, chained": Way(overlap=2, ranked=True, chained=True, **LONG),
+    "late, counted, chained, eight warps": Way(
+        overlap=2, ranked=True, chained=True, num_warps=8, **LONG
     ),
-    "all, eight warps": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, num_warps=8, **LONG
-    ),
-    "all, more stretches": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, stretches_from=513,
-        longest=decode_kernels.MOST_BLOCKS,
+    "late, counted, more stretches": Way(
+        overlap=2, ranked=True, stretches_from=513, longest=decode_kernels.MOST_BLOCKS
     ),
 }  # fmt: skip
 EdgeTile = edge_kernels.EdgeTile
@@ -59,7 +60,8 @@ class Decode(Part):
     candidates = (
         "general", "hopper", "codes",
         *(f"hopper, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
-        *(f"codes, {name}" for name in WAYS if name.startswith("all")),
+        *(f"codes, {name}" for name in ("stretches", "counted", "late, counted")),
+        *(f"codes, late, counted, {name}" for name in ("eight warps", "chained")),
     )  # fmt: skip
 
     def run(self, plan, *x, **rule):

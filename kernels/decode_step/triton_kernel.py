@@ -40,8 +40,9 @@ LIFTED = tl.constexpr(256.0)  # a query's greatest number beside codes: float16 
 class Way:
     """How the launches are made; results differ by rounding at most."""
 
-    overlap: bool = False  # whether a Hopper card begins each launch while the one before ends
-    chained: bool = False  # and the first one while whatever was launched before it ends
+    overlap: int = 0  # on Hopper cards: 1 launches each kernel as soon as the one before has begun,
+    # 2 once that one has its own inputs, and the scores are nearly written; it then waits
+    chained: bool = False  # whether the first one is launched like that, too
     ranked: bool = False  # whether a search counts, or takes one greatest after the other
     stretches_from: int = 2**31  # blocks of a row whose search begins with the scores' programs
     longest: int = HOPPER_BLOCKS  # blocks of a row up to which numbers take these launches
@@ -82,8 +83,9 @@ def decode_scores_kernel(
     write this program's best finite score and the last block that has one. OVERLAP: the next launch
     may begin, up to where it waits for this one.
     """
-    if OVERLAP:
+    if OVERLAP == 1:
         cuda.gdc_launch_dependents()
+    if OVERLAP > 0:
         cuda.gdc_wait()
     BLOCKS: tl.constexpr = KEYS // BLOCK_SIZE
     batch = tl.program_id(1).to(tl.int64)
@@ -117,6 +119,8 @@ def decode_scores_kernel(
             finite = tl.abs(best) < float("inf")
             top = tl.maximum(top, tl.where(finite, best, float("-inf")))
             last = tl.where(finite, block[None, :], last)
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     if STRETCHES:
         place = (batch * h_kv + row) * tl.num_programs(0) + tl.program_id(0)
         tl.store(best_ptr + place, tl.max(top, axis=1), mask=real)
@@ -184,9 +188,12 @@ def select_and_attend_kernel(
     exists = head < group_size
     row = row_of(batch, 1, 0, h_kv, group, group_size, head)
     q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
-    if OVERLAP:
+    if OVERLAP == 1:
         cuda.gdc_launch_dependents()
+    if OVERLAP > 0:
         cuda.gdc_wait()
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     line = batch * h_kv + group
     scores_ptr += line * n_blk
     count = tl.minimum(this_slot + 1, n_selected)
@@ -252,7 +259,7 @@ def launch(
     """The three launches; see `decode_step`."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_blk, coded = triton.cdiv(m, block_size), k_idx.dtype == CODES
-    overlap = WAY.overlap and card().arch >= 90 and not INTERPRETING
+    overlap = WAY.overlap if card().arch >= 90 and not INTERPRETING else 0
     scores = q.new_empty((b, h_kv, n_blk), dtype=torch.float32)
     n_steps = triton.cdiv(m, KEYS)
     steps = triton.cdiv(n_steps, min(PROGRAMS, n_steps))
@@ -268,7 +275,7 @@ def launch(
         BLOCK_SIZE=block_size, ROWS=MOST_GROUPS, KEYS=KEYS, D=k_idx.shape[-1],
         CODED=coded, NATIVE=card().arch >= FIRST_ARCH and not INTERPRETING,
         STAGES=STAGES, STRETCHES=stretched, OVERLAP=overlap,
-        num_warps=4, launch_pdl=overlap and WAY.chained,
+        num_warps=4, launch_pdl=overlap > 0 and WAY.chained,
     )  # fmt: skip
     keys = min(block_size, WAY.keys)
     n_parts = n_selected * (block_size // keys)
@@ -283,7 +290,7 @@ def launch(
         PIECES=pieces, PER=per,
         SPAN=max(triton.next_power_of_2(span), PART.value) if stretched else 0,
         RANKED=WAY.ranked and per <= MOST_COUNTED, OVERLAP=overlap,
-        num_warps=WAY.num_warps, launch_pdl=overlap,
+        num_warps=WAY.num_warps, launch_pdl=overlap > 0,
     )  # fmt: skip
     return *merged(q, part_out, part_lse, overlap=overlap), ids
 

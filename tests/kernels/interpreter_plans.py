@@ -15,7 +15,7 @@ from intuitive.kernels import (
     limits,
     score_and_select,
 )
-from intuitive.kernels.measuring import decode_kernels, edge_kernels, select_kernels
+from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
 HALF, Way, EdgeTile = torch.float16, decode_kernels.Way, edge_kernels.EdgeTile
 #   b, n, m, h_kv, group, d, block_size, n_selected
@@ -125,10 +125,8 @@ def test_a_thread_a_row_selects_the_same(monkeypatch, ran, rule, codes, b, n, m,
     assert ran.count("select_rows_kernel") == -(-n // 7)
 
 
-@pytest.mark.parametrize("bulk", [False, True])
 @pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
-def test_few_rows_have_a_program_each(monkeypatch, ran, codes, bulk):
-    monkeypatch.setattr(select_kernels, "BULK_ROWS", bulk)
+def test_few_rows_have_a_program_each(ran, codes):
     q_idx, k_idx = draw_index(1, 9, 150, 2, 64, seed=0, dtype=HALF)
     if codes:
         q_idx, k_idx = index_codes(q_idx), index_codes(k_idx, unit=1.0)

@@ -96,7 +96,7 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
 
 @pytest.mark.slow
 def test_launches_of_a_decode_step_may_overlap(monkeypatch, launches):
-    way = decode_kernels.Way(overlap=True, chained=True, ranked=True, stretches_from=1)
+    way = decode_kernels.Way(overlap=2, chained=True, ranked=True, stretches_from=1)
     monkeypatch.setattr(decode_kernels, "WAY", way)
     card(90)
     call("hopper", BRAIN)
