@@ -139,8 +139,14 @@ def write_pages(write: Write, refer: Callable[[str], Refer]) -> None:
         refer: by a page's address, how names are linked there.
     """
     for module in modules().values():
-        write(module.address, module.name, _page(module, refer(module.address)))
+        write(module.address, module.name, _page(module, _near(module, refer(module.address))))
     write(INDEX, "Reference", _index(refer(INDEX)))
+
+
+def _near(module: Module, refer: Refer) -> Refer:
+    """With the module's own names, as its docstrings write them."""
+    own = {one.name for one in module.members(griffe.Object)}
+    return lambda name: f"#{name}" if name in own else refer(name)
 
 
 def _index(refer: Refer) -> str:
