@@ -151,7 +151,8 @@ class Book:
                 body += self._moving(file.stem, climb(address))
             self.page(address, self.titles[file], body)
         self._explorer_pages()
-        book_reference.write_pages(self.page, self.refer)
+        for address, (title, text) in book_reference.pages().items():
+            self.page(address, title, text)
         self._home()
 
     def _moving(self, paper: str, root: str) -> str:

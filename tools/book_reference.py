@@ -23,7 +23,6 @@ TEXTS = ROOT / "intuitive" / "common" / "text"  # for the model to read; some ar
 INDEX = "api/index.html"
 
 Refer = Callable[[str], str]  # a name in code as a link to it, empty where it is not known
-Write = Callable[[str, str, str], None]  # address, title and body of a page
 
 
 @dataclass(frozen=True)
@@ -131,22 +130,25 @@ def _home(package: str, name: str, found: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------- pages
 
 
-def write_pages(write: Write, refer: Callable[[str], Refer]) -> None:
-    """All pages of the reference.
-
-    Args:
-        write: keeps a page.
-        refer: by a page's address, how names are linked there.
-    """
-    for module in modules().values():
-        write(module.address, module.name, _page(module, _near(module, refer(module.address))))
-    write(INDEX, "Reference", _index(refer(INDEX)))
+@functools.cache
+def pages() -> Mapping[str, tuple[str, str]]:
+    """Title and body of every page of the reference, by its address."""
+    found = {
+        module.address: (module.name, _page(module, _near(module))) for module in modules().values()
+    }
+    return found | {INDEX: ("Reference", _index(_refer))}
 
 
-def _near(module: Module, refer: Refer) -> Refer:
+def _refer(name: str) -> str:
+    """Where a name stands, from a page of the reference."""
+    found = names().get(name, "")
+    return found and f"../{found}"
+
+
+def _near(module: Module) -> Refer:
     """With the module's own names, as its docstrings write them."""
     own = {one.name for one in module.members(griffe.Object)}
-    return lambda name: f"#{name}" if name in own else refer(name)
+    return lambda name: f"#{name}" if name in own else _refer(name)
 
 
 def _index(refer: Refer) -> str:
