@@ -100,7 +100,7 @@ constraints: .venv/.python
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet --disable-pip-version-check '.[test]' torch==2.13.0
 	@grep '^#' constraints.txt > build/pins/constraints.txt
-	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive \
+	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive-lessons \
 	  | sed -e '/^nvidia-/d' -e 's/+.*//' >> build/pins/constraints.txt
 	@mv build/pins/constraints.txt constraints.txt
 

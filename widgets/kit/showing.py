@@ -3,7 +3,9 @@
 A cell shows three outputs. The first is the poster, or text where there is none: what a code host
 shows, and what stays when the kernel is gone. The second is a line that says how to bring it to
 life, and hides what JupyterLab writes where a widget's kernel is gone. The third is the widget,
-whose style sheet hides the other two as long as it lives.
+whose style sheet hides the other two as long as it lives; where outputs are not JupyterLab's,
+`hideAsleep` in front/liveness.js does. Colab shows a widget of another package's once it was asked
+to: anywidget asks when a widget is made, so that no cell has to.
 
 Running a cell again frees what its widgets held before: the page has replaced them.
 """
