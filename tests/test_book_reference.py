@@ -57,6 +57,7 @@ def test_a_function_stands_with_its_signature_and_its_sections(pages):
 def test_a_class_stands_with_its_fields_and_their_comments(pages):
     page = pages["api/intuitive.msa.config.html"]
     assert "# tokens per key block" in page and 'id="MSAConfig.paper"' in page
+    assert 'id="MSAConfig.group_size"' in page and page.count("group_size") == 3  # a property
 
 
 def test_private_names_and_texts_are_left_out(pages):

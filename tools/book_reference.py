@@ -94,7 +94,7 @@ def names() -> Mapping[str, str]:
             at = f"{module.address}#{member.name}"
             found.setdefault(f"{name}.{member.name}", at)
             if isinstance(member, griffe.Class):
-                for inner in _public(member, griffe.Function):
+                for inner in _methods(member):
                     found.setdefault(f"{name}.{member.name}.{inner.name}", at + f".{inner.name}")
     for name, module in modules().items():
         for door in doors(module):
@@ -199,19 +199,31 @@ def _page(module: Module, refer: Refer) -> str:
 
 
 def _class(module: Module, one: griffe.Class, refer: Refer) -> str:
-    head = _head(module, one)
     fields = [
-        _lines(module, field.lineno, field.endlineno) for field in _public(one, griffe.Attribute)
+        _lines(module, field.lineno, field.endlineno)
+        for field in _public(one, griffe.Attribute)
+        if "property" not in field.labels
     ]
-    shown = "\n".join([head, *(line for line in fields if line.startswith("    "))])
-    parts = [_heading(one.name, one.name, 2), coloured(shown, "python"), _told(one, refer)]
-    for method in _public(one, griffe.Function):
+    shown = [line for line in fields if re.match(r" {4}\w", line)]  # others are set in methods
+    code = "\n".join([_head(module, one), *shown])
+    parts = [_heading(one.name, one.name, 2), coloured(code, "python"), _told(one, refer)]
+    for method in _methods(one):
         parts.append(_function(module, method, f"{one.name}.{method.name}", 3, refer))
     return "\n".join(parts)
 
 
-def _function(module: Module, one: griffe.Function, name: str, level: int, refer: Refer) -> str:
-    head = "\n".join(line for line in _dedented(_head(module, one)))
+def _methods(one: griffe.Class) -> list[griffe.Object]:
+    """With its properties."""
+    return [
+        member
+        for member in _public(one, griffe.Object)
+        if isinstance(member, griffe.Function) or "property" in member.labels
+    ]
+
+
+def _function(module: Module, one: griffe.Object, name: str, level: int, refer: Refer) -> str:
+    mark = "@property\n" if "property" in one.labels else ""
+    head = mark + "\n".join(_dedented(_head(module, one)))
     return "\n".join([_heading(name, name, level), coloured(head, "python"), _told(one, refer)])
 
 
