@@ -71,8 +71,8 @@ lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
 
-book: .venv/.lab
-	@echo "book: recording every explorer and writing the pages into build/book"
+book: .venv/.test
+	@echo "book: recording what has changed, writing the pages into build/book, checking their links"
 	@$(BIN)/python tools/book.py $(BOOK_ARGS)
 
 films: .venv/.test

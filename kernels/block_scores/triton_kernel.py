@@ -26,7 +26,7 @@ LONGEST = 64  # steps of one program at most, so that late rows do not trail beh
 
 @triton.jit
 @no_type_check
-def _maxima(
+def maxima(
     q,
     k_src,
     batch,
@@ -81,10 +81,10 @@ def _step(
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
     first_key = tl.cast(step, tl.int64) * SPAN
-    best = _maxima(q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK)
+    best = maxima(q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK)
     for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
         first_key += KEYS
-        more = _maxima(
+        more = maxima(
             q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
         )
         best = tl.maximum(best, more)

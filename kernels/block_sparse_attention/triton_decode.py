@@ -23,6 +23,34 @@ from .triton_tiles import Tile
 MERGED = 16  # parts merged at a time
 
 
+@triton.jit
+@no_type_check
+def attend_part(
+    q, k, v, visible, scale, part_out_ptr, part_lse_ptr, place, exists, D: tl.constexpr
+):
+    """Attention of q [HEADS, D] to the visible keys; an empty part has lse -inf."""
+    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
+    s = tl.where(visible[None, :], s, float("-inf"))
+    top = tl.max(s, axis=1)
+    p = tl.exp2(s - tl.where(top == float("-inf"), 0.0, top)[:, None])
+    total = tl.sum(p, axis=1)
+    safe = tl.where(total > 0, total, 1.0)
+    out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
+    tl.store(vectors(part_out_ptr, place, D, D), out, mask=exists[:, None])
+    tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
+
+
+@triton.jit
+@no_type_check
+def slot_block(block_idx_ptr, this_slot, n_blk, SLOTS: tl.constexpr):
+    """The block in a slot, and whether it may be read: no earlier slot of the row names it."""
+    slot = tl.arange(0, SLOTS)
+    block = tl.load(block_idx_ptr + this_slot)
+    earlier = tl.load(block_idx_ptr + slot, mask=slot < this_slot, other=-1)
+    repeated = tl.max((earlier == block).to(tl.int32)) == 1
+    return block, (block >= 0) & (block < n_blk) & (repeated == 0)
+
+
 @triton.jit(do_not_specialize=["m", "h_kv", "group_size", "n_blk", "n_selected"])
 @no_type_check
 def attend_part_kernel(
@@ -51,17 +79,13 @@ def attend_part_kernel(
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Attention of the last position to KEYS keys of one slot; an empty part has lse -inf."""
+    """Attention of the last position to KEYS keys of one slot."""
     part = tl.program_id(0)
     group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     this_slot = part // PARTS
-    slot = tl.arange(0, SLOTS)
     block_idx_ptr += (batch * h_kv + group) * n_selected
-    block = tl.load(block_idx_ptr + this_slot)
-    earlier = tl.load(block_idx_ptr + slot, mask=slot < this_slot, other=-1)
-    repeated = tl.max((earlier == block).to(tl.int32)) == 1  # counted at its first slot only
-    readable = (block >= 0) & (block < n_blk) & (repeated == 0)
+    block, readable = slot_block(block_idx_ptr, this_slot, n_blk, SLOTS)
 
     head = (tl.program_id(1) % SPLIT) * HEADS + tl.arange(0, HEADS)
     row = row_of(batch, 1, 0, h_kv, group, group_size, head)
@@ -73,17 +97,8 @@ def attend_part_kernel(
     v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
     k = load_rows(k_ptr, key.to(tl.int64), stride_km, visible, D)  # [KEYS, D]
     v = load_rows(v_ptr, key.to(tl.int64), stride_vm, visible, D)  # [KEYS, D]
-
-    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
-    s = tl.where(visible[None, :], s, float("-inf"))
-    top = tl.max(s, axis=1)
-    p = tl.exp2(s - tl.where(top == float("-inf"), 0.0, top)[:, None])
-    total = tl.sum(p, axis=1)
-    safe = tl.where(total > 0, total, 1.0)
-    out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
     place = row * tl.num_programs(0) + part
-    tl.store(vectors(part_out_ptr, place, D, D), out, mask=exists[:, None])
-    tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
+    attend_part(q, k, v, visible, scale, part_out_ptr, part_lse_ptr, place, exists, D)
 
 
 @triton.jit(do_not_specialize=["n_parts"])

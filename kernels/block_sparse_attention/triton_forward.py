@@ -29,6 +29,60 @@ HOPPER_REGISTERS = 168  # of a thread, so that three programs of four warps shar
 
 @triton.jit
 @no_type_check
+def add_keys(
+    q,
+    k,
+    v,
+    top,
+    total,
+    acc,
+    reads,
+    position,
+    first_key,
+    scale,
+    KEYS: tl.constexpr,
+    FULL: tl.constexpr,
+    SHIFTED: tl.constexpr,
+):
+    """Add KEYS keys from `first_key` on to the running maximum, sum and weighted values.
+
+    FULL means that every query which reads the keys sees all of them. SHIFTED leaves out rows that
+    do not read them by their shift, one operation a row instead of one a number; that takes a
+    scale above 0.
+    """
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
+    if not SHIFTED:
+        s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
+    if not FULL:
+        key = first_key + tl.arange(0, KEYS)
+        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
+    largest = tl.max(s, axis=1)
+    if SHIFTED:
+        largest = tl.where(reads, largest * scale, float("-inf"))
+    new_top = tl.maximum(top, largest)
+    shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
+    if SHIFTED:
+        p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
+    else:
+        p = tl.exp2(s - shift[:, None])
+    decay = tl.exp2(top - shift)
+    total = total * decay + tl.sum(p, axis=1)
+    acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
+    return new_top, total, acc
+
+
+@triton.jit
+@no_type_check
+def store_rows(out_ptr, lse_ptr, row, exists, top, total, acc, D: tl.constexpr):
+    """Outputs, and log-sum-exps in base e; 0 and -inf for rows that have read nothing."""
+    out = acc / tl.where(total > 0, total, 1.0)[:, None]
+    lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2
+    tl.store(vectors(out_ptr, row, D, D), out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
+    tl.store(lse_ptr + row, lse, mask=exists)
+
+
+@triton.jit
+@no_type_check
 def _step(
     q,
     top,
@@ -53,11 +107,9 @@ def _step(
     FULL: tl.constexpr,
     HOPPER: tl.constexpr,
 ):
-    """Add KEYS keys of one listed block to the running maximum, sum and weighted values.
+    """`add_keys` of KEYS keys of one listed block.
 
-    FULL means that every query which reads the block sees all of it. With HOPPER, `k_src` and
-    `v_src` are descriptors instead of pointers, and rows that do not read the block are left out
-    by their shift: one operation a row instead of one a number. That takes a scale above 0.
+    With HOPPER, `k_src` and `v_src` are descriptors instead of pointers, and rows are shifted.
     """
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     block = tl.load(blocks_ptr + step // PARTS)
@@ -69,27 +121,8 @@ def _step(
     else:
         k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
         v = load_keys(v_src, first_key, m, stride_vm, KEYS, D, FULL)  # [KEYS, D]
-
     reads = ((members >> query) & 1) == 1  # [ROWS]
-    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
-    if not HOPPER:
-        s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
-    if not FULL:
-        key = first_key + tl.arange(0, KEYS)
-        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
-    largest = tl.max(s, axis=1)
-    if HOPPER:
-        largest = tl.where(reads, largest * scale, float("-inf"))
-    new_top = tl.maximum(top, largest)
-    shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
-    if HOPPER:
-        p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
-    else:
-        p = tl.exp2(s - shift[:, None])
-    decay = tl.exp2(top - shift)
-    total = total * decay + tl.sum(p, axis=1)
-    acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
-    return new_top, total, acc
+    return add_keys(q, k, v, top, total, acc, reads, position, first_key, scale, KEYS, FULL, HOPPER)
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
@@ -162,11 +195,7 @@ def attend_kernel(
             batch, group, local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False, HOPPER,
         )  # fmt: skip
 
-    out = acc / tl.where(total > 0, total, 1.0)[:, None]
-    lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
-    out_ptrs = vectors(out_ptr, row, D, D)
-    tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
-    tl.store(lse_ptr + row, lse, mask=exists)
+    store_rows(out_ptr, lse_ptr, row, exists, top, total, acc, D)
 
 
 def forward_bytes(tile: Tile, d: int, itemsize: int) -> int:

@@ -77,6 +77,28 @@ class BlockLists:
         return self.blocks.shape[-1]
 
 
+@triton.jit
+@no_type_check
+def write_list(
+    ids, n_blk, first_position, block_size, blocks_ptr, members_ptr, QUERIES: tl.constexpr
+):
+    """Take the smallest id of a tile, [QUERIES, SLOTS], until all are n_blk.
+
+    Returns the `ends` of `BlockLists`; `first_position` is that of the tile's first query.
+    """
+    n_full, n_all = 0, 0
+    block = tl.min(ids)
+    while block < n_blk:
+        hit = tl.max((ids == block).to(tl.int32), axis=1)  # [QUERIES]
+        tl.store(blocks_ptr + n_all, block)
+        tl.store(members_ptr + n_all, tl.sum(hit << tl.arange(0, QUERIES)))
+        n_all += 1
+        n_full += ((block + 1) * block_size <= first_position + 1).to(tl.int32)
+        ids = tl.where(ids == block, n_blk, ids)
+        block = tl.min(ids)
+    return n_full, n_all
+
+
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "n_blk", "n_selected", "block_size", "capacity"])
 @no_type_check
 def list_blocks_kernel(
@@ -94,7 +116,7 @@ def list_blocks_kernel(
     QUERIES: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """Write one tile's list by taking the smallest id left until none is."""
+    """Write one tile's list."""
     tile = tl.program_id(0)
     group, batch = group_and_batch(1)
     query = tile * QUERIES + tl.arange(0, QUERIES)
@@ -110,17 +132,9 @@ def list_blocks_kernel(
     list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
     blocks_ptr += list_id * capacity
     members_ptr += list_id * capacity
-    first_position = m - n + tile * QUERIES
-    n_full, n_all = 0, 0
-    block = tl.min(ids)
-    while block < n_blk:
-        hit = tl.max((ids == block).to(tl.int32), axis=1)  # [QUERIES]
-        tl.store(blocks_ptr + n_all, block)
-        tl.store(members_ptr + n_all, tl.sum(hit << tl.arange(0, QUERIES)))
-        n_all += 1
-        n_full += ((block + 1) * block_size <= first_position + 1).to(tl.int32)
-        ids = tl.where(ids == block, n_blk, ids)
-        block = tl.min(ids)
+    n_full, n_all = write_list(
+        ids, n_blk, m - n + tile * QUERIES, block_size, blocks_ptr, members_ptr, QUERIES
+    )
     tl.store(ends_ptr + list_id * 2, n_full)
     tl.store(ends_ptr + list_id * 2 + 1, n_all)
 

@@ -27,34 +27,19 @@ def _load(scores_ptr, block, n_visible):
     return score, tl.abs(score) < float("inf")  # false for NaN too
 
 
-SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
-
-
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit
 @no_type_check
-def select_blocks_kernel(
+def select_row(
     scores_ptr,
     out_ptr,
-    n,
-    h_kv,
-    n_blk,
-    block_size,
-    first_visible,
+    n_visible,
     n_selected,
     n_local,
     n_init,
     TILE: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """One row of scores -> the ids of its best blocks, ascending.
-
-    Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
-    never read, so it may be uninitialised memory.
-    """
-    row = tl.program_id(0)
-    query = (row // h_kv) % n
-    n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
-    scores_ptr += row.to(tl.int64) * n_blk
+    """The first `n_visible` scores of a row -> the ids of its best blocks, ascending."""
     lane = tl.arange(0, TILE)
 
     local = -1
@@ -85,10 +70,41 @@ def select_blocks_kernel(
     ids = (best & LOW_WORD).to(tl.int32) ^ TOP_ID
     ids = tl.where(valid, ids, TOP_ID)
     ascending = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)  # place of each id
-    out_ptr += row.to(tl.int64) * n_selected
     tl.store(out_ptr + ascending, ids, mask=valid)
     unused = (slot >= n_valid) & (slot < n_selected)
     tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
+
+
+SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
+
+
+@triton.jit(do_not_specialize=SIZES)
+@no_type_check
+def select_blocks_kernel(
+    scores_ptr,
+    out_ptr,
+    n,
+    h_kv,
+    n_blk,
+    block_size,
+    first_visible,
+    n_selected,
+    n_local,
+    n_init,
+    TILE: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """`select_row` of every row.
+
+    Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
+    never read, so it may be uninitialised memory.
+    """
+    row = tl.program_id(0)
+    query = (row // h_kv) % n
+    n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
+    scores_ptr += row.to(tl.int64) * n_blk
+    out_ptr += row.to(tl.int64) * n_selected
+    select_row(scores_ptr, out_ptr, n_visible, n_selected, n_local, n_init, TILE, SLOTS)
 
 
 def write_selection(

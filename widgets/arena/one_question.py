@@ -206,6 +206,7 @@ def _steps() -> tuple[Step, ...]:
             title="One needle",
             text="Play: the text is read, shortened, and asked for a name. Click a method for its "
             "reckoning.",
+            sets={"question": "needle"},
             frame="play",
         ),
         Step(

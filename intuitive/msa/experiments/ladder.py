@@ -27,6 +27,7 @@ from .what_it_costs import measure_here
 
 FUNCTIONS = ("attend", "select", "decode")
 SHARINGS = ("near", "random")
+QUERIES = ("prompt", "last")
 DENSE_ROWS = 128  # rows, queries times heads, of a tile of dense attention
 TILE_QUERIES = 4  # of this package's attention: 64 rows of 16 heads
 ID_BYTES = 4
@@ -38,9 +39,11 @@ class LadderParams(Settings):
 
     function: str = "attend"
     sharing: str = "near"  # as in a served model; or "random"
+    queries: str = "prompt"  # all of a prompt; or "last", the last 8K of a long one
 
     def __post_init__(self) -> None:
-        for name, known in (("function", FUNCTIONS), ("sharing", SHARINGS)):
+        known_of = {"function": FUNCTIONS, "sharing": SHARINGS, "queries": QUERIES}
+        for name, known in known_of.items():
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
@@ -110,6 +113,14 @@ class LadderResult:
 
     def at(self, context: int) -> Landing:
         return next(landing for landing in self.landings if landing.context == context)
+
+    @property
+    def shown(self) -> tuple[Landing, ...]:
+        """Those of the queries that were asked for; in decoding there is one query anyway."""
+        if self.params.function == "decode":
+            return self.landings
+        whole = self.params.queries == "prompt"
+        return tuple(one for one in self.landings if (one.queries == one.context) == whole)
 
 
 def run(
