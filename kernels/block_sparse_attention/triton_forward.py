@@ -25,6 +25,7 @@ from .triton_tiles import Tile, attention_tiles, list_blocks
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 HOPPER_REGISTERS = 168  # of a thread, so that three programs of four warps share a multiprocessor
+HOPPER = {"maxnreg": HOPPER_REGISTERS, "num_stages": 2}
 
 
 @triton.jit
@@ -235,16 +236,15 @@ def attend(
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     out = torch.empty_like(q)
     lse = q.new_empty((b, n, h_q), dtype=torch.float32)
-    options, sources = {}, (k, v)
+    options, sources = {"num_stages": tile.num_stages}, (k, v)
     if hopper:
         sources = tuple(TensorDescriptor.from_tensor(x, [1, tile.keys, 1, d]) for x in (k, v))
-        options = {"maxnreg": HOPPER_REGISTERS} if tile.num_warps == 4 else {}
+        options |= HOPPER if tile.num_warps == 4 else {}
     attend_kernel[(triton.cdiv(n, tile.queries), h_kv * tile.split, b)](
         q, *sources, out, lse, lists.blocks, lists.members, lists.ends,
         n, m, h_kv, h_q // h_kv, lists.capacity, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
-        KEYS=tile.keys, D=d, HOPPER=hopper, num_warps=tile.num_warps, num_stages=tile.num_stages,
-        **options,
+        KEYS=tile.keys, D=d, HOPPER=hopper, num_warps=tile.num_warps, **options,
     )  # fmt: skip
     return out, lse

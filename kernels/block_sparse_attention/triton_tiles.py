@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import limits
-from ..addressing import group_and_batch, row_of
+from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +198,54 @@ def stretches(listed: Tensor, n_blk: int, longest: int) -> Stretches:
     begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * longest
     end = torch.minimum(begin + longest, start.gather(-1, known + 1))
     return Stretches(entry=entry, block=block, bounds=torch.stack((begin, end), -1), first=first)
+
+
+@triton.jit
+@no_type_check
+def keys_of_part(
+    k_ptr,
+    v_ptr,
+    batch,
+    group,
+    block,
+    part,
+    m,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Positions of a block's KEYS keys, and the keys and values themselves."""
+    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
+    return key, k, v
+
+
+@triton.jit
+@no_type_check
+def write_shares(
+    dk_ptr,
+    dv_ptr,
+    dk,
+    dv,
+    stretch,
+    part,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Store what one stretch adds to dk / scale and dv of a part of its block."""
+    row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
+    tl.store(vectors(dk_ptr, row, D, D), dk)
+    tl.store(vectors(dv_ptr, row, D, D), dv)
 
 
 def invert(lists: BlockLists, n_blk: int) -> Stretches:

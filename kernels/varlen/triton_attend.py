@@ -38,7 +38,9 @@ from .triton_select import pages_of
 LANES = 32  # list entries whose places are looked up at a time
 
 
-@triton.jit(do_not_specialize=["n_seqs", "t_q", "h_kv", "longest", "n_selected", "capacity"])
+@triton.jit(
+    do_not_specialize=["n_seqs", "t_q", "h_kv", "longest", "n_selected", "capacity", "stride_table"]
+)
 @no_type_check
 def varlen_lists_kernel(
     block_idx_ptr,
@@ -150,13 +152,15 @@ def _listed(
     else:
         page = place * 0 if PACKED else place * 0 + seq
         row = place + within
-    if HOPPER and FULL:
+    if HOPPER:
         k = k_src.load([page, row, group.to(tl.int32), 0]).reshape(KEYS, D)
-        v = v_src.load([page, row, group.to(tl.int32), 0]).reshape(KEYS, D)
     else:
         k_first = pointer_to(k_ptr, page, row - first_key, stride_kp, stride_kr)
-        v_first = pointer_to(v_ptr, page, row - first_key, stride_vp, stride_vr)
         k = load_keys(k_first, first_key, m, stride_kr, KEYS, D, FULL)  # [KEYS, D]
+    if HOPPER and FULL:
+        v = v_src.load([page, row, group.to(tl.int32), 0]).reshape(KEYS, D)
+    else:  # what lies behind the last key may be NaN, which no weight of 0 removes
+        v_first = pointer_to(v_ptr, page, row - first_key, stride_vp, stride_vr)
         v = load_keys(v_first, first_key, m, stride_vr, KEYS, D, FULL)  # [KEYS, D]
     reads = ((members >> query) & 1) == 1  # [ROWS]
     return add_keys(q, k, v, top, total, acc, reads, position, first_key, scale, KEYS, FULL, HOPPER)
@@ -252,7 +256,7 @@ def varlen_attend_kernel(
     store_rows(out_ptr, lse_ptr, row, exists, top, total, acc, D)
 
 
-@triton.jit(do_not_specialize=["h_kv", "longest", "group_size", "n_selected"])
+@triton.jit(do_not_specialize=["h_kv", "longest", "group_size", "n_selected", "stride_table"])
 @no_type_check
 def varlen_part_kernel(
     q_ptr,

@@ -594,6 +594,19 @@ def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):
     explorer.close()
 
 
+def test_a_text_brings_what_there_is():
+    brings = Text(name="own", label="Own", sets={"sign": "minus"})
+    assert brings.spec()["sets"] == {"sign": "minus"}
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(
+            controls=[
+                Range(name="power", label="Power"),
+                Text(name="own", label="Own", sets={"hue": 1}),
+            ],
+            defaults={"power": 0, "own": ""},
+        )
+
+
 def test_an_option_sets_what_there_is():
     sign = Choice(name="sign", label="Sign", options={"plus": "+"}, sets={"plus": {"hue": 6}})
     with pytest.raises(ControlError, match="no control is named hue"):

@@ -267,6 +267,7 @@ class Picture:
     def _bytes(self, step: int) -> list[Mark]:
         """How far every order has come by the time at which this one does its step."""
         now = float(self.trace.clock_s[step])
+        begun = step > self.steps[0]  # the first picture asks, and says of no order how long it is
         left, right = BARS
         scale = (right - left) / self.longest
         marks: list[Mark] = [
@@ -291,13 +292,16 @@ class Picture:
                 ),
                 Words(
                     key=f"moved:{order}", x=right, y=y + 12, anchor="end", size=12, bold=done,
-                    text=told if done else f"{fixed(moved / MIB)} of {whole}",
-                ),
-                Rectangle(
-                    key=f"whole:{order}", x=left, y=y + 20, w=scale * trace.total_bytes, h=TALL,
-                    stroke="ink", **press,
+                    text=told if done else f"{fixed(moved / MIB)}{f' of {whole}' * begun}",
                 ),
             ]  # fmt: skip
+            if begun:
+                marks.append(
+                    Rectangle(
+                        key=f"whole:{order}", x=left, y=y + 20, w=scale * trace.total_bytes,
+                        h=TALL, stroke="ink", **press,
+                    )
+                )  # fmt: skip
             x = float(left)
             for part, (name, colour) in PARTS.items():
                 length = scale * int(getattr(trace, part)[here]) if here >= 0 else 0.0
