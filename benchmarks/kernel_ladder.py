@@ -94,15 +94,15 @@ class Ladder:
 
     def run(self) -> int:
         self.option.folder.mkdir(parents=True, exist_ok=True)
-        pairs = [(part, name) for part in self.rows for name in ladder_tasks.PARTS[part].candidates]
+        candidates = {part: ladder_tasks.PARTS[part].candidates for part in self.rows}
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL
-        together = 1 if self.option.small else len(pairs)
-        for first in range(0, len(pairs), together):
-            running = [
-                (self.child(part, "check", [name]), part)
-                for part, name in pairs[first : first + together]
-            ]
+        if self.option.small:  # one process after the other, as few as may be
+            rounds = [[(part, list(names))] for part, names in candidates.items()]
+        else:
+            rounds = [[(part, [name]) for part, names in candidates.items() for name in names]]
+        for tasks in rounds:
+            running = [(self.child(part, "check", names), part) for part, names in tasks]
             for child, part in running:
                 end = float("inf") if self.option.small else checks_until
                 self.finish(child, part, "check", min(end, time.time() + 3600))
