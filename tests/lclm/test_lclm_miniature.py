@@ -34,7 +34,7 @@ def test_arms_of_a_part_differ_and_seeds_have_the_same_arms():
 
 @pytest.mark.slow
 def test_all_parts_at_a_tiny_size(tmp_path, monkeypatch, capsys):
-    """The first arms of every part; of the sweep, every pooling and mask; of stages, their orders."""
+    """The first arms of every part: of the sweep all poolings and masks, of stages all orders."""
     for name, arms in lclm_miniature.PARTS.items():
         most = {"sweep": 10, "stages": 4}.get(name, 2)
 
