@@ -7,7 +7,7 @@ PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
 BOOK_ARGS ?=
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE # or each worker and kernel compiles all of it again
 
@@ -43,7 +43,7 @@ test: .venv/.test
 	@echo "test: ruff, lint and format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@echo "test: pytest on $(TEST_WORKERS) cores: package, lessons, browser"
+	@echo "test: pytest in $(TEST_WORKERS) processes: package, lessons, browser"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sweep and not timing" --durations=10 \
 	  -n $(TEST_WORKERS) $(PYTEST_ARGS)
 	@echo "test: what measures time, with nothing beside it"
