@@ -92,14 +92,14 @@ class Picture:
         return (
             Readout("room", f"{budget_of(made.n, made.ratio)} entries"),
             Readout("text", f"{made.n} tokens"),
-            Readout("right, of the same memory", right if over and taking else "–"),
+            Readout("right, same memory", right if over and taking else "–"),
         )
 
     # ------------------------------------------------------------------------------- marks
 
     def _marks(self, step: int) -> list[Mark]:
         made = self.made
-        fact = shorten(made.fact, QUOTED, placeholder=" …")
+        fact = shorten(made.fact, QUOTED, placeholder="")
         quoted = f"… {fact} …" if fact else f"{made.opening[:QUOTED]} …"
         head = {"y": TOP - 26, "size": 13}
         group = {"x": 8, "size": 12, "bold": True}
