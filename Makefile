@@ -71,8 +71,8 @@ lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
 
-book: .venv/.lab
-	@echo "book: recording every explorer and writing the pages into build/book"
+book: .venv/.test
+	@echo "book: recording what has changed, writing the pages into build/book, checking their links"
 	@$(BIN)/python tools/book.py $(BOOK_ARGS)
 
 films: .venv/.test
@@ -100,7 +100,7 @@ constraints: .venv/.python
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet --disable-pip-version-check '.[test]' torch==2.13.0
 	@grep '^#' constraints.txt > build/pins/constraints.txt
-	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive \
+	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive-lessons \
 	  | sed -e '/^nvidia-/d' -e 's/+.*//' >> build/pins/constraints.txt
 	@mv build/pins/constraints.txt constraints.txt
 

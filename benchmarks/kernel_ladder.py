@@ -94,7 +94,12 @@ class Ladder:
 
     def run(self) -> int:
         self.option.folder.mkdir(parents=True, exist_ok=True)
-        pairs = [(part, name) for part in self.rows for name in ladder_tasks.PARTS[part].candidates]
+        pairs = [
+            (part, name)
+            for part in self.rows
+            for name in ladder_tasks.PARTS[part].candidates
+            if not self.option.small or ", " not in name
+        ]
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL
         together = 1 if self.option.small else len(pairs)

@@ -1,5 +1,8 @@
 """Steps of many queries, for `kernel_ladder.py`: attention and selection."""
 
+from contextlib import nullcontext
+from unittest import mock
+
 import torch
 from ladder_base import BLOCK, H_KV, H_Q, SEL, D, Part, error, need
 from torch import Tensor
@@ -14,11 +17,12 @@ from intuitive.kernels import (
     select_blocks,
 )
 from intuitive.kernels.index_codes import shared_blocks
-from intuitive.kernels.measuring import write_scores
+from intuitive.kernels.measuring import attend_kernels, select_kernels, write_scores
 
 # Of a row's greatest score: float32 sums, and those of a Hopper's products of codes, which keep
 # some 13 bits below the greatest summand
 NEAR_TIE, NEAR_TIE_OF_CODES = 1e-5, 2e-3
+AHEAD = {"num_stages": 3}  # of the attention: ids of blocks are fetched ahead as well
 
 
 def worst_gap(got: Tensor, exact: Tensor, n_local: int, n_init: int) -> float:
@@ -42,12 +46,15 @@ def worst_gap(got: Tensor, exact: Tensor, n_local: int, n_init: int) -> float:
 
 
 class Attend(Part):
-    candidates = ("general", "hopper", "scattered")
+    candidates = ("general", "hopper", "scattered", "hopper, ahead")
 
     def run(self, plan, *x, block_size=BLOCK):
-        return block_sparse_attention(
-            *x, block_size=block_size, return_lse=True, impl=self.impl, plan=plan, validate=False
-        )
+        plan, _, ahead = plan.partition(", ")
+        with mock.patch.object(attend_kernels, "HOPPER", AHEAD) if ahead else nullcontext():
+            return block_sparse_attention(
+                *x, block_size=block_size, return_lse=True, impl=self.impl, plan=plan,
+                validate=False,
+            )  # fmt: skip
 
     def check(self, plan):
         worst = 0.0
@@ -96,12 +103,13 @@ class Attend(Part):
 
 
 class Select(Part):
-    candidates = ("general", "hopper", "codes")
+    candidates = ("general", "hopper", "codes", "hopper, bulk rows")
 
     def run(self, plan, q_idx, k_idx, **rule):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
-        plan = "general" if plan == "codes" else plan
-        return score_and_select(q_idx, k_idx, impl=self.impl, plan=plan, validate=False, **rule)
+        plan, _, bulk = ("general" if plan == "codes" else plan).partition(", ")
+        with mock.patch.object(select_kernels, "BULK_ROWS", True) if bulk else nullcontext():
+            return score_and_select(q_idx, k_idx, impl=self.impl, plan=plan, validate=False, **rule)
 
     def coded(self, plan, q_idx, k_idx):
         if plan != "codes":
@@ -144,7 +152,7 @@ class Select(Part):
         scores = torch.full(
             (b, -(-k_idx.shape[1] // block_size), n, h_kv), float("-inf"), device=self.device
         )
-        write_scores(q_idx, k_idx, scores, block_size, by_block=True)
+        write_scores(q_idx, k_idx, scores, block_size, by_block=True, bulk=True)
         return scores.permute(0, 2, 3, 1)
 
     def prepare(self):
@@ -161,3 +169,68 @@ class Select(Part):
         work = {name: self.coded(plan, *x) for name, x in self.work.items()}
         row = {name: self.median(lambda x=x: self.run(plan, *x), 5) for name, x in work.items()}
         return row | {"peak 8K of 1M": self.peak(lambda: self.run(plan, *work["8K of 1M"]))}
+
+
+class Last(Part):
+    """The last 8K queries of 1M tokens: blocks are selected, then attended to."""
+
+    candidates = ("hopper", "codes", "hopper, bulk rows")
+
+    def __init__(self, device, small):
+        super().__init__(device, small)
+        self.select, self.attend = Select(device, small), Attend(device, small)
+
+    def run(self, plan, q, k, v, q_idx, k_idx, blocks=None, block_size=BLOCK):
+        """Attention to the blocks given, or to those that are selected, and the latter."""
+        chosen = self.select.run(plan, q_idx, k_idx, block_size=block_size)
+        read = chosen if blocks is None else blocks
+        taken = "scattered" if blocks is None else "hopper"
+        return *self.attend.run(taken, q, k, v, read, block_size=block_size), chosen
+
+    def check(self, plan):
+        worst, shape = 0.0, (1, 200, 30_000, 4, 16, 128, 128)
+        for b, n, m, h_kv, group, d, block_size in (
+            self.shapes() if self.small else [*self.shapes(), shape]
+        ):
+            q = self.normal(b, n, h_kv * group, d)
+            k, v = (self.cache(b, m, h_kv, d) for _ in range(2))
+            index = self.select.coded(plan, self.normal(b, n, h_kv, d), self.normal(b, m, d))
+            out, _, chosen = self.twice(
+                lambda x=(q, k, v, *index), s=block_size: self.run(plan, *x, block_size=s)
+            )
+            exact = block_scores(
+                *(x.double() for x in index), block_size=block_size, impl="reference"
+            )
+            gap = worst_gap(chosen, exact.double(), 1, 0)
+            allowed = NEAR_TIE_OF_CODES if plan == "codes" else NEAR_TIE
+            need(gap <= allowed, f"a block left out is better by {gap} of the greatest score")
+            want = self.gathered_sdpa(q, k, v, chosen, block_size, dtype=torch.float64)
+            theirs = error(self.gathered_sdpa(q, k, v, chosen, block_size), want)
+            ratio = error(out, want) / theirs
+            need(ratio <= 2, f"error {ratio} times that of SDPA")
+            worst = max(worst, ratio)
+        return {"passed": True, "error_ratio": worst}
+
+    def prepare(self):
+        about, n, m = self.about(), 8192, 2**20
+        x = [self.normal(1, n, H_Q, D), *(self.normal(1, m, H_KV, D) for _ in range(2))]
+        self.work = (*x, self.normal(1, n, H_KV, D), self.normal(1, m, D))
+        self.near_blocks = self.near(n, m)
+        about["distinct near"] = distinct_blocks(self.near_blocks).item()
+        about["dense"] = self.fastest(
+            lambda backend: self.median(lambda: self.dense(*x, backend, False), repeats=1)
+        )
+        return about
+
+    def time(self, plan):
+        *x, q_idx, k_idx = self.work
+        index = self.select.coded(plan, q_idx, k_idx)
+        row = {
+            "step": self.median(lambda: self.run(plan, *x, *index, self.near_blocks), 5),
+            "select": self.median(lambda: self.select.run(plan, *index), 5),
+            "attend": self.median(lambda: self.attend.run("hopper", *x, self.near_blocks), 5),
+            "step, random": self.median(lambda: self.run(plan, *x, *index), 3),
+        }
+        kept = sum(y.numel() * y.element_size() for y in self.run(plan, *x, *index))
+        peak = self.peak(lambda: self.run(plan, *x, *index, self.near_blocks))
+        return row | {"peak beyond output": peak - kept}

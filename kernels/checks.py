@@ -108,6 +108,24 @@ def causal(n: int, m: int) -> None:
         )
 
 
+def whole_groups(h_q: int, h_kv: int) -> None:
+    """Raise ValueError unless every key head serves the same number of query heads."""
+    if h_q % h_kv:
+        raise ValueError(
+            f"h_q={h_q} must be a multiple of h_kv={h_kv}: GQA groups are equal in size. Change "
+            "the number of query or key heads."
+        )
+
+
+def id_dtype(block_idx: Tensor) -> None:
+    """Raise ValueError unless block ids are whole numbers of 32 or 64 bits."""
+    if block_idx.dtype not in ID_DTYPES:
+        raise ValueError(
+            f"block_idx has dtype {block_idx.dtype}, but must be torch.int32 or torch.int64. "
+            "Pass the ids from the selection."
+        )
+
+
 def wants_values(validate: bool | None, device: torch.device) -> bool:
     """Whether to look at tensor values: by default on CPU only, where looking is cheap.
 

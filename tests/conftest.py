@@ -6,6 +6,7 @@ everything that it can.
 """
 
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -117,6 +118,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
     config.option.loadscopereorder = False  # not the share with the most tests first
     return Shares(config, log)
+
+
+# ------------------------------------------------------------------------- a million objects
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Modules and tests stay to the end: the garbage collector need not walk over them."""
+    gc.disable()
+    found = yield
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    return found
 
 
 # ------------------------------------------------------------------------- what may be absent

@@ -1,6 +1,7 @@
 """The explorer without a kernel: values in, picture, status and summary out."""
 
 import dataclasses
+import email.message
 import functools
 import gc
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from intuitive.common import own_text
 from intuitive.common.runtime import Cancelled
 from intuitive.widgets.kit import (
     Action,
@@ -241,6 +243,21 @@ def test_a_cell_shows_picture_note_and_widget(explorer):
     assert picture == {"text/plain": "Powers: The value is 8."}
     assert "Run this cell to move it." in note["text/html"]
     assert list(live) == ["application/vnd.jupyter.widget-view+json"]
+
+
+def test_a_poster_leads_to_the_book_once_there_is_one(explorer, monkeypatch):
+    told = email.message.Message()
+    monkeypatch.setattr(showing.importlib.metadata, "metadata", lambda name: told)
+    for address, link in (("", False), ("https://x.org/book", True), ("https://x.org/book/", True)):
+        showing.book.cache_clear()
+        if address:
+            del told["Project-URL"]
+            told["Project-URL"] = "Source, https://y.org"
+            told["Project-URL"] = f"Book, {address}"
+        note = explorer.outputs()[1]["text/html"]
+        page = f'<a href="https://x.org/book/explorers/{explorer.name}.html">'
+        assert (page in note) == link and ("<a " in note) == link
+    showing.book.cache_clear()
 
 
 def test_an_open_question_is_not_answered_by_the_saved_text(tmp_path, monkeypatch):
@@ -644,3 +661,73 @@ def test_who_cancels_a_growing_result_gets_the_old_picture_back(tmp_path, monkey
         assert explorer.summary == "The value is 8." and drawn(explorer) == 8
     finally:
         explorer.close()
+
+
+# ------------------------------------------------------------------ the reader's own document
+
+
+def counted(text: str = "", opens: int = 100) -> Explorer:
+    """Counts words; refuses what has fewer than two."""
+
+    def words(params, *, stale, progress):
+        if params["text"] == "short":
+            raise ValueError("the text has 1 word; at least 2 are needed.")
+        return len((params["text"] or "the lesson's own text").split())
+
+    return Explorer(
+        name="counted",
+        title="Words",
+        params=lambda **values: frozendict(values),
+        compute=words,
+        present=lambda count: View(summary=f"{count} words."),
+        controls=(
+            Text(name="text", label="Your own text", opens=opens),
+            Text(name="ask", label="Your question"),
+        ),
+        defaults={"text": text, "ask": ""},
+    )
+
+
+class frozendict(dict):
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+@pytest.fixture
+def letter(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(own_text.TEXT_VARIABLE, str(tmp_path / "letter.txt"))
+    (tmp_path / "letter.txt").write_text("To whom it may concern: hello")
+    return tmp_path / "letter.txt"
+
+
+def test_an_explorer_starts_on_the_document_that_was_named(letter):
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "6 words."
+    assert explorer.status["text"].startswith("From letter.txt. Done in ")
+    boxes = [control.get("own") for control in explorer.spec["controls"]]
+    assert boxes == ["To whom it may concern: hello", None]
+    explorer.reset().wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"].startswith("Done in ")
+    explorer.close()
+
+
+def test_a_document_that_is_refused_leaves_the_lessons_own_picture(letter):
+    letter.write_text("short")
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"] == "the text has 1 word; at least 2 are needed."
+    letter.unlink()
+    explorer = counted()
+    assert explorer.summary == "4 words."
+    assert "letter.txt cannot be read" in explorer.status["text"]
+
+
+@pytest.mark.parametrize("made", [{"text": "given in code"}, {"opens": 0}])
+def test_what_the_cell_asks_for_counts_for_more(letter, made):
+    explorer = counted(**made)
+    assert explorer.wait()
+    assert explorer.values["text"] == made.get("text", "")

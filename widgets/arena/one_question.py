@@ -187,7 +187,14 @@ def explorer(
                 heavy=True,
                 live=False,
             ),
-            Text(name="text", label="Your own text", sets=own, more=True, heavy=True),
+            Text(
+                name="text",
+                label="Your own text",
+                sets=own,
+                more=True,
+                heavy=True,
+                opens=0 if values else experiment.N,
+            ),
             Text(
                 name="ask",
                 label="Your question: the beginning of a sentence that the text finishes",

@@ -19,6 +19,7 @@ import msgspec
 import traitlets
 from cachetools import LRUCache
 
+from intuitive.common.own_text import own_text
 from intuitive.common.runtime import Cancelled
 
 from . import answers, collector, scene, showing
@@ -32,6 +33,7 @@ from .controls import (
     Plot,
     Predict,
     Step,
+    Text,
     Tokens,
 )
 from .latest import LatestWins, Stale
@@ -98,6 +100,10 @@ class Explorer(anywidget.AnyWidget):
     _judge: LatestWins | None = None
     _opener: LatestWins | None = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Explorer":
+        collector.set_aside()  # before there is an explorer
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(
         self,
         *,
@@ -137,6 +143,7 @@ class Explorer(anywidget.AnyWidget):
         self._applied: dict[str, Any] = {}
         self._settling = False  # True while compute's own corrections reach the controls
         self._after_cancel = False
+        self._note = ""  # goes before the next picture's "Done"
         self._count = 0
         self.result: Any = None
         self.view: View | None = None
@@ -157,6 +164,7 @@ class Explorer(anywidget.AnyWidget):
         self.observe(self._on_tab, "tab")
         self.on_msg(self._on_message)
         self._first_picture()
+        self._start_on_own_text()
         showing.made_in_this_cell(self)
 
     # What readers and tests call.
@@ -259,7 +267,8 @@ class Explorer(anywidget.AnyWidget):
 
     def outputs(self) -> list[dict[str, Any]]:
         """What a cell that shows the explorer displays, as mime bundles (showing.py)."""
-        return showing.outputs(self._words(), self._poster(), self.model_id)
+        page = f"explorers/{self.name}.html"
+        return showing.outputs(self._words(), self._poster(), self.model_id, page=page)
 
     def _ipython_display_(self, **_: Any) -> None:
         showing.show(self.outputs())
@@ -340,6 +349,23 @@ class Explorer(anywidget.AnyWidget):
             self._fail(request, error, _wanted)
         finally:
             collector.release()
+
+    def _start_on_own_text(self) -> None:
+        """Go on to the document that the reader started the lesson with, where there is one."""
+        for place, control in enumerate(self.declaration.controls):
+            if not isinstance(control, Text) or self.defaults[control.name]:
+                continue
+            try:
+                own = own_text(control.opens)
+            except ValueError as error:
+                self._say("error", self._sentence(error))
+                continue
+            if own is not None:
+                self._note = " ".join(filter(None, (f"From {own.name}.", own.told)))
+                spec = self.declaration.spec() | {"defaults": self.defaults}
+                spec["controls"][place]["own"] = own.text  # stays in the box, to come back to
+                self.spec = spec
+                self.set(**{control.name: own.text})
 
     def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Kept, float]:
         values, params = request
@@ -428,6 +454,8 @@ class Explorer(anywidget.AnyWidget):
             text = _done(seconds)
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
+            if self._note:
+                text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
     def _show_so_far(self, result: Any, stale: Stale) -> None:

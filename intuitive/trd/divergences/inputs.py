@@ -32,6 +32,7 @@ def check_distribution(p: Tensor, *, name: str = "p") -> None:
 
 
 def check_tensor(name: str, value: object) -> None:
+    """Raises ValueError where `value` is no tensor."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} is a {type(value).__name__}: pass torch.tensor(...) instead.")
 

@@ -187,7 +187,7 @@ function makeText(spec, _change, set) {
     ),
     focusable: area,
     show(value) {
-      if (document.activeElement !== area) area.value = value;
+      if (document.activeElement !== area) area.value = value || (spec.own ?? "");
     },
     bound() {},
   };
