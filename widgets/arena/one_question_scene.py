@@ -139,9 +139,9 @@ class Picture:
                 )
             )  # fmt: skip
             x += box
-        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 186, BEAD)]
-        told += [("read", "attention", 264, READ)]
-        told += [("place", "asked for", 358, ASKED)] if self.made.place[0] >= 0 else []
+        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 204, BEAD)]
+        told += [("read", "attention", 284, READ)]
+        told += [("place", "asked for", 378, ASKED)] if self.made.place[0] >= 0 else []
         for key, text, at, colour in told:
             name = x + 8 + at
             marks.append(Words(key=f"key:{key}:name", x=name, y=y, text=text, size=12))
