@@ -22,7 +22,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+import intuitive
 from intuitive.common import own_text
+from intuitive.common.distribution import DISTRIBUTION
 from intuitive.notebooks import START, lesson_named, that_take_text
 
 FIRST_LESSON = f"{START}.ipynb"
@@ -231,7 +233,13 @@ def _packages() -> Iterable[Finding]:
     """Every dependency the package declares, against the version installed."""
     from packaging.requirements import Requirement
 
-    for line in importlib.metadata.requires("intuitive") or ():
+    try:
+        declared = importlib.metadata.requires(DISTRIBUTION) or ()
+    except importlib.metadata.PackageNotFoundError:
+        remedy = f"used from {Path(__file__).parents[1]} without being installed"
+        yield Finding("note", DISTRIBUTION, f"{remedy}: {_install('-e .')} there")
+        return
+    for line in declared:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -380,6 +388,9 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog="intuitive", description="The lessons and what they need."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"{DISTRIBUTION} {intuitive.__version__}"
     )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="lab|doctor|model|claims"

@@ -29,7 +29,8 @@ LONGEST = 64  # steps of one program at most, so that late rows do not trail beh
 def maxima(
     q,
     k_src,
-    batch,
+    page,
+    row,
     position,
     first_key,
     m,
@@ -40,9 +41,13 @@ def maxima(
     FULL: tl.constexpr,
     BULK: tl.constexpr,
 ):
-    """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS]."""
+    """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS].
+
+    With BULK keys are rows of a page of the descriptor `k_src`, and those at no query's position
+    may be anything.
+    """
     if BULK:
-        k = k_src.load([batch.to(tl.int32), first_key.to(tl.int32), 0]).reshape(KEYS, D)
+        k = k_src.load([page.to(tl.int32), row.to(tl.int32), 0]).reshape(KEYS, D)
     else:
         k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
@@ -81,12 +86,15 @@ def _step(
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
     first_key = tl.cast(step, tl.int64) * SPAN
-    best = maxima(q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK)
+    best = maxima(
+        q, k_src, batch, first_key, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
+    )
     for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
         first_key += KEYS
         more = maxima(
-            q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
-        )
+            q, k_src, batch, first_key, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL,
+            BULK,
+        )  # fmt: skip
         best = tl.maximum(best, more)
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     mask = row_mask[:, None] & (block < n_blk)[None, :]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from ..block_sparse_attention.reference import block_sparse_attention
@@ -57,7 +57,7 @@ def attend_varlen(
     q: Float[Tensor, "t_q h_q d"],
     k: Float[Tensor, "pages rows h_kv d"],
     v: Float[Tensor, "pages rows h_kv d"],
-    block_idx: Int32[Tensor, "t_q h_kv n_sel"],
+    block_idx: Int[Tensor, "t_q h_kv n_sel"],
     layout: Layout,
     block_size: int,
     scale: float,

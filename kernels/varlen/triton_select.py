@@ -30,9 +30,9 @@ from ..shared_memory import SPARE_BYTES, card, first_fit
 from .layout import Layout
 from .triton_places import keys_of, place_of, pointer_to, sequence_of, tile_of
 
-DECODE_PROGRAMS = 528  # to share all keys of a batch: 4 for each of the 132 of an H200
+SHARES = 396  # of all keys of a batch: 3 for each of the 132 multiprocessors of an H100
 LONGEST_KEYS = 128  # of one product
-DECODE_STAGES = 3  # tiles of keys in memory at a time
+AHEAD = 2  # tiles of keys that load ahead of the products
 
 
 @triton.jit
@@ -40,7 +40,6 @@ DECODE_STAGES = 3  # tiles of keys in memory at a time
 def _span(
     q,
     k_src,
-    k_ptr,
     scores_ptr,
     rows,
     exists,
@@ -65,20 +64,19 @@ def _span(
 ):
     """Score SPAN keys, KEYS at a time, and store the maxima of their blocks.
 
-    FULL means that all rows see all keys; such keys come in BULK, by the descriptor `k_src`.
+    FULL means that all rows see all keys; with BULK `k_src` is a descriptor of [1, KEYS, D].
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
     best = tl.full((q.shape[0], BLOCKS), float("-inf"), tl.float32)
     for part in tl.static_range(SPAN // KEYS):  # several where they are part of one block
         first_key = tl.cast(step, tl.int32) * SPAN + part * KEYS
         page, row = place_of(first_key, seq, start, table_ptr, stride_table, PACKED, PAGE)
-        if BULK and FULL:
-            more = maxima(q, k_src, page, position, row, m, stride_kr, BLOCKS, KEYS, D, FULL, True)
-        else:
-            src = pointer_to(k_ptr, page, row - first_key, stride_kp, stride_kr)
-            more = maxima(
-                q, src, page, position, first_key, m, stride_kr, BLOCKS, KEYS, D, FULL, False
-            )
+        src = k_src
+        if not BULK:
+            src = pointer_to(k_src, page, row - first_key, stride_kp, stride_kr)
+        more = maxima(
+            q, src, page, row, position, first_key, m, stride_kr, BLOCKS, KEYS, D, FULL, BULK
+        )
         best = tl.maximum(best, more)
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     mask = exists[:, None] & (block < n_blk)[None, :]
@@ -88,12 +86,11 @@ def _span(
 SIZES = ["n_seqs", "first", "last", "h_kv", "longest", "n_blk"]
 
 
-@triton.jit(do_not_specialize=[*SIZES, "steps"])
+@triton.jit(do_not_specialize=[*SIZES, "steps", "stride_table"])
 @no_type_check
 def varlen_scores_kernel(
     q_ptr,
     k_src,
-    k_ptr,
     scores_ptr,
     starts_ptr,
     lens_ptr,
@@ -144,19 +141,19 @@ def varlen_scores_kernel(
         q = through_registers(q, D)
     for step in range(first_step, full_stop):
         _span(
-            q, k_src, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
+            q, k_src, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
             position, step, m, n_blk, stride_kp, stride_kr,
             BLOCK_SIZE, SPAN, KEYS, D, PACKED, PAGE, True, BULK,
         )  # fmt: skip
     for step in range(tl.maximum(first_step, full_stop), stop):
         _span(
-            q, k_src, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
+            q, k_src, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
             position, step, m, n_blk, stride_kp, stride_kr,
             BLOCK_SIZE, SPAN, KEYS, D, PACKED, PAGE, False, BULK,
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["n_seqs", "h_kv", "longest", "n_blk", "programs"])
+@triton.jit(do_not_specialize=["n_seqs", "h_kv", "longest", "n_blk", "programs", "stride_table"])
 @no_type_check
 def share_scores_kernel(
     q_ptr,
@@ -210,13 +207,13 @@ def share_scores_kernel(
     position = group * 0 + m - 1
     for step in range(first_step, full_stop):
         _span(
-            q, k_ptr, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
+            q, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
             position, step, m, n_blk, stride_kp, stride_kr,
             BLOCK_SIZE, SPAN, KEYS, D, PACKED, PAGE, True, False,
         )  # fmt: skip
     for step in range(tl.maximum(first_step, full_stop), stop):
         _span(
-            q, k_ptr, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
+            q, k_ptr, scores_ptr, rows, exists, seq, start, table_ptr, stride_table,
             position, step, m, n_blk, stride_kp, stride_kr,
             BLOCK_SIZE, SPAN, KEYS, D, PACKED, PAGE, False, False,
         )  # fmt: skip
@@ -265,14 +262,23 @@ def varlen_select_kernel(
 
 def share_tiles(rows: int, block_size: int, itemsize: int) -> Iterator[ScoreTile]:
     """Tiles for one query of each sequence, from the largest to the smallest."""
-    for keys in (128, 64, 32, 16):
-        stages = DECODE_STAGES if itemsize == 2 and keys >= block_size else 1
-        yield ScoreTile(rows=rows, keys=keys, num_warps=4, num_stages=stages)
+    if itemsize == 4:  # no tensor cores, and no loads ahead
+        shapes, num_warps, ahead = (64, 32, 16), 8, 0
+    else:
+        shapes, num_warps, ahead = (128, 64, 32, 16), 4, AHEAD
+    for keys in shapes:
+        num_stages = ahead + 1 if keys >= block_size else 1
+        yield ScoreTile(rows=rows, keys=keys, num_warps=num_warps, num_stages=num_stages)
 
 
 def share_bytes(tile: ScoreTile, d: int, itemsize: int) -> int:
     """Bound on the shared memory of `share_scores_kernel`."""
-    return itemsize * d * (tile.rows + tile.num_stages * tile.keys) + SPARE_BYTES
+    return itemsize * d * (tile.rows + max(tile.num_stages - 1, 1) * tile.keys) + SPARE_BYTES
+
+
+def staged(num_stages: int, layout: Layout) -> int:
+    """Stages of a loop that looks its keys up in a table: each load ahead takes one more."""
+    return num_stages if layout.table is None else 2 * num_stages - 1
 
 
 def pages_of(keys: Tensor, layout: Layout) -> dict[str, bool | int]:
@@ -296,12 +302,12 @@ def write_varlen_scores(
         width = max(triton.next_power_of_2(h_kv), 16)
         tile = first_fit(share_tiles, share_bytes, *sizes, width, block_size, d_idx)
         keys = min(tile.keys, in_page)
-        share_scores_kernel[(DECODE_PROGRAMS + n_seqs,)](
-            q_idx, k_idx, scores, lens, table, n_seqs, h_kv, longest, n_blk, DECODE_PROGRAMS,
+        share_scores_kernel[(SHARES + n_seqs,)](
+            q_idx, k_idx, scores, lens, table, n_seqs, h_kv, longest, n_blk, SHARES,
             k_idx.stride(0), k_idx.stride(1), stride_table,
             BLOCK_SIZE=block_size, ROWS=tile.rows, SPAN=max(keys, block_size), KEYS=keys, D=d_idx,
-            SEQS=triton.next_power_of_2(n_seqs), **place,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
+            SEQS=max(triton.next_power_of_2(n_seqs), 16), **place,
+            num_warps=tile.num_warps, num_stages=staged(tile.num_stages, layout),
         )  # fmt: skip
         return
     tile = first_fit(score_tiles, score_bytes, *sizes, rows <= 16, block_size, d_idx)
@@ -312,7 +318,7 @@ def write_varlen_scores(
     tiles, key_steps = rows // tile.rows + n_seqs, triton.cdiv(longest, span)
     steps = min(max(tiles * key_steps // PROGRAMS, 1), LONGEST)
     varlen_scores_kernel[(tiles, triton.cdiv(key_steps, steps))](
-        q_idx, source, k_idx, scores, starts, lens, table,
+        q_idx, source, scores, starts, lens, table,
         n_seqs, first, last, h_kv, longest, n_blk, steps,
         k_idx.stride(0), k_idx.stride(1), stride_table,
         BLOCK_SIZE=block_size, ROWS=tile.rows, SPAN=span, KEYS=keys, D=d_idx, BULK=bulk, **place,

@@ -7,6 +7,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from varlen_inputs import LAYOUTS, draw_batch, one_by_one
 
 from intuitive.kernels import attend_varlen, limits, plans, select_varlen
+from intuitive.kernels.varlen import triton_select
 
 HALF, FLOAT = torch.float16, torch.float32
 TOLERANCE = {FLOAT: {"atol": 2e-6, "rtol": 2e-6}, HALF: {"atol": 2e-3, "rtol": 2e-3}}
@@ -20,7 +21,12 @@ SHAPES = [
     (HALF, 1, 128, 64, 128, 128, 1, [(2, 130), (1, 129)]),  # the widest group
 ]
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}-{s[1:7]}")
+# every size in pages, some in the other layouts
+CASES = [("pages", shape) for shape in SHAPES]
+CASES += [("packed", SHAPES[0]), ("packed", SHAPES[1]), ("cache", SHAPES[2])]
+cases = pytest.mark.parametrize(
+    ("layout", "shape"), CASES, ids=lambda x: x if isinstance(x, str) else f"{x[0]}-{x[1:7]}"
+)
 
 
 def check(batch, block_size, n_selected, dtype, plan, **rule):
@@ -37,23 +43,24 @@ def check(batch, block_size, n_selected, dtype, plan, **rule):
     torch.testing.assert_close(lse, want_lse, **TOLERANCE[dtype])
 
 
-@layouts
-@shapes
-@pytest.mark.parametrize("plan", ["general", "hopper"])
-def test_many_queries(layout, shape, plan):
+@pytest.fixture(autouse=True)
+def few_shares(monkeypatch):
+    """Programs that share out the keys of a batch, which the interpreter runs one by one."""
+    monkeypatch.setattr(triton_select, "SHARES", 5)
+
+
+@cases
+def test_many_queries(layout, shape):
     dtype, h_kv, group, d, block_size, page, n_selected, lengths = shape
-    if plan == "hopper" and dtype == FLOAT:
-        return
     batch = draw_batch(
         layout, lengths, h_kv, group, d, block_size=block_size, n_selected=n_selected, seed=0,
         page=page, dtype=dtype,
     )  # fmt: skip
-    check(batch, block_size, n_selected, dtype, plan)
+    check(batch, block_size, n_selected, dtype, "general" if layout == "cache" else "hopper")
 
 
-@layouts
-@shapes
-def test_one_query_each(monkeypatch, layout, shape):
+@cases
+def test_one_query_each(layout, shape):
     dtype, h_kv, group, d, block_size, page, n_selected, lengths = shape
     lengths = [(1, m) for _, m in lengths]
     batch = draw_batch(
@@ -63,13 +70,11 @@ def test_one_query_each(monkeypatch, layout, shape):
     check(batch, block_size, n_selected, dtype, None, n_local=0)
 
 
-@layouts
-@pytest.mark.parametrize("programs", [1, 3, 100])
-def test_shares_of_any_size(monkeypatch, layout, programs):
+@pytest.mark.parametrize("layout", ["packed", "pages"])
+@pytest.mark.parametrize("shares", [1, 100])
+def test_shares_of_any_size(monkeypatch, layout, shares):
     """Programs share out the keys of the batch: few, whose shares are long, or many."""
-    from intuitive.kernels.varlen import triton_select
-
-    monkeypatch.setattr(triton_select, "DECODE_PROGRAMS", programs)
+    monkeypatch.setattr(triton_select, "SHARES", shares)
     lengths = [(1, m) for m in (300, 0, 5, 170, 1)]
     batch = draw_batch(
         layout, lengths, 2, 2, 64, block_size=16, n_selected=3, seed=2, dtype=HALF, d_idx=32,

@@ -594,6 +594,19 @@ def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):
     explorer.close()
 
 
+def test_a_text_brings_what_there_is():
+    brings = Text(name="own", label="Own", sets={"sign": "minus"})
+    assert brings.spec()["sets"] == {"sign": "minus"}
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(
+            controls=[
+                Range(name="power", label="Power"),
+                Text(name="own", label="Own", sets={"hue": 1}),
+            ],
+            defaults={"power": 0, "own": ""},
+        )
+
+
 def test_an_option_sets_what_there_is():
     sign = Choice(name="sign", label="Sign", options={"plus": "+"}, sets={"plus": {"hue": 6}})
     with pytest.raises(ControlError, match="no control is named hue"):
@@ -692,12 +705,12 @@ def test_an_explorer_starts_on_the_document_that_was_named(letter):
     explorer = counted()
     assert explorer.wait()
     assert explorer.summary == "6 words."
-    assert explorer.status["text"].startswith("From letter.txt. Done in ")
+    assert explorer.status["text"].startswith("From letter.txt. Done")
     boxes = [control.get("own") for control in explorer.spec["controls"]]
     assert boxes == ["To whom it may concern: hello", None]
     explorer.reset().wait()
     assert explorer.summary == "4 words."
-    assert explorer.status["text"].startswith("Done in ")
+    assert explorer.status["text"].startswith("Done")
     explorer.close()
 
 

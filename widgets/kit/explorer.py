@@ -100,6 +100,10 @@ class Explorer(anywidget.AnyWidget):
     _judge: LatestWins | None = None
     _opener: LatestWins | None = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Explorer":
+        collector.set_aside()  # before there is an explorer
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(
         self,
         *,

@@ -73,7 +73,7 @@ def around(
     """Values of a control that are recorded: its ends, and then the nearest to its default."""
     match control:
         case Range():
-            every = _places(control, bounds)
+            every = control.places(bounds)
             at = min(range(len(every)), key=lambda i: abs(every[i] - default))
             chosen = _spread(len(every), at, FEW_POINTS if control.heavy else points)
             return [every[i] for i in chosen if every[i] != default]
@@ -84,14 +84,6 @@ def around(
         case Action(disabled=""):
             return [default + 1]
     return []
-
-
-def _places(control: Range, bounds: Sequence[Number] | None) -> list[Any]:
-    if control.values:
-        return list(control.values)
-    low, high = bounds or (control.min, control.max)
-    steps = int((high - low) / control.step + 1e-9)
-    return [control.check(round(low + i * control.step, 10)) for i in range(steps + 1)]
 
 
 def _spread(size: int, at: int, points: int) -> list[int]:

@@ -3,7 +3,9 @@
 A cell shows three outputs. The first is the poster, or text where there is none: what a code host
 shows, and what stays when the kernel is gone. The second is a line that says how to bring it to
 life, and hides what JupyterLab writes where a widget's kernel is gone. The third is the widget,
-whose style sheet hides the other two as long as it lives.
+whose style sheet hides the other two as long as it lives; where outputs are not JupyterLab's,
+`hideAsleep` in front/liveness.js does. Colab shows a widget of another package's once it was asked
+to: anywidget asks when a widget is made, so that no cell has to.
 
 Running a cell again frees what its widgets held before: the page has replaced them.
 """
@@ -15,6 +17,8 @@ import importlib.metadata
 import threading
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from intuitive.common.distribution import DISTRIBUTION
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 RUN_THIS = "Run this cell to move it."
@@ -40,7 +44,7 @@ def book() -> str:
     It stands in one place, as `Book` among the addresses of the project's own `pyproject.toml`.
     """
     try:
-        told = importlib.metadata.metadata("intuitive").get_all("Project-URL") or []
+        told = importlib.metadata.metadata(DISTRIBUTION).get_all("Project-URL") or []
     except importlib.metadata.PackageNotFoundError:  # read from its sources
         told = []
     found = (

@@ -10,8 +10,7 @@ one is only counted, and stands where memory and tensor cores would let it if no
 import math
 
 from intuitive.msa import cost
-from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung
-from intuitive.msa.experiments.loop_orders import ORDER_NAMES
+from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung, label_of
 
 from ..kit import Arithmetic, Circle, Frame, Line, Mark, Path, Readout, Scene, Words, fixed, number
 from .what_it_costs_scene import tokens_text
@@ -26,14 +25,6 @@ TICKS = (0.3, 1, 3, 10, 30, 100, 300, 1000)
 TIMES = (610, 984)  # left and right end of the times
 TIME_RANGES = {"attend": (-1, 3), "select": (-2, 3), "decode": (-4, 0)}  # exponents of ms
 ROW = 66
-NAMES = ORDER_NAMES | {
-    "every_score": "every score stored",
-    "maxima": "one maximum a block",
-    "in_chunks": "in chunks of queries",
-    "select_one": "MSA, select",
-    "attend_one": "MSA, attend",
-    "step": "MSA, whole step",
-}
 DENSE = "everything"
 PLACES = {  # of a name beside its point; where it stands on the slope, below the slope
     "everything": "left", "query_outer": "right", "kv_outer": "right", "union_tile": "left",
@@ -54,11 +45,6 @@ def place_text(landing: Landing) -> str:
     if landing.queries in (1, landing.context):
         return context
     return f"the last {tokens_text(landing.queries)} of {context}"
-
-
-def label_of(name: str, function: str) -> str:
-    """A rung's name; in decoding nothing is masked."""
-    return "dense" if (name, function) == (DENSE, "decode") else NAMES[name]
 
 
 class Picture:
@@ -251,7 +237,9 @@ class Picture:
                     y=y,
                     r=8,
                     label=self.name(rung),
-                    place=PLACES[rung.name],
+                    place="right"
+                    if self.function == "decode" and rung.name == DENSE
+                    else PLACES[rung.name],
                     words=self._told(rung),
                     layer=1,
                     **self._look(rung),

@@ -565,6 +565,7 @@ function render({ model, el }) {
   tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
+  const showAsleep = hideAsleep(root);
   const theme = watchTheme(root, () => {
     inSight().forEach(redraw);
     hero?.theme();
@@ -593,6 +594,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
+    showAsleep();
     stopKeeping();
     unsubscribe();
     for (const plot of plots) plot.stop();
