@@ -35,7 +35,7 @@ def works(explorer: ExplorerOnPage) -> None:
     assert explorer.summary != before
     assert explorer.marks
     explorer.set("n_selected", 8)
-    assert explorer.status.startswith("Done in")
+    assert explorer.status.startswith("Done")
     page = explorer.page
     assert not any(part.is_visible() for part in page.locator(".intuitive-asleep").all())
     assert serious_violations(page) == []
