@@ -236,8 +236,8 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="A topic",
-            text="Still one entry in sixteen. Six sentences speak of the topic, so "
-            f"that losing some costs little. There are {len(TOPICS)} topics to guess from.",
+            text="Still one entry in sixteen. Six sentences speak of the topic, and more methods "
+            f"are right than with the code. There are {len(TOPICS)} topics to guess from.",
             sets={"question": "topic", "ratio": 16},
             frame="last",
         ),

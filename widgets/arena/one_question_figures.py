@@ -71,15 +71,16 @@ def memory_figure(which: int = 0) -> theme.Figure:
 
 
 def named(ends: Mapping[str, tuple[float, float]]) -> list[dict]:
-    """A name right of the end of each curve; names that would touch are moved apart."""
+    """A name beside the end of each curve; names that would touch are moved apart."""
     heights, last = {}, -1.0
     for method in sorted(ends, key=lambda method: ends[method][1]):
         last = max(ends[method][1], last + NAME)
         heights[method] = last
     return [
         {
-            "text": label(method), "showarrow": False, "xanchor": "left", "xshift": 8,
-            "x": math.log10(x), "y": heights[method],
+            "text": label(method), "showarrow": False, "x": math.log10(x), "y": heights[method],
+            **({"xanchor": "right", "xshift": -8} if method == "dense" else
+               {"xanchor": "left", "xshift": 8}),
             "font": {"size": 12},
         }
         for method, (x, _) in ends.items()

@@ -92,14 +92,14 @@ class Picture:
         return (
             Readout("room", f"{budget_of(made.n, made.ratio)} entries"),
             Readout("text", f"{made.n} tokens"),
-            Readout("right, of the same memory", right if over and taking else "–"),
+            Readout("right, same memory", right if over and taking else "–"),
         )
 
     # ------------------------------------------------------------------------------- marks
 
     def _marks(self, step: int) -> list[Mark]:
         made = self.made
-        fact = shorten(made.fact, QUOTED, placeholder=" …")
+        fact = shorten(made.fact, QUOTED, placeholder="")
         quoted = f"… {fact} …" if fact else f"{made.opening[:QUOTED]} …"
         head = {"y": TOP - 26, "size": 13}
         group = {"x": 8, "size": 12, "bold": True}
@@ -139,9 +139,9 @@ class Picture:
                 )
             )  # fmt: skip
             x += box
-        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 186, BEAD)]
-        told += [("read", "attention", 264, READ)]
-        told += [("place", "asked for", 358, ASKED)] if self.made.place[0] >= 0 else []
+        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 204, BEAD)]
+        told += [("read", "attention", 284, READ)]
+        told += [("place", "asked for", 378, ASKED)] if self.made.place[0] >= 0 else []
         for key, text, at, colour in told:
             name = x + 8 + at
             marks.append(Words(key=f"key:{key}:name", x=name, y=y, text=text, size=12))

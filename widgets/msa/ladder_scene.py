@@ -237,7 +237,9 @@ class Picture:
                     y=y,
                     r=8,
                     label=self.name(rung),
-                    place=PLACES[rung.name],
+                    place="right"
+                    if self.function == "decode" and rung.name == DENSE
+                    else PLACES[rung.name],
                     words=self._told(rung),
                     layer=1,
                     **self._look(rung),

@@ -38,7 +38,7 @@ WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
 FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
-KEY = 876  # left edge of the key of pairs
+KEY = 862  # left edge of the key of pairs
 FETCH = "sky"  # of the blues the one that is clear in both themes
 PARTS = {  # what is moved: field of a trace, name, colour
     "key_value_bytes": ("keys and values", FETCH),
@@ -112,7 +112,7 @@ class Picture:
         return (
             Readout("moved so far", f"{fixed(self.moved(self.trace, step) / MIB)} MiB"),
             Readout("clock", microseconds(self.trace.clock_s[step])),
-            Readout("pairs computed", f"{computed}, {useful} useful"),
+            Readout("pairs useful", f"{useful} of {computed}"),
         )
 
     def _sentence(self, step: int) -> str:
@@ -280,7 +280,7 @@ class Picture:
             here = step if ours else trace.step_at(now)
             moved, done = self.moved(trace, here), here == trace.n_steps - 1
             whole = f"{fixed(trace.total_bytes / MIB)} MiB"
-            told = f"✓ {whole}, {microseconds(trace.total_s)}"
+            told = f"✓ {microseconds(trace.total_s)}"
             press = {
                 "click": {"order": order},
                 "words": f"{ORDER_NAMES[order]}. Press to see its loops.",
