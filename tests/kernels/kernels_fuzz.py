@@ -299,9 +299,10 @@ def draw_varlen(draw) -> dict:
 
 def sequences(cu_seqlens_q, cu_seqlens_k):
     """Slices of the queries and the keys of each sequence."""
-    for ends in zip(
-        *(x.unfold(0, 2, 1).tolist() for x in (cu_seqlens_q, cu_seqlens_k)), strict=True
-    ):
+    if cu_seqlens_q is None:  # one query each
+        cu_seqlens_q = torch.arange(len(cu_seqlens_k))
+    at, keys = (x.unfold(0, 2, 1).tolist() for x in (cu_seqlens_q, cu_seqlens_k))
+    for ends in zip(at, keys, strict=True):
         yield tuple(slice(*end) for end in ends)
 
 
