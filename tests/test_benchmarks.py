@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import budget
 import helpers
 import latency
 import pytest
@@ -88,3 +89,14 @@ def test_the_table_of_explorers_names_the_slowest_and_the_heavy():
     told = latency.tables({"explorers": [row], "moves": rows, "first_picture_s": {"01": 2.5}})
     assert "| a_b | 30.0 | 130.0 | y | 9.0 | 7.0 | z |" in told
     assert "- a_b y: median 40.0, p95 130.0 ms" in told and "a_b x:" not in told
+
+
+def test_the_budget_tells_what_is_over_it_and_what_it_lacks():
+    assert budget.over({"a": 1.49, "b": 0.2}, {"a": 1.0, "b": 1.0}) == []
+    assert budget.over({"a": 1.6}, {"a": 1.0}) == ["a: 1.6, 1.60 times its budget"]
+    assert budget.over({"new": 1.0}, {}) == ["new has no budget"]
+
+
+def test_a_ratio_is_the_least_of_its_rounds():
+    seconds, units = iter([3.0, 2.0, 8.0]), iter([1.0, 1.0, 1.0, 4.0])
+    assert budget.ratio(lambda: next(seconds), lambda: next(units), rounds=3) == 2.0
