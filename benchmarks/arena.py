@@ -2,6 +2,7 @@
 
     python benchmarks/arena.py --device cuda             1K to 4K tokens, three seeds
     python benchmarks/arena.py --small --out FILE        a tiny cut for two CPU cores
+    python benchmarks/arena.py --join FILE FILE ...      parts of a run (--lengths) as one result
 
 Each cell is a task, a length, a method and a budget; the rows of a cell are drawn anew for each
 seed. A method that does not fit into a budget is recorded with the reason under `absent`. Times are
@@ -12,7 +13,7 @@ stage; no stage begins after --seconds. A method or stage that fails is recorded
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -195,6 +196,44 @@ def table(values: dict) -> str:
     return helpers.aligned(rows)
 
 
+def joined_files(paths: list[Path], out: Path) -> None:
+    """Parts of one run, which differ in their lengths, as one result.
+
+    Raises:
+        ValueError: the parts come from different trees, devices or plans.
+    """
+    values: dict = {}
+    made: list[dict] = []
+    for path in paths:
+        part, about = records.load(path)
+        for name, rows in part.items():
+            if isinstance(rows, dict):
+                values.setdefault(name, {}).update(rows)
+            else:
+                values.setdefault(name, []).extend(rows)
+        made.append(about)
+    lengths = [n for about in made for n in about["config"]["lengths"]]
+    kinds = [
+        (about["commit"], about["device"], about["config"] | {"lengths": None, "timed": None})
+        for about in made
+    ]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError(f"{[str(p) for p in paths]} are not of one tree, device and plan: {kinds}")
+    if len(set(lengths)) < len(lengths):
+        raise ValueError(f"the parts hold a length twice: {lengths}. Join each part once.")
+    values["parts"] = [about["command"] for about in made]
+    timed = [n for about in made for n in about["config"]["timed"]]
+    records.save(
+        out,
+        values,
+        config=made[0]["config"] | {"lengths": lengths, "timed": timed},
+        device=made[0]["device"],
+        commit=made[0]["commit"],
+        seed=made[0]["seed"],
+    )
+    print(table(values))
+
+
 def main() -> None:
     """Measure what there is time for, saving after every stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -203,9 +242,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes")
     parser.add_argument("--seconds", type=float, default=170, help="no stage begins later")
     parser.add_argument("--commit", help="of the tree that runs, where there is no git")
+    parser.add_argument("--lengths", nargs="+", type=int, help="of the texts, in tokens")
+    parser.add_argument("--join", nargs="+", type=Path, help="results of parts; nothing is run")
     arguments = parser.parse_args()
+    if arguments.join:
+        joined_files(arguments.join, arguments.out)
+        return
     device = torch.device(arguments.device)
     plan = Plan.small() if arguments.small else Plan()
+    if arguments.lengths:
+        timed = tuple(n for n in plan.timed if n in arguments.lengths)
+        plan = replace(plan, lengths=tuple(arguments.lengths), timed=timed)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
 

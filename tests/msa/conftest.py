@@ -41,7 +41,7 @@ def settle():
 
     def move(explorer, **values):
         explorer.set(**values)
-        assert explorer.wait(30)
+        assert explorer.wait(120)
         return explorer
 
     return move

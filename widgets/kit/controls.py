@@ -161,12 +161,17 @@ class Text(Control):
 
     Attributes:
         button: what the button that hands the text over says.
+        sets: values of other controls that come with it, such as the entry of a menu.
         max_bytes: largest file the browser will send.
+        opens: the explorer starts on so many tokens of the document that the reader named
+            (`intuitive lab --text`); 0 where it does not.
     """
 
     kind: ClassVar[str] = "text"
     button: str = "Use this text"
+    sets: Mapping[str, Any] = field(default_factory=dict)
     max_bytes: int = 200_000
+    opens: int = 0
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -369,6 +374,8 @@ class Declaration:
         for choice in (control for control in self.controls if isinstance(control, Choice)):
             for brought in choice.sets.values():
                 self.check(brought)
+        for text in (control for control in self.controls if isinstance(control, Text)):
+            self.check(text.sets)
         for brought in (self.poster, *(step.sets for step in self.steps)):
             self.check(brought)
         for plot in self.plots:

@@ -157,6 +157,7 @@ def _resident_bytes() -> int:
 
 
 def main() -> int:
+    """The command line; 1 where an explorer failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
