@@ -57,8 +57,8 @@ def test_faults_of_a_slice_fail(capsys):
 
 
 def test_a_redraw_is_counted_in_processor_time_and_bytes():
-    found = redraws.of_explorer("msa_ladder", 3)
-    assert {one.control for one in found} == {"function", "sharing"}
+    found = [one for one in redraws.of_explorer("msa_ladder", 3) if not one.heavy]
+    assert {"function", "sharing"} <= {one.control for one in found}
     for one in found:
         assert len(one.python_ms) == len(one.bytes) == 3
         assert 0 < min(one.python_ms) <= max(one.python_ms) < 5000
