@@ -165,7 +165,12 @@ class MSAAttention(DenseAttention):
                 (self.index_norm_k, self.index_w_k),
             )
         )
+        turning = self.msa.d_rotary
+        (q_idx, q_rest), (k_idx, k_rest) = (
+            (x[..., :turning], x[..., turning:]) for x in (q_idx, k_idx)
+        )
         q, k, q_idx, k_idx = now.turned(q, k, q_idx, k_idx)
+        q_idx, k_idx = torch.cat((q_idx, q_rest), -1), torch.cat((k_idx, k_rest), -1)
         held = cache.put(now.place, keys=k, values=v, index_keys=k_idx.squeeze(2))
         k, v, k_idx = (part[:, : now.limit] for part in held.values())
         k, v = k.transpose(1, 2), v.transpose(1, 2)  # [b, h_kv, limit, d]
