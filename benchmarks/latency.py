@@ -55,6 +55,16 @@ WIDTH = 1000  # of an explorer, where its parts are counted and its height is ta
 PACKAGES = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "plotly", "playwright", "numpy")
 
 
+def find_browser() -> str:
+    """The Chromium that is driven; INTUITIVE_CHROMIUM names another."""
+    named = os.environ.get("INTUITIVE_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        listed = ", ".join(BROWSERS)
+        raise SystemExit(f"no browser: install one of {listed}, or set INTUITIVE_CHROMIUM")
+    return found
+
+
 def processor() -> str:
     """The CPU's name and how many cores may be used."""
     info = Path("/proc/cpuinfo")
@@ -276,11 +286,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=timed, metavar="NAME", help="explorers")
     parser.add_argument("--out", type=Path, default=RESULT)
     chosen = parser.parse_args()
-    browser = os.environ.get("INTUITIVE_CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if browser is None:
-        parser.error(f"no browser: install one of {', '.join(BROWSERS)}, or set INTUITIVE_CHROMIUM")
+    browser = find_browser()
     begun, load_before = time.perf_counter(), os.getloadavg()[0]
     lessons = sorted((ROOT / "notebooks").glob("*.ipynb")) if chosen.only == timed else []
     dice = random.Random(chosen.seed)
