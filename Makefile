@@ -12,14 +12,16 @@ export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE # or each worker and kernel compiles all of it again
 
 BIN := .venv/bin
+FAST := not browser and not slow and not sweep and not gpu and not timing
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test lowest sweep soak lessons book films vendor wheel wheel-check constraints clean
+.PHONY: help lab test lowest fresh sweep soak lessons book films vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make sweep        the long sweeps that make test leaves out"
 	@echo "make lowest       the fast tests with the lowest versions that pyproject.toml allows"
+	@echo "make fresh        the fast tests of a fresh clone with the newest versions that it allows"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
 	@echo "make book         build the lessons as static pages that move without Python"
@@ -61,7 +63,18 @@ lowest: .venv/.python
 	  --no-deps --no-build-isolation -e .
 	@build/lowest/bin/intuitive model || echo "lowest: going on without the model"
 	@OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n $(TEST_WORKERS) \
-	  -m "not browser and not slow and not sweep and not gpu and not timing" $(PYTEST_ARGS)
+	  -m "$(FAST)" $(PYTEST_ARGS)
+
+# A clone of what is committed, in an environment of its own; `make lowest` is its counterpart.
+fresh: .venv/.python
+	@echo "fresh: a clone, the newest versions that pyproject.toml allows, the fast tests"
+	@rm -rf build/fresh && mkdir -p build && git clone --quiet . build/fresh
+	@$(PYTHON) -m venv build/fresh/.venv
+	@cd build/fresh && .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@cd build/fresh && .venv/bin/python -m pip list --format=freeze --disable-pip-version-check
+	@cd build/fresh && .venv/bin/intuitive model || echo "fresh: going on without the model"
+	@cd build/fresh && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) \
+	  -m "$(FAST)" $(PYTEST_ARGS)
 
 soak: .venv/.test
 	@echo "soak: 2,000 random control events on every explorer"
@@ -71,8 +84,8 @@ lessons: .venv/.test
 	@echo "lessons: running every lesson and saving its outputs"
 	@$(BIN)/python tools/build_lessons.py
 
-book: .venv/.lab
-	@echo "book: recording every explorer and writing the pages into build/book"
+book: .venv/.test
+	@echo "book: recording what has changed, writing the pages into build/book, checking their links"
 	@$(BIN)/python tools/book.py $(BOOK_ARGS)
 
 films: .venv/.test
@@ -100,7 +113,7 @@ constraints: .venv/.python
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@build/pins/bin/python -m pip install --quiet --disable-pip-version-check '.[test]' torch==2.13.0
 	@grep '^#' constraints.txt > build/pins/constraints.txt
-	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive \
+	@build/pins/bin/python -m pip freeze --all --exclude pip --exclude intuitive-lessons \
 	  | sed -e '/^nvidia-/d' -e 's/+.*//' >> build/pins/constraints.txt
 	@mv build/pins/constraints.txt constraints.txt
 

@@ -1,6 +1,9 @@
 """The answers that the arena's explorer shows at once: its menu of questions at every budget.
 
-python benchmarks/arena_kept.py --device cuda    # seconds; on a CPU some ten minutes
+    python benchmarks/arena_kept.py --device cuda    # a minute or two; half an hour on two cores
+
+Each line says whether a method was right; `tests/arena` holds them against the contest's record, of
+which the menu's texts are a part.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from intuitive.arena import RATIOS, Contestants, Reading
 from intuitive.arena.experiments.one_question import (
     KEPT,
     QUESTIONS,
-    SEED,
+    TEXTS,
     N,
     QuestionParams,
     answered,
@@ -30,6 +33,7 @@ def main() -> None:
     """Answer every question of the menu at every budget."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tokens", type=int, default=N, help="of the menu's texts")
     parser.add_argument("--out", type=Path, default=helpers.RESULTS / f"{KEPT}.json")
     parser.add_argument("--commit", help="of the tree that runs, where there is no git")
     arguments = parser.parse_args()
@@ -37,7 +41,7 @@ def main() -> None:
     made, contestants = {}, Contestants(load_smollm2(device=device))
     for question in QUESTIONS:
         first = QuestionParams(question=question)
-        questions = asked(first, contestants.model).to(device)
+        questions = asked(first, contestants.model, arguments.tokens).to(device)
         with torch.inference_mode():
             reading = Reading(contestants, questions)
             for ratio in RATIOS:
@@ -50,10 +54,10 @@ def main() -> None:
                 records.save(
                     arguments.out,
                     made,
-                    config={"questions": QUESTIONS, "ratios": RATIOS, "n": N},
+                    config={"texts": TEXTS, "ratios": RATIOS, "n": arguments.tokens},
                     device=device_name(device),
                     commit=arguments.commit,
-                    seed=SEED,
+                    seed=[seed for seed, _ in TEXTS.values()],
                 )
 
 

@@ -12,21 +12,19 @@ to dense has its reason beside it. `--small` takes a random decoder on a CPU, wh
 fixed shape runs without a graph.
 """
 
-import argparse
 import dataclasses
 import itertools
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import helpers
 import torch
 from torch import Tensor
 
-from intuitive.common import corpus, records
+from intuitive.common import corpus
 from intuitive.common.decoder import Decoder, DecoderConfig, FixedStep, generate
-from intuitive.common.runtime import device_name, seeded
+from intuitive.common.runtime import seeded
 from intuitive.common.smollm import load_smollm2
 from intuitive.msa import MSAConfig, shipped_index
 from intuitive.msa.conversion import convert
@@ -50,13 +48,8 @@ class Plan:
 SMALL = Plan(contexts=(96,), new=24, ordinary=12, dtypes=("float32",))
 
 
-class Bench:
+class Bench(helpers.Rows):
     """One run: models, and what was found so far."""
-
-    def __init__(self, plan: Plan, device: torch.device, out: Path, seconds: float, commit) -> None:
-        self.plan, self.device, self.out, self.commit = plan, device, out, commit
-        self.until = time.perf_counter() + seconds
-        self.values: dict = {"rows": [], "skipped": []}
 
     def decoders(self, dtype: torch.dtype) -> tuple[dict[str, Decoder], Tensor]:
         """Dense and sparse, which share weights, and a text as token ids [n]."""
@@ -175,14 +168,7 @@ class Bench:
         }
 
     def save(self) -> None:
-        records.save(
-            self.out,
-            helpers.rounded(self.values, digits=4),
-            config=self.plan,
-            device=device_name(self.device),
-            commit=self.commit,
-            seed=None if self.device.type == "cuda" else 0,
-        )
+        super().save(seed=None if self.device.type == "cuda" else 0)
 
 
 class Clock:
@@ -257,16 +243,10 @@ def line(row: dict) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--small", action="store_true", help="a random decoder on a CPU")
-    parser.add_argument("--seconds", type=float, default=60, help="after which no row is begun")
-    options = parser.parse_args()
-    device = torch.device("cpu" if options.small else options.device)
-    plan = SMALL if options.small else Plan()
-    bench = Bench(plan, device, options.out, options.seconds, options.commit)
+    option = helpers.rows_options(
+        __doc__, out=RESULT, seconds=60, small="a random decoder on a CPU"
+    )
+    bench = Bench(SMALL if option.small else Plan(), option)
     bench.run()
     bench.values["ratios"] = bench.ratios()
     bench.save()

@@ -2,6 +2,7 @@
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from intuitive.common import records
+from intuitive.common.runtime import device_name
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -62,6 +64,47 @@ def options(doc: str, *, folder: bool = True, slices: bool = True) -> argparse.A
     if slices:
         parser.add_argument("--slice", action="store_true", help="compare with committed results")
     return parser
+
+
+def rows_options(doc: str, *, out: Path, seconds: float, small: str) -> argparse.Namespace:
+    """What a script that finds row after row is told; `device` becomes a torch.device.
+
+    Args:
+        doc: of the script.
+        out: where its record goes unless told otherwise.
+        seconds: after which no row is begun.
+        small: what --small means.
+    """
+    parser = options(doc, folder=False, slices=False)
+    parser.add_argument("--out", type=Path, default=out, help="the JSON file")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--small", action="store_true", help=small)
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="after which no row is begun"
+    )
+    option = parser.parse_args()
+    option.device = torch.device("cpu" if option.small else option.device)
+    return option
+
+
+class Rows:
+    """What such a script found so far; `save` after each row."""
+
+    def __init__(self, plan: Any, option: argparse.Namespace) -> None:
+        self.plan, self.device, self.option = plan, option.device, option
+        self.until = time.perf_counter() + option.seconds
+        self.values: dict = {"rows": [], "skipped": []}
+
+    def save(self, **made: Any) -> None:
+        """Write the record; `made` is what it says of how it came about, such as a seed."""
+        records.save(
+            self.option.out,
+            rounded(self.values, digits=4),
+            config=self.plan,
+            device=device_name(self.device),
+            commit=self.option.commit,
+            **made,
+        )
 
 
 def told(faults: Sequence[str]) -> int:

@@ -23,7 +23,8 @@ import ladder_tasks
 from intuitive.common import records
 
 PARTS = tuple(ladder_tasks.PARTS)
-CHECKS_UNTIL = 0.55  # of the seconds
+CHECKS_UNTIL = 0.6  # of the seconds
+TOGETHER = 16  # checks at a time: they share the card's memory, and the cores that compile
 
 
 def options() -> argparse.Namespace:
@@ -94,15 +95,23 @@ class Ladder:
 
     def run(self) -> int:
         self.option.folder.mkdir(parents=True, exist_ok=True)
-        candidates = {part: ladder_tasks.PARTS[part].candidates for part in self.rows}
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL
+        names = {
+            part: [
+                name
+                for name in ladder_tasks.PARTS[part].candidates
+                if not self.option.small or ", " not in name
+            ]
+            for part in self.rows
+        }
         if self.option.small:  # one process after the other, as few as may be
-            rounds = [[(part, list(names))] for part, names in candidates.items()]
+            rounds = [[(part, these)] for part, these in names.items()]
         else:
-            rounds = [[(part, [name]) for part, names in candidates.items() for name in names]]
+            each = [(part, [name]) for part, these in names.items() for name in these]
+            rounds = [each[first : first + TOGETHER] for first in range(0, len(each), TOGETHER)]
         for tasks in rounds:
-            running = [(self.child(part, "check", names), part) for part, names in tasks]
+            running = [(self.child(part, "check", these), part) for part, these in tasks]
             for child, part in running:
                 end = float("inf") if self.option.small else checks_until
                 self.finish(child, part, "check", min(end, time.time() + 3600))

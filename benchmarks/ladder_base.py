@@ -132,8 +132,12 @@ class Part:
         block = torch.where((score > 1) | drop, -1, block)[..., :n_selected]
         return F.pad(block, (0, n_selected - block.shape[-1]), value=-1).int().contiguous()
 
-    def gathered_sdpa(self, q, k, v, block_idx, block_size):
-        """Dense attention over the tokens of each row's blocks: the error that is allowed."""
+    def gathered_sdpa(self, q, k, v, block_idx, block_size, dtype=None):
+        """Dense attention over the tokens of each row's blocks, in this dtype or that of q.
+
+        In q's own it has the error that is allowed.
+        """
+        dtype = dtype or q.dtype
         (b, n, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
         block_idx = block_idx[..., : -(-m // block_size)]
         token = block_idx.long()[..., None] * block_size
@@ -145,9 +149,9 @@ class Part:
         head = torch.arange(h_kv, device=q.device)[:, None]
         rows = (b * n * h_kv, 1, -1, d)
         out = F.scaled_dot_product_attention(
-            q.reshape(b * n * h_kv, 1, h_q // h_kv, d),
-            k[batch, token, head].reshape(rows),
-            v[batch, token, head].reshape(rows),
+            q.reshape(b * n * h_kv, 1, h_q // h_kv, d).to(dtype),
+            k[batch, token, head].reshape(rows).to(dtype),
+            v[batch, token, head].reshape(rows).to(dtype),
             attn_mask=reads.reshape(b * n * h_kv, 1, 1, -1).expand(-1, 1, h_q // h_kv, -1),
         )
         return out.reshape(q.shape)

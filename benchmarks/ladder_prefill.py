@@ -144,7 +144,7 @@ class Select(Part):
         scores = torch.full(
             (b, -(-k_idx.shape[1] // block_size), n, h_kv), float("-inf"), device=self.device
         )
-        write_scores(q_idx, k_idx, scores, block_size, by_block=True)
+        write_scores(q_idx, k_idx, scores, block_size, by_block=True, bulk=True)
         return scores.permute(0, 2, 3, 1)
 
     def prepare(self):
@@ -161,3 +161,68 @@ class Select(Part):
         work = {name: self.coded(plan, *x) for name, x in self.work.items()}
         row = {name: self.median(lambda x=x: self.run(plan, *x), 5) for name, x in work.items()}
         return row | {"peak 8K of 1M": self.peak(lambda: self.run(plan, *work["8K of 1M"]))}
+
+
+class Last(Part):
+    """The last 8K queries of 1M tokens: blocks are selected, then attended to."""
+
+    candidates = ("hopper", "codes")
+
+    def __init__(self, device, small):
+        super().__init__(device, small)
+        self.select, self.attend = Select(device, small), Attend(device, small)
+
+    def run(self, plan, q, k, v, q_idx, k_idx, blocks=None, block_size=BLOCK):
+        """Attention to the blocks given, or to those that are selected, and the latter."""
+        chosen = self.select.run(plan, q_idx, k_idx, block_size=block_size)
+        read = chosen if blocks is None else blocks
+        taken = "scattered" if blocks is None else "hopper"
+        return *self.attend.run(taken, q, k, v, read, block_size=block_size), chosen
+
+    def check(self, plan):
+        worst, shape = 0.0, (1, 200, 30_000, 4, 16, 128, 128)
+        for b, n, m, h_kv, group, d, block_size in (
+            self.shapes() if self.small else [*self.shapes(), shape]
+        ):
+            q = self.normal(b, n, h_kv * group, d)
+            k, v = (self.cache(b, m, h_kv, d) for _ in range(2))
+            index = self.select.coded(plan, self.normal(b, n, h_kv, d), self.normal(b, m, d))
+            out, _, chosen = self.twice(
+                lambda x=(q, k, v, *index), s=block_size: self.run(plan, *x, block_size=s)
+            )
+            exact = block_scores(
+                *(x.double() for x in index), block_size=block_size, impl="reference"
+            )
+            gap = worst_gap(chosen, exact.double(), 1, 0)
+            allowed = NEAR_TIE_OF_CODES if plan == "codes" else NEAR_TIE
+            need(gap <= allowed, f"a block left out is better by {gap} of the greatest score")
+            want = self.gathered_sdpa(q, k, v, chosen, block_size, dtype=torch.float64)
+            theirs = error(self.gathered_sdpa(q, k, v, chosen, block_size), want)
+            ratio = error(out, want) / theirs
+            need(ratio <= 2, f"error {ratio} times that of SDPA")
+            worst = max(worst, ratio)
+        return {"passed": True, "error_ratio": worst}
+
+    def prepare(self):
+        about, n, m = self.about(), 8192, 2**20
+        x = [self.normal(1, n, H_Q, D), *(self.normal(1, m, H_KV, D) for _ in range(2))]
+        self.work = (*x, self.normal(1, n, H_KV, D), self.normal(1, m, D))
+        self.near_blocks = self.near(n, m)
+        about["distinct near"] = distinct_blocks(self.near_blocks).item()
+        about["dense"] = self.fastest(
+            lambda backend: self.median(lambda: self.dense(*x, backend, False), repeats=1)
+        )
+        return about
+
+    def time(self, plan):
+        *x, q_idx, k_idx = self.work
+        index = self.select.coded(plan, q_idx, k_idx)
+        row = {
+            "step": self.median(lambda: self.run(plan, *x, *index, self.near_blocks), 5),
+            "select": self.median(lambda: self.select.run(plan, *index), 5),
+            "attend": self.median(lambda: self.attend.run("hopper", *x, self.near_blocks), 5),
+            "step, random": self.median(lambda: self.run(plan, *x, *index), 3),
+        }
+        kept = sum(y.numel() * y.element_size() for y in self.run(plan, *x, *index))
+        peak = self.peak(lambda: self.run(plan, *x, *index, self.near_blocks))
+        return row | {"peak beyond output": peak - kept}

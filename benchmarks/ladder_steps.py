@@ -1,5 +1,6 @@
 """Decoding and the backward pass, for `kernel_ladder.py`."""
 
+from contextlib import nullcontext
 from unittest import mock
 
 import helpers
@@ -13,17 +14,61 @@ from intuitive.kernels import (
     index_codes,
     score_and_select,
 )
-from intuitive.kernels.measuring import decode_kernels as launched
+from intuitive.kernels.measuring import decode_kernels, edge_kernels
+
+TIMED = {"8K": 8192, "32K": 32768, "128K": 131072, "1M": 2**20}  # tokens of a decode step
+LONG = {"stretches_from": 2049, "longest": decode_kernels.MOST_BLOCKS}
+Way = decode_kernels.Way
+WAYS = {  # of the three launches of a decode step
+    "in turn": Way(),
+    "stretches": Way(**LONG),
+    "counted": Way(ranked=True, **LONG),
+    "early": Way(overlap=1, **LONG),
+    "early, counted": Way(overlap=1, ranked=True, **LONG),
+    "early, counted, chained": Way(overlap=1, ranked=True, chained=True, **LONG),
+    "late": Way(overlap=2, **LONG),
+    "late, counted": Way(overlap=2, ranked=True, **LONG),
+    "late, counted, eight warps": Way(overlap=2, ranked=True, num_warps=8, **LONG),
+    "late, counted, chained": Way(overlap=2, ranked=True, chained=True, **LONG),
+    "late, counted, chained, eight warps": Way(
+        overlap=2, ranked=True, chained=True, num_warps=8, **LONG
+    ),
+    "late, counted, more stretches": Way(
+        overlap=2, ranked=True, stretches_from=513, longest=decode_kernels.MOST_BLOCKS
+    ),
+}  # fmt: skip
+EdgeTile = edge_kernels.EdgeTile
+EDGES = {"as first": EdgeTile()} | {  # cuts of dk and dv
+    ", ".join(["ahead"] * (ahead > 2) + ["blocks"] * (keys > 64) + ["fours"] * (queries > 2)
+              + ["together"] * together): EdgeTile(
+        num_stages=ahead, keys=keys, num_warps=keys // 16, queries=queries, together=together
+    )
+    for ahead, keys, queries, together in (
+        (3, 64, 2, False), (2, 64, 2, True), (3, 64, 2, True), (3, 64, 4, False),
+        (3, 128, 2, False), (3, 128, 2, True), (3, 128, 4, False), (3, 128, 4, True),
+    )
+}  # fmt: skip
+
+
+def candidate(plan: str, ways: dict, module, name: str):
+    """The first word of a candidate, and a context in which the way that follows is taken."""
+    first, _, way = plan.partition(", ")
+    return first, mock.patch.object(module, name, ways[way]) if way else nullcontext()
 
 
 class Decode(Part):
-    candidates = ("general", "hopper", "codes", "hopper, overlapped", "codes, overlapped")
+    candidates = (
+        "general", "hopper", "codes",
+        *(f"hopper, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
+        *(f"codes, {name}" for name in ("stretches", "counted", "late, counted")),
+        *(f"codes, late, counted, {name}" for name in ("eight warps", "chained")),
+    )  # fmt: skip
 
     def run(self, plan, *x, **rule):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
-        name, _, overlapped = plan.partition(", ")
+        name, taken = candidate(plan, WAYS, decode_kernels, "WAY")
         rule |= {"plan": "general" if name == "codes" else name}
-        with mock.patch.object(launched, "OVERLAP", bool(overlapped)):
+        with taken:
             return decode_step(*x, impl=self.impl, validate=False, **rule)
 
     def inputs(self, plan, b, m, h_kv, group, d=D):
@@ -42,6 +87,7 @@ class Decode(Part):
             (3, 130, 4, 16, 128, 128),
             (1, 140_001, 1, 16, 128, 128),
             (2, 20_000, 1, 5, 64, 64),
+            *((1, m, 1, H_Q // H_KV, D, BLOCK) for m in TIMED.values()),
         ]
 
     def check(self, plan):
@@ -56,20 +102,26 @@ class Decode(Part):
             )
             same = (ids == want_ids).float().mean().item()
             need(same > 0.97, f"selection agrees in {same}")
+            theirs = self.gathered_sdpa(*x[:3], ids, block_size)
+            if m in TIMED.values():  # too long for the oracle
+                want = self.gathered_sdpa(*x[:3], ids, block_size, dtype=torch.float64)
+                ratio = error(out, want) / error(theirs, want)
+                need(ratio <= 2, f"error {ratio} times that of SDPA at {m}")
+                worst = max(worst, ratio)
+                continue
             want, want_lse = block_sparse_attention(
                 *(y.double() for y in x[:3]), ids, block_size=block_size,
                 return_lse=True, impl="reference",
             )  # fmt: skip
             torch.testing.assert_close(lse, want_lse.float(), atol=3e-5, rtol=3e-5)
-            ours = error(out, want)
-            theirs = error(self.gathered_sdpa(*x[:3], ids, block_size), want)
+            ours, theirs = error(out, want), error(theirs, want)
             need(ours <= 2 * theirs, f"error {ours} against {theirs} of SDPA")
             worst = max(worst, ours / theirs)
         return {"passed": True, "error_ratio": worst}
 
     def prepare(self):
         about = self.about()
-        for name, m in (("8K", 8192), ("32K", 32768), ("128K", 131072), ("1M", 2**20)):
+        for name, m in TIMED.items():
             count = min(max(L2_BYTES // (m * D * 2), 1), 16)
             sets = [self.inputs("general", 1, m, H_KV, H_Q // H_KV) for _ in range(count)]
             self.work[name] = sets
@@ -92,7 +144,9 @@ class Decode(Part):
 
 
 class Backward(Part):
-    candidates = ("general", "hopper")
+    candidates = ("general", "hopper", *(
+        f"hopper, {name}" for name, tile in EDGES.items() if tile != edge_kernels.TILE
+    ))  # fmt: skip
 
     def forward(self, plan, q, k, v, blocks, block_size, impl=None):
         """Leaves, output and log-sum-exp."""
@@ -103,6 +157,11 @@ class Backward(Part):
         )  # fmt: skip
 
     def check(self, plan):
+        plan, taken = candidate(plan, EDGES, edge_kernels, "TILE")
+        with taken:
+            return self.checked(plan)
+
+    def checked(self, plan):
         worst = 0.0
         for b, n, m, h_kv, group, d, block_size in self.shapes():
             q, dout = (self.normal(b, n, h_kv * group, d) for _ in range(2))
@@ -143,6 +202,11 @@ class Backward(Part):
         )
 
     def time(self, plan):
+        plan, taken = candidate(plan, EDGES, edge_kernels, "TILE")
+        with taken:
+            return self.timed(plan)
+
+    def timed(self, plan):
         row = {}
         for name, x in self.work.items():
             leaves, (out, _) = self.forward(plan, *x, BLOCK)

@@ -1,9 +1,11 @@
 """The parts of `kernel_ladder.py`, and the table that it prints."""
 
-from ladder_prefill import Attend, Select
+from ladder_prefill import Attend, Last, Select
 from ladder_steps import Backward, Decode
 
-PARTS = {"attend": Attend, "select": Select, "decode": Decode, "backward": Backward}
+PARTS = {
+    "attend": Attend, "select": Select, "last": Last, "decode": Decode, "backward": Backward,
+}  # fmt: skip
 
 
 def summary(part: str, about: dict, rows: dict) -> str:

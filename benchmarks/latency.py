@@ -1,20 +1,23 @@
 """From a slider's event to its picture, in JupyterLab in headless Chromium; what is in sight.
 
-    python benchmarks/latency.py [--moves 30] [--seed 0] [--only msa_block_selection ...]
+    python benchmarks/latency.py [--moves 10] [--seed 0] [--heavy] [--only msa_block_selection ...]
 
 Opens every lesson, takes the seconds from "Run All Cells" to its first picture, then moves the
-sliders of every explorer one at a time and prints a table. Times run in the page, from the event
-that a slider fires to the end of the last plot's drawing and the beginning of the hero's motion;
-painting follows with the next frame. Counts what stands in sight at a width of 1,000 px.
-Writes benchmarks/results/latency_cpu.json. Run it on a machine with nothing else to do.
+sliders of every explorer one at a time, the explorers of one paper in one notebook. Times run in
+the page, from the event that a slider fires to the end of the last plot's drawing and the
+beginning of the hero's motion; painting follows with the next frame. Counts what stands in sight
+at a width of 1,000 px, and for the same controls the processor time and the bytes of the Python
+side (redraws.py). Writes benchmarks/results/latency_cpu.json, and tables of it into
+build/latency.md. Takes about ten minutes on two cores with nothing else to do.
 
 Moves of controls that compute nothing heavy have a target, a 95th percentile of 100 ms; those that
-their declaration calls `heavy` show their progress and have none. A control that an explorer
-answers with an error, or not within a minute, is skipped with its sentence; an explorer that does
-not come back to its first picture is left there, and the next ones are timed.
+their declaration calls `heavy` show their progress and have none: they are named, and timed only
+where asked for. A control that an explorer answers with an error, or not within a minute, is
+skipped with its sentence; an explorer that does not come back to its first picture is left there,
+and the next ones are timed.
 """
 
-import math
+import itertools
 import os
 import platform
 import random
@@ -24,13 +27,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import helpers
 import nbformat
+import redraws
 from helpers import ROOT
+from redraws import p95
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -41,6 +46,7 @@ from intuitive.common import records
 from intuitive.widgets import catalogue
 
 RESULT = helpers.RESULTS / "latency_cpu.json"
+TABLES = ROOT / "build" / "latency.md"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TARGET_MS = 100  # 95th percentile of what computes nothing heavy
 FIRST_PICTURE_S = 10
@@ -110,13 +116,18 @@ def go_home(explorer: ExplorerOnPage, home: dict) -> str:
     return ""
 
 
-def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Random) -> list[dict]:
+def time_moves(
+    name: str, explorer: ExplorerOnPage, moves: int, dice: random.Random, *, all_of_them: bool
+) -> list[dict]:
     """Times of every control of one explorer, one control at a time."""
     rows, home = [], explorer.values()
     for slider in sliders_of(explorer):
         control, times_ms = slider["name"], []
         heavy = slider["heavy"]
         if len(slider["values"]) < 2:
+            continue
+        if heavy and not all_of_them:
+            rows.append(skipped(name, control, heavy, "computes for longer than it draws"))
             continue
         refused = ""
         for value in choices(slider, dice, moves):
@@ -132,7 +143,6 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
             if lost:
                 break
             continue
-        times_ms.sort()
         rows.append(
             {
                 "explorer": name,
@@ -140,8 +150,8 @@ def time_moves(name: str, explorer: ExplorerOnPage, moves: int, dice: random.Ran
                 "heavy": heavy,
                 "moves": len(times_ms),
                 "median_ms": round(statistics.median(times_ms), 1),
-                "p95_ms": round(times_ms[math.ceil(0.95 * len(times_ms)) - 1], 1),
-                "longest_ms": round(times_ms[-1], 1),
+                "p95_ms": round(p95(times_ms), 1),
+                "longest_ms": round(max(times_ms), 1),
             }
         )
         row, kind = rows[-1], "heavy" if heavy else ""
@@ -191,10 +201,77 @@ def first_explorer(lesson: Path) -> str:
     raise ValueError(f"{lesson.name} shows no explorer of the catalogue.")
 
 
+def lessons_first_pictures(url: str, browser: str, lessons: Sequence[Path]) -> dict[str, float]:
+    """Seconds from "run all" to the first picture of each lesson, each in a kernel of its own."""
+    found = {}
+    for lesson in lessons:
+        with browser_page(browser) as page:
+            notebook = Notebook(page, url, lesson.name)
+            found[lesson.stem] = first_picture_s(notebook, first_explorer(lesson))
+            notebook.session("shutdown")
+        print(f"{lesson.stem}: first picture {found[lesson.stem]} s", flush=True)
+    return found
+
+
+def beside_python(rows: Sequence[dict], found: Sequence[redraws.Redraws]) -> list[dict]:
+    """The rows, with what the same controls cost Python."""
+    known = {(one.explorer, one.control): one for one in found if one.python_ms}
+    told = []
+    for row in rows:
+        one = known.get((row["explorer"], row["control"]))
+        costs = {}
+        if one is not None:
+            costs["python_ms"] = round(statistics.median(one.python_ms), 1)
+            costs["python_p95_ms"] = round(p95(one.python_ms), 1)
+            costs["kilobytes"] = round(statistics.median(one.bytes) / 1e3, 1)
+        told.append(row | costs)
+    return told
+
+
+def of_explorers(rows: Sequence[dict]) -> list[dict]:
+    """One row for each explorer: what its light controls take, and which are heavy."""
+    told = []
+    for name, group in itertools.groupby(rows, key=lambda row: row["explorer"]):
+        own = list(group)
+        timed = [row for row in own if row["moves"] and not row["heavy"]]
+        found = {"explorer": name, "heavy": [row["control"] for row in own if row["heavy"]]}
+        if timed:
+            slowest = max(timed, key=lambda row: row["p95_ms"])
+            found["median_ms"] = round(statistics.median(row["median_ms"] for row in timed), 1)
+            found |= {"p95_ms": slowest["p95_ms"], "slowest": slowest["control"]}
+            for cost in ("python_ms", "kilobytes"):
+                found[cost] = max((row[cost] for row in timed if cost in row), default=None)
+        told.append(found)
+    return told
+
+
+def tables(record: Mapping) -> str:
+    """What was found, as Markdown."""
+    head = "| explorer | median ms | p95 ms | of | Python ms | kB | heavy, with no target |"
+    lines = [head, "|---|--:|--:|---|--:|--:|---|"]
+    for row in record["explorers"]:
+        keys = ("explorer", "median_ms", "p95_ms", "slowest", "python_ms", "kilobytes")
+        cells = [str(row.get(key) or "–") for key in keys]
+        lines.append(f"| {' | '.join(cells)} | {', '.join(row['heavy']) or '–'} |")
+    over = [
+        f"- {row['explorer']} {row['control']}: median {row['median_ms']}, p95 {row['p95_ms']} ms"
+        for row in record["moves"]
+        if row["moves"] and not row["heavy"] and row["p95_ms"] >= TARGET_MS
+    ]
+    first = [f"- {lesson}: {seconds} s" for lesson, seconds in record["first_picture_s"].items()]
+    parts = [
+        *("# From a slider to its picture", "\n".join(lines)),
+        *(f"## Over {TARGET_MS} ms", "\n".join(over) or "None."),
+        *("## First pictures", "\n".join(first)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> int:
     parser = helpers.options(__doc__, folder=False, slices=False)
-    parser.add_argument("--moves", type=int, default=30, help="per control")
+    parser.add_argument("--moves", type=int, default=10, help="per control")
     parser.add_argument("--seed", type=int, default=0, help="of the values moved to")
+    parser.add_argument("--heavy", action="store_true", help="time heavy controls as well")
     timed = list(catalogue.explorers())
     parser.add_argument("--only", nargs="*", default=timed, metavar="NAME", help="explorers")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -204,47 +281,55 @@ def main() -> int:
     )
     if browser is None:
         parser.error(f"no browser: install one of {', '.join(BROWSERS)}, or set INTUITIVE_CHROMIUM")
-    load_before = os.getloadavg()[0]
-    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    begun, load_before = time.perf_counter(), os.getloadavg()[0]
+    lessons = sorted((ROOT / "notebooks").glob("*.ipynb")) if chosen.only == timed else []
+    dice = random.Random(chosen.seed)
+    rows, in_sight = [], {}
+    with tempfile.TemporaryDirectory() as scratch, lab_server(Path(scratch)) as url:
         for lesson in lessons:
-            shutil.copy(lesson, folder)
-        own = explorers_notebook(folder, chosen.only)
-        dice = random.Random(chosen.seed)
-        first, rows, in_sight = {}, [], {}
-        for lesson in lessons:  # each in a fresh JupyterLab, as a reader meets it
-            with lab_server(folder) as url, browser_page(browser) as page:
-                notebook = Notebook(page, url, lesson.name)
-                first[lesson.stem] = first_picture_s(notebook, first_explorer(lesson))
-                print(f"{lesson.stem}: first picture {first[lesson.stem]} s", flush=True)
-        with lab_server(folder) as url, browser_page(browser) as page:
-            notebook = Notebook(page, url, own)
-            notebook.run_all(timeout=900)
-            to_width(page, notebook.explorer(chosen.only[0]), WIDTH)
-            for name in chosen.only:
-                try:
-                    explorer = notebook.explorer(name)
-                    in_sight[name] = explorer.in_sight()
-                    rows += time_moves(name, explorer, chosen.moves, dice)
-                except Error as error:
-                    rows.append(skipped(name, "", False, error.message.splitlines()[0]))
-            browser_version = page.context.browser.version
+            shutil.copy(lesson, scratch)
+        first = lessons_first_pictures(url, browser, lessons)
+        for _, group in itertools.groupby(chosen.only, key=lambda name: name.partition("_")[0]):
+            names = list(group)
+            own = explorers_notebook(Path(scratch), names)
+            with browser_page(browser) as page:
+                notebook = Notebook(page, url, own)
+                notebook.run_all(timeout=900)
+                to_width(page, notebook.explorer(names[0]), WIDTH)
+                for name in names:
+                    try:
+                        explorer = notebook.explorer(name)
+                        in_sight[name] = explorer.in_sight()
+                        all_of_them = {"all_of_them": chosen.heavy}
+                        rows += time_moves(name, explorer, chosen.moves, dice, **all_of_them)
+                    except Error as error:
+                        rows.append(skipped(name, "", False, error.message.splitlines()[0]))
+                browser_version = page.context.browser.version
+                notebook.session("shutdown")
+    costs = []
+    for name in chosen.only:
+        costs += redraws.of_explorer(name, chosen.moves, seed=chosen.seed, heavy=chosen.heavy)
+    rows = beside_python(rows, costs)
     timed_rows = [row for row in rows if row["moves"] and not row["heavy"]]
     largest = max((row["p95_ms"] for row in timed_rows), default=0.0)
     record = {
         "first_picture_s": first,
         "in_sight": in_sight,
+        "explorers": of_explorers(rows),
         "moves": rows,
         "largest_p95_ms": largest,
         "within_targets": largest < TARGET_MS
         and all(seconds < FIRST_PICTURE_S for seconds in first.values()),
         "load_before": round(load_before, 2),
+        "took_s": round(time.perf_counter() - begun),
         "versions": {package: version(package) for package in PACKAGES}
         | {"chromium": browser_version},
     }
     config = {"moves": chosen.moves, "seed": chosen.seed, "target_ms": TARGET_MS}
     made = {"device": processor(), "commit": chosen.commit, "seed": chosen.seed}
+    TABLES.parent.mkdir(exist_ok=True)
+    TABLES.write_text(tables(record), encoding="utf-8")
+    print(tables(record))
     print(records.save(chosen.out, record, config=config, **made))
     return 0
 

@@ -15,14 +15,12 @@ import dataclasses
 import os
 import sys
 import time
-from pathlib import Path
 
 import helpers
 import torch
 from torch import Tensor, nn
 
-from intuitive.common import records
-from intuitive.common.runtime import device_name, measure, seeded
+from intuitive.common.runtime import measure, seeded
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULT = helpers.RESULTS / "msa_transformers_h100.json"
@@ -76,17 +74,15 @@ def layer_of(plan: Plan, device: torch.device) -> tuple[nn.Module, nn.Module]:
     return layer.to(dtype), MiniMaxM3VLRotaryEmbedding(config).to(device)
 
 
-class Bench:
+class Bench(helpers.Rows):
     """One run."""
 
-    def __init__(self, plan: Plan, device: torch.device, out: Path, seconds: float, commit) -> None:
+    def __init__(self, plan: Plan, option: argparse.Namespace) -> None:
         import transformers
 
-        self.plan, self.device, self.out, self.commit = plan, device, out, commit
-        self.until = time.perf_counter() + seconds
+        super().__init__(plan, option)
         self.versions = {"transformers": transformers.__version__}
-        self.values: dict = {"rows": [], "skipped": []}
-        self.layer, self.rotary = layer_of(plan, device)
+        self.layer, self.rotary = layer_of(plan, self.device)
 
     def call(self, arm: str, hidden: Tensor):
         """The layer as a function without arguments."""
@@ -130,15 +126,7 @@ class Bench:
                 print(line(row), flush=True)
 
     def save(self) -> None:
-        records.save(
-            self.out,
-            helpers.rounded(self.values, digits=4),
-            config=self.plan,
-            device=device_name(self.device),
-            commit=self.commit,
-            seed=self.plan.seed,
-            versions=self.versions,
-        )
+        super().save(seed=self.plan.seed, versions=self.versions)
 
 
 def apart(got: Tensor, want: Tensor) -> float:
@@ -156,16 +144,10 @@ def line(row: dict) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--commit", help="of the tree that runs, where there is no git")
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--small", action="store_true", help="short texts on a CPU")
-    parser.add_argument("--seconds", type=float, default=40, help="after which no row is begun")
-    options = parser.parse_args()
-    device = torch.device("cpu" if options.small else options.device)
-    plan = SMALL if options.small else Plan()
-    bench = Bench(plan, device, options.out, options.seconds, options.commit)
+    option = helpers.rows_options(
+        __doc__, out=RESULT, seconds=40, small="short texts and small heads on a CPU"
+    )
+    bench = Bench(SMALL if option.small else Plan(), option)
     bench.run()
     return len(bench.values["skipped"])
 

@@ -22,7 +22,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-FIRST_LESSON = "00_start_here.ipynb"
+import intuitive
+from intuitive.common import own_text
+from intuitive.common.distribution import DISTRIBUTION
+from intuitive.notebooks import START, lesson_named, that_take_text
+
+FIRST_LESSON = f"{START}.ipynb"
 MANIFEST = ".intuitive-lessons.json"  # in the learner's folder: lesson name -> hash of our copy
 LAB_EXTENSIONS = {  # JupyterLab's name of the extension: the package that brings it
     "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets",
@@ -130,8 +135,30 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def lab(folder: Path, *, browser: bool, jupyter_args: list[str]) -> int:
-    """Copy the lessons and run JupyterLab on the first one until it is stopped."""
+def lab(
+    folder: Path,
+    *,
+    lesson: str = "",
+    text: Path | None = None,
+    browser: bool,
+    jupyter_args: list[str],
+) -> int:
+    """Copy the lessons and run JupyterLab until it is stopped.
+
+    Args:
+        folder: the learner's.
+        lesson: by paper or number; the first one by default, or the first that takes a text.
+        text: the reader's own document, on which explorers that take a text start.
+        browser: open one.
+        jupyter_args: for JupyterLab.
+    """
+    taking = [] if text is None else that_take_text(lessons_folder())
+    opened = lesson_named(lesson or [*taking, START][0], lessons_folder())
+    if text is not None:
+        if opened not in taking:
+            raise ValueError(f"{opened} takes no text of yours; these do: {', '.join(taking)}.")
+        text = text.expanduser().resolve()
+        own_text.read(text)  # refuses what is no text before anything is done
     for argument in jupyter_args:
         if "root_dir" in argument or "notebook-dir" in argument or "notebook_dir" in argument:
             raise ValueError(f"{argument} names a folder: say --folder FOLDER instead.")
@@ -140,9 +167,12 @@ def lab(folder: Path, *, browser: bool, jupyter_args: list[str]) -> int:
     from jupyterlab.labapp import main as run_jupyterlab
 
     os.chdir(folder.expanduser())
-    print(f"JupyterLab opens {Path.cwd() / FIRST_LESSON}; Ctrl-C stops it.", flush=True)
+    if text is not None:
+        os.environ[own_text.TEXT_VARIABLE] = str(text)  # which its kernels inherit
+        print(f"Explorers that take a text start on {text.name}, in {', '.join(taking)}.")
+    print(f"JupyterLab opens {Path.cwd() / opened}; Ctrl-C stops it.", flush=True)
     arguments = [
-        f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
+        f"--LabApp.default_url=/lab/tree/{opened}",
         f"--ServerApp.root_dir={Path.cwd()}",  # the user's own configuration may name another
         f"--FileContentsManager.root_dir={Path.cwd()}",
         *jupyter_args,
@@ -203,7 +233,13 @@ def _packages() -> Iterable[Finding]:
     """Every dependency the package declares, against the version installed."""
     from packaging.requirements import Requirement
 
-    for line in importlib.metadata.requires("intuitive") or ():
+    try:
+        declared = importlib.metadata.requires(DISTRIBUTION) or ()
+    except importlib.metadata.PackageNotFoundError:
+        remedy = f"used from {Path(__file__).parents[1]} without being installed"
+        yield Finding("note", DISTRIBUTION, f"{remedy}: {_install('-e .')} there")
+        return
+    for line in declared:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -353,6 +389,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="intuitive", description="The lessons and what they need."
     )
+    parser.add_argument(
+        "--version", action="version", version=f"{DISTRIBUTION} {intuitive.__version__}"
+    )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="lab|doctor|model|claims"
     )
@@ -363,6 +402,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     lab_parser.add_argument(
         "--folder", type=Path, default=Path("intuitive-lessons"), help="default: %(default)s"
+    )
+    lab_parser.add_argument("--lesson", default="", help="which lesson to open, by name or number")
+    lab_parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="start on a document of your own, in a lesson that takes one",
     )
     lab_parser.add_argument("--no-browser", action="store_true", help="only print the address")
     commands.add_parser("doctor", help="what is installed, what is missing, what to do")
@@ -382,7 +428,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(rest)}. Only `lab` passes arguments on.")
 
     run: dict[str, Callable[[], int]] = {
-        "lab": lambda: lab(options.folder, browser=not options.no_browser, jupyter_args=rest),
+        "lab": lambda: lab(
+            options.folder,
+            lesson=options.lesson,
+            text=options.text,
+            browser=not options.no_browser,
+            jupyter_args=rest,
+        ),
         "doctor": doctor,
         "model": model,
         "claims": lambda: (

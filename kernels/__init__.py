@@ -7,6 +7,8 @@ The steps of MSA's attention:
     score_and_select        both at once, without ever holding all scores
     block_sparse_attention  q, k, v, block ids -> exact attention over those blocks
     decode_step             all three for one query
+    select_varlen           the selection of many sequences of unequal lengths, packed or in pages
+    attend_varlen           the attention to it
 
 `index_codes` puts index vectors into eight bits, `code_recall` measures what that loses, and
 `suggest_plan` looks at a selection and names the way to attend to it.
@@ -36,12 +38,14 @@ from .score_and_select import code_recall, score_and_select
 from .score_chunks import score_chunks
 from .select_blocks import select_blocks
 from .select_chunks import select_chunks
+from .varlen import attend_varlen, select_varlen
 
 __all__ = [
     "CELL_BYTES",
     "CELL_NUMBERS",
     "Impl",
     "Plan",
+    "attend_varlen",
     "block_scores",
     "block_sparse_attention",
     "cell_attention",
@@ -55,6 +59,7 @@ __all__ = [
     "score_chunks",
     "select_blocks",
     "select_chunks",
+    "select_varlen",
     "suggest_plan",
     "unpack_cells",
 ]

@@ -1,12 +1,14 @@
 """What benchmarks and compile tests of these kernels reach for, and no lesson does.
 
     write_scores      the scores alone, as the selection's kernel writes them
-    decode_kernels    the launches of a decode step; OVERLAP there lets them overlap
+    decode_kernels    the launches of a decode step; WAY there says how
+    edge_kernels      dk and dv from pairs of queries; TILE there is how they are cut
 
 This imports Triton.
 """
 
 from .block_scores.triton_kernel import write_scores
+from .block_sparse_attention import triton_edges as edge_kernels
 from .decode_step import triton_kernel as decode_kernels
 
-__all__ = ["decode_kernels", "write_scores"]
+__all__ = ["decode_kernels", "edge_kernels", "write_scores"]

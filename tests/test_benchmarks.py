@@ -3,7 +3,9 @@
 import dataclasses
 
 import helpers
+import latency
 import pytest
+import redraws
 import torch
 
 
@@ -51,3 +53,38 @@ def test_faults_of_a_slice_fail(capsys):
     assert helpers.told([]) == 0
     assert helpers.told(["x differs"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "x differs"
+
+
+def test_a_redraw_is_counted_in_processor_time_and_bytes():
+    found = redraws.of_explorer("msa_ladder", 3)
+    assert {one.control for one in found} == {"function", "sharing"}
+    for one in found:
+        assert len(one.python_ms) == len(one.bytes) == 3
+        assert 0 < min(one.python_ms) <= max(one.python_ms) < 5000
+        assert min(one.bytes) > 100
+
+
+def test_heavy_controls_are_named_and_left_out():
+    found = {one.control: one for one in redraws.of_explorer("qgf_trimodal", 1)}
+    assert found["estimator"].heavy and found["estimator"].python_ms == ()
+    assert not found["weight"].heavy and len(found["weight"].python_ms) == 1
+
+
+def test_the_95th_percentile_is_one_of_the_numbers():
+    assert redraws.p95(list(range(20))) == 18
+    assert redraws.p95([3.0, 1.0]) == 3.0
+
+
+def test_the_table_of_explorers_names_the_slowest_and_the_heavy():
+    timed = {"explorer": "a_b", "heavy": False, "moves": 2, "kilobytes": 7.0}
+    rows = [
+        timed | {"control": "x", "median_ms": 20.0, "p95_ms": 30.0, "python_ms": 4.0},
+        timed | {"control": "y", "median_ms": 40.0, "p95_ms": 130.0, "python_ms": 9.0},
+        {"explorer": "a_b", "control": "z", "heavy": True, "moves": 0, "skipped": "heavy"},
+    ]
+    (row,) = latency.of_explorers(rows)
+    assert (row["median_ms"], row["p95_ms"], row["slowest"]) == (30.0, 130.0, "y")
+    assert (row["python_ms"], row["kilobytes"], row["heavy"]) == (9.0, 7.0, ["z"])
+    told = latency.tables({"explorers": [row], "moves": rows, "first_picture_s": {"01": 2.5}})
+    assert "| a_b | 30.0 | 130.0 | y | 9.0 | 7.0 | z |" in told
+    assert "- a_b y: median 40.0, p95 130.0 ms" in told and "a_b x:" not in told

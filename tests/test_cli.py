@@ -2,20 +2,23 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 
 from intuitive import cli
-from intuitive.common import smollm
+from intuitive.common import own_text, smollm
 from intuitive.kernels import interpreting
+from intuitive.notebooks import that_take_text
 
 # ------------------------------------------------------------------------------- lessons
 
@@ -152,6 +155,73 @@ def test_lab_starts_on_the_first_lesson_in_a_folder_of_ones_own(jupyterlab, tmp_
     assert given[0] == "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
 
 
+@pytest.mark.parametrize("name", ["1", "01", "first", "FIRST", "fir", "01_first", "01_first.ipynb"])
+def test_lab_opens_the_lesson_that_is_named(jupyterlab, name):
+    assert cli.main(["lab", "--lesson", name]) == 0
+    ((_, given),) = jupyterlab
+    assert given[0] == "--LabApp.default_url=/lab/tree/01_first.ipynb"
+
+
+@pytest.mark.parametrize("name", ["2", "second", "01_", ".ipynb"])
+def test_lab_names_its_lessons_to_who_names_another(jupyterlab, capsys, name):
+    assert cli.main(["lab", "--lesson", name]) == 1
+    told = f"--lesson {name} is no lesson; choose one of 0 or start_here, 1 or first."
+    assert told in capsys.readouterr().err
+    assert jupyterlab == []
+
+
+@pytest.fixture
+def letter(source, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv(own_text.TEXT_VARIABLE, "")  # taken back afterwards
+    for name, takes in (("00_start_here", False), ("01_first", True)):
+        metadata = {"intuitive": {"takes_text": True}} if takes else {}
+        (source / f"{name}.ipynb").write_text(json.dumps({"metadata": metadata}))
+    (tmp_path / "letter.txt").write_text("Dear reader")
+    return tmp_path / "letter.txt"
+
+
+@pytest.mark.parametrize("lesson", [[], ["--lesson", "first"]])
+def test_lab_hands_the_readers_document_to_the_kernels(jupyterlab, letter, lesson, capsys):
+    assert cli.main(["lab", *lesson, "--text", "letter.txt", "--folder", "deep/er"]) == 0
+    ((_, given),) = jupyterlab
+    assert given[0] == "--LabApp.default_url=/lab/tree/01_first.ipynb"
+    assert os.environ[own_text.TEXT_VARIABLE] == str(letter)  # from wherever a kernel runs
+    assert letter.read_text() == "Dear reader"
+    assert "start on letter.txt, in 01_first.ipynb." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--lesson", "0"],
+            "00_start_here.ipynb takes no text of yours; these do: 01_first.ipynb.",
+        ),
+        (["--text", "other.txt"], "other.txt cannot be read (No such file or directory)"),
+    ],
+)
+def test_lab_refuses_a_document_before_it_copies_anything(
+    jupyterlab, letter, arguments, told, capsys, tmp_path
+):
+    assert cli.main(["lab", "--text", "letter.txt", *arguments]) == 1
+    assert told in capsys.readouterr().err
+    assert jupyterlab == []
+    assert not (tmp_path / "intuitive-lessons").exists()
+
+
+def test_lessons_say_that_they_take_a_text_where_their_explorers_do():
+    takes = []
+    for lesson in sorted(cli.lessons_folder().glob("*.ipynb")):
+        cells = json.loads(lesson.read_text("utf-8"))["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        for paper, names in re.findall(r"from intuitive\.widgets\.(\w+) import (.+)", code):
+            folder = Path(str(files(f"intuitive.widgets.{paper}")))
+            modules = [folder / f"{name}.py" for name in re.findall(r"\w+", names)]
+            if any("opens=" in m.read_text("utf-8") for m in modules if m.is_file()):
+                takes.append(lesson.name)
+    assert sorted(set(takes)) == that_take_text(cli.lessons_folder())
+
+
 def test_fault_c_a_folder_in_the_arguments_is_refused(jupyterlab, capsys):
     assert cli.main(["lab", "--ServerApp.root_dir=/tmp"]) == 1
     assert "say --folder FOLDER instead" in capsys.readouterr().err
@@ -224,6 +294,20 @@ def wait_for(address: str, server: subprocess.Popen, seconds: float = 60) -> byt
             time.sleep(0.2)
     server.kill()
     raise AssertionError(f"no answer from {address}: {server.communicate()[1][-3000:]}")
+
+
+def test_the_package_runs_as_a_module(tmp_path):
+    """`python -m intuitive` is the command: its help, its mistakes, its exit code."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "intuitive", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert run("--help").stdout.startswith("usage: intuitive ")
+    wrong = run("lab", "--lesson", "nine")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("intuitive lab: --lesson nine is no lesson; choose one of 0 or")
+    assert list(tmp_path.iterdir()) == []
 
 
 # -------------------------------------------------------------------------------- doctor

@@ -287,3 +287,39 @@ def test_every_paper_has_the_rooms_that_contributors_are_told():
 def test_a_room_that_one_paper_has_not_is_found():
     tree = "intuitive/\n  PAPER/\n    results.py   all\n    tea.py   none"
     assert missing_rooms(tree) == sorted(f"intuitive/{p}/tea.py" for p in WITH_ROOMS)
+
+
+# What every paper's page has, in this order; the first page of the book shows what is in short.
+SHORT = re.compile(
+    r"^- \*\*Changes:\*\* .+\n- \*\*Costs:\*\* .*\$.+\$.*\n- \*\*Fails:\*\* .+$", re.MULTILINE
+)
+PAPER_PAGES = sorted((ROOT / "docs" / "papers").glob("*.md"))
+
+
+def missing_parts(text: str, template: str) -> list[str]:
+    """Headings of the template that a page has not, or not in that order, and other lacks."""
+    wanted = re.findall(r"^## .+$", template, re.MULTILINE)
+    found = [line for line in re.findall(r"^## .+$", text, re.MULTILINE) if line in wanted]
+    lacks = [] if found == wanted else sorted(set(wanted) - set(found)) or ["another order"]
+    for name, pattern in (("in short", SHORT), ("film", r"!\[.+\]\(\.\./films/\w+\.gif\)")):
+        if re.search(pattern, text.split("## The method")[0]) is None:
+            lacks.append(name)
+    return lacks
+
+
+def template() -> str:
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    return next(f for f in fences(page) if f.info == "text page").text
+
+
+@pytest.mark.parametrize("page", PAPER_PAGES, ids=lambda page: page.stem)
+def test_every_paper_has_the_page_that_contributors_are_told(page):
+    assert missing_parts(page.read_text("utf-8"), template()) == []
+
+
+def test_the_template_of_a_page_is_whole_and_a_part_left_out_is_found():
+    whole = template()
+    assert missing_parts(whole, whole) == []
+    assert missing_parts(whole.replace("- **Fails", "- **Falls"), whole) == ["in short"]
+    assert missing_parts(whole.replace("## Claims\n", ""), whole) == ["## Claims"]
+    assert missing_parts(whole.replace("films/", "gifs/"), whole) == ["film"]

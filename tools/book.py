@@ -1,17 +1,16 @@
 """Build the book: lessons, papers and documentation as static files, with explorers that move.
 
-    python tools/book.py [--out FOLDER] [--lesson NAME ...] [--keep]
+    python tools/book.py [--out FOLDER] [--lesson NAME ...] [--workers N]
 
 The pages need no Python and ask nothing of another host; any server of files will do, such as
 `python -m http.server --directory FOLDER`. Explorers answer from recorded states
-(`widgets/kit/recording.py`); recording all of them takes some minutes. What a lesson printed is
-what its saved copy holds.
+(`widgets/kit/recording.py`); recording all of them takes some minutes the first time, and what is
+unchanged is kept (`book_recordings.py`). What a lesson printed is what its saved copy holds.
 """
 
 import argparse
 import gzip
 import html
-import json
 import os
 import re
 import shutil
@@ -20,15 +19,22 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import book_links
+import book_recordings
+import book_reference
 from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
+from book_recordings import Kept
 from pygments.formatters import HtmlFormatter
 
+from intuitive import claims
 from intuitive.widgets import catalogue
-from intuitive.widgets.kit import assets, recording, runtime
+from intuitive.widgets.kit import assets, runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOKS = Path(__file__).with_name("book")
 DOCS, NOTEBOOKS = ROOT / "docs", ROOT / "notebooks"
+STORE = ROOT / "build" / "recordings"
+IN_SHORT = re.compile(r"## In short\n\n((?:- \*\*\w+:\*\* .+\n)+)")
 DARK = 'body[data-jp-theme-light="false"] pre'
 
 
@@ -40,15 +46,19 @@ class Book:
         files = sorted(NOTEBOOKS.glob("*.ipynb"))
         wanted = None if lessons is None else set(lessons)
         self.lessons = [file for file in files if wanted is None or file.stem in wanted]
-        docs = sorted(DOCS.glob("*.md")) + sorted((DOCS / "papers").glob("*.md"))
-        self.docs = [file for file in docs if file != DOCS / "index.md"]
+        order = [file.stem.partition("_")[2] for file in files]  # papers stand as lessons do
+        self.papers = sorted(
+            (DOCS / "papers").glob("*.md"), key=lambda file: order.index(file.stem)
+        )
+        self.docs = [file for file in sorted(DOCS.glob("*.md")) if file != DOCS / "index.md"]
+        self.docs += self.papers
         self.addresses = {file: f"lessons/{file.stem}.html" for file in self.lessons}
         for file in self.docs:
             self.addresses[file] = f"{file.relative_to(DOCS).with_suffix('.html')}"
         self.addresses[DOCS / "index.md"] = "index.html"
         self.titles = {file: _title(file) for file in (*self.lessons, *self.docs)}
         self.to_record: dict[str, Shown] = {}
-        self.recorded: dict[str, dict] = {}  # by name: title, states, bytes, values left out
+        self.recorded: dict[str, Kept] = {}
 
     # ------------------------------------------------------------------------------ pages
 
@@ -62,11 +72,22 @@ class Book:
             file = (source.parent / path).resolve()
             if file in self.addresses:
                 return climb(address) + self.addresses[file] + (f"#{anchor}" if anchor else "")
+            if path == "REFERENCE":
+                return climb(address) + book_reference.INDEX
             if file.suffix in (".gif", ".png") and file.is_file():
                 return climb(address) + self.keep(file.name, file.read_bytes())
             return f"#missing:{url}"  # a file of the repository that the book leaves out
 
         return relinked
+
+    def refer(self, address: str):
+        """Where a name in code stands in the reference, from the page at `address`."""
+
+        def referred(name: str) -> str:
+            found = book_reference.names().get(name.removesuffix("()"), "")
+            return found and climb(address) + found
+
+        return referred
 
     def keep(self, name: str, data: bytes) -> str:
         """Store a picture; its address from the book's root."""
@@ -86,12 +107,11 @@ class Book:
     def nav(self, here: str) -> str:
         groups = {
             "Lessons": [(self.titles[file], self.addresses[file]) for file in self.lessons],
-            "Papers": [
-                (self.titles[file], self.addresses[file])
-                for file in self.docs
-                if file.parent.name == "papers"
+            "Papers": [(self.titles[file], self.addresses[file]) for file in self.papers],
+            "Everything": [
+                ("All explorers", "explorers/index.html"),
+                ("Reference", book_reference.INDEX),
             ],
-            "Explorers": [("All explorers", "explorers/index.html")],
             "Beside them": [
                 (self.titles[file], self.addresses[file])
                 for file in self.docs
@@ -117,6 +137,7 @@ class Book:
                 root,
                 self.relink(file, address),
                 lambda name, data, root=root: root + self.keep(name, data),
+                self.refer(address),
             )
             self.to_record |= {shown.name: shown for shown in found.shown}
             self.page(address, found.title, found.body)
@@ -124,11 +145,14 @@ class Book:
     def build_pages(self) -> None:
         for file in self.docs:
             address = self.addresses[file]
-            body = markdown(file.read_text("utf-8"), self.relink(file, address))
+            text, refer = file.read_text("utf-8"), self.refer(address)
+            body = markdown(text, self.relink(file, address), refer=refer)
             if file.parent.name == "papers":
                 body += self._moving(file.stem, climb(address))
             self.page(address, self.titles[file], body)
         self._explorer_pages()
+        for address, (title, text) in book_reference.pages().items():
+            self.page(address, title, text)
         self._home()
 
     def _moving(self, paper: str, root: str) -> str:
@@ -140,7 +164,7 @@ class Book:
         return f"<h2>What moves here</h2><ul>{links}</ul>" if links else ""
 
     def _heading(self, name: str) -> str:
-        return self.recorded[name]["title"]
+        return self.recorded[name].title
 
     def _explorer_pages(self) -> None:
         rows = []
@@ -162,18 +186,46 @@ class Book:
         self.page("explorers/index.html", "All explorers", body)
 
     def _home(self) -> None:
-        text = (LOOKS / "home.md").read_text("utf-8")
+        source = LOOKS / "home.md"
         rows = "".join(
-            f"| [{self.titles[file]}]({os.path.relpath(file, LOOKS)}) |\n" for file in self.lessons
+            f"- [{self.titles[file]}]({os.path.relpath(file, LOOKS)})\n" for file in self.lessons
         )
-        papers = ", ".join(
-            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})"
-            for file in self.docs
-            if file.parent.name == "papers"
+        listed = ", ".join(
+            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})" for file in self.papers
         )
-        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}").replace("PAPERS", papers)
-        body = markdown(text, self.relink(LOOKS / "home.md", "index.html"))
+        text = source.read_text("utf-8").replace("PAPERS", listed)
+        text = text.replace("LESSONS", rows)
+        body = markdown(text, self.relink(source, "index.html"), refer=self.refer("index.html"))
+        cards = "".join(self._card(file) for file in self.papers)
+        body = body.replace("<p>CARDS</p>", f'<ul class="cards methods">{cards}</ul>')
         self.page("index.html", "intuitive", body)
+
+    def _card(self, file: Path) -> str:
+        """A paper in short: its film, what it changes, costs and where it fails, its verdicts."""
+        paper, relink = file.stem, self.relink(file, "index.html")
+        text = file.read_text("utf-8")
+        found = IN_SHORT.search(text)
+        film = re.search(r"!\[(.+?)\]\((\S+\.gif)\)", text)
+        if found is None or film is None:
+            raise ValueError(f"{file.name}: a page needs a film and the part 'In short'.")
+        short = markdown(found[1], relink, refer=self.refer("index.html"))
+        rows = [row for row in claims.ledger() if row.paper.lower() == paper]
+        whole, part = (sum(row.verdict == one for row in rows) for one in claims.VERDICTS[:2])
+        ledger = relink(os.path.relpath(DOCS / "claims.md", file.parent))
+        lessons = "".join(
+            f'<a href="{self.addresses[one]}">the lesson</a> · '
+            for one in self.lessons
+            if one.stem.endswith(f"_{paper}")
+        )
+        still = catalogue.poster(Path(film[2]).stem.rpartition("_")[0])
+        calm = self.keep(still.name, still.read_bytes())
+        return (
+            f'<li><h3><a href="{self.addresses[file]}">{self.titles[file]}</a></h3>'
+            f'<picture><source srcset="{calm}" media="(prefers-reduced-motion: reduce)">'
+            f'<img src="{relink(film[2])}" alt="{html.escape(film[1])}" loading="lazy"></picture>'
+            f'{short}<p>{lessons}<a href="{ledger}#{paper}">{whole} of {len(rows)} claims '
+            f"reproduced, {part} in part</a></p></li>"
+        )
 
     # ------------------------------------------------------------------- scripts, recordings
 
@@ -192,28 +244,16 @@ class Book:
                 text += HtmlFormatter(style="monokai").get_style_defs(DARK) + "\n"
             self.write(f"assets/{name}", text)
 
-    def build_recordings(self, *, keep: bool = False) -> None:
-        """Record what the pages show; with `keep`, what has been recorded already stays."""
-        index = self.out / "recorded" / "index.json"
-        if keep and index.is_file():
-            self.recorded = json.loads(index.read_text("utf-8"))
-        for name, shown in self.to_record.items():
-            address = f"recorded/{name}.json.gz"
-            if name in self.recorded and (self.out / address).is_file():
-                continue
-            begun = time.monotonic()
-            found = recording.record(shown.make, call=shown.call)
-            packed = recording.pack(found)
-            self.write(address, packed)
-            self.recorded[name] = {
-                "title": found.traits["spec"].get("title", name),
-                "states": len(found.states) - sum(map(len, found.dropped.values())),
-                "bytes": len(packed),
-                "dropped": found.dropped,
-            }
-            self.write("recorded/index.json", json.dumps(self.recorded, indent=1))
-            seconds = time.monotonic() - begun
-            print(f"  {name}: {len(packed) / 1e6:.2f} MB, {seconds:.0f} s", flush=True)
+    def build_recordings(self, store: Path, *, workers: int = 2) -> None:
+        """Record what the pages show, save what stands in the store."""
+        wanted = self.to_record.values()
+        for kept, made in book_recordings.recordings(wanted, store, workers=workers):
+            self.recorded[kept.name] = kept
+            self.write(f"recorded/{kept.name}.json.gz", kept.packed)
+            if made:
+                left_out = ", ".join(f"{len(v)} of {name}" for name, v in kept.dropped.items())
+                told = f"  {kept.name}: {len(kept.packed) / 1e6:.2f} MB, {kept.seconds:.0f} s"
+                print(f"{told}; left out: {left_out}" if left_out else told, flush=True)
 
 
 def _title(file: Path) -> str:
@@ -229,18 +269,21 @@ def _plain(title: str) -> str:
     return html.escape(title.replace("`", ""))
 
 
-def build(out: Path, *, lessons: Iterable[str] | None = None, keep: bool = False) -> Book:
+def build(
+    out: Path, *, lessons: Iterable[str] | None = None, store: Path = STORE, workers: int = 2
+) -> Book:
     """Write the book into a folder.
 
     Args:
         out: made when missing; pages that stand there are replaced.
         lessons: names of the lessons; all by default.
-        keep: leave recordings that stand there as they are.
+        store: where recordings are kept from build to build.
+        workers: processes that record at the same time.
     """
     book = Book(out, lessons)
     book.build_assets()
     book.build_lessons()
-    book.build_recordings(keep=keep)
+    book.build_recordings(store, workers=workers)
     book.build_pages()
     return book
 
@@ -248,15 +291,21 @@ def build(out: Path, *, lessons: Iterable[str] | None = None, keep: bool = False
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "book")
+    parser.add_argument("--store", type=Path, default=STORE, help="where recordings are kept")
     parser.add_argument("--lesson", action="append", help="only this one; may be given again")
-    parser.add_argument("--keep", action="store_true", help="leave what is recorded as it is")
+    parser.add_argument("--workers", type=int, default=2, help="that record at the same time")
     chosen = parser.parse_args()
-    if not chosen.keep and chosen.out.exists():
+    if chosen.out.exists():
         shutil.rmtree(chosen.out)
-    book = build(chosen.out, lessons=chosen.lesson, keep=chosen.keep)
+    begun = time.monotonic()
+    book = build(chosen.out, lessons=chosen.lesson, store=chosen.store, workers=chosen.workers)
     files = [file for file in chosen.out.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
     print(f"{len(book.to_record)} explorers and questions; {len(files)} files, {size:.0f} MB")
+    print(f"built in {time.monotonic() - begun:.0f} s")
+    if lost := book_links.broken(chosen.out):
+        print(f"{len(lost)} links lead nowhere:", *lost, sep="\n  ")
+        return 1
     print(f"{chosen.out}: serve it with: python -m http.server --directory {chosen.out}")
     return 0
 

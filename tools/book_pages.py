@@ -119,19 +119,23 @@ def coloured(code: str, language: str) -> str:
 
 
 class _Renderer(mistune.HTMLRenderer):
-    def __init__(self, relink: Relink, level: int = 0) -> None:
-        super().__init__(escape=False)
-        self._relink, self._level = relink, level
+    def __init__(self, relink: Relink, refer: Relink, escape: bool) -> None:
+        super().__init__(escape=escape)
+        self._relink, self._refer = relink, refer
 
     def heading(self, text: str, level: int, **_: Any) -> str:
-        level = min(level + self._level, 6)
         return f'<h{level} id="{slug(text)}">{text}</h{level}>\n'
 
     def block_code(self, code: str, info: str | None = None) -> str:
         return coloured(code, (info or "").split(" ")[0])
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
+        text = re.sub(r"</?a\b[^>]*>", "", text)  # no link inside a link
         return super().link(text, self._relink(url), title)
+
+    def codespan(self, text: str) -> str:
+        code, address = super().codespan(text), self._refer(text)
+        return f'<a href="{address}">{code}</a>' if address else code
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         return super().image(text, self._relink(url), title)
@@ -147,9 +151,22 @@ class _Renderer(mistune.HTMLRenderer):
         return f'<span class="tex">{html.escape(text)}</span>'
 
 
-def markdown(text: str, relink: Relink = lambda url: url) -> str:
-    """A page's Markdown as HTML; formulas stay TeX, for the page to set."""
-    renderer = _Renderer(relink)
+def markdown(
+    text: str,
+    relink: Relink = lambda url: url,
+    *,
+    refer: Relink = lambda name: "",
+    escape: bool = False,
+) -> str:
+    """A page's Markdown as HTML; formulas stay TeX, for the page to set.
+
+    Args:
+        text: the Markdown.
+        relink: what a link is on the page.
+        refer: where a name in code stands in the reference; empty where it does not.
+        escape: whether HTML in it is text.
+    """
+    renderer = _Renderer(relink, refer, escape)
     turn = mistune.create_markdown(renderer=renderer, plugins=["table", "strikethrough"])
     mistune_math(turn)
     # The plugin's own renderers would hide ours.
@@ -177,7 +194,9 @@ def place(shown: Shown, root: str, picture: str, words: str) -> str:
     return f'<div class="explorer" id="{shown.name}" data-recorded="{file}">{still}</div>\n'
 
 
-def lesson(file: Path, root: str, relink: Relink, keep: Keep) -> Lesson:
+def lesson(
+    file: Path, root: str, relink: Relink, keep: Keep, refer: Relink = lambda name: ""
+) -> Lesson:
     """Read an executed notebook.
 
     Args:
@@ -185,6 +204,7 @@ def lesson(file: Path, root: str, relink: Relink, keep: Keep) -> Lesson:
         root: from the page to the book's root, such as "../".
         relink: what a link of the notebook is on the page.
         keep: stores a file of the book by name, and says its address on the page.
+        refer: where a name in code stands in the reference.
     """
     notebook = nbformat.read(file, as_version=4)
     imported: dict[str, str] = {}
@@ -195,7 +215,7 @@ def lesson(file: Path, root: str, relink: Relink, keep: Keep) -> Lesson:
         if cell.cell_type == "markdown":
             heading = re.match(r"# (.+)", cell.source)
             title = heading[1] if heading and title == file.stem else title
-            parts.append(markdown(cell.source, relink))
+            parts.append(markdown(cell.source, relink, refer=refer))
         elif cell.cell_type == "code":
             shown = shown_in(cell.source, imported)
             parts.append(_source(cell, shown))

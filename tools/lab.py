@@ -62,7 +62,7 @@ def lab_server(folder: Path, *, threads: int = 2) -> Iterator[str]:
             *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
             *("--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"),
             *("--LabApp.news_url=", "--LabApp.extension_manager=readonly"),
-            "--LabApp.expose_app_in_browser=True",
+            *(f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")),
         ]
         log = Path(scratch, "log")
         with log.open("w") as sink:
@@ -325,11 +325,13 @@ class ExplorerOnPage:
 
 
 class Notebook:
-    """One notebook open in JupyterLab, with a kernel or without."""
+    """One notebook open in JupyterLab, with a kernel or without; `app="notebooks"`: Notebook 7."""
 
-    def __init__(self, page: Page, url: str, name: str, *, kernel: bool = True) -> None:
+    def __init__(
+        self, page: Page, url: str, name: str, *, kernel: bool = True, app: str = "lab/tree"
+    ) -> None:
         self.page = page
-        page.goto(f"{url}/lab/tree/{name}?reset" if kernel else f"{url}/lab?reset")
+        page.goto(f"{url}/{app}/{name}?reset" if kernel else f"{url}/lab?reset")
         page.wait_for_function(
             "() => window.jupyterapp?.shell && document.body.dataset.jpThemeName"
         )

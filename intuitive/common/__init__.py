@@ -5,6 +5,7 @@ Map of the rooms:
     smollm     SmolLM2-135M and its tokenizer, from one GGUF file
     eviction   making a cache small after a full prefill: baselines
     corpus     committed texts, and the harvest of attention over them
+    own_text   the reader's own document
     returning  texts in which passages return
     runtime    cancelling, devices, seeds, time and peak memory
     records    save and load the numbers of experiments
@@ -16,6 +17,7 @@ Map of the rooms:
     checks     what a value must be, in words
     show       show_source for notebooks
     lazy       front doors that load a room when asked
+    distribution  the name under which pip knows the package
     exercise   reports of the lessons' exercises
 
 Nothing is imported before it is used.

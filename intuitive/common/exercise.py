@@ -14,15 +14,23 @@ class Check:
 
 @dataclass(frozen=True)
 class ExerciseReport:
-    """The outcome of all checks; its text is stable."""
+    """The outcome of all checks; its text is stable.
+
+    Of an exercise that is still as the lesson gives it (`begun` is False) no check has failed: they
+    wait.
+    """
 
     checks: tuple[Check, ...]
+    begun: bool = True
 
     @property
     def n_passed(self) -> int:
         return sum(check.passed for check in self.checks)
 
     def __repr__(self) -> str:
+        if not self.begun:
+            waiting = [f"  {check.rule}" for check in self.checks]
+            return "\n".join([f"Not begun: {len(self.checks)} checks wait for your code", *waiting])
         lines = [f"{self.n_passed} of {len(self.checks)} checks pass"]
         for check in self.checks:
             mark = "pass" if check.passed else "not yet"

@@ -3,26 +3,37 @@
 import ast
 import importlib.util
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+UNSHOWN = re.compile(r"\A@public(\(.*\))?\n")  # checks arguments, and is no part of the matter
+
 
 class Source:
-    """Source code for a notebook to display.
+    """Source code, or what a program printed, for a notebook to display.
 
-    Its text is the source; JupyterLab shows it in colour.
+    Its text is just that; JupyterLab shows code in colour, under a title that opens if it has one.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, *, fold: str = "", language: str = "python") -> None:
+        self.text, self.fold, self.language = text, fold, language
 
     def __repr__(self) -> str:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return f"```python\n{self.text}\n```"
+        shown = f"```{self.language}\n{self.text}\n```"
+        if not self.fold:
+            return shown
+        return f"<details>\n<summary>{self.fold}</summary>\n\n{shown}\n\n</details>"
+
+
+def folded(title: str, text: str) -> Source:
+    """Numbers that a reader opens when they want them: a text under a title, closed at first."""
+    return Source(text, fold=title, language="text")
 
 
 def show_source(*objects: Callable | type | ModuleType) -> Source:
@@ -36,8 +47,11 @@ def show_source(*objects: Callable | type | ModuleType) -> Source:
     return Source("\n\n".join(map(_source, objects)))
 
 
-def show_part(module: str, *names: str) -> Source:
+def show_part(module: str, *names: str, fold: str = "") -> Source:
     """The source of functions of a module that is read and not imported, such as a kernel's.
+
+    Under `fold`, a title, it is closed at first, and the heads of its functions are left without
+    the types and shapes of their parameters.
 
     Raises:
         ValueError: there is no such module, or it defines no such function or class.
@@ -53,13 +67,25 @@ def show_part(module: str, *names: str) -> Source:
             raise ValueError(f"{module} defines no {name}; there are {', '.join(found)}.")
         node = found[name]
         first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
-        parts.append("\n".join(lines[first - 1 : node.end_lineno]))
-    return Source("\n\n".join(parts))
+        part = lines[first - 1 : node.end_lineno]
+        if fold and isinstance(node, ast.FunctionDef):
+            part = [_head(node), *lines[node.body[0].lineno - 1 : node.end_lineno]]
+        parts.append("\n".join(part))
+    return Source("\n\n".join(parts), fold=fold)
+
+
+def _head(function: ast.FunctionDef) -> str:
+    """The first line of a function, without decorators, types and shapes."""
+    for each in ast.walk(function.args):
+        if isinstance(each, ast.arg):
+            each.annotation = None
+    return f"def {function.name}({ast.unparse(function.args)}):"
 
 
 def _source(thing: Callable | type | ModuleType) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
+        return UNSHOWN.sub("", source)
     except (TypeError, OSError) as error:
         raise ValueError(
             f"{thing!r} has no Python source to show; pass a function, class or module of "

@@ -51,7 +51,6 @@ _ROOMS = (
     "experiments",
     "fitting",
     "inference",
-    "low_rank",
     "miniature",
     "model",
     "player",

@@ -53,6 +53,7 @@ def walk_in_words() -> str:
         fetches = walk()
     except RuntimeError as error:
         return str(error)
+    pairs, size = int(chosen.sum()), fetches[0].bytes + fetches[1].bytes
     lines, moved = [], 0
     for keys, values in zip(fetches[::2], fetches[1::2], strict=True):
         tile = range(keys.program * WALKED.tile, (keys.program + 1) * WALKED.tile)
@@ -60,6 +61,13 @@ def walk_in_words() -> str:
         moved += keys.bytes + values.bytes
         place = f"program {keys.program}: block {keys.block}"
         lines.append(f"{place}, for queries {who:8s} {moved:6,} bytes so far")
+    lines.append(
+        f"tile by tile: {len(lines)} blocks, {moved:,} bytes; query by query it would be "
+        f"{pairs} blocks, {pairs * size:,} bytes"
+    )
+    lines.append(
+        f"a block: keys and values, {BLOCK} tokens × {D} numbers × 2 bytes each = {size:,} bytes"
+    )
     return "\n".join(lines)
 
 

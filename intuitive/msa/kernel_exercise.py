@@ -13,6 +13,7 @@ A kernel runs in Triton's interpreter, so no GPU is needed. `triton` and `tl` ar
 where it can be installed.
 """
 
+import ast
 import inspect
 import math
 import textwrap
@@ -34,6 +35,13 @@ __all__ = ["check_kernel", "check_merge", "tl", "triton"]
 
 BLOCK = 16  # tokens
 BEHIND = 99.0  # what stands in memory behind the visible scores
+NOTHING_RETURNED = "merge returned None; return the output and its lse."
+GIVEN = """def block_max_kernel(scores_ptr, out_ptr, visible, BLOCK):
+    block = tl.program_id(0)
+    token = block * BLOCK + tl.arange(0, BLOCK)
+    scores = tl.load(scores_ptr + token)
+    tl.store(out_ptr + block, tl.max(scores, axis=0))
+"""  # as the lesson has it
 HEADER = "import triton\nimport triton.language as tl\n\n"
 
 # rule, visible scores, blocks, whether every score is below zero
@@ -64,8 +72,11 @@ def check_kernel(kernel: Any) -> ExerciseReport:
         wanted.append(reference.block_max(seen[None], BLOCK)[0].tolist())
     try:
         source = textwrap.dedent(inspect.getsource(getattr(kernel, "fn", kernel)))
+        if _body(source) == _body(GIVEN):
+            waiting = tuple(Check(case[0], False, "") for case in _KERNEL_CASES)
+            return ExerciseReport(waiting, begun=False)
         results = simulate(HEADER + source, kernel.__name__, runs)
-    except (OSError, TypeError, RuntimeError) as error:
+    except (OSError, SyntaxError, TypeError, RuntimeError) as error:
         first, *others = (case[0] for case in _KERNEL_CASES)
         none = [Check(rule, False, "") for rule in others]
         return ExerciseReport((Check(first, False, str(error)), *none))
@@ -76,6 +87,13 @@ def check_kernel(kernel: Any) -> ExerciseReport:
     if len({*map(str, results)}) == 1:  # one fault in all: said once is enough
         checks[1:] = [replace(check, finding="") for check in checks[1:]]
     return ExerciseReport(tuple(checks))
+
+
+def _body(source: str) -> list[str]:
+    """The statements of a function, its documentation left out."""
+    (function,) = ast.parse(source).body
+    statements = function.body[ast.get_docstring(function) is not None :]
+    return [ast.unparse(statement) for statement in statements]
 
 
 def _kernel_check(rule: str, got: list[float] | str, want: list[float]) -> Check:
@@ -126,7 +144,8 @@ def check_merge(merge: Merge) -> ExerciseReport:
         ("A part that read nothing, with output 0 and log-sum-exp -inf.", _parts((0, 4, 4))),
         ("Large scores: no overflow on the way.", _parts((0, 2, 5), louder=40.0)),
     )
-    return ExerciseReport(tuple(_merge_check(merge, rule, *case) for rule, case in cases))
+    checks = tuple(_merge_check(merge, rule, *case) for rule, case in cases)
+    return ExerciseReport(checks, begun=any(check.finding != NOTHING_RETURNED for check in checks))
 
 
 def _merge_check(
@@ -135,7 +154,7 @@ def _merge_check(
     try:
         returned = merge(outs.clone(), lses.clone())
         if returned is None:
-            return Check(rule, False, "merge returned None; return the output and its lse.")
+            return Check(rule, False, NOTHING_RETURNED)
         got_out, got_lse = (torch.as_tensor(part).float() for part in returned)
     except NotImplementedError:
         return Check(rule, False, "Nothing is written yet.")

@@ -263,6 +263,11 @@ def decision_time(
 
 
 def known(name: str) -> Way:
+    """A way by its name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
     if name not in WAYS:
         raise ValueError(f"way {name!r} is unknown: choose among {', '.join(WAYS)}.")
     return WAYS[name]

@@ -17,7 +17,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..addressing import load_keys, load_rows, through_registers
 from ..index_codes import CODES
-from ..plans import copies_in_bulk, on_hopper
+from ..plans import copies_in_bulk
 from ..shared_memory import SPARE_BYTES, card, first_fit
 
 PROGRAMS = 1056  # programs to aim at: 8 for each of the 132 multiprocessors of an H100
@@ -26,10 +26,11 @@ LONGEST = 64  # steps of one program at most, so that late rows do not trail beh
 
 @triton.jit
 @no_type_check
-def _maxima(
+def maxima(
     q,
     k_src,
-    batch,
+    page,
+    row,
     position,
     first_key,
     m,
@@ -40,9 +41,13 @@ def _maxima(
     FULL: tl.constexpr,
     BULK: tl.constexpr,
 ):
-    """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS]."""
+    """Largest score of each of BLOCKS equal parts of KEYS keys, [ROWS, BLOCKS].
+
+    With BULK keys are rows of a page of the descriptor `k_src`, and those at no query's position
+    may be anything.
+    """
     if BULK:
-        k = k_src.load([batch.to(tl.int32), first_key.to(tl.int32), 0]).reshape(KEYS, D)
+        k = k_src.load([page.to(tl.int32), row.to(tl.int32), 0]).reshape(KEYS, D)
     else:
         k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
@@ -81,12 +86,15 @@ def _step(
     """
     BLOCKS: tl.constexpr = SPAN // BLOCK_SIZE
     first_key = tl.cast(step, tl.int64) * SPAN
-    best = _maxima(q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK)
+    best = maxima(
+        q, k_src, batch, first_key, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
+    )
     for _ in tl.static_range(1, SPAN // KEYS):  # keys that are part of one block
         first_key += KEYS
-        more = _maxima(
-            q, k_src, batch, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL, BULK
-        )
+        more = maxima(
+            q, k_src, batch, first_key, position, first_key, m, stride_km, BLOCKS, KEYS, D, FULL,
+            BULK,
+        )  # fmt: skip
         best = tl.maximum(best, more)
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     mask = row_mask[:, None] & (block < n_blk)[None, :]
@@ -186,12 +194,19 @@ def score_bytes(tile: ScoreTile, d: int, itemsize: int) -> int:
 
 
 def write_scores(
-    q_idx: Tensor, k_idx: Tensor, scores: Tensor, block_size: int, *, by_block: bool = False
+    q_idx: Tensor,
+    k_idx: Tensor,
+    scores: Tensor,
+    block_size: int,
+    *,
+    by_block: bool = False,
+    bulk: bool = False,
 ) -> None:
     """Launch: fill the visible part of `scores` [b, n, h_kv, n_blk], which is contiguous.
 
     Args:
-        by_block: `scores` is [b, n_blk, n, h_kv], and a Hopper card takes its own way to it.
+        by_block: `scores` is [b, n_blk, n, h_kv].
+        bulk: keys come by TMA where strides allow it.
     """
     b, n, h_kv, d_idx = q_idx.shape
     m, n_blk = k_idx.shape[1], triton.cdiv(k_idx.shape[1], block_size)
@@ -204,7 +219,6 @@ def write_scores(
             score_tiles, score_bytes, card(), q_idx.dtype, n * h_kv <= 16, block_size, d_idx
         )
         codes = q_idx.dtype == CODES
-        bulk = by_block and (codes or on_hopper(card().arch, q_idx.dtype))
         bulk = bulk and copies_in_bulk(k_idx) and m >= tile.keys
         source = TensorDescriptor.from_tensor(k_idx, [1, tile.keys, d_idx]) if bulk else k_idx
         span = max(tile.keys, block_size)

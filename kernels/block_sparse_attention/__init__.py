@@ -10,7 +10,7 @@ from ..dispatch import Impl
 from ..plans import Plan
 
 
-def _check_blocks(block_idx: Tensor, m: int, block_size: int) -> None:
+def check_blocks(block_idx: Tensor, m: int, block_size: int) -> None:
     """Raise ValueError if a slot holds neither -1 nor the id of a block of the m keys."""
     n_blk = -(-m // block_size)
     low, high = int(block_idx.min()), int(block_idx.max())
@@ -77,23 +77,15 @@ def block_sparse_attention(
     )
     block_size = checks.whole("block_size", block_size)
     checks.causal(size["n"], size["m"])
-    if size["h_q"] % size["h_kv"]:
-        raise ValueError(
-            f"h_q={size['h_q']} must be a multiple of h_kv={size['h_kv']}: GQA groups are equal "
-            "in size. Change the number of query or key heads."
-        )
+    checks.whole_groups(size["h_q"], size["h_kv"])
     device = checks.same_device(q=q, k=k, v=v, block_idx=block_idx)
     checks.same_float_dtype(q=q, k=k, v=v)
-    if block_idx.dtype not in checks.ID_DTYPES:
-        raise ValueError(
-            f"block_idx has dtype {block_idx.dtype}, but must be torch.int32 or torch.int64. "
-            "Pass the ids from select_blocks."
-        )
+    checks.id_dtype(block_idx)
     chosen, plan = dispatch.choose(impl, device), plans.named(plan)
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v)
-        _check_blocks(block_idx, size["m"], block_size)
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+        check_blocks(block_idx, size["m"], block_size)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     if chosen == "reference":
         from .reference import block_sparse_attention as compute
 

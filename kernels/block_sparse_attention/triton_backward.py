@@ -22,7 +22,14 @@ from ..addressing import (
 from ..shared_memory import SPARE_BYTES, card, first_fit
 from .triton_edges import edges_serve, write_edges
 from .triton_forward import LOG2_E
-from .triton_tiles import Tile, attention_tiles, invert, list_blocks
+from .triton_tiles import (
+    Tile,
+    attention_tiles,
+    invert,
+    keys_of_part,
+    list_blocks,
+    write_shares,
+)
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
@@ -147,11 +154,10 @@ def dkv_part_kernel(
     block = tl.load(block_ptr + stretch)
     if block == n_blk:  # past the last stretch
         return
-    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
-    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
-    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
-    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
+    key, k, v = keys_of_part(
+        k_ptr, v_ptr, batch, group, block, part, m,
+        stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh, BLOCK_SIZE, KEYS, D,
+    )  # fmt: skip
 
     entry_ptr += lists * n_tiles * capacity
     members_ptr += lists * n_tiles * capacity
@@ -178,9 +184,7 @@ def dkv_part_kernel(
         dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
-    row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    tl.store(vectors(dk_ptr, row, D, D), dk)
-    tl.store(vectors(dv_ptr, row, D, D), dv)
+    write_shares(dk_ptr, dv_ptr, dk, dv, stretch, part, BLOCK_SIZE, KEYS, D)
 
 
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "n_stretches"])

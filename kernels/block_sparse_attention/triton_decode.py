@@ -23,6 +23,73 @@ from .triton_tiles import Tile
 MERGED = 16  # parts merged at a time
 
 
+@triton.jit
+@no_type_check
+def attend_part(
+    q, k, v, visible, scale, part_out_ptr, part_lse_ptr, place, exists, D: tl.constexpr
+):
+    """Attention of q [HEADS, D] to the visible keys; an empty part has lse -inf."""
+    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
+    s = tl.where(visible[None, :], s, float("-inf"))
+    top = tl.max(s, axis=1)
+    p = tl.exp2(s - tl.where(top == float("-inf"), 0.0, top)[:, None])
+    total = tl.sum(p, axis=1)
+    safe = tl.where(total > 0, total, 1.0)
+    out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
+    tl.store(vectors(part_out_ptr, place, D, D), out, mask=exists[:, None])
+    tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
+
+
+@triton.jit
+@no_type_check
+def write_part(
+    q,
+    k_ptr,
+    v_ptr,
+    part_out_ptr,
+    part_lse_ptr,
+    batch,
+    group,
+    row,
+    exists,
+    block,
+    readable,
+    m,
+    scale,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Attention of q [HEADS, D] to this program's KEYS keys of a block, if it is readable."""
+    part, n_parts = tl.program_id(0), tl.num_programs(0)
+    first = (part % (BLOCK_SIZE // KEYS)) * KEYS
+    key = tl.where(readable, block, 0) * BLOCK_SIZE + first + tl.arange(0, KEYS)
+    visible = readable & (key < m)  # all keys are in the past of the last position
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, visible, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, visible, D)  # [KEYS, D]
+    place = row * n_parts + part
+    attend_part(q, k, v, visible, scale, part_out_ptr, part_lse_ptr, place, exists, D)
+
+
+@triton.jit
+@no_type_check
+def slot_block(block_idx_ptr, this_slot, n_blk, SLOTS: tl.constexpr):
+    """The block in a slot, and whether it may be read: no earlier slot of the row names it."""
+    slot = tl.arange(0, SLOTS)
+    block = tl.load(block_idx_ptr + this_slot)
+    earlier = tl.load(block_idx_ptr + slot, mask=slot < this_slot, other=-1)
+    repeated = tl.max((earlier == block).to(tl.int32)) == 1
+    return block, (block >= 0) & (block < n_blk) & (repeated == 0)
+
+
 @triton.jit(do_not_specialize=["m", "h_kv", "group_size", "n_blk", "n_selected"])
 @no_type_check
 def attend_part_kernel(
@@ -51,39 +118,23 @@ def attend_part_kernel(
     KEYS: tl.constexpr,
     D: tl.constexpr,
 ):
-    """Attention of the last position to KEYS keys of one slot; an empty part has lse -inf."""
+    """Attention of the last position to KEYS keys of one slot."""
     part = tl.program_id(0)
     group, batch = group_and_batch(SPLIT)
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     this_slot = part // PARTS
-    slot = tl.arange(0, SLOTS)
     block_idx_ptr += (batch * h_kv + group) * n_selected
-    block = tl.load(block_idx_ptr + this_slot)
-    earlier = tl.load(block_idx_ptr + slot, mask=slot < this_slot, other=-1)
-    repeated = tl.max((earlier == block).to(tl.int32)) == 1  # counted at its first slot only
-    readable = (block >= 0) & (block < n_blk) & (repeated == 0)
+    block, readable = slot_block(block_idx_ptr, this_slot, n_blk, SLOTS)
 
     head = (tl.program_id(1) % SPLIT) * HEADS + tl.arange(0, HEADS)
     row = row_of(batch, 1, 0, h_kv, group, group_size, head)
     exists = head < group_size
     q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
-    key = tl.where(readable, block, 0) * BLOCK_SIZE + (part % PARTS) * KEYS + tl.arange(0, KEYS)
-    visible = readable & (key < m)  # all keys are in the past of the last position
-    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
-    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
-    k = load_rows(k_ptr, key.to(tl.int64), stride_km, visible, D)  # [KEYS, D]
-    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, visible, D)  # [KEYS, D]
-
-    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [HEADS, KEYS]
-    s = tl.where(visible[None, :], s, float("-inf"))
-    top = tl.max(s, axis=1)
-    p = tl.exp2(s - tl.where(top == float("-inf"), 0.0, top)[:, None])
-    total = tl.sum(p, axis=1)
-    safe = tl.where(total > 0, total, 1.0)
-    out = tl.dot(p.to(v.dtype), v, input_precision="ieee") / safe[:, None]  # [HEADS, D]
-    place = row * tl.num_programs(0) + part
-    tl.store(vectors(part_out_ptr, place, D, D), out, mask=exists[:, None])
-    tl.store(part_lse_ptr + place, top + tl.log2(safe), mask=exists)
+    write_part(
+        q, k_ptr, v_ptr, part_out_ptr, part_lse_ptr, batch, group, row, exists, block, readable,
+        m, scale, stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh,
+        BLOCK_SIZE, KEYS, D,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["n_parts"])
@@ -96,11 +147,15 @@ def merge_kernel(
     n_parts,
     MERGED: tl.constexpr,
     D: tl.constexpr,
-    OVERLAP: tl.constexpr = False,
+    OVERLAP: tl.constexpr = 0,
 ):
     """Weighted mean of the parts of one query head; lse comes in base 2 and leaves in base e."""
-    if OVERLAP:  # begun before the parts were whole
+    if OVERLAP == 1:
+        cuda.gdc_launch_dependents()
+    if OVERLAP > 0:  # begun before the parts were whole
         cuda.gdc_wait()
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64)
     dim = tl.arange(0, D)
     top = tl.full((), float("-inf"), tl.float32)
@@ -112,6 +167,30 @@ def merge_kernel(
     safe = tl.where(total > 0, total, 1.0)
     tl.store(out_ptr + row * D + dim, (acc / safe).to(out_ptr.dtype.element_ty))
     tl.store(lse_ptr + row, (top + tl.log2(safe)) * LN_2)
+
+
+def new_parts(q: Tensor, n_parts: int) -> tuple[Tensor, Tensor]:
+    """Memory for the parts of one query: outputs and log-sum-exps."""
+    b, _, h_q, d = q.shape
+    part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
+    return part_out, q.new_empty((b, h_q, n_parts), dtype=torch.float32)
+
+
+def merged(
+    q: Tensor, part_out: Tensor, part_lse: Tensor, *, overlap: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Launch: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q] of whole parts.
+
+    Args:
+        overlap: begin while the launch before this one ends; see `decode_step`.
+    """
+    b, _, h_q, d = q.shape
+    out, lse = torch.empty_like(q), q.new_empty((b, 1, h_q), dtype=torch.float32)
+    merge_kernel[(b * h_q,)](
+        part_out, part_lse, out, lse, part_lse.shape[-1], MERGED=MERGED, D=d, OVERLAP=overlap,
+        num_warps=4, launch_pdl=overlap > 0,
+    )  # fmt: skip
+    return out, lse
 
 
 def decode_tiles(group: int, block_size: int, itemsize: int) -> Iterator[Tile]:
@@ -143,8 +222,7 @@ def attend_one(
     n_selected = block_idx.shape[-1]
     tile = first_fit(decode_tiles, decode_bytes, card(), q.dtype, h_q // h_kv, block_size, d)
     n_parts = n_selected * (block_size // tile.keys)
-    part_out = q.new_empty((b, h_q, n_parts, d), dtype=torch.float32)
-    part_lse = q.new_empty((b, h_q, n_parts), dtype=torch.float32)
+    part_out, part_lse = new_parts(q, n_parts)
     attend_part_kernel[(n_parts, h_kv * tile.split, b)](
         q, k, v, block_idx, part_out, part_lse,
         m, h_kv, h_q // h_kv, triton.cdiv(m, block_size), n_selected, scale * LOG2_E.value,
@@ -153,7 +231,4 @@ def attend_one(
         HEADS=tile.heads, SPLIT=tile.split, KEYS=tile.keys, D=d,
         num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip
-    out = torch.empty_like(q)
-    lse = q.new_empty((b, 1, h_q), dtype=torch.float32)
-    merge_kernel[(b * h_q,)](part_out, part_lse, out, lse, n_parts, MERGED=MERGED, D=d, num_warps=4)
-    return out, lse
+    return merged(q, part_out, part_lse)

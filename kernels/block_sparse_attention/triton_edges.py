@@ -3,6 +3,7 @@
 Tiles multiply by every block of their union; here each query meets only blocks that it chose.
 """
 
+from dataclasses import dataclass
 from typing import no_type_check
 
 import torch
@@ -11,12 +12,26 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import limits
-from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
+from ..addressing import group_and_batch, row_of
 from ..plans import WIDEST_GROUP, on_hopper
 from .triton_forward import LOG2_E
-from .triton_tiles import Stretches, distinct_ids, stretches
+from .triton_tiles import Stretches, distinct_ids, keys_of_part, stretches, write_shares
 
-QUERIES, HEADS, KEYS = 2, 16, 64  # of one product
+HEADS = 16  # of one product
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeTile:
+    """How `dkv_edges_kernel` cuts its work."""
+
+    queries: int = 2  # of one product
+    keys: int = 64  # of one product, a block or a part of it
+    num_warps: int = 4
+    num_stages: int = 2  # in which queries are loaded ahead; from 3 on their ids as well
+    together: bool = False  # whether both first products come before what is made of them
+
+
+TILE = EdgeTile()
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "n_selected", "n_blk"])
@@ -51,6 +66,7 @@ def dkv_edges_kernel(
     HEADS: tl.constexpr,
     KEYS: tl.constexpr,
     D: tl.constexpr,
+    TOGETHER: tl.constexpr,
 ):
     """As `dkv_part_kernel`, but an entry is a slot of one query: entry // n_selected."""
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
@@ -61,11 +77,10 @@ def dkv_edges_kernel(
     block = tl.load(block_ptr + stretch)
     if block == n_blk:  # past the last stretch
         return
-    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
-    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
-    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
-    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
+    key, k, v = keys_of_part(
+        k_ptr, v_ptr, batch, group, block, part, m,
+        stride_kb, stride_km, stride_kh, stride_vb, stride_vm, stride_vh, BLOCK_SIZE, KEYS, D,
+    )  # fmt: skip
     entry_ptr += lists * n * n_selected
     begin = tl.load(bounds_ptr + stretch * 2).to(tl.int32)
     end = tl.load(bounds_ptr + stretch * 2 + 1).to(tl.int32)
@@ -84,22 +99,23 @@ def dkv_edges_kernel(
         lse = tl.load(lse_ptr + row, mask=exists, other=float("inf")) * LOG2_E
         delta = tl.load(delta_ptr + row, mask=exists, other=0.0)
         s = tl.dot(k, tl.trans(q), input_precision="ieee")  # [KEYS, ROWS]
+        if TOGETHER:
+            dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
         p = tl.exp2(s * (scale * LOG2_E) - lse[None, :])
         position = m - n + query
         p = tl.where(key[:, None] <= position[None, :], p, 0.0)
         dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision="ieee")
-        dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
+        if not TOGETHER:
+            dp = tl.dot(v, tl.trans(dout), input_precision="ieee")
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
-    row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
-    tl.store(vectors(dk_ptr, row, D, D), dk)
-    tl.store(vectors(dv_ptr, row, D, D), dv)
+    write_shares(dk_ptr, dv_ptr, dk, dv, stretch, part, BLOCK_SIZE, KEYS, D)
 
 
 def edges_serve(arch: int, q: Tensor, k: Tensor, block_size: int) -> bool:
     """Whether `dkv_edges_kernel` is tried here: it was timed on an H100 in half precision."""
     group = q.shape[2] // k.shape[2]
-    return on_hopper(arch, q.dtype) and group <= WIDEST_GROUP and block_size >= KEYS
+    return on_hopper(arch, q.dtype) and group <= WIDEST_GROUP and block_size >= TILE.keys
 
 
 def write_edges(
@@ -120,11 +136,11 @@ def write_edges(
     lists = stretches(listed, n_blk, limits.EDGE_STRETCH)
     n_stretches = lists.block.shape[-1]
     dk_part, dv_part = q.new_empty((2, b * h_kv, n_stretches, block_size, d), dtype=torch.float32)
-    dkv_edges_kernel[(n_stretches * (block_size // KEYS), h_kv, b)](
+    dkv_edges_kernel[(n_stretches * (block_size // TILE.keys), h_kv, b)](
         q, k, v, lse, dout, delta, dk_part, dv_part, lists.entry.int(), lists.block, lists.bounds,
         n, m, h_kv, h_q // h_kv, block_idx.shape[-1], n_blk, scale,
         *k.stride()[:3], *v.stride()[:3],
-        BLOCK_SIZE=block_size, QUERIES=QUERIES, HEADS=HEADS, KEYS=KEYS, D=d,
-        num_warps=4, num_stages=2,
+        BLOCK_SIZE=block_size, QUERIES=TILE.queries, HEADS=HEADS, KEYS=TILE.keys, D=d,
+        TOGETHER=TILE.together, num_warps=TILE.num_warps, num_stages=TILE.num_stages,
     )  # fmt: skip
     return dk_part, dv_part, lists

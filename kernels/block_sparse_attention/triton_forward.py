@@ -25,6 +25,61 @@ from .triton_tiles import Tile, attention_tiles, list_blocks
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 HOPPER_REGISTERS = 168  # of a thread, so that three programs of four warps share a multiprocessor
+HOPPER = {"maxnreg": HOPPER_REGISTERS, "num_stages": 2}
+
+
+@triton.jit
+@no_type_check
+def add_keys(
+    q,
+    k,
+    v,
+    top,
+    total,
+    acc,
+    reads,
+    position,
+    first_key,
+    scale,
+    KEYS: tl.constexpr,
+    FULL: tl.constexpr,
+    SHIFTED: tl.constexpr,
+):
+    """Add KEYS keys from `first_key` on to the running maximum, sum and weighted values.
+
+    FULL means that every query which reads the keys sees all of them. SHIFTED leaves out rows that
+    do not read them by their shift, one operation a row instead of one a number; that takes a
+    scale above 0.
+    """
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
+    if not SHIFTED:
+        s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
+    if not FULL:
+        key = first_key + tl.arange(0, KEYS)
+        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
+    largest = tl.max(s, axis=1)
+    if SHIFTED:
+        largest = tl.where(reads, largest * scale, float("-inf"))
+    new_top = tl.maximum(top, largest)
+    shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
+    if SHIFTED:
+        p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
+    else:
+        p = tl.exp2(s - shift[:, None])
+    decay = tl.exp2(top - shift)
+    total = total * decay + tl.sum(p, axis=1)
+    acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
+    return new_top, total, acc
+
+
+@triton.jit
+@no_type_check
+def store_rows(out_ptr, lse_ptr, row, exists, top, total, acc, D: tl.constexpr):
+    """Outputs, and log-sum-exps in base e; 0 and -inf for rows that have read nothing."""
+    out = acc / tl.where(total > 0, total, 1.0)[:, None]
+    lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2
+    tl.store(vectors(out_ptr, row, D, D), out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
+    tl.store(lse_ptr + row, lse, mask=exists)
 
 
 @triton.jit
@@ -53,11 +108,9 @@ def _step(
     FULL: tl.constexpr,
     HOPPER: tl.constexpr,
 ):
-    """Add KEYS keys of one listed block to the running maximum, sum and weighted values.
+    """`add_keys` of KEYS keys of one listed block.
 
-    FULL means that every query which reads the block sees all of it. With HOPPER, `k_src` and
-    `v_src` are descriptors instead of pointers, and rows that do not read the block are left out
-    by their shift: one operation a row instead of one a number. That takes a scale above 0.
+    With HOPPER, `k_src` and `v_src` are descriptors instead of pointers, and rows are shifted.
     """
     PARTS: tl.constexpr = BLOCK_SIZE // KEYS
     block = tl.load(blocks_ptr + step // PARTS)
@@ -69,27 +122,8 @@ def _step(
     else:
         k = load_keys(k_src, first_key, m, stride_km, KEYS, D, FULL)  # [KEYS, D]
         v = load_keys(v_src, first_key, m, stride_vm, KEYS, D, FULL)  # [KEYS, D]
-
     reads = ((members >> query) & 1) == 1  # [ROWS]
-    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # [ROWS, KEYS]
-    if not HOPPER:
-        s = s * scale + tl.where(reads, 0.0, float("-inf"))[:, None]
-    if not FULL:
-        key = first_key + tl.arange(0, KEYS)
-        s = tl.where(key[None, :] <= position[:, None], s, float("-inf"))
-    largest = tl.max(s, axis=1)
-    if HOPPER:
-        largest = tl.where(reads, largest * scale, float("-inf"))
-    new_top = tl.maximum(top, largest)
-    shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # rows that have read nothing yet
-    if HOPPER:
-        p = tl.exp2(s * scale - tl.where(reads, shift, float("inf"))[:, None])
-    else:
-        p = tl.exp2(s - shift[:, None])
-    decay = tl.exp2(top - shift)
-    total = total * decay + tl.sum(p, axis=1)
-    acc = tl.dot(p.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")  # [ROWS, D]
-    return new_top, total, acc
+    return add_keys(q, k, v, top, total, acc, reads, position, first_key, scale, KEYS, FULL, HOPPER)
 
 
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "group_size", "capacity"])
@@ -162,11 +196,7 @@ def attend_kernel(
             batch, group, local_query, position, m, scale, BLOCK_SIZE, KEYS, D, False, HOPPER,
         )  # fmt: skip
 
-    out = acc / tl.where(total > 0, total, 1.0)[:, None]
-    lse = (top + tl.log2(tl.where(total > 0, total, 1.0))) * LN_2  # -inf where nothing was read
-    out_ptrs = vectors(out_ptr, row, D, D)
-    tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=exists[:, None])
-    tl.store(lse_ptr + row, lse, mask=exists)
+    store_rows(out_ptr, lse_ptr, row, exists, top, total, acc, D)
 
 
 def forward_bytes(tile: Tile, d: int, itemsize: int) -> int:
@@ -206,16 +236,15 @@ def attend(
     lists = list_blocks(block_idx, m, block_size, tile.queries)
     out = torch.empty_like(q)
     lse = q.new_empty((b, n, h_q), dtype=torch.float32)
-    options, sources = {}, (k, v)
+    options, sources = {"num_stages": tile.num_stages}, (k, v)
     if hopper:
         sources = tuple(TensorDescriptor.from_tensor(x, [1, tile.keys, 1, d]) for x in (k, v))
-        options = {"maxnreg": HOPPER_REGISTERS} if tile.num_warps == 4 else {}
+        options |= HOPPER if tile.num_warps == 4 else {}
     attend_kernel[(triton.cdiv(n, tile.queries), h_kv * tile.split, b)](
         q, *sources, out, lse, lists.blocks, lists.members, lists.ends,
         n, m, h_kv, h_q // h_kv, lists.capacity, scale * LOG2_E.value,
         *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, QUERIES=tile.queries, HEADS=tile.heads, SPLIT=tile.split,
-        KEYS=tile.keys, D=d, HOPPER=hopper, num_warps=tile.num_warps, num_stages=tile.num_stages,
-        **options,
+        KEYS=tile.keys, D=d, HOPPER=hopper, num_warps=tile.num_warps, **options,
     )  # fmt: skip
     return out, lse

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import limits
-from ..addressing import group_and_batch, row_of
+from ..addressing import group_and_batch, head_start, load_rows, row_of, vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,28 @@ class BlockLists:
         return self.blocks.shape[-1]
 
 
+@triton.jit
+@no_type_check
+def write_list(
+    ids, n_blk, first_position, block_size, blocks_ptr, members_ptr, QUERIES: tl.constexpr
+):
+    """Take the smallest id of a tile, [QUERIES, SLOTS], until all are n_blk.
+
+    Returns the `ends` of `BlockLists`; `first_position` is that of the tile's first query.
+    """
+    n_full, n_all = 0, 0
+    block = tl.min(ids)
+    while block < n_blk:
+        hit = tl.max((ids == block).to(tl.int32), axis=1)  # [QUERIES]
+        tl.store(blocks_ptr + n_all, block)
+        tl.store(members_ptr + n_all, tl.sum(hit << tl.arange(0, QUERIES)))
+        n_all += 1
+        n_full += ((block + 1) * block_size <= first_position + 1).to(tl.int32)
+        ids = tl.where(ids == block, n_blk, ids)
+        block = tl.min(ids)
+    return n_full, n_all
+
+
 @triton.jit(do_not_specialize=["n", "m", "h_kv", "n_blk", "n_selected", "block_size", "capacity"])
 @no_type_check
 def list_blocks_kernel(
@@ -94,7 +116,7 @@ def list_blocks_kernel(
     QUERIES: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """Write one tile's list by taking the smallest id left until none is."""
+    """Write one tile's list."""
     tile = tl.program_id(0)
     group, batch = group_and_batch(1)
     query = tile * QUERIES + tl.arange(0, QUERIES)
@@ -110,17 +132,9 @@ def list_blocks_kernel(
     list_id = (batch * h_kv + group) * tl.num_programs(0) + tile
     blocks_ptr += list_id * capacity
     members_ptr += list_id * capacity
-    first_position = m - n + tile * QUERIES
-    n_full, n_all = 0, 0
-    block = tl.min(ids)
-    while block < n_blk:
-        hit = tl.max((ids == block).to(tl.int32), axis=1)  # [QUERIES]
-        tl.store(blocks_ptr + n_all, block)
-        tl.store(members_ptr + n_all, tl.sum(hit << tl.arange(0, QUERIES)))
-        n_all += 1
-        n_full += ((block + 1) * block_size <= first_position + 1).to(tl.int32)
-        ids = tl.where(ids == block, n_blk, ids)
-        block = tl.min(ids)
+    n_full, n_all = write_list(
+        ids, n_blk, m - n + tile * QUERIES, block_size, blocks_ptr, members_ptr, QUERIES
+    )
     tl.store(ends_ptr + list_id * 2, n_full)
     tl.store(ends_ptr + list_id * 2 + 1, n_all)
 
@@ -184,6 +198,54 @@ def stretches(listed: Tensor, n_blk: int, longest: int) -> Stretches:
     begin = start.gather(-1, known) + (stretch - first.gather(-1, known)) * longest
     end = torch.minimum(begin + longest, start.gather(-1, known + 1))
     return Stretches(entry=entry, block=block, bounds=torch.stack((begin, end), -1), first=first)
+
+
+@triton.jit
+@no_type_check
+def keys_of_part(
+    k_ptr,
+    v_ptr,
+    batch,
+    group,
+    block,
+    part,
+    m,
+    stride_kb,
+    stride_km,
+    stride_kh,
+    stride_vb,
+    stride_vm,
+    stride_vh,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Positions of a block's KEYS keys, and the keys and values themselves."""
+    key = block * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
+    k_ptr = head_start(k_ptr, batch, group, stride_kb, stride_kh)
+    v_ptr = head_start(v_ptr, batch, group, stride_vb, stride_vh)
+    k = load_rows(k_ptr, key.to(tl.int64), stride_km, key < m, D)  # [KEYS, D]
+    v = load_rows(v_ptr, key.to(tl.int64), stride_vm, key < m, D)  # [KEYS, D]
+    return key, k, v
+
+
+@triton.jit
+@no_type_check
+def write_shares(
+    dk_ptr,
+    dv_ptr,
+    dk,
+    dv,
+    stretch,
+    part,
+    BLOCK_SIZE: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+):
+    """Store what one stretch adds to dk / scale and dv of a part of its block."""
+    row = stretch * BLOCK_SIZE + part * KEYS + tl.arange(0, KEYS)
+    tl.store(vectors(dk_ptr, row, D, D), dk)
+    tl.store(vectors(dv_ptr, row, D, D), dv)
 
 
 def invert(lists: BlockLists, n_blk: int) -> Stretches:

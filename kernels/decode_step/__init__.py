@@ -13,6 +13,8 @@ from ..select_blocks import budget
 
 
 class Step(NamedTuple):
+    """What one query makes: its output, log-sum-exp, and the blocks that it read."""
+
     out: Float[Tensor, "b 1 h_q d"]
     lse: Float[Tensor, "b 1 h_q"]
     block_idx: Int32[Tensor, "b 1 h_kv n_selected"]
@@ -68,11 +70,7 @@ def decode_step(
             f"q has n={size['n']} queries, but decode_step takes one. Use score_and_select and "
             "block_sparse_attention for several."
         )
-    if size["h_q"] % size["h_kv"]:
-        raise ValueError(
-            f"h_q={size['h_q']} must be a multiple of h_kv={size['h_kv']}: GQA groups are equal "
-            "in size. Change the number of query or key heads."
-        )
+    checks.whole_groups(size["h_q"], size["h_kv"])
     n_selected, block_size, n_local, n_init = budget(n_selected, block_size, n_local, n_init)
     device = checks.same_device(q=q, k=k, v=v, q_idx=q_idx, k_idx=k_idx)
     checks.same_float_dtype(q=q, k=k, v=v, q_idx=q_idx)
@@ -81,7 +79,7 @@ def decode_step(
     chosen, plan = dispatch.choose(impl, device), plans.named(plan, plans.PLANS[:2])
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v, q_idx=q_idx, k_idx=k_idx.float())
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     rule = (n_selected, block_size, n_local, n_init)
     if chosen == "reference":
         from .reference import decode_step as compute

@@ -34,9 +34,10 @@ def score_and_select(
         q_idx, k_idx = q_idx.half(), k_idx.half()
     chunks = list(query_chunks(n, 4 * b * h_kv * triton.cdiv(m, block_size)))
     # by block and a thread a row, where the rows fill the card
-    many = b * chunks[0][1] * h_kv >= limits.FEWEST_ROWS and plan == "hopper"
-    many = many and on_hopper(arch, q_idx.dtype)
-    by_block = n_selected <= MOST_SLOTS and (many or q_idx.dtype == CODES)
+    many = b * chunks[0][1] * h_kv >= limits.FEWEST_ROWS and n_selected <= MOST_SLOTS
+    coded, hopper = q_idx.dtype == CODES, plan == "hopper" and on_hopper(arch, q_idx.dtype)
+    by_block = many and (coded or hopper)
+    bulk = coded or (hopper and by_block)  # few rows of numbers gain nothing by it
     write = write_row_selection if by_block else write_selection
     selected = []
     for start, stop in chunks:
@@ -44,7 +45,9 @@ def score_and_select(
         rows, n_blk = (stop - start, h_kv), triton.cdiv(seen, block_size)
         shape = (b, n_blk, *rows) if by_block else (b, *rows, n_blk)
         scores = q_idx.new_empty(shape, dtype=torch.float32)  # future blocks are never written
-        write_scores(q_idx[:, start:stop], k_idx[:, :seen], scores, block_size, by_block=by_block)
+        write_scores(
+            q_idx[:, start:stop], k_idx[:, :seen], scores, block_size, by_block=by_block, bulk=bulk
+        )
         out = q_idx.new_empty((b, *rows, n_selected), dtype=torch.int32)
         write(
             scores, out, block_size=block_size, n_local=n_local, n_init=n_init,

@@ -123,6 +123,7 @@ def score_chunks(
     """
     size = checks.axes(q=(q, "b heads d"), weights=(weights, "b heads"))
     b, d = size["b"], size["d"]
+    checks.tensors(keys=keys, **({} if scales is None else {"scales": scales}))
     named = {"q": q, "weights": weights, "keys": keys}
     device = checks.same_device(**named, **({} if scales is None else {"scales": scales}))
     for name, tensor in (("q", q), ("weights", weights)):

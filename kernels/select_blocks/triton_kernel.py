@@ -27,6 +27,81 @@ def _load(scores_ptr, block, n_visible):
     return score, tl.abs(score) < float("inf")  # false for NaN too
 
 
+@triton.jit
+@no_type_check
+def is_forced(block, local, n_local, n_init):
+    """Whether blocks are chosen whatever their scores."""
+    return (block < n_init) | ((block > local - n_local) & (block <= local))
+
+
+@triton.jit
+@no_type_check
+def packed(score, readable, block, local, n_local, n_init):
+    """One integer per block, in the order wanted, and UNREADABLE for those that cannot be read."""
+    bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # -0 becomes +0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # same order as the floats
+    ordered = tl.where(is_forced(block, local, n_local, n_init), FORCED, ordered)
+    key = (ordered.to(tl.int64) << 32) | (block ^ TOP_ID).to(tl.int64)
+    return tl.where(readable, key, UNREADABLE)
+
+
+@triton.jit
+@no_type_check
+def block_of(key):
+    """The block that a key of `packed` stands for."""
+    return (key & LOW_WORD).to(tl.int32) ^ TOP_ID
+
+
+@triton.jit
+@no_type_check
+def write_ids(out_ptr, key, valid, n_selected, SLOTS: tl.constexpr):
+    """Store the blocks of valid keys [SLOTS], ascending, then -1 up to n_selected."""
+    slot = tl.arange(0, SLOTS)
+    n_valid = tl.sum(valid.to(tl.int32))
+    ids = tl.where(valid, block_of(key), TOP_ID)
+    ascending = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)  # place of each id
+    tl.store(out_ptr + ascending, ids, mask=valid)
+    unused = (slot >= n_valid) & (slot < n_selected)
+    tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
+
+
+@triton.jit
+@no_type_check
+def select_row(
+    scores_ptr,
+    out_ptr,
+    n_visible,
+    n_selected,
+    n_local,
+    n_init,
+    TILE: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    """The first `n_visible` scores of a row -> the ids of its best blocks, ascending."""
+    lane = tl.arange(0, TILE)
+
+    local = -1
+    for start in range(0, n_visible, TILE):
+        _, readable = _load(scores_ptr, start + lane, n_visible)
+        local = tl.maximum(local, tl.max(tl.where(readable, start + lane, -1)))
+
+    slot = tl.arange(0, SLOTS)
+    empty = UNREADABLE + 1 + slot.to(tl.int64)  # below every key, and unique too
+    best = tl.where(slot < n_selected, empty, tl.full((SLOTS,), 2**63 - 1, tl.int64))
+    for start in range(0, n_visible, TILE):
+        block = start + lane
+        score, readable = _load(scores_ptr, block, n_visible)
+        key = packed(score, readable, block, local, n_local, n_init)  # [TILE]
+        largest, least = tl.max(key), tl.min(best)
+        while largest > least:
+            best = tl.where(best == least, largest, best)
+            key = tl.where(key == largest, UNREADABLE, key)
+            largest, least = tl.max(key), tl.min(best)
+
+    valid = (best > UNREADABLE + SLOTS) & (slot < n_selected)
+    write_ids(out_ptr, best, valid, n_selected, SLOTS)
+
+
 SIZES = ["n", "h_kv", "n_blk", "block_size", "first_visible", "n_selected", "n_local", "n_init"]
 
 
@@ -46,7 +121,7 @@ def select_blocks_kernel(
     TILE: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """One row of scores -> the ids of its best blocks, ascending.
+    """`select_row` of every row.
 
     Query i looks at blocks that start before token `first_visible` + i only; what lies beyond is
     never read, so it may be uninitialised memory.
@@ -55,40 +130,8 @@ def select_blocks_kernel(
     query = (row // h_kv) % n
     n_visible = tl.minimum(n_blk, (first_visible + query - 1) // block_size + 1)
     scores_ptr += row.to(tl.int64) * n_blk
-    lane = tl.arange(0, TILE)
-
-    local = -1
-    for start in range(0, n_visible, TILE):
-        _, readable = _load(scores_ptr, start + lane, n_visible)
-        local = tl.maximum(local, tl.max(tl.where(readable, start + lane, -1)))
-
-    slot = tl.arange(0, SLOTS)
-    empty = UNREADABLE + 1 + slot.to(tl.int64)  # below every key, and unique too
-    best = tl.where(slot < n_selected, empty, tl.full((SLOTS,), 2**63 - 1, tl.int64))
-    for start in range(0, n_visible, TILE):
-        block = start + lane
-        score, readable = _load(scores_ptr, block, n_visible)
-        bits = tl.where(score == 0, 0.0, score).to(tl.int32, bitcast=True)  # -0 becomes +0
-        ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # same order as the floats
-        forced = (block < n_init) | ((block > local - n_local) & (block <= local))
-        ordered = tl.where(forced, FORCED, ordered)
-        key = (ordered.to(tl.int64) << 32) | (block ^ TOP_ID).to(tl.int64)
-        key = tl.where(readable, key, UNREADABLE)  # [TILE]
-        largest, least = tl.max(key), tl.min(best)
-        while largest > least:
-            best = tl.where(best == least, largest, best)
-            key = tl.where(key == largest, UNREADABLE, key)
-            largest, least = tl.max(key), tl.min(best)
-
-    valid = (best > UNREADABLE + SLOTS) & (slot < n_selected)
-    n_valid = tl.sum(valid.to(tl.int32))
-    ids = (best & LOW_WORD).to(tl.int32) ^ TOP_ID
-    ids = tl.where(valid, ids, TOP_ID)
-    ascending = tl.sum((ids[None, :] < ids[:, None]).to(tl.int32), axis=1)  # place of each id
     out_ptr += row.to(tl.int64) * n_selected
-    tl.store(out_ptr + ascending, ids, mask=valid)
-    unused = (slot >= n_valid) & (slot < n_selected)
-    tl.store(out_ptr + slot, tl.full((SLOTS,), -1, tl.int32), mask=unused)
+    select_row(scores_ptr, out_ptr, n_visible, n_selected, n_local, n_init, TILE, SLOTS)
 
 
 def write_selection(

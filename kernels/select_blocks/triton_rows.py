@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .triton_kernel import TOP_ID
+from .triton_kernel import TOP_ID, is_forced
 
 MOST_SLOTS = 16  # registers of a thread for scores, and as many for ids
 ROWS = 32  # of one program, which is a warp
@@ -43,7 +43,7 @@ def _rank(scores_ptr, row, exists, block, n_visible, local, stride, n_local, n_i
         other=float("-inf"),
     )
     x = tl.where(tl.abs(x) < float("inf"), x, float("-inf"))  # NaN too
-    forced = (block < n_init) | ((block > local - n_local) & (block <= local))
+    forced = is_forced(block, local, n_local, n_init)
     return tl.where(forced & (x > float("-inf")), float("inf"), x)
 
 

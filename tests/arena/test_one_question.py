@@ -1,6 +1,7 @@
 """The explorer of one question: its result on disk, its picture, its sentences."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -8,8 +9,12 @@ from intuitive.arena.exercise import NOTHING_RETURNED
 from intuitive.arena.experiments import one_question as experiment
 from intuitive.arena.experiments.one_question import OneQuestion, QuestionParams, Row, reason
 from intuitive.arena.methods import YOURS
+from intuitive.arena.tasks import TOPICS
 from intuitive.widgets.arena import one_question as explorer
-from intuitive.widgets.arena.one_question_scene import Picture
+from intuitive.widgets.arena import one_question_figures as figures
+from intuitive.widgets.arena import styles
+from intuitive.widgets.arena.one_question_scene import WHOLE, Picture
+from intuitive.widgets.arena.styles import label
 from intuitive.widgets.kit import percent
 
 HELD = tuple([0.25] * 40 + [1.0] * 56)
@@ -50,8 +55,47 @@ def test_frames_go_from_the_text_to_the_verdict():
     assert frames[3].scene["mark:kvzip"].text == "✗ wrong"
     assert frames[2].scene["said:dense"].text == "4"
     assert frames[3].scene["said:dense"].text == "42"
-    assert frames[0].readouts[-1].value == "–" and frames[3].readouts[-1].value == "1 of 3"
+    assert frames[0].readouts[-1].value == "–" and frames[3].readouts[-1].value == "0 of 2"
     assert "no:lclm_expand" in keys[3]
+
+
+def test_who_holds_everything_stands_apart_and_is_not_counted():
+    scene = Picture(MADE).frames()[-1].scene
+    assert scene["name:dense"].y < scene["same"].y < scene["name:kvzip"].y
+    assert scene["name:lclm"].y - scene["name:kvzip"].y == 33
+    assert scene["bytes:dense"].text == scene["each:dense"].text == "100%"
+    assert scene["each:kvzip"].text == "25%"
+    boxes = [scene[f"row:{row.method}"] for row in ROWS]
+    assert all(one.y + one.h <= two.y for one, two in itertools.pairwise(boxes))
+    assert boxes[-1].y + boxes[-1].h <= scene.height
+
+
+def test_the_legend_names_the_shades_and_no_place_where_there_is_none():
+    scene = Picture(MADE).frames()[0].scene
+    shades = [scene[f"key:kept:{i}"].opacity for i in range(1, 5)]
+    assert shades == sorted(shades)
+    assert Picture(MADE).frames()[1].scene["kept:kvzip:40"].opacity == shades[-1]
+    assert scene["key:place:name"].text == "asked for"
+    own = dataclasses.replace(MADE, fact="", place=(-1, -1), answer="", question="own")
+    assert "key:place" not in {mark.key for mark in Picture(own).frames()[0].scene.marks}
+
+
+def test_the_room_is_told_in_entries():
+    frame = Picture(MADE).frames()[1]
+    assert "50 entries for 192 tokens" in frame.sentence
+    assert frame.readouts[0].value == "50 entries"
+
+
+def test_every_curve_has_its_name_at_its_end_and_names_keep_apart():
+    for which in (0, 1):
+        layout = figures.memory_figure(which)["layout"]
+        named = {mark["text"]: mark["y"] for mark in layout["annotations"]}
+        assert set(named) == {label(method) for method in styles.DRAWN}
+        heights = sorted(named.values())
+        gaps = [above - below for below, above in itertools.pairwise(heights)]
+        assert min(gaps) >= figures.NAME - 1e-9 and heights[-1] < figures.SHARE[1]
+    rows = {y for trace in figures.time_figure()["data"] for y in trace["y"]}
+    assert rows == {label(method) for method in styles.DRAWN}
 
 
 def test_the_strip_shows_how_much_is_kept():
@@ -166,8 +210,9 @@ def some_hold_the_place_and_one_only_reads_less(seen):
 
 
 def losing_some_of_six_sentences_costs_less(seen):
-    codes = sum(row.right is True for row in experiment.kept()["exact 16"].rows)
-    assert seen.number("right") > codes
+    same = [row for row in experiment.kept()["exact 16"].rows if row.method not in WHOLE]
+    assert seen.number("right, same memory") > sum(row.right is True for row in same)
+    assert f"{len(TOPICS)} topics" in explorer._steps()[3].text
 
 
 STEPS = (

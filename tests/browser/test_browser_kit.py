@@ -340,6 +340,28 @@ def test_a_step_sets_its_state_and_is_marked(example):
     )
 
 
+def test_a_step_is_lit_while_the_controls_stand_where_it_speaks_of(example):
+    buttons = [example.root.locator(f"[data-step='{i}'] button") for i in range(2)]
+
+    def lit():
+        return [button.get_attribute("aria-current") for button in buttons]
+
+    def told():
+        steps = example.root.locator("[data-step]").all()
+        return [step.get_attribute("data-current") is not None for step in steps]
+
+    buttons[0].click()
+    example.settled({"spread": 2, "n_kept": 4})
+    assert lit() == ["step", None]
+    example.set("n_kept", 7)
+    assert lit() == [None, None] and told() == [True, False]  # its words stay
+    example.set("n_kept", 4)
+    assert lit() == ["step", None]
+    example.set("spread", 0)  # where the second step speaks of
+    assert lit() == [None, "step"] and told() == [False, True]
+    example.set("spread", 2)
+
+
 def test_a_state_reached_by_hand_marks_its_step(notebook, page):
     explorer = notebook.explorer("kit_twice")
     second = explorer.root.locator("[data-step='1'] .intuitive-mark")

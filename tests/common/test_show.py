@@ -6,7 +6,7 @@ import pytest
 
 from intuitive.common.decoder import RMSNorm, causal_mask
 from intuitive.common.runtime import never
-from intuitive.common.show import show_part, show_source
+from intuitive.common.show import folded, show_part, show_source
 
 
 def test_the_text_is_the_source():
@@ -36,6 +36,23 @@ def test_a_part_is_read_without_importing_its_module():
     shown = repr(show_part(module, "_step", "attend"))
     assert shown.startswith("@triton.jit\n@no_type_check\ndef _step(")
     assert "return new_top, total, acc\n\ndef attend(" in shown
+
+
+def test_a_folded_part_has_its_lines_without_types():
+    whole = repr(show_part("intuitive.kernels.block_scores.reference", "block_scores"))
+    shown = show_part("intuitive.kernels.block_scores.reference", "block_scores", fold="Scores")
+    first, *lines = repr(shown).splitlines()
+    assert first == "def block_scores(q_idx, k_idx, block_size):"
+    assert whole.splitlines()[-len(lines) :] == lines and "return scores" in lines[-1]
+    told = shown._repr_markdown_()
+    assert told.startswith("<details>\n<summary>Scores</summary>\n\n```python\ndef ")
+    assert told.endswith("```\n\n</details>")
+
+
+def test_folded_numbers_are_their_text():
+    shown = folded("Numbers", "1\n2")
+    assert repr(shown) == "1\n2"
+    assert "<summary>Numbers</summary>\n\n```text\n1\n2\n```" in shown._repr_markdown_()
 
 
 def test_parts_that_are_not_there_are_named():

@@ -15,8 +15,9 @@ from intuitive.kernels import (
     limits,
     score_and_select,
 )
+from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
-HALF = torch.float16
+HALF, Way, EdgeTile = torch.float16, decode_kernels.Way, edge_kernels.EdgeTile
 #   b, n, m, h_kv, group, d, block_size, n_selected
 SHAPES = [
     (2, 5, 150, 2, 3, 64, 64, 2),  # padded heads, a ragged last block
@@ -124,6 +125,29 @@ def test_a_thread_a_row_selects_the_same(monkeypatch, ran, rule, codes, b, n, m,
     assert ran.count("select_rows_kernel") == -(-n // 7)
 
 
+@pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
+def test_few_rows_have_a_program_each(ran, codes):
+    q_idx, k_idx = draw_index(1, 9, 150, 2, 64, seed=0, dtype=HALF)
+    if codes:
+        q_idx, k_idx = index_codes(q_idx), index_codes(k_idx, unit=1.0)
+    given = {"n_selected": 3, "block_size": 16}
+    want = score_and_select(q_idx, k_idx, **given, impl="reference")
+    got = score_and_select(q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert torch.equal(got, want)
+    assert ran == ["block_scores_kernel", "select_blocks_kernel"]
+
+
+@pytest.mark.parametrize("tile", [EdgeTile(together=True), EdgeTile(queries=4, keys=128)], ids=str)
+def test_another_cut_of_dk_and_dv_adds_the_same(monkeypatch, ran, tile):
+    monkeypatch.setattr(limits, "EDGE_STRETCH", 3)
+    monkeypatch.setattr(edge_kernels, "TILE", tile)
+    x = draw_inputs(1, 6, 300, 1, 5, 64, block_size=128, n_selected=4, seed=0, dtype=HALF)
+    got, want = results(x, "hopper", 128), results(x, None, 128, "reference")
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
+    assert "dkv_edges_kernel" in ran
+
+
 def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
     monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     draw = torch.Generator().manual_seed(0)
@@ -156,6 +180,36 @@ def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_
     got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="general")
     assert ran.count("select_and_attend_kernel") == 1 + codes
     assert torch.equal(got.block_idx, want.block_idx)
+
+
+WAYS = {
+    "counted": Way(ranked=True),
+    "stretches": Way(stretches_from=1),
+    "counted stretches": Way(ranked=True, stretches_from=1, keys=8, num_warps=8),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rule", [(5, 0, 2), (6, 3, 3)], ids=str)
+@pytest.mark.parametrize("m", [40, 700])
+def test_every_way_of_a_decode_step_finds_the_same(monkeypatch, way, rule, m):
+    monkeypatch.setattr(decode_kernels, "WAY", WAYS[way])
+    monkeypatch.setattr(decode_kernels, "KEYS", 32)  # two blocks a step, so that
+    monkeypatch.setattr(decode_kernels, "PROGRAMS", 7)  # stretches have several
+    monkeypatch.setattr(limits, "SEARCHED", 4)
+    x = draw_inputs(1, 1, m, 2, 3, 64, block_size=16, n_selected=1, seed=0, dtype=HALF)
+    draw = torch.Generator().manual_seed(m)
+    q_idx = torch.ones(1, 1, 2, 64, dtype=HALF)
+    k_idx = torch.randint(-9, 10, (1, m, 1), generator=draw).to(HALF).expand(-1, -1, 64)
+    k_idx = k_idx.contiguous()  # many ties
+    k_idx[:, (m - 1) // 16 * 16 :] = float("nan")  # the local block is then an earlier one
+    k_idx[:, :16] = float("nan")  # and a forced one cannot be read
+    given = dict(zip(("n_selected", "n_local", "n_init"), rule, strict=True)) | {"block_size": 16}
+    given |= {"validate": False}
+    want = decode_step(*x[:3], q_idx, k_idx, **given, impl="reference")
+    got = decode_step(*x[:3], q_idx, k_idx, **given, impl="triton", plan="hopper")
+    assert torch.equal(got.block_idx, want.block_idx)
+    torch.testing.assert_close(got[:2], want[:2], atol=2e-3, rtol=2e-3)
 
 
 def test_sizes_that_no_fused_launch_takes(ran):

@@ -41,6 +41,9 @@ HOPPER = GENERAL - {"select_blocks_kernel", "dkv_part_kernel", "attend_part_kern
 }  # fmt: skip
 
 
+STEP = {"decode_scores_kernel", "select_and_attend_kernel", "merge_kernel"}
+
+
 def card(arch):
     driver.set_active(Card(arch, SHARED[arch]))
 
@@ -93,12 +96,14 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
 
 @pytest.mark.slow
 def test_launches_of_a_decode_step_may_overlap(monkeypatch, launches):
-    monkeypatch.setattr(decode_kernels, "OVERLAP", True)
+    way = decode_kernels.Way(overlap=2, chained=True, ranked=True, stretches_from=1)
+    monkeypatch.setattr(decode_kernels, "WAY", way)
     card(90)
     call("hopper", BRAIN)
     made = sound(launches, 90)
-    asked = {o["launch_pdl"]: kernel.__name__ for kernel, _, _, o in launches if "launch_pdl" in o}
-    assert asked == {True: "merge_kernel"}
+    asked = [o["launch_pdl"] for *_, o in launches if "launch_pdl" in o]
+    assert asked == [True] * 3
+    assert all(stack_bytes(made[name]) == 0 for name in STEP)
     for name, first in (
         ("decode_scores_kernel", "griddepcontrol.launch_dependents"),
         ("select_and_attend_kernel", "griddepcontrol.wait"),
@@ -167,8 +172,9 @@ def test_narrow_index_vectors(monkeypatch, launches, plan, arch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "d"), [(80, 128), (86, 128), (89, 128), (90, 128), (90, 32)])
-def test_codes(launches, arch, d):
+def test_codes(monkeypatch, launches, arch, d):
     """Ada and Hopper multiply codes by codes; the others the same numbers in float16."""
+    monkeypatch.setattr(limits, "FEWEST_ROWS", 1)
     card(arch)
     q_idx, k_idx = draw_index(1, 40, 300, 2, d, seed=0, dtype=BRAIN)
     rule = {"n_selected": 16, "block_size": 128, "impl": "triton", "validate": False}
@@ -178,6 +184,5 @@ def test_codes(launches, arch, d):
     decode_step(q, k, k, q_idx[:, -1:], codes, **rule)
     made = sound(launches, arch)
     rows = "select_rows_kernel" if arch >= 89 else "select_blocks_kernel"
-    step = {"decode_scores_kernel", "select_and_attend_kernel", "merge_kernel"}
-    assert set(made) == {"block_scores_kernel", rows} | step
+    assert set(made) == {"block_scores_kernel", rows} | STEP
     assert (".e4m3" in made["block_scores_kernel"].asm["ptx"]) == (arch >= 89)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 CASES = [
-    Path(__file__).with_name(f"interpreter_{name}.py") for name in ("cases", "plans", "chunks")
+    Path(__file__).with_name(f"interpreter_{name}.py")
+    for name in ("cases", "plans", "chunks", "varlen")
 ]
 
 

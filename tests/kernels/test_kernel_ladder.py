@@ -23,7 +23,7 @@ def test_every_plan_is_checked(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for part, plans in (
-        ("decode", ["codes", "codes, overlapped", "general", "hopper", "hopper, overlapped"]),
+        ("decode", ["codes", "general", "hopper"]),
         ("backward", ["general", "hopper"]),
     ):
         values, made = records.load(tmp_path / f"ladder_{part}.json")

@@ -44,7 +44,7 @@ def test_a_block_comes_once_for_its_tile_and_again_for_the_next(fetches):
 
 
 def test_the_words_name_the_queries_that_chose_the_block():
-    lines = interpreted.walk_in_words().splitlines()
+    *lines, totals, size = interpreted.walk_in_words().splitlines()
     chosen = interpreted.walked_selection()
     for line in lines:
         block = int(line.split("block ")[1].split(",")[0])
@@ -54,3 +54,7 @@ def test_the_words_name_the_queries_that_chose_the_block():
         assert [int(q) for q in named if len(q) < 3] == readers
     total = sum(chosen[4 * t : 4 * t + 4].any(0).sum() for t in range(2)) * 2 * BLOCK * D * 2
     assert f"{total:,} bytes so far" in lines[-1]
+    block, pairs = 2 * BLOCK * D * 2, int(chosen.sum())
+    assert f"tile by tile: {len(lines)} blocks, {total:,} bytes;" in totals
+    assert totals.endswith(f"{pairs} blocks, {pairs * block:,} bytes")
+    assert f"{BLOCK} tokens × {D} numbers × 2 bytes each = {block:,} bytes" in size

@@ -72,6 +72,22 @@ def test_kernels_are_told_apart(kernel, want, words):
     assert words in repr(report)
 
 
+@triton.jit
+def given_kernel(scores_ptr, out_ptr, visible, BLOCK: tl.constexpr):
+    """Write the greatest visible score of each block."""
+    block = tl.program_id(0)
+    token = block * BLOCK + tl.arange(0, BLOCK)
+    scores = tl.load(scores_ptr + token)
+    tl.store(out_ptr + block, tl.max(scores, axis=0))
+
+
+def test_a_kernel_as_the_lesson_gives_it_has_failed_nothing():
+    report = check_kernel(given_kernel)
+    assert not report.begun and "not yet" not in repr(report)
+    lines = repr(report).splitlines()
+    assert lines[0] == "Not begun: 4 checks wait for your code" and len(lines) == 5
+
+
 def test_without_triton_the_report_says_so(monkeypatch):
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
     assert "Triton is not installed here" in repr(check_kernel(right_kernel))
@@ -104,7 +120,7 @@ def no_lse_merge(outs, lses):
         (overflowing_merge, [True, True, True, False], "off by"),
         (mean_merge, [True, False, False, False], "off by"),
         (no_lse_merge, [False] * 4, "the log-sum-exp should be"),
-        (lambda outs, lses: None, [False] * 4, "returned None"),
+        (lambda outs, lses: None, [False] * 4, "Not begun: 4 checks wait"),
         (lambda outs, lses: (outs, lses), [False] * 4, "shape should be"),
         (lambda outs: outs, [False] * 4, "raised TypeError"),
     ],

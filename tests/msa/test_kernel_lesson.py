@@ -11,6 +11,7 @@ from intuitive.msa import MSAConfig, cost
 from intuitive.msa.experiments.ladder import LadderParams, live_in_words, whole_in_words
 from intuitive.msa.experiments.ladder import run as climb
 from intuitive.msa.experiments.loop_orders import LoopParams, block_bytes, pair_flops, run
+from intuitive.msa.interpreted import WALKED, walked_selection
 from intuitive.msa.results import kernel_rows
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "02_kernels.ipynb"
@@ -87,15 +88,28 @@ def test_select_and_decode_in_the_prose():
     assert 7 < steps[-1]["everything"].work.bytes / steps[-1]["step"].work.bytes < 9
 
 
+def test_the_blocks_that_the_walk_fetches():
+    chosen = walked_selection()
+    tiles = [chosen[first : first + WALKED.tile] for first in range(0, len(chosen), WALKED.tile)]
+    fetched = sum(int(tile.any(0).sum()) for tile in tiles)
+    assert len(tiles) == 2 and len(chosen) == 8
+    told = f"Two programs fetch {fetched} blocks where eight queries alone would fetch"
+    assert f"{told} {int(chosen.sum())}." in prose("02-17")
+
+
 def test_what_happens_when_it_is_broken():
     text = prose("02-20")
     two, sixteen = (run(LoopParams(drift=1.0, tile=tile)).traces for tile in (2, 16))
     first, last = two["union_tile"], sixteen["union_tile"]
     assert f"from {1e6 * first.total_s:.2f} to {1e6 * last.total_s:.2f} µs" in text
     assert f"go from {first.masked.sum()} to {last.masked.sum()}:" in text
-    assert f"at {1e6 * sixteen['everything'].total_s:.2f} µs" in text
+    masked = [f"{1e6 * one['everything'].total_s:.2f}" for one in (two, sixteen)]
+    assert (
+        f"*Everything, masked* gains by the larger tile too, from {masked[0]} to {masked[1]} µs"
+        in (text)
+    )
     short = ladder(2**13, sharing="random")
-    assert "The union tile takes longer than computing everything" in text
+    assert "Tile by tile takes longer than computing everything" in text
     assert short["union_tile"].ms > short["everything"].ms
     select, attend = (ladder(2**20, function=f).rungs[-1].ms for f in ("select", "attend"))
     assert f"Select: {select:.1f} ms for the last 8K queries, and attend {attend:.2f} ms" in text

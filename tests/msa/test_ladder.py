@@ -109,7 +109,7 @@ def test_a_floor_is_the_longer_of_two_times():
     assert work.intensity == pytest.approx(2 * 989 / 3.35)
 
 
-@pytest.mark.parametrize("name", ["function", "sharing"])
+@pytest.mark.parametrize("name", ["function", "sharing", "queries"])
 def test_unknown_settings_are_refused_in_words(name):
     with pytest.raises(ValueError, match=f"{name}='sideways' is unknown; choose one of"):
         LadderParams(**{name: "sideways"})
@@ -119,24 +119,45 @@ def test_unknown_settings_are_refused_in_words(name):
 
 
 def test_points_stand_on_the_roof_or_where_they_were_measured(result):
-    view = widget.present(result)
-    for landing, frame in zip(result.landings, view.timeline.frames, strict=True):
+    view, place = widget.present(result), scene.Picture(result).place
+    for landing, frame in zip(result.shown, view.timeline.frames, strict=True):
         for rung in landing.rungs:
             mark = frame.scene[f"point:{rung.name}"]
-            want = scene.place(rung.work.intensity, rung.flops_per_s)
+            want = place(rung.work.intensity, rung.flops_per_s)
             assert (mark.x, mark.y) == pytest.approx(want)
             assert mark.fill == ("page" if rung.measured_ms is None else mark.fill)
             assert (mark.fill == "page") == (rung.measured_ms is None)
-            on_roof = scene.place(
+            on_roof = place(
                 rung.work.intensity, min(cost.H100_FLOPS, rung.work.intensity * cost.H100_BYTES)
             )
             if rung.measured_ms is None:
                 assert mark.y == pytest.approx(on_roof[1])
 
 
+@pytest.mark.parametrize("function", ["attend", "select"])
+def test_a_prompt_and_its_last_queries_are_never_on_one_slider(function):
+    whole, last = (
+        widget.present(run(LadderParams(function=function, queries=queries))).timeline.frames
+        for queries in ("prompt", "last")
+    )
+    assert [frame.label for frame in whole] == ["8K", "16K", "32K", "64K", "128K"]
+    assert [frame.label for frame in last] == ["256K", "512K", "1M"]
+    assert all(frame.sentence.startswith("The last 8K of ") for frame in last)
+    decode = run(LadderParams(function="decode", queries="last"))
+    assert decode.shown == decode.landings
+
+
+def test_no_point_lies_beyond_the_ends_of_the_axes(result):
+    (least, most), (slow, quick) = scene.ENDS[result.params.function]
+    for landing in result.landings:
+        for rung in landing.rungs:
+            assert least < rung.work.intensity < most
+            assert slow < rung.flops_per_s / 1e12 < quick
+
+
 def test_a_time_starts_at_its_floor(result):
     picture = scene.Picture(result)
-    for landing, frame in zip(result.landings, picture.frames(), strict=True):
+    for landing, frame in zip(result.shown, picture.frames(), strict=True):
         for rung in landing.rungs:
             line = frame.scene[f"from:{rung.name}"]
             assert line.x == pytest.approx(picture.time_x(rung.least.floor_ms))
@@ -165,7 +186,7 @@ def test_the_prediction_holds_the_ratio_of_bytes_and_is_answered_by_the_record()
 
 
 def landing_of(seen):
-    settings = {name: seen.values[name] for name in ("function", "sharing")}
+    settings = {name: seen.values[name] for name in ("function", "sharing", "queries")}
     return run(LadderParams(**settings)), settings
 
 
@@ -173,7 +194,7 @@ def busy_is_not_fast(seen):
     result, _ = landing_of(seen)
     rungs = result.at(2**17).rungs
     assert max(rungs, key=lambda r: r.flops_per_s).name == "everything"
-    assert seen.number("everything, masked ÷ union tile") > 10
+    assert seen.number("everything, masked ÷ tile by tile") > 10
     assert max(rungs, key=lambda r: r.ms).name == "everything"
 
 

@@ -1,5 +1,7 @@
 """The loop orders compute the same pairs and move the bytes that the equations count."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -138,7 +140,7 @@ def test_pairs_are_waiting_in_work_done_or_in_vain():
     in_vain = {pair for pair, fill in last.items() if fill == "purple"}
     late = {tuple(pair) for pair in np.argwhere(trace.step_of > scene_step(frames[-2]))}
     assert in_vain == {tuple(pair) for pair in np.argwhere(trace.masked)} - late
-    assert {p for p, fill in last.items() if fill in ("sky", "vermilion")} - late == {
+    assert {p for p, fill in last.items() if fill in ("green", "vermilion")} - late == {
         tuple(pair) for pair in np.argwhere(result.chosen)
     } - late
 
@@ -184,6 +186,28 @@ def ends_of(frame):
     return {mark.key.split(":")[1] for mark in frame.scene.marks if mark.key.startswith("end:")}
 
 
+def test_a_bar_of_the_race_is_as_long_as_all_that_its_order_moves():
+    result, frames = frames_of(order="union_tile")
+    longest = max(trace.total_bytes for trace in result.traces.values())
+    for order, trace in result.traces.items():
+        whole = frames[1].scene[f"whole:{order}"]
+        assert whole.w / (scene.BARS[1] - scene.BARS[0]) == pytest.approx(
+            trace.total_bytes / longest
+        )
+        told = frames[-1].scene[f"moved:{order}"].text
+        done = trace.total_s <= result.traces["union_tile"].total_s
+        ends = f"✓ {1e6 * trace.total_s:.2f} µs", f" of {trace.total_bytes / 2**20:.2f} MiB"
+        assert told.endswith(ends[not done])
+    first = {mark.key: mark for mark in frames[0].scene.marks}  # the poster, which asks
+    assert not any(
+        key.startswith("whole:") or getattr(mark, "text", "").endswith(" MiB")
+        for key, mark in first.items()
+        if key != "scale:0:name"
+    )
+    ticks = [mark.text for mark in frames[0].scene.marks if mark.key.endswith(":name")]
+    assert "0 MiB" in ticks and "8" in ticks
+
+
 def test_the_orders_race_on_one_clock():
     result, frames = frames_of(order="query_outer")
     assert ends_of(frames[0]) == set() and ends_of(frames[-1]) == set(ORDERS)
@@ -194,7 +218,7 @@ def test_the_orders_race_on_one_clock():
 
 def test_the_last_frame_names_the_order_that_is_done_first():
     last = widget.present(run(LoopParams(drift=1.0))).timeline.frames[-1]
-    assert "First of all: KV-outer" in last.sentence
+    assert "First of all: block by block" in last.sentence
 
 
 def test_the_prediction_is_answered_by_the_clock():
@@ -202,33 +226,41 @@ def test_the_prediction_is_answered_by_the_clock():
     assert right == 1 and "1.94 µs" in why and "2.88 µs" in why
 
 
+def pairs_told(seen):
+    told = re.search(r"(\d+) pairs computed, (\d+) useful", seen.sentences[-1])
+    return tuple(map(int, told.groups()))
+
+
 def everything_takes_pairs_that_nobody_chose(seen):
-    assert "96 fetches" in seen.sentences[-1] and "624 pairs in vain" in seen.sentences[-1]
+    assert "96 fetches" in seen.sentences[-1]
+    assert "768 pairs computed, 144 useful" in seen.sentences[-1]
 
 
 def every_query_fetches_the_first_block(seen):
     assert (
         "144 fetches for" in seen.sentences[-1] and "block 0 alone 24 times" in seen.sentences[-1]
     )
-    assert " 0 pairs in vain" in seen.sentences[-1]
+    assert "144 pairs computed, 144 useful" in seen.sentences[-1]
 
 
 def the_tile_shares_and_wastes(seen):
     assert "block 0 alone 3 times" in seen.sentences[-1]
-    assert "First of all: union tile" in seen.sentences[-1]
-    assert " 0 pairs in vain" not in seen.sentences[-1]
+    assert "First of all: tile by tile" in seen.sentences[-1]
+    assert pairs_told(seen)[0] > pairs_told(seen)[1] == 144
 
 
 def every_block_comes_once(seen):
     assert "block 0 alone once (most: 1)" in seen.sentences[-1]
-    assert " 0 pairs in vain" in seen.sentences[-1]
+    assert "144 pairs computed, 144 useful" in seen.sentences[-1]
 
 
 def without_agreement_most_pairs_are_in_vain(seen):
     assert not any("First of all" in said for said in (seen.summary, *seen.sentences[:-1]))
-    vain = int(seen.sentences[-1].split(" pairs in vain")[0].split()[-1])
-    assert vain > 144
-    assert "First of all: KV-outer" in seen.sentences[-1]
+    computed, useful = pairs_told(seen)
+    assert computed - useful > computed / 2
+    lengths = {key: mark["w"] for key, mark in seen.marks.items() if key.startswith("whole:")}
+    assert min(lengths, key=lengths.get) == "whole:kv_outer"
+    assert "First of all: block by block" in seen.sentences[-1]
 
 
 STEPS = (

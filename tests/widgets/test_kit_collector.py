@@ -79,3 +79,16 @@ def test_the_last_of_several_lets_the_collector_go_on():
     go.set()
     thread.join()
     assert gc.isenabled()
+
+
+def test_libraries_are_set_aside_once_and_explorers_never(monkeypatch):
+    monkeypatch.setattr(collector, "_set_aside", False)
+    first = make([])
+    frozen = gc.get_freeze_count()
+    assert frozen > 10_000  # numpy and torch alone are more
+    assert any(kept is first for kept in gc.get_objects())
+    second = make([])
+    assert gc.get_freeze_count() <= frozen
+    assert any(kept is second for kept in gc.get_objects())
+    first.close()
+    second.close()

@@ -1,6 +1,7 @@
 """The explorer without a kernel: values in, picture, status and summary out."""
 
 import dataclasses
+import email.message
 import functools
 import gc
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from intuitive.common import own_text
 from intuitive.common.runtime import Cancelled
 from intuitive.widgets.kit import (
     Action,
@@ -25,11 +27,13 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Text,
     Toggle,
     View,
     showing,
 )
 from intuitive.widgets.kit.controls import ControlError
+from intuitive.widgets.kit.latest import PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +229,35 @@ def test_a_prediction_unlocks_and_is_kept(tmp_path, monkeypatch):
     assert make(predict=predict).prediction is None
 
 
+def test_a_prediction_is_dropped_once_the_question_is_asked_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    for said, kept in (("less", "less"), (None, ""), ("more", None)):
+        make(predict=Predict(question="Which?", choices=("less", "more"))).predict(said).close()
+        reworded = make(predict=Predict(question="Which?", choices=("less", "far more")))
+        assert reworded.prediction == kept
+        reworded.close()
+
+
 def test_a_cell_shows_picture_note_and_widget(explorer):
     picture, note, live = explorer.outputs()
     assert picture == {"text/plain": "Powers: The value is 8."}
     assert "Run this cell to move it." in note["text/html"]
     assert list(live) == ["application/vnd.jupyter.widget-view+json"]
+
+
+def test_a_poster_leads_to_the_book_once_there_is_one(explorer, monkeypatch):
+    told = email.message.Message()
+    monkeypatch.setattr(showing.importlib.metadata, "metadata", lambda name: told)
+    for address, link in (("", False), ("https://x.org/book", True), ("https://x.org/book/", True)):
+        showing.book.cache_clear()
+        if address:
+            del told["Project-URL"]
+            told["Project-URL"] = "Source, https://y.org"
+            told["Project-URL"] = f"Book, {address}"
+        note = explorer.outputs()[1]["text/html"]
+        page = f'<a href="https://x.org/book/explorers/{explorer.name}.html">'
+        assert (page in note) == link and ("<a " in note) == link
+    showing.book.cache_clear()
 
 
 def test_an_open_question_is_not_answered_by_the_saved_text(tmp_path, monkeypatch):
@@ -385,6 +413,48 @@ def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
         explorer.show_tab("x")
 
 
+def test_a_tab_opened_while_something_runs_lets_it_finish(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(params, *, stale, progress):
+        if params.power == 5:
+            began.set()
+            assert go_on.wait(10)
+        return compute(params, stale=stale, progress=progress)
+
+    def figures(value):
+        data = [{"type": "scatter", "y": [0, value]}]
+        return {name: {"data": data, "layout": {}} for name in ("line", "map", "cost")}
+
+    explorer = make(
+        compute=slow,
+        plots=[Plot(name=name, label=name, tab=name) for name in ("line", "map", "cost")],
+        present=lambda value: View(summary="", figures=figures(value)),
+    )
+    explorer.set(power=5)
+    assert began.wait(5)
+    explorer.set_state({"tab": "map", "asked": 1})
+    assert explorer.heard == 1
+    assert explorer._opener.wait(5)
+    assert explorer.figure_map["data"][0]["y"] == [0, 8]  # of the picture that stands there
+    time.sleep(2 * PATIENCE)  # a request that had been overtaken would be stale now
+    explorer.show_tab("cost")
+    go_on.set()
+    assert explorer.wait(5)
+    assert explorer.values["power"] == 5 and explorer.result == 32
+    assert explorer.status["values"]["power"] == 5 and explorer.status["state"] == "done"
+    assert explorer.figure_cost["data"][0]["y"] == [0, 32]
+    explorer.close()
+
+
+def test_a_tab_opened_after_an_error_leaves_its_words(explorer):
+    explorer.set(power=13).wait(5)
+    explorer.set_state({"tab": "another"})
+    assert explorer.wait(5)
+    assert explorer.status["state"] == "error" and "unlucky" in explorer.status["text"]
+
+
 def test_steps_set_their_state_from_the_defaults(tmp_path, monkeypatch):
     monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
     steps = (
@@ -524,6 +594,19 @@ def test_an_option_brings_the_values_it_sets(tmp_path, monkeypatch):
     explorer.close()
 
 
+def test_a_text_brings_what_there_is():
+    brings = Text(name="own", label="Own", sets={"sign": "minus"})
+    assert brings.spec()["sets"] == {"sign": "minus"}
+    with pytest.raises(ControlError, match="no control is named hue"):
+        make(
+            controls=[
+                Range(name="power", label="Power"),
+                Text(name="own", label="Own", sets={"hue": 1}),
+            ],
+            defaults={"power": 0, "own": ""},
+        )
+
+
 def test_an_option_sets_what_there_is():
     sign = Choice(name="sign", label="Sign", options={"plus": "+"}, sets={"plus": {"hue": 6}})
     with pytest.raises(ControlError, match="no control is named hue"):
@@ -578,3 +661,73 @@ def test_who_cancels_a_growing_result_gets_the_old_picture_back(tmp_path, monkey
         assert explorer.summary == "The value is 8." and drawn(explorer) == 8
     finally:
         explorer.close()
+
+
+# ------------------------------------------------------------------ the reader's own document
+
+
+def counted(text: str = "", opens: int = 100) -> Explorer:
+    """Counts words; refuses what has fewer than two."""
+
+    def words(params, *, stale, progress):
+        if params["text"] == "short":
+            raise ValueError("the text has 1 word; at least 2 are needed.")
+        return len((params["text"] or "the lesson's own text").split())
+
+    return Explorer(
+        name="counted",
+        title="Words",
+        params=lambda **values: frozendict(values),
+        compute=words,
+        present=lambda count: View(summary=f"{count} words."),
+        controls=(
+            Text(name="text", label="Your own text", opens=opens),
+            Text(name="ask", label="Your question"),
+        ),
+        defaults={"text": text, "ask": ""},
+    )
+
+
+class frozendict(dict):
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+@pytest.fixture
+def letter(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(own_text.TEXT_VARIABLE, str(tmp_path / "letter.txt"))
+    (tmp_path / "letter.txt").write_text("To whom it may concern: hello")
+    return tmp_path / "letter.txt"
+
+
+def test_an_explorer_starts_on_the_document_that_was_named(letter):
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "6 words."
+    assert explorer.status["text"].startswith("From letter.txt. Done")
+    boxes = [control.get("own") for control in explorer.spec["controls"]]
+    assert boxes == ["To whom it may concern: hello", None]
+    explorer.reset().wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"].startswith("Done")
+    explorer.close()
+
+
+def test_a_document_that_is_refused_leaves_the_lessons_own_picture(letter):
+    letter.write_text("short")
+    explorer = counted()
+    assert explorer.wait()
+    assert explorer.summary == "4 words."
+    assert explorer.status["text"] == "the text has 1 word; at least 2 are needed."
+    letter.unlink()
+    explorer = counted()
+    assert explorer.summary == "4 words."
+    assert "letter.txt cannot be read" in explorer.status["text"]
+
+
+@pytest.mark.parametrize("made", [{"text": "given in code"}, {"opens": 0}])
+def test_what_the_cell_asks_for_counts_for_more(letter, made):
+    explorer = counted(**made)
+    assert explorer.wait()
+    assert explorer.values["text"] == made.get("text", "")

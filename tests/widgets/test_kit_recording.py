@@ -14,6 +14,14 @@ from intuitive.widgets.kit import recording as recorded
 from intuitive.widgets.kit.scene import Frame, Scene, Swarm, Timeline, wire
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_waiting():
+    """The example's slow setting, made quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kit, "SLOW_S", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def recording():
     return recorded.record(
@@ -83,6 +91,47 @@ def test_defaults_steps_and_every_control_are_planned():
         assert not near or explorer.defaults | {"n_kept": n_kept} in planned
     assert explorer.defaults | {"spread": 0, "n_kept": 12} in planned  # a slider at a step
     assert len(planned) == len({json.dumps(values) for values in planned})
+
+
+def test_what_is_wanted_most_is_recorded_first():
+    explorer = kit.explorer()
+    planned = recorded.plan(explorer)
+    explorer.close()
+    beside = [bool(asked.control) for asked in planned]
+    assert beside == sorted(beside)
+    assert planned[1].values == explorer.defaults | {"spread": 0}  # the step that sets something
+    moved = [asked for asked in planned if asked.control == "spread"]
+    assert [asked.distance for asked in moved] == sorted(asked.distance for asked in moved)
+
+
+def test_a_budget_leaves_defaults_and_steps_and_names_what_it_leaves_out():
+    """On a clock that ticks twice a state."""
+    for seconds, beside in ((-1, 0), (0, 1), (3, 3)):
+        ticks = iter(range(10_000))
+        found = recorded.record(kit.explorer, seconds=seconds, clock=lambda t=ticks: next(t))
+        explorer = kit.explorer()
+        planned = recorded.plan(explorer)
+        explorer.close()
+        assert found.asked[-1] == planned[len(found.states) - 1]
+        assert [asked.control != "" for asked in found.asked].count(True) == beside
+        left_out = sum(map(len, found.dropped.values()))
+        assert left_out == len(planned) - len(found.states)
+        assert opened(recorded.pack(found))["dropped"] == found.dropped
+
+
+def test_a_control_that_costs_too_much_leaves_room_for_cheaper_ones(monkeypatch):
+    now = [0.0]
+
+    def state(explorer, asked):
+        now[0] += 8 if explorer.values["spread"] != explorer.defaults["spread"] else 0.1
+        return {"asked": dict(asked)}
+
+    monkeypatch.setattr(recorded, "_state", state)
+    found = recorded.record(kit.explorer, seconds=20, clock=lambda: now[0])
+    moved = [asked for asked in found.asked if asked.control]
+    assert sum(asked.control == "spread" for asked in moved) == 2
+    assert set(found.dropped) <= {"spread", "n_kept"}
+    assert sum(asked.control == "n_kept" for asked in moved) > kit.N_SCORES - 2
 
 
 # ----------------------------------------------------------------------------- what is written

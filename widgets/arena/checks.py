@@ -2,6 +2,7 @@
 
 from intuitive.arena import results
 from intuitive.arena.results import NAMES
+from intuitive.arena.tasks import GIST
 
 from ..kit import CheckYourself, percent
 from .one_question_figures import shown_length
@@ -59,26 +60,29 @@ def what_folding_loses() -> CheckYourself:
 _TASKS = ("topic", "needle", "exact")
 
 
-def less_read_less_held() -> CheckYourself:
-    """What does MSA save?"""
+def what_comes_next() -> CheckYourself:
+    """Without a question, which memory predicts the text's own next tokens best?"""
 
     def answer() -> tuple[int, str]:
         contest = results.contest()
         n = shown_length(contest)
-        resident, read, _ = contest.bytes_of("msa", TIGHT, n=n)
-        right = 0 if resident > 1 and read < 1 else 1 if resident < 1 else 2
+        worth = {method: contest.gist(method, TIGHT, n=n) or 0.0 for method in _NEXT}
+        right = max(range(len(_NEXT)), key=lambda i: worth[_NEXT[i]])
+        told = ", ".join(f"{label(method)} {percent(share)}" for method, share in worth.items())
         return right, (
-            f"At {n} tokens and one block's entry in {TIGHT} it holds {percent(resident)} of the "
-            f"dense cache, index keys included, and reads {percent(read)} for each token."
+            f"Of what the whole text is worth for its next {GIST} tokens, one entry in {TIGHT}: "
+            f"{told}. What follows depends on the words just before it more than on anything else."
         )
 
     return CheckYourself(
-        name="arena_less_read_less_held",
-        question="MSA reads a few blocks for each token. What does that do to the memory it needs?",
-        choices=(
-            "it holds more than dense attention, and reads less",
-            "it holds less than dense attention",
-            "it holds as much, and reads as much",
+        name="arena_what_comes_next",
+        question=(
+            f"Nobody asks anything; the text goes on for {GIST} tokens. With one entry in {TIGHT}, "
+            "whose memory predicts them best?"
         ),
+        choices=tuple(label(method) for method in _NEXT),
         answer=answer,
     )
+
+
+_NEXT = ("kvzip", "lclm", "window")

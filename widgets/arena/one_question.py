@@ -11,6 +11,7 @@ from intuitive.arena.experiments.one_question import OWN, OneQuestion, QuestionP
 from intuitive.arena.memories import budget_of
 from intuitive.arena.methods import RATIOS
 from intuitive.arena.methods import about as about_method
+from intuitive.arena.tasks import TOPICS
 
 from ..kit import (
     Arithmetic,
@@ -39,6 +40,7 @@ from .one_question_figures import (
 from .one_question_scene import Picture
 from .styles import label
 
+FEW = 3  # tokens of an answer that is over soon, and plays slowly
 ASKED_AT = 4  # tokens for one entry, in the question
 ASK = "This text is about"  # what a text of the reader's own is asked if they ask nothing
 WHO = {
@@ -96,7 +98,12 @@ def present(result: OneQuestion) -> View:
     )
     return View(
         summary=f"With room for one entry in {result.ratio} of {result.n} tokens: {outcome}",
-        timeline=Timeline(frames=picture.frames(), axis="answer", start=0, pace_ms=1100),
+        timeline=Timeline(
+            frames=picture.frames(),
+            axis="answer",
+            start=0,
+            pace_ms=1100 if picture.steps > FEW else 2200,
+        ),
         arithmetic={f"method:{row.method}": _line(result, row) for row in result.rows},
         figures={
             "memory": memory_figure,
@@ -147,6 +154,7 @@ def explorer(
         keep: the reader's own choice of what stays (`intuitive.arena.exercise`).
         values: first control values, such as `ratio=16`.
     """
+    own = {"question": OWN}
     return Explorer(
         name="arena_one_question",
         title="One question, the same memory",
@@ -155,8 +163,9 @@ def explorer(
         present=present,
         hero=Hero(
             label="One text as a strip per method: what it kept, what it reads, what it says",
-            caption="Green: kept in its own words. Blue: folded into latents. Red bars: where the "
-            "attention falls. Purple: what is asked for.",
+            caption="Dense and MSA hold everything; all others have the same room. The paler a "
+            "green, the fewer layers and heads hold the token. A bar's height is the share of the "
+            "attention, under a square root.",
         ),
         controls=(
             Choice(
@@ -178,11 +187,19 @@ def explorer(
                 heavy=True,
                 live=False,
             ),
-            Text(name="text", label="Your own text", more=True, heavy=True),
+            Text(
+                name="text",
+                label="Your own text",
+                sets=own,
+                more=True,
+                heavy=True,
+                opens=0 if values else experiment.N,
+            ),
             Text(
                 name="ask",
                 label="Your question: the beginning of a sentence that the text finishes",
                 button="Ask this",
+                sets=own,
                 more=True,
                 heavy=True,
             ),
@@ -200,25 +217,27 @@ def _steps() -> tuple[Step, ...]:
             title="One needle",
             text="Play: the text is read, shortened, and asked for a name. Click a method for its "
             "reckoning.",
+            sets={"question": "needle"},
             frame="play",
         ),
         Step(
             title="A code",
-            text="The same memory, and now eight signs that must all be right.",
+            text="The same memory, and now eight signs that must all be right. Who brings whole "
+            "pieces of the text back?",
             sets={"question": "exact"},
             frame="play",
         ),
         Step(
             title="A quarter of it",
             text="One entry in sixteen, where it was four. Look at who still holds the purple "
-            "place, and who only reads less.",
+            "place, and at MSA, which holds all and reads less.",
             sets={"question": "exact", "ratio": 16},
             frame="last",
         ),
         Step(
             title="A topic",
-            text="Still one entry in sixteen. Six sentences speak of the topic, so "
-            "that losing some costs little.",
+            text="Still one entry in sixteen. Six sentences speak of the topic, and more methods "
+            f"are right than with the code. There are {len(TOPICS)} topics to guess from.",
             sets={"question": "topic", "ratio": 16},
             frame="last",
         ),
@@ -228,19 +247,18 @@ def _steps() -> tuple[Step, ...]:
 def _plots() -> tuple[Plot, ...]:
     if not recorded():
         return ()
-    contest = results.contest()
-    told = about(contest)
+    told = about(results.contest())
     return (
         Plot(name="memory", label="Share right against bytes in memory", caption=told, span=6,
              tab="Memory", height=460),
         Plot(name="read", label="Share right against bytes read by each token",
              caption="MSA keeps everything and reads less: this is its plot.", span=6,
              tab="Memory", height=460),
-        Plot(name="time", label="Share right against the time to the first token", caption=told,
-             span=6, tab="Time", height=460),
-        Plot(name="token", label="Share right against the time per token",
-             caption="One text at a time, from Python: the small model leaves the device waiting.",
-             span=6, tab="Time", height=460),
+        Plot(name="time", label="Time to the first token, by method and budget", caption=told,
+             span=6, tab="Time", height=380),
+        Plot(name="token", label="Time per token after it, by method and budget",
+             caption="One text at a time, from Python: the small model leaves the device waiting, "
+             "and methods that hold as much differ by chance.", span=6, tab="Time", height=380),
         Plot(name="fails", label="Share right by task at this budget",
              caption=told, tab="Who fails", height=720),
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """The tabs of the arena: accuracy against bytes, against time, and who fails where."""
 
+import math
 import textwrap
+from collections.abc import Mapping
 
 from intuitive.arena import results
 from intuitive.arena.methods import METHODS, RATIOS
@@ -11,7 +13,7 @@ from ..kit import number, percent
 from .styles import DRAWN, label, trace
 
 SHARE = (-0.03, 1.1)
-BELOW = {"showlegend": True, "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"}}
+NAME = 0.042  # of the axis, from one name to the next
 LINE = 92  # signs in a line of the sentences below the map
 
 
@@ -43,28 +45,46 @@ def memory_figure(which: int = 0) -> theme.Figure:
     """Share right against bytes: resident ones (0) or those read by each token (1)."""
     contest = results.contest()
     n = shown_length(contest)
-    traces = []
+    traces, ends = [], {}
     for method in DRAWN:
         points = _points(contest, method, n)
         if points:
             words = [_words(method, *point) for point in points]
             xs, ys = [size[which] for *_, size in points], [score for _, score, _ in points]
             traces.append(trace(method, xs, ys, words))
+            ends[method] = max(zip(xs, ys, strict=True))
     titles = (
         "bytes in memory, share of the dense cache (log)",
         "bytes read by each token, share (log)",
     )
     return theme.figure(
         traces,
-        y="share right",
+        y="share right, mean of the tasks",
         y_range=SHARE,
+        annotations=named(ends),
         xaxis={
             "type": "log", "title": {"text": titles[which], "standoff": 6},
-            "tickvals": [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], "range": [-1.35, 0.2],
+            "tickvals": [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], "range": [-1.35, 0.42],
             "ticktext": ["1/16", "1/8", "1/4", "1/2", "1"],
         },
-        **BELOW,
     )  # fmt: skip
+
+
+def named(ends: Mapping[str, tuple[float, float]]) -> list[dict]:
+    """A name beside the end of each curve; names that would touch are moved apart."""
+    heights, last = {}, -1.0
+    for method in sorted(ends, key=lambda method: ends[method][1]):
+        last = max(ends[method][1], last + NAME)
+        heights[method] = last
+    return [
+        {
+            "text": label(method), "showarrow": False, "x": math.log10(x), "y": heights[method],
+            **({"xanchor": "right", "xshift": -8} if method == "dense" else
+               {"xanchor": "left", "xshift": 8}),
+            "font": {"size": 12},
+        }
+        for method, (x, _) in ends.items()
+    ]  # fmt: skip
 
 
 def read_figure() -> theme.Figure:
@@ -73,38 +93,34 @@ def read_figure() -> theme.Figure:
 
 
 def time_figure(name: str = "ttft_ms") -> theme.Figure:
-    """Share right against time to the first token, or per token after it."""
+    """Time to the first token, or per token after it, a row for each method."""
     contest = results.contest()
     n = shown_length(contest)
-    traces = []
-    for method in DRAWN:
-        points = [
-            (ratio, score, getattr(time, name))
-            for ratio, score, _ in _points(contest, method, n)
-            if (time := contest.time(method, ratio, n=n)) is not None
-        ]
-        if points:
-            words = [
-                f"{label(method)}, 1 in {ratio}: {percent(score)} right, {number(ms)} ms"
-                for ratio, score, ms in points
-            ]
-            xs, ys = [ms for *_, ms in points], [score for _, score, _ in points]
-            traces.append(trace(method, xs, ys, words))
-    titles = {
-        "ttft_ms": "ms until the first token (log)",
-        "token_ms": "ms for each token after it (log)",
+    times = {
+        method: [(r, t) for r in RATIOS if (t := contest.time(method, r, n=n)) is not None]
+        for method in DRAWN[::-1]
     }
+    traces = [
+        trace(
+            method,
+            [getattr(time, name) for _, time in found],
+            [label(method)] * len(found),
+            [f"{label(method)}, 1 in {r}: {number(getattr(t, name))} ms" for r, t in found],
+        )
+        for method, found in times.items()
+        if found
+    ]
+    titles = {"ttft_ms": "ms until the first token", "token_ms": "ms for each token after it"}
     return theme.figure(
         traces,
-        y="share right",
-        y_range=SHARE,
-        xaxis={"type": "log", "title": {"text": titles[name], "standoff": 6}},
-        **BELOW,
+        xaxis={"title": {"text": titles[name], "standoff": 6}, "rangemode": "tozero"},
+        yaxis={"type": "category"},
+        margin={"l": 140, "r": 20, "t": 12, "b": 50},
     )
 
 
 def token_figure() -> theme.Figure:
-    """Share right against the time of one token."""
+    """The time of one token, a row for each method."""
     return time_figure("token_ms")
 
 

@@ -1,25 +1,31 @@
 """The hero of the arena: one text as a strip per method, green where it is kept, blue where it is
 folded, with bars where the attention falls while the answer is said.
+
+Who holds everything stands apart from those that are held to the same memory.
 """
 
 from itertools import groupby
 from textwrap import shorten
 
-from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason, said
+from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason
+from intuitive.arena.memories import budget_of
 from intuitive.arena.methods import YOURS
 
 from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 from .styles import ASKED, BEAD, KEPT, READ, RIGHT, WRONG, label
 
 WIDTH = 1000
-LEFT, END = 158, 700  # of the strips
-SAID, MARK, HOLDS = 714, 864, 990  # columns to their right
-TOP, PITCH, TALL = 92, 37, 9  # first strip, from one to the next, its height
-BAR = 17  # height of a bar that has all of the attention
+LEFT, END = 158, 650  # of the strips
+SAID, MARK, HOLDS, READS = 664, 806, 918, 992  # columns to their right; the last two end there
+TOP, PITCH, TALL = 108, 33, 9  # first strip, from one to the next, its height
+APART = 26  # between the groups
+BAR = 15  # height of a bar that has all of the attention
 LEVELS = 4  # of green
 LEAST = 0.004  # of the attention, to be drawn
-QUOTED = 105  # signs of what is asked for, above the strips
+QUOTED = 88  # signs of what is asked for, above the strips
+SIGNS, WHY = 17, 76  # signs of an answer, and of why the reader's own takes no part
 TEXT, SHORT = "text", "shortened"
+WHOLE = ("dense", "msa")  # hold everything, whatever the budget
 
 
 class Picture:
@@ -30,7 +36,12 @@ class Picture:
         self.bins = -(-made.n // made.stretch)
         self.pitch = (END - LEFT) / (made.n / made.stretch)
         extra = any(row.method == YOURS for row in made.rows)
-        self.height = TOP + PITCH * (len(SHOWN) + extra)
+        self.height = TOP + PITCH * (len(SHOWN) + extra) + APART
+        whole = [row for row in made.rows if row.method in WHOLE]
+        same = [row for row in made.rows if row.method not in WHOLE]
+        self.second = TOP + PITCH * len(WHOLE) + APART  # first strip of the second group
+        self.places = [(row, TOP + PITCH * i) for i, row in enumerate(whole)]
+        self.places += [(row, self.second + PITCH * i) for i, row in enumerate(same)]
         self.steps = max((len(row.reads) for row in made.rows), default=0)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -54,12 +65,16 @@ class Picture:
             )
             return f"Every method reads the same {made.n} tokens.{place}"
         if step == 0:
+            budget = budget_of(made.n, made.ratio)
             return (
-                f"Room for one entry in {made.ratio}: green is kept in its own words, blue is "
-                "folded into latents."
+                f"Room for one entry in {made.ratio}: {budget} entries for {made.n} tokens. Green "
+                "is kept in its own words, blue is folded into latents."
             )
         if step < self.steps:
-            return f"Token {step} of the answer: bars are where the attention falls."
+            return (
+                f"Token {step} of the answer. Each method goes on from what it has said itself; "
+                "bars are where its attention falls."
+            )
         if len(made.rows) < len(SHOWN):
             return f"{len(made.rows)} of {len(SHOWN)} methods are there so far."
         if not made.answer:
@@ -69,50 +84,89 @@ class Picture:
         return f"It was “{made.answer}”: {right or 'nobody'} right; {wrong or 'nobody'} wrong."
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
-        """The memory, and who is right once all have answered."""
+        """The memory, and who of those held to it is right, once all have answered."""
         made, over = self.made, step >= self.steps
-        taking = [row for row in made.rows if row.right is not None]
+        same = [row for row in made.rows if row.method not in WHOLE]
+        taking = [row for row in same if row.right is not None]
         right = f"{sum(row.right is True for row in taking)} of {len(taking)}"
         return (
-            Readout("room", f"1 entry in {made.ratio}"),
+            Readout("room", f"{budget_of(made.n, made.ratio)} entries"),
             Readout("text", f"{made.n} tokens"),
-            Readout("right", right if over and taking else "–"),
+            Readout("right, same memory", right if over and taking else "–"),
         )
 
     # ------------------------------------------------------------------------------- marks
 
     def _marks(self, step: int) -> list[Mark]:
         made = self.made
-        quoted = f"… {made.fact[:QUOTED]} …" if made.fact else f"{made.opening[:90]} …"
+        fact = shorten(made.fact, QUOTED, placeholder="")
+        quoted = f"… {fact} …" if fact else f"{made.opening[:QUOTED]} …"
+        head = {"y": TOP - 26, "size": 13}
+        group = {"x": 8, "size": 12, "bold": True}
         marks: list[Mark] = [
-            Words(
-                key="quoted", x=LEFT, y=20, text=quoted, size=13, fill=ASKED, bold=bool(made.fact)
-            ),
+            Words(key="quoted", x=LEFT, y=20, text=quoted, size=13, fill=ASKED, bold=bool(fact)),
             Words(key="ask", x=LEFT, y=42, text=f"{made.ask} …", size=14, bold=True),
             Words(key="asked", x=8, y=42, text="Question", size=13),
-            Words(key="says", x=SAID, y=66, text="says", size=13),
-            Words(key="holds", x=HOLDS, y=66, anchor="end", text="holds", size=13),
+            Words(key="whole", y=TOP - 26, text="hold everything", **group),
+            Words(key="same", y=self.second - 24, text=f"the same memory, 1/{made.ratio}", **group),
+            Words(key="says", x=SAID, text="says", **head),
+            Words(key="holds", x=HOLDS, anchor="end", text="holds", **head),
+            Words(key="reads", x=READS, anchor="end", text="reads", **head),
+            *self._legend(),
         ]
         if made.place[0] >= 0:
             x, x2 = (LEFT + at / made.stretch * self.pitch for at in made.place)
             marks.append(
                 Rectangle(
-                    key="place", x=x - 2, y=TOP - 24, w=max(x2 - x, 3) + 4,
-                    h=PITCH * len(made.rows) + 4, stroke=ASKED, dash="3 3", corner=3,
+                    key="place", x=x - 2, y=TOP - 18, w=max(x2 - x, 3) + 4,
+                    h=self.height - TOP + 14, stroke=ASKED, dash="3 3", corner=3,
                     words=f"What is asked for: {made.fact}",
                 )
             )  # fmt: skip
-        for i, row in enumerate(made.rows):
-            marks += self._row(row, TOP + i * PITCH, step)
+        for row, y in self.places:
+            marks += self._row(row, y, step)
+        return marks
+
+    def _legend(self) -> list[Mark]:
+        """What the colours of the strips say."""
+        y, box, marks = 66, 12, []
+        x = float(LEFT)
+        for shade in range(1, LEVELS + 1):
+            marks.append(
+                Rectangle(
+                    key=f"key:kept:{shade}", x=x, y=y - 9, w=box, h=TALL, fill=KEPT,
+                    opacity=_opacity(shade),
+                )
+            )  # fmt: skip
+            x += box
+        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 204, BEAD)]
+        told += [("read", "attention", 284, READ)]
+        told += [("place", "asked for", 378, ASKED)] if self.made.place[0] >= 0 else []
+        for key, text, at, colour in told:
+            name = x + 8 + at
+            marks.append(Words(key=f"key:{key}:name", x=name, y=y, text=text, size=12))
+            mark = {"key": f"key:{key}", "x": name - 14}
+            if key == "bead":
+                marks.append(Circle(r=TALL / 2, y=y - 4, fill=colour, **{**mark, "x": name - 9}))
+            elif key == "read":
+                marks.append(Rectangle(y=y - 11, w=5, h=BAR - 3, fill=colour, **mark))
+            elif key == "place":
+                marks.append(Rectangle(y=y - 11, w=8, h=BAR - 3, stroke=colour, dash="3 3", **mark))
         return marks
 
     def _row(self, row: Row, y: int, step: int) -> list[Mark]:
         link = f"method:{row.method}"
-        words = reason(row, self.made) if step >= self.steps else f"{label(row.method)}."
+        words = (
+            reason(row, self.made) if row.absent or step >= self.steps else f"{label(row.method)}."
+        )
         marks: list[Mark] = [
+            Rectangle(
+                key=f"row:{row.method}", x=2, y=y - BAR + 1, w=WIDTH - 4, h=PITCH - 4, fill="page",
+                corner=3, link=link, words=words, layer=-1,
+            ),
             Words(
                 key=f"name:{row.method}", x=8, y=y + 9, text=label(row.method), size=13,
-                bold=row.method == "dense", link=link, words=words,
+                bold=row.method == "dense",
             ),
             Line(
                 key=f"ground:{row.method}", x=LEFT, y=y + TALL + 2, x2=END, y2=y + TALL + 2,
@@ -122,25 +176,21 @@ class Picture:
         if row.absent and step >= 0:
             why = "does not fit into this budget"
             if row.method == YOURS:
-                why = shorten(row.absent, QUOTED - 30, placeholder="…")
+                why = shorten(row.absent, WHY, placeholder="…")
             text = f"takes no part: {why}"
-            no = Words(key=f"no:{row.method}", x=LEFT + 6, y=y + 8, text=text, size=12, fill="grey",
-                       link=link, words=row.absent)  # fmt: skip
-            return [*marks, no]
-        marks += self._strip(row, y, step, link)
+            no = {"key": f"no:{row.method}", "x": LEFT + 6, "y": y + 8, "size": 12}
+            return [*marks, Words(text=text, fill="grey", **no)]
+        marks += self._strip(row, y, step)
         if step > 0:
-            marks += self._reads(row, y, min(step, len(row.reads)) - 1, link)
-            marks += self._said(row, y, step, link)
+            marks += self._reads(row, y, min(step, len(row.reads)) - 1)
+            marks += self._said(row, y, step)
         if step >= 0:
-            marks.append(
-                Words(
-                    key=f"bytes:{row.method}", x=HOLDS, y=y + 9, anchor="end",
-                    text=percent(row.resident), size=12, link=link,
-                )
-            )  # fmt: skip
+            for key, x, share in (("bytes", HOLDS, row.resident), ("each", READS, row.read)):
+                told = {"key": f"{key}:{row.method}", "x": x, "y": y + 9, "anchor": "end"}
+                marks.append(Words(text=percent(share), size=12, **told))
         return marks
 
-    def _strip(self, row: Row, y: int, step: int, link: str) -> list[Mark]:
+    def _strip(self, row: Row, y: int, step: int) -> list[Mark]:
         """Stretches of one shade side by side are one box."""
         shades = [round(share * LEVELS) for share in row.kept]
         if step < 0 or row.absent:
@@ -154,28 +204,28 @@ class Picture:
                 marks.append(
                     Rectangle(
                         key=f"kept:{row.method}:{at}", x=x, y=y, w=w, h=TALL,
-                        fill="grey" if step < 0 else KEPT, opacity=0.2 + 0.75 * shade / LEVELS if
-                        step >= 0 else 0.35, link=link,
+                        fill="grey" if step < 0 else KEPT,
+                        opacity=0.35 if step < 0 else _opacity(shade),
                     )
                 )  # fmt: skip
             elif row.beads:
-                marks += self._beads(row, x, w, y, link)
+                marks += self._beads(row, x, w, y)
             at += n
         return marks
 
-    def _beads(self, row: Row, x: float, w: float, y: int, link: str) -> list[Mark]:
+    def _beads(self, row: Row, x: float, w: float, y: int) -> list[Mark]:
         """Discs as far apart as a latent has tokens: the more are folded, the fewer they are."""
         pitch = row.beads
         r = min(pitch / 2 - 0.6, TALL / 2)
         return [
             Circle(
                 key=f"bead:{row.method}:{int(x)}:{i}", x=x + (i + 0.5) * pitch, y=y + TALL / 2,
-                r=r, fill=BEAD, link=link,
+                r=r, fill=BEAD,
             )
             for i in range(int(w // pitch))
         ]  # fmt: skip
 
-    def _reads(self, row: Row, y: int, step: int, link: str) -> list[Mark]:
+    def _reads(self, row: Row, y: int, step: int) -> list[Mark]:
         marks: list[Mark] = []
         for i, share in enumerate(row.reads[step] if row.reads else ()):
             if share >= LEAST:
@@ -183,25 +233,28 @@ class Picture:
                 marks.append(
                     Rectangle(
                         key=f"read:{row.method}:{i}", x=LEFT + i * self.pitch + 0.5, y=y - 1 - tall,
-                        w=max(self.pitch - 1, 1.5), h=tall, fill=READ, link=link,
+                        w=max(self.pitch - 1, 1.5), h=tall, fill=READ,
                     )
                 )  # fmt: skip
         return marks
 
-    def _said(self, row: Row, y: int, step: int, link: str) -> list[Mark]:
+    def _said(self, row: Row, y: int, step: int) -> list[Mark]:
         text = "".join(row.said[:step]).strip() or "…"
-        text = text if len(text) <= 18 else f"{text[:17]}…"
-        over = step >= self.steps
+        text = text if len(text) <= SIGNS else f"{text[: SIGNS - 1]}…"
         marks: list[Mark] = [
-            Words(key=f"said:{row.method}", x=SAID, y=y + 9, text=text, size=13, mono=True,
-                  link=link, words=f"{label(row.method)} says “{said(row)}”." if over else "")
-        ]  # fmt: skip
-        if over and row.right is not None:
+            Words(key=f"said:{row.method}", x=SAID, y=y + 9, text=text, size=13, mono=True)
+        ]
+        if step >= self.steps and row.right is not None:
             marks.append(
                 Words(
-                    key=f"mark:{row.method}", x=MARK, y=y + 10, size=14, bold=True, link=link,
+                    key=f"mark:{row.method}", x=MARK, y=y + 10, size=14, bold=True,
                     text="✓ right" if row.right else "✗ wrong",
                     fill=RIGHT if row.right else WRONG,
                 )
             )  # fmt: skip
         return marks
+
+
+def _opacity(shade: int) -> float:
+    """Of a green that so many of the LEVELS of layers and heads have in their own words."""
+    return 0.2 + 0.75 * shade / LEVELS

@@ -9,7 +9,7 @@ from intuitive.arena.methods import about
 from .. import theme
 
 KEPT, BEAD, READ, ASKED = theme.GREEN, theme.BLUE, theme.VERMILION, theme.PURPLE
-RIGHT, WRONG = theme.GREEN, theme.VERMILION
+RIGHT, WRONG = theme.GREEN, "ink"  # red is what is read
 _LOOK = {  # colour, dash, symbol
     "dense": (theme.GREY, "solid", "star"),
     "window": (theme.GREY, "dot", "circle"),
@@ -30,8 +30,8 @@ def label(method: str) -> str:
     return about(method).label
 
 
-def trace(method: str, xs: list[float], ys: list[float], words: list[str]) -> dict:
-    """A method's points, named in the legend."""
+def trace(method: str, xs: list[float], ys: list[float] | list[str], words: list[str]) -> dict:
+    """A method's points, told in words on hover."""
     colour, dash, symbol = _LOOK[method]
     return {
         "type": "scatter",

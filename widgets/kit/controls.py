@@ -4,7 +4,7 @@ A declaration is data: it says what stands on the page, checks values that arriv
 never touches a widget. `name` is always the field of the params that the control sets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -48,6 +48,14 @@ class Control:
     def check(self, value: Any) -> Any:
         """Return `value` in the type the params expect, or raise `ControlError`."""
         return value
+
+    def places(self, bounds: Sequence[Number] | None = None) -> list[Any]:
+        """Every value that a reader can move it to, in order; none of a text or a button.
+
+        Args:
+            bounds: of a slider whose ends depend on the data.
+        """
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +105,13 @@ class Range(Control):
         whole = all(float(number).is_integer() for number in (self.min, self.step))
         return round(value) if whole else float(value)
 
+    def places(self, bounds: Sequence[Number] | None = None) -> list[Number]:
+        if self.values:
+            return list(self.values)
+        low, high = bounds or (self.min, self.max)
+        steps = int((high - low) / self.step + 1e-9)
+        return [self.check(round(low + i * self.step, 10)) for i in range(steps + 1)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Control):
@@ -120,6 +135,9 @@ class Choice(Control):
             raise ControlError(f"{self.label} is one of {listed}, got {value!r}.")
         return value
 
+    def places(self, bounds: Sequence[Number] | None = None) -> list[str]:
+        return list(self.options)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Toggle(Control):
@@ -133,6 +151,9 @@ class Toggle(Control):
             raise ControlError(f"{self.label} is True or False, got {value!r}.")
         return value
 
+    def places(self, bounds: Sequence[Number] | None = None) -> list[bool]:
+        return [False, True]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Control):
@@ -140,12 +161,17 @@ class Text(Control):
 
     Attributes:
         button: what the button that hands the text over says.
+        sets: values of other controls that come with it, such as the entry of a menu.
         max_bytes: largest file the browser will send.
+        opens: the explorer starts on so many tokens of the document that the reader named
+            (`intuitive lab --text`); 0 where it does not.
     """
 
     kind: ClassVar[str] = "text"
     button: str = "Use this text"
+    sets: Mapping[str, Any] = field(default_factory=dict)
     max_bytes: int = 200_000
+    opens: int = 0
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -348,6 +374,8 @@ class Declaration:
         for choice in (control for control in self.controls if isinstance(control, Choice)):
             for brought in choice.sets.values():
                 self.check(brought)
+        for text in (control for control in self.controls if isinstance(control, Text)):
+            self.check(text.sets)
         for brought in (self.poster, *(step.sets for step in self.steps)):
             self.check(brought)
         for plot in self.plots:

@@ -19,6 +19,7 @@ import msgspec
 import traitlets
 from cachetools import LRUCache
 
+from intuitive.common.own_text import own_text
 from intuitive.common.runtime import Cancelled
 
 from . import answers, collector, scene, showing
@@ -32,6 +33,7 @@ from .controls import (
     Plot,
     Predict,
     Step,
+    Text,
     Tokens,
 )
 from .latest import LatestWins, Stale
@@ -40,6 +42,7 @@ from .view import View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
 PROGRESS_EVERY = 0.1  # seconds between two progress messages
+NOTICED = 0.1  # seconds from which the page says how long it took
 STREAM_EVERY = 0.4  # seconds between two pictures of a result that is still growing
 CANCELLED = "Cancelled. The picture shows the previous setting."
 KEPT_RESULTS = 32  # results kept for settings a reader comes back to
@@ -95,6 +98,11 @@ class Explorer(anywidget.AnyWidget):
     runtime = traitlets.Unicode().tag(sync=True)
     _worker: LatestWins | None = None
     _judge: LatestWins | None = None
+    _opener: LatestWins | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Explorer":
+        collector.set_aside()  # before there is an explorer
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(
         self,
@@ -131,14 +139,17 @@ class Explorer(anywidget.AnyWidget):
         self._make_params, self._compute, self._present = params, compute, present
         self._lock = threading.RLock()
         self._kept: LRUCache[Any, Kept] = LRUCache(KEPT_RESULTS)  # of the worker alone
+        self._shown: Kept | None = None  # whose picture the page has
         self._applied: dict[str, Any] = {}
         self._settling = False  # True while compute's own corrections reach the controls
         self._after_cancel = False
+        self._note = ""  # goes before the next picture's "Done"
         self._count = 0
         self.result: Any = None
         self.view: View | None = None
         self._worker = LatestWins(self._run, self._apply, self._fail, after=collector.release)
         self._judge = LatestWins(self._judged, self._give_verdict, self._no_verdict)
+        self._opener = LatestWins(self._opened, self._show_opened, self._fail_opened)
         self.add_traits(
             **{f"figure_{plot.name}": traitlets.Dict().tag(sync=True) for plot in plots}
         )
@@ -147,12 +158,13 @@ class Explorer(anywidget.AnyWidget):
             values=dict(self.defaults),
             tab=next(iter(self.declaration.tabs), ""),
             runtime=shared_runtime().model_id,
-            prediction=answers.recall(self._prediction_key) if predict else "",
+            prediction=self._recalled() if predict else "",
         )
         self.observe(self._on_values, "values")
         self.observe(self._on_tab, "tab")
         self.on_msg(self._on_message)
         self._first_picture()
+        self._start_on_own_text()
         showing.made_in_this_cell(self)
 
     # What readers and tests call.
@@ -212,9 +224,9 @@ class Explorer(anywidget.AnyWidget):
 
     def wait(self, timeout: int | float = 30) -> bool:
         """Wait until the picture agrees with the controls; False after `timeout` seconds."""
-        begun = time.monotonic()
-        done = self._worker.wait(timeout)
-        return self._judge.wait(max(timeout - (time.monotonic() - begun), 0)) and done
+        ends = time.monotonic() + timeout
+        workers = (self._worker, self._judge, self._opener)
+        return all(worker.wait(max(ends - time.monotonic(), 0)) for worker in workers)
 
     def cancel(self) -> None:
         """Give up the running computation; controls go back to what the picture shows."""
@@ -245,17 +257,18 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop the workers, remove the widget from the page, and free what it holds."""
-        for worker in (self._worker, self._judge):
+        for worker in (self._worker, self._judge, self._opener):
             if worker is not None:  # None when construction failed
                 worker.close()
         self.unobserve_all()
         super().close()
         self._kept = LRUCache(1)
-        self.result = self.view = None
+        self.result = self.view = self._shown = None
 
     def outputs(self) -> list[dict[str, Any]]:
         """What a cell that shows the explorer displays, as mime bundles (showing.py)."""
-        return showing.outputs(self._words(), self._poster(), self.model_id)
+        page = f"explorers/{self.name}.html"
+        return showing.outputs(self._words(), self._poster(), self.model_id, page=page)
 
     def _ipython_display_(self, **_: Any) -> None:
         showing.show(self.outputs())
@@ -285,9 +298,7 @@ class Explorer(anywidget.AnyWidget):
                 self.heard = self.asked
 
     def _on_tab(self, _change: Mapping[str, Any]) -> None:
-        if self.view is not None:  # the same setting once more: its result is kept
-            with self._lock:
-                self._on_values({"new": self._applied})
+        self._opener.submit(self._shown)
 
     def _on_values(self, change: Mapping[str, Any]) -> None:
         values = dict(change["new"])
@@ -338,6 +349,23 @@ class Explorer(anywidget.AnyWidget):
             self._fail(request, error, _wanted)
         finally:
             collector.release()
+
+    def _start_on_own_text(self) -> None:
+        """Go on to the document that the reader started the lesson with, where there is one."""
+        for place, control in enumerate(self.declaration.controls):
+            if not isinstance(control, Text) or self.defaults[control.name]:
+                continue
+            try:
+                own = own_text(control.opens)
+            except ValueError as error:
+                self._say("error", self._sentence(error))
+                continue
+            if own is not None:
+                self._note = " ".join(filter(None, (f"From {own.name}.", own.told)))
+                spec = self.declaration.spec() | {"defaults": self.defaults}
+                spec["controls"][place]["own"] = own.text  # stays in the box, to come back to
+                self.spec = spec
+                self.set(**{control.name: own.text})
 
     def _run(self, request: tuple[dict, Any], stale: Stale) -> tuple[Kept, float]:
         values, params = request
@@ -408,6 +436,7 @@ class Explorer(anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             if stale():  # refused or cancelled while this was on its way
                 return
+            self._prepare(kept)  # a tab may have been opened meanwhile
             self._draw(kept)
             if view.tokens is not None:
                 self.token_texts = list(view.tokens.texts)
@@ -422,9 +451,11 @@ class Explorer(anywidget.AnyWidget):
                     self.values = settled
                 finally:
                     self._settling = False
-            text = f"Done in {_duration(seconds)}."
+            text = _done(seconds)
             if self._after_cancel:
                 text, self._after_cancel = CANCELLED, False
+            if self._note:
+                text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
     def _show_so_far(self, result: Any, stale: Stale) -> None:
@@ -435,6 +466,7 @@ class Explorer(anywidget.AnyWidget):
             self._prepare(kept)
             with self._lock, self.hold_sync():
                 if not stale():
+                    self._prepare(kept)
                     self._draw(kept)
         finally:
             collector.release()
@@ -442,10 +474,8 @@ class Explorer(anywidget.AnyWidget):
     def _draw(self, kept: Kept) -> None:
         """Bring a result to the page; the caller holds the lock."""
         view = kept.view
-        self.result, self.view = kept.result, view
-        for plot in self.declaration.plots:
-            if plot.name in kept.figures and plot.tab in ("", self.tab):
-                setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
+        self.result, self.view, self._shown = kept.result, view, kept
+        self._draw_figures(kept)
         if kept.picture is not None:
             self.picture, self.swarm = kept.picture
         self.info = {
@@ -456,6 +486,26 @@ class Explorer(anywidget.AnyWidget):
             "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
             "related": {link: list(others) for link, others in view.related.items()},
         }
+
+    def _draw_figures(self, kept: Kept) -> None:
+        for plot in self.declaration.plots:
+            if plot.name in kept.figures and plot.tab in ("", self.tab):
+                setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
+
+    # A tab that was opened, on a worker of its own: what else is computed goes on.
+
+    def _opened(self, kept: Kept | None, _stale: Stale) -> Kept | None:
+        if kept is not None:  # there is a picture
+            self._prepare(kept)
+        return kept
+
+    def _show_opened(self, _kept: Kept | None, prepared: Kept | None, _stale: Stale) -> None:
+        with self._lock, self.hold_sync():
+            if prepared is not None and prepared is self._shown:
+                self._draw_figures(prepared)
+
+    def _fail_opened(self, _kept: Kept | None, error: Exception, _stale: Stale) -> None:
+        self._say("error", self._sentence(error))
 
     def _fail(self, request: tuple[dict, Any], error: Exception, stale: Stale) -> None:
         with self._lock:
@@ -524,6 +574,11 @@ class Explorer(anywidget.AnyWidget):
                 text = re.sub(rf"(?<![\w.]){name}(?![\w(])", control.label, text)
         return text
 
+    def _recalled(self) -> str | None:
+        """The prediction of another day, unless the question is asked otherwise now."""
+        kept = answers.recall(self._prediction_key)
+        return kept if kept in ("", *self.declaration.predict.choices) else None
+
     @property
     def _prediction_key(self) -> str:
         return f"{self.declaration.name}/prediction"
@@ -538,5 +593,8 @@ def _number(value: Any) -> Any:
     return value.item()
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+def _done(seconds: float) -> str:
+    """What took a while says how long."""
+    if seconds < NOTICED:
+        return "Done."
+    return f"Done in {seconds * 1e3:.0f} ms." if seconds < 1 else f"Done in {seconds:.1f} s."

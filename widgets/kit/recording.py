@@ -2,14 +2,19 @@
 
 `record` drives an explorer as a reader does, to its defaults, to every step and preset, and to the
 values of every control around the defaults, and keeps what it sends to the page in each of them.
+Defaults and steps are always there; a budget of seconds says how much of the rest is.
 `pack` writes that compressed: whatever stands in several states is written once. The page opens
 the file and answers from it (`front/recorded.js`), in the place of Python.
 """
 
 import base64
+import dataclasses
+import functools
 import gzip
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +60,9 @@ class Recording:
     asked: list[Asked] = field(default_factory=list)
     dropped: dict[str, list[Any]] = field(default_factory=dict)  # values left out, by control
 
+    def leave_out(self, asked: Asked) -> None:
+        self.dropped.setdefault(asked.control, []).append(asked.values[asked.control])
+
 
 # ------------------------------------------------------------------------------ what to record
 
@@ -65,7 +73,7 @@ def around(
     """Values of a control that are recorded: its ends, and then the nearest to its default."""
     match control:
         case Range():
-            every = _places(control, bounds)
+            every = control.places(bounds)
             at = min(range(len(every)), key=lambda i: abs(every[i] - default))
             chosen = _spread(len(every), at, FEW_POINTS if control.heavy else points)
             return [every[i] for i in chosen if every[i] != default]
@@ -76,14 +84,6 @@ def around(
         case Action(disabled=""):
             return [default + 1]
     return []
-
-
-def _places(control: Range, bounds: Sequence[Number] | None) -> list[Any]:
-    if control.values:
-        return list(control.values)
-    low, high = bounds or (control.min, control.max)
-    steps = int((high - low) / control.step + 1e-9)
-    return [control.check(round(low + i * control.step, 10)) for i in range(steps + 1)]
 
 
 def _spread(size: int, at: int, points: int) -> list[int]:
@@ -99,7 +99,10 @@ def _spread(size: int, at: int, points: int) -> list[int]:
 
 
 def plan(explorer: Explorer) -> list[Asked]:
-    """The states to record: defaults, steps, presets, every control by itself, sliders at steps."""
+    """The states to record: defaults, steps, presets, every control by itself, sliders at steps.
+
+    What is wanted most comes first.
+    """
     declared, defaults = explorer.declaration, explorer.defaults
     steps = [
         defaults | declared.with_presets(brought)
@@ -122,20 +125,34 @@ def plan(explorer: Explorer) -> list[Asked]:
     unique: dict[bytes, Asked] = {}
     for asked in found:
         unique.setdefault(msgspec.json.encode(asked.values), asked)
-    return list(unique.values())
+    return sorted(unique.values(), key=lambda asked: (asked.control != "", asked.distance))
 
 
 # --------------------------------------------------------------------------------- recording
 
 
-def record(make: Callable[[], Explorer | CheckYourself], *, call: str = "") -> Recording:
-    """Drive an explorer through its plan, or a question through its choices."""
+def record(
+    make: Callable[[], Explorer | CheckYourself],
+    *,
+    call: str = "",
+    seconds: int | float = math.inf,
+    clock: Callable[[], int | float] = time.process_time,
+) -> Recording:
+    """Drive an explorer through its plan, or a question through its choices.
+
+    Args:
+        make: makes the explorer or the question.
+        call: Python that makes it, for whoever reads the page.
+        seconds: how long states beside the defaults and the steps may take together. A control
+            whose values cost more than what is left is left out; cheaper ones go on.
+        clock: measures them; the processor's time, which nothing beside it makes longer.
+    """
     with tempfile.TemporaryDirectory() as home, _answers_in(home):
         widget = make()
         try:
             if isinstance(widget, CheckYourself):
                 return _record_question(widget, call)
-            return _record_explorer(widget, call)
+            return _record_explorer(widget, call, seconds, clock)
         finally:
             widget.close()
 
@@ -164,20 +181,34 @@ def _record_question(question: CheckYourself, call: str) -> Recording:
     return recording
 
 
-def _record_explorer(explorer: Explorer, call: str) -> Recording:
+def _record_explorer(
+    explorer: Explorer, call: str, seconds: int | float, clock: Callable[[], int | float]
+) -> Recording:
     spec = dict(explorer.spec)
     spec["plots"] = [{**plot, "clickable": False} for plot in spec["plots"]]  # Python's to answer
     traits = {"spec": spec, "tab": explorer.tab}
-    recording = Recording("explorer", explorer.name, call, traits, asked=plan(explorer))
-    for asked in recording.asked:
+    recording = Recording("explorer", explorer.name, call, traits)
+    spent, dearest = 0.0, dict.fromkeys(explorer.defaults, 0.0)
+    for asked in plan(explorer):
+        if asked.control and spent + dearest[asked.control] > seconds:
+            recording.leave_out(asked)
+            continue
+        begun = clock()
         explorer.set(**asked.values)
         if not explorer.wait(WAIT_SECONDS):
             raise TimeoutError(f"{explorer.name}: {dict(asked.values)} took too long.")
+        recording.asked.append(asked)
         recording.states.append(_state(explorer, asked.values))
+        if asked.control:
+            took = clock() - begun
+            spent, dearest[asked.control] = spent + took, max(dearest[asked.control], took)
     predict = explorer.declaration.predict
-    for choice in (None, *predict.choices) if predict and predict.answer else ():
-        explorer.predict(choice).wait(WAIT_SECONDS)
-        recording.verdicts[choice or ""] = dict(explorer.verdict)
+    if predict and predict.answer:
+        once = dataclasses.replace(predict, answer=functools.cache(predict.answer))
+        explorer.declaration = dataclasses.replace(explorer.declaration, predict=once)
+        for choice in (None, *predict.choices):
+            explorer.predict(choice).wait(WAIT_SECONDS)
+            recording.verdicts[choice or ""] = dict(explorer.verdict)
     return recording
 
 
@@ -275,7 +306,7 @@ def pack(recording: Recording, *, most_bytes: int = MOST_BYTES) -> bytes:
             )
         room = max(needed, int(0.97 * len(kept) * most_bytes / len(packed)))
         for asked, _ in kept[room:]:
-            recording.dropped.setdefault(asked.control, []).append(asked.values[asked.control])
+            recording.leave_out(asked)
         kept = kept[:room]
     return packed
 

@@ -3,18 +3,27 @@
 A cell shows three outputs. The first is the poster, or text where there is none: what a code host
 shows, and what stays when the kernel is gone. The second is a line that says how to bring it to
 life, and hides what JupyterLab writes where a widget's kernel is gone. The third is the widget,
-whose style sheet hides the other two as long as it lives.
+whose style sheet hides the other two as long as it lives; where outputs are not JupyterLab's,
+`hideAsleep` in front/liveness.js does. Colab shows a widget of another package's once it was asked
+to: anywidget asks when a widget is made, so that no cell has to.
 
 Running a cell again frees what its widgets held before: the page has replaced them.
 """
 
 import base64
+import functools
+import html
+import importlib.metadata
 import threading
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from intuitive.common.distribution import DISTRIBUTION
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 RUN_THIS = "Run this cell to move it."
+BOOK = "Book"  # the address's name in the package's metadata
+IN_THE_BOOK = "move it in the book, without Python"
 _STYLE = """<style>
 .jp-OutputArea-child:has(.intuitive-asleep) + .jp-OutputArea-child:not(:has(.intuitive-alive))
 { display: none; }
@@ -23,11 +32,30 @@ _STYLE = """<style>
 
 @runtime_checkable
 class Closable(Protocol):
+    """A widget that can be freed."""
+
     def close(self) -> None: ...
 
 
+@functools.cache
+def book() -> str:
+    """Address of the published book, with its last slash; empty as long as there is none.
+
+    It stands in one place, as `Book` among the addresses of the project's own `pyproject.toml`.
+    """
+    try:
+        told = importlib.metadata.metadata(DISTRIBUTION).get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:  # read from its sources
+        told = []
+    found = (
+        address for name, _, address in (line.partition(", ") for line in told) if name == BOOK
+    )
+    address = next(found, "")
+    return address and address.rstrip("/") + "/"
+
+
 def outputs(
-    text: str, poster: Path | None, model_id: str, *, note: str = RUN_THIS
+    text: str, poster: Path | None, model_id: str, *, note: str = RUN_THIS, page: str = ""
 ) -> list[dict[str, Any]]:
     """The mime bundles of a cell that shows a widget, in order.
 
@@ -36,12 +64,16 @@ def outputs(
         poster: a PNG file, or None.
         model_id: the widget's.
         note: how to bring it to life.
+        page: where in the book it moves without Python.
     """
     picture: dict[str, Any] = {"text/plain": text}
     if poster is not None and poster.is_file():
         picture["image/png"] = base64.b64encode(poster.read_bytes()).decode()
     view = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-    told = f'<p class="intuitive-asleep"><strong>{note}</strong></p>\n{_STYLE}'
+    link = (
+        f' Or <a href="{html.escape(book() + page)}">{IN_THE_BOOK}</a>.' if book() and page else ""
+    )
+    told = f'<p class="intuitive-asleep"><strong>{note}</strong>{link}</p>\n{_STYLE}'
     return [picture, {"text/plain": note, "text/html": told}, {WIDGET_VIEW: view}]
 
 

@@ -57,16 +57,10 @@ def random_values(
     values: dict[str, Any] = {}
     for control in chosen:
         match control:
-            case Range(values=listed) if listed:
-                values[control.name] = dice.choice(listed)
-            case Range():
-                low, high = explorer.bounds.get(control.name, (control.min, control.max))
-                steps = int((high - low) / control.step)
-                values[control.name] = low + control.step * dice.randint(0, steps)
-            case Choice():
-                values[control.name] = dice.choice(list(control.options))
-            case Toggle():
-                values[control.name] = dice.random() < 0.5
+            case Range() | Choice() | Toggle():
+                values[control.name] = dice.choice(
+                    control.places(explorer.bounds.get(control.name))
+                )
             case Text():
                 if texts and dice.random() < 0.1:
                     values[control.name] = dice.choice(texts)
@@ -163,6 +157,7 @@ def _resident_bytes() -> int:
 
 
 def main() -> int:
+    """The command line; 1 where an explorer failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)

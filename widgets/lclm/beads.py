@@ -284,6 +284,7 @@ def explorer(
             label=f"Your own text (up to {LONGEST} tokens)",
             more=True,
             heavy=True,
+            opens=0 if values else LONGEST,
         ),
         Text(
             name="question",

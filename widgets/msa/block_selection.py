@@ -276,6 +276,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             label="Your own text (64 to 1,024 tokens)",
             more=True,
             heavy=True,
+            opens=0 if values else 1024,  # a cell that asks for a state of its own gets it
         ),
     )
     return Explorer(

@@ -115,22 +115,21 @@ def loop_order() -> CheckYourself:
         right = 1 if per_query > 2 * per_block else 2 if per_query > per_block / 2 else 0
         return right, (
             f"With queries outside, each query fetches its own 16 blocks; with blocks outside, a "
-            f"block is fetched once for all the queries that chose it. At a million tokens that "
-            f"is {fixed(per_query / per_block, 1)} times fewer bytes. The price is an inverted "
-            "index and partial outputs that must be merged; a single decoded query has nobody "
-            "to share with."
+            f"block is fetched once for all the queries that chose it. Over a whole prompt of a "
+            f"million tokens that is {fixed(per_query / per_block, 1)} times fewer bytes. The "
+            "price is a list of who chose each block, and partial outputs that must be merged; a "
+            "single decoded query has nobody to share with."
         )
 
     return CheckYourself(
         name="msa_loop_order",
         question=(
-            "Sparse prefill can loop over queries and fetch each one's blocks, or loop over "
-            "blocks and fetch the queries that chose them. FLOPs are the same. Which moves "
-            "fewer bytes?"
+            "Sparse prefill can go query by query and fetch each one's blocks, or block by block "
+            "and fetch the queries that chose it. FLOPs are the same. Which moves fewer bytes?"
         ),
         choices=(
-            "Looping over queries",
-            "Looping over blocks, about five times fewer",
+            "Query by query",
+            "Block by block",
             "Both the same, since the same tokens are read",
         ),
         answer=answer,

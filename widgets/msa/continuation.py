@@ -125,7 +125,13 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             more=True,
             heavy=True,
         ),
-        Text(name="text", label="Your own text (empty for the lesson's)", more=True, heavy=True),
+        Text(
+            name="text",
+            label="Your own text (empty for the lesson's)",
+            more=True,
+            heavy=True,
+            opens=0 if values else 1024,
+        ),
     )
     return Explorer(
         name="msa_continuation",

@@ -17,7 +17,7 @@ from ..kit import (
     fixed,
     number,
 )
-from .ladder_scene import LAST, Picture, time_text
+from .ladder_scene import LAST, Picture, place_text, time_text
 
 FUNCTIONS = {
     "attend": "attend, to selected blocks",
@@ -25,6 +25,7 @@ FUNCTIONS = {
     "decode": "decode one token",
 }
 SHARINGS = {"near": "mostly the same blocks", "random": "blocks at random"}
+QUERIES = {"prompt": "all of a prompt, to 128K", "last": "the last 8K, of up to 1M"}
 
 
 def _short_decode() -> tuple[int, str]:
@@ -50,7 +51,7 @@ PREDICT = Predict(
 
 def present(result: LadderResult) -> View:
     picture, function = Picture(result), result.params.function
-    shortest, longest = result.landings[0], result.landings[-1]
+    shortest, longest = result.shown[0], result.shown[-1]
     last = LAST[function]
     rows = tuple(
         (
@@ -63,26 +64,23 @@ def present(result: LadderResult) -> View:
             number(rung.work.floor_ms),
             "not measured" if rung.measured_ms is None else number(rung.measured_ms),
         )
-        for landing, label in zip(result.landings, picture.labels, strict=True)
+        for landing, label in zip(result.shown, picture.labels, strict=True)
         for rung in landing.rungs
     )
     return View(
         summary=(
             f"{FUNCTIONS[function].capitalize()}, {picture.name(shortest[last])}: "
             + "; ".join(
-                f"{time_text(landing[last].ms)} for {label} tokens, "
+                f"{time_text(landing[last].ms)} for {place_text(landing)} tokens, "
                 f"{fixed(landing[last].over_floor, 1)} times the floor"
-                for landing, label in (
-                    (shortest, picture.labels[0]),
-                    (longest, f"the {picture.labels[-1]}" if " " in picture.labels[-1] else "1M"),
-                )
+                for landing in (shortest, longest)
             )
             + f". Times were recorded on one {result.device}."
         ),
         timeline=Timeline(
             frames=picture.frames(), axis="context", start=picture.start, pace_ms=1100
         ),
-        readouts=picture.readouts(result.landings[picture.start]),
+        readouts=picture.readouts(result.shown[picture.start]),
         table=Table(
             (
                 "context",
@@ -119,13 +117,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present,
         controls=(
             Choice(name="function", label="Function", options=FUNCTIONS),
-            Choice(name="sharing", label="Neighbours choose", options=SHARINGS),
+            Choice(name="queries", label="Queries of a prompt", options=QUERIES),
+            Choice(name="sharing", label="Attend: neighbours choose", options=SHARINGS),
         ),
         hero=Hero(
             label="A roofline with the rungs as points, and their times above the floor",
-            caption="Open points are counted, not measured: as quick as memory and tensor cores "
-            "allow while no byte comes from the card's cache. Where a full point is above the "
-            "slope, the cache answered part of its bytes.",
+            caption="Left, every FLOP counts that is computed, useless ones too; a floor, right, "
+            "is of the useful ones. Open points are counted: as quick as memory and tensor cores "
+            "allow while no byte comes from the card's cache. A full point above the slope had "
+            "part of its bytes from the cache.",
         ),
         steps=(
             Step(
@@ -158,8 +158,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Decode one token",
-                text="Play from 8K to 1M. MSA's attend always takes about as long, however small "
-                "its floor is.",
+                text="From 8K to 1M, MSA's attend takes about as long, however small its floor is.",
                 sets={"function": "decode"},
                 frame="play",
             ),

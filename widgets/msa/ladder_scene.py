@@ -1,7 +1,8 @@
 """The hero of "The ladder": a roofline and a row of times, both moving with the context.
 
 Left, every rung is a point: how many FLOPs it has for each byte that its loops ask for, and how
-many it computes a second. The slope is what memory allows, the flat line what the tensor cores do.
+many it computes a second, useless ones too. The slope is what memory allows, the flat line what the
+tensor cores do.
 Right, the same rungs in time, each with a line from its floor. Full points were measured; an open
 one is only counted, and stands where memory and tensor cores would let it if nothing were cached.
 """
@@ -9,33 +10,26 @@ one is only counted, and stands where memory and tensor cores would let it if no
 import math
 
 from intuitive.msa import cost
-from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung
+from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung, label_of
 
 from ..kit import Arithmetic, Circle, Frame, Line, Mark, Path, Readout, Scene, Words, fixed, number
-from .loop_orders_scene import ORDER_NAMES
 from .what_it_costs_scene import tokens_text
 
 Number = int | float
 
-WIDTH, HEIGHT = 1000, 392
+WIDTH, HEIGHT = 1000, 412
 LEFT, RIGHT, TOP, BOTTOM = 58, 520, 40, 336  # of the roofline
-INTENSITY, RATE = (0.0, 3.0), (-0.3, 3.3)  # exponents of ten: FLOP a byte, TFLOP a second
+PROMPT = ((10, 500), (20, 1500))  # ends of the axes: FLOP a byte, TFLOP a second
+ENDS = {"attend": PROMPT, "select": PROMPT, "decode": ((2, 60), (0.3, 300))}
+TICKS = (0.3, 1, 3, 10, 30, 100, 300, 1000)
 TIMES = (610, 984)  # left and right end of the times
 TIME_RANGES = {"attend": (-1, 3), "select": (-2, 3), "decode": (-4, 0)}  # exponents of ms
 ROW = 66
-NAMES = ORDER_NAMES | {
-    "every_score": "every score stored",
-    "maxima": "one maximum a block",
-    "in_chunks": "in chunks of queries",
-    "select_one": "MSA, select",
-    "attend_one": "MSA, attend",
-    "step": "MSA, whole step",
-}
 DENSE = "everything"
-PLACES = {  # of a name beside its point
-    "everything": "above", "query_outer": "below", "kv_outer": "right", "union_tile": "left",
-    "every_score": "below", "maxima": "left", "in_chunks": "right",
-    "select_one": "left", "attend_one": "right", "step": "below",
+PLACES = {  # of a name beside its point; where it stands on the slope, below the slope
+    "everything": "left", "query_outer": "right", "kv_outer": "right", "union_tile": "left",
+    "every_score": "right", "maxima": "left", "in_chunks": "right",
+    "select_one": "below", "attend_one": "right", "step": "right",
 }  # fmt: skip
 LAST = {"attend": "union_tile", "select": "in_chunks", "decode": "step"}  # the package's rung
 
@@ -46,16 +40,11 @@ def time_text(ms: Number) -> str:
 
 
 def place_text(landing: Landing) -> str:
-    """Name of a context: "128K", or "last 8K of 1M" where only the last queries were timed."""
+    """What a landing is of: "128K", or "the last 8K of 1M" where only those were timed."""
     context = tokens_text(landing.context)
     if landing.queries in (1, landing.context):
         return context
-    return f"last {tokens_text(landing.queries)} of {context}"
-
-
-def label_of(name: str, function: str) -> str:
-    """A rung's name; in decoding nothing is masked."""
-    return "dense" if (name, function) == (DENSE, "decode") else NAMES[name]
+    return f"the last {tokens_text(landing.queries)} of {context}"
 
 
 class Picture:
@@ -63,13 +52,21 @@ class Picture:
 
     def __init__(self, result: LadderResult) -> None:
         self.result, self.function = result, result.params.function
-        self.times = TIME_RANGES[self.function]
-        self.labels = tuple(place_text(landing) for landing in result.landings)
+        self.times, self.ends = TIME_RANGES[self.function], ENDS[self.function]
+        self.labels = tuple(tokens_text(landing.context) for landing in result.shown)
 
     @property
     def start(self) -> int:
-        """The frame that opens: a context of 128K."""
-        return self.labels.index("128K")
+        """The frame that opens: a context of 128K, where there is one."""
+        return self.labels.index("128K") if "128K" in self.labels else 0
+
+    def place(self, intensity: Number, rate: Number) -> tuple[float, float]:
+        """Where a point of the roofline stands."""
+        across, up = (
+            min(max(math.log(value / low) / math.log(high / low), 0.0), 1.0)
+            for value, (low, high) in zip((intensity, rate / 1e12), self.ends, strict=True)
+        )
+        return LEFT + (RIGHT - LEFT) * across, BOTTOM - (BOTTOM - TOP) * up
 
     def name(self, rung: Rung) -> str:
         return label_of(rung.name, self.function)
@@ -84,11 +81,11 @@ class Picture:
                     marks=(*still, *self._points(landing), *self._rows(landing)),
                 ),
                 label=label,
-                sentence=self._sentence(landing, label),
+                sentence=self._sentence(landing),
                 readouts=self.readouts(landing),
                 arithmetic=self._arithmetic(landing),
             )
-            for landing, label in zip(self.result.landings, self.labels, strict=True)
+            for landing, label in zip(self.result.shown, self.labels, strict=True)
         )
 
     # --------------------------------------------------------------------------------- words
@@ -100,26 +97,28 @@ class Picture:
         return (
             Readout("floor", time_text(last.least.floor_ms)),
             Readout(self.name(last), time_text(last.ms)),
-            Readout(told, f"{fixed(first.ms / last.ms)}"),
+            Readout(told, f"{number(first.ms / last.ms)}×"),
         )
 
-    def _sentence(self, landing: Landing, label: str) -> str:
+    def _sentence(self, landing: Landing) -> str:
         last, first = landing[LAST[self.function]], landing.rungs[0]
-        over = f"{fixed(last.over_floor, 1)} times the floor"
+        label, over = place_text(landing), f"{fixed(last.over_floor, 1)} times the floor"
+        label = label[0].upper() + label[1:]
         if self.function == "attend":
             alone = landing["query_outer"]
             extra = last.work.flops / last.least.flops
             return (
-                f"{label}: everything takes {time_text(first.ms)} at "
-                f"{rate_text(first)}, the union tile {time_text(last.ms)}, {over}; it "
-                f"computes {fixed(extra, 1)} times what is useful. Query by query it would "
-                f"be {time_text(alone.ms)} if every fetch came from memory."
+                f"{label}: everything takes {time_text(first.ms)} at {rate_text(first)}, tile by "
+                f"tile {time_text(last.ms)}, {over}; a tile computes {fixed(extra, 1)} times what "
+                f"is useful. Query by query it would be {time_text(alone.ms)} if every fetch came "
+                "from memory."
             )
         if self.function == "select":
             return (
                 f"{label}: with every score stored, writing and reading takes "
-                f"{time_text(first.ms)} at the least. One maximum a block is 1/128 of that: "
-                f"{time_text(last.ms)} in chunks, {over}."
+                f"{time_text(first.ms)} at the least. One maximum a block writes 1/128 as much: "
+                f"{time_text(landing['maxima'].ms)}, and in chunks of queries "
+                f"{time_text(last.ms)}, {over}."
             )
         attend = landing["attend_one"]
         fewer = first.work.bytes / last.work.bytes
@@ -133,46 +132,36 @@ class Picture:
 
     def _still(self) -> list[Mark]:
         ridge = cost.H100_FLOPS / cost.H100_BYTES
-        roof = [(1, cost.H100_BYTES), (ridge, cost.H100_FLOPS), (1000, cost.H100_FLOPS)]
-        places = [place(x, y) for x, y in roof]
+        (least, most), rates = self.ends
+        roof = [least, *[ridge] * (ridge < most), most]
+        places = [self.place(x, min(x * cost.H100_BYTES, cost.H100_FLOPS)) for x in roof]
         heading = {"bold": True, "size": 14}
         marks: list[Mark] = [
             Path.through(*zip(*places, strict=True), key="roof", stroke="ink", width=2),
             Line(key="axis:x", x=LEFT, x2=RIGHT, y=BOTTOM, y2=BOTTOM, stroke="faint"),
             Line(key="axis:y", x=LEFT, x2=LEFT, y=TOP, y2=BOTTOM, stroke="faint"),
-            Words(key="head:roof", x=LEFT, y=18, text="TFLOP a second", **heading),
+            Words(key="head:roof", x=LEFT, y=18, text="TFLOP computed a second", **heading),
             Words(key="head:times", x=TIMES[0], y=18, text="time, from its floor", **heading),
             Words(
-                key="roof:flat", x=RIGHT, y=places[1][1] - 18, anchor="end", size=12,
-                text="tensor cores, 989 TFLOP/s",
-            ),
-            Words(
-                key="roof:slope", x=places[0][0] + 14, y=places[0][1] + 20, size=12,
-                text="memory, 3.35 TB/s",
-            ),
-            Words(
                 key="axis:name", x=(LEFT + RIGHT) / 2, y=BOTTOM + 42, anchor="middle", size=13,
-                text="FLOP for each byte that the loops ask for",
+                text="FLOP computed for each byte that the loops ask for",
             ),
+            *self._roof_names(ridge < most),
         ]  # fmt: skip
-        for power in range(4):
-            x, _ = place(10**power, 1e12)
-            tick = {"anchor": "middle", "size": 12}
-            marks.append(Words(key=f"x:{power}", x=x, y=BOTTOM + 20, text=str(10**power), **tick))
-            _, y = place(1, 10 ** (power + 12))
-            marks.append(
-                Words(
-                    key=f"y:{power}",
-                    x=LEFT - 8,
-                    y=y + 4,
-                    text=str(10**power),
-                    anchor="end",
-                    size=12,
+        for number_of in TICKS:
+            tick = {"text": f"{number_of:g}", "size": 12}
+            if least <= number_of <= most:
+                x, _ = self.place(number_of, 1e12)
+                marks.append(
+                    Words(key=f"x:{number_of}", x=x, y=BOTTOM + 20, anchor="middle", **tick)
                 )
-            )
-            marks.append(
-                Line(key=f"grid:{power}", x=LEFT, x2=RIGHT, y=y, y2=y, stroke="faint", width=0.5)
-            )
+            if rates[0] <= number_of <= rates[1]:
+                _, y = self.place(least, 1e12 * number_of)
+                grid = {"y": y, "y2": y, "stroke": "faint", "width": 0.5}
+                marks += [
+                    Words(key=f"y:{number_of}", x=LEFT - 8, y=y + 4, anchor="end", **tick),
+                    Line(key=f"grid:{number_of}", x=LEFT, x2=RIGHT, **grid),
+                ]
         low, high = self.times
         base = self._row_y(4) - 22
         for power in range(low, high + 1):
@@ -188,16 +177,40 @@ class Picture:
                 Words(key=f"t:{power}", x=x, y=base + 18, text=text, anchor="middle", size=12),
                 Line(key=f"tgrid:{power}", x=x, x2=x, y=TOP, y2=base, stroke="faint", width=0.5),
             ]
-        y, left = HEIGHT - 14, TIMES[0]
+        left, y = TIMES[0], HEIGHT - 36
+        dense = label_of(DENSE, self.function)
         marks += [
             Circle(key="key:full", x=left + 6, y=y - 4, r=6, fill="blue"),
             Words(key="key:full:name", x=left + 20, y=y, text="measured", size=13),
-            Circle(key="key:open", x=left + 106, y=y - 4, r=6, stroke="ink", fill="page"),
-            Words(key="key:open:name", x=left + 120, y=y, text="counted, without a cache", size=13),
-            self._tick("key:floor", left + 324, y - 4),
-            Words(key="key:floor:name", x=left + 334, y=y, text="floor", size=13),
-        ]
+            Circle(key="key:dense", x=left + 146, y=y - 4, r=6, fill="grey"),
+            Words(key="key:dense:name", x=left + 160, y=y, text=f"{dense}, measured", size=13),
+            Circle(key="key:open", x=left + 6, y=y + 18, r=6, stroke="ink", fill="page"),
+            Words(key="key:open:name", x=left + 20, y=y + 22, text="counted", size=13),
+            self._tick("key:floor", left + 146, y + 18),
+            Words(
+                key="key:floor:name", x=left + 160, y=y + 22, text="floor, of the useful work",
+                size=13,
+            ),
+        ]  # fmt: skip
         return marks
+
+    def _roof_names(self, has_ridge: bool) -> list[Mark]:
+        """Names of the flat part and the slope, away from the points."""
+        if not has_ridge:  # the tensor cores are far above, and the points below the slope
+            x, y = self.place(12, 12 * cost.H100_BYTES)
+            slope = {"x": x - 14, "y": y, "anchor": "end"}
+            flat_y = TOP + 14
+        else:
+            slope = {"x": LEFT + 26, "y": BOTTOM - 22}
+            flat_y = self.place(1, cost.H100_FLOPS)[1] - 18
+        far = "" if has_ridge else " far above"
+        return [
+            Words(
+                key="roof:flat", x=RIGHT, y=flat_y, anchor="end", size=12,
+                text=f"tensor cores{far}, 989 TFLOP/s",
+            ),
+            Words(key="roof:slope", text="all from memory, 3.35 TB/s", size=12, **slope),
+        ]  # fmt: skip
 
     def _look(self, rung: Rung) -> dict:
         """Full where measured; dense attention grey."""
@@ -215,7 +228,7 @@ class Picture:
     def _points(self, landing: Landing) -> list[Mark]:
         marks: list[Mark] = []
         for rung in landing.rungs:
-            x, y = place(rung.work.intensity, rung.flops_per_s)
+            x, y = self.place(rung.work.intensity, rung.flops_per_s)
             marks.append(
                 Circle(
                     key=f"point:{rung.name}",
@@ -224,7 +237,9 @@ class Picture:
                     y=y,
                     r=8,
                     label=self.name(rung),
-                    place=PLACES[rung.name],
+                    place="right"
+                    if self.function == "decode" and rung.name == DENSE
+                    else PLACES[rung.name],
                     words=self._told(rung),
                     layer=1,
                     **self._look(rung),
@@ -309,13 +324,3 @@ class Picture:
 def rate_text(rung: Rung) -> str:
     """FLOPs a second."""
     return f"{number(rung.flops_per_s / 1e12)} TFLOP/s"
-
-
-def place(intensity: Number, rate: Number) -> tuple[float, float]:
-    """Where a point of the roofline stands."""
-    shares = [
-        (math.log10(value) - low) / (high - low)
-        for value, (low, high) in ((intensity, INTENSITY), (rate / 1e12, RATE))
-    ]
-    across, up = (min(max(share, 0.0), 1.0) for share in shares)
-    return LEFT + (RIGHT - LEFT) * across, BOTTOM - (BOTTOM - TOP) * up

@@ -3,7 +3,13 @@
 import dataclasses
 from typing import Any
 
-from intuitive.msa.experiments.loop_orders import LoopParams, LoopResult, pair_flops, run
+from intuitive.msa.experiments.loop_orders import (
+    ORDER_NAMES,
+    LoopParams,
+    LoopResult,
+    pair_flops,
+    run,
+)
 
 from ..kit import (
     Choice,
@@ -18,7 +24,7 @@ from ..kit import (
     fixed,
     percent,
 )
-from .loop_orders_scene import ORDER_NAMES, Picture, microseconds
+from .loop_orders_scene import Picture, microseconds
 
 SHARING = (0.0, 0.05, 0.15, 0.4, 1.0)  # chances that a far block changes from query to query
 
@@ -63,18 +69,19 @@ def present(result: LoopResult) -> View:
             ),
             fixed(one.total_bytes / 2**20),
             fixed(useful / one.total_bytes, 0),
+            f"{int((one.step_of >= 0).sum())}",
             f"{result.useful_pairs}",
-            f"{int(one.masked.sum())}",
             fixed(1e6 * one.total_s),
         )
         for one in result.traces.values()
     )
     return View(
         summary=(
-            f"{ORDER_NAMES[now.order]}: {result.useful_pairs} pairs were asked for; done in "
-            f"{now.n_steps} steps, {fixed(now.total_bytes / 2**20)} MiB in the end, after "
-            f"{microseconds(now.total_s)}. From one query to the next, "
-            f"{percent(result.params.drift)} of the far blocks change."
+            f"{ORDER_NAMES[now.order].capitalize()}: {int((now.step_of >= 0).sum())} pairs "
+            f"computed, {result.useful_pairs} useful; {now.n_steps} steps, "
+            f"{fixed(now.total_bytes / 2**20)} MiB, {microseconds(now.total_s)}. From one query "
+            f"to the next, {percent(result.params.drift)} of the far blocks change: of all but "
+            "the first and the newest."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", pace_ms=220),
         arithmetic=picture.arithmetic(),
@@ -88,8 +95,8 @@ def present(result: LoopResult) -> View:
                 "partials (MiB)",
                 "total (MiB)",
                 "useful FLOP per byte",
+                "pairs computed",
                 "useful pairs",
-                "pairs in vain",
                 "clock (µs)",
             ),
             rows,
@@ -118,7 +125,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="drift",
             label="Neighbours differ",
             values=SHARING,
-            texts=("never", "rarely", "as in real models", "often", "always"),
+            texts=("never", "rarely", "now and then", "often", "always"),
         ),
         Range(name="n_queries", label="Queries", min=4, max=32, more=True),
         Range(name="n_selected", label="Blocks read, k", min=2, max=16, more=True),
@@ -132,20 +139,22 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         present=present,
         controls=controls,
         hero=Hero(
-            label="Pairs of query and block in the order of the loops, and the bytes they move"
+            label="Pairs of query and block in the order of the loops, and the bytes they move",
+            caption="A bar of the race is as long as all that its order has to move. Press a name "
+            "to see its loops.",
         ),
         steps=(
             Step(
                 title="Everything, masked",
                 text="Eight queries at a time fetch every block. Pink pairs nobody asked for. "
-                "Watch the race on the right.",
+                "Watch how far its bar is when the others are done.",
                 sets={"order": "everything", "drift": 0.15},
                 frame="play",
             ),
             Step(
                 title="Query by query",
-                text="Now each query fetches just its own blocks. Nothing is in vain, and block 0 "
-                "comes for every query again.",
+                text="Now each query fetches just its own blocks. No pair is pink, and block 0 "
+                "is fetched for every query again.",
                 sets={"order": "query_outer", "drift": 0.15},
                 frame="play",
             ),
@@ -158,15 +167,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Block by block",
-                text="Each block comes once, for all queries that chose it. What travels instead "
-                "are queries and unfinished outputs.",
+                text="Each block is fetched once, for all queries that chose it. What travels "
+                "instead are queries and unfinished outputs.",
                 sets={"order": "kv_outer", "drift": 0.15},
                 frame="play",
             ),
             Step(
                 title="Nobody agrees",
-                text="If neighbours never agree, most of the tile's pairs are in vain. Which order "
-                "is done first now?",
+                text="If neighbours never agree, most of the tile's pairs are pink. Look at the "
+                "bars: whose is the shortest now?",
                 sets={"order": "union_tile", "drift": 1.0},
                 frame="play",
             ),

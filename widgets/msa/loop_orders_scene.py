@@ -1,8 +1,8 @@
 """The hero of "Loop orders": pairs of query and block computed in the order of the loops.
 
 Each cell is a pair that has to be computed. Above, a column grows by one for every time that its
-block is fetched from memory; right, a clock, and the bytes that each order has moved by that time:
-they race, and whoever is done gets a mark at its end.
+block is fetched from memory; right, a clock, and a race: every order's bar is as long as all that
+it has to move, fills with what it has moved by that time, and says when it is done.
 """
 
 import functools
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from intuitive.msa.experiments.loop_orders import (
+    ORDER_NAMES,
     LoopResult,
     LoopTrace,
     block_bytes,
@@ -37,22 +38,18 @@ WIDTH, HEIGHT = 1000, 400
 LEFT, RIGHT, TOP, BOTTOM = 66, 640, 112, 384  # of the pairs
 FETCHED = (36, 100)  # top and bottom of the columns that count fetches
 BARS = (700, 984)  # of the bytes
-KEY = 876  # left edge of the key of pairs
-ORDER_NAMES = {
-    "everything": "everything, masked",
-    "query_outer": "query-outer",
-    "union_tile": "union tile",
-    "kv_outer": "KV-outer",
-}
+KEY = 862  # left edge of the key of pairs
 FETCH = "sky"  # of the blues the one that is clear in both themes
 PARTS = {  # what is moved: field of a trace, name, colour
     "key_value_bytes": ("keys and values", FETCH),
-    "query_bytes": ("queries and outputs", "green"),
+    "query_bytes": ("queries, outputs", "blue"),
     "partial_bytes": ("partial outputs", "gold"),
 }
 MOST_FRAMES = 48
 VAIN = "purple"
-KINDS = {"waiting": ("grey", 0.3), "now": ("vermilion", 1.0), "done": (FETCH, 0.95)}
+KINDS = {"waiting": ("grey", 0.45), "now": ("vermilion", 1.0), "done": ("green", 0.95)}
+RACE, LANE, TALL = 34, 58, 18  # first bar's heading, from one to the next, height of a bar
+TICKS = (0.25, 0.5, 1, 2, 3, 5, 10, 20)  # MiB from one tick of the race to the next
 MIB = 2**20
 
 
@@ -105,14 +102,17 @@ class Picture:
     def moved(self, trace: LoopTrace, step: int) -> int:
         return sum(int(getattr(trace, part)[step]) for part in PARTS) if step >= 0 else 0
 
-    def wasted(self, step: int) -> int:
-        return int((self.trace.masked & (self.trace.step_of <= step)).sum())
+    def computed(self, step: int) -> tuple[int, int]:
+        """Pairs computed so far, and those of them that a query chose."""
+        there = (self.trace.step_of >= 0) & (self.trace.step_of <= step)
+        return int(there.sum()), int((there & ~self.trace.masked).sum())
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
+        computed, useful = self.computed(step)
         return (
             Readout("moved so far", f"{fixed(self.moved(self.trace, step) / MIB)} MiB"),
             Readout("clock", microseconds(self.trace.clock_s[step])),
-            Readout("pairs in vain", str(self.wasted(step))),
+            Readout("pairs useful", f"{useful} of {computed}"),
         )
 
     def _sentence(self, step: int) -> str:
@@ -121,14 +121,14 @@ class Picture:
         if step == self.trace.n_steps - 1:
             counts = self.fetches(self.trace, step)
             most, used = max(counts), sum(count > 0 for count in counts)
-            vain = self.wasted(step)
+            computed, useful = self.computed(step)
             first = min(self.result.traces.values(), key=lambda one: one.total_s)
             busy = float(self.trace.multiplying_s[-1]) / self.trace.total_s
             return (
                 f"Done after {microseconds(self.trace.total_s)}: {sum(counts)} fetches for {used} "
                 f"blocks, block 0 alone {times(counts[0])} (most: {most}); {total} MiB moved, "
-                f"{vain} pairs in vain. For {percent(busy)} of the time there was something to "
-                f"multiply. First of all: {ORDER_NAMES[first.order]}, "
+                f"{computed} pairs computed, {useful} useful. For {percent(busy)} of the time "
+                f"there was something to multiply. First of all: {ORDER_NAMES[first.order]}, "
                 f"{microseconds(first.total_s)}."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
@@ -149,7 +149,7 @@ class Picture:
             ("queries:last", LEFT - 10, bottom - 2, str(self.n - 1), "end", False),
             ("blocks", LEFT, bottom + 14, "block 0", "start", False),
             ("blocks:last", RIGHT, bottom + 14, str(self.n_blocks - 1), "end", False),
-            ("bytes", BARS[0], 16, "bytes moved by then", "start", True),
+            ("bytes", BARS[0], 16, "the race: bytes to move", "start", True),
             ("key", BARS[0], 296, "bytes of", "start", True),
             ("key:pairs", KEY, 296, "pairs, left", "start", True),
         ]
@@ -163,7 +163,25 @@ class Picture:
         told = {"waiting": "waits", "now": "computed now", "done": "computed"}
         for number, (kind, name) in enumerate(told.items()):
             marks += self._key(name, KEY, number, *KINDS[kind])
-        return marks + self._key("in vain", KEY, len(told), VAIN, 0.9)
+        return [*marks, *self._key("useless", KEY, len(told), VAIN, 0.9), *self._scale()]
+
+    def _scale(self) -> list[Mark]:
+        """The axis of the race: MiB from nothing to the longest of the orders."""
+        left, right = BARS
+        y, most = RACE + LANE * len(self.result.traces) - 6, self.longest / MIB
+        every = next(tick for tick in TICKS if most / tick <= 5 or tick == TICKS[-1])
+        marks: list[Mark] = [Line(key="scale", x=left, x2=right, y=y, y2=y, stroke="faint")]
+        for number in range(int(most / every) + 1):
+            at = every * number
+            x, unit = left + (right - left) * at / most, " MiB" * (number == 0)
+            marks += [
+                Line(key=f"scale:{number}", x=x, x2=x, y=y - 3, y2=y + 3, stroke="ink", width=1),
+                Words(
+                    key=f"scale:{number}:name", x=x, y=y + 17, text=f"{at:g}{unit}", size=12,
+                    anchor="middle" if number else "start",
+                ),
+            ]  # fmt: skip
+        return marks
 
     def _key(
         self, name: str, x: Number, row: int, colour: str, opacity: Number = 1.0
@@ -249,6 +267,7 @@ class Picture:
     def _bytes(self, step: int) -> list[Mark]:
         """How far every order has come by the time at which this one does its step."""
         now = float(self.trace.clock_s[step])
+        begun = step > self.steps[0]  # the first picture asks, and says of no order how long it is
         left, right = BARS
         scale = (right - left) / self.longest
         marks: list[Mark] = [
@@ -257,22 +276,32 @@ class Picture:
             )
         ]
         for number, (order, trace) in enumerate(self.result.traces.items()):
-            y, ours = 38 + 62 * number, order == self.order
+            y, ours = RACE + LANE * number, order == self.order
             here = step if ours else trace.step_at(now)
             moved, done = self.moved(trace, here), here == trace.n_steps - 1
-            marks.append(
+            whole = f"{fixed(trace.total_bytes / MIB)} MiB"
+            told = f"✓ {microseconds(trace.total_s)}"
+            press = {
+                "click": {"order": order},
+                "words": f"{ORDER_NAMES[order]}. Press to see its loops.",
+            }
+            marks += [
                 Words(
-                    key=f"order:{order}",
-                    x=left,
-                    y=y + 12,
-                    text=f"{ORDER_NAMES[order]}: {fixed(moved / MIB)} MiB"
-                    + (", done" if done else ""),
-                    size=14,
-                    bold=ours,
-                    click={"order": order},
-                    words=f"{ORDER_NAMES[order]}. Press to see its loops.",
-                )
-            )
+                    key=f"order:{order}", x=left, y=y + 12, text=ORDER_NAMES[order], size=14,
+                    bold=ours, **press,
+                ),
+                Words(
+                    key=f"moved:{order}", x=right, y=y + 12, anchor="end", size=12, bold=done,
+                    text=told if done else f"{fixed(moved / MIB)}{f' of {whole}' * begun}",
+                ),
+            ]  # fmt: skip
+            if begun:
+                marks.append(
+                    Rectangle(
+                        key=f"whole:{order}", x=left, y=y + 20, w=scale * trace.total_bytes,
+                        h=TALL, stroke="ink", **press,
+                    )
+                )  # fmt: skip
             x = float(left)
             for part, (name, colour) in PARTS.items():
                 length = scale * int(getattr(trace, part)[here]) if here >= 0 else 0.0
@@ -283,7 +312,7 @@ class Picture:
                         x=x,
                         y=y + 20,
                         w=length,
-                        h=20,
+                        h=TALL,
                         fill=colour,
                         words=f"{ORDER_NAMES[order]}: {name}.",
                         opacity=1.0 if ours else 0.7,
@@ -291,8 +320,8 @@ class Picture:
                 )
                 x += length
             if done:
-                end = {"x": x, "x2": x, "y": y + 17, "y2": y + 43}
-                marks.append(Line(key=f"end:{order}", stroke="ink", width=2, **end))
+                end = {"x": x, "x2": x, "y": y + 16, "y2": y + 24 + TALL}
+                marks.append(Line(key=f"end:{order}", stroke="ink", width=3, **end))
         return marks
 
     # --------------------------------------------------------------------------- arithmetic

@@ -28,12 +28,15 @@ from ..methods import METHODS, RATIOS, YOURS, about
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
-N, SEED = 512, 5  # tokens of the menu's texts, and what they were drawn with
+N = 1024  # tokens of the menu's texts
+# Seed and row of each in the committed contest: texts whose codes LSA and EXPAND bring back at one
+# entry in four, and whose other answers are the usual ones.
+TEXTS = {"needle": (0, 12), "exact": (0, 15), "topic": (2, 1)}
 BINS = 96  # stretches of the text that the picture tells apart
 LONGEST = 1100  # tokens of the reader's own text
 STEPS = 10  # tokens of an answer
 OWN = "own"
-QUESTIONS = ("needle", "exact", "topic")
+QUESTIONS = tuple(TEXTS)
 SHOWN = tuple(method for method in METHODS if method != "nothing")
 
 
@@ -203,10 +206,12 @@ def example_text() -> str:
     return middle[middle.index(".") + 1 : middle.rindex(".") + 1].strip()
 
 
-def asked(params: QuestionParams, model: SmolLM2) -> Questions:
-    """The text and question of these params as tokens."""
+def asked(params: QuestionParams, model: SmolLM2, n: int = N) -> Questions:
+    """The text and question of these params as tokens; n of them where the text is the menu's."""
     if params.question != OWN:
-        return draw(params.question, model.tokenizer, n=N, count=1, seed=SEED)
+        seed, row = TEXTS[params.question]
+        drawn = draw(params.question, model.tokenizer, n=n, count=row + 1, seed=seed)
+        return drawn.rows(slice(row, None))
     encode = model.tokenizer.encode
     text = encode(params.text or example_text())
     if not 64 <= len(text) <= LONGEST:

@@ -112,6 +112,7 @@ def _half_split(rows: Tensor, n_heads: int) -> Tensor:
 
 
 def read_config(fields: dict[str, Any]) -> DecoderConfig:
+    """The sizes that the fields of a GGUF file name."""
     n_q_heads = fields["llama.attention.head_count"]
     return DecoderConfig(
         vocab_size=fields["llama.vocab_size"],
@@ -143,6 +144,7 @@ _LAYER_NAMES = {
 
 
 def read_weights(tensors: dict[str, np.ndarray], config: DecoderConfig) -> dict[str, Tensor]:
+    """Weights by the names of our decoder, with RoPE's channels in its order."""
     heads = {"attn_q": config.n_q_heads, "attn_k": config.n_kv_heads}
     weights = {
         "embedding.weight": torch.from_numpy(tensors["token_embd.weight"]),

@@ -23,10 +23,20 @@ from intuitive.common.training import Progress, silent
 from .. import cost
 from ..config import MSAConfig
 from ..results import MS_PER_UNIT, KernelRow, kernel_rows
+from .loop_orders import ORDER_NAMES
 from .what_it_costs import measure_here
 
 FUNCTIONS = ("attend", "select", "decode")
 SHARINGS = ("near", "random")
+QUERIES = ("prompt", "last")
+RUNG_NAMES = ORDER_NAMES | {
+    "every_score": "every score stored",
+    "maxima": "one maximum a block",
+    "in_chunks": "in chunks of queries",
+    "select_one": "MSA, select",
+    "attend_one": "MSA, attend",
+    "step": "MSA, whole step",
+}
 DENSE_ROWS = 128  # rows, queries times heads, of a tile of dense attention
 TILE_QUERIES = 4  # of this package's attention: 64 rows of 16 heads
 ID_BYTES = 4
@@ -38,9 +48,11 @@ class LadderParams(Settings):
 
     function: str = "attend"
     sharing: str = "near"  # as in a served model; or "random"
+    queries: str = "prompt"  # all of a prompt; or "last", the last 8K of a long one
 
     def __post_init__(self) -> None:
-        for name, known in (("function", FUNCTIONS), ("sharing", SHARINGS)):
+        known_of = {"function": FUNCTIONS, "sharing": SHARINGS, "queries": QUERIES}
+        for name, known in known_of.items():
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
@@ -110,6 +122,14 @@ class LadderResult:
 
     def at(self, context: int) -> Landing:
         return next(landing for landing in self.landings if landing.context == context)
+
+    @property
+    def shown(self) -> tuple[Landing, ...]:
+        """Those of the queries that were asked for; in decoding there is one query anyway."""
+        if self.params.function == "decode":
+            return self.landings
+        whole = self.params.queries == "prompt"
+        return tuple(one for one in self.landings if (one.queries == one.context) == whole)
 
 
 def run(
@@ -232,6 +252,26 @@ def decode(row: KernelRow, sharing: str) -> Landing:
         "step": _ms(row, row.msa),
     }
     return _landing(row, parts, parts, measured)
+
+
+def label_of(name: str, function: str) -> str:
+    """A rung's name; in decoding nothing is masked."""
+    return "dense" if (name, function) == ("everything", "decode") else RUNG_NAMES[name]
+
+
+def rungs_in_words(context: int) -> str:
+    """Every rung of every function at one context, a line each."""
+    lines = []
+    for function in FUNCTIONS:
+        for rung in run(LadderParams(function=function)).at(context).rungs:
+            name = label_of(rung.name, function)
+            ms = f"{rung.ms:8.3g} ms" if rung.ms >= 1 else f"{1e3 * rung.ms:8.3g} µs"
+            how = "recorded" if rung.measured_ms is not None else "counted"
+            lines.append(
+                f"{function:7s} {name:20s} {rung.work.intensity:6.1f} FLOP/byte {ms} "
+                f"{how:9s} {rung.over_floor:5.1f} times its floor"
+            )
+    return "\n".join(lines)
 
 
 def whole_in_words(sharing: str = "near") -> str:

@@ -33,14 +33,20 @@ from intuitive.common.training import Progress, silent
 from .. import cost
 from ..config import MSAConfig
 
-ORDERS = ("everything", "query_outer", "union_tile", "kv_outer")
+ORDER_NAMES = {  # one name for each, wherever the lesson speaks of it
+    "everything": "everything, masked",
+    "query_outer": "query by query",
+    "union_tile": "tile by tile",
+    "kv_outer": "block by block",
+}
+ORDERS = tuple(ORDER_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopParams(Settings):
     """A small prefill: the last `n_queries` tokens of a context of `n_blocks` key blocks."""
 
-    order: str = "query_outer"
+    order: str = "everything"
     n_queries: int = 24
     n_blocks: int = 32
     n_selected: int = 6

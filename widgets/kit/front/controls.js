@@ -132,7 +132,7 @@ function readText(bytes) {
   }
 }
 
-function makeText(spec, change) {
+function makeText(spec, _change, set) {
   const id = freshId("text");
   const fileId = freshId("file");
   const area = make("textarea", { id, rows: 3, "data-control": spec.name, ...KEEP_KEYS });
@@ -167,7 +167,7 @@ function makeText(spec, change) {
     ...KEEP_KEYS,
     onclick: () => {
       note.textContent = "";
-      change(area.value);
+      set({ ...spec.sets, [spec.name]: area.value });
     },
   });
   return {
@@ -187,7 +187,7 @@ function makeText(spec, change) {
     ),
     focusable: area,
     show(value) {
-      if (document.activeElement !== area) area.value = value;
+      if (document.activeElement !== area) area.value = value || (spec.own ?? "");
     },
     bound() {},
   };

@@ -113,14 +113,18 @@ function makePrediction(spec, send) {
 
 // Steps: short instructions, each with a button that sets the state it speaks of, and a mark once
 // the reader has been there. Where they stand in a row, only the text of the current one is seen.
-function makeSteps(steps, take) {
-  if (!steps.length) return { element: null, visited() {}, again() {} };
+// The current one is lit while the controls stand where it speaks of, and dark once they are moved;
+// controls that come to stand where another step speaks of make that one the current one.
+function makeSteps(steps, defaults, take) {
+  if (!steps.length) return { element: null, visited() {}, again() {}, at() {}, played() {} };
+  const states = steps.map(({ sets }) => ({ ...defaults, ...sets }));
+  let current = 0; // the first one invites
   const items = steps.map((step, index) => {
     const id = freshId("step");
     const mark = make("span", { class: "intuitive-mark", "aria-hidden": "true", text: String(index + 1) });
     const been = make("span", { class: "intuitive-unseen", text: "" });
     const pressed = () => {
-      setCurrent(index);
+      current = index;
       take(index);
     };
     const title = make("span", { text: step.title });
@@ -134,24 +138,33 @@ function makeSteps(steps, take) {
     const item = make("li", { "data-step": index }, button, make("p", { id, text: step.text }));
     return { item, mark, been, button };
   });
-  const setCurrent = (current) => {
+  let stood = ""; // where the controls were
+  let fits = [];
+  const at = (values) => {
+    fits = states.map((state) => sameValues(state, values));
+    const now = JSON.stringify(values);
+    if (stood && now !== stood && !fits[current] && fits.includes(true)) current = fits.indexOf(true);
+    stood = now;
     items.forEach(({ item, button }, index) => {
       item.toggleAttribute("data-current", index === current);
-      if (index === current) button.setAttribute("aria-current", "step");
+      if (index === current && fits[index]) button.setAttribute("aria-current", "step");
       else button.removeAttribute("aria-current");
     });
   };
-  setCurrent(0);
+  const visited = (index) => {
+    const { item, mark, been } = items[index];
+    if (item.dataset.visited) return;
+    item.dataset.visited = "true";
+    mark.textContent = "✓";
+    been.textContent = " (done)";
+  };
   return {
     element: make("ol", { class: "intuitive-steps", "aria-label": "Steps" }, ...items.map(({ item }) => item)),
-    again: () => setCurrent(0), // the first one invites
-    visited(index) {
-      const { item, mark, been } = items[index];
-      if (item.dataset.visited) return;
-      item.dataset.visited = "true";
-      mark.textContent = "✓";
-      been.textContent = " (done)";
-    },
+    again: () => (current = 0),
+    at,
+    visited,
+    // The film of the current one runs, whoever started it.
+    played: () => fits[current] && visited(current),
   };
 }
 
@@ -280,6 +293,7 @@ function render({ model, el }) {
     onclick: () => {
       steps.again();
       go(spec.defaults, "start");
+      steps.at(model.get("values"));
     },
   });
   const alert = make("div", { class: "intuitive-error", role: "alert" });
@@ -348,9 +362,10 @@ function render({ model, el }) {
     onTheWay = null;
     if (hero && frame !== null && frame !== undefined) hero.seek(frame);
   };
-  const steps = makeSteps(spec.steps, (index) => {
+  const steps = makeSteps(spec.steps, spec.defaults, (index) => {
     steps.visited(index);
     go({ ...spec.defaults, ...spec.steps[index].sets }, spec.steps[index].frame);
+    steps.at(model.get("values"));
   });
 
   const stage = make(
@@ -392,6 +407,7 @@ function render({ model, el }) {
     const values = model.get("values");
     for (const [name, value] of Object.entries(values)) controls[name]?.show(value);
     for (const plot of plots) plot.showHandles();
+    steps.at(values);
     reset.disabled = sameValues(spec.defaults, values);
   };
   const showBounds = () => {
@@ -518,6 +534,7 @@ function render({ model, el }) {
       root.dataset.state = "error";
     });
   hero?.onFrame((frame) => {
+    if (frame.playing) steps.played();
     showNumbers();
     showSaid();
     showArithmetic();
@@ -548,6 +565,7 @@ function render({ model, el }) {
   tabs.show(model.get("tab"));
   showPrediction();
   for (const plot of plots) plot.start();
+  const showAsleep = hideAsleep(root);
   const theme = watchTheme(root, () => {
     inSight().forEach(redraw);
     hero?.theme();
@@ -576,6 +594,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
+    showAsleep();
     stopKeeping();
     unsubscribe();
     for (const plot of plots) plot.stop();

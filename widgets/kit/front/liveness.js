@@ -49,3 +49,39 @@ function makeLiveness(model) {
     },
   };
 }
+
+// Until a widget lives, its cell shows a picture of it and how to run it (showing.py). In JupyterLab
+// the style sheet hides both as long as it lives. Other front ends name their outputs otherwise, so
+// there they are found by their place: the advice alone in an output before the widget's, the picture
+// before it. Answers a function that shows them again.
+function isAdvice(output) {
+  const advice = output?.querySelector(".intuitive-asleep");
+  if (!advice || output.querySelector("img")) return false;
+  const style = output.querySelector("style")?.textContent ?? "";
+  return output.textContent.replace(style, "").trim() === advice.textContent.trim();
+}
+
+function hideAsleep(root) {
+  const hidden = [];
+  let waiting = 0;
+  const look = () => {
+    if (!root.isConnected) {
+      waiting = requestAnimationFrame(look);
+      return;
+    }
+    if (root.closest(".jp-OutputArea-child")) return;
+    let output = root;
+    while (output && !isAdvice(output.previousElementSibling)) output = output.parentElement;
+    const advice = output?.previousElementSibling;
+    for (const part of [advice, advice?.previousElementSibling]) {
+      if (!part) continue;
+      hidden.push([part, part.style.display]);
+      part.style.display = "none";
+    }
+  };
+  look();
+  return () => {
+    cancelAnimationFrame(waiting);
+    for (const [part, display] of hidden) part.style.display = display;
+  };
+}

@@ -52,6 +52,7 @@ function render({ model, el }) {
     }
   };
   show();
+  const showAsleep = hideAsleep(el);
   model.on("change:chosen", show);
   model.on("change:feedback", show);
   if (model.get("chosen") >= 0 && model.get("feedback").verdict === undefined) {
@@ -61,6 +62,7 @@ function render({ model, el }) {
     model.off("change:chosen", show);
     model.off("change:feedback", show);
     liveness.stop();
+    showAsleep();
   };
 }
 
