@@ -24,7 +24,7 @@ from intuitive.common import records
 
 PARTS = tuple(ladder_tasks.PARTS)
 CHECKS_UNTIL = 0.6  # of the seconds
-TOGETHER = 16  # checks at a time: they share the card's memory, and the cores that compile
+TOGETHER = 24  # checks at a time: they share the card's memory, and the cores that compile
 
 
 def options() -> argparse.Namespace:

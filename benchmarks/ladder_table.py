@@ -125,7 +125,8 @@ def reasons(folder: Path) -> list[str]:
         f"product; the tensor cores are busy {scored['sm__pipe_tensor_cycles_active']:.0f}% of the "
         "time, and most waits are at barriers. Top 16 alone takes "
         f"{long['selection_ms']:.3g} ms. Codes score at {rate(select['128K, codes']['flops'])}.",
-        f"- **Decoding.** Three empty launches take {decode['3 empty launches_us']:.2g} µs. Each "
+        "- **Decoding, its launches in turn.** Three empty launches take "
+        f"{decode['3 empty launches_us']:.2g} µs. Each "
         f"kernel alone at 8K, 32K and 128K: scores {_three(read, 'scores_us')} µs, search and "
         f"attention {_three(read, 'attend_us')} µs, merge {_three(read, 'merge_us')} µs. So most "
         "of a short step lies in the kernel that searches and attends, whatever the length: a "
@@ -135,7 +136,7 @@ def reasons(folder: Path) -> list[str]:
         f"codes read {speed['1M, codes'] / 1e12:.2g} TB/s, {decode['1M, codes']['scores_us']:.3g} "
         f"of {decode['1M, codes']['whole_us']:.3g} µs; searching 8,192 blocks in every program "
         f"costs {decode['1M, codes']['attend_us'] - decode['128K, codes']['attend_us']:.3g} µs "
-        "more than 1,024: a launch of its own for that should be cheaper there, and is not tried.",
+        "more than 1,024; the best of each program's scores are now compared first.",
         f"- **Backward, near 32K, {back['whole_ms']:.3g} ms.** Lists {lists:.2g} ms, dQ "
         f"{back['dq_ms'] - lists:.2g} ms, dK and dV {back['edges_ms'] - lists:.3g} ms. The last "
         f"holds {found['kernels']['dkv_edges_kernel']['registers']} registers a thread, so two "

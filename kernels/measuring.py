@@ -1,7 +1,7 @@
 """What benchmarks and compile tests of these kernels reach for, and no lesson does.
 
     write_scores      the scores alone, as the selection's kernel writes them
-    decode_kernels    the launches of a decode step; WAY there says how
+    decode_kernels    the launches of a decode step; CHANGED there is how they differ
     edge_kernels      dk and dv from pairs of queries; TILE there is how they are cut
 
 This imports Triton.

@@ -23,7 +23,7 @@ PLANS = get_args(Plan)
 DEFAULT: Plan = "hopper"
 TMA_ALIGNMENT = 16  # bytes
 WIDEST_GROUP = 16  # query heads per key head: 4 queries then fill 64 rows
-HOPPER_BLOCKS = 2048  # of a row up to which `decode_step` finds blocks without a launch of its own
+HOPPER_BLOCKS = 8192  # of a row up to which `decode_step` finds blocks without a launch of its own
 NEIGHBOURS = 4  # queries of one tile at 16 heads a group
 SCATTERED = 40  # distinct blocks that so many neighbours read, from which on they are scattered
 
