@@ -7,19 +7,21 @@ PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
 BOOK_ARGS ?=
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 export OMP_NUM_THREADS ?= 2
 unexport PYTHONDONTWRITEBYTECODE # or each worker and kernel compiles all of it again
 
 BIN := .venv/bin
+FAST := not browser and not slow and not sweep and not gpu and not timing
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test lowest sweep soak lessons book films vendor wheel wheel-check constraints clean
+.PHONY: help lab test lowest fresh sweep soak lessons book films vendor wheel wheel-check constraints clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make sweep        the long sweeps that make test leaves out"
 	@echo "make lowest       the fast tests with the lowest versions that pyproject.toml allows"
+	@echo "make fresh        the fast tests of a fresh clone with the newest versions that it allows"
 	@echo "make soak         2,000 random control events on every explorer"
 	@echo "make lessons      run the lessons and save their outputs"
 	@echo "make book         build the lessons as static pages that move without Python"
@@ -41,7 +43,7 @@ test: .venv/.test
 	@echo "test: ruff, lint and format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@echo "test: pytest on $(TEST_WORKERS) cores: package, lessons, browser"
+	@echo "test: pytest in $(TEST_WORKERS) processes: package, lessons, browser"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not sweep and not timing" --durations=10 \
 	  -n $(TEST_WORKERS) $(PYTEST_ARGS)
 	@echo "test: what measures time, with nothing beside it"
@@ -61,7 +63,18 @@ lowest: .venv/.python
 	  --no-deps --no-build-isolation -e .
 	@build/lowest/bin/intuitive model || echo "lowest: going on without the model"
 	@OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -n $(TEST_WORKERS) \
-	  -m "not browser and not slow and not sweep and not gpu and not timing" $(PYTEST_ARGS)
+	  -m "$(FAST)" $(PYTEST_ARGS)
+
+# A clone of what is committed, in an environment of its own; `make lowest` is its counterpart.
+fresh: .venv/.python
+	@echo "fresh: a clone, the newest versions that pyproject.toml allows, the fast tests"
+	@rm -rf build/fresh && mkdir -p build && git clone --quiet . build/fresh
+	@$(PYTHON) -m venv build/fresh/.venv
+	@cd build/fresh && .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@cd build/fresh && .venv/bin/python -m pip list --format=freeze --disable-pip-version-check
+	@cd build/fresh && .venv/bin/intuitive model || echo "fresh: going on without the model"
+	@cd build/fresh && OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) \
+	  -m "$(FAST)" $(PYTEST_ARGS)
 
 soak: .venv/.test
 	@echo "soak: 2,000 random control events on every explorer"

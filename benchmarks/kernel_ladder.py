@@ -23,7 +23,8 @@ import ladder_tasks
 from intuitive.common import records
 
 PARTS = tuple(ladder_tasks.PARTS)
-CHECKS_UNTIL = 0.55  # of the seconds
+CHECKS_UNTIL = 0.6  # of the seconds
+TOGETHER = 24  # checks at a time: they share the card's memory, and the cores that compile
 
 
 def options() -> argparse.Namespace:
@@ -94,20 +95,23 @@ class Ladder:
 
     def run(self) -> int:
         self.option.folder.mkdir(parents=True, exist_ok=True)
-        pairs = [
-            (part, name)
-            for part in self.rows
-            for name in ladder_tasks.PARTS[part].candidates
-            if not self.option.small or ", " not in name
-        ]
         until = self.start + self.option.seconds
         checks_until = self.start + self.option.seconds * CHECKS_UNTIL
-        together = 1 if self.option.small else len(pairs)
-        for first in range(0, len(pairs), together):
-            running = [
-                (self.child(part, "check", [name]), part)
-                for part, name in pairs[first : first + together]
+        names = {
+            part: [
+                name
+                for name in ladder_tasks.PARTS[part].candidates
+                if not self.option.small or ", " not in name
             ]
+            for part in self.rows
+        }
+        if self.option.small:  # one process after the other, as few as may be
+            rounds = [[(part, these)] for part, these in names.items()]
+        else:
+            each = [(part, [name]) for part, these in names.items() for name in these]
+            rounds = [each[first : first + TOGETHER] for first in range(0, len(each), TOGETHER)]
+        for tasks in rounds:
+            running = [(self.child(part, "check", these), part) for part, these in tasks]
             for child, part in running:
                 end = float("inf") if self.option.small else checks_until
                 self.finish(child, part, "check", min(end, time.time() + 3600))

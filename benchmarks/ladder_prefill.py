@@ -1,8 +1,5 @@
 """Steps of many queries, for `kernel_ladder.py`: attention and selection."""
 
-from contextlib import nullcontext
-from unittest import mock
-
 import torch
 from ladder_base import BLOCK, H_KV, H_Q, SEL, D, Part, error, need
 from torch import Tensor
@@ -17,12 +14,11 @@ from intuitive.kernels import (
     select_blocks,
 )
 from intuitive.kernels.index_codes import shared_blocks
-from intuitive.kernels.measuring import attend_kernels, select_kernels, write_scores
+from intuitive.kernels.measuring import write_scores
 
 # Of a row's greatest score: float32 sums, and those of a Hopper's products of codes, which keep
 # some 13 bits below the greatest summand
 NEAR_TIE, NEAR_TIE_OF_CODES = 1e-5, 2e-3
-AHEAD = {"num_stages": 3}  # of the attention: ids of blocks are fetched ahead as well
 
 
 def worst_gap(got: Tensor, exact: Tensor, n_local: int, n_init: int) -> float:
@@ -46,15 +42,12 @@ def worst_gap(got: Tensor, exact: Tensor, n_local: int, n_init: int) -> float:
 
 
 class Attend(Part):
-    candidates = ("general", "hopper", "scattered", "hopper, ahead")
+    candidates = ("general", "hopper", "scattered")
 
     def run(self, plan, *x, block_size=BLOCK):
-        plan, _, ahead = plan.partition(", ")
-        with mock.patch.object(attend_kernels, "HOPPER", AHEAD) if ahead else nullcontext():
-            return block_sparse_attention(
-                *x, block_size=block_size, return_lse=True, impl=self.impl, plan=plan,
-                validate=False,
-            )  # fmt: skip
+        return block_sparse_attention(
+            *x, block_size=block_size, return_lse=True, impl=self.impl, plan=plan, validate=False
+        )
 
     def check(self, plan):
         worst = 0.0
@@ -103,13 +96,12 @@ class Attend(Part):
 
 
 class Select(Part):
-    candidates = ("general", "hopper", "codes", "hopper, bulk rows")
+    candidates = ("general", "hopper", "codes")
 
     def run(self, plan, q_idx, k_idx, **rule):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
-        plan, _, bulk = ("general" if plan == "codes" else plan).partition(", ")
-        with mock.patch.object(select_kernels, "BULK_ROWS", True) if bulk else nullcontext():
-            return score_and_select(q_idx, k_idx, impl=self.impl, plan=plan, validate=False, **rule)
+        plan = "general" if plan == "codes" else plan
+        return score_and_select(q_idx, k_idx, impl=self.impl, plan=plan, validate=False, **rule)
 
     def coded(self, plan, q_idx, k_idx):
         if plan != "codes":
@@ -174,7 +166,7 @@ class Select(Part):
 class Last(Part):
     """The last 8K queries of 1M tokens: blocks are selected, then attended to."""
 
-    candidates = ("hopper", "codes", "hopper, bulk rows")
+    candidates = ("hopper", "codes")
 
     def __init__(self, device, small):
         super().__init__(device, small)

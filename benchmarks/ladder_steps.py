@@ -17,25 +17,18 @@ from intuitive.kernels import (
 from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
 TIMED = {"8K": 8192, "32K": 32768, "128K": 131072, "1M": 2**20}  # tokens of a decode step
-LONG = {"stretches_from": 2049, "longest": decode_kernels.MOST_BLOCKS}
-WAYS = {  # of the three launches of a decode step
-    "in turn": decode_kernels.Way(),
-    "overlapped": decode_kernels.Way(overlap=True),
-    "chained": decode_kernels.Way(overlap=True, chained=True),
-    "counted": decode_kernels.Way(ranked=True, **LONG),
-    "stretches": decode_kernels.Way(**LONG),
-    "all": decode_kernels.Way(overlap=True, chained=True, ranked=True, **LONG),
-    "all, halves": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, keys=64, **LONG
-    ),
-    "all, eight warps": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, num_warps=8, **LONG
-    ),
-    "all, more stretches": decode_kernels.Way(
-        overlap=True, chained=True, ranked=True, stretches_from=513,
-        longest=decode_kernels.MOST_BLOCKS,
-    ),
-}  # fmt: skip
+COUNTED = {"overlap": 0, "ranked": True}
+LATE = {"overlap": 2}
+WAYS = {  # in which the three launches of a decode step may differ from the default
+    "in turn": {"overlap": 0},
+    "counted": COUNTED,
+    "early": {"overlap": 1},
+    "early, counted": COUNTED | {"overlap": 1},
+    "late": LATE,
+    "late, counted": COUNTED | LATE,
+    "late, counted, eight warps": COUNTED | LATE | {"num_warps": 8},
+    "late, counted, chained": COUNTED | LATE | {"chained": True},
+}
 EdgeTile = edge_kernels.EdgeTile
 EDGES = {"as first": EdgeTile()} | {  # cuts of dk and dv
     ", ".join(["ahead"] * (ahead > 2) + ["blocks"] * (keys > 64) + ["fours"] * (queries > 2)
@@ -44,7 +37,7 @@ EDGES = {"as first": EdgeTile()} | {  # cuts of dk and dv
     )
     for ahead, keys, queries, together in (
         (3, 64, 2, False), (2, 64, 2, True), (3, 64, 2, True), (3, 64, 4, False),
-        (3, 128, 2, False), (3, 128, 2, True), (3, 128, 4, False), (3, 128, 4, True),
+        (3, 128, 2, True), (3, 128, 4, False), (3, 128, 4, True),
     )
 }  # fmt: skip
 
@@ -57,14 +50,14 @@ def candidate(plan: str, ways: dict, module, name: str):
 
 class Decode(Part):
     candidates = (
-        "general", "hopper", "codes",
-        *(f"hopper, {name}" for name, way in WAYS.items() if way != decode_kernels.WAY),
-        *(f"codes, {name}" for name in WAYS if name.startswith("all")),
+        "general", "hopper", "codes", *(f"hopper, {name}" for name in WAYS),
+        *(f"codes, {name}" for name in ("counted", "late", "late, counted")),
+        "codes, late, counted, eight warps",
     )  # fmt: skip
 
     def run(self, plan, *x, **rule):
         rule = {"n_selected": SEL, "block_size": BLOCK} | rule
-        name, taken = candidate(plan, WAYS, decode_kernels, "WAY")
+        name, taken = candidate(plan, WAYS, decode_kernels, "CHANGED")
         rule |= {"plan": "general" if name == "codes" else name}
         with taken:
             return decode_step(*x, impl=self.impl, validate=False, **rule)

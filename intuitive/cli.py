@@ -22,12 +22,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from intuitive import __version__
+import intuitive
 from intuitive.common import own_text
+from intuitive.common.distribution import DISTRIBUTION
 from intuitive.notebooks import START, lesson_named, that_take_text
 
 FIRST_LESSON = f"{START}.ipynb"
-DISTRIBUTION = "intuitive-lessons"  # as pip knows the package
 MANIFEST = ".intuitive-lessons.json"  # in the learner's folder: lesson name -> hash of our copy
 LAB_EXTENSIONS = {  # JupyterLab's name of the extension: the package that brings it
     "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets",
@@ -389,7 +389,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="intuitive", description="The lessons and what they need."
     )
-    parser.add_argument("--version", action="version", version=f"{DISTRIBUTION} {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"{DISTRIBUTION} {intuitive.__version__}"
+    )
     commands = parser.add_subparsers(
         required=True, dest="command", metavar="lab|doctor|model|claims"
     )

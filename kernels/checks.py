@@ -1,5 +1,6 @@
 """Argument checks shared by the public functions: value received, rule, next step."""
 
+import math
 import operator
 from typing import SupportsIndex, no_type_check
 
@@ -12,6 +13,38 @@ from .dispatch import interpreting
 ID_DTYPES = (torch.int32, torch.int64)
 
 
+GREATEST = 2**31 - 1  # of whole numbers: kernels count in 32 bits
+
+
+@no_type_check  # this is the type check
+def tensors(**named: Tensor) -> None:
+    """Raise ValueError unless all of these are tensors."""
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} is of type {type(value).__name__}, but must be a tensor. Make it one with "
+                "torch.as_tensor."
+            )
+
+
+@no_type_check
+def number(name: str, value: float) -> float:
+    """A finite number as Python's own, whether it comes from Python, NumPy or torch.
+
+    Raises:
+        ValueError: no number, several, or one that is not finite.
+    """
+    several = isinstance(value, bool | str | bytes) or getattr(value, "ndim", 0)
+    try:
+        plain = None if several else float(value)
+    except TypeError:
+        plain = None
+    if plain is None or not math.isfinite(plain):
+        raise ValueError(f"{name}={value!r} must be a finite number, such as 1.0.")
+    return plain
+
+
+@no_type_check
 def axes(**named: tuple[Tensor, str]) -> dict[str, int]:
     """Read axis sizes off tensors, one letter one size.
 
@@ -22,11 +55,12 @@ def axes(**named: tuple[Tensor, str]) -> dict[str, int]:
         The size of every letter.
 
     Raises:
-        ValueError: a tensor has another number of axes, an empty axis, or a letter whose size
-            differs between two tensors.
+        ValueError: one is no tensor, has another number of axes or an empty one, or a letter's
+            size differs between two tensors.
     """
     sizes: dict[str, int] = {}
     owner: dict[str, str] = {}
+    tensors(**{name: tensor for name, (tensor, _) in named.items()})
     for name, (tensor, layout) in named.items():
         letters = layout.split()
         shape = tuple(tensor.shape)
@@ -58,7 +92,9 @@ def whole(name: str, value: SupportsIndex, *, low: int = 1) -> int:
     Raises:
         ValueError: it is no whole number, truth values included, or below `low`.
     """
-    if not (type(value) is int or isinstance(value, torch.SymInt)):  # torch.compile's own
+    if isinstance(value, torch.SymInt):  # torch.compile's own
+        return value
+    if type(value) is not int:
         truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
         try:
             number = None if truth else operator.index(value)
@@ -67,6 +103,8 @@ def whole(name: str, value: SupportsIndex, *, low: int = 1) -> int:
         if number is None:
             raise ValueError(f"{name}={value!r} must be an integer of at least {low}.")
         value = number
+    if value > GREATEST:
+        raise ValueError(f"{name}={value} must be at most {GREATEST}.")
     if value < low:
         raise ValueError(f"{name}={value} must be at least {low}.")
     return value

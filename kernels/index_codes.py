@@ -1,13 +1,18 @@
 """Index vectors in eight bits (e4m3): half the bytes, twice the products, some recall."""
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from . import checks
 
 CODES = torch.float8_e4m3fn
 GREATEST = 448.0  # of e4m3
 
 
+@no_type_check  # checked below, with the same message under pytest and outside it
 def index_codes(x: Float[Tensor, "*rows d"], *, unit: float | None = None) -> Tensor:
     """e4m3 codes of index vectors, which `score_and_select` and `decode_step` take.
 
@@ -19,7 +24,16 @@ def index_codes(x: Float[Tensor, "*rows d"], *, unit: float | None = None) -> Te
 
     Returns:
         The codes, saturated at 448, in the shape of x.
+
+    Raises:
+        ValueError: no floating numbers, an empty axis, or a unit that is not above 0.
     """
+    checks.tensors(x=x)
+    checks.same_float_dtype(x=x)
+    if x.ndim == 0 or not x.numel():
+        raise ValueError(f"x has shape {tuple(x.shape)}. Pass at least one row of numbers.")
+    if unit is not None and not (unit := checks.number("unit", unit)) > 0:
+        raise ValueError(f"unit={unit} must be above 0: it is what the numbers are divided by.")
     x = x.float()
     if unit is None:
         top = x.abs().amax(-1, keepdim=True).clamp(min=1e-30)

@@ -82,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-# ------------------------------------------------------------------------- two workers
+# ------------------------------------------------------------------------- three workers
 
 FIRST = ("tests/browser/", "tests/test_notebooks.py")  # the longest, so that no worker ends alone
 BY_EXPLORER = "tests/widgets/test_every_"  # a test's last parameter is its explorer
@@ -120,6 +120,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     return Shares(config, log)
 
 
+@functools.cache
+def give_way() -> None:
+    """Let a worker's tests, and what they start, wait for those in the browser.
+
+    The browser's worker waits for pages as long as it computes: on two cores there is room for
+    two workers beside it, and with this they do not make its pages late.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "nice"):
+        os.nice(5)
+
+
 # ------------------------------------------------------------------------- a million objects
 
 
@@ -152,6 +163,8 @@ def _absent(mark: str) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not item.nodeid.startswith(FIRST[0]):
+        give_way()
     for mark in ("gpu", "model", "browser"):
         if item.get_closest_marker(mark) is None or (reason := _absent(mark)) is None:
             continue

@@ -12,13 +12,7 @@ ROOMS = sorted(name for name, module in reference.modules().items() if module.is
 @pytest.fixture(scope="module")
 def pages():
     """The body of every page by its address."""
-    written = {}
-    names = reference.names()
-    reference.write_pages(
-        lambda address, title, body: written.__setitem__(address, body),
-        lambda address: lambda name: f"../{names[name]}" if name in names else "",
-    )
-    return written
+    return {address: body for address, (_, body) in reference.pages().items()}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -63,6 +57,7 @@ def test_a_function_stands_with_its_signature_and_its_sections(pages):
 def test_a_class_stands_with_its_fields_and_their_comments(pages):
     page = pages["api/intuitive.msa.config.html"]
     assert "# tokens per key block" in page and 'id="MSAConfig.paper"' in page
+    assert 'id="MSAConfig.group_size"' in page and page.count("group_size") == 3  # a property
 
 
 def test_private_names_and_texts_are_left_out(pages):
@@ -74,3 +69,5 @@ def test_names_in_words_are_links(pages):
     door = pages["api/intuitive.msa.html"]
     assert '<a href="../api/intuitive.kernels.html"><code>intuitive.kernels</code></a>' in door
     assert 'href="../api/intuitive.msa.config.html#MSAConfig"' in door
+    own = pages["api/intuitive.msa.reference.html"]
+    assert '<a href="#index_branch"><code>index_branch</code></a>' in own

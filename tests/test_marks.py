@@ -1,6 +1,6 @@
 """What a mark does where its need is absent: a skip for a person, a failure for CI.
 
-And what stays with one worker, where there are two.
+And what stays with one worker, where there are several.
 """
 
 import os

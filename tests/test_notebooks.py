@@ -13,7 +13,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 ALONE = "PYTEST_XDIST_WORKER" not in os.environ
-LIMIT_S = 60 if ALONE else 150  # from the start of pytest to its end; longer beside other tests
+LIMIT_S = 60 if ALONE else 240  # from the start of pytest to its end; longer beside other tests
 
 
 def run_nbval(lesson: Path, folder: Path) -> subprocess.CompletedProcess:

@@ -46,8 +46,12 @@ class Book:
         files = sorted(NOTEBOOKS.glob("*.ipynb"))
         wanted = None if lessons is None else set(lessons)
         self.lessons = [file for file in files if wanted is None or file.stem in wanted]
-        docs = sorted(DOCS.glob("*.md")) + sorted((DOCS / "papers").glob("*.md"))
-        self.docs = [file for file in docs if file != DOCS / "index.md"]
+        order = [file.stem.partition("_")[2] for file in files]  # papers stand as lessons do
+        self.papers = sorted(
+            (DOCS / "papers").glob("*.md"), key=lambda file: order.index(file.stem)
+        )
+        self.docs = [file for file in sorted(DOCS.glob("*.md")) if file != DOCS / "index.md"]
+        self.docs += self.papers
         self.addresses = {file: f"lessons/{file.stem}.html" for file in self.lessons}
         for file in self.docs:
             self.addresses[file] = f"{file.relative_to(DOCS).with_suffix('.html')}"
@@ -103,11 +107,7 @@ class Book:
     def nav(self, here: str) -> str:
         groups = {
             "Lessons": [(self.titles[file], self.addresses[file]) for file in self.lessons],
-            "Papers": [
-                (self.titles[file], self.addresses[file])
-                for file in self.docs
-                if file.parent.name == "papers"
-            ],
+            "Papers": [(self.titles[file], self.addresses[file]) for file in self.papers],
             "Everything": [
                 ("All explorers", "explorers/index.html"),
                 ("Reference", book_reference.INDEX),
@@ -151,7 +151,8 @@ class Book:
                 body += self._moving(file.stem, climb(address))
             self.page(address, self.titles[file], body)
         self._explorer_pages()
-        book_reference.write_pages(self.page, self.refer)
+        for address, (title, text) in book_reference.pages().items():
+            self.page(address, title, text)
         self._home()
 
     def _moving(self, paper: str, root: str) -> str:
@@ -187,16 +188,15 @@ class Book:
     def _home(self) -> None:
         source = LOOKS / "home.md"
         rows = "".join(
-            f"| [{self.titles[file]}]({os.path.relpath(file, LOOKS)}) |\n" for file in self.lessons
+            f"- [{self.titles[file]}]({os.path.relpath(file, LOOKS)})\n" for file in self.lessons
         )
-        papers = [file for file in self.docs if file.parent.name == "papers"]
         listed = ", ".join(
-            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})" for file in papers
+            f"[{self.titles[file]}]({os.path.relpath(file, LOOKS)})" for file in self.papers
         )
         text = source.read_text("utf-8").replace("PAPERS", listed)
-        text = text.replace("LESSONS", f"| lesson |\n| --- |\n{rows}")
+        text = text.replace("LESSONS", rows)
         body = markdown(text, self.relink(source, "index.html"), refer=self.refer("index.html"))
-        cards = "".join(self._card(file) for file in papers)
+        cards = "".join(self._card(file) for file in self.papers)
         body = body.replace("<p>CARDS</p>", f'<ul class="cards methods">{cards}</ul>')
         self.page("index.html", "intuitive", body)
 
@@ -210,7 +210,7 @@ class Book:
             raise ValueError(f"{file.name}: a page needs a film and the part 'In short'.")
         short = markdown(found[1], relink, refer=self.refer("index.html"))
         rows = [row for row in claims.ledger() if row.paper.lower() == paper]
-        count = sum(row.verdict == "reproduced" for row in rows)
+        whole, part = (sum(row.verdict == one for row in rows) for one in claims.VERDICTS[:2])
         ledger = relink(os.path.relpath(DOCS / "claims.md", file.parent))
         lessons = "".join(
             f'<a href="{self.addresses[one]}">the lesson</a> · '
@@ -223,8 +223,8 @@ class Book:
             f'<li><h3><a href="{self.addresses[file]}">{self.titles[file]}</a></h3>'
             f'<picture><source srcset="{calm}" media="(prefers-reduced-motion: reduce)">'
             f'<img src="{relink(film[2])}" alt="{html.escape(film[1])}" loading="lazy"></picture>'
-            f'{short}<p>{lessons}<a href="{ledger}#{paper}">{count} of {len(rows)} claims '
-            f"reproduced</a></p></li>"
+            f'{short}<p>{lessons}<a href="{ledger}#{paper}">{whole} of {len(rows)} claims '
+            f"reproduced, {part} in part</a></p></li>"
         )
 
     # ------------------------------------------------------------------- scripts, recordings

@@ -23,7 +23,6 @@ TEXTS = ROOT / "intuitive" / "common" / "text"  # for the model to read; some ar
 INDEX = "api/index.html"
 
 Refer = Callable[[str], str]  # a name in code as a link to it, empty where it is not known
-Write = Callable[[str, str, str], None]  # address, title and body of a page
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def names() -> Mapping[str, str]:
             at = f"{module.address}#{member.name}"
             found.setdefault(f"{name}.{member.name}", at)
             if isinstance(member, griffe.Class):
-                for inner in _public(member, griffe.Function):
+                for inner in _methods(member):
                     found.setdefault(f"{name}.{member.name}.{inner.name}", at + f".{inner.name}")
     for name, module in modules().items():
         for door in doors(module):
@@ -131,16 +130,25 @@ def _home(package: str, name: str, found: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------- pages
 
 
-def write_pages(write: Write, refer: Callable[[str], Refer]) -> None:
-    """All pages of the reference.
+@functools.cache
+def pages() -> Mapping[str, tuple[str, str]]:
+    """Title and body of every page of the reference, by its address."""
+    found = {
+        module.address: (module.name, _page(module, _near(module))) for module in modules().values()
+    }
+    return found | {INDEX: ("Reference", _index(_refer))}
 
-    Args:
-        write: keeps a page.
-        refer: by a page's address, how names are linked there.
-    """
-    for module in modules().values():
-        write(module.address, module.name, _page(module, refer(module.address)))
-    write(INDEX, "Reference", _index(refer(INDEX)))
+
+def _refer(name: str) -> str:
+    """Where a name stands, from a page of the reference."""
+    found = names().get(name, "")
+    return found and f"../{found}"
+
+
+def _near(module: Module) -> Refer:
+    """With the module's own names, as its docstrings write them."""
+    own = {one.name for one in module.members(griffe.Object)}
+    return lambda name: f"#{name}" if name in own else _refer(name)
 
 
 def _index(refer: Refer) -> str:
@@ -191,19 +199,31 @@ def _page(module: Module, refer: Refer) -> str:
 
 
 def _class(module: Module, one: griffe.Class, refer: Refer) -> str:
-    head = _head(module, one)
     fields = [
-        _lines(module, field.lineno, field.endlineno) for field in _public(one, griffe.Attribute)
+        _lines(module, field.lineno, field.endlineno)
+        for field in _public(one, griffe.Attribute)
+        if "property" not in field.labels
     ]
-    shown = "\n".join([head, *(line for line in fields if line.startswith("    "))])
-    parts = [_heading(one.name, one.name, 2), coloured(shown, "python"), _told(one, refer)]
-    for method in _public(one, griffe.Function):
+    shown = [line for line in fields if re.match(r" {4}\w", line)]  # others are set in methods
+    code = "\n".join([_head(module, one), *shown])
+    parts = [_heading(one.name, one.name, 2), coloured(code, "python"), _told(one, refer)]
+    for method in _methods(one):
         parts.append(_function(module, method, f"{one.name}.{method.name}", 3, refer))
     return "\n".join(parts)
 
 
-def _function(module: Module, one: griffe.Function, name: str, level: int, refer: Refer) -> str:
-    head = "\n".join(line for line in _dedented(_head(module, one)))
+def _methods(one: griffe.Class) -> list[griffe.Object]:
+    """With its properties."""
+    return [
+        member
+        for member in _public(one, griffe.Object)
+        if isinstance(member, griffe.Function) or "property" in member.labels
+    ]
+
+
+def _function(module: Module, one: griffe.Object, name: str, level: int, refer: Refer) -> str:
+    mark = "@property\n" if "property" in one.labels else ""
+    head = mark + "\n".join(_dedented(_head(module, one)))
     return "\n".join([_heading(name, name, level), coloured(head, "python"), _told(one, refer)])
 
 

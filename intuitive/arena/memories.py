@@ -39,6 +39,7 @@ from intuitive.common.eviction import (
     keep_places,
     scored,
 )
+from intuitive.common.inputs import public
 from intuitive.common.runtime import check, never
 from intuitive.common.smollm import SmolLM2
 from intuitive.lclm.smollm import Pair, digits, load_pair
@@ -63,6 +64,7 @@ REPEAT = "\n\nRepeat the previous context exactly:\n\n"
 ROOM = 512  # tokens that can follow a text
 
 
+@public(n=0)
 def budget_of(n: int, ratio: int) -> int:
     """Entries that a text of n tokens may keep.
 

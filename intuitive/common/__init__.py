@@ -17,6 +17,7 @@ Map of the rooms:
     checks     what a value must be, in words
     show       show_source for notebooks
     lazy       front doors that load a room when asked
+    distribution  the name under which pip knows the package
     exercise   reports of the lessons' exercises
 
 Nothing is imported before it is used.

@@ -35,6 +35,47 @@ def whole(
     return number
 
 
+def number(name: str, value: Any) -> int | float:
+    """`value` as a plain number; numpy's and torch's count as such, True does not.
+
+    Raises:
+        ValueError: no number, or several.
+    """
+    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    if isinstance(value, bool | str | bytes | complex) or getattr(value, "ndim", 0):
+        plain = None
+    else:
+        plain = value.item() if hasattr(value, "item") and hasattr(value, "dtype") else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        raise ValueError(f"{name}={value!r} must be a number; give one, such as 1.0.")
+    return plain if -(2**63) <= plain < 2**63 else float(plain)
+
+
+def truth(name: str, value: Any) -> bool:
+    """`value` as True or False; numpy's and torch's truth values count as such.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if not str(getattr(value, "dtype", "")).endswith("bool") or value.ndim:
+        raise ValueError(f"{name}={value!r} must be True or False.")
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """`value`, a text.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={value!r} must be a text, such as {name}='…'.")
+    return value
+
+
 def whole_fields(record: Any, **lows: int | None) -> None:
     """Make fields of a frozen record whole numbers, each with its least value; None is no limit.
 

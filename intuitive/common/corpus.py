@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .decoder import Decoder, Probe, Seen, block_mass
+from .inputs import public, token_ids
 from .runtime import check, never
 
 # ------------------------------------------------------------------------------------- the texts
@@ -109,6 +110,7 @@ class Harvest:
     block_mass: Float[Tensor, "n h_kv n_blk"] | None  # attention per key block, rows sum to 1
 
 
+@public(block_size=1)
 @torch.no_grad()
 def harvest(
     decoder: Decoder,
@@ -166,7 +168,7 @@ def harvest(
     device = decoder.embedding.weight.device
     n_read = 0
     for index, document in enumerate(documents):
-        ids = torch.as_tensor(document, dtype=torch.int64, device=device)
+        ids = token_ids("a document", document).to(device)
         for start in range(0, len(ids), context):
             check(stale)
             tokens = ids[start : start + context]

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 
 from .checks import whole
+
+NUMBERS = re.compile(r"\[\n[^][{}\"]*\]")  # a list of plain numbers, over several lines
 
 
 def config_hash(config: Any) -> str:
@@ -76,6 +79,7 @@ def save(
         several = isinstance(seed, Sequence)
         made["seed"] = [whole("seed", s) for s in seed] if several else whole("seed", seed)
     text = _json({"made": made, "values": plain(record)}, indent=1) + "\n"
+    text = NUMBERS.sub(lambda found: " ".join(found.group().split()), text)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")

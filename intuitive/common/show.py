@@ -3,10 +3,13 @@
 import ast
 import importlib.util
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+
+UNSHOWN = re.compile(r"\A@public(\(.*\))?\n")  # checks arguments, and is no part of the matter
 
 
 class Source:
@@ -81,7 +84,8 @@ def _head(function: ast.FunctionDef) -> str:
 
 def _source(thing: Callable | type | ModuleType) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
+        return UNSHOWN.sub("", source)
     except (TypeError, OSError) as error:
         raise ValueError(
             f"{thing!r} has no Python source to show; pass a function, class or module of "

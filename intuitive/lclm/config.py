@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from intuitive.common.checks import whole, whole_fields
+from intuitive.common.checks import whole
 from intuitive.common.decoder import DecoderConfig
+from intuitive.common.inputs import plain_fields
 
 POOLINGS = ("mean", "concat", "last", "eos", "queries")
 MASKS = ("causal", "bidirectional")
@@ -50,7 +51,7 @@ class LCLMConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
-        whole_fields(self, window=1, overlap=0)
+        plain_fields(self, window=1, overlap=0)
         object.__setattr__(self, "ratio", check_ratio(self.ratio, self.window))
         for name, known in (("pooling", POOLINGS), ("mask", MASKS), ("adapter", ADAPTERS)):
             if getattr(self, name) not in known:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from intuitive.common.checks import whole
 from intuitive.common.decoder import DecoderConfig
+from intuitive.common.inputs import public
 
 GIB = 2**30
 WINDOW = 1024  # tokens per encoder pass
@@ -98,6 +99,7 @@ class TimeTerms:
 # --------------------------------------------------------------------------------------- memory
 
 
+@public
 def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTerms:
     """Peak memory of reading a prompt, by term, as Figure 4 has it.
 
@@ -125,6 +127,7 @@ def memory_terms(n_tokens: int, *, ratio: int, logits: str = "all") -> MemoryTer
     return max(latent_moments(n_tokens, ratio=ratio, logits=logits), key=lambda terms: terms.total)
 
 
+@public
 def latent_moments(
     n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[MemoryTerms, MemoryTerms]:
@@ -161,6 +164,7 @@ def _rows(positions: float, logits: str) -> float | int:
     return positions if logits == "all" else 1
 
 
+@public
 def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:
     """Peak memory of reading a prompt, in GiB, as Figure 4 has it: the sum of `memory_terms`.
 
@@ -172,6 +176,7 @@ def memory_gib(n_tokens: int, *, ratio: int, logits: str = "all") -> float:
 # ----------------------------------------------------------------------------------------- time
 
 
+@public
 def ttft_terms(n_tokens: int, *, ratio: int) -> TimeTerms:
     """Time to first token by term, as Figure 4 has it: 5.9 µs a token, and a prefill on T/N.
 
@@ -194,6 +199,7 @@ def ttft_terms(n_tokens: int, *, ratio: int) -> TimeTerms:
     )
 
 
+@public
 def ttft_seconds(n_tokens: int, *, ratio: int) -> float:
     """Time to first token in seconds, as Figure 4 has it: the sum of `ttft_terms`.
 
@@ -203,6 +209,7 @@ def ttft_seconds(n_tokens: int, *, ratio: int) -> float:
     return ttft_terms(n_tokens, ratio=ratio).total
 
 
+@public
 def eviction_terms(
     n_tokens: int, *, ratio: int, logits: str = "all"
 ) -> tuple[TimeTerms, MemoryTerms]:
@@ -236,6 +243,7 @@ def eviction_terms(
     )
 
 
+@public
 def kept_kv_gib(n_tokens: int, *, ratio: int) -> float:
     """Keys and values that decoding goes on from: those of T/N positions, evicted or compressed."""
     n_tokens, ratio = _sizes(n_tokens, ratio)
@@ -265,6 +273,7 @@ def _sizes(n_tokens: int, ratio: int) -> tuple[int, int]:
 # ------------------------------------------------------------------------- any pair of models
 
 
+@public
 def n_weights(config: DecoderConfig) -> int:
     """Numbers in a decoder's weights, a tied output head counted once."""
     heads = config.n_q_heads + config.n_kv_heads
@@ -276,6 +285,7 @@ def n_weights(config: DecoderConfig) -> int:
     return config.n_layers * layer + tables + config.d_model
 
 
+@public(d_encoder=1, d_decoder=1, pooled=1)
 def n_adapter_weights(d_encoder: int, d_decoder: int, *, pooled: int = 1) -> int:
     """Numbers in the MLP adapter (Eqs. 7-8): a norm, two layers of the decoder's width, biases.
 
@@ -288,11 +298,13 @@ def n_adapter_weights(d_encoder: int, d_decoder: int, *, pooled: int = 1) -> int
     return d_in + d_in * d_decoder + d_decoder + d_decoder * d_decoder + d_decoder
 
 
+@public(element_bytes=1)
 def kv_bytes_per_position(config: DecoderConfig, *, element_bytes: int = 2) -> int:
     """Bytes of keys and values that one position holds, over all layers."""
     return 2 * config.n_layers * config.n_kv_heads * config.d_head * element_bytes
 
 
+@public
 def prefill_flops(config: DecoderConfig, n: int, *, window: int | None = None) -> int:
     """FLOPs of reading n tokens, two per multiply-add, the output head left out.
 
@@ -318,6 +330,7 @@ def prefill_flops(config: DecoderConfig, n: int, *, window: int | None = None) -
     return config.n_layers * (2 * matrices * n + attention)
 
 
+@public
 def pair_flops(
     encoder: DecoderConfig, decoder: DecoderConfig, n: int, *, ratio: int, window: int = WINDOW
 ) -> tuple[int, int]:

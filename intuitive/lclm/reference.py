@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 
 from .config import check_ratio
 
@@ -25,6 +26,7 @@ KINDS = ("raw", "start", "latent", "end")
 N_TAGS = 2  # memory_start and memory_end
 
 
+@public
 def latent_count(n_tokens: int, *, ratio: int, window: int) -> int:
     """Latents of a span: over its windows, the sum of ⌈|w|/N⌉, which is ⌈T/N⌉.
 
@@ -40,6 +42,7 @@ def latent_count(n_tokens: int, *, ratio: int, window: int) -> int:
     return -(-whole("n_tokens", n_tokens, low=0) // ratio)
 
 
+@public
 def effective_ratio(n_tokens: int, *, ratio: int) -> float:
     """Tokens of a span per decoder position that it takes, its two tags counted.
 
@@ -60,6 +63,7 @@ class Window:
     read_stop: int
 
 
+@public
 def windows(
     n_tokens: int, *, window: int, overlap: int = 0, causal: bool = True
 ) -> tuple[Window, ...]:
@@ -81,12 +85,14 @@ def windows(
     return tuple(passes)
 
 
+@public
 def group_spans(n_tokens: int, *, ratio: int, window: int) -> tuple[tuple[int, int], ...]:
     """The tokens that make each latent: first index and end (excluded), in the span."""
     check_ratio(ratio, window)
     return tuple((i, min(i + ratio, n_tokens)) for i in range(0, n_tokens, ratio))
 
 
+@public
 def mean_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*b m d"]:
     """Mean of every `ratio` states; the last group is divided by its true size.
 
@@ -107,6 +113,7 @@ def mean_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*b 
     return torch.cat((pooled, states[..., whole_groups:, :].mean(-2, keepdim=True)), dim=-2)
 
 
+@public
 def concat_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*b m wide"]:
     """Every `ratio` states one after the other, [m, N * d]; a short last group ends in zeros.
 
@@ -116,6 +123,7 @@ def concat_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*
     return F.pad(states, (0, 0, 0, -n % ratio)).unflatten(-2, (-1, ratio)).flatten(-2)
 
 
+@public
 def last_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*b m d"]:
     """The last state of every group of `ratio`.
 
@@ -129,6 +137,7 @@ def last_pool(states: Float[Tensor, "*b n d"], ratio: int) -> Float[Tensor, "*b 
 POOL = {"mean": mean_pool, "concat": concat_pool, "last": last_pool}
 
 
+@public
 def pool_ragged(
     pooling: str, states: Float[Tensor, "r w d"], ratio: int, lengths: Int[Tensor, " r"]
 ) -> Float[Tensor, "r m wide"]:
@@ -142,8 +151,16 @@ def pool_ragged(
 
     Returns:
         Row i begins with its own ⌈length/N⌉ latents; the rest is of no use.
+
+    Raises:
+        ValueError: another pooling, or a number out of range.
     """
     w = states.shape[1]
+    if pooling not in POOL:
+        raise ValueError(f"pooling={pooling!r} is unknown; choose one of {', '.join(POOL)}.")
+    ratio = whole("ratio", ratio, low=1)
+    if not 1 <= int(lengths.min()) <= int(lengths.max()) <= w:
+        raise ValueError(f"lengths={lengths.tolist()} must lie in [1, {w}], the states there are.")
     index = torch.arange(w, device=states.device)
     if pooling == "last":
         ends = torch.arange(ratio - 1, w - 1 + ratio, ratio, device=states.device)
@@ -157,6 +174,7 @@ def pool_ragged(
     return stacked.unflatten(-1, (ratio, -1)).sum(-2) / sizes[..., None].to(states.dtype)
 
 
+@public
 def label_mask(kinds: Sequence[str]) -> Bool[Tensor, " n"]:
     """True where a raw token stands that something precedes: those are the trained ones.
 
@@ -174,4 +192,6 @@ def label_mask(kinds: Sequence[str]) -> Bool[Tensor, " n"]:
     unknown = sorted({*kinds} - {*KINDS})
     if unknown:
         raise ValueError(f"kinds {unknown} are unknown; a position is one of {', '.join(KINDS)}.")
-    return torch.tensor([i > 0 and kind == "raw" for i, kind in enumerate(kinds)], dtype=torch.bool)
+    return torch.tensor(
+        [i > 0 and kind == "raw" for i, kind in enumerate(kinds)], dtype=torch.bool, device="cpu"
+    )

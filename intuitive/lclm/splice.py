@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.checks import truth
+from intuitive.common.inputs import plain_fields
+
 from .reference import group_spans, label_mask
 
 NOT_TRAINED = -100  # what cross_entropy ignores
@@ -25,7 +28,11 @@ def as_tokens(tokens: Tensor | Sequence[int], what: str) -> Tensor:
         ValueError: no integers, or another number of axes.
     """
     if not isinstance(tokens, Tensor):
-        tokens = torch.tensor(list(tokens), dtype=None if len(tokens) else torch.int64)
+        try:
+            kind = None if len(tokens) else torch.int64
+            tokens = torch.tensor(list(tokens), dtype=kind, device="cpu")
+        except (TypeError, ValueError, RuntimeError):  # no numbers, ragged, beyond 64 bits
+            raise ValueError(f"{what} holds {tokens!r}; token ids are integers.") from None
     if tokens.dtype not in (torch.int64, torch.int32) or tokens.dim() not in (1, 2):
         raise ValueError(
             f"{what} holds {tokens.dtype} of shape {tuple(tokens.shape)}; token ids are integers "
@@ -49,6 +56,8 @@ class Raw:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", as_tokens(self.tokens, "Raw"))
+        if not isinstance(self.trained, Tensor) or not self.trained.dim():
+            object.__setattr__(self, "trained", truth("trained", self.trained))
         if isinstance(self.trained, Tensor) and (
             self.trained.dtype != torch.bool or self.trained.shape[-1:] != self.tokens.shape[-1:]
         ):
@@ -80,6 +89,7 @@ class Latents:
     values: Tensor
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.values.dim() not in (2, 3) or not self.values.shape[-2]:
             raise ValueError(
                 f"latents have shape {tuple(self.values.shape)}; [m, d_dec] with m >= 1 is needed."

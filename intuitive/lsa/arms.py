@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole, whole_fields
+from intuitive.common.inputs import plain_fields
 from intuitive.common.runtime import seeded
 
 from . import cost
@@ -56,6 +57,7 @@ class Policy:
     top_k: int = 32  # chunks that a step of the reactive arm asks for, beside the needed ones
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.arm not in ARMS:
             raise ValueError(f"arm={self.arm!r} is unknown; choose one of {', '.join(ARMS)}.")
         whole_fields(self, lookahead=1, tail_chunks=0, sink=0, page_size=1, top_k=0, seed=0)
@@ -176,7 +178,10 @@ class _Frame:
     @classmethod
     def of(cls, recording: Recording, policy: Policy) -> "_Frame":
         device, n = recording.closed.device, recording.n_chunks
-        steps, chunk = torch.arange(recording.n_steps, device=device), torch.arange(n).to(device)
+        steps, chunk = (
+            torch.arange(recording.n_steps, device=device),
+            torch.arange(n, device=device),
+        )
         triggers = steps[:: policy.lookahead]
         closed = recording.closed[triggers]
         first = int(closed[0])
@@ -198,7 +203,8 @@ def _ranks(recording: Recording, frame: _Frame, policy: Policy) -> Float[Tensor,
     if policy.arm == "recency":
         return torch.arange(shape[1], device=device).double().expand(shape)
     if policy.arm == "random":
-        return torch.rand(shape, generator=seeded(policy.seed), dtype=torch.float64).to(device)
+        draw = seeded(policy.seed)
+        return torch.rand(shape, generator=draw, dtype=torch.float64, device="cpu").to(device)
     if policy.arm == "quest":
         return recording.bounds[frame.triggers].double()
     # The oracle: needed chunks of the window first, then the mass that lies on each.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from intuitive.common.checks import whole, whole_fields
+from intuitive.common.inputs import plain_fields
 
 Kind = Literal["window", "csa", "hca"]
 Layout = Literal["float32", "bfloat16", "v4"]
@@ -69,6 +70,7 @@ class LSAConfig:
     label_votes: int = 2  # CSA layers that must agree
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         whole_fields(self, d_model=1, n_heads=1, d_head=1, d_rope=0, q_rank=1)
         whole_fields(self, o_groups=1, o_rank=1, window=1, chunk_size=1, hca_size=1)
         whole_fields(self, n_index_heads=1, d_index=1, top_k=1, yarn_length=1)

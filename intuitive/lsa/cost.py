@@ -15,6 +15,7 @@ import math
 from typing import Literal
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 
 from .config import LSAConfig
 
@@ -24,11 +25,13 @@ PAPER_CONSTANT_GFLOP = 26.6  # per token of DeepSeek-V4-Flash, whatever the cont
 LINK_GB_PER_S = (25.0, 55.0)  # what copies from pinned memory reach over PCIe 4 and 5
 
 
+@public
 def n_chunks(config: LSAConfig, n_tokens: int) -> int:
     """Chunks that so many tokens have closed."""
     return whole("n_tokens", n_tokens, low=0) // config.chunk_size
 
 
+@public
 def kv_bytes(config: LSAConfig, n_tokens: int) -> dict[str, int]:
     """Bytes by category with everything resident, over all layers.
 
@@ -50,6 +53,7 @@ def kv_bytes(config: LSAConfig, n_tokens: int) -> dict[str, int]:
     }
 
 
+@public
 def resident_bytes(
     config: LSAConfig,
     n_tokens: int,
@@ -94,11 +98,13 @@ def resident_bytes(
     }
 
 
+@public
 def window_bytes(config: LSAConfig) -> int:
     """Bytes of the full windows of all layers, which are in no other sum here."""
     return len(config.layers) * config.window * config.entry_bytes
 
 
+@public
 def transfer_bytes(config: LSAConfig, chunks: int, *, index_keys: bool = False) -> int:
     """Bytes that fetching so many chunks moves, for all CSA layers.
 
@@ -116,6 +122,7 @@ def transfer_bytes(config: LSAConfig, chunks: int, *, index_keys: bool = False) 
     return chunks * (config.n_csa * config.entry_bytes + keys)
 
 
+@public(n_bytes=0)
 def transfer_ms(n_bytes: int, gb_per_s: float | int) -> float:
     """Milliseconds that a contiguous copy takes, at 10^9 bytes per second and unit.
 
@@ -127,12 +134,14 @@ def transfer_ms(n_bytes: int, gb_per_s: float | int) -> float:
     return n_bytes / gb_per_s / 1e6
 
 
+@public
 def native_scoring_flops(config: LSAConfig, chunks: int) -> int:
     """FLOPs per token of the lightning indexers, which score so many chunks in every CSA layer."""
     chunks = whole("chunks", chunks, low=0)
     return 2 * chunks * config.n_csa * config.n_index_heads * config.d_index
 
 
+@public
 def memory_scoring_flops(config: LSAConfig, chunks: int) -> float:
     """FLOPs per token of the Memory Indexer, spread over the steps that one trigger serves."""
     chunks = whole("chunks", chunks, low=0)
@@ -140,6 +149,7 @@ def memory_scoring_flops(config: LSAConfig, chunks: int) -> float:
     return per_trigger / config.lookahead
 
 
+@public
 def gflop_per_token(config: LSAConfig, n_tokens: int, *, kept: float | int = 1.0) -> float:
     """GFLOP per decoded token of DeepSeek-V4-Flash: a constant and the native scoring.
 
@@ -154,6 +164,7 @@ def gflop_per_token(config: LSAConfig, n_tokens: int, *, kept: float | int = 1.0
     return PAPER_CONSTANT_GFLOP + native_scoring_flops(config, scored) / 1e9
 
 
+@public
 def memory_indexer_weights(config: LSAConfig) -> int:
     """Numbers in the Memory Indexer of one layer: three projections, a gain, perhaps a bias."""
     down = config.d_model * config.memory_rank + config.memory_rank

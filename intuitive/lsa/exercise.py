@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.inputs import public
 
 from .arms import Policy, Residency, replay
 from .recording import Recording
@@ -116,7 +117,8 @@ def check_choose(choose: Choose) -> ExerciseReport:
 
 
 def _check(choose: Choose, rule: str, logits: list[list[float]], most: int) -> Check:
-    want = chosen(torch.tensor(logits, dtype=torch.float32), most).nonzero().flatten().tolist()
+    there = torch.tensor(logits, dtype=torch.float32, device="cpu")
+    want = chosen(there, most).nonzero().flatten().tolist()
     given = f"choose({logits}, {most})"
     try:
         returned = choose([list(row) for row in logits], most)
@@ -163,6 +165,7 @@ class Replayed:
         return "\n".join(lines)
 
 
+@public(most=0)
 @torch.inference_mode()
 def replay_choose(
     choose: Choose, recording: Recording, *, most: int = 32, policy: Policy | None = None
@@ -226,7 +229,7 @@ def replay_verdicts(
     for step in range(0, recording.n_steps, policy.lookahead):
         closed = int(recording.closed[step])
         always = always_resident(closed, n, config, decoded_from=first)
-        fixed = always | (torch.arange(n) >= closed)
+        fixed = always | (torch.arange(n, device="cpu") >= closed)
         logits = recording.scores[step, : policy.layers].masked_fill(fixed, -torch.inf)
         named = rule(logits)
         ids = ids_of(named)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 
 from .config import LSAConfig
 
@@ -36,6 +37,7 @@ class Labels:
     windows: Bool[Tensor, "windows chunks"]  # the labels
 
 
+@public(empty="*")
 def top_k_softmax(
     logits: Float[Tensor, "*rows chunks"], top_k: int
 ) -> tuple[Float[Tensor, "*rows k"], Int[Tensor, "*rows k"]]:
@@ -60,6 +62,7 @@ def top_k_softmax(
     return ranked.softmax(-1).nan_to_num(0.0), chunks  # NaN: a row of -inf
 
 
+@public(empty="*")
 def nucleus(probabilities: Float[Tensor, "*rows k"], top_p: float | int) -> Bool[Tensor, "*rows k"]:
     """The first entries of rows that fall, up to and with the one that brings the sum to `top_p`.
 
@@ -73,6 +76,7 @@ def nucleus(probabilities: Float[Tensor, "*rows k"], top_p: float | int) -> Bool
     return short & (probabilities > 0)
 
 
+@public(empty="*")
 def golden_chunks(
     logits: Float[Tensor, "steps layers chunks"], *, top_k: int, top_p: float | int, votes: int
 ) -> Bool[Tensor, "steps chunks"]:
@@ -92,6 +96,7 @@ def golden_chunks(
     return count_votes(logits, top_k=top_k, top_p=top_p) >= _check_votes(votes, logits.shape[1])
 
 
+@public(empty="*")
 def count_votes(
     logits: Float[Tensor, "steps layers chunks"], *, top_k: int, top_p: float | int
 ) -> Int[Tensor, "steps chunks"]:
@@ -107,6 +112,7 @@ def count_votes(
     return torch.cat(counted)
 
 
+@public(empty="*")
 def window_labels(
     golden: Bool[Tensor, "steps chunks"],
     closed: Int[Tensor, " steps"],
@@ -134,8 +140,6 @@ def window_labels(
     lookahead = whole("lookahead", lookahead, low=1, why="the trigger's own step is served too")
     stride = lookahead if stride is None else whole("stride", stride, low=1)
     steps, chunks = golden.shape
-    if closed.shape != (steps,):
-        raise ValueError(f"closed has shape {tuple(closed.shape)}, golden has {steps} steps.")
     if steps and not 0 <= int(closed.min()) <= int(closed.max()) <= chunks:
         raise ValueError(f"closed={closed.tolist()} must lie in [0, {chunks}], the chunks there.")
     # Sums over steps make the union of any stretch a difference of two rows.
@@ -147,6 +151,7 @@ def window_labels(
     return needed & exists
 
 
+@public(empty="*")
 def make_labels(
     logits: Float[Tensor, "steps layers chunks"],
     closed: Int[Tensor, " steps"],
@@ -183,6 +188,7 @@ def make_labels(
     )
 
 
+@public(empty="*")
 def positive_weights(
     golden: Bool[Tensor, "steps chunks"], *, common: float = 0.8, weight: float = 0.5
 ) -> Float[Tensor, " chunks"]:
@@ -196,7 +202,8 @@ def positive_weights(
     if not len(golden):
         raise ValueError("golden has no steps: there is nothing to weigh.")
     often = golden.float().mean(0) > common
-    return torch.where(often, weight, 1.0).float()
+    ones = torch.ones_like(often, dtype=torch.float64)
+    return torch.where(often, weight * ones, ones).float()
 
 
 def _check_votes(votes: int, layers: int) -> int:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 
 from .config import LSAConfig
 
@@ -26,6 +27,7 @@ Rule = Literal["threshold", "budget", "pages"]
 FP8_MAX = 448.0  # greatest value of float8 e4m3
 
 
+@public(mixed=True, empty="*")
 def memory_logits(
     q: Float[Tensor, "heads d"], weights: Float[Tensor, " heads"], keys: Float[Tensor, "chunks d"]
 ) -> Float[Tensor, " chunks"]:
@@ -42,6 +44,7 @@ def memory_logits(
     return weights.float() @ agreement
 
 
+@public(empty="axes")
 def quantise_keys(
     keys: Float[Tensor, "*axes d"],
 ) -> tuple[Float[Tensor, "*axes d"], Float[Tensor, "*axes"]]:
@@ -51,6 +54,7 @@ def quantise_keys(
     return (keys.float() / scale[..., None]).to(torch.float8_e4m3fn), scale
 
 
+@public(mixed=True, empty="*")
 def dequantise_keys(
     stored: Float[Tensor, "*axes d"], scale: Float[Tensor, "*axes"]
 ) -> Float[Tensor, "*axes d"]:
@@ -58,6 +62,7 @@ def dequantise_keys(
     return stored.float() * scale[..., None]
 
 
+@public(empty="axes chunks windows")
 def above(
     logits: Float[Tensor, "*axes layers chunks"], threshold: float
 ) -> Bool[Tensor, "*axes chunks"]:
@@ -77,6 +82,7 @@ def above(
     return logits.amax(-2) > math.log(threshold) - math.log1p(-threshold)
 
 
+@public(empty="axes chunks windows")
 def best(logits: Float[Tensor, "layers chunks"], n: int) -> Bool[Tensor, " chunks"]:
     """The `n` chunks with the greatest logit of any layer; ties to the lower chunk."""
     joined = logits.amax(-2)
@@ -86,6 +92,7 @@ def best(logits: Float[Tensor, "layers chunks"], n: int) -> Bool[Tensor, " chunk
     return chosen & (joined > -torch.inf)
 
 
+@public(empty="*")
 def densest_pages(
     chosen: Bool[Tensor, " chunks"],
     *,
@@ -116,6 +123,7 @@ def densest_pages(
     return kept[page]
 
 
+@public(empty="*", n=0)
 def always_resident(
     closed: int, n: int, config: LSAConfig, *, decoded_from: int | None = None
 ) -> Bool[Tensor, " n"]:
@@ -127,13 +135,14 @@ def always_resident(
         config: `sink` and `tail`.
         decoded_from: first chunk that decoding closed; None if there is none.
     """
-    chunk = torch.arange(n)
+    chunk = torch.arange(n, device="cpu")
     first = closed - config.tail_chunks
     if decoded_from is not None:
         first = min(first, decoded_from)
     return ((chunk < config.sink) | (chunk >= first)) & (chunk < closed)
 
 
+@public(empty="*")
 def check_rule(rule: str, size: int | None) -> None:
     """ValueError unless the rule exists and has the size that it needs."""
     if rule not in ("threshold", "budget", "pages"):
@@ -145,6 +154,7 @@ def check_rule(rule: str, size: int | None) -> None:
         )
 
 
+@public(empty="axes chunks windows")
 def decide(
     logits: Float[Tensor, "layers chunks"],
     always: Bool[Tensor, " chunks"],
@@ -167,6 +177,7 @@ def decide(
     return densest_pages(chosen, page_size=config.page_size, n_pages=size, forced=always)
 
 
+@public(empty="axes chunks windows")
 def resident_sets(
     logits: Float[Tensor, "windows layers chunks"],
     closed: Int[Tensor, " windows"],
@@ -200,8 +211,6 @@ def resident_sets(
     if lag not in (0, 1):
         raise ValueError(f"lag={lag} must be 0 or 1 windows.")
     n_windows, _, n = logits.shape
-    if closed.shape != (n_windows,):
-        raise ValueError(f"closed has shape {tuple(closed.shape)}, for {n_windows} windows.")
     exists = torch.arange(n, device=logits.device) < closed[:, None]
     logits = logits.masked_fill(~exists[:, None], -torch.inf)
     always = [

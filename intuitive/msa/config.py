@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from intuitive.common.checks import whole_fields
+from intuitive.common.inputs import plain_fields
 from intuitive.common.records import LATER
 
 
@@ -43,15 +43,23 @@ class MSAConfig:
     n_init: int = 0  # the first blocks, always read
 
     def __post_init__(self) -> None:
-        whole_fields(self, n_q_heads=1, n_kv_heads=1, d_head=1, d_index=1)
-        whole_fields(self, block_size=1, n_selected=1, n_local=0, n_init=0)
-        if self.d_rotary is not None:
-            whole_fields(self, d_rotary=0)
-            if self.d_rotary > self.d_index or self.d_rotary % 2:
-                raise ValueError(
-                    f"d_rotary={self.d_rotary} must be even and at most d_index={self.d_index}: "
-                    "RoPE turns index channels in pairs."
-                )
+        plain_fields(
+            self,
+            n_q_heads=1,
+            n_kv_heads=1,
+            d_head=1,
+            d_index=1,
+            d_rotary=0,
+            block_size=1,
+            n_selected=1,
+            n_local=0,
+            n_init=0,
+        )
+        if self.d_rotary is not None and (self.d_rotary > self.d_index or self.d_rotary % 2):
+            raise ValueError(
+                f"d_rotary={self.d_rotary} must be even and at most d_index={self.d_index}: "
+                "RoPE turns index channels in pairs."
+            )
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of n_kv_heads={self.n_kv_heads}: "

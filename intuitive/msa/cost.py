@@ -11,6 +11,7 @@ Source: arXiv:2606.13392v2, Eqs. 12-16.
 from typing import Literal
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 from intuitive.kernels.limits import SCORE_BYTES
 
 from .config import MSAConfig
@@ -18,6 +19,7 @@ from .config import MSAConfig
 PAPER_D_MODEL = 3072  # channels of the 109B model (section 5.1)
 
 
+@public
 def check_context(context: int) -> int:
     """A context as Python's own number; ValueError unless it is a positive number of tokens."""
     if whole("context", context) < 1:
@@ -28,18 +30,21 @@ def check_context(context: int) -> int:
 # FLOPs per token (Eq. 12 divided by the context)
 
 
+@public
 def dense_flops(config: MSAConfig, context: int) -> int:
     """FLOPs per token of dense causal GQA: 2·H_q·d_h·N."""
     context = check_context(context)
     return 2 * config.n_q_heads * config.d_head * context
 
 
+@public
 def index_flops(config: MSAConfig, context: int) -> int:
     """FLOPs per token of the Index Branch: H_kv·d_idx·N, still linear in the context."""
     context = check_context(context)
     return config.n_kv_heads * config.d_index * context
 
 
+@public
 def main_flops(config: MSAConfig, context: int) -> float:
     """FLOPs per token of the Main Branch: 4·H_q·d_h times the tokens that a query reads.
 
@@ -54,26 +59,31 @@ def main_flops(config: MSAConfig, context: int) -> float:
     return 4 * config.n_q_heads * config.d_head * (full - full**2 / (2 * context))
 
 
+@public
 def msa_flops(config: MSAConfig, context: int) -> float:
     """FLOPs per token of MSA: Index Branch and Main Branch together."""
     return index_flops(config, context) + main_flops(config, context)
 
 
+@public
 def flop_ratio(config: MSAConfig, context: int) -> float:
     """Dense FLOPs over MSA FLOPs; below 1 MSA is the dearer one."""
     return dense_flops(config, context) / msa_flops(config, context)
 
 
+@public
 def flop_ceiling(config: MSAConfig) -> float:
     """The limit of `flop_ratio` at endless context: 2·H_q·d_h / (H_kv·d_idx)."""
     return 2 * config.n_q_heads * config.d_head / (config.n_kv_heads * config.d_index)
 
 
+@public
 def index_flop_share(config: MSAConfig, context: int) -> float:
     """Share of MSA's FLOPs that the Index Branch takes, in [0, 1]."""
     return index_flops(config, context) / msa_flops(config, context)
 
 
+@public
 def break_even_context(config: MSAConfig) -> float:
     """Context in tokens where both methods cost the same: k·B_k / (1 − 1/√c), c the FLOP ceiling.
 
@@ -94,6 +104,7 @@ def break_even_context(config: MSAConfig) -> float:
 # Bytes of the cache: held, and read for one decoded token
 
 
+@public(element_bytes=1)
 def kv_memory(config: MSAConfig, context: int, *, element_bytes: int = 2) -> dict[str, int]:
     """Bytes that one layer's cache holds: `keys`, `values`, and MSA's extra `index_keys`."""
     context = check_context(context)
@@ -101,28 +112,33 @@ def kv_memory(config: MSAConfig, context: int, *, element_bytes: int = 2) -> dic
     return {"keys": main, "values": main, "index_keys": config.d_index * context * element_bytes}
 
 
+@public
 def cache_growth(config: MSAConfig) -> float:
     """Index keys as a share of keys and values: MSA's cache is larger by this much."""
     return config.d_index / (2 * config.n_kv_heads * config.d_head)
 
 
+@public(element_bytes=1)
 def dense_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Cache bytes that dense attention reads for one new token: all keys and values."""
     held = kv_memory(config, context, element_bytes=element_bytes)
     return held["keys"] + held["values"]
 
 
+@public(element_bytes=1)
 def index_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Cache bytes that the Index Branch reads for one new token: every index key."""
     return kv_memory(config, context, element_bytes=element_bytes)["index_keys"]
 
 
+@public(element_bytes=1)
 def main_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Cache bytes that the Main Branch reads for one new token: keys and values selected."""
     tokens = min(context, config.n_selected_tokens)
     return dense_decode_bytes(config, tokens, element_bytes=element_bytes)
 
 
+@public(element_bytes=1)
 def msa_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Cache bytes that MSA reads for one new token: index keys and the selected blocks."""
     return index_decode_bytes(config, context, element_bytes=element_bytes) + main_decode_bytes(
@@ -130,16 +146,19 @@ def msa_decode_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2)
     )
 
 
+@public
 def decode_byte_ratio(config: MSAConfig, context: int) -> float:
     """Dense decode bytes over MSA decode bytes."""
     return dense_decode_bytes(config, context) / msa_decode_bytes(config, context)
 
 
+@public
 def decode_byte_ceiling(config: MSAConfig) -> float:
     """The limit of `decode_byte_ratio` at endless context: 2·H_kv·d_h / d_idx."""
     return 2 * config.n_kv_heads * config.d_head / config.d_index
 
 
+@public
 def decode_break_even_context(config: MSAConfig) -> float:
     """Context in tokens where both methods read as much for one new token: k·B_k / (1 − 1/c).
 
@@ -162,6 +181,7 @@ def decode_break_even_context(config: MSAConfig) -> float:
 Category = Literal["weights", "keys_values", "index_keys", "scratch"]
 
 
+@public
 def attention_weights(config: MSAConfig, d_model: int) -> dict[str, int]:
     """Numbers in one layer's projections: `main` (q, k, v, o) and MSA's extra `index` (q, k).
 
@@ -174,6 +194,7 @@ def attention_weights(config: MSAConfig, d_model: int) -> dict[str, int]:
     return {"main": rows * d_model, "index": (config.n_kv_heads + 1) * config.d_index * d_model}
 
 
+@public(n_queries=0, element_bytes=1)
 def dense_scratch(config: MSAConfig, n_queries: int, *, element_bytes: int = 2) -> int:
     """Bytes that fused dense attention needs beyond its inputs.
 
@@ -183,6 +204,7 @@ def dense_scratch(config: MSAConfig, n_queries: int, *, element_bytes: int = 2) 
     return outputs + 4 * n_queries * config.n_q_heads
 
 
+@public(n_queries=0)
 def selection_scratch(config: MSAConfig, context: int, n_queries: int) -> int:
     """Bytes that scoring and selecting need beyond their inputs, at the most.
 
@@ -195,6 +217,7 @@ def selection_scratch(config: MSAConfig, context: int, n_queries: int) -> int:
     return at_a_time * per_query + _block_ids(config, n_queries)
 
 
+@public(n_queries=0, element_bytes=1)
 def attend_scratch(config: MSAConfig, n_queries: int, *, element_bytes: int = 2) -> int:
     """Bytes that attending to selected blocks needs beyond queries, keys and values.
 
@@ -208,6 +231,7 @@ def _block_ids(config: MSAConfig, n_queries: int) -> int:
     return 4 * n_queries * config.n_kv_heads * config.n_selected
 
 
+@public(element_bytes=1)
 def prefill_memory(
     config: MSAConfig,
     context: int,
@@ -260,6 +284,7 @@ def prefill_memory(
 # Bytes of a prefill's Main Branch under two loop orders (Eqs. 13-16)
 
 
+@public(element_bytes=1)
 def query_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Bytes moved when each query gathers its own blocks (Eq. 13).
 
@@ -271,6 +296,7 @@ def query_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2
     return element_bytes * (queries_and_outputs + gathered)
 
 
+@public(element_bytes=1)
 def kv_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -> int:
     """Bytes moved when each key block gathers the queries that chose it (Eq. 15).
 
@@ -285,6 +311,7 @@ def kv_outer_bytes(config: MSAConfig, context: int, *, element_bytes: int = 2) -
     return element_bytes * (keys_and_values + queries_and_partials + merge)
 
 
+@public(context=1, bytes_moved=1)
 def loop_intensity(config: MSAConfig, context: int, bytes_moved: int) -> float:
     """FLOPs of the Main Branch per byte moved (Eqs. 14 and 16); all selections are full."""
     per_query = 4 * config.n_q_heads * config.d_head * config.n_selected_tokens
@@ -297,6 +324,7 @@ H100_FLOPS = 989e12  # bfloat16 products a second, from the data sheet of the H1
 H100_BYTES = 3.35e12  # bytes a second from its memory, likewise
 
 
+@public(flops=0, bytes_moved=0)
 def floor_seconds(flops: int | float, bytes_moved: int | float) -> float:
     """Time that an H100 needs at the least, computing and moving at the same time."""
     return max(flops / H100_FLOPS, bytes_moved / H100_BYTES)

@@ -75,7 +75,7 @@ def check_select(select: Select) -> ExerciseReport:
 
 def _check(select: Select, rule: str, scores: list[float], n_selected: int, n_local: int) -> Check:
     expected = select_blocks(
-        torch.tensor(scores)[None, None, None],
+        torch.tensor(scores, dtype=torch.float32, device="cpu")[None, None, None],
         n_selected=n_selected,
         block_size=1,
         n_local=n_local,

@@ -5,7 +5,7 @@ Source: arXiv:2606.13392v2, section 3.2.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ WEIGHTS_COMMAND = "benchmarks/msa_index.py"
 class TrainedIndex:
     """The Index Branches of some of a decoder's layers."""
 
-    weights: dict[str, Tensor]  # by their names in a converted decoder
+    weights: dict[str, Tensor] = field(repr=False)  # by their names in a converted decoder
     made: dict[str, str]  # how they came about, in words
 
     @classmethod

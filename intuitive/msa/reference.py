@@ -11,6 +11,7 @@ heads r·G to r·G+G-1 form GQA group r and read KV head r. When there are more 
 the queries are the last ones: query i stands at position m - n + i.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn.functional import pad, rms_norm
 
 from intuitive.common.decoder import block_mass, causal_mask, rotate
+from intuitive.common.inputs import public
+from intuitive.common.runtime import seeded
 from intuitive.kernels import select_blocks
 
 from .config import MSAConfig
@@ -27,6 +30,7 @@ from .config import MSAConfig
 # ---------------------------------------------------------------------------- Index Branch
 
 
+@public
 def index_branch(
     hidden: Float[Tensor, "b n d_model"],
     w_q: Float[Tensor, "h_kv_d_idx d_model"],
@@ -56,7 +60,8 @@ def index_branch(
         Index queries and index keys of these tokens.
 
     Raises:
-        ValueError: the rows of `w_q` are no multiple of d_idx.
+        ValueError: the rows of `w_q` are no multiple of d_idx; RoPE's base is not above 1, or its
+            channels are odd or not there.
 
     Source: arXiv:2606.13392v2, Eqs. 5-6; norms and RoPE follow the public reference code.
     There RoPE turns half of the channels.
@@ -74,6 +79,12 @@ def index_branch(
     q_idx = rms_norm((hidden @ w_q.T).view(b, n, -1, d_idx), (d_idx,), norm_q, norm_eps)
     k_idx = rms_norm((hidden @ w_k.T).view(b, n, 1, d_idx), (d_idx,), norm_k, norm_eps)
     if rope_base is not None:
+        if not 1 < rope_base < math.inf:
+            raise ValueError(f"rope_base={rope_base} must be above 1 and finite.")
+        if d_rotary is not None and not 0 <= d_rotary <= d_idx:
+            raise ValueError(f"d_rotary={d_rotary} must lie in [0, d_idx={d_idx}].")
+        if (d_idx if d_rotary is None else d_rotary) % 2:
+            raise ValueError(f"d_idx={d_idx} with d_rotary={d_rotary}: RoPE turns pairs.")
         q_idx = _rotate_first(q_idx, positions, rope_base, d_rotary)
         k_idx = _rotate_first(k_idx, positions, rope_base, d_rotary)
     return q_idx, k_idx.squeeze(2)
@@ -88,6 +99,7 @@ def _rotate_first(
     return torch.cat((turned, x[..., d_rotary:]), -1)
 
 
+@public
 def token_scores(
     q_idx: Float[Tensor, "b n h_kv d_idx"], k_idx: Float[Tensor, "b m d_idx"]
 ) -> Float[Tensor, "b n h_kv m"]:
@@ -103,6 +115,7 @@ def token_scores(
     return scores.masked_fill(~visible[:, None], -math.inf)
 
 
+@public
 def split_blocks(
     rows: Float[Tensor, "*rows m"], block_size: int, *, fill: float
 ) -> Float[Tensor, "*rows n_blk block_size"]:
@@ -113,6 +126,7 @@ def split_blocks(
     return rows.unflatten(-1, (-1, block_size))
 
 
+@public
 def block_max(scores: Float[Tensor, "*rows m"], block_size: int) -> Float[Tensor, "*rows n_blk"]:
     """Greatest visible score in each block; -inf where no token is visible.
 
@@ -121,6 +135,7 @@ def block_max(scores: Float[Tensor, "*rows m"], block_size: int) -> Float[Tensor
     return split_blocks(scores, block_size, fill=-math.inf).amax(-1)
 
 
+@public
 def block_mean(scores: Float[Tensor, "*rows m"], block_size: int) -> Float[Tensor, "*rows n_blk"]:
     """Mean of the visible scores in each block; -inf where no token is visible."""
     blocks = split_blocks(scores, block_size, fill=-math.inf)
@@ -132,6 +147,7 @@ def block_mean(scores: Float[Tensor, "*rows m"], block_size: int) -> Float[Tenso
 # ----------------------------------------------------------------------------- Main Branch
 
 
+@public(m=1, block_size=1)
 def block_sparse_mask(
     block_idx: Int[Tensor, "b n h_kv n_sel"], m: int, block_size: int
 ) -> Bool[Tensor, "b n h_kv m"]:
@@ -141,6 +157,7 @@ def block_sparse_mask(
     return chosen & causal_mask(block_idx.shape[1], m, block_idx.device)[:, None]
 
 
+@public
 def masked_attention(
     q: Float[Tensor, "b n h_q d"],
     k: Float[Tensor, "b m h_kv d"],
@@ -155,6 +172,7 @@ def masked_attention(
     return torch.einsum("bnhgm,bmhd->bnhgd", probabilities, v).flatten(2, 3)
 
 
+@public
 def dense_attention(
     q: Float[Tensor, "b n h_q d"], k: Float[Tensor, "b m h_kv d"], v: Float[Tensor, "b m h_kv d"]
 ) -> Float[Tensor, "b n h_q d"]:
@@ -164,6 +182,7 @@ def dense_attention(
     return masked_attention(q, k, v, mask)
 
 
+@public
 def msa_attention(
     q: Float[Tensor, "b n h_q d"],
     k: Float[Tensor, "b m h_kv d"],
@@ -178,6 +197,7 @@ def msa_attention(
     return masked_attention(q, k, v, block_sparse_mask(block_idx, k.shape[1], config.block_size))
 
 
+@public(block_size=1)
 def attend_query_outer(
     q: Float[Tensor, "b n h_q d"],
     k: Float[Tensor, "b m h_kv d"],
@@ -193,7 +213,7 @@ def attend_query_outer(
     grouped = group_queries(q, k.shape[2])
     n, m = q.shape[1], k.shape[1]
     out = torch.zeros_like(grouped)
-    for b, i, r in torch.cartesian_prod(*(torch.arange(size) for size in block_idx.shape[:3])):
+    for b, i, r in itertools.product(*map(range, block_idx.shape[:3])):
         tokens = [
             token
             for block in block_idx[b, i, r].tolist()
@@ -207,6 +227,7 @@ def attend_query_outer(
     return out.flatten(2, 3)
 
 
+@public(block_size=1)
 def attend_kv_outer(
     q: Float[Tensor, "b n h_q d"],
     k: Float[Tensor, "b m h_kv d"],
@@ -229,6 +250,8 @@ def attend_kv_outer(
         tokens = torch.arange(start, min(start + block_size, m), device=q.device)
         for r in range(k.shape[2]):
             b, i, s = (block_idx[:, :, r] == start // block_size).nonzero().unbind(1)
+            sees = start <= m - n + i  # a block wholly in a query's future adds nothing
+            b, i, s = b[sees], i[sees], s[sees]
             scores = torch.einsum("egd,etd->egt", grouped[b, i, r], k[b][:, tokens, r])
             future = tokens > m - n + i[:, None]  # [edges, tokens]
             scores = (scores / math.sqrt(q.shape[-1])).masked_fill(future[:, None], -math.inf)
@@ -237,6 +260,7 @@ def attend_kv_outer(
     return merge_partials(partial.flatten(2, 3), lse.flatten(2, 3))
 
 
+@public
 def merge_partials(
     partial: Float[Tensor, "b n h_q n_sel d"], lse: Float[Tensor, "b n h_q n_sel"]
 ) -> Float[Tensor, "b n h_q d"]:
@@ -249,6 +273,7 @@ def merge_partials(
     return (weight[..., None] * partial).sum(-2)
 
 
+@public(n_groups=1)
 def group_queries(
     per_head: Float[Tensor, "*rows h_q d"], n_groups: int
 ) -> Float[Tensor, "*rows h_kv group d"]:
@@ -268,6 +293,7 @@ def group_queries(
 # -------------------------------------------------------------- selectors without training
 
 
+@public
 def main_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"]
 ) -> Float[Tensor, "n h_q m"]:
@@ -295,6 +321,7 @@ def _main_score_chunks(
         yield slice(start, end), main_scores(q[start:end], k[: m - n + end])
 
 
+@public
 def oracle_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
@@ -311,6 +338,7 @@ def _future_blocks(
     return (start > torch.arange(m - n, m, device=device)[:, None])[:, None]
 
 
+@public(block_size=1)
 def max_pooled_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
@@ -318,6 +346,7 @@ def max_pooled_scores(
     return _pooled_scores(q, k, block_size, block_max)
 
 
+@public(block_size=1)
 def mean_pooled_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
@@ -338,6 +367,7 @@ def _pooled_scores(
     return pooled
 
 
+@public
 def mean_key_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
@@ -355,10 +385,13 @@ def mean_key_scores(
     position = torch.arange(m - n, m, device=q.device)
     local = position // block_size
     seen_part = running.flatten(-2)[..., position]  # [h_kv, d, n] mean of local keys up to each
-    scores[torch.arange(n), :, local] = torch.einsum("nhd,hdn->nh", query, seen_part)
+    scores[torch.arange(n, device=q.device), :, local] = torch.einsum(
+        "nhd,hdn->nh", query, seen_part
+    )
     return scores.masked_fill(_future_blocks(n, m, block_size, q.device), -math.inf) / math.sqrt(d)
 
 
+@public(block_size=1)
 def window_scores(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:
@@ -381,6 +414,7 @@ SELECTORS: dict[str, Selector] = {
 }
 
 
+@public
 def selector_scores(
     selector: str,
     q: Float[Tensor, "n h_q d"],
@@ -401,6 +435,7 @@ def selector_scores(
 # -------------------------------------------------------------------------------- measures
 
 
+@public
 def mass_captured(
     mass: Float[Tensor, "*rows n_blk"], block_idx: Int[Tensor, "*rows n_sel"]
 ) -> Float[Tensor, "*rows"]:
@@ -408,7 +443,15 @@ def mass_captured(
 
     Args:
         mass: from `block_mass`; `block_idx`: selected ids, where -1 marks an empty slot.
+
+    Raises:
+        ValueError: an id of no block.
     """
+    if (
+        block_idx.numel()
+        and not -1 <= int(block_idx.min()) <= int(block_idx.max()) < mass.shape[-1]
+    ):
+        raise ValueError(f"block_idx must lie in [-1, {mass.shape[-1]}), the blocks of mass.")
     held = mass.gather(-1, block_idx.clamp(min=0).long())
     return held.masked_fill(block_idx < 0, 0).sum(-1)
 
@@ -422,6 +465,7 @@ def _shared(
     return (best[..., :, None] == selected[..., None, :]).any(-1) & (best >= 0)
 
 
+@public
 def block_recall(
     selected: Int[Tensor, "*rows n_sel"], best: Int[Tensor, "*rows n_best"]
 ) -> Float[Tensor, "*rows"]:
@@ -439,6 +483,7 @@ def block_recall(
     return _shared(selected, best).sum(-1) / (best >= 0).sum(-1).clamp(min=1)
 
 
+@public
 def score_recall(
     mass: Float[Tensor, "*rows n_blk"],
     selected: Int[Tensor, "*rows n_sel"],
@@ -453,6 +498,7 @@ def score_recall(
     return mass_captured(mass, best.masked_fill(~_shared(selected, best), -1))
 
 
+@public
 def group_overlap(block_idx: Int[Tensor, "n h_kv n_sel"]) -> Float[Tensor, "n h_kv h_kv"]:
     """Share of one group's blocks that another group also chose, for every pair of groups.
 
@@ -466,6 +512,7 @@ def group_overlap(block_idx: Int[Tensor, "n h_kv n_sel"]) -> Float[Tensor, "n h_
 # ------------------------------------------------------------------------------------- toy
 
 
+@public(block_size=1, d=1)
 def planted_needle(
     n: int,
     block_size: int,
@@ -497,14 +544,15 @@ def planted_needle(
     """
     if not 0 <= needle < n:
         raise ValueError(f"needle={needle} must be a position from 0 to {n - 1}.")
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(n, generator=generator, dtype=torch.float32)
+    generator = seeded(seed)
+    like = {"generator": generator, "dtype": torch.float32, "device": generator.device}
+    scores = torch.randn(n, **like)
     first = needle // block_size * block_size
     scores[first : first + block_size] -= drag
     scores[needle] = strength
-    direction = torch.randn(d, generator=generator, dtype=torch.float32)
+    direction = torch.randn(d, **like)
     direction /= direction.norm()
-    sideways = torch.randn(n, d, generator=generator, dtype=torch.float32)
+    sideways = torch.randn(n, d, **like)
     sideways -= (sideways @ direction)[:, None] * direction  # adds nothing to any score
     keys = scores[:, None] * direction + sideways
     query = math.sqrt(d) * direction  # undoes the 1/√d of the scores

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from intuitive.common.checks import truth
+
 Limits = Mapping[str, tuple[int | float, int | float]]
 
 
@@ -20,6 +22,8 @@ def settle(params: Any, limits: Limits) -> None:
         ValueError: a number that is none, not whole, or out of range.
     """
     for field in dataclasses.fields(params):
+        if field.type is bool:
+            object.__setattr__(params, field.name, truth(field.name, getattr(params, field.name)))
         if field.type not in (int, float):
             continue
         name, given = field.name, getattr(params, field.name)

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.inputs import plain_fields
+
 Critic = Callable[[Tensor], Tensor]
 STABILITY_LIMIT = 2
 N_CURVATURE = 801  # points at which a curvature is looked for
@@ -26,6 +28,7 @@ class QuadraticCritic:
     peak: int | float = 0.8
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _finite(peak=self.peak)
 
     def __call__(self, actions: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
@@ -41,6 +44,7 @@ class GaussianBumps:
     heights: tuple[int | float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         n = len(self.peaks)
         if n == 0 or len(self.widths) != n or len(self.heights) != n:
             raise ValueError(

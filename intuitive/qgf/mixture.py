@@ -65,8 +65,7 @@ class GaussianMixture:
         given = {"means": means, "stds": stds, "weights": weights}
         with torch.inference_mode(False):  # autograd refuses tensors born in inference mode
             self.means, self.stds, self.weights = (
-                torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().clone()
-                for values in given.values()
+                _numbers(name, values) for name, values in given.items()
             )
             _check(self.means, self.stds, self.weights)
             self.weights = self.weights / self.weights.sum()
@@ -308,6 +307,16 @@ class _Seen:
     def average(self, values: Tensor) -> Tensor:
         shares = self.responsibilities
         return ((shares[..., None] if self.at.vector else shares) * values).sum(0)
+
+
+def _numbers(name: str, values: Sequence | np.ndarray | Tensor) -> Tensor:
+    try:
+        found = torch.as_tensor(values, device="cpu")
+    except (TypeError, ValueError, RuntimeError):  # no numbers, or ragged
+        found = None
+    if found is None or found.is_complex():
+        raise ValueError(f"{name}={values!r} must be numbers: give a list or a tensor of them.")
+    return torch.as_tensor(values, dtype=torch.float64, device="cpu").detach().clone()
 
 
 def _check(means: Tensor, stds: Tensor, weights: Tensor) -> None:

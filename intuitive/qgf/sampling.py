@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from intuitive.common.checks import whole
+from intuitive.common.inputs import public
 from intuitive.common.runtime import check, never
 
 from .checks import check_field, check_generator
@@ -35,6 +36,8 @@ from .guidance import (
 )
 from .tilting import check_weight
 
+MOST = 2**31 - 1  # particles
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GuidedSample:
@@ -49,6 +52,7 @@ class GuidedSample:
     passes: Passes  # network passes per action
 
 
+@public
 def sample_guided(
     field: Field,
     critic: Critic | Sequence[Critic],
@@ -273,7 +277,7 @@ def _starts(
     given = n_particles if isinstance(n_particles, Sequence) else (n_particles,)
     if not given:
         raise ValueError("n_particles=() is empty: ask for at least one particle.")
-    batch = tuple(whole("n_particles", n, low=1) for n in given)
+    batch = tuple(whole("n_particles", n, low=1, high=MOST) for n in given)
     shape = batch if field.action_size is None else (*batch, field.action_size)
     if start is not None and tuple(start.shape) != shape:
         raise ValueError(

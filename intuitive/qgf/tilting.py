@@ -19,6 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from intuitive.common.checks import number
+from intuitive.common.inputs import public
+
 from .critics import Critic
 from .mixture import GaussianMixture, Scalar
 from .tilting_vectors import VectorPosterior
@@ -41,6 +44,7 @@ WIDE = 1 << 21  # … and a GPU wants many
 # ------------------------------------------------------------------------------------ on a grid
 
 
+@public
 def tilt(
     mixture: GaussianMixture, critic: Critic, weight: Scalar, grid: Tensor
 ) -> Float[Tensor, " m"]:
@@ -66,7 +70,7 @@ def tilt(
             or one too steep for the quadrature over vectors.
     """
     check_weight(weight)
-    weight = float(weight)
+    weight = float(number("weight", weight))
     if isinstance(mixture, GaussianMixture) and mixture.action_size is not None:
 
         def log_factor(actions: Tensor) -> Tensor:
@@ -83,6 +87,7 @@ def tilt(
         return (p / torch.trapezoid(p, wide)).to(grid.dtype)
 
 
+@public
 def wasserstein1(samples: Tensor, density: Tensor, grid: Tensor) -> float:
     """W1 between samples and a density on a grid: the area between their distribution functions.
 
@@ -122,6 +127,7 @@ def wasserstein1(samples: Tensor, density: Tensor, grid: Tensor) -> float:
     return float((area * knots.diff()).sum())
 
 
+@public
 def kl_divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
     """KL(p || q) in nats of two densities [m] on one grid [m], by the trapezoid rule.
 
@@ -135,6 +141,7 @@ def kl_divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
     return float(torch.trapezoid(integrand, grid.double()))
 
 
+@public
 def sample_kl(
     samples: Tensor,
     log_prob: Callable[[Tensor], Tensor],
@@ -374,20 +381,28 @@ def one_dimension(mixture: GaussianMixture) -> None:
 
 def check_weight(weight: int | float | Tensor) -> None:
     """Raise unless every weight is a finite number of at least 0."""
-    values = torch.as_tensor(weight)
-    if not bool(((values >= 0) & values.isfinite()).all()):
+    if not isinstance(weight, Tensor):
+        weight = number("weight", weight)
+    values = weight if isinstance(weight, Tensor) else torch.tensor(weight, device="cpu")
+    if values.is_complex() or not bool(((values >= 0) & values.isfinite()).all()):
         raise ValueError(
             f"weight={weight} must be finite and at least 0: 0 samples the behaviour-cloned "
             "policy, larger weights follow the critic more."
         )
 
 
+@public
 def critic_values(critic: Critic, actions: Tensor) -> Tensor:
     """Q at actions [n] or [n, d], checked.
 
     Raises:
         ValueError: the critic returns no tensor of shape [n], or values that are not finite.
     """
+    if not actions.is_floating_point() or not actions.ndim:
+        raise ValueError(
+            f"actions are {actions.dtype} of shape {tuple(actions.shape)}, but must be floating "
+            "numbers [n] or [n, d]."
+        )
     values = critic(actions)
     n = len(actions)
     if not isinstance(values, Tensor) or tuple(values.shape) != (n,):
@@ -407,6 +422,7 @@ def critic_values(critic: Critic, actions: Tensor) -> Tensor:
     return values
 
 
+@public
 def check_grid(grid: Tensor) -> None:
     """Raise unless a grid [m] is finite and increasing."""
     if grid.ndim != 1 or len(grid) < 2 or not grid.isfinite().all() or (grid.diff() <= 0).any():

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from intuitive.common.inputs import public
 from intuitive.common.runtime import seeded
 
 Count = SupportsIndex | float | Sequence  # a whole number, a list or a tensor of them; checked
 
 
+@public(empty="*")
 def pass_at_k(n: Count, c: Count, k: Count) -> float | Tensor:
     """Chance that at least one of k rollouts is correct, estimated from n of which c were.
 
@@ -46,14 +48,14 @@ def pass_at_k(n: Count, c: Count, k: Count) -> float | Tensor:
     values = [_pass_at_k(*row) for row in rows]
     if tensors[0].dim() == 0:
         return values[0]
-    return torch.tensor(values, dtype=torch.float64).reshape(tensors[0].shape)
+    return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(tensors[0].shape)
 
 
 def _counts(name: str, count: Count) -> Tensor:
     try:
-        counts = torch.as_tensor(count)
+        counts = count if isinstance(count, Tensor) else torch.as_tensor(count, device="cpu")
     except (TypeError, ValueError, RuntimeError):  # no numbers, ragged, beyond 64 bits
-        counts = torch.tensor(torch.nan)
+        counts = torch.tensor(torch.nan, device="cpu")
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise ValueError(
             f"{name}={count!r} must be a whole number, or a list or tensor of them: pass integers."
@@ -73,6 +75,7 @@ def _pass_at_k(n: int, c: int, k: int) -> float:
     return (total - math.comb(n - c, k)) / total
 
 
+@public(empty="*")
 def avg_at_n(correct: Bool[Tensor, "problems n"]) -> float:
     """Share of correct rollouts, averaged over problems.
 
@@ -84,6 +87,7 @@ def avg_at_n(correct: Bool[Tensor, "problems n"]) -> float:
     return float(correct.double().mean())
 
 
+@public(empty="*")
 def distinct_correct_orders(
     orders: Int[Tensor, "problems n k"], correct: Bool[Tensor, "problems n"]
 ) -> Int[Tensor, " problems"]:
@@ -94,6 +98,7 @@ def distinct_correct_orders(
             for rows, goods in zip(orders.tolist(), correct.tolist(), strict=True)
         ],
         dtype=torch.int64,
+        device="cpu",
     )
 
 
@@ -107,6 +112,7 @@ class Transitions:
     pass_pass: int
 
 
+@public(empty="*")
 def transitions(before: Bool[Tensor, " b"], after: Bool[Tensor, " b"]) -> Transitions:
     """The fail/pass table of a rewrite, such as y_o → y_r.
 
@@ -125,6 +131,7 @@ class Interval:
     high: float
 
 
+@public(empty="*")
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share; its ends stay within [0, 1].
 
@@ -145,6 +152,7 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(share, low, high)
 
 
+@public(empty="*")
 def bootstrap_mean(
     values: Float[Tensor, "seeds problems"] | Float[Tensor, " problems"],
     *,
@@ -174,12 +182,13 @@ def bootstrap_mean(
     table = values.detach().cpu().double().reshape(-1, values.shape[-1])  # [seeds, problems]
     n_seeds, n_problems = table.shape
     generator = seeded(seed)
+    drawn = {"generator": generator, "device": generator.device}
     means = []
     for _ in range(n_resamples):
-        rows = torch.randint(n_seeds, (n_seeds,), generator=generator)
-        columns = torch.randint(n_problems, (n_problems,), generator=generator)
+        rows = torch.randint(n_seeds, (n_seeds,), **drawn)
+        columns = torch.randint(n_problems, (n_problems,), **drawn)
         means.append(table[rows][:, columns].mean())
-    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    ends = table.new_tensor([(1 - level) / 2, (1 + level) / 2])
     low, high = torch.stack(means).quantile(ends).tolist()
     return Interval(float(table.mean()), low, high)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from intuitive.common.decoder import Decoder, generate
+from intuitive.common.inputs import public
 from intuitive.common.runtime import check, never
 
 from .sums import SumsConfig
@@ -44,6 +45,7 @@ def count_tokens(sums: SumsConfig, tokens: Int[Tensor, "b n"]) -> int:
     return int((tokens != sums.pad).sum())
 
 
+@public(empty="*")
 def sample_rollouts(
     decoder: Decoder,
     sums: SumsConfig,

@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from intuitive.common.inputs import plain_fields
 from intuitive.common.runtime import check, never
 
 from .sums import Mode, SumsConfig, TraceState, advance, check_rows, fit_drafts, read, start
@@ -105,6 +106,7 @@ class TeacherConfig:
     smoothing: float = 1e-3  # ε, spread over the whole vocabulary
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("repair", "left_to_right", "plan_skill"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1].")

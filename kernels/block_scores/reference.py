@@ -13,6 +13,7 @@ def block_scores(
     inner = torch.promote_types(q_idx.dtype, torch.float32)
     scores = torch.einsum("bnhd,bmd->bnhm", q_idx.to(inner), k_idx.to(inner))
     n, m = scores.shape[1], scores.shape[3]
+    block_size = min(block_size, m)
     key = torch.arange(m, device=scores.device)
     position = key[m - n :]  # of the queries
     visible = key <= position[:, None]  # [n, m]

@@ -85,7 +85,7 @@ def block_sparse_attention(
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v)
         check_blocks(block_idx, size["m"], block_size)
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     if chosen == "reference":
         from .reference import block_sparse_attention as compute
 

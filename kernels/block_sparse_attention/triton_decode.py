@@ -147,12 +147,15 @@ def merge_kernel(
     n_parts,
     MERGED: tl.constexpr,
     D: tl.constexpr,
-    OVERLAP: tl.constexpr = False,
+    OVERLAP: tl.constexpr = 0,
 ):
     """Weighted mean of the parts of one query head; lse comes in base 2 and leaves in base e."""
-    if OVERLAP:  # begun before the parts were whole
+    if OVERLAP == 1:
         cuda.gdc_launch_dependents()
+    if OVERLAP > 0:  # begun before the parts were whole
         cuda.gdc_wait()
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64)
     dim = tl.arange(0, D)
     top = tl.full((), float("-inf"), tl.float32)
@@ -174,18 +177,18 @@ def new_parts(q: Tensor, n_parts: int) -> tuple[Tensor, Tensor]:
 
 
 def merged(
-    q: Tensor, part_out: Tensor, part_lse: Tensor, *, overlap: bool = False
+    q: Tensor, part_out: Tensor, part_lse: Tensor, *, overlap: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Launch: output [b, 1, h_q, d] and log-sum-exp [b, 1, h_q] of whole parts.
 
     Args:
-        overlap: begin while the launch before this one ends.
+        overlap: begin while the launch before this one ends; see `decode_step`.
     """
     b, _, h_q, d = q.shape
     out, lse = torch.empty_like(q), q.new_empty((b, 1, h_q), dtype=torch.float32)
     merge_kernel[(b * h_q,)](
         part_out, part_lse, out, lse, part_lse.shape[-1], MERGED=MERGED, D=d, OVERLAP=overlap,
-        num_warps=4, launch_pdl=overlap,
+        num_warps=4, launch_pdl=overlap > 0,
     )  # fmt: skip
     return out, lse
 

@@ -79,6 +79,7 @@ def cell_attention(
     if sinks is not None:
         named["sinks"] = (sinks, "h")
     size = checks.axes(**named)
+    checks.tensors(cells=cells)
     if slots.dtype != torch.int32:
         raise ValueError(
             f"slots has dtype {slots.dtype}, but must be torch.int32. Convert with slots.int()."
@@ -100,7 +101,7 @@ def cell_attention(
                 f"slots holds {low if low < -1 else high}, but there are the cells 0 to "
                 f"{len(cells) - 1}, and -1 marks an empty slot."
             )
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     if chosen == "reference":
         from .reference import cell_attention as compute
     else:

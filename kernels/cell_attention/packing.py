@@ -11,9 +11,13 @@ Source: the byte counts are the repository's (FlashMemory-Deepseek-V4).
 Differs: how the eight bytes of scales are used is defined here.
 """
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import BFloat16, Float, Float32, UInt8
 from torch import Tensor
+
+from .. import checks
 
 CODES, ROTATED, GROUP = 448, 64, 64
 D = CODES + ROTATED
@@ -23,6 +27,7 @@ BIAS = 127  # an exponent byte is that of a float32
 FP8_MAX = 448.0
 
 
+@no_type_check  # checked below, with the same message under pytest and outside it
 def pack_cells(cells: Float[Tensor, "*n d"]) -> UInt8[Tensor, "*n bytes"]:
     """Cells of 512 numbers as 584 bytes.
 
@@ -32,6 +37,10 @@ def pack_cells(cells: Float[Tensor, "*n d"]) -> UInt8[Tensor, "*n bytes"]:
     Raises:
         ValueError: cells of another size, or numbers that are NaN or infinite.
     """
+    checks.tensors(cells=cells)
+    checks.same_float_dtype(cells=cells)
+    if not cells.ndim:
+        raise ValueError("cells has no axes, but its last one must hold the numbers of a cell.")
     if cells.shape[-1] != D:
         raise ValueError(f"cells has d={cells.shape[-1]}, but a packed cell holds d={D} numbers.")
     if not bool(torch.isfinite(cells).all()):
@@ -60,15 +69,17 @@ def parts(
     return packed[..., :CODES], rotated, packed[..., CELL_BYTES - GROUPS - 1 : CELL_BYTES - 1]
 
 
+@no_type_check
 def unpack_cells(packed: UInt8[Tensor, "*n bytes"]) -> Float32[Tensor, "*n d"]:
     """The 512 numbers of each packed cell, in float32; all of them are bfloat16 numbers.
 
     Raises:
         ValueError: rows of another length or dtype.
     """
-    if packed.dtype != torch.uint8 or packed.shape[-1] != CELL_BYTES:
+    checks.tensors(packed=packed)
+    if packed.dtype != torch.uint8 or not packed.ndim or packed.shape[-1] != CELL_BYTES:
         raise ValueError(
-            f"packed has dtype {packed.dtype} and rows of {packed.shape[-1]}, but a packed cell "
+            f"packed has dtype {packed.dtype} and shape {tuple(packed.shape)}, but a packed cell "
             f"has {CELL_BYTES} bytes (torch.uint8). Pack with pack_cells."
         )
     codes, rotated, exponent = parts(packed)

@@ -48,6 +48,7 @@ def copy_cells(
             not exist or is written twice, or Triton was asked for and cannot read the source.
         RuntimeError: impl="triton" cannot run here.
     """
+    checks.tensors(source=source, target=target, rows=rows, cells=cells)
     if rows.ndim == cells.ndim == 1 and not len(rows) and not len(cells):
         return
     size = checks.axes(
@@ -73,6 +74,11 @@ def copy_cells(
                 f"{name} has strides {tensor.stride()}, but its rows must follow each other. Pass "
                 "the whole array, or rows of it."
             )
+    if target.requires_grad or (target.is_inference() and not torch.is_inference_mode_enabled()):
+        raise ValueError(
+            "target carries a gradient or was made in inference mode, so that nothing can be "
+            "written into it. Pass target.detach(), or a clone."
+        )
     device = checks.same_device(target=target, rows=rows, cells=cells)
     if source.device != device and source.device.type != "cpu":
         raise ValueError(

@@ -79,7 +79,7 @@ def decode_step(
     chosen, plan = dispatch.choose(impl, device), plans.named(plan, plans.PLANS[:2])
     if checks.wants_values(validate, device):
         checks.finite(q=q, k=k, v=v, q_idx=q_idx, k_idx=k_idx.float())
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     rule = (n_selected, block_size, n_local, n_init)
     if chosen == "reference":
         from .reference import decode_step as compute

@@ -4,7 +4,7 @@ Each program of the attention serves one slot of one group. It searches the scor
 the block of its slot: that costs less than one more launch, see `search.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import no_type_check
 
 import torch
@@ -29,7 +29,6 @@ from .search import PART, best_blocks, best_of_stretches
 PROGRAMS = 396  # of the scores: 3 for each of the 132 multiprocessors of an H100
 STAGES = 3  # tiles of index keys in memory at a time
 KEYS = 128  # index keys of one product
-MOST_BLOCKS = 8192  # of a row
 MOST_GROUPS = 16  # rows of one product of scores
 MOST_SLOTS = 16
 MOST_COUNTED = 16  # scores of a piece, where a search counts
@@ -40,16 +39,26 @@ LIFTED = tl.constexpr(256.0)  # a query's greatest number beside codes: float16 
 class Way:
     """How the launches are made; results differ by rounding at most."""
 
-    overlap: bool = False  # whether a Hopper card begins each launch while the one before ends
-    chained: bool = False  # and the first one while whatever was launched before it ends
+    overlap: int = 0  # on Hopper cards: 1 launches each kernel as soon as the one before has begun,
+    # 2 once that one has its own inputs, and the scores are nearly written; it then waits
+    chained: bool = False  # whether the first one is launched like that, too
     ranked: bool = False  # whether a search counts, or takes one greatest after the other
-    stretches_from: int = 2**31  # blocks of a row whose search begins with the scores' programs
-    longest: int = HOPPER_BLOCKS  # blocks of a row up to which numbers take these launches
+    stretches: bool = False  # whether a search begins with the best of each program's scores
     keys: int = 128  # that one program attends to at most
     num_warps: int = 4  # of a program that attends
 
 
-WAY = Way()
+WAYS = (  # by the most blocks of a row
+    (512, Way(overlap=1)),
+    (2048, Way()),
+    (HOPPER_BLOCKS, Way(stretches=True)),
+)
+CHANGED: dict = {}  # fields of these ways that are to be tried otherwise
+
+
+def way_of(n_blk: int) -> Way:
+    """The way for a row of so many blocks."""
+    return replace(next(way for most, way in WAYS if n_blk <= most), **CHANGED)
 
 
 @triton.jit(do_not_specialize=["m", "h_kv", "n_blk", "steps"])
@@ -82,8 +91,9 @@ def decode_scores_kernel(
     write this program's best finite score and the last block that has one. OVERLAP: the next launch
     may begin, up to where it waits for this one.
     """
-    if OVERLAP:
+    if OVERLAP == 1:
         cuda.gdc_launch_dependents()
+    if OVERLAP > 0:
         cuda.gdc_wait()
     BLOCKS: tl.constexpr = KEYS // BLOCK_SIZE
     batch = tl.program_id(1).to(tl.int64)
@@ -117,6 +127,8 @@ def decode_scores_kernel(
             finite = tl.abs(best) < float("inf")
             top = tl.maximum(top, tl.where(finite, best, float("-inf")))
             last = tl.where(finite, block[None, :], last)
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     if STRETCHES:
         place = (batch * h_kv + row) * tl.num_programs(0) + tl.program_id(0)
         tl.store(best_ptr + place, tl.max(top, axis=1), mask=real)
@@ -184,9 +196,12 @@ def select_and_attend_kernel(
     exists = head < group_size
     row = row_of(batch, 1, 0, h_kv, group, group_size, head)
     q = load_rows(q_ptr, row, D, exists, D)  # [HEADS, D]
-    if OVERLAP:
+    if OVERLAP == 1:
         cuda.gdc_launch_dependents()
+    if OVERLAP > 0:
         cuda.gdc_wait()
+    if OVERLAP == 2:
+        cuda.gdc_launch_dependents()
     line = batch * h_kv + group
     scores_ptr += line * n_blk
     count = tl.minimum(this_slot + 1, n_selected)
@@ -223,14 +238,14 @@ def fits(q: Tensor, k: Tensor, k_idx: Tensor, n_selected: int, block_size: int) 
         and h_q // h_kv <= WIDEST_GROUP
         and h_kv <= MOST_GROUPS
         and n_selected <= MOST_SLOTS
-        and triton.cdiv(m, block_size) <= MOST_BLOCKS
+        and triton.cdiv(m, block_size) <= HOPPER_BLOCKS
         and max(scored, attended) + SPARE_BYTES <= card().shared
     )
 
 
-def cut(n: int) -> tuple[int, int]:
+def cut(n: int, ranked: bool) -> tuple[int, int]:
     """How many pieces of how many scores a row of n is searched in."""
-    if WAY.ranked:  # the number of comparisons grows with the square of both
+    if ranked:  # the number of comparisons grows with the square of both
         per = triton.next_power_of_2(triton.cdiv(n, 64 if n <= 256 else 128))
     else:
         per = triton.next_power_of_2(triton.cdiv(n, limits.SEARCHED))
@@ -252,14 +267,14 @@ def launch(
     """The three launches; see `decode_step`."""
     (b, _, h_q, d), (_, m, h_kv, _) = q.shape, k.shape
     n_blk, coded = triton.cdiv(m, block_size), k_idx.dtype == CODES
-    overlap = WAY.overlap and card().arch >= 90 and not INTERPRETING
+    way = way_of(n_blk)
+    overlap = way.overlap if card().arch >= 90 and not INTERPRETING else 0
     scores = q.new_empty((b, h_kv, n_blk), dtype=torch.float32)
     n_steps = triton.cdiv(m, KEYS)
     steps = triton.cdiv(n_steps, min(PROGRAMS, n_steps))
     programs, span = triton.cdiv(n_steps, steps), steps * (KEYS // block_size)
-    stretched = n_blk >= WAY.stretches_from
     best, last = scores, scores  # not looked at
-    if stretched:
+    if way.stretches:
         best = scores.new_empty((b, h_kv, programs))
         last = torch.empty_like(best, dtype=torch.int32)
     decode_scores_kernel[(programs, b)](
@@ -267,23 +282,23 @@ def launch(
         m, h_kv, n_blk, steps, k_idx.stride(0), k_idx.stride(1),
         BLOCK_SIZE=block_size, ROWS=MOST_GROUPS, KEYS=KEYS, D=k_idx.shape[-1],
         CODED=coded, NATIVE=card().arch >= FIRST_ARCH and not INTERPRETING,
-        STAGES=STAGES, STRETCHES=stretched, OVERLAP=overlap,
-        num_warps=4, launch_pdl=overlap and WAY.chained,
+        STAGES=STAGES, STRETCHES=way.stretches, OVERLAP=overlap,
+        num_warps=4, launch_pdl=overlap > 0 and way.chained,
     )  # fmt: skip
-    keys = min(block_size, WAY.keys)
+    keys = min(block_size, way.keys)
     n_parts = n_selected * (block_size // keys)
     ids = q.new_empty((b, 1, h_kv, n_selected), dtype=torch.int32)
     part_out, part_lse = new_parts(q, n_parts)
-    pieces, per = cut(programs if stretched else n_blk)
+    pieces, per = cut(programs if way.stretches else n_blk, way.ranked)
     select_and_attend_kernel[(n_parts, h_kv, b)](
         q, k, v, scores, best, last, ids, part_out, part_lse,
         m, h_kv, h_q // h_kv, n_blk, programs, span, n_selected, n_local, n_init,
         scale * LOG2_E.value, *k.stride()[:3], *v.stride()[:3],
         BLOCK_SIZE=block_size, SLOTS=MOST_SLOTS, HEADS=WIDEST_GROUP, KEYS=keys, D=d,
         PIECES=pieces, PER=per,
-        SPAN=max(triton.next_power_of_2(span), PART.value) if stretched else 0,
-        RANKED=WAY.ranked and per <= MOST_COUNTED, OVERLAP=overlap,
-        num_warps=WAY.num_warps, launch_pdl=overlap,
+        SPAN=max(triton.next_power_of_2(span), PART.value) if way.stretches else 0,
+        RANKED=way.ranked and per <= MOST_COUNTED, OVERLAP=overlap,
+        num_warps=way.num_warps, launch_pdl=overlap > 0,
     )  # fmt: skip
     return *merged(q, part_out, part_lse, overlap=overlap), ids
 
@@ -307,8 +322,7 @@ def decode_step(
     q, q_idx, coded = q.contiguous(), q_idx.contiguous(), k_idx.dtype == CODES
     rule = (n_selected, block_size, n_local, n_init)
     with torch.cuda.device_of(q):
-        short = triton.cdiv(k.shape[1], block_size) <= WAY.longest
-        wanted = coded or (plan == "hopper" and on_hopper(card().arch, q.dtype) and short)
+        wanted = coded or (plan == "hopper" and on_hopper(card().arch, q.dtype))
         if wanted and fits(q, k, k_idx, n_selected, block_size):
             return launch(q, k, v, q_idx, k_idx, *rule, scale)
     if coded:  # sizes that no launch here takes: the same numbers, wider

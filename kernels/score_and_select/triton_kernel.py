@@ -14,7 +14,6 @@ from ..select_blocks.triton_rows import MOST_SLOTS, write_row_selection
 from ..shared_memory import card
 
 CODED_PRODUCTS = 89  # cards from here on multiply e4m3 codes; others get the same numbers
-BULK_ROWS = False  # whether few rows of numbers, too, take their keys by TMA
 
 
 @torch.library.custom_op("intuitive::score_and_select", mutates_args=())
@@ -38,7 +37,7 @@ def score_and_select(
     many = b * chunks[0][1] * h_kv >= limits.FEWEST_ROWS and n_selected <= MOST_SLOTS
     coded, hopper = q_idx.dtype == CODES, plan == "hopper" and on_hopper(arch, q_idx.dtype)
     by_block = many and (coded or hopper)
-    bulk = coded or (hopper and (by_block or BULK_ROWS))
+    bulk = coded or (hopper and by_block)  # few rows of numbers gain nothing by it
     write = write_row_selection if by_block else write_selection
     selected = []
     for start, stop in chunks:

@@ -52,7 +52,8 @@ def stored(keys: Tensor, scales: Tensor | None, b: int, d: int) -> tuple[Tensor,
             f"keys has shape {tuple(keys.shape)}, but q has b={b}: pass one store for each batch "
             "entry, or one of two axes for all."
         )
-    apart = (*keys.stride()[:-1], keys.storage_offset())
+    start = 0 if torch.compiler.is_compiling() else keys.storage_offset()  # tracing cannot ask
+    apart = (*keys.stride()[:-1], start)
     if keys.stride(-1) != 1 or any(n % SCALE_BYTES for n in apart):
         keys = keys.contiguous()
     scales = keys[..., d:] if d % SCALE_BYTES == 0 else keys[..., d:].contiguous()
@@ -123,6 +124,7 @@ def score_chunks(
     """
     size = checks.axes(q=(q, "b heads d"), weights=(weights, "b heads"))
     b, d = size["b"], size["d"]
+    checks.tensors(keys=keys, **({} if scales is None else {"scales": scales}))
     named = {"q": q, "weights": weights, "keys": keys}
     device = checks.same_device(**named, **({} if scales is None else {"scales": scales}))
     for name, tensor in (("q", q), ("weights", weights)):

@@ -51,6 +51,7 @@ def select_chunks(
             f"logits has dtype {logits.dtype}, but must be torch.float32, as score_chunks "
             "returns. Convert with logits.float()."
         )
+    threshold = checks.number("threshold", threshold)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold={threshold} must lie between 0 and 1, both excluded.")
     chunks = size["chunks"]

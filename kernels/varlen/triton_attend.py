@@ -14,11 +14,11 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ..addressing import load_keys, load_rows, row_of, through_registers
 from ..block_sparse_attention.triton_decode import (
-    MERGED,
     attend_part,
     decode_bytes,
     decode_tiles,
-    merge_kernel,
+    merged,
+    new_parts,
     slot_block,
 )
 from ..block_sparse_attention.triton_forward import (
@@ -328,22 +328,18 @@ def attend(
     table, stride_table = (lens, 0) if table is None else (table, table.stride(0))
     strides = (*k.stride()[:3], *v.stride()[:3])
     slots = triton.next_power_of_2(n_selected)
-    out, lse = torch.empty_like(q), q.new_empty((t_q, h_q), dtype=torch.float32)
     if starts is None:
         tile = first_fit(decode_tiles, decode_bytes, card(), q.dtype, group, block_size, d)
         n_parts = n_selected * (block_size // tile.keys)
-        part_out = q.new_empty((t_q, h_q, n_parts, d), dtype=torch.float32)
-        part_lse = q.new_empty((t_q, h_q, n_parts), dtype=torch.float32)
+        part_out, part_lse = new_parts(q[:, None], n_parts)
         varlen_part_kernel[(n_parts, h_kv * tile.split, n_seqs)](
             q, k, v, block_idx, part_out, part_lse, lens, table,
             h_kv, longest, group, n_selected, scale * LOG2_E.value, *strides, stride_table,
             BLOCK_SIZE=block_size, SLOTS=slots, HEADS=tile.heads, SPLIT=tile.split,
             KEYS=tile.keys, D=d, **place, num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip
-        merge_kernel[(t_q * h_q,)](
-            part_out, part_lse, out, lse, n_parts, MERGED=MERGED, D=d, num_warps=4
-        )
-        return out, lse
+        out, lse = merged(q[:, None], part_out, part_lse)
+        return out[:, 0], lse[:, 0]
 
     tile = first_fit(attention_tiles, forward_bytes, card(), q.dtype, group, block_size, d)
     tiles = t_q // tile.queries + n_seqs
@@ -363,6 +359,7 @@ def attend(
         and scale > 0
         and copies_in_bulk(k, v)
     )
+    out, lse = torch.empty_like(q), q.new_empty((t_q, h_q), dtype=torch.float32)
     options, sources = {}, (k, v)
     if hopper:
         sources = tuple(TensorDescriptor.from_tensor(x, [1, tile.keys, 1, d]) for x in (k, v))

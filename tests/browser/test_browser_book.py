@@ -166,7 +166,7 @@ def test_a_question_is_answered(kit_page):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_that_axe_takes_seriously(kit_page, site, theme):
-    for address in ("kit.html", "index.html", "teaching.html"):
+    for address in ("kit.html", "index.html", "teaching.html", "api/intuitive.msa.config.html"):
         kit_page.goto(f"{site}{address}?theme={theme}")
         if address == "kit.html":
             ExplorerOnPage(kit_page, PLAIN).unlock()

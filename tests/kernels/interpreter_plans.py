@@ -15,9 +15,9 @@ from intuitive.kernels import (
     limits,
     score_and_select,
 )
-from intuitive.kernels.measuring import decode_kernels, edge_kernels, select_kernels
+from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
-HALF, Way, EdgeTile = torch.float16, decode_kernels.Way, edge_kernels.EdgeTile
+HALF, EdgeTile = torch.float16, edge_kernels.EdgeTile
 #   b, n, m, h_kv, group, d, block_size, n_selected
 SHAPES = [
     (2, 5, 150, 2, 3, 64, 64, 2),  # padded heads, a ragged last block
@@ -125,10 +125,8 @@ def test_a_thread_a_row_selects_the_same(monkeypatch, ran, rule, codes, b, n, m,
     assert ran.count("select_rows_kernel") == -(-n // 7)
 
 
-@pytest.mark.parametrize("bulk", [False, True])
 @pytest.mark.parametrize("codes", [False, True], ids=["numbers", "codes"])
-def test_few_rows_have_a_program_each(monkeypatch, ran, codes, bulk):
-    monkeypatch.setattr(select_kernels, "BULK_ROWS", bulk)
+def test_few_rows_have_a_program_each(ran, codes):
     q_idx, k_idx = draw_index(1, 9, 150, 2, 64, seed=0, dtype=HALF)
     if codes:
         q_idx, k_idx = index_codes(q_idx), index_codes(k_idx, unit=1.0)
@@ -185,9 +183,9 @@ def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_
 
 
 WAYS = {
-    "counted": Way(ranked=True),
-    "stretches": Way(stretches_from=1),
-    "counted stretches": Way(ranked=True, stretches_from=1, keys=8, num_warps=8),
+    "counted": {"ranked": True},
+    "stretches": {"stretches": True},
+    "counted stretches": {"ranked": True, "stretches": True, "keys": 8, "num_warps": 8},
 }
 
 
@@ -195,7 +193,7 @@ WAYS = {
 @pytest.mark.parametrize("rule", [(5, 0, 2), (6, 3, 3)], ids=str)
 @pytest.mark.parametrize("m", [40, 700])
 def test_every_way_of_a_decode_step_finds_the_same(monkeypatch, way, rule, m):
-    monkeypatch.setattr(decode_kernels, "WAY", WAYS[way])
+    monkeypatch.setattr(decode_kernels, "CHANGED", WAYS[way])
     monkeypatch.setattr(decode_kernels, "KEYS", 32)  # two blocks a step, so that
     monkeypatch.setattr(decode_kernels, "PROGRAMS", 7)  # stretches have several
     monkeypatch.setattr(limits, "SEARCHED", 4)

@@ -96,8 +96,8 @@ def test_hopper_has_its_own_kernels(monkeypatch, launches, block_size, d, group)
 
 @pytest.mark.slow
 def test_launches_of_a_decode_step_may_overlap(monkeypatch, launches):
-    way = decode_kernels.Way(overlap=True, chained=True, ranked=True, stretches_from=1)
-    monkeypatch.setattr(decode_kernels, "WAY", way)
+    way = {"overlap": 2, "chained": True, "ranked": True, "stretches": True}
+    monkeypatch.setattr(decode_kernels, "CHANGED", way)
     card(90)
     call("hopper", BRAIN)
     made = sound(launches, 90)

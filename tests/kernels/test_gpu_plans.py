@@ -56,7 +56,7 @@ def test_gradients_match_the_oracle(dtype, block_size, d, group, n_selected):
         )  # fmt: skip
         grads = []
         for plan, inner in (("hopper", dtype), (None, torch.float64)):
-            leaves = [y.to(inner).requires_grad_() for y in x[:3]]
+            leaves = [y.detach().to(inner).requires_grad_() for y in x[:3]]
             out = block_sparse_attention(
                 *leaves, x.block_idx, block_size=block_size, plan=plan,
                 impl="reference" if plan is None else "triton",

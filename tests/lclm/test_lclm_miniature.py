@@ -34,9 +34,9 @@ def test_arms_of_a_part_differ_and_seeds_have_the_same_arms():
 
 @pytest.mark.slow
 def test_all_parts_at_a_tiny_size(tmp_path, monkeypatch, capsys):
-    """The first arms of every part; of the sweep, every pooling and mask."""
+    """The first arms of every part: of the sweep all poolings and masks, of stages all orders."""
     for name, arms in lclm_miniature.PARTS.items():
-        most = 10 if name == "sweep" else 4
+        most = {"sweep": 10, "stages": 4}.get(name, 2)
 
         def first(plan, seed, arms=arms, most=most):
             return itertools.islice(arms(plan, seed), most)

@@ -60,9 +60,11 @@ def test_an_allocator_is_asked_before_and_at_every_count(monkeypatch, streamed):
         return 1000 + 10 * len(asked)
 
     monkeypatch.setattr(live_memory, "given_out", given_out)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**21 + len(asked))
     result = live_memory.run(0.05, device="cpu")
     assert result.on_gpu and set(asked) == {torch.device("cpu")}
     assert result.allocated == tuple(10 * (i + 1) for i in range(len(result.steps)))
+    assert result.reserved == tuple(2**21 + 2 + i for i in range(len(result.steps)))
     assert result.bytes["cells"] < streamed[0].bytes["cells"]
 
 
@@ -70,11 +72,12 @@ def test_without_a_gpu_nobody_is_asked(streamed):
     result, _ = streamed
     assert live_memory.given_out(torch.device("cpu")) is None
     if not torch.cuda.is_available():
-        assert not result.on_gpu and result.allocated == ()
+        assert not result.on_gpu and result.allocated == result.reserved == ()
 
 
 @pytest.mark.gpu
 def test_a_gpus_allocator_agrees():
     result = live_memory.run(0.2, device="cuda")
     assert result.on_gpu and result.allocated[-1] > result.bytes["cells"][-1]
+    assert result.reserved[-1] >= result.allocated[-1]
     torch.testing.assert_close(result.allocated[-1], result.total(-1), rtol=0.5, atol=0)

@@ -247,6 +247,7 @@ def counted(**changes):
         "bytes": dict.fromkeys(live_memory.CATEGORIES, (50000, 50000)),
         "in_use": (10_000, 20_000),
         "allocated": (260_000, 262_000),
+        "reserved": (44_000_000, 46_000_000),
         "host": 900_000,
         "everything": 990_000,
     }
@@ -255,7 +256,10 @@ def counted(**changes):
 
 def test_on_a_gpu_the_allocator_is_asked():
     """With a stand-in for it."""
-    said = "some GPU holds 250 kB (its allocator says 262 kB), the CPU 900 kB"
+    said = (
+        "some GPU holds 250 kB (its allocator says 262 kB, and that it has reserved 46 MB for all "
+        "of this process), the CPU 900 kB"
+    )
     assert live_words(counted()) == said
     lines = {trace.name: trace.y for trace in go.Figure(live_figure(counted())).data}
     assert list(lines["the allocator's count"]) == [260, 262]
@@ -263,7 +267,7 @@ def test_on_a_gpu_the_allocator_is_asked():
 
 
 def test_without_a_gpu_the_tab_says_so():
-    here = counted(device="cpu, 1 threads", on_gpu=False, allocated=())
+    here = counted(device="cpu, 1 threads", on_gpu=False, allocated=(), reserved=())
     said = "No GPU here: both pools are host memory. A GPU would hold 250 kB, the CPU 900 kB"
     assert live_words(here) == said
     figure = go.Figure(live_figure(here))

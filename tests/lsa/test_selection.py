@@ -183,7 +183,7 @@ def test_a_chunk_that_does_not_exist_is_never_resident():
         ({"rule": "budget"}, "have a size"),
         ({"size": 3}, "threshold has none"),
         ({"lag": 2}, "lag=2 must be 0 or 1"),
-        ({"closed": torch.tensor([1, 2])}, "for 1 windows"),
+        ({"closed": torch.tensor([1, 2])}, "windows of .* is 2, but 1 in logits"),
     ],
 )
 def test_wrong_rules_are_refused(given, words, as_installed):

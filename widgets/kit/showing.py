@@ -18,6 +18,8 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from intuitive.common.distribution import DISTRIBUTION
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 RUN_THIS = "Run this cell to move it."
 BOOK = "Book"  # the address's name in the package's metadata
@@ -42,7 +44,7 @@ def book() -> str:
     It stands in one place, as `Book` among the addresses of the project's own `pyproject.toml`.
     """
     try:
-        told = importlib.metadata.metadata("intuitive").get_all("Project-URL") or []
+        told = importlib.metadata.metadata(DISTRIBUTION).get_all("Project-URL") or []
     except importlib.metadata.PackageNotFoundError:  # read from its sources
         told = []
     found = (

@@ -203,7 +203,13 @@ def live_figure(live: LiveMemory | None) -> theme.Figure:
                 "showarrow": False,
             }
         ],
-        title={"text": live_words(live), "x": 0, "xref": "paper", "y": 0.97, "font": {"size": 14}},
+        title={
+            "text": live_words(live).replace(" (", "<br>("),
+            "x": 0,
+            "xref": "paper",
+            "y": 0.97,
+            "font": {"size": 14},
+        },
         showlegend=True,
         legend={"font": {"size": 12}},
         margin={"t": 76},
@@ -215,8 +221,11 @@ def live_words(live: LiveMemory) -> str:
     total, host = (f"{size / 1e3:.0f} kB" for size in (live.total(-1), live.host))
     if not live.on_gpu:
         return f"No GPU here: both pools are host memory. A GPU would hold {total}, the CPU {host}"
-    own = f"{live.allocated[-1] / 1e3:.0f} kB"
-    return f"{live.device} holds {total} (its allocator says {own}), the CPU {host}"
+    own, reserved = f"{live.allocated[-1] / 1e3:.0f} kB", f"{live.reserved[-1] / 1e6:.0f} MB"
+    return (
+        f"{live.device} holds {total} (its allocator says {own}, and that it has reserved "
+        f"{reserved} for all of this process), the CPU {host}"
+    )
 
 
 def _nothing(text: str = "Nothing was measured yet.") -> theme.Figure:

@@ -1,8 +1,9 @@
 """Every size and choice of a decoder."""
 
+import math
 from dataclasses import dataclass
 
-from ..checks import whole_fields
+from ..inputs import plain_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class DecoderConfig:
     tied_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        whole_fields(self, vocab_size=1, d_model=1, n_layers=1, n_q_heads=1, n_kv_heads=1)
-        whole_fields(self, d_head=1, d_ff=1, max_positions=1)
+        sizes = ("vocab_size", "d_model", "n_layers", "n_q_heads", "n_kv_heads", "d_head", "d_ff")
+        plain_fields(self, **dict.fromkeys((*sizes, "max_positions"), 1))
         if self.n_q_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_q_heads={self.n_q_heads} must be a multiple of "
@@ -39,9 +40,10 @@ class DecoderConfig:
                 f"d_head={self.d_head} must be even: RoPE turns channels in pairs. "
                 "Choose an even size, or positions='learned' or 'none'."
             )
-        if self.norm_eps <= 0 or self.rope_base <= 1:
+        if not 0 < self.norm_eps < math.inf or not 1 < self.rope_base < math.inf:
             raise ValueError(
-                f"norm_eps={self.norm_eps} must be above 0 and rope_base={self.rope_base} above 1."
+                f"norm_eps={self.norm_eps} must be above 0 and rope_base={self.rope_base} above 1, "
+                "both finite."
             )
 
     @property

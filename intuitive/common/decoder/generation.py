@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..checks import whole
+from ..inputs import public
 from ..runtime import check, never
 from .cache import DecoderCache
 from .fixed import FixedStep, unfit
@@ -17,6 +18,7 @@ from .model import Decoder
 FEW = 8  # tokens; for fewer, capturing a graph, as long as about three ordinary steps, hardly pays
 
 
+@public
 def sample(
     logits: Float[Tensor, "b v"],
     *,
@@ -58,10 +60,13 @@ def sample(
         ranked[:, top_k:] = -torch.inf
     p = ranked.softmax(-1)  # [b, v]
     if top_p is not None:
-        p = p.masked_fill(p.cumsum(-1) - p >= top_p, 0.0)  # a token stays if those before lack p
+        reached = p.cumsum(-1) - p >= top_p  # a token stays if those before it lack p
+        reached[:, 0] = False  # however small p is
+        p = p.masked_fill(reached, 0.0)
     return ids.gather(-1, torch.multinomial(p, 1, generator=generator)).squeeze(-1)
 
 
+@public
 @torch.no_grad()
 def generate(
     decoder: Decoder,

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..inputs import public
 
+
+@public
 def attention_rows(
     q: Float[Tensor, "n h_q d"],
     k: Float[Tensor, "m h_kv d"],
@@ -42,6 +45,7 @@ def attention_rows(
     return scores.masked_fill_(~visible, -torch.inf).softmax(-1)
 
 
+@public
 def block_mass(
     q: Float[Tensor, "n h_q d"], k: Float[Tensor, "m h_kv d"], *, block_size: int
 ) -> Float[Tensor, "n h_kv n_blk"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..decoder import Decoder, DecoderCache, Probe, Seen, TensorCache
+from ..inputs import public
 from ..runtime import check, never
 from .cache import EvictedCache
 from .methods import (
@@ -34,6 +35,7 @@ class Evicted:
     method: Method
 
 
+@public
 @torch.no_grad()
 def evict(
     decoder: Decoder,
@@ -106,6 +108,7 @@ class Scored:
         )
 
 
+@public
 @torch.no_grad()
 def scored(
     decoder: Decoder,
@@ -172,6 +175,8 @@ def _method(method: str | Method) -> Method:
         if method not in METHODS:
             raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
         return METHODS[method]()
+    if not isinstance(method, Method):
+        raise ValueError(f"method={method!r} must be a name or settings, such as SnapKV().")
     return method
 
 

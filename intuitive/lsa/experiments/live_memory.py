@@ -37,6 +37,7 @@ class LiveMemory:
         bytes: on the device, by category; one number for each of `steps`.
         in_use: bytes of the cells that hold a resident chunk.
         allocated: what the GPU's allocator has given out for all of it; empty without a GPU.
+        reserved: what it has reserved of the GPU for the whole process; empty without a GPU.
         host: bytes of the copy of every chunk.
         everything: bytes on the device if every chunk were resident.
     """
@@ -48,6 +49,7 @@ class LiveMemory:
     bytes: dict[str, tuple[int, ...]]
     in_use: tuple[int, ...]
     allocated: tuple[int, ...]
+    reserved: tuple[int, ...]
     host: int
     everything: int
 
@@ -94,7 +96,7 @@ def run(
     decoding = LookaheadDecoding(
         decoder, indexers, capacity=task.n_tokens, pool=pool, rule="budget", size=budget
     )
-    steps, counts, in_use, allocated = [], [], [], []
+    steps, counts, in_use, allocated, reserved = [], [], [], [], []
     name = device_name(device)
 
     def counted() -> LiveMemory:
@@ -109,6 +111,7 @@ def run(
             bytes=held,
             in_use=tuple(in_use),
             allocated=tuple(allocated),
+            reserved=tuple(reserved),
             host=chunks * pool.cell_bytes,
             everything=chunks * pool.cell_bytes + rest,
         )
@@ -127,6 +130,7 @@ def run(
             in_use.append(pool.places(decoding.request).n * pool.cell_bytes)
             if before is not None:
                 allocated.append(given_out(device) - before)
+                reserved.append(set_aside(device))
             progress((step + 1) / task.n_steps, f"Token {step + 1} of {task.n_steps}", counted())
         return counted()
     finally:
@@ -136,6 +140,11 @@ def run(
 def given_out(device: torch.device) -> int | None:
     """Bytes that a GPU's allocator has given out by now; None for a device that is no GPU."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
+
+
+def set_aside(device: torch.device) -> int:
+    """Bytes of a GPU that its allocator has reserved for this process, given out or not."""
+    return torch.cuda.memory_reserved(device)
 
 
 def _count(decoding: LookaheadDecoding) -> dict[str, int]:

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from intuitive.common.checks import whole
+from intuitive.common.checks import number, whole
 from intuitive.common.decoder import Decoder, DecoderCache, Probe, Seen
 from intuitive.common.runtime import check, never
 
@@ -120,6 +120,7 @@ class LookaheadDecoding:
         if kinds != config.layers:
             raise ValueError(f"the decoder has the layers {kinds}, the indexers {config.layers}.")
         check_rule(rule, size)
+        lag = whole("lag", lag)
         if lag not in (0, 1):
             raise ValueError(f"lag={lag} must be 0 or 1 cycles.")
         delay = whole("delay", delay, low=0, high=config.lookahead, why="steps of one cycle")
@@ -132,6 +133,7 @@ class LookaheadDecoding:
                 "mode='overlapped' needs steps that go on with the former set while copies "
                 "travel: give a delay, such as delay=8, or lag=1."
             )
+        full_limit = None if full_limit is None else number("full_limit", full_limit)
         if full_limit is not None and not 0 <= full_limit <= 1:
             raise ValueError(f"full_limit={full_limit} must lie in [0, 1], or None for never.")
         capacity = whole("capacity", capacity, low=1, high=decoder.config.max_positions)

@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
+from intuitive.common.inputs import public
+
 # Shapes are checked here, not by annotations: these are inputs that learners supply.
 
 
+@public
 def check_distribution(p: Tensor, *, name: str = "p") -> None:
     """Do nothing if p [..., v] holds probabilities that sum to one over its last axis.
 
@@ -37,6 +40,7 @@ def check_tensor(name: str, value: object) -> None:
         raise ValueError(f"{name} is a {type(value).__name__}: pass torch.tensor(...) instead.")
 
 
+@public
 def as_logits(p: Tensor) -> Tensor:
     """Logits of probabilities [..., v], log p; zero becomes -inf. Errors as `check_distribution`.
 

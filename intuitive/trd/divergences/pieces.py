@@ -54,6 +54,9 @@ def charged(
 
 def _normalised(logits: Tensor, dtype: torch.dtype, temperature: int | float) -> Tensor:
     logits = logits.to(dtype)
+    if temperature < 1e-6:  # the division would leave the numbers there are: count from the top
+        logits = logits - logits.detach().amax(-1, keepdim=True).clamp(min=torch.finfo(dtype).min)
+        temperature = max(temperature, torch.finfo(dtype).tiny)
     return (logits if temperature == 1 else logits / temperature).log_softmax(-1)
 
 

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from intuitive.common.inputs import public
+
 from .sampled import k3, monte_carlo_forward_kl, policy_gradient_loss
 from .vocabulary import (
     clipped_forward_kl,
@@ -132,6 +134,7 @@ DIVERGENCES: dict[str, Divergence] = {
 WHOLE = tuple(name for name, one in DIVERGENCES.items() if not one.sampled)
 
 
+@public
 def divergence(name: str) -> Divergence:
     """A divergence by name.
 

@@ -5,10 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from intuitive.common.inputs import public
+
 from .inputs import check_logits, check_tensor
 from .pieces import Terms, charged
 
 
+@public
 def policy_gradient_loss(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -45,6 +48,7 @@ def policy_gradient_loss(
     return _sampled(terms, teacher_logits, student_logits, tokens, check, mask, temperature)
 
 
+@public
 def monte_carlo_forward_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -67,6 +71,7 @@ def monte_carlo_forward_kl(
     return _sampled(terms, teacher_logits, student_logits, tokens, check, mask, temperature)
 
 
+@public
 def k3(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -107,7 +112,7 @@ def _sampled(
     check_logits(teacher_logits, student_logits, mask, check=False)
     check_tensor("tokens", tokens)
     v, shape = teacher_logits.shape[-1], teacher_logits.shape[:-1]
-    if tokens.shape != shape or tokens.is_floating_point():
+    if tokens.shape != shape or tokens.is_floating_point() or tokens.dtype == torch.bool:
         raise ValueError(
             f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}: integers of shape "
             f"{tuple(shape)}, one per position, are needed."

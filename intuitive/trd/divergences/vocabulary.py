@@ -6,10 +6,14 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from intuitive.common.checks import whole
+from intuitive.common.inputs import public
+
 from .inputs import check_logits
 from .pieces import charged
 
 
+@public
 def forward_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -31,6 +35,7 @@ def forward_kl(
     )
 
 
+@public
 def reverse_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -52,6 +57,7 @@ def reverse_kl(
     )
 
 
+@public
 def jensen_shannon(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -100,6 +106,7 @@ def jensen_shannon(
     )
 
 
+@public
 def clipped_forward_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -125,13 +132,14 @@ def clipped_forward_kl(
     Raises:
         ValueError: `cap` is not above 0, or as in `divergences`' opening lines.
     """
-    _check_cap(cap)
+    cap = _check_cap(cap)
     nats = forward_kl(
         teacher_logits, student_logits, check=check, mask=mask, temperature=temperature
     )
     return nats.clamp(max=cap)
 
 
+@public
 def entrywise_clipped_forward_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -146,7 +154,7 @@ def entrywise_clipped_forward_kl(
     Only the tokens above the cap lose their gradient. Terms may be negative, so the sum may be
     too. Arguments and errors as in `clipped_forward_kl`.
     """
-    _check_cap(cap)
+    cap = _check_cap(cap)
 
     def terms(log_t: Tensor, log_s: Tensor) -> Tensor:
         return kl_terms(log_t, log_s).clamp(max=cap).sum(-1)
@@ -156,11 +164,13 @@ def entrywise_clipped_forward_kl(
     )
 
 
-def _check_cap(cap: int | float) -> None:
+def _check_cap(cap: int | float) -> int | float:
     if not cap > 0:
         raise ValueError(f"cap={cap} must be above 0 nats: at 0 nothing would be learned.")
+    return cap if cap < torch.finfo(torch.float32).max else math.inf  # whatever the logits' dtype
 
 
+@public
 def entropy_weighted_forward_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -189,6 +199,7 @@ def entropy_weighted_forward_kl(
     )
 
 
+@public
 def topk_reverse_kl(
     teacher_logits: Tensor,
     student_logits: Tensor,
@@ -219,9 +230,7 @@ def topk_reverse_kl(
     """
     check_logits(teacher_logits, student_logits, mask, check=False)
     v = teacher_logits.shape[-1]
-    if not (hasattr(k, "__index__") and 1 <= k <= v) or isinstance(k, bool):
-        raise ValueError(f"k={k} must lie in [1, {v}], a whole number of the {v} tokens there are.")
-    n_kept = int(k)
+    n_kept = whole("k", k, low=1, high=v, why=f"{v} tokens are there")
 
     def terms(log_t: Tensor, log_s: Tensor) -> Tensor:
         best = _likeliest(log_t, n_kept)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from intuitive.common.inputs import public
+
 from .problems import SumsConfig, answers, check_rows, plans
 
 
@@ -161,6 +163,7 @@ class Verdict:
     length: Int[Tensor, " b"]  # tokens, PAD not counted
 
 
+@public(empty="*")
 def verify(
     config: SumsConfig, digits: Int[Tensor, "b n_digits"], tokens: Int[Tensor, "n_traces n"]
 ) -> Verdict:

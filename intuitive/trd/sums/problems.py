@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from intuitive.common.checks import whole_fields
+from intuitive.common.inputs import plain_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class SumsConfig:
     plan: bool = False  # a plan comes first, and its error shows last
 
     def __post_init__(self) -> None:
-        whole_fields(self, n_digits=0, modulus=0)
+        plain_fields(self, n_digits=0, modulus=0)
         if self.n_digits < 1 or self.modulus < 2:
             raise ValueError(
                 f"n_digits={self.n_digits} must be at least 1 and modulus={self.modulus} "
@@ -104,7 +104,7 @@ class SumsConfig:
 
     def name(self, token: int) -> str:
         """A token in letters: numbers as they are, index i as #i."""
-        self.check_tokens(torch.tensor([token]))
+        self.check_tokens(torch.tensor([token], device="cpu"))
         if token < self.first_index:
             return str(token)
         if token < self.bos:
@@ -152,7 +152,7 @@ class SumsConfig:
 def as_tensor(name: str, values: object) -> Tensor:
     """Numbers as a tensor; what is none raises ValueError."""
     try:
-        return torch.as_tensor(values)
+        return values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError):  # no numbers, ragged, beyond 64 bits
         raise ValueError(f"{name}={values!r} must be one row of integers: pass a list.") from None
 

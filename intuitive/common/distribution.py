@@ -1,0 +1,3 @@
+"""The package as pip knows it."""
+
+DISTRIBUTION = "intuitive-lessons"  # the import is `intuitive`
