@@ -16,6 +16,7 @@ from .contest import Timing
 from .methods import METHODS
 
 RESULT = "arena"
+LONGER = "arena_2048"  # a second run, of what is answered alone
 ENOUGH = 0.8  # share that the dense model must answer, or a task is left out
 GIST = "gist"
 LATE = 0.75  # of the text: what stands behind this is its last quarter
@@ -218,15 +219,15 @@ NAMES = {
 }
 
 
-def committed() -> Committed[Contest]:
-    """The committed contest and how it was made.
+def committed(name: str = RESULT) -> Committed[Contest]:
+    """A committed contest and how it was made: `RESULT`, or `LONGER` on texts twice as long.
 
     Raises:
         FileNotFoundError: there is none; run `python benchmarks/arena.py`.
     """
-    return results.load(RESULT, Contest)
+    return results.load(name, Contest)
 
 
-def contest() -> Contest:
+def contest(name: str = RESULT) -> Contest:
     """The committed contest alone."""
-    return committed().values
+    return committed(name).values

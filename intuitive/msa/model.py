@@ -165,7 +165,7 @@ class MSAAttention(DenseAttention):
                 (self.index_norm_k, self.index_w_k),
             )
         )
-        turning = self.msa.d_rotary
+        turning = self.msa.d_index if self.msa.d_rotary is None else self.msa.d_rotary
         (q_idx, q_rest), (k_idx, k_rest) = (
             (x[..., :turning], x[..., turning:]) for x in (q_idx, k_idx)
         )

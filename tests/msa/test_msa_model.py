@@ -57,11 +57,18 @@ def test_cached_decoding_equals_prefill_row_by_row(positions):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "positions, d_index, sparse",
-    [("rope", 16, True), ("rope", 8, True), ("none", 16, True), ("rope", 16, False)],
+    "positions, d_index, d_rotary, sparse",
+    [
+        ("rope", 16, None, True),
+        ("rope", 8, None, True),
+        ("rope", 16, 6, True),
+        ("rope", 16, 0, True),
+        ("none", 16, None, True),
+        ("rope", 16, None, False),
+    ],
 )
-def test_steps_of_fixed_shape_equal_prefill(positions, d_index, sparse):
-    msa = dataclasses.replace(MSA, d_index=d_index)
+def test_steps_of_fixed_shape_equal_prefill(positions, d_index, d_rotary, sparse):
+    msa = dataclasses.replace(MSA, d_index=d_index, d_rotary=d_rotary)
     decoder, tokens = make_decoder(msa, positions), draw_tokens(2, 23)
     for layer in decoder.layers:
         layer.attention.sparse = sparse
