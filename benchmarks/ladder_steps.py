@@ -17,17 +17,17 @@ from intuitive.kernels import (
 from intuitive.kernels.measuring import decode_kernels, edge_kernels
 
 TIMED = {"8K": 8192, "32K": 32768, "128K": 131072, "1M": 2**20}  # tokens of a decode step
-COUNTED = {"overlap": 0, "ranked": True}
-LATE = {"overlap": 2}
+TURN, EARLY, LATE = ({"overlap": overlap, "ranked": False} for overlap in range(3))
+COUNTED = {"ranked": True}
 WAYS = {  # in which the three launches of a decode step may differ from the default
-    "in turn": {"overlap": 0},
-    "counted": COUNTED,
-    "early": {"overlap": 1},
-    "early, counted": COUNTED | {"overlap": 1},
+    "in turn": TURN,
+    "counted": TURN | COUNTED,
+    "early": EARLY,
+    "early, counted": EARLY | COUNTED,
     "late": LATE,
-    "late, counted": COUNTED | LATE,
-    "late, counted, eight warps": COUNTED | LATE | {"num_warps": 8},
-    "late, counted, chained": COUNTED | LATE | {"chained": True},
+    "late, counted": LATE | COUNTED,
+    "late, counted, eight warps": LATE | COUNTED | {"num_warps": 8},
+    "late, counted, chained": LATE | COUNTED | {"chained": True},
 }
 EdgeTile = edge_kernels.EdgeTile
 EDGES = {"as first": EdgeTile()} | {  # cuts of dk and dv

@@ -18,7 +18,8 @@ EDGE_STRETCH = 4096  # the same, where an entry is one query
 SCATTER_STRETCH = 256  # queries that one program of the plan "scattered" walks at most
 PART_BYTES = 2**30  # of its parts in memory at a time
 FEWEST_ROWS = 32768  # rows of scores from which on a thread for each fills an H100
-SEARCHED = 1024  # scores of a row that one search of `decode_step` goes through
+SEARCHED = 1024  # pieces of a row that one search of `decode_step` goes through
+COUNTED = 128  # the same, where it counts: comparisons grow with the square of these
 
 
 def query_chunks(n: int, bytes_per_query: int) -> Iterator[tuple[int, int]]:

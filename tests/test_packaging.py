@@ -100,6 +100,12 @@ def test_wheel_holds_every_file_of_the_package(sources, wheel):
         assert any(name.endswith(f".dist-info/licenses/{licence}") for name in names)
 
 
+def test_the_wheel_is_light(wheel):
+    """What the default lessons need comes with it; the language model is fetched by a command."""
+    assert wheel.name.startswith("intuitive_lessons-")
+    assert wheel.stat().st_size < 60e6
+
+
 def test_installed_wheel_works_away_from_the_repository(installed, tmp_path):
     program = """
 import importlib, json

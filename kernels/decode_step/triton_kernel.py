@@ -49,9 +49,8 @@ class Way:
 
 
 WAYS = (  # by the most blocks of a row
-    (512, Way(overlap=1)),
-    (2048, Way()),
-    (HOPPER_BLOCKS, Way(stretches=True)),
+    (2048, Way(overlap=2, ranked=True)),
+    (HOPPER_BLOCKS, Way(overlap=2, ranked=True, stretches=True)),
 )
 CHANGED: dict = {}  # fields of these ways that are to be tried otherwise
 
@@ -245,10 +244,10 @@ def fits(q: Tensor, k: Tensor, k_idx: Tensor, n_selected: int, block_size: int) 
 
 def cut(n: int, ranked: bool) -> tuple[int, int]:
     """How many pieces of how many scores a row of n is searched in."""
-    if ranked:  # the number of comparisons grows with the square of both
-        per = triton.next_power_of_2(triton.cdiv(n, 64 if n <= 256 else 128))
-    else:
-        per = triton.next_power_of_2(triton.cdiv(n, limits.SEARCHED))
+    most = limits.COUNTED if ranked else limits.SEARCHED
+    if ranked and n <= 2 * most:
+        most //= 2
+    per = triton.next_power_of_2(triton.cdiv(n, most))
     return max(triton.next_power_of_2(triton.cdiv(n, per)), 16), per
 
 

@@ -165,7 +165,7 @@ def attend_varlen(
         checks.finite(q=q, **({"k": k, "v": v} if layout.packed else {}))
         check_blocks(block_idx, layout.longest, block_size)
     k, v = with_pages(k, layout.packed), with_pages(v, layout.packed)
-    scale = size["d"] ** -0.5 if scale is None else float(scale)
+    scale = size["d"] ** -0.5 if scale is None else checks.number("scale", scale)
     if chosen == "reference":
         from .reference import attend_varlen as compute
 

@@ -38,6 +38,7 @@ def with_pages(keys: Tensor, packed: bool) -> Tensor:
 
 
 def _whole_numbers(name: str, x: Tensor, shape: str, device: torch.device) -> None:
+    checks.tensors(**{name: x})
     if x.dtype != torch.int32 or x.dim() != len(shape.split()) or x.stride(-1) != 1:
         raise ValueError(
             f"{name} has dtype {x.dtype}, shape {tuple(x.shape)} and strides {x.stride()}, but "

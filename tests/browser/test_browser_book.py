@@ -26,6 +26,17 @@ class Files(SimpleHTTPRequestHandler):
         pass
 
 
+def make_alike(found: recording.Recording) -> None:
+    """Give all states the same plots, and two of them the same refusal, so that each is shared."""
+    failing = next(state for state in found.states if "error" in state)
+    for state in found.states:
+        if "figures" in state:
+            state["figures"] = found.states[0]["figures"]
+    again = {**failing["asked"], "n_kept": 7}
+    found.asked.append(recording.Asked(again))
+    found.states.append({"asked": again, "error": failing["error"]})
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Address of a book of one page with what the kit's example can do."""
@@ -40,7 +51,10 @@ def site(tmp_path_factory):
     }
     call = "import kit_example as kit\n\nkit.explorer()"
     for name, make in makers.items():
-        packed = recording.pack(recording.record(make, call=call))
+        found = recording.record(make, call=call)
+        if name == FAR:
+            make_alike(found)
+        packed = recording.pack(found)
         book.write(f"recorded/{name}.json.gz", packed)
     places = {
         name: place(Shown(f"a.{name.split('_')[0]}.{name.split('_')[1]}", "explorer"), "", "", name)
@@ -149,6 +163,19 @@ def test_a_tab_and_its_plot(example):
     example.page.wait_for_function(
         "root => root.querySelector('[data-plot=weights]').data?.length",
         arg=example.root.element_handle(),
+    )
+
+
+def test_plots_and_refusals_that_states_share_are_shown(kit_page):
+    kit_page.locator(f'[data-recorded*="{FAR}"]').scroll_into_view_if_needed()
+    far = ExplorerOnPage(kit_page, FAR)
+    kit_page.wait_for_function(
+        "root => root.querySelector('[data-plot=all]').data?.length",
+        arg=far.root.element_handle(),
+    )
+    far.control("hurry").select_option("failing")
+    expect(far.root.locator(".intuitive-error")).to_have_text(
+        "RuntimeError: this setting always fails"
     )
 
 

@@ -35,7 +35,7 @@ def test_a_part_is_read_without_importing_its_module():
     module = "intuitive.kernels.block_sparse_attention.triton_forward"
     shown = repr(show_part(module, "_step", "attend"))
     assert shown.startswith("@triton.jit\n@no_type_check\ndef _step(")
-    assert "return new_top, total, acc\n\ndef attend(" in shown
+    assert "    return add_keys(q, k, v, top, total, acc" in shown and "\n\ndef attend(" in shown
 
 
 def test_a_folded_part_has_its_lines_without_types():

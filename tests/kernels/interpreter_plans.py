@@ -165,7 +165,7 @@ def test_rows_with_ties_and_what_cannot_be_read(monkeypatch):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("b, m, h_kv, group, d", [(2, 300, 2, 3, 64), (1, 130, 1, 16, 128)])
 def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_kv, group, d):
-    monkeypatch.setattr(limits, "SEARCHED", 4)  # so that pieces hold several blocks
+    monkeypatch.setattr(limits, "COUNTED", 4)  # so that pieces hold several blocks
     x = draw_inputs(b, 1, m, h_kv, group, d, block_size=16, n_selected=1, seed=0, dtype=HALF)
     q_idx, k_idx = draw_index(b, 1, m, h_kv, d // 2, seed=1, dtype=HALF)
     if codes:
@@ -183,20 +183,21 @@ def test_a_decode_step_in_three_launches(monkeypatch, ran, rule, codes, b, m, h_
 
 
 WAYS = {
-    "counted": {"ranked": True},
-    "stretches": {"stretches": True},
-    "counted stretches": {"ranked": True, "stretches": True, "keys": 8, "num_warps": 8},
+    "counted": {},
+    "counted, stretches": {"stretches": True, "keys": 8, "num_warps": 8},
+    "one by one": {"ranked": False},
+    "one by one, stretches": {"ranked": False, "stretches": True},
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("rule", [(5, 0, 2), (6, 3, 3)], ids=str)
-@pytest.mark.parametrize("m", [40, 700])
+@pytest.mark.parametrize(("rule", "m"), [((5, 0, 2), 40), ((6, 3, 3), 700)], ids=str)
 def test_every_way_of_a_decode_step_finds_the_same(monkeypatch, way, rule, m):
     monkeypatch.setattr(decode_kernels, "CHANGED", WAYS[way])
     monkeypatch.setattr(decode_kernels, "KEYS", 32)  # two blocks a step, so that
     monkeypatch.setattr(decode_kernels, "PROGRAMS", 7)  # stretches have several
     monkeypatch.setattr(limits, "SEARCHED", 4)
+    monkeypatch.setattr(limits, "COUNTED", 4)
     x = draw_inputs(1, 1, m, 2, 3, 64, block_size=16, n_selected=1, seed=0, dtype=HALF)
     draw = torch.Generator().manual_seed(m)
     q_idx = torch.ones(1, 1, 2, 64, dtype=HALF)

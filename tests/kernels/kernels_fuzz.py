@@ -270,6 +270,55 @@ def check_codes(answer, *, x, unit):
         torch.testing.assert_close(answer.double(), want, rtol=1 / 16 + 1e-3, atol=2**-9)
 
 
+def draw_packed(draw) -> tuple[dict, int, int]:
+    """Where two sequences lie, and how many queries and keys they have in all."""
+    queries = [draw(st.integers(1, 3)) for _ in range(2)]
+    keys = [n + draw(st.integers(0, 4)) for n in queries]
+    starts = [torch.tensor([0, n, n + m], dtype=torch.int32) for n, m in (queries, keys)]
+    return {"cu_seqlens_q": starts[0], "cu_seqlens_k": starts[1]}, sum(queries), sum(keys)
+
+
+def draw_varlen_index(draw) -> dict:
+    where, n, m = draw_packed(draw)
+    index = {"q_idx": numbers(draw, n, 2, 4), "k_idx": numbers(draw, m, 4)}
+    return {**index, **where, **rule(draw), **options(draw)}
+
+
+def draw_varlen(draw) -> dict:
+    where, n, m = draw_packed(draw)
+    shapes = {"q": (n, 4, 4), "k": (m, 2, 4), "v": (m, 2, 4)}
+    return {
+        **{name: numbers(draw, *shape) for name, shape in shapes.items()},
+        "block_idx": whole_numbers(draw, n, 2, 2, low=-1, high=1),
+        **where,
+        "block_size": draw(st.integers(1, 5)),
+        "return_lse": False,
+        **options(draw),
+    }
+
+
+def sequences(cu_seqlens_q, cu_seqlens_k):
+    """Slices of the queries and the keys of each sequence."""
+    if cu_seqlens_q is None:  # one query each
+        cu_seqlens_q = torch.arange(len(cu_seqlens_k))
+    at, keys = (x.unfold(0, 2, 1).tolist() for x in (cu_seqlens_q, cu_seqlens_k))
+    for ends in zip(at, keys, strict=True):
+        yield tuple(slice(*end) for end in ends)
+
+
+def check_varlen_index(answer, *, q_idx, k_idx, cu_seqlens_q, cu_seqlens_k, **rest):
+    for at, keys in sequences(cu_seqlens_q, cu_seqlens_k):
+        check_both(answer[None, at], q_idx=q_idx[None, at], k_idx=k_idx[None, keys], **rest)
+
+
+def check_varlen(answer, *, q, k, v, block_idx, cu_seqlens_q, cu_seqlens_k, **rest):
+    for at, keys in sequences(cu_seqlens_q, cu_seqlens_k):
+        tensors = {"q": q[None, at], "k": k[None, keys], "v": v[None, keys]}
+        check_attention(
+            answer[None, at], **tensors, block_idx=block_idx[None, at], scale=None, **rest
+        )
+
+
 CELLS = drawn(lambda draw: {"cells": numbers(draw, draw(st.integers(1, 3)), 512)})
 PACKED = CELLS.map(lambda call: {"packed": pack_cells(call["cells"])})
 
@@ -307,6 +356,8 @@ TABLE = {
         drawn(lambda draw: {**index_vectors(draw), **rule(draw), **options(draw)}), check_both
     ),
     "block_sparse_attention": Case(drawn(draw_attention), check_attention),
+    "select_varlen": Case(drawn(draw_varlen_index), check_varlen_index),
+    "attend_varlen": Case(drawn(draw_varlen), check_varlen),
     "decode_step": Case(drawn(draw_step), check_step),
     "cell_attention": Case(drawn(draw_cells), check_cells),
     "copy_cells": Case(drawn(draw_copy), check_copy, changes=("target",)),

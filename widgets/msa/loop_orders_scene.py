@@ -279,7 +279,7 @@ class Picture:
             y, ours = RACE + LANE * number, order == self.order
             here = step if ours else trace.step_at(now)
             moved, done = self.moved(trace, here), here == trace.n_steps - 1
-            whole = f"{fixed(trace.total_bytes / MIB)} MiB"
+            whole = f" of {fixed(trace.total_bytes / MIB)}" * begun
             told = f"✓ {microseconds(trace.total_s)}"
             press = {
                 "click": {"order": order},
@@ -292,7 +292,7 @@ class Picture:
                 ),
                 Words(
                     key=f"moved:{order}", x=right, y=y + 12, anchor="end", size=12, bold=done,
-                    text=told if done else f"{fixed(moved / MIB)}{f' of {whole}' * begun}",
+                    text=told if done else f"{fixed(moved / MIB)}{whole} MiB",
                 ),
             ]  # fmt: skip
             if begun:

@@ -139,7 +139,7 @@ function makeStates(recording, unfold, told) {
     ({ status: { state, text: sentence, values, fraction: null, count: ++count } });
   const opened = (state) => {
     const news = { bounds: unfold(state.bounds), info: unfold(state.info) };
-    for (const [name, figure] of Object.entries(state.figures)) news[`figure_${name}`] = unfold(figure);
+    for (const [name, figure] of Object.entries(unfold(state.figures))) news[`figure_${name}`] = figure;
     if (state.picture) {
       news.swarm = view(swarmBytes(unfold(state.swarm)));
       news.picture = view(new TextEncoder().encode(JSON.stringify(unfold(state.picture))));
@@ -159,7 +159,7 @@ function makeStates(recording, unfold, told) {
     const exact = byText.get(text(values));
     const found = exact ?? nearest(states.filter((state) => !state.error), spec, model.get("bounds"), values, moved);
     told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
-    if (exact?.error) model.take(say("error", exact.error, values));
+    if (exact?.error) model.take(say("error", unfold(exact.error), values));
     else if (exact) show(exact, unfold(exact.values), "Recorded.");
     else if (found) {
       const other = spec.controls.filter(({ name }) => !equal(values[name], found.asked[name]));
