@@ -257,7 +257,7 @@ OWN += ("intuitive/claims/papers/{}.py", "intuitive/claims/facts/{}.py")
 SHARED = ("notebooks/", "benchmarks/", "docs/")
 SHARED += tuple(own.format("arena") for own in OWN)  # sets the papers side by side
 ROWS = ("README.md", "NOTICE.md")  # where each paper has its row
-PAGES_OF_READERS = ("tests/browser/",)  # a browser opens explorers by the names that readers see
+PAGES_OF_READERS = ("tests/browser/", "tests/test_book")  # opened by the names that readers see
 
 
 def names_of_papers(path: str, text: str) -> list[str]:
