@@ -30,7 +30,7 @@ from intuitive.msa import MSAConfig, shipped_index
 from intuitive.msa.conversion import convert
 from intuitive.msa.model import MSAAttention
 
-RESULT = helpers.RESULTS / "generation_h100.json"
+RESULT = helpers.RESULTS / "generation_h200.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

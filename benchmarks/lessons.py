@@ -5,7 +5,7 @@
 Executes each lesson in a fresh kernel, then presses every "measure" button that works here, at the
 contexts below, and records: seconds, cells whose text differs from the saved lesson's, what every
 explorer says, and what was measured. Written for a machine with an NVIDIA GPU; without one the
-buttons are disabled and only the rest is recorded. Writes benchmarks/results/lessons_h100.json.
+buttons are disabled and only the rest is recorded. Writes benchmarks/results/lessons_h200.json.
 """
 
 import copy
@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from intuitive.common import records
 from intuitive.common.runtime import best_device, device_name
 
-RESULT = helpers.RESULTS / "lessons_h100.json"
+RESULT = helpers.RESULTS / "lessons_h200.json"
 SEED = 0  # of what the buttons measure
 CONTEXTS = (8192, 131_072, 524_288)  # tokens, at which "measure" is pressed
 
@@ -54,10 +54,13 @@ print(json.dumps(found))
 
 
 def text_of(cell: nbformat.NotebookNode) -> list[str]:
-    """What a cell said in words: streams and plain text."""
-    said = []
+    """What a cell said in words: streams and plain text; a stream may come in several parts."""
+    said, stream = [], None
     for output in cell.get("outputs", []):
-        if output.output_type == "stream":
+        last, stream = stream, output.get("name")
+        if output.output_type == "stream" and stream == last:
+            said[-1] += output.text
+        elif output.output_type == "stream":
             said.append(output.text)
         elif output.output_type == "error":
             said.append(f"{output.ename}: {output.evalue}")

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import generation
+import helpers
 import pytest
 import torch
 
@@ -47,3 +48,21 @@ def test_a_layer_of_minimax_reads_the_same_in_every_arm(tmp_path, monkeypatch):
     assert msa_transformers.apart(*reads) > 1e-2  # so the selection leaves blocks out
     monkeypatch.setattr(sys, "argv", ["x", "--small", "--out", str(tmp_path / "m.json")])
     assert msa_transformers.main() == 0
+
+
+def test_the_page_on_the_decoder_tells_what_was_measured():
+    values, _ = records.load(generation.RESULT)
+    rows = {(row["attention"], row["dtype"]): row for row in values["rows"]}
+    speed = {key: f"{row['fixed_tokens_per_s']:.0f}" for key, row in rows.items()}
+    said = (
+        f"makes {speed['dense', 'bfloat16']} tokens a second with dense attention and "
+        f"{speed['msa', 'bfloat16']} with MSA in bfloat16, {speed['dense', 'float32']} and "
+        f"{speed['msa', 'float32']} in float32"
+    )
+    assert said in (helpers.ROOT / "docs" / "decoder.md").read_text(encoding="utf-8")
+    for row in values["rows"]:
+        assert row["same_as_uncaptured"]
+        if row["dtype"] == "float32":
+            assert row["same_tokens"] == row["compared_tokens"]
+    read = [rows[kind, "float32"]["key_value_bytes_read_per_token"] for kind in ("msa", "dense")]
+    assert 0.35 < read[0] / read[1] < 0.45  # two fifths
