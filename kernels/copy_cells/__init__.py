@@ -74,7 +74,10 @@ def copy_cells(
                 f"{name} has strides {tensor.stride()}, but its rows must follow each other. Pass "
                 "the whole array, or rows of it."
             )
-    if target.requires_grad or (target.is_inference() and not torch.is_inference_mode_enabled()):
+    frozen = not torch.compiler.is_compiling() and (
+        target.is_inference() and not torch.is_inference_mode_enabled()
+    )
+    if target.requires_grad or frozen:
         raise ValueError(
             "target carries a gradient or was made in inference mode, so that nothing can be "
             "written into it. Pass target.detach(), or a clone."
