@@ -673,7 +673,7 @@ def four_tokens_become_one_bead(seen):
 def the_ruler_is_a_quarter_as_long_and_half_is_lost(seen):
     assert seen.values["ratio"] == 16
     assert seen.number("decoder positions") == 18
-    assert seen.number("tokens read right") < 0.6 * share(letter(4))
+    assert seen.number("tokens read from beads") < 0.6 * share(letter(4))
     (four, n), (sixteen, _) = (letter(ratio).read_of("number") for ratio in (4, 16))
     assert read_of(seen.sentences, "digits") == (sixteen, n)
     assert sixteen < 0.6 * four
@@ -706,7 +706,7 @@ def the_chunk_that_it_names_does_not_hold_the_code(seen):
 
 def keys_are_lost_at_sixteen_and_partly_back_at_four(seen):
     assert (seen.values["source"], seen.values["ratio"]) == ("uuids", 16)
-    assert seen.number("tokens read right") < 0.6 * share(letter(16))
+    assert seen.number("tokens read from beads") < 0.6 * share(letter(16))
     sixteen, four = (beads.run(BeadsParams(passage="uuids", ratio=ratio)) for ratio in (16, 4))
     right, n = sixteen.read_of("code")
     assert read_of(seen.sentences, "codes") == (right, n)

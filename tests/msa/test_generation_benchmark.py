@@ -60,6 +60,9 @@ def test_the_page_on_the_decoder_tells_what_was_measured():
         f"{speed['msa', 'float32']} in float32"
     )
     assert said in (helpers.ROOT / "docs" / "decoder.md").read_text(encoding="utf-8")
+    ratio = next(r["msa_over_dense"] for r in values["ratios"] if r["dtype"] == "bfloat16")
+    lesson = (helpers.ROOT / "notebooks" / "01_msa.ipynb").read_text(encoding="utf-8")
+    assert f"is {ratio:.1f} times as fast with MSA" in lesson
     for row in values["rows"]:
         assert row["same_as_uncaptured"]
         if row["dtype"] == "float32":

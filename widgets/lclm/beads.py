@@ -173,7 +173,7 @@ def _code(page: Page) -> str:
         "from intuitive.lclm.experiments import beads\n\n"
         f'params = beads.BeadsParams.from_text(\n    "{page.beads.to_text()}"\n)\n'
         f"found = beads.run(params{own})\n"
-        'found.n_positions, found.kept.mean(), "".join(found.answer)'
+        'found.n_positions, found.reads_right.mean(), "".join(found.answer)'
     )
 
 
@@ -229,8 +229,8 @@ STEPS = (
     ),
     Step(
         title="Too coarse to find",
-        text="At sixteen it asks for a chunk again. Does that one hold the code? Click the chunk "
-        "that does.",
+        text="At sixteen it asks for a chunk again. Does that one hold the code? Click the name "
+        "of the chunk that does.",
         sets={"ratio": 16, "expand": NAMED},
         frame="play",
     ),

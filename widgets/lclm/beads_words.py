@@ -260,15 +260,13 @@ class Account:
         if stage in (TEXT, FOLD):
             count = found.n_tokens
         kept = "–"
-        if stage in (READ, ASK):
+        if stage not in (TEXT, FOLD, TRAVEL):
             kept = percent(float(self.reads_right.mean()))
-        elif stage not in (TEXT, FOLD, TRAVEL):
-            kept = percent(float(found.kept.mean()))
         ratio = fixed(found.n_tokens / count, 1)
         raw = stage in (TEXT, FOLD)
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
-            Readout("tokens read right", kept, link="kept"),
+            Readout("tokens read from beads", kept, link="kept"),
             Readout(f"paper: first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
         )
 
@@ -321,9 +319,12 @@ class Account:
         )
 
     def _share(self) -> Arithmetic:
-        kept, n = int(self.found.kept.sum()), self.found.n_tokens
-        back = " with the words that came back" if self.found.expanded is not None else ""
-        return Arithmetic(text=f"{kept} of {n} tokens are the likeliest reading{back}.")
+        kept, n = int(self.reads_right.sum()), self.found.n_tokens
+        text = f"{kept} of {n} tokens are the likeliest reading of their beads."
+        if self.found.expanded is not None:
+            whole = int(self.found.kept.sum())
+            text += f" With the words that came back, {whole} stand there right."
+        return Arithmetic(text=text)
 
     def _far(self) -> Arithmetic:
         twice = ", twice, since EXPAND asks first" if self.found.expanded is not None else ""

@@ -61,9 +61,9 @@ def _whose_is_lower() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "An index was trained to imitate the model's attention, and its blocks hold more of it "
-        "than a window's. Now 512 tokens come back that the model read long ago. With 8 of 64 "
-        "blocks, whose perplexity on them is lower?"
+        "The earlier index was trained to imitate the model's attention, and its blocks hold more "
+        "of it than a window's. Now 512 tokens come back that the model read long ago. With 8 of "
+        "64 blocks, whose perplexity on them is lower?"
     ),
     choices=("that index's, clearly", "the window's, clearly", "about the same"),
     answer=_whose_is_lower,
