@@ -64,6 +64,9 @@ def test_a_run_named_by_its_card_is_found_and_there_is_one(committed):
         results.of_a_card("walk")
 
 
+NOTHING_DRAWN = {"generation_h200"}  # the likeliest tokens of a trained model after a given text
+
+
 @pytest.mark.parametrize("name", results.names())
 def test_every_committed_result_says_how_it_was_made(name):
     """Command, commit, config with its hash, and the seeds of all that was drawn."""
@@ -73,4 +76,7 @@ def test_every_committed_result_says_how_it_was_made(name):
     assert re.fullmatch("[0-9a-f]{40}", made.commit)
     assert any(word.endswith(".py") for word in made.command)
     assert made.config_hash == records.config_hash(made.config)
+    if name in NOTHING_DRAWN:
+        assert made.seed is None
+        return
     assert isinstance(made.seed, int) or (made.seed and all(isinstance(s, int) for s in made.seed))

@@ -7,7 +7,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from varlen_inputs import LAYOUTS, draw_batch, one_by_one
 
 from intuitive.kernels import attend_varlen, limits, plans, select_varlen
-from intuitive.kernels.varlen import triton_select
+from intuitive.kernels.measuring import varlen_select
 
 HALF, FLOAT = torch.float16, torch.float32
 TOLERANCE = {FLOAT: {"atol": 2e-6, "rtol": 2e-6}, HALF: {"atol": 2e-3, "rtol": 2e-3}}
@@ -46,7 +46,7 @@ def check(batch, block_size, n_selected, dtype, plan, **rule):
 @pytest.fixture(autouse=True)
 def few_shares(monkeypatch):
     """Programs that share out the keys of a batch, which the interpreter runs one by one."""
-    monkeypatch.setattr(triton_select, "SHARES", 5)
+    monkeypatch.setattr(varlen_select, "SHARES", 5)
 
 
 @cases
@@ -74,7 +74,7 @@ def test_one_query_each(layout, shape):
 @pytest.mark.parametrize("shares", [1, 100])
 def test_shares_of_any_size(monkeypatch, layout, shares):
     """Programs share out the keys of the batch: few, whose shares are long, or many."""
-    monkeypatch.setattr(triton_select, "SHARES", shares)
+    monkeypatch.setattr(varlen_select, "SHARES", shares)
     lengths = [(1, m) for m in (300, 0, 5, 170, 1)]
     batch = draw_batch(
         layout, lengths, 2, 2, 64, block_size=16, n_selected=3, seed=2, dtype=HALF, d_idx=32,

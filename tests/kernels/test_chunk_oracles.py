@@ -304,7 +304,7 @@ def test_packing_refuses_in_words():
         pack_cells(torch.ones(2, 8))
     with pytest.raises(ValueError, match="cells holds NaN or an infinity"):
         pack_cells(torch.full((2, 512), torch.inf))
-    with pytest.raises(ValueError, match=r"rows of 8, but a packed cell has 584 bytes"):
+    with pytest.raises(ValueError, match=r"shape \(2, 8\), but a packed cell has 584 bytes"):
         unpack_cells(torch.ones(2, 8).byte())
 
 

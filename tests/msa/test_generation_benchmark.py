@@ -1,5 +1,6 @@
 """The benchmarks of generation and of MiniMax-M3's layer, at their small sizes."""
 
+import argparse
 import dataclasses
 import sys
 
@@ -10,11 +11,16 @@ import torch
 
 from intuitive.common import records
 
-CPU = torch.device("cpu")
+
+def told(out, seconds=60, commit=None):
+    """The options of a script, as from `helpers.rows_options`."""
+    return argparse.Namespace(
+        out=out, seconds=seconds, commit=commit, small=True, device=torch.device("cpu")
+    )
 
 
 def test_generation_compares_both_loops(tmp_path):
-    bench = generation.Bench(generation.SMALL, CPU, tmp_path / "g.json", 60, "a commit")
+    bench = generation.Bench(generation.SMALL, told(tmp_path / "g.json", commit="a commit"))
     bench.run()
     assert [row["attention"] for row in bench.values["rows"]] == ["dense", "msa"]
     for row in bench.values["rows"]:
@@ -26,7 +32,7 @@ def test_generation_compares_both_loops(tmp_path):
     values, made = records.load(tmp_path / "g.json")
     assert len(values["rows"]) == 2
     assert made["commit"] == "a commit"
-    late = generation.Bench(generation.SMALL, CPU, tmp_path / "l.json", 0, None)
+    late = generation.Bench(generation.SMALL, told(tmp_path / "l.json", seconds=0))
     late.run()
     assert len(late.values["skipped"]) == 2
 
@@ -35,13 +41,13 @@ def test_a_layer_of_minimax_reads_the_same_in_every_arm(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     import msa_transformers
 
-    bench = msa_transformers.Bench(msa_transformers.SMALL, CPU, tmp_path / "m.json", 60, None)
+    bench = msa_transformers.Bench(msa_transformers.SMALL, told(tmp_path / "m.json"))
     bench.run()
     rows = bench.values["rows"]
     assert [row["arm"] for row in rows] == 2 * list(msa_transformers.ARMS)
     assert all(row["apart"] < 1e-5 for row in rows)
     whole = dataclasses.replace(bench.plan, sizes=bench.plan.sizes | {"index_topk_blocks": 9})
-    other = msa_transformers.Bench(whole, CPU, tmp_path / "o.json", 60, None)
+    other = msa_transformers.Bench(whole, told(tmp_path / "o.json"))
     hidden = torch.randn(1, 150, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reads = [each.call("ours", hidden)() for each in (bench, other)]
