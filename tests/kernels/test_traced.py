@@ -10,7 +10,7 @@ from intuitive import kernels
 RULE = {"n_selected": 3, "block_size": 16}
 
 
-def msa():
+def attention():
     q_idx, k_idx = draw_index(1, 40, 50, 2, 32, seed=0, dtype=torch.float32)
     x = draw_inputs(
         1, 40, 50, 2, 2, 64, block_size=16, n_selected=3, seed=0, dtype=torch.float32
@@ -31,7 +31,7 @@ def msa():
     return layer
 
 
-def lsa():
+def history():
     rows = draw_scoring(1, 64, 200, 128, seed=3, stored="rows", dtype=torch.float32, device="cpu")
     read = draw_reading(1, 64, 512, 200, 16, 128, seed=3, dtype=torch.float32, device="cpu")
 
@@ -46,7 +46,7 @@ def lsa():
     return step
 
 
-@pytest.mark.parametrize("make", [msa, lsa])
+@pytest.mark.parametrize("make", [attention, history])
 def test_operations_are_one_graph(make, as_installed):
     step = make()
     want = step()

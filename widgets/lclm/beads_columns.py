@@ -134,6 +134,6 @@ class Columns(Layout):
                 bar |= {"w": max(room * share, 0.5), "fill": "purple", "layer": TEXTS}
                 marks.append(Rectangle(key=f"named:{chunk}", **bar))
             own = {"link": f"chunk:{chunk}", "layer": FRONT, "size": NAME}
-            own["click"] = {"expand": self.say.click_on(chunk)}
+            own |= {"click": {"expand": self.say.click_on(chunk)}, "words": self.say.chunk(chunk)}
             marks.append(Words(key=f"head:{chunk}", x=x, y=HEAD - 2, text=text, **look, **own))
         return marks
