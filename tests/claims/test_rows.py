@@ -63,11 +63,17 @@ KEYS = {"weight", "weights", "chosen", "repair", "threshold", "length", "lr", "e
 KEYS |= {"reconstruction"}  # share of a mix
 
 
+def is_key(name, entry):
+    """Whether an entry is a key: a number or numbers of such a name, not a list of records."""
+    records = isinstance(entry, list) and any(isinstance(each, dict) for each in entry)
+    return name in KEYS and not records
+
+
 def noisy(value, draw, *, whole=False):
     """The same, but every number that was measured is half to one and a half of itself."""
     if isinstance(value, dict):
         return {
-            name: entry if name in KEYS else noisy(entry, draw, whole=name == "bytes" or whole)
+            name: entry if is_key(name, entry) else noisy(entry, draw, whole=name == "bytes" or whole)
             for name, entry in value.items()
         }
     if isinstance(value, list):
@@ -88,8 +94,9 @@ def forget():
 @pytest.fixture(scope="module")
 def other_rows(tmp_path_factory):
     """The rows as they would be, had other numbers been measured."""
-    folder, draw = tmp_path_factory.mktemp("results"), random.Random(0)
+    folder = tmp_path_factory.mktemp("results")
     for name in results.names():
+        draw = random.Random(name)  # a new record moves no other
         whole = float if name == claim_room.FACTS else int  # how whole numbers are read
         text = results.path(name).read_text("utf-8")
         values = noisy(json.loads(text, parse_int=whole)["values"], draw)
