@@ -26,6 +26,7 @@ from . import answers, collector, scene, showing
 from .assets import CSS, EXPLORER_JS
 from .controls import (
     Action,
+    Choice,
     Control,
     ControlError,
     Declaration,
@@ -487,6 +488,7 @@ class Explorer(anywidget.AnyWidget):
             self.picture, self.swarm = kept.picture
         self.info = {
             "summary": view.summary,
+            "told_last": view.timeline is not None and view.timeline.told_last,
             "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
             "table": dataclasses.asdict(view.table) if view.table else None,
             "code": view.code,
@@ -578,6 +580,10 @@ class Explorer(anywidget.AnyWidget):
         if not isinstance(error, (ValueError, FileNotFoundError)):
             return f"{type(error).__name__}: {text}"
         for name, control in self.declaration.by_name.items():
+            if isinstance(control, Choice):
+                for option, told in control.options.items():
+                    asked = rf"(?<![\w.]){name}=(['\"]?){re.escape(option)}\1(?!\w)"
+                    text = re.sub(asked, f"{control.label} “{told}”", text)
             text = re.sub(rf"(?<![\w.]){name}=", f"{control.label} = ", text)
             if "_" in name:
                 text = re.sub(rf"(?<![\w.]){name}(?![\w(])", control.label, text)

@@ -72,7 +72,8 @@ class View:
         table: the values behind the plots.
         code: the call that makes this result again.
         tokens: the text and which of its tokens are read, if the explorer shows text.
-        bounds: new `(min, max)` of controls whose range depends on the data.
+        bounds: new `(min, max)` of controls whose range depends on the data; of a `Choice`, the
+            options that it offers.
         values: control values the computation settled on, where they differ from those asked.
     """
 
@@ -86,7 +87,7 @@ class View:
     table: Table | None = None
     code: str = ""
     tokens: TokenMarks | None = None
-    bounds: Mapping[str, tuple[int | float, int | float]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[int | float | str, ...]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def figure(self, name: str) -> Figure:

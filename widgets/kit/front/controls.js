@@ -87,7 +87,10 @@ function makeChoice(spec, _change, set) {
     ),
     focusable: select,
     show: (value) => (select.value = value),
-    bound() {},
+    // Only what the data has is offered.
+    bound(...offered) {
+      for (const option of select.options) option.hidden = option.disabled = !offered.includes(option.value);
+    },
   };
 }
 
