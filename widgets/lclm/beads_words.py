@@ -267,9 +267,7 @@ class Account:
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
             Readout("tokens read from beads", kept, link="kept"),
-            Readout(
-                f"were it {FAR // 1024}K tokens: the first one after", self._after(raw), link="far"
-            ),
+            Readout(f"first token, were it {FAR // 1024}K", self._after(raw), link="far"),
         )
 
     def _after(self, raw: bool) -> str:
