@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+WIDE = 88  # characters that a page shows on one line
 UNSHOWN = re.compile(r"\A@public(\(.*\))?\n")  # checks arguments, and is no part of the matter
 
 
@@ -82,7 +83,8 @@ def _bare(text: str) -> str:
     if not isinstance(node, ast.FunctionDef):
         return text
     first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
-    return "\n".join([_head(node), *text.splitlines()[first.lineno - 1 :]])
+    head = textwrap.wrap(_head(node), WIDE, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join([*head, *text.splitlines()[first.lineno - 1 :]])
 
 
 def _head(function: ast.FunctionDef) -> str:

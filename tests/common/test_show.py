@@ -69,3 +69,15 @@ def test_bare_functions_are_without_docstring_types_and_shapes():
     assert '"""' in whole and '"""' not in bare
     assert body and whole.endswith("\n".join(body))
     assert repr(show_source(RMSNorm, bare=True)) == repr(show_source(RMSNorm))  # a class
+
+
+def test_a_long_bare_head_is_broken_into_lines():
+    first, second, *body = repr(show_source(many, bare=True)).splitlines()
+    assert len(first) <= 88 and first.startswith("def many(first, ")
+    assert second.startswith("    ") and second.endswith("eleventh=0):")
+    assert body == ["    return first"]
+
+
+def many(first, second, third, fourth, fifth, sixth, seventh, eighth, ninth, *, tenth, eleventh=0):
+    """Nothing."""
+    return first

@@ -252,7 +252,7 @@ def test_the_strip_lights_what_the_selector_that_is_looked_at_reads(measure, nam
         assert sum(lit.values()) == pytest.approx(k, abs=0.1)  # a choice has k blocks
         assert lit[found.reads.block] == 1 and not any(lit[b] for b in range(61, 64))
         assert {marks[f"read:{b}"].fill for b in lit} == {scene.COLOURS[name]}
-        assert f"by {scene.NAMES[name]}, k = {k}" in marks["strip:name"].text
+        assert f"how often {scene.NAMES[name]}, k = {k}," in marks["strip:name"].text
         if text == "returning":
             assert marks["stood"].text.endswith(f"block 20, where it stood: {percents[20]}%")
 

@@ -32,7 +32,7 @@ from .conversion_strip import COLOURS, NAMES, strip
 Number = int | float
 
 WIDTH, HEIGHT = 1000, 424
-LEFT, RIGHT, TOP, BOTTOM = 76, 680, 128, 374  # of the curves
+LEFT, RIGHT, TOP, BOTTOM = 76, 680, 136, 374  # of the curves
 DASHES = {EARLIER: "6 5"}
 TICKS = (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

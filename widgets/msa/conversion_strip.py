@@ -8,10 +8,10 @@ from intuitive.msa.experiments.conversion import (
     passages,
 )
 
-from ..kit import Mark, Path, Rectangle, Words, percent
+from ..kit import Mark, Rectangle, Words, percent
 from . import styles
 
-LEFT, RIGHT, TOP, TALL = 24, 976, 40, 26
+LEFT, RIGHT, TOP, TALL = 24, 976, 40, 42
 COLOURS = {  # one selector, one colour
     "trained_index": "blue",
     EARLIER: "blue",
@@ -36,8 +36,8 @@ def strip(found: ConversionResult) -> list[Mark]:
             key="strip:name",
             x=LEFT,
             y=TOP - 14,
-            text=f"{reads.context:,} tokens in {n_blocks} blocks; lit: how often the tokens "
-            f"of block {reads.block} read each, by {NAMES[name]}, k = {found.params.n_selected}",
+            text=f"lit: how often {NAMES[name]}, k = {found.params.n_selected}, reads a block for "
+            f"the tokens of block {reads.block}; {reads.context:,} tokens in {n_blocks} blocks",
             size=14,
             bold=True,
         )
@@ -73,22 +73,9 @@ def strip(found: ConversionResult) -> list[Mark]:
             ),
         ]
     asks = f"block {reads.block} asks"
-    marks.append(
-        Rectangle(
-            key="asks",
-            x=LEFT + pitch * reads.block - 1,
-            y=TOP - 1.5,
-            w=pitch + 2,
-            h=TALL + 3,
-            stroke="purple",
-            width=2,
-            corner=2,
-            layer=2,
-            words=f"The {asks}.",
-        )
-    )
+    marks.append(_frame("asks", reads.block, pitch, "purple", f"The {asks}."))
     low = TOP + TALL
-    label = {"y": low + 22, "size": 13, "bold": True}
+    label = {"y": low + 19, "size": 13, "bold": True}
     if not returns:
         return [*marks, Words(key="asks:name", x=RIGHT, text=asks, anchor="end", **label)]
     wide = pitch * PASSAGE / found.block_size
@@ -108,10 +95,10 @@ def strip(found: ConversionResult) -> list[Mark]:
                 layer=2,
             )
         )
-    end, below = first + wide, low + 5
     stood = percent(shares[reads.stood])
     return [
         *marks,
+        _frame("stood:frame", reads.stood, pitch, "gold", "Here the same words stood."),
         Words(
             key="stood",
             x=first + wide / 2,
@@ -126,15 +113,13 @@ def strip(found: ConversionResult) -> list[Mark]:
             anchor="end",
             **label,
         ),
-        Path(
-            key="look",
-            d=f"M{again:.1f},{below}C{again - 60:.1f},{low + 39} {end + 60:.1f},{low + 39} "
-            f"{end:.1f},{below}",
-            stroke="gold",
-            dash="5 4",
-            width=2,
-        ),
     ]
+
+
+def _frame(key: str, block: int, pitch: float, colour: str, words: str) -> Rectangle:
+    place = {"x": LEFT + pitch * block - 1, "y": TOP - 1.5, "w": pitch + 2, "h": TALL + 3}
+    look = {"stroke": colour, "width": 2, "corner": 2, "layer": 2}
+    return Rectangle(key=key, words=words, **place, **look)
 
 
 def _role(block: int, reads: Reads, returns: bool) -> str:
