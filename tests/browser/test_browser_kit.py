@@ -377,16 +377,12 @@ def test_the_values_follow_whether_their_fold_is_open_or_not(example, page):
         fold.evaluate("(fold, open) => { fold.open = open; }", not is_open)
         fold.evaluate("(fold, open) => { fold.open = open; }", is_open)
         example.set("spread", spread)
-        seen = fold.evaluate("""fold => {
-            fold.open = true;
-            return new Promise(resolve => setTimeout(() => resolve(
-                [...fold.querySelectorAll("tbody td")].map(cell => cell.textContent)), 100));
-        }""")
         weights = [
             percent(w)
             for w in run(ShareParams(spread=spread), stale=never, progress=silent).weights
         ]
-        assert seen == weights
+        fold.evaluate("fold => { fold.open = true; }")
+        expect(fold.locator("tbody td")).to_have_text(weights)
     fold.evaluate("fold => { fold.open = false; }")
 
 

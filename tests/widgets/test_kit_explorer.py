@@ -27,6 +27,7 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Table,
     Text,
     Toggle,
     View,
@@ -411,6 +412,35 @@ def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
     assert explorer.figure_cost["data"][0]["y"] == [0, 16]
     with pytest.raises(ControlError, match="no tab is named 'x'; there are map, cost"):
         explorer.show_tab("x")
+
+
+def test_values_are_made_and_sent_while_their_fold_is_open():
+    made = []
+
+    def rows(at):
+        made.append(at)
+        return ((str(at),),)
+
+    explorer = Explorer(
+        name="kit_values",
+        title="Values",
+        params=lambda at: at,
+        compute=lambda at, *, stale, progress: at,
+        present=lambda at: View(summary="Here.", table=Table(("at",), functools.partial(rows, at))),
+        controls=[Range(name="at", label="at", min=0, max=9)],
+        defaults={"at": 1},
+    )
+    explorer.set(at=2).wait(5)
+    assert explorer.info["table"] == {"header": ("at",), "rows": None} and not made
+    explorer.set_state({"unfolded": True})
+    explorer._opener.wait(5)
+    assert explorer.info["table"]["rows"] == (("2",),)
+    explorer.set(at=3).wait(5)
+    assert explorer.info["table"]["rows"] == (("3",),) and made == [2, 3]
+    explorer.set_state({"unfolded": False})
+    explorer._opener.wait(5)
+    explorer.set(at=4).wait(5)
+    assert explorer.info["table"]["rows"] is None and made == [2, 3]
 
 
 def test_a_tab_opened_while_something_runs_lets_it_finish(tmp_path, monkeypatch):
