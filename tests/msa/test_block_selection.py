@@ -892,7 +892,8 @@ def the_mean_drowns_one_strong_token(seen) -> None:
     assert "“down”" in seen.summary
     assert 30 < seen.number("attention captured") < 33 < 90 < seen.number("the best 4 hold")
     assert "“in” in block 9: 62%" in seen.sentences[-1] and "empty" in seen.sentences[-1]
-    assert seen.marks["lit:0"]["opacity"] > 0 and "lit:9" not in seen.marks  # the sink is read
+    assert seen.marks["outcome:9"]["text"] == "missed 62%"
+    assert seen.marks["outcome:0"]["text"].startswith("2nd · ")  # the sink is read
 
 
 def every_word_lights_other_lines_and_the_riddle_comes_back(seen) -> None:
@@ -927,7 +928,8 @@ def its_own_block_holds_next_to_nothing(seen) -> None:
 
 def the_first_block_wins_and_nothing_near_is_read(seen) -> None:
     assert seen.readouts["tokens read"] == "16 of 675"
-    assert seen.number("attention captured") > 80 and seen.marks["lit:0"]["opacity"] > 0
+    assert seen.number("attention captured") > 80
+    assert seen.marks["outcome:0"]["text"] == "1st · 87%"
 
 
 STEPS_AGAIN = (  # of the cell that breaks it
