@@ -656,13 +656,19 @@ def test_a_growing_result_is_drawn_while_it_grows(tmp_path, monkeypatch):
         return 2**params.power
 
     explorer = make(compute=grow)
+    sent = []
     try:
+        explorer.send_state = lambda key: sent.append((set(key), explorer.status["growing"]))
         explorer.set(power=5)
         assert drawn_now.wait(10)
         assert explorer.summary == "The value is 7." and drawn(explorer) == 7
-        assert explorer.status["state"] == "computing"
+        assert explorer.status["state"] == "computing" and explorer.status["growing"]
+        # The page is told with the picture whose it is, and not before.
+        told = [("info" in names, growing) for names, growing in sent if "status" in names]
+        assert told == [(False, False), (True, True)]
         go_on.set()
         assert explorer.wait() and explorer.summary == "The value is 32."
+        assert not explorer.status["growing"]
     finally:
         go_on.set()
         explorer.close()

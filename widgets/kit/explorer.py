@@ -382,24 +382,30 @@ class Explorer(anywidget.AnyWidget):
     def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
         said, shown = time.perf_counter() + ANNOUNCE_AFTER - PROGRESS_EVERY, 0.0
         news: tuple[str, float | None] = ("Computing…", None)
+        growing = False  # whether a part of this result stands on the page
+
+        def say() -> None:
+            text, fraction = news
+            self._say("computing", text, values, fraction=fraction, growing=growing)
 
         def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
-            nonlocal said, shown, news
+            nonlocal said, shown, news, growing
             now = time.perf_counter()
             news = sentence, min(max(fraction, 0.0), 1.0)
             draws = so_far is not None and now - shown >= STREAM_EVERY
             if (draws or now - said >= PROGRESS_EVERY) and not stale():
                 said = now
                 announce.cancel()
-                self._say("computing", news[0], values, fraction=news[1])
+                say()
             if draws and not stale():
-                self._show_so_far(so_far, stale)
+                growing = True
+                self._show_so_far(so_far, stale, say)
                 shown = time.perf_counter()
 
         def speak() -> None:
             with self._lock:
                 if not stale() and not finished.is_set():
-                    self._say("computing", news[0], values, fraction=news[1])
+                    say()
 
         finished = threading.Event()
         announce = threading.Timer(ANNOUNCE_AFTER, speak)
@@ -462,7 +468,7 @@ class Explorer(anywidget.AnyWidget):
                 text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
-    def _show_so_far(self, result: Any, stale: Stale) -> None:
+    def _show_so_far(self, result: Any, stale: Stale, say: Callable[[], None]) -> None:
         """The picture of a result that is still growing; the controls keep waiting."""
         collector.hold()
         try:
@@ -472,6 +478,7 @@ class Explorer(anywidget.AnyWidget):
                 if not stale():
                     self._prepare(kept)
                     self._draw(kept)
+                    say()
         finally:
             collector.release()
 
@@ -561,6 +568,7 @@ class Explorer(anywidget.AnyWidget):
         values: Mapping[str, Any] | None = None,
         *,
         fraction: float | None = None,
+        growing: bool = False,
     ) -> None:
         with self._lock, self.hold_sync():
             self._count += 1
@@ -570,6 +578,7 @@ class Explorer(anywidget.AnyWidget):
                 "text": text,
                 "values": dict(self.values if values is None else values),
                 "fraction": fraction,
+                "growing": growing,
                 "count": self._count,
             }
 
