@@ -147,6 +147,17 @@ def test_a_prompt_and_its_last_queries_are_never_on_one_slider(function):
     assert decode.shown == decode.landings
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_menu_stands_idle_where_it_changes_nothing_and_nowhere_else(function):
+    def drawn(**settings):
+        view = widget.present(climb(function, **settings))
+        return view.timeline, view.readouts, view.summary, view.table
+
+    changed = {"queries": "last", "sharing": "random"}
+    same = {name for name, value in changed.items() if drawn(**{name: value}) == drawn()}
+    assert set(widget.IDLE[function]) == same
+
+
 def test_no_point_lies_beyond_the_ends_of_the_axes(result):
     (least, most), (slow, quick) = scene.ENDS[result.params.function]
     for landing in result.landings:

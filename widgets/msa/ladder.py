@@ -26,6 +26,14 @@ FUNCTIONS = {
 }
 SHARINGS = {"near": "mostly the same blocks", "random": "blocks at random"}
 QUERIES = {"prompt": "all of a prompt, to 128K", "last": "the last 8K, of up to 1M"}
+IDLE = {  # controls that change nothing, and why
+    "attend": {},
+    "select": {"sharing": "not here: it scores all keys"},
+    "decode": {
+        "queries": "not here: it has one query",
+        "sharing": "not here: it has no neighbours",
+    },
+}
 
 
 def _short_decode() -> tuple[int, str]:
@@ -99,6 +107,7 @@ def present(result: LadderResult) -> View:
             f'result = run(LadderParams.from_text(\n    "{result.params.to_text()}"\n))\n'
             "{rung.name: rung.ms for rung in result.at(131072).rungs}"
         ),
+        idle=IDLE[function],
     )
 
 

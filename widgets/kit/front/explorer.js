@@ -380,17 +380,15 @@ function render({ model, el }) {
     summary,
     table.element
   );
+  const rows = [
+    make("div", { class: "intuitive-first" }, group(false), readouts),
+    make("div", { class: "intuitive-second" }, more?.button, status),
+  ];
+  const controlBar = make("div", { class: "intuitive-bar" }, ...rows, liveness.element, alert);
   const body = make(
     "div",
     { class: "intuitive-body" },
-    make(
-      "div",
-      { class: "intuitive-bar" },
-      make("div", { class: "intuitive-first" }, group(false), readouts),
-      make("div", { class: "intuitive-second" }, more?.button, status),
-      liveness.element,
-      alert
-    ),
+    controlBar,
     more?.content,
     make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
@@ -402,6 +400,7 @@ function render({ model, el }) {
   );
   el.append(root);
   const stopKeeping = keepRoom(readouts, root);
+  const stopSticking = stickIfLow(controlBar, rows);
 
   const showValues = () => {
     const values = model.get("values");
@@ -441,6 +440,7 @@ function render({ model, el }) {
   const showInfo = () => (written = afterPlots().then(writeInfo));
   const writeInfo = () => {
     const info = model.get("info");
+    for (const [name, control] of Object.entries(controls)) control.idle?.(info.idle?.[name] ?? "");
     showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
@@ -596,6 +596,7 @@ function render({ model, el }) {
     liveness.stop();
     showAsleep();
     stopKeeping();
+    stopSticking();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();
