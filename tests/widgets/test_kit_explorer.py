@@ -120,6 +120,18 @@ def test_values_from_the_browser_are_drawn(explorer, from_thread):
     assert drawn(explorer) == 32 and explorer.status["values"]["power"] == 5
 
 
+def test_a_menu_says_why_it_changes_nothing_and_no_other_control_can():
+    def idle(name):
+        return lambda value: dataclasses.replace(present(value), idle={name: "not here"})
+
+    made = make(present=idle("sign"))
+    assert made.info["idle"] == {"sign": "not here"} and made.status["state"] == "done"
+    made.close()
+    other = make(present=idle("power"))
+    assert "'power' cannot stand idle: it is no Choice" in other.status["text"]
+    other.close()
+
+
 def test_away_and_back_ends_where_the_slider_is(explorer):
     for power in (7, 3, 9, 3):
         explorer.set(power=power)

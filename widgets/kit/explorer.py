@@ -26,6 +26,7 @@ from . import answers, collector, scene, showing
 from .assets import CSS, EXPLORER_JS
 from .controls import (
     Action,
+    Choice,
     Control,
     ControlError,
     Declaration,
@@ -427,6 +428,9 @@ class Explorer(anywidget.AnyWidget):
         missing = {plot.name for plot in self.declaration.plots} - set(view.figures)
         if missing:
             raise ValueError(f"{self.name}: present() returned no figure for {sorted(missing)}.")
+        for name in view.idle:
+            if not isinstance(self.declaration.by_name.get(name), Choice):
+                raise ValueError(f"{self.name}: {name!r} cannot stand idle: it is no Choice.")
         for plot in self.declaration.plots:
             if plot.tab in ("", self.tab) and plot.name not in kept.figures:
                 kept.figures[plot.name] = scene.plain(view.figure(plot.name))
@@ -501,6 +505,7 @@ class Explorer(anywidget.AnyWidget):
             "code": view.code,
             "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
             "related": {link: list(others) for link, others in view.related.items()},
+            "idle": dict(view.idle),
         }
 
     def _draw_figures(self, kept: Kept) -> None:

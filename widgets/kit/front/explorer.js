@@ -392,17 +392,15 @@ function render({ model, el }) {
     summary,
     table.element
   );
+  const rows = [
+    make("div", { class: "intuitive-first" }, group(false), readouts),
+    make("div", { class: "intuitive-second" }, more?.button, status),
+  ];
+  const controlBar = make("div", { class: "intuitive-bar" }, ...rows, liveness.element, alert);
   const body = make(
     "div",
     { class: "intuitive-body" },
-    make(
-      "div",
-      { class: "intuitive-bar" },
-      make("div", { class: "intuitive-first" }, group(false), readouts),
-      make("div", { class: "intuitive-second" }, more?.button, status),
-      liveness.element,
-      alert
-    ),
+    controlBar,
     more?.content,
     make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
@@ -414,6 +412,7 @@ function render({ model, el }) {
   );
   el.append(root);
   const stopKeeping = keepRoom(readouts, root);
+  const stopSticking = stickIfLow(controlBar, rows);
 
   // Whether the picture is that of the controls, or of a result of theirs that is still growing.
   const isTheirs = () => {
@@ -466,6 +465,7 @@ function render({ model, el }) {
   const showInfo = () => (written = afterPlots().then(writeInfo));
   const writeInfo = () => {
     const info = model.get("info");
+    for (const [name, control] of Object.entries(controls)) control.idle?.(info.idle?.[name] ?? "");
     showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
@@ -623,6 +623,7 @@ function render({ model, el }) {
     waiting.stop();
     showAsleep();
     stopKeeping();
+    stopSticking();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();
