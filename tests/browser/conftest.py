@@ -24,14 +24,17 @@ KIT_CELLS = (
     "kit.question()",
     "time.sleep(4)",
     "print(*kit.census())",
+    'kit.explorer("kit_slow", hurry="slow")',
+    "kit.stop_python(4)",
 )
 EXPLORER_CELLS = (
-    "from intuitive.widgets.msa import block_selection, needle, what_it_costs\n"
+    "from intuitive.widgets.msa import block_selection, ladder, needle, what_it_costs\n"
     "from intuitive.widgets.qgf import particle",
     "needle.explorer()",
     "block_selection.explorer()",
     "what_it_costs.explorer()",
     "particle.explorer()",
+    "ladder.explorer()",
 )
 SAVED_CELLS = (
     "import kit_example as kit\nfrom intuitive.widgets.msa import needle",

@@ -14,7 +14,8 @@ from intuitive.widgets.kit import percent
 
 pytestmark = pytest.mark.browser
 
-START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
+START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS, SLOW, STOPPED = range(10)
+TRIES = 3  # a busy machine may spoil one
 MOVED = 1.0  # units of the scene: less is rounding
 
 
@@ -442,6 +443,30 @@ def test_controls_stay_in_view(example, page):
     assert notes == "spread"  # nothing lies over them
 
 
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (1400, 900)])
+def test_controls_that_stay_leave_the_picture_four_fifths_of_the_window(
+    example, page, width, height
+):
+    bar, pane = example.root.locator(".intuitive-bar"), page.locator(".jp-WindowedPanel-outer")
+    before = page.viewport_size
+    page.set_viewport_size({"width": width, "height": height})
+    try:
+        page.wait_for_timeout(300)
+        example.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+        view = pane.locator("visible=true").first.bounding_box()
+        tall = bar.bounding_box()["height"]
+        assert (tall > height / 5) == (width < 1000), "the example no longer tells the two apart"
+        page.mouse.move(view["x"] + view["width"] / 2, view["y"] + 300)
+        page.mouse.wheel(0, 500)
+        page.wait_for_timeout(300)
+        assert example.root.bounding_box()["y"] < view["y"] - 300, "the page did not scroll"
+        covered = bar.bounding_box()["y"] + tall - view["y"]
+        assert covered <= height / 5
+        assert (covered > 0) == (tall <= height / 5), "low controls stay, tall ones do not"
+    finally:
+        page.set_viewport_size(before)
+
+
 def test_more_controls_open_below_the_controls_that_stay_in_view(example, page):
     """What is folded out scrolls away with the page; what opened it does not."""
     bar = example.root.locator(".intuitive-bar")
@@ -572,6 +597,71 @@ def test_a_busy_kernel_is_no_dead_one(example, notebook, page):
     assert "asleep" not in states
     example.settled({"spread": 7})
     expect(silence).to_be_empty()
+
+
+DIMMED = """root => ["picture", "readouts"].map(name => {
+    const part = root.querySelector(`.intuitive-${name}`);
+    const box = part.getBoundingClientRect();
+    const top = box.top - root.getBoundingClientRect().top;
+    return [part.ariaBusy === "true", getComputedStyle(part).opacity, top, box.width, box.height];
+})"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_old_picture_is_dimmed_and_a_step_marked_once_its_own_has_come(notebook, page, dark):
+    notebook.theme(dark)
+    notebook.run(SLOW)
+    explorer = notebook.explorer("kit_slow")
+    step = explorer.root.locator("[data-step='1']")
+    before = explorer.root.evaluate(DIMMED)
+    assert [part[:2] for part in before] == 2 * [[False, "1"]]
+    step.get_by_role("button").click()
+    picture = explorer.root.locator(".intuitive-picture")
+    expect(picture).to_have_attribute("aria-busy", "true", timeout=SLOW_S * 500)
+    expect(picture).to_have_css("opacity", "0.45", timeout=SLOW_S * 500)
+    now = explorer.root.evaluate(DIMMED)
+    assert [part[:2] for part in now] == 2 * [[True, "0.45"]]
+    assert [part[2:] for part in now] == [part[2:] for part in before], "the page jumps"
+    assert step.get_attribute("data-visited") is None
+    expect(step.locator(".intuitive-mark")).to_have_text("2")
+    explorer.settled({"spread": 0})
+    expect(step.locator(".intuitive-mark")).to_have_text("✓")
+    expect(picture).to_have_css("opacity", "1")
+    assert [part[:2] for part in explorer.root.evaluate(DIMMED)] == 2 * [[False, "1"]]
+    notebook.theme(False)
+
+
+def test_what_answers_at_once_does_not_flicker(example, page):
+    slider = example.control("spread")
+    for _ in range(TRIES):
+        example.root.evaluate(
+            """root => {
+                window.dims = 0;
+                window.watcher?.disconnect();
+                window.watcher = new MutationObserver(() => (window.dims += 1));
+                watcher.observe(root, {attributeFilter: ["aria-busy"], subtree: true});
+            }"""
+        )
+        for spread in (6, 1, 3):
+            example.set("spread", spread)
+        drag(page, slider, [0.3 + 0.02 * step for step in range(20)])
+        example.settled({"spread": value_of(slider)})
+        if page.evaluate("() => dims") == 0:
+            return
+    raise AssertionError("a quick picture was dimmed")
+
+
+def test_words_of_a_silence_end_with_an_answer_that_comes_late(notebook, page):
+    notebook.scroll_to_cell(QUESTION)
+    question = page.locator("[data-question=kit_question]")
+    silence = question.locator(".intuitive-silence")
+    choices = question.get_by_role("button")
+    notebook.run(STOPPED)
+    page.wait_for_timeout(1_000)  # until it stands still
+    choices.first.click()
+    expect(silence).to_have_attribute("data-silence", "asleep", timeout=2_000)
+    expect(silence).to_be_empty(timeout=10_000)
+    expect(question.locator(".intuitive-feedback")).to_contain_text("No, it is")
 
 
 def test_page_stayed_quiet(page):

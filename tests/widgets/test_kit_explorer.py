@@ -120,6 +120,18 @@ def test_values_from_the_browser_are_drawn(explorer, from_thread):
     assert drawn(explorer) == 32 and explorer.status["values"]["power"] == 5
 
 
+def test_a_menu_says_why_it_changes_nothing_and_no_other_control_can():
+    def idle(name):
+        return lambda value: dataclasses.replace(present(value), idle={name: "not here"})
+
+    made = make(present=idle("sign"))
+    assert made.info["idle"] == {"sign": "not here"} and made.status["state"] == "done"
+    made.close()
+    other = make(present=idle("power"))
+    assert "'power' cannot stand idle: it is no Choice" in other.status["text"]
+    other.close()
+
+
 def test_away_and_back_ends_where_the_slider_is(explorer):
     for power in (7, 3, 9, 3):
         explorer.set(power=power)
@@ -656,13 +668,19 @@ def test_a_growing_result_is_drawn_while_it_grows(tmp_path, monkeypatch):
         return 2**params.power
 
     explorer = make(compute=grow)
+    sent = []
     try:
+        explorer.send_state = lambda key: sent.append((set(key), explorer.status["growing"]))
         explorer.set(power=5)
         assert drawn_now.wait(10)
         assert explorer.summary == "The value is 7." and drawn(explorer) == 7
-        assert explorer.status["state"] == "computing"
+        assert explorer.status["state"] == "computing" and explorer.status["growing"]
+        # The page is told with the picture whose it is, and not before.
+        told = [("info" in names, growing) for names, growing in sent if "status" in names]
+        assert told == [(False, False), (True, True)]
         go_on.set()
         assert explorer.wait() and explorer.summary == "The value is 32."
+        assert not explorer.status["growing"]
     finally:
         go_on.set()
         explorer.close()

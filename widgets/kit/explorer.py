@@ -26,6 +26,7 @@ from . import answers, collector, scene, showing
 from .assets import CSS, EXPLORER_JS
 from .controls import (
     Action,
+    Choice,
     Control,
     ControlError,
     Declaration,
@@ -382,24 +383,30 @@ class Explorer(anywidget.AnyWidget):
     def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
         said, shown = time.perf_counter() + ANNOUNCE_AFTER - PROGRESS_EVERY, 0.0
         news: tuple[str, float | None] = ("Computing…", None)
+        growing = False  # whether a part of this result stands on the page
+
+        def say() -> None:
+            text, fraction = news
+            self._say("computing", text, values, fraction=fraction, growing=growing)
 
         def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
-            nonlocal said, shown, news
+            nonlocal said, shown, news, growing
             now = time.perf_counter()
             news = sentence, min(max(fraction, 0.0), 1.0)
             draws = so_far is not None and now - shown >= STREAM_EVERY
             if (draws or now - said >= PROGRESS_EVERY) and not stale():
                 said = now
                 announce.cancel()
-                self._say("computing", news[0], values, fraction=news[1])
+                say()
             if draws and not stale():
-                self._show_so_far(so_far, stale)
+                growing = True
+                self._show_so_far(so_far, stale, say)
                 shown = time.perf_counter()
 
         def speak() -> None:
             with self._lock:
                 if not stale() and not finished.is_set():
-                    self._say("computing", news[0], values, fraction=news[1])
+                    say()
 
         finished = threading.Event()
         announce = threading.Timer(ANNOUNCE_AFTER, speak)
@@ -421,6 +428,9 @@ class Explorer(anywidget.AnyWidget):
         missing = {plot.name for plot in self.declaration.plots} - set(view.figures)
         if missing:
             raise ValueError(f"{self.name}: present() returned no figure for {sorted(missing)}.")
+        for name in view.idle:
+            if not isinstance(self.declaration.by_name.get(name), Choice):
+                raise ValueError(f"{self.name}: {name!r} cannot stand idle: it is no Choice.")
         for plot in self.declaration.plots:
             if plot.tab in ("", self.tab) and plot.name not in kept.figures:
                 kept.figures[plot.name] = scene.plain(view.figure(plot.name))
@@ -462,7 +472,7 @@ class Explorer(anywidget.AnyWidget):
                 text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
-    def _show_so_far(self, result: Any, stale: Stale) -> None:
+    def _show_so_far(self, result: Any, stale: Stale, say: Callable[[], None]) -> None:
         """The picture of a result that is still growing; the controls keep waiting."""
         collector.hold()
         try:
@@ -472,6 +482,7 @@ class Explorer(anywidget.AnyWidget):
                 if not stale():
                     self._prepare(kept)
                     self._draw(kept)
+                    say()
         finally:
             collector.release()
 
@@ -494,6 +505,7 @@ class Explorer(anywidget.AnyWidget):
             "code": view.code,
             "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
             "related": {link: list(others) for link, others in view.related.items()},
+            "idle": dict(view.idle),
         }
 
     def _draw_figures(self, kept: Kept) -> None:
@@ -561,6 +573,7 @@ class Explorer(anywidget.AnyWidget):
         values: Mapping[str, Any] | None = None,
         *,
         fraction: float | None = None,
+        growing: bool = False,
     ) -> None:
         with self._lock, self.hold_sync():
             self._count += 1
@@ -570,6 +583,7 @@ class Explorer(anywidget.AnyWidget):
                 "text": text,
                 "values": dict(self.values if values is None else values),
                 "fraction": fraction,
+                "growing": growing,
                 "count": self._count,
             }
 

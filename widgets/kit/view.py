@@ -90,6 +90,8 @@ class View:
         tokens: the text and which of its tokens are read, if the explorer shows text.
         bounds: new `(min, max)` of controls whose range depends on the data.
         values: control values the computation settled on, where they differ from those asked.
+        idle: by name of a `Choice` that leaves this picture as it is: why, in a few words. It is
+            disabled and shows them.
     """
 
     summary: str
@@ -104,6 +106,7 @@ class View:
     tokens: TokenMarks | None = None
     bounds: Mapping[str, tuple[int | float, int | float]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    idle: Mapping[str, str] = field(default_factory=dict)
 
     def figure(self, name: str) -> Figure:
         """The figure of one plot, built now where it was given as a function."""
