@@ -43,6 +43,7 @@ N_SCORES = 12
 WIDTH, HEIGHT = 800, 240
 STAGES = ("scores", "softmax", "cut")
 SLOW_S = 3
+SPEEDS = ("quick", "slow", "failing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def present(result):
     words = tuple(f"{word} " for word in text.split())[:N_SCORES]
     return View(
         summary=f"Of {N_SCORES} scores the {result.params.n_kept} largest hold {held}.",
-        timeline=Timeline(frames=tuple(frames), axis="stage", start=-1),
+        timeline=Timeline(frames=tuple(frames), axis="stage", start=-1, told_last=True),
         arithmetic={
             f"token:{i}": Arithmetic(
                 text=f"e^{number(score)} / sum = {number(weight)}",
@@ -150,6 +151,7 @@ def present(result):
             Readout("held by the kept", held),
             Readout("weight of score 0", percent(result.weights[0], 1), link="token:0"),
         ),
+        bounds={"hurry": SPEEDS if result.params.n_kept < N_SCORES else SPEEDS[:2]},
         table=Table(
             ("score", "weight"),
             tuple(

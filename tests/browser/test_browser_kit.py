@@ -313,6 +313,30 @@ def test_reset_brings_back_the_defaults(example):
     assert example.summary == summary and example.control("spread").input_value() == "2"
 
 
+def test_a_list_offers_what_the_data_has(example):
+    options = example.control("hurry").locator("option")
+    assert not any(option.is_disabled() for option in options.all())
+    example.set("n_kept", N_SCORES)
+    assert [option.is_disabled() for option in options.all()] == [False, False, True]
+    assert options.nth(2).get_attribute("hidden") is not None
+    example.set("n_kept", 4)
+    assert not any(option.is_disabled() for option in options.all())
+
+
+def test_a_summary_that_tells_the_end_waits_for_it(example):
+    summary = example.root.locator(".intuitive-summary")
+    player = example.root.locator(".intuitive-player")
+    expect(summary).to_be_visible()  # it opens at its end
+    room = summary.bounding_box()
+    example.root.evaluate("root => root.intuitive.seek('first')")
+    expect(summary).to_be_visible()  # what was seen stays
+    example.set("spread", 6)
+    expect(summary).to_be_hidden()
+    assert summary.evaluate("part => part.offsetHeight") == int(room["height"])
+    player.get_by_role("button", name="Play", exact=True).click()
+    expect(summary).to_be_visible(timeout=10_000)
+
+
 def test_after_a_fast_drag_the_last_value_is_shown(example, page):
     slider = example.control("spread")
     drag(page, slider, [0.1, 0.9, 0.2, 0.8, *(0.3 + 0.02 * step for step in range(20))])

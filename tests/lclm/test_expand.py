@@ -103,6 +103,13 @@ def test_shuffled_latents_trade_places():
     counts = [[chunk.n_latents for chunk in found.chunks] for found in (plain, shuffled)]
     assert sorted(counts[0]) == sorted(counts[1]) and counts[0] != counts[1]
     assert shuffled.holder == plain.holder
+    assert [chunk.latents_of for chunk in plain.chunks] == [chunk.id for chunk in plain.chunks]
+    for chunk in shuffled.chunks:  # what stands under an id are the latents of the chunk it names
+        assert chunk.latents_of != chunk.id
+        assert chunk.n_latents == plain.at(chunk.latents_of).n_latents
+    own, moved = (experiment._reading(PAIR, "palace", 8, one).latents for one in (False, True))
+    for chunk, latents in zip(shuffled.chunks, moved, strict=True):
+        assert torch.equal(latents, own[chunk.latents_of - 1])
     for n in (2, 5, 9):
         order = derangement(n, seed=1)
         assert sorted(order) == list(range(n)) and all(i != at for i, at in enumerate(order))
@@ -167,6 +174,33 @@ def test_bars_and_rulers_are_to_scale(result):
     for frame in frames:
         for mark in frame.scene.marks:
             assert 0 <= mark.x <= scene.WIDTH and 0 <= mark.y <= scene.HEIGHT, mark.key
+
+
+def test_shuffled_rows_move_and_say_whose_they_are():
+    found = result_of(shuffled=True)
+    frames = widget.present(found).timeline.frames
+    assert [frame.label for frame in frames] == list(scene.SHUFFLED)
+    fold, shuffle = (frames[scene.SHUFFLED.index(stage)].scene for stage in ("fold", "shuffle"))
+    for chunk in found.chunks:
+        whose = chunk.latents_of
+        for i in range(chunk.n_latents):  # the same disc in another place
+            bead = f"bead:{whose}:{i}"
+            assert (fold[bead].link, shuffle[bead].link) == (f"chunk:{whose}", f"chunk:{chunk.id}")
+            assert f"of chunk {whose}" in shuffle[bead].words
+            assert shuffle[bead].x + shuffle[bead].w < shuffle[f"of:{whose}"].x - 38
+        assert shuffle[f"of:{whose}"].text == f"of [{whose}]"
+    assert not any(
+        m.key.startswith("of:")
+        for m in scene.Picture(result_of())._marks(scene.Moment(stage="answer again", sentence=""))
+    )
+
+
+def test_the_words_that_came_back_are_named_by_their_chunk(result):
+    for expanded, told in (((), "nothing"), ((2,), "chunk 2"), ((2, 5), "chunks 2, 5")):
+        rounds = (dataclasses.replace(result.trace.rounds[0], brought=expanded),)
+        trace = dataclasses.replace(result.trace, rounds=rounds)
+        last = scene.Picture(dataclasses.replace(result, trace=trace)).frames()[-1].scene
+        assert last["after:name"].text == f"with {told} raw"
 
 
 def test_words_are_clear_where_they_can_be_read(result):
@@ -246,7 +280,10 @@ def fewer_positions_and_the_wrong_chunk(seen):
 
 def the_wrong_words_come_back(seen):
     assert seen.values["shuffled"] and "with the latents shuffled" in seen.summary
-    assert "which does not hold it" in seen.sentences[scene.STAGES.index("which")]
+    named = seen.sentences[scene.SHUFFLED.index("which")]
+    assert "which does not hold it" in named and "Under it stand the latents of chunk 3" in named
+    marks = [mark["text"] for key, mark in seen.marks.items() if key.startswith("of:")]
+    assert len(marks) == 6 and "of [3]" in marks
     assert right(seen)[0] < 4
 
 
@@ -262,7 +299,8 @@ def all_comes_back_and_is_read(seen):
 
 
 def it_plays_through(seen):
-    assert positions(seen) > 0 and len(seen.sentences) == len(scene.STAGES)
+    stages = scene.SHUFFLED if seen.values["shuffled"] else scene.STAGES
+    assert positions(seen) > 0 and len(seen.sentences) == len(stages)
 
 
 STEPS = (

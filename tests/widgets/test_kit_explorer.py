@@ -48,6 +48,8 @@ class Params:
 def compute(params, *, stale, progress):
     if params.power == 13:
         raise ValueError("power=13: unlucky; choose another.")
+    if params.power == 15:
+        raise ValueError(f"sign={params.sign} needs an even power, and sign={params.sign!r} too.")
     if params.power == 14:
         raise ZeroDivisionError("deep inside")
     if params.power == 20:
@@ -141,7 +143,11 @@ def test_away_and_back_ends_where_the_slider_is(explorer):
 
 @pytest.mark.parametrize(
     ("power", "words"),
-    [(13, "Power = 13: unlucky; choose another."), (14, "ZeroDivisionError: deep inside")],
+    [
+        (13, "Power = 13: unlucky; choose another."),
+        (14, "ZeroDivisionError: deep inside"),
+        (15, "Sign “+” needs an even power, and Sign “+” too."),  # as its list says it
+    ],
 )
 def test_a_failing_callback_shows_and_leaves_the_picture(explorer, power, words):
     explorer.set(power=power)

@@ -135,8 +135,8 @@ class Choice(Control):
             raise ControlError(f"{self.label} is one of {listed}, got {value!r}.")
         return value
 
-    def places(self, bounds: Sequence[Number] | None = None) -> list[str]:
-        return list(self.options)
+    def places(self, bounds: Sequence[str] | None = None) -> list[str]:
+        return list(self.options if bounds is None else bounds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -500,6 +500,7 @@ class Explorer(anywidget.AnyWidget):
         rows = kept.cells if self.unfolded else None
         self.info = {
             "summary": view.summary,
+            "told_last": view.timeline is not None and view.timeline.told_last,
             "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
             "table": {"header": view.table.header, "rows": rows} if view.table else None,
             "code": view.code,
@@ -593,6 +594,10 @@ class Explorer(anywidget.AnyWidget):
         if not isinstance(error, (ValueError, FileNotFoundError)):
             return f"{type(error).__name__}: {text}"
         for name, control in self.declaration.by_name.items():
+            if isinstance(control, Choice):
+                for option, told in control.options.items():
+                    asked = rf"(?<![\w.]){name}=(['\"]?){re.escape(option)}\1(?!\w)"
+                    text = re.sub(asked, f"{control.label} “{told}”", text)
             text = re.sub(rf"(?<![\w.]){name}=", f"{control.label} = ", text)
             if "_" in name:
                 text = re.sub(rf"(?<![\w.]){name}(?![\w(])", control.label, text)

@@ -308,12 +308,14 @@ class Timeline:
         axis: what the frames run over, such as "time t" or "token"; the scrubber's name.
         start: the frame that is shown first; negative numbers count from the end.
         pace_ms: how long a frame stays while it plays.
+        told_last: whether the view's summary tells the end: the page shows it once that was seen.
     """
 
     frames: tuple[Frame, ...]
     axis: str = "time"
     start: int = 0
     pace_ms: int = 700
+    told_last: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", tuple(self.frames))

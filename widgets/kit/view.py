@@ -88,7 +88,8 @@ class View:
         table: the values behind the plots.
         code: the call that makes this result again.
         tokens: the text and which of its tokens are read, if the explorer shows text.
-        bounds: new `(min, max)` of controls whose range depends on the data.
+        bounds: new `(min, max)` of controls whose range depends on the data; of a `Choice`, the
+            options that it offers.
         values: control values the computation settled on, where they differ from those asked.
         idle: by name of a `Choice` that leaves this picture as it is: why, in a few words. It is
             disabled and shows them.
@@ -104,7 +105,7 @@ class View:
     table: Table | None = None
     code: str = ""
     tokens: TokenMarks | None = None
-    bounds: Mapping[str, tuple[int | float, int | float]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[int | float | str, ...]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     idle: Mapping[str, str] = field(default_factory=dict)
 

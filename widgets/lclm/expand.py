@@ -105,7 +105,7 @@ def present(result: ExpandResult) -> View:
     )
     return View(
         summary=summary,
-        timeline=Timeline(frames=picture.frames(), axis="stage", start=0, pace_ms=1500),
+        timeline=Timeline(frames=picture.frames(), axis="stage", pace_ms=1500, told_last=True),
         arithmetic=picture.arithmetic(),
         figures={"where": where_figure, "value": value_figure, "paper": paper_figure},
         readouts=picture.frames()[0].readouts,
@@ -187,8 +187,8 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="Shuffle the latents",
-            text="Latents trade places among the ids, words do not. What it names follows the "
-            "latents: the wrong words come back.",
+            text="Latents trade places among the ids, words do not; each row says whose it is. "
+            "Which row does it name, and which words come back?",
             sets={"shuffled": True},
             frame="last",
         ),

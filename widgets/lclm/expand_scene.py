@@ -1,9 +1,9 @@
 """The hero of the trace stepper: a text in chunks, what the model sees of it, and one EXPAND.
 
 Top, one box per chunk with its words: black where the decoder may read them, pale where it has
-nothing but latents. Below each its latents, then the model's own probability of that id as a bar.
-Then the decoder's ruler to scale, under a ruler of the raw text; and the answers, before and after,
-with every character that is right in green.
+nothing but latents. Below each its latents (shuffled, those of another, which is named), then the
+model's own probability of that id as a bar. Then the decoder's ruler to scale, under a ruler of the
+raw text; and the answers, before and after, with every character that is right in green.
 """
 
 import textwrap
@@ -25,6 +25,8 @@ RULER = 276
 ANSWERS = 358
 LINE_TALL, CHARACTER = 13, 6.66  # of the words in a box
 STAGES = ("text", "fold", "ask", "answer", "which", "expand", "answer again")
+SHUFFLED = ("text", "fold", "shuffle", *STAGES[2:])
+OF = 42  # of a row of latents, for the chunk that they are of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Moment:
 
     def reached(self, stage: str) -> bool:
         """Whether a stage is over or under way."""
-        return STAGES.index(self.stage) >= STAGES.index(stage)
+        return SHUFFLED.index(self.stage) >= SHUFFLED.index(stage)
 
 
 class Picture:
@@ -70,15 +72,27 @@ class Picture:
             "text": f"{n} chunks, {result.positions_raw} positions if all is read as it is.",
             "fold": f"Each run of {result.params.ratio} tokens becomes one latent: the decoder "
             f"reads {result.positions_before} positions.",
+            "shuffle": "The latents trade places among the ids, the words keep theirs. Beside each "
+            "row stands the chunk that it was made of.",
             "ask": f"The question stays raw: “{result.question}”",
             "answer": f"From latents alone the model says “{result.before}”; right would be "
             f"“{result.answer}”.",
             "which": f"Asked which chunk it needs, it gives {percent(chosen.share)} to id "
-            f"{result.chosen}, {held}.",
+            f"{result.chosen}, {held}.{self._whose(chosen)}",
             "expand": self._returned(),
             "answer again": f"Now it says “{result.after}”.",
         }
-        return tuple(Moment(stage=stage, sentence=told[stage]) for stage in STAGES)
+        stages = SHUFFLED if result.params.shuffled else STAGES
+        return tuple(Moment(stage=stage, sentence=told[stage]) for stage in stages)
+
+    def _whose(self, chosen: Chunk) -> str:
+        """Whose latents it named, where that is another's."""
+        if not self.result.params.shuffled:
+            return ""
+        (at,) = (one.id for one in self.result.chunks if one.latents_of == self.result.holder)
+        if at == chosen.id:
+            return f" Under it stand the latents of chunk {self.result.holder}, which does."
+        return f" The latents of chunk {self.result.holder}, which does, stand under id {at}."
 
     def _returned(self) -> str:
         result = self.result
@@ -155,7 +169,7 @@ class Picture:
         ]
         marks += self._text(chunk, clear=not folded or back, back=back)
         if folded:
-            marks += self._beads(chunk, pale=False)
+            marks += self._beads(chunk, moved=moment.reached("shuffle"))
         if named:
             marks += self._bar(chunk, mine=mine)
         return marks
@@ -203,26 +217,44 @@ class Picture:
         rest = after[: spare - len(first)]
         return [(x, False) for x in first] + [(x, True) for x in fact] + [(x, False) for x in rest]
 
-    def _beads(self, chunk: Chunk, *, pale: bool) -> list[Mark]:
-        """One disc per latent, in rows."""
-        n = chunk.n_latents
-        pitch = min(11.0, max(5.0, self.wide / max(-(-n // 3), 1)))
-        across = max(int(self.wide // pitch), 1)
+    def _beads(self, chunk: Chunk, *, moved: bool) -> list[Mark]:
+        """One disc per latent, in rows: below the chunk that they are of until they have moved."""
+        n, whose, shuffled = chunk.n_latents, chunk.latents_of, self.result.params.shuffled
+        room = self.wide - OF * shuffled
+        pitch = min(11.0, max(5.0, room / max(-(-n // 3), 1)))
+        across = max(int(room // pitch), 1)
         size = min(pitch - 1.5, 8.0)
-        return [
+        place = chunk if moved else self.result.at(whose)
+        under = f", under id {chunk.id}" if moved and shuffled else ""
+        marks: list[Mark] = [
             Rectangle(
-                key=f"bead:{chunk.id}:{i}",
-                x=self._left(chunk) + (i % across) * pitch,
+                key=f"bead:{whose}:{i}",
+                x=self._left(place) + (i % across) * pitch,
                 y=BEADS + (i // across) * pitch,
                 w=size,
                 h=size,
                 corner=size / 2,
                 fill=LATENT,
-                link=f"chunk:{chunk.id}",
-                words=f"Latent {i + 1} of chunk {chunk.id}, of {self.result.params.ratio} tokens.",
+                link=f"chunk:{place.id}",
+                words=f"Latent {i + 1} of chunk {whose}, of {self.result.params.ratio} tokens"
+                f"{under}.",
             )
             for i in range(n)
         ]
+        if shuffled:
+            marks.append(
+                Words(
+                    key=f"of:{whose}",
+                    x=self._left(place) + self.wide,
+                    y=BEADS + 8,
+                    text=f"of [{whose}]",
+                    anchor="end",
+                    size=12,
+                    bold=whose == self.result.holder,
+                    link=f"chunk:{place.id}",
+                )
+            )
+        return marks
 
     def _bar(self, chunk: Chunk, *, mine: bool) -> list[Mark]:
         x, link = self._left(chunk), f"chunk:{chunk.id}"
@@ -358,10 +390,11 @@ class Picture:
                     size=14,
                 )
             )
-        ids = ", ".join(map(str, result.expanded)) or "nothing"
+        ids = ", ".join(map(str, result.expanded))
+        back = f"chunk{'s' * (len(result.expanded) > 1)} {ids}" if ids else "nothing"
         for key, stage, name, said, x in (
             ("before", "answer", "from latents alone", result.before, LEFT),
-            ("after", "answer again", f"with {ids} raw", result.after, 0.36 * WIDTH),
+            ("after", "answer again", f"with {back} raw", result.after, 0.36 * WIDTH),
             ("oracle", "answer again", "with the right chunk raw", result.oracle, 0.68 * WIDTH),
         ):
             if moment.reached(stage):

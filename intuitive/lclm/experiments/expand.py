@@ -74,7 +74,8 @@ class Chunk:
         id: from 1 on.
         text: its words.
         n_tokens: raw.
-        n_latents: at this ratio.
+        n_latents: that stand under its id, at this ratio.
+        latents_of: id of the chunk that they were made of, its own unless they are shuffled.
         share: the model's probability of this id among all ids.
         fact: first character of the sentence that answers, and the one behind it; None elsewhere.
     """
@@ -83,6 +84,7 @@ class Chunk:
     text: str
     n_tokens: int
     n_latents: int
+    latents_of: int
     share: float
     fact: tuple[int, int] | None = None
 
@@ -208,6 +210,7 @@ def _trace(
             text=part,
             n_tokens=lengths[i],
             n_latents=len(reading.latents[i]),
+            latents_of=reading.order[i] + 1,
             share=shares[i],
             fact=text.fact if i == text.holder else None,
         )
@@ -256,13 +259,17 @@ class Reading:
         self.form = smollm.prompt_form(pair.tokenizer)
         self._told: dict[tuple[int, ...], tuple[int, ...]] = {}
 
+    @property
+    def order(self) -> list[int]:
+        """Of each place, from 0, the chunk whose latents stand there."""
+        n = len(self.tokens)
+        return derangement(n, seed=SHUFFLE_SEED) if self.shuffled else list(range(n))
+
     @functools.cached_property
     def latents(self) -> tuple[Tensor, ...]:
         """Latents of each chunk, [m, d]; in each other's places if they are shuffled."""
         found = tuple(self.pair.encode(one, self.ratio) for one in self.tokens)
-        if not self.shuffled:
-            return found
-        return tuple(found[i] for i in derangement(len(found), seed=SHUFFLE_SEED))
+        return tuple(found[i] for i in self.order)
 
     @functools.cached_property
     def context(self) -> Prefilled:

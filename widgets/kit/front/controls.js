@@ -94,7 +94,12 @@ function makeChoice(spec, _change, set) {
     ),
     focusable: select,
     show,
-    bound() {},
+    // Only what the data has is offered.
+    bound(...offered) {
+      for (const option of select.options) {
+        if (option !== why) option.hidden = option.disabled = !offered.includes(option.value);
+      }
+    },
     idle(reason) {
       if (select.disabled === Boolean(reason) && why.textContent === reason) return;
       why.textContent = reason;

@@ -435,9 +435,7 @@ function render({ model, el }) {
     reset.disabled = sameValues(spec.defaults, values);
   };
   const showBounds = () => {
-    for (const [name, [min, max]] of Object.entries(model.get("bounds"))) {
-      controls[name]?.bound(min, max);
-    }
+    for (const [name, bounds] of Object.entries(model.get("bounds"))) controls[name]?.bound(...bounds);
     showValues();
   };
   let readoutsShown = "";
@@ -461,6 +459,12 @@ function render({ model, el }) {
     );
   };
   const showNumbers = () => showReadouts(hero?.frame()?.readouts ?? model.get("info").readouts ?? []);
+  // A summary that tells how the film ends waits for the end, in its own room.
+  let seenEnd = false;
+  const showEnd = (isNew = false) => {
+    seenEnd = (seenEnd && !isNew) || !hero || hero.ended();
+    summary.style.visibility = model.get("info").told_last && !seenEnd ? "hidden" : "";
+  };
   let written = Promise.resolve();
   const showInfo = () => (written = afterPlots().then(writeInfo));
   const writeInfo = () => {
@@ -469,6 +473,7 @@ function render({ model, el }) {
     showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
+    showEnd(true);
     table.show(info.table);
     code.show(info.code ?? "");
     showArithmetic();
@@ -561,6 +566,7 @@ function render({ model, el }) {
     });
   hero?.onFrame((frame) => {
     if (frame.playing && isTheirs()) steps.played();
+    showEnd();
     showNumbers();
     showSaid();
     showArithmetic();

@@ -941,6 +941,7 @@ function makeHero(spec, { model, bus, set, controls }) {
       else if (found >= 0) player.step(found);
     },
     sentences: () => frames.map(({ sentence }) => sentence ?? ""),
+    ended: () => index >= frames.length - 1,
     // The frame in sight: {index, label, stage, sentence, readouts, figures, arithmetic, …}.
     frame: () => frames[index] ?? null,
     // `listener(frame)` hears every frame that comes into sight; returns the way out.
