@@ -344,3 +344,35 @@ def conversion() -> results.Committed[ConversionFile]:
         FileNotFoundError: the package was installed without its results.
     """
     return results.load("msa_index", ConversionFile)
+
+
+# ------------------------------------------------------------------------------------- reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsRow:
+    """How often the tokens of one block read each block that they see."""
+
+    text: str  # "returning", where a passage comes back, or "plain"
+    selector: str
+    n_selected: int  # blocks
+    percent: tuple[int, ...]  # of the choices of all layers, groups, tokens and texts, by block
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsFile:
+    """The values of `msa_reads.json`."""
+
+    block: int  # whose tokens ask
+    block_size: int
+    rows: tuple[ReadsRow, ...]
+    index: str  # the student whose index was asked
+
+
+def reads() -> results.Committed[ReadsFile]:
+    """Which blocks every selector reads, from `benchmarks/msa_reads.py`.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load("msa_reads", ReadsFile)

@@ -24,6 +24,8 @@ KIT_CELLS = (
     "kit.question()",
     "time.sleep(4)",
     "print(*kit.census())",
+    'kit.explorer("kit_slow", hurry="slow")',
+    "kit.stop_python(4)",
 )
 EXPLORER_CELLS = (
     "from intuitive.widgets.msa import block_selection, ladder, needle, what_it_costs\n"

@@ -4,6 +4,7 @@ The browser tests copy this file beside their notebook. `hurry` makes its comput
 it fail.
 """
 
+import ctypes
 import gc
 import threading
 import time
@@ -210,6 +211,16 @@ def question():
         choices=("almost all", "half"),
         answer=lambda: (1, "Equal scores share equally."),
     )
+
+
+def stop_python(seconds):
+    """All of Python stands still in a moment, as on a machine that has no time for it."""
+
+    def hold():
+        time.sleep(0.5)
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # no other thread runs meanwhile
+
+    threading.Thread(target=hold).start()
 
 
 def census():

@@ -14,7 +14,8 @@ from intuitive.widgets.kit import percent
 
 pytestmark = pytest.mark.browser
 
-START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS = range(8)
+START, ASKED, EXAMPLE, TWICE, AGAIN, QUESTION, BUSY, CENSUS, SLOW, STOPPED = range(10)
+TRIES = 3  # a busy machine may spoil one
 MOVED = 1.0  # units of the scene: less is rounding
 
 
@@ -377,16 +378,12 @@ def test_the_values_follow_whether_their_fold_is_open_or_not(example, page):
         fold.evaluate("(fold, open) => { fold.open = open; }", not is_open)
         fold.evaluate("(fold, open) => { fold.open = open; }", is_open)
         example.set("spread", spread)
-        seen = fold.evaluate("""fold => {
-            fold.open = true;
-            return new Promise(resolve => setTimeout(() => resolve(
-                [...fold.querySelectorAll("tbody td")].map(cell => cell.textContent)), 100));
-        }""")
         weights = [
             percent(w)
             for w in run(ShareParams(spread=spread), stale=never, progress=silent).weights
         ]
-        assert seen == weights
+        fold.evaluate("fold => { fold.open = true; }")
+        expect(fold.locator("tbody td")).to_have_text(weights)
     fold.evaluate("fold => { fold.open = false; }")
 
 
@@ -600,6 +597,71 @@ def test_a_busy_kernel_is_no_dead_one(example, notebook, page):
     assert "asleep" not in states
     example.settled({"spread": 7})
     expect(silence).to_be_empty()
+
+
+DIMMED = """root => ["picture", "readouts"].map(name => {
+    const part = root.querySelector(`.intuitive-${name}`);
+    const box = part.getBoundingClientRect();
+    const top = box.top - root.getBoundingClientRect().top;
+    return [part.ariaBusy === "true", getComputedStyle(part).opacity, top, box.width, box.height];
+})"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_old_picture_is_dimmed_and_a_step_marked_once_its_own_has_come(notebook, page, dark):
+    notebook.theme(dark)
+    notebook.run(SLOW)
+    explorer = notebook.explorer("kit_slow")
+    step = explorer.root.locator("[data-step='1']")
+    before = explorer.root.evaluate(DIMMED)
+    assert [part[:2] for part in before] == 2 * [[False, "1"]]
+    step.get_by_role("button").click()
+    picture = explorer.root.locator(".intuitive-picture")
+    expect(picture).to_have_attribute("aria-busy", "true", timeout=SLOW_S * 500)
+    expect(picture).to_have_css("opacity", "0.45", timeout=SLOW_S * 500)
+    now = explorer.root.evaluate(DIMMED)
+    assert [part[:2] for part in now] == 2 * [[True, "0.45"]]
+    assert [part[2:] for part in now] == [part[2:] for part in before], "the page jumps"
+    assert step.get_attribute("data-visited") is None
+    expect(step.locator(".intuitive-mark")).to_have_text("2")
+    explorer.settled({"spread": 0})
+    expect(step.locator(".intuitive-mark")).to_have_text("✓")
+    expect(picture).to_have_css("opacity", "1")
+    assert [part[:2] for part in explorer.root.evaluate(DIMMED)] == 2 * [[False, "1"]]
+    notebook.theme(False)
+
+
+def test_what_answers_at_once_does_not_flicker(example, page):
+    slider = example.control("spread")
+    for _ in range(TRIES):
+        example.root.evaluate(
+            """root => {
+                window.dims = 0;
+                window.watcher?.disconnect();
+                window.watcher = new MutationObserver(() => (window.dims += 1));
+                watcher.observe(root, {attributeFilter: ["aria-busy"], subtree: true});
+            }"""
+        )
+        for spread in (6, 1, 3):
+            example.set("spread", spread)
+        drag(page, slider, [0.3 + 0.02 * step for step in range(20)])
+        example.settled({"spread": value_of(slider)})
+        if page.evaluate("() => dims") == 0:
+            return
+    raise AssertionError("a quick picture was dimmed")
+
+
+def test_words_of_a_silence_end_with_an_answer_that_comes_late(notebook, page):
+    notebook.scroll_to_cell(QUESTION)
+    question = page.locator("[data-question=kit_question]")
+    silence = question.locator(".intuitive-silence")
+    choices = question.get_by_role("button")
+    notebook.run(STOPPED)
+    page.wait_for_timeout(1_000)  # until it stands still
+    choices.first.click()
+    expect(silence).to_have_attribute("data-silence", "asleep", timeout=2_000)
+    expect(silence).to_be_empty(timeout=10_000)
+    expect(question.locator(".intuitive-feedback")).to_contain_text("No, it is")
 
 
 def test_page_stayed_quiet(page):

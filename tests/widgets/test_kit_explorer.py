@@ -27,6 +27,7 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Table,
     Text,
     Toggle,
     View,
@@ -425,6 +426,35 @@ def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
         explorer.show_tab("x")
 
 
+def test_values_are_made_and_sent_while_their_fold_is_open():
+    made = []
+
+    def rows(at):
+        made.append(at)
+        return ((str(at),),)
+
+    explorer = Explorer(
+        name="kit_values",
+        title="Values",
+        params=lambda at: at,
+        compute=lambda at, *, stale, progress: at,
+        present=lambda at: View(summary="Here.", table=Table(("at",), functools.partial(rows, at))),
+        controls=[Range(name="at", label="at", min=0, max=9)],
+        defaults={"at": 1},
+    )
+    explorer.set(at=2).wait(5)
+    assert explorer.info["table"] == {"header": ("at",), "rows": None} and not made
+    explorer.set_state({"unfolded": True})
+    explorer._opener.wait(5)
+    assert explorer.info["table"]["rows"] == (("2",),)
+    explorer.set(at=3).wait(5)
+    assert explorer.info["table"]["rows"] == (("3",),) and made == [2, 3]
+    explorer.set_state({"unfolded": False})
+    explorer._opener.wait(5)
+    explorer.set(at=4).wait(5)
+    assert explorer.info["table"]["rows"] is None and made == [2, 3]
+
+
 def test_a_tab_opened_while_something_runs_lets_it_finish(tmp_path, monkeypatch):
     monkeypatch.setenv("INTUITIVE_HOME", str(tmp_path))
     began, go_on = threading.Event(), threading.Event()
@@ -638,13 +668,19 @@ def test_a_growing_result_is_drawn_while_it_grows(tmp_path, monkeypatch):
         return 2**params.power
 
     explorer = make(compute=grow)
+    sent = []
     try:
+        explorer.send_state = lambda key: sent.append((set(key), explorer.status["growing"]))
         explorer.set(power=5)
         assert drawn_now.wait(10)
         assert explorer.summary == "The value is 7." and drawn(explorer) == 7
-        assert explorer.status["state"] == "computing"
+        assert explorer.status["state"] == "computing" and explorer.status["growing"]
+        # The page is told with the picture whose it is, and not before.
+        told = [("info" in names, growing) for names, growing in sent if "status" in names]
+        assert told == [(False, False), (True, True)]
         go_on.set()
         assert explorer.wait() and explorer.summary == "The value is 32."
+        assert not explorer.status["growing"]
     finally:
         go_on.set()
         explorer.close()

@@ -15,7 +15,7 @@ def _join(*names: str) -> str:
 
 EXPLORER_JS = _join(
     *("dom.js", "liveness.js", "bus.js", "arithmetic.js", "controls.js", "handles.js", "plot.js"),
-    *("hero.js", "tokens.js", "explorer.js"),
+    *("hero.js", "tokens.js", "waiting.js", "explorer.js"),
 )
 QUESTION_JS = _join("dom.js", "liveness.js", "question.js")
 RUNTIME_JS = _join("runtime.js")

@@ -39,7 +39,7 @@ from .controls import (
 )
 from .latest import LatestWins, Stale
 from .runtime import shared_runtime
-from .view import View
+from .view import Rows, View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
 PROGRESS_EVERY = 0.1  # seconds between two progress messages
@@ -59,6 +59,7 @@ class Kept:
     view: View
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     picture: tuple[bytes, bytes] | None = None
+    cells: Rows | None = None  # of its table
 
 
 class Explorer(anywidget.AnyWidget):
@@ -88,6 +89,7 @@ class Explorer(anywidget.AnyWidget):
     picture = traitlets.Bytes().tag(sync=True)  # the hero, as scene.wire makes it, in JSON
     swarm = traitlets.Bytes().tag(sync=True)  # positions of its swarms
     tab = traitlets.Unicode("").tag(sync=True, echo_update=False)
+    unfolded = traitlets.Bool(False).tag(sync=True, echo_update=False)  # the table of values
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
@@ -162,7 +164,7 @@ class Explorer(anywidget.AnyWidget):
             prediction=self._recalled() if predict else "",
         )
         self.observe(self._on_values, "values")
-        self.observe(self._on_tab, "tab")
+        self.observe(self._on_opening, ["tab", "unfolded"])
         self.on_msg(self._on_message)
         self._first_picture()
         self._start_on_own_text()
@@ -298,7 +300,7 @@ class Explorer(anywidget.AnyWidget):
             if not begun:  # what has begun tells soon: with its picture, or that it computes
                 self.heard = self.asked
 
-    def _on_tab(self, _change: Mapping[str, Any]) -> None:
+    def _on_opening(self, _change: Mapping[str, Any]) -> None:
         self._opener.submit(self._shown)
 
     def _on_values(self, change: Mapping[str, Any]) -> None:
@@ -381,24 +383,30 @@ class Explorer(anywidget.AnyWidget):
     def _computed(self, values: dict, params: Any, stale: Stale) -> tuple[Any, View]:
         said, shown = time.perf_counter() + ANNOUNCE_AFTER - PROGRESS_EVERY, 0.0
         news: tuple[str, float | None] = ("Computing…", None)
+        growing = False  # whether a part of this result stands on the page
+
+        def say() -> None:
+            text, fraction = news
+            self._say("computing", text, values, fraction=fraction, growing=growing)
 
         def progress(fraction: float, sentence: str, so_far: Any = None) -> None:
-            nonlocal said, shown, news
+            nonlocal said, shown, news, growing
             now = time.perf_counter()
             news = sentence, min(max(fraction, 0.0), 1.0)
             draws = so_far is not None and now - shown >= STREAM_EVERY
             if (draws or now - said >= PROGRESS_EVERY) and not stale():
                 said = now
                 announce.cancel()
-                self._say("computing", news[0], values, fraction=news[1])
+                say()
             if draws and not stale():
-                self._show_so_far(so_far, stale)
+                growing = True
+                self._show_so_far(so_far, stale, say)
                 shown = time.perf_counter()
 
         def speak() -> None:
             with self._lock:
                 if not stale() and not finished.is_set():
-                    self._say("computing", news[0], values, fraction=news[1])
+                    say()
 
         finished = threading.Event()
         announce = threading.Timer(ANNOUNCE_AFTER, speak)
@@ -426,6 +434,8 @@ class Explorer(anywidget.AnyWidget):
         for plot in self.declaration.plots:
             if plot.tab in ("", self.tab) and plot.name not in kept.figures:
                 kept.figures[plot.name] = scene.plain(view.figure(plot.name))
+        if kept.cells is None and view.table is not None and self.unfolded:
+            kept.cells = view.table.cells()
         if kept.picture is None and self.declaration.hero is not None:
             drawn = view.timeline or view.scene
             if drawn is None:
@@ -462,7 +472,7 @@ class Explorer(anywidget.AnyWidget):
                 text, self._note = f"{self._note} {text}", ""
             self._say("done", text, settled)
 
-    def _show_so_far(self, result: Any, stale: Stale) -> None:
+    def _show_so_far(self, result: Any, stale: Stale, say: Callable[[], None]) -> None:
         """The picture of a result that is still growing; the controls keep waiting."""
         collector.hold()
         try:
@@ -472,6 +482,7 @@ class Explorer(anywidget.AnyWidget):
                 if not stale():
                     self._prepare(kept)
                     self._draw(kept)
+                    say()
         finally:
             collector.release()
 
@@ -482,10 +493,15 @@ class Explorer(anywidget.AnyWidget):
         self._draw_figures(kept)
         if kept.picture is not None:
             self.picture, self.swarm = kept.picture
+        self._draw_texts(kept)
+
+    def _draw_texts(self, kept: Kept) -> None:
+        view = kept.view
+        rows = kept.cells if self.unfolded else None
         self.info = {
             "summary": view.summary,
             "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
-            "table": dataclasses.asdict(view.table) if view.table else None,
+            "table": {"header": view.table.header, "rows": rows} if view.table else None,
             "code": view.code,
             "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
             "related": {link: list(others) for link, others in view.related.items()},
@@ -497,7 +513,7 @@ class Explorer(anywidget.AnyWidget):
             if plot.name in kept.figures and plot.tab in ("", self.tab):
                 setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
 
-    # A tab that was opened, on a worker of its own: what else is computed goes on.
+    # A tab or fold that was opened, on a worker of its own: what else is computed goes on.
 
     def _opened(self, kept: Kept | None, _stale: Stale) -> Kept | None:
         if kept is not None:  # there is a picture
@@ -508,6 +524,7 @@ class Explorer(anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             if prepared is not None and prepared is self._shown:
                 self._draw_figures(prepared)
+                self._draw_texts(prepared)
 
     def _fail_opened(self, _kept: Kept | None, error: Exception, _stale: Stale) -> None:
         self._say("error", self._sentence(error))
@@ -556,6 +573,7 @@ class Explorer(anywidget.AnyWidget):
         values: Mapping[str, Any] | None = None,
         *,
         fraction: float | None = None,
+        growing: bool = False,
     ) -> None:
         with self._lock, self.hold_sync():
             self._count += 1
@@ -565,6 +583,7 @@ class Explorer(anywidget.AnyWidget):
                 "text": text,
                 "values": dict(self.values if values is None else values),
                 "fraction": fraction,
+                "growing": growing,
                 "count": self._count,
             }
 

@@ -33,15 +33,14 @@ function makeCode() {
   };
 }
 
-// Rows are made when the fold is open, or when the page has nothing else to do.
-function makeTable(title) {
+// Python sends the rows while the fold is open.
+function makeTable(title, tell) {
   const table = make("table");
-  let waiting = null;
-  let idle = 0;
+  let content = null;
+  let built = null;
   const build = () => {
-    if (!waiting) return;
-    const { header, rows } = waiting;
-    waiting = null;
+    if (!details.open || !content?.rows || content === built) return;
+    const { header, rows } = (built = content);
     const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
     const body = rows.map((row) =>
       make(
@@ -54,7 +53,12 @@ function makeTable(title) {
   };
   const details = make(
     "details",
-    { ontoggle: build },
+    {
+      ontoggle() {
+        tell(details.open);
+        build();
+      },
+    },
     make("summary", { text: "Values", ...KEEP_KEYS }),
     make(
       "div",
@@ -64,12 +68,10 @@ function makeTable(title) {
   );
   return {
     element: details,
-    show(content) {
+    show(next) {
+      content = next;
       details.hidden = !content;
-      waiting = content;
-      cancelIdleCallback(idle);
-      if (details.open) build();
-      else idle = requestIdleCallback(build);
+      build();
     },
   };
 }
@@ -116,7 +118,7 @@ function makePrediction(spec, send) {
 // The current one is lit while the controls stand where it speaks of, and dark once they are moved;
 // controls that come to stand where another step speaks of make that one the current one.
 function makeSteps(steps, defaults, take) {
-  if (!steps.length) return { element: null, visited() {}, again() {}, at() {}, played() {} };
+  if (!steps.length) return { element: null, visited() {}, again() {}, at() {}, played() {}, reached() {} };
   const states = steps.map(({ sets }) => ({ ...defaults, ...sets }));
   let current = 0; // the first one invites
   const items = steps.map((step, index) => {
@@ -165,6 +167,11 @@ function makeSteps(steps, defaults, take) {
     visited,
     // The film of the current one runs, whoever started it.
     played: () => fits[current] && visited(current),
+    // The picture of these values stands there: whoever set them has been at their steps.
+    reached: (values) =>
+      states.forEach((state, index) => {
+        if (!sameValues(state, defaults) && sameValues(state, values)) visited(index);
+      }),
   };
 }
 
@@ -341,7 +348,10 @@ function render({ model, el }) {
   const said = make("p", { class: "intuitive-said", "aria-live": "polite" });
   const arithmetic = makeArithmetic();
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
-  const table = makeTable(spec.title);
+  const table = makeTable(spec.title, (open) => {
+    model.set("unfolded", open);
+    save();
+  });
   const code = makeCode();
   // Unlocked here and now: Python may be at another cell, and has only the verdict to add.
   const prediction = makePrediction(spec.predict, (content) => {
@@ -349,22 +359,24 @@ function render({ model, el }) {
     send(content);
   });
 
-  // To a state of the controls, and then to a frame of the timeline.
+  // To a state of the controls, and then to a frame of the timeline; a step that asked for it is
+  // marked once its picture stands there.
   let onTheWay = null;
-  const go = (values, frame) => {
-    onTheWay = { values, frame };
-    if (sameValues(values, model.get("values")) && root.dataset.state === "done") arrive();
+  const go = (values, frame, step = null) => {
+    onTheWay = { values, frame, step };
+    if (sameValues(values, model.get("values")) && root.dataset.state === "done") arrive()();
     else set(values);
   };
+  // Answers what is to be done when all is drawn.
   const arrive = () => {
-    if (!onTheWay || !sameValues(onTheWay.values, model.get("status").values ?? {})) return;
-    const { frame } = onTheWay;
+    if (!onTheWay || !sameValues(onTheWay.values, model.get("status").values ?? {})) return () => {};
+    const { frame, step } = onTheWay;
     onTheWay = null;
     if (hero && frame !== null && frame !== undefined) hero.seek(frame);
+    return () => step !== null && steps.visited(step);
   };
   const steps = makeSteps(spec.steps, spec.defaults, (index) => {
-    steps.visited(index);
-    go({ ...spec.defaults, ...spec.steps[index].sets }, spec.steps[index].frame);
+    go({ ...spec.defaults, ...spec.steps[index].sets }, spec.steps[index].frame, index);
     steps.at(model.get("values"));
   });
 
@@ -402,11 +414,24 @@ function render({ model, el }) {
   const stopKeeping = keepRoom(readouts, root);
   const stopSticking = stickIfLow(controlBar, rows);
 
+  // Whether the picture is that of the controls, or of a result of theirs that is still growing.
+  const isTheirs = () => {
+    const now = model.get("status");
+    return (now.state !== "computing" || now.growing) && sameValues(model.get("values"), now.values ?? {});
+  };
+  const waiting = makeWaiting([stage, readouts]);
+  const lookWaiting = () => {
+    if (!isTheirs()) return waiting.begin();
+    waiting.came();
+    if (root.dataset.drawn === JSON.stringify(model.get("status").values)) waiting.end();
+  };
+
   const showValues = () => {
     const values = model.get("values");
     for (const [name, value] of Object.entries(values)) controls[name]?.show(value);
     for (const plot of plots) plot.showHandles();
     steps.at(values);
+    lookWaiting();
     reset.disabled = sameValues(spec.defaults, values);
   };
   const showBounds = () => {
@@ -494,17 +519,18 @@ function render({ model, el }) {
     if (now.fraction === null || now.fraction === undefined) bar.removeAttribute("value");
     else bar.value = now.fraction;
     root.dataset.state = now.state;
-    if (now.state === "done") {
-      await null; // the picture of this status may come with the same message, and after it
-      arrive();
-      spec.steps.forEach((step, index) => {
-        const state = { ...spec.defaults, ...step.sets };
-        if (!sameValues(state, spec.defaults) && sameValues(state, now.values ?? {})) steps.visited(index);
-      });
-    }
-    if (now.state === "computing") return; // what stands there is still the picture before
+    const [computing, done] = [now.state === "computing", now.state === "done"];
+    if (!computing || now.growing) waiting.came();
+    lookWaiting();
+    if (computing && !now.growing) return; // what stands there is still the picture before
+    if (done) await null; // the picture of this status may come with the same message, and after it
+    const mark = done ? arrive() : () => {};
     const latest = () => model.get("status").count === now.count;
     await Promise.allSettled([plotsSettled(), hero?.shown(), written]);
+    if (isTheirs()) waiting.end();
+    if (computing) return;
+    mark();
+    if (done) steps.reached(now.values ?? {});
     if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
     await hero?.settled();
     if (latest()) {
@@ -534,7 +560,7 @@ function render({ model, el }) {
       root.dataset.state = "error";
     });
   hero?.onFrame((frame) => {
-    if (frame.playing) steps.played();
+    if (frame.playing && isTheirs()) steps.played();
     showNumbers();
     showSaid();
     showArithmetic();
@@ -594,6 +620,7 @@ function render({ model, el }) {
     for (const [event, listener] of listeners) model.off(event, listener);
     theme.stop();
     liveness.stop();
+    waiting.stop();
     showAsleep();
     stopKeeping();
     stopSticking();

@@ -1,7 +1,9 @@
 // Does anybody answer? Every change carries a number; Python sends it back. Where the number does
-// not come back in time, the page says so, and how to go on.
+// not come back in time, the page says so, and how to go on. A verdict is an answer as well, however
+// late: it was asked for by a message of its own, which may reach Python without the number.
 
 const ANSWER_WITHIN_MS = 1500;
+const VERDICTS = ["change:feedback", "change:verdict"];
 const BUSY = "Python is busy with another cell. This picture follows as soon as that is done.";
 const NOT_RUNNING =
   "Python is not running, or was restarted: this is the last picture it made. To go on, run this cell again " +
@@ -10,6 +12,7 @@ const NOT_RUNNING =
 function makeLiveness(model) {
   const element = make("div", { class: "intuitive-silence", role: "alert" });
   let waitingFor = 0;
+  let answered = 0;
   let timer = null;
   const kernelStatus = () => {
     try {
@@ -18,8 +21,9 @@ function makeLiveness(model) {
       return undefined;
     }
   };
+  const heard = () => Math.max(model.get("heard") ?? 0, answered) >= waitingFor;
   const look = () => {
-    if ((model.get("heard") ?? 0) >= waitingFor) return quiet();
+    if (heard()) return quiet();
     const busy = kernelStatus() === "busy";
     element.textContent = busy ? BUSY : NOT_RUNNING;
     element.dataset.silence = busy ? "busy" : "asleep";
@@ -31,10 +35,13 @@ function makeLiveness(model) {
     element.textContent = "";
     delete element.dataset.silence;
   };
-  const onHeard = () => {
-    if ((model.get("heard") ?? 0) >= waitingFor) quiet();
+  const onHeard = () => heard() && quiet();
+  const onVerdict = () => {
+    answered = waitingFor;
+    quiet();
   };
   model.on("change:heard", onHeard);
+  for (const verdict of VERDICTS) model.on(verdict, onVerdict);
   return {
     element,
     // Call before `model.save_changes()`: the number travels with the change.
@@ -45,6 +52,7 @@ function makeLiveness(model) {
     },
     stop() {
       model.off("change:heard", onHeard);
+      for (const verdict of VERDICTS) model.off(verdict, onVerdict);
       clearTimeout(timer);
     },
   };
