@@ -146,8 +146,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             caption="Left, every FLOP counts that is computed, useless ones too; a floor, right, "
             "is of the useful ones. Open points are counted: as quick as memory and tensor cores "
             "allow while no byte comes from the card's cache. A full point above the slope had "
-            "part of its bytes from the L2 cache. That has no slope of its own here: neither the "
-            "data sheet nor a record of this package gives its rate.",
+            "part of its bytes from the L2 cache.",
         ),
         steps=(
             Step(
