@@ -78,11 +78,11 @@ def sliders_of(explorer: ExplorerOnPage) -> list[dict]:
     found = explorer.root.evaluate(
         """root => [
             ...root.querySelectorAll("input[type=range][data-control], select")
-        ].map(element => ({
+        ].filter(element => !element.disabled).map(element => ({
             name: element.dataset.control,
             heavy: "heavy" in element.dataset,
             listed: element.options
-                ? [...element.options].map(option => option.value)
+                ? [...element.options].filter(one => !one.disabled).map(one => one.value)
                 : JSON.parse(element.dataset.values ?? "null"),
             range: [element.min, element.max, element.step].map(Number),
         }))"""

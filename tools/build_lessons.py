@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 from lab import Notebook, browser_page, lab_server
 from nbclient import NotebookClient
+from PIL import Image
 
 from intuitive.widgets import catalogue
 
@@ -56,8 +57,19 @@ def take_posters(names: list[str], chromium: str) -> None:
                     poster = catalogue.poster(explorer)
                     poster.parent.mkdir(exist_ok=True)
                     shown.root.screenshot(path=poster)
+                    shrink(poster)
                     pictured.add(explorer)
                     print(f"  {explorer}", flush=True)
+
+
+def shrink(poster: Path) -> None:
+    """Keep the 256 colours that cover a picture best: a drawn one has hardly more.
+
+    The file, of which every notebook holds a copy, is then less than half as large.
+    """
+    best = Image.Quantize.MAXCOVERAGE
+    few = Image.open(poster).convert("RGB").quantize(256, best, dither=Image.Dither.NONE)
+    few.save(poster, optimize=True)
 
 
 def execute(name: str) -> None:
@@ -72,6 +84,7 @@ def execute(name: str) -> None:
         store_widget_state=False,
         resources={"metadata": {"path": str(LESSONS)}},
         record_timing=False,
+        coalesce_streams=True,  # however a busy machine cut them
     )
     client.execute()
     nbformat.write(normalise(notebook), file)

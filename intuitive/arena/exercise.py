@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 
 Keep = Callable[[list[float], int], Sequence[int]]
 
@@ -21,6 +21,9 @@ _CASES = (
     ("A text that fits stays whole.", [0.2] * 40, 64),
 )
 NOTHING_RETURNED = "keep returned None; return a list of places, such as [0, 1, 2]."
+WRITE_FIRST = (
+    "keep returns nothing. Return first the places of the `budget` highest scores, in order."
+)
 
 
 def kept_places(scores: Sequence[float], budget: int) -> list[int]:
@@ -68,8 +71,8 @@ def check_keep(keep: Keep) -> ExerciseReport:
 
     Whatever the function does, nothing is raised: what goes wrong stands in the report.
     """
-    checks = tuple(_check(keep, *case) for case in _CASES)
-    return ExerciseReport(checks, begun=any(check.finding != NOTHING_RETURNED for check in checks))
+    tried = Tried(keep, lambda scores, budget: None)
+    return tried.report(tuple(_check(tried, *case) for case in _CASES), WRITE_FIRST)
 
 
 def _check(keep: Keep, rule: str, scores: list[float], budget: int) -> Check:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+WIDE = 88  # characters that a page shows on one line
 UNSHOWN = re.compile(r"\A@public(\(.*\))?\n")  # checks arguments, and is no part of the matter
 
 
@@ -36,15 +37,18 @@ def folded(title: str, text: str) -> Source:
     return Source(text, fold=title, language="text")
 
 
-def show_source(*objects: Callable | type | ModuleType) -> Source:
+def show_source(*objects: Callable | type | ModuleType, bare: bool = False) -> Source:
     """The source code of what is given, as the last value of a notebook cell.
+
+    Where `bare`, functions come without docstring, types and shapes.
 
     Raises:
         ValueError: nothing given, or something whose source is not Python, such as `len`.
     """
     if not objects:
         raise ValueError("show_source() needs a function, class or module to show.")
-    return Source("\n\n".join(map(_source, objects)))
+    parts = map(_source, objects)
+    return Source("\n\n".join(map(_bare, parts) if bare else parts))
 
 
 def show_part(module: str, *names: str, fold: str = "") -> Source:
@@ -72,6 +76,15 @@ def show_part(module: str, *names: str, fold: str = "") -> Source:
             part = [_head(node), *lines[node.body[0].lineno - 1 : node.end_lineno]]
         parts.append("\n".join(part))
     return Source("\n\n".join(parts), fold=fold)
+
+
+def _bare(text: str) -> str:
+    (node,) = ast.parse(text).body
+    if not isinstance(node, ast.FunctionDef):
+        return text
+    first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+    head = textwrap.wrap(_head(node), WIDE, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join([*head, *text.splitlines()[first.lineno - 1 :]])
 
 
 def _head(function: ast.FunctionDef) -> str:

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 
 Choose = Callable[[list[float], list[int], int], Sequence[int]]
 
@@ -25,6 +25,9 @@ _CASES = (
     ("Where nothing more fits, no more comes back.", [0.6, 0.4], [64, 32], 63),
 )
 NOTHING_RETURNED = "choose returned None; return a list of ids, such as [2]."
+WRITE_FIRST = (
+    "choose brings nothing back. Return first the id with the greatest share; ids count from 1."
+)
 
 
 def best_that_fit(shares: Sequence[float], lengths: Sequence[int], room: int) -> list[int]:
@@ -76,10 +79,11 @@ def check_choose(choose: Choose) -> ExerciseReport:
 
     Whatever the function does, nothing is raised: what goes wrong stands in the report.
     """
-    checks = [_check(choose, *case) for case in _CASES]
+    tried = Tried(choose, lambda shares, lengths, room: [])
+    checks = [_check(tried, *case) for case in _CASES]
     if all(check.finding == NOTHING_RETURNED for check in checks):  # said once is enough
         checks[1:] = [Check(check.rule, False, "") for check in checks[1:]]
-    return ExerciseReport(tuple(checks))
+    return tried.report(tuple(checks), WRITE_FIRST)
 
 
 def _check(choose: Choose, rule: str, shares: list[float], lengths: list[int], room: int) -> Check:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 from intuitive.common.inputs import public
 
 from .arms import Policy, Residency, replay
@@ -58,6 +58,9 @@ _CASES = (
     ),
 )
 NOTHING_RETURNED = "choose returned None; return a list of chunk ids, such as [0, 3]."
+WRITE_FIRST = (
+    "choose fetches no chunk. Return first every chunk to which some layer gives a logit above 0."
+)
 
 
 def chosen(logits: Float[Tensor, "layers chunks"], most: int) -> Bool[Tensor, " chunks"]:
@@ -110,10 +113,11 @@ def check_choose(choose: Choose) -> ExerciseReport:
 
     Whatever the function does, nothing is raised: what goes wrong stands in the report.
     """
-    checks = [_check(choose, *case) for case in _CASES]
+    tried = Tried(choose, lambda logits, most: [])
+    checks = [_check(tried, *case) for case in _CASES]
     if all(check.finding == NOTHING_RETURNED for check in checks):  # said once is enough
         checks[1:] = [replace(check, finding="") for check in checks[1:]]
-    return ExerciseReport(tuple(checks))
+    return tried.report(tuple(checks), WRITE_FIRST)
 
 
 def _check(choose: Choose, rule: str, logits: list[list[float]], most: int) -> Check:

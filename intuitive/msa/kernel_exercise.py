@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 from intuitive.common.runtime import seeded
 from intuitive.kernels import block_sparse_attention
 from intuitive.kernels.interpreting import simulate, tl, triton
@@ -42,6 +42,12 @@ GIVEN = """def block_max_kernel(scores_ptr, out_ptr, visible, BLOCK):
     scores = tl.load(scores_ptr + token)
     tl.store(out_ptr + block, tl.max(scores, axis=0))
 """  # as the lesson has it
+MASK_FIRST = (
+    "the kernel reads every place. Give `tl.load` first a mask, True where `token` is visible."
+)
+MERGE_FIRST = (
+    "merge returns nothing. Compute first L, the log-sum-exp of the whole, from the parts' `lses`."
+)
 HEADER = "import triton\nimport triton.language as tl\n\n"
 
 # rule, visible scores, blocks, whether every score is below zero
@@ -74,7 +80,7 @@ def check_kernel(kernel: Any) -> ExerciseReport:
         source = textwrap.dedent(inspect.getsource(getattr(kernel, "fn", kernel)))
         if _body(source) == _body(GIVEN):
             waiting = tuple(Check(case[0], False, "") for case in _KERNEL_CASES)
-            return ExerciseReport(waiting, begun=False)
+            return ExerciseReport(waiting, first=MASK_FIRST)
         results = simulate(HEADER + source, kernel.__name__, runs)
     except (OSError, SyntaxError, TypeError, RuntimeError) as error:
         first, *others = (case[0] for case in _KERNEL_CASES)
@@ -144,8 +150,10 @@ def check_merge(merge: Merge) -> ExerciseReport:
         ("A part that read nothing, with output 0 and log-sum-exp -inf.", _parts((0, 4, 4))),
         ("Large scores: no overflow on the way.", _parts((0, 2, 5), louder=40.0)),
     )
-    checks = tuple(_merge_check(merge, rule, *case) for rule, case in cases)
-    return ExerciseReport(checks, begun=any(check.finding != NOTHING_RETURNED for check in checks))
+    tried = Tried(merge, lambda outs, lses: None)
+    return tried.report(
+        tuple(_merge_check(tried, rule, *case) for rule, case in cases), MERGE_FIRST
+    )
 
 
 def _merge_check(

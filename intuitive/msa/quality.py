@@ -1,4 +1,4 @@
-"""What a conversion costs: how well selections serve the dense attention, and perplexity."""
+"""What a conversion costs: perplexity, how well selections serve the attention, what they read."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,3 +126,55 @@ def _compare(
                 block_recall(chosen, best).mean(),
                 group_overlap(chosen)[:, others].mean(),
             )
+
+
+@torch.no_grad()
+def blocks_read(
+    decoder: Decoder,
+    tokens: Int[Tensor, " n"],
+    indices: Mapping[str, TrainedIndex],
+    *,
+    msa: MSAConfig,
+    budgets: Sequence[int],
+    queries: int,
+    layers: Sequence[int] | None = None,
+    stale: Callable[[], bool] = never,
+) -> dict[tuple[str, int], Float[Tensor, " n_blk"]]:
+    """How often the last queries of a text read each block, by (selector, n_selected).
+
+    A share of their choices, one for every layer, group and query; the dense model's own attention
+    is what every selector works on. Arguments and errors as in `selection_quality`, and
+
+    Args:
+        queries: how many of the last tokens ask.
+    """
+    n = len(tokens)
+    if not 1 <= queries <= n:
+        raise ValueError(f"queries={queries} must lie from 1 to {n}, the tokens of the text.")
+    layers = tuple(range(decoder.config.n_layers)) if layers is None else tuple(layers)
+    students = {
+        name: convert(decoder, index.sized(msa), index, layers=layers)
+        for name, index in indices.items()
+    }
+    n_blk = -(-n // msa.block_size)
+    counts: dict[tuple[str, int], Tensor] = {}
+
+    def receive(seen: Seen) -> None:
+        check(stale)
+        positions = torch.arange(n, device=seen.q.device)[None]
+        q, k = seen.q[0, -queries:], seen.k[0]
+        table = {name: selector_scores(name, q, k, block_size=msa.block_size) for name in SELECTORS}
+        for name, student in students.items():
+            q_idx, k_idx = student.layers[seen.layer].attention.index(seen.hidden, positions)
+            scores = block_scores(q_idx[:, -queries:], k_idx, block_size=msa.block_size)
+            table[name] = scores[0]
+        for name, scores in table.items():
+            for budget in budgets:
+                sized = dataclasses.replace(msa, n_selected=budget)
+                chosen = select_blocks(scores[None].float(), **sized.selection)
+                read = torch.bincount(chosen[chosen >= 0].long(), minlength=n_blk)
+                counts[name, budget] = counts.get((name, budget), 0) + read
+
+    decoder.hidden(tokens[None], probe=Probe(layers, receive), until_layer=max(layers) + 1)
+    choices = len(layers) * queries * msa.n_kv_heads
+    return {key: found / choices for key, found in counts.items()}

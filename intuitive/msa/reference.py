@@ -70,24 +70,32 @@ def index_branch(
     """
     b, n, _ = hidden.shape
     d_idx = w_k.shape[0]
-    if w_q.shape[0] % d_idx:
-        raise ValueError(
-            f"w_q has {w_q.shape[0]} rows, not a multiple of d_idx={d_idx}: stack one index head "
-            "per GQA group."
-        )
+    _check_index_heads(len(w_q), d_idx, rope_base, d_rotary)
     hidden = hidden.detach()
     q_idx = rms_norm((hidden @ w_q.T).view(b, n, -1, d_idx), (d_idx,), norm_q, norm_eps)
     k_idx = rms_norm((hidden @ w_k.T).view(b, n, 1, d_idx), (d_idx,), norm_k, norm_eps)
     if rope_base is not None:
-        if not 1 < rope_base < math.inf:
-            raise ValueError(f"rope_base={rope_base} must be above 1 and finite.")
-        if d_rotary is not None and not 0 <= d_rotary <= d_idx:
-            raise ValueError(f"d_rotary={d_rotary} must lie in [0, d_idx={d_idx}].")
-        if (d_idx if d_rotary is None else d_rotary) % 2:
-            raise ValueError(f"d_idx={d_idx} with d_rotary={d_rotary}: RoPE turns pairs.")
         q_idx = _rotate_first(q_idx, positions, rope_base, d_rotary)
         k_idx = _rotate_first(k_idx, positions, rope_base, d_rotary)
     return q_idx, k_idx.squeeze(2)
+
+
+def _check_index_heads(
+    rows: int, d_idx: int, rope_base: float | None, d_rotary: int | None
+) -> None:
+    if rows % d_idx:
+        raise ValueError(
+            f"w_q has {rows} rows, not a multiple of d_idx={d_idx}: stack one index head "
+            "per GQA group."
+        )
+    if rope_base is None:
+        return
+    if not 1 < rope_base < math.inf:
+        raise ValueError(f"rope_base={rope_base} must be above 1 and finite.")
+    if d_rotary is not None and not 0 <= d_rotary <= d_idx:
+        raise ValueError(f"d_rotary={d_rotary} must lie in [0, d_idx={d_idx}].")
+    if (d_idx if d_rotary is None else d_rotary) % 2:
+        raise ValueError(f"d_idx={d_idx} with d_rotary={d_rotary}: RoPE turns pairs.")
 
 
 def _rotate_first(

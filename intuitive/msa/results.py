@@ -47,6 +47,32 @@ class KernelFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelProfile:
+    """Part of what `benchmarks/kernel_profile.py` found of later kernels on one card."""
+
+    decode: dict[str, float | dict[str, float]]  # µs
+    counters: dict[str, dict[str, str]]  # of ncu, by kernel and then by name: "5.31 %"
+
+    def empty_us(self, launches: int) -> float:
+        """Time of launches that do nothing, in one captured graph."""
+        return self.decode[f"{launches} empty launches_us"]
+
+    def decode_us(self, context: str, part: str) -> float:
+        """Time of a decode step after "8K", "32K" or "128K", or of one of its kernels alone.
+
+        Args:
+            context: tokens.
+            part: "whole", "scores", "attend" or "merge".
+        """
+        return self.decode[f"{context}, hopper"][f"{part}_us"]
+
+    def busy(self, kernel: str, unit: str) -> float:
+        """Share of its peak that a unit reached: "dram", or "lts", which is the L2 cache."""
+        name = f"{unit}__throughput.avg.pct_of_peak_sustained_elapsed"
+        return float(self.counters[kernel][name].removesuffix(" %")) / 100
+
+
+@dataclass(frozen=True, kw_only=True)
 class KernelTime:
     """One layer's attention at one context, dense and MSA; the selection of a served model."""
 
@@ -87,6 +113,16 @@ def kernel_rows() -> results.Committed[KernelFile]:
         FileNotFoundError: the package was installed without its results.
     """
     return results.load("kernels_h100", KernelFile)
+
+
+@functools.cache
+def kernel_profile() -> results.Committed[KernelProfile]:
+    """Launches, parts of a decode step and counters.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load("kernel_profile", KernelProfile)
 
 
 @functools.cache
@@ -308,3 +344,35 @@ def conversion() -> results.Committed[ConversionFile]:
         FileNotFoundError: the package was installed without its results.
     """
     return results.load("msa_index", ConversionFile)
+
+
+# ------------------------------------------------------------------------------------- reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsRow:
+    """How often the tokens of one block read each block that they see."""
+
+    text: str  # "returning", where a passage comes back, or "plain"
+    selector: str
+    n_selected: int  # blocks
+    percent: tuple[int, ...]  # of the choices of all layers, groups, tokens and texts, by block
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsFile:
+    """The values of `msa_reads.json`."""
+
+    block: int  # whose tokens ask
+    block_size: int
+    rows: tuple[ReadsRow, ...]
+    index: str  # the student whose index was asked
+
+
+def reads() -> results.Committed[ReadsFile]:
+    """Which blocks every selector reads, from `benchmarks/msa_reads.py`.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load("msa_reads", ReadsFile)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 from intuitive.common.runtime import check, never
 
 from .critics import Critic
@@ -29,6 +29,10 @@ GuidedStep = Callable[[float, float, float, Velocity, Gradient, float], float]
 
 
 WHERE = "The critic is asked at the estimate of the clean action."
+WRITE_FIRST = (
+    "guided_step goes along the flow alone. Compute first the estimate of the clean action, and "
+    "ask `gradient` there."
+)
 
 
 class StepFault(Exception):
@@ -56,7 +60,8 @@ def check_guided_step(step: GuidedStep) -> ExerciseReport:
         ("The gradient is scaled by weight and step, by nothing else.", _scaled),
         ("The last step is one step of ascent from that estimate.", _last),
     )
-    return ExerciseReport(tuple(_checked(rule, find, step) for rule, find in rules))
+    tried = Tried(step, lambda x, t, dt, velocity, *_: x + dt * velocity(x, t))
+    return tried.report(tuple(_checked(rule, find, tried) for rule, find in rules), WRITE_FIRST)
 
 
 def _checked(rule: str, find: Callable[[GuidedStep], str], step: GuidedStep) -> Check:

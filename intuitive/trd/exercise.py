@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from intuitive.common.exercise import Check, ExerciseReport
+from intuitive.common.exercise import Check, ExerciseReport, Tried
 
 from .sums import Problem, SumsConfig, advance, write_traces
 from .teacher import ExactTeacher, TeacherConfig
@@ -138,6 +138,10 @@ def _called(
     return got, ""
 
 
+WRITE_FIRST = (
+    "rewrite leaves the attempt as it is. Keep first what stands before `error`, and ask `teacher` "
+    "for the token that follows."
+)
 _PROBLEM = Problem(digits=(3, 5, 2, 6), config=SumsConfig())
 _ORDER = (3, 2, 1, 0)
 _CASES = (  # rule, step with a wrong total, what is added to it
@@ -158,7 +162,8 @@ def check_rewrite(rewrite: Rewrite) -> ExerciseReport:
         rewrite: gets the attempt, the place of its first wrong number (None where there is none)
             and `teacher(tokens)`; returns the rewritten tokens.
     """
-    return ExerciseReport(tuple(_check(rewrite, *case) for case in _CASES))
+    tried = Tried(rewrite, lambda attempt, error, teacher: list(attempt))
+    return tried.report(tuple(_check(tried, *case) for case in _CASES), WRITE_FIRST)
 
 
 def _check(rewrite: Rewrite, rule: str, step: int | None, shift: int) -> Check:

@@ -26,7 +26,9 @@ def test_first_newest_and_best_stay(n):
 
 def test_an_unfinished_or_wrong_function_is_told_why():
     none = repr(check_keep(lambda scores, budget: None))
-    assert none.startswith("Not begun: 5 checks wait") and "not yet" not in none
+    assert (
+        none.startswith("Not begun: keep returns nothing. Return first") and "not yet" not in none
+    )
     some = check_keep(lambda scores, budget: None if budget > 50 else [0])
     assert some.begun and "keep returned None" in repr(some)
     assert "only 38 fit" in repr(check_keep(lambda scores, budget: range(len(scores))))

@@ -5,10 +5,12 @@ import itertools
 
 import pytest
 
+from intuitive.arena import results
 from intuitive.arena.exercise import NOTHING_RETURNED
 from intuitive.arena.experiments import one_question as experiment
 from intuitive.arena.experiments.one_question import OneQuestion, QuestionParams, Row, reason
-from intuitive.arena.methods import YOURS
+from intuitive.arena.methods import RATIOS, YOURS
+from intuitive.arena.results import NAMES
 from intuitive.arena.tasks import TOPICS
 from intuitive.widgets.arena import one_question as explorer
 from intuitive.widgets.arena import one_question_figures as figures
@@ -86,16 +88,67 @@ def test_the_room_is_told_in_entries():
     assert frame.readouts[0].value == "50 entries"
 
 
-def test_every_curve_has_its_name_at_its_end_and_names_keep_apart():
-    for which in (0, 1):
-        layout = figures.memory_figure(which)["layout"]
-        named = {mark["text"]: mark["y"] for mark in layout["annotations"]}
-        assert set(named) == {label(method) for method in styles.DRAWN}
-        heights = sorted(named.values())
-        gaps = [above - below for below, above in itertools.pairwise(heights)]
-        assert min(gaps) >= figures.NAME - 1e-9 and heights[-1] < figures.SHARE[1]
-    rows = {y for trace in figures.time_figure()["data"] for y in trace["y"]}
-    assert rows == {label(method) for method in styles.DRAWN}
+@pytest.mark.parametrize("task", [*experiment.QUESTIONS, None])
+def test_every_curve_has_its_name_at_its_end_and_names_keep_apart(task):
+    figure = figures.memory_figure(task=task)
+    texts = {mark["text"]: mark["y"] for mark in figure["layout"]["annotations"]}
+    names = {label(method) for method in styles.DRAWN} - {"MSA"}  # at its first mark
+    (note,) = set(texts) - names
+    assert note.startswith("holds 133%:")
+    heights = sorted(texts[name] for name in names)
+    gaps = [above - below for below, above in itertools.pairwise(heights)]
+    assert min(gaps) >= figures.NAME - 1e-9
+    assert figures.SHARE[0] <= heights[0] and heights[-1] < figures.SHARE[1]
+    ends = {trace["name"]: trace["y"] for trace in figure["data"]}
+    assert all(min(abs(texts[name] - y) for y in ends[name]) < 0.2 for name in names)
+
+
+def test_in_the_second_plot_only_dense_and_msa_stand_elsewhere_and_have_names():
+    held, read = (figures.memory_figure(which, task="exact") for which in (0, 1))
+    assert [mark["text"] for mark in read["layout"]["annotations"]] == ["Dense"]
+    for one, two in zip(held["data"], read["data"], strict=True):
+        near = all(
+            x == pytest.approx(y, abs=0.004) for x, y in zip(one["x"], two["x"], strict=True)
+        )
+        assert near == (one["name"] != "MSA")
+
+
+def test_the_tabs_show_the_task_of_the_menu_and_the_budget_of_the_slider():
+    contest = results.contest()
+    n = figures.shown_length(contest)
+    for key, made in experiment.kept().items():
+        task, ratio = _parts(key)
+        view = explorer.present(made)
+        for plot in ("memory", "read"):
+            figure = view.figure(plot)
+            assert figure["layout"]["yaxis"]["title"]["text"] == f"share right, {NAMES[task]}"
+            for trace in figure["data"]:
+                method = trace["meta"].removeprefix("method:")
+                ratios = [r for r in RATIOS if contest.of(task, n, method, r)]
+                if method == "dense":
+                    ratios = [ratio]
+                assert trace["y"] == [contest.share(task, n, method, r) for r in ratios]
+                large = [size > 10 for size in trace["marker"]["size"]]
+                assert large == [r == ratio for r in ratios]
+        for plot in ("time", "token"):
+            traces = {trace["name"]: trace for trace in view.figure(plot)["data"]}
+            assert set(traces) == {label(method) for method in styles.DRAWN}
+            large = [size > 10 for size in traces["KVzip"]["marker"]["size"]]
+            assert large == [r == ratio for r in RATIOS]
+    own = dataclasses.replace(MADE, question="own", answer="")
+    title = explorer.present(own).figure("memory")["layout"]["yaxis"]["title"]["text"]
+    assert title == "share right, mean of a needle, an exact string, a topic"
+
+
+def test_msa_s_marks_say_their_room_and_the_picture_why_it_holds_more():
+    (msa,) = (t for t in figures.memory_figure(task="exact")["data"] if t["name"] == "MSA")
+    assert msa["text"] == ["MSA 1/4, 1/8", "", "1/16"] and len(set(msa["x"])) == 1
+    (msa,) = (t for t in figures.memory_figure(1, task="exact")["data"] if t["name"] == "MSA")
+    assert msa["text"] == ["MSA 1/4", "1/8", "1/16"]
+    made = experiment.kept()["exact 4"]
+    told = Picture(made).frames()[1].scene["index"].text
+    assert told.endswith(f"makes {percent(made.row('msa').resident)}")
+    assert "index" not in {mark.key for mark in Picture(MADE).frames()[1].scene.marks}
 
 
 def test_the_strip_shows_how_much_is_kept():

@@ -28,12 +28,13 @@ KIT_CELLS = (
     "kit.stop_python(4)",
 )
 EXPLORER_CELLS = (
-    "from intuitive.widgets.msa import block_selection, needle, what_it_costs\n"
+    "from intuitive.widgets.msa import block_selection, ladder, needle, what_it_costs\n"
     "from intuitive.widgets.qgf import particle",
     "needle.explorer()",
     "block_selection.explorer()",
     "what_it_costs.explorer()",
     "particle.explorer()",
+    "ladder.explorer()",
 )
 SAVED_CELLS = (
     "import kit_example as kit\nfrom intuitive.widgets.msa import needle",

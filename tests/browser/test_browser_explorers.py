@@ -8,6 +8,8 @@ from browsing import fold_all, picture, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Locator, expect
 
+from intuitive.widgets.msa import ladder as ladder_words
+
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
 PROSE = "The March Hare took the watch and looked at it gloomily: then he dipped it into his tea. "
@@ -72,6 +74,21 @@ def test_a_refused_setting_says_why_and_keeps_the_picture(selection):
     expect(alert).to_be_empty()
     expect(faded).to_have_css("opacity", "1")
     selection.set("n_selected", 6)
+
+
+def test_a_menu_that_changes_nothing_is_disabled_and_says_why(notebook):
+    ladder = notebook.explorer("msa_ladder")
+    menu = ladder.control("sharing")
+    shown = "menu => [menu.options.length, menu.selectedOptions[0].textContent]"
+    ladder.set("sharing", "random")
+    before = menu.evaluate(shown)
+    ladder.set("function", "decode")
+    expect(menu).to_be_disabled()
+    assert menu.evaluate(shown) == [before[0] + 1, ladder_words.IDLE["decode"]["sharing"]]
+    ladder.set("function", "attend")
+    expect(menu).to_be_enabled()
+    assert menu.evaluate(shown) == before and ladder.values()["sharing"] == "random"
+    ladder.root.locator("[data-reset]").click()
 
 
 def test_a_click_on_the_map_sets_the_query(selection, page):

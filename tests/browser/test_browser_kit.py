@@ -402,16 +402,12 @@ def test_the_values_follow_whether_their_fold_is_open_or_not(example, page):
         fold.evaluate("(fold, open) => { fold.open = open; }", not is_open)
         fold.evaluate("(fold, open) => { fold.open = open; }", is_open)
         example.set("spread", spread)
-        seen = fold.evaluate("""fold => {
-            fold.open = true;
-            return new Promise(resolve => setTimeout(() => resolve(
-                [...fold.querySelectorAll("tbody td")].map(cell => cell.textContent)), 100));
-        }""")
         weights = [
             percent(w)
             for w in run(ShareParams(spread=spread), stale=never, progress=silent).weights
         ]
-        assert seen == weights
+        fold.evaluate("fold => { fold.open = true; }")
+        expect(fold.locator("tbody td")).to_have_text(weights)
     fold.evaluate("fold => { fold.open = false; }")
 
 
@@ -469,6 +465,30 @@ def test_controls_stay_in_view(example, page):
         "([x, y]) => document.elementFromPoint(x, y).dataset.control", [box["x"] + 5, box["y"] + 8]
     )
     assert notes == "spread"  # nothing lies over them
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (1400, 900)])
+def test_controls_that_stay_leave_the_picture_four_fifths_of_the_window(
+    example, page, width, height
+):
+    bar, pane = example.root.locator(".intuitive-bar"), page.locator(".jp-WindowedPanel-outer")
+    before = page.viewport_size
+    page.set_viewport_size({"width": width, "height": height})
+    try:
+        page.wait_for_timeout(300)
+        example.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+        view = pane.locator("visible=true").first.bounding_box()
+        tall = bar.bounding_box()["height"]
+        assert (tall > height / 5) == (width < 1000), "the example no longer tells the two apart"
+        page.mouse.move(view["x"] + view["width"] / 2, view["y"] + 300)
+        page.mouse.wheel(0, 500)
+        page.wait_for_timeout(300)
+        assert example.root.bounding_box()["y"] < view["y"] - 300, "the page did not scroll"
+        covered = bar.bounding_box()["y"] + tall - view["y"]
+        assert covered <= height / 5
+        assert (covered > 0) == (tall <= height / 5), "low controls stay, tall ones do not"
+    finally:
+        page.set_viewport_size(before)
 
 
 def test_more_controls_open_below_the_controls_that_stay_in_view(example, page):

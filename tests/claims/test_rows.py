@@ -73,7 +73,9 @@ def noisy(value, draw, *, whole=False):
     """The same, but every number that was measured is half to one and a half of itself."""
     if isinstance(value, dict):
         return {
-            name: entry if is_key(name, entry) else noisy(entry, draw, whole=name == "bytes" or whole)
+            name: entry
+            if is_key(name, entry)
+            else noisy(entry, draw, whole=name == "bytes" or whole)
             for name, entry in value.items()
         }
     if isinstance(value, list):

@@ -60,3 +60,24 @@ def test_parts_that_are_not_there_are_named():
         show_part("intuitive.common.runtime", "nothing")
     with pytest.raises(ValueError, match="no module"):
         show_part("intuitive.nowhere", "nothing")
+
+
+def test_bare_functions_are_without_docstring_types_and_shapes():
+    whole, bare = (repr(show_source(causal_mask, bare=bare)) for bare in (False, True))
+    head, *body = bare.splitlines()
+    assert head.startswith("def causal_mask(n, m") and ":" not in head[:-1]
+    assert '"""' in whole and '"""' not in bare
+    assert body and whole.endswith("\n".join(body))
+    assert repr(show_source(RMSNorm, bare=True)) == repr(show_source(RMSNorm))  # a class
+
+
+def test_a_long_bare_head_is_broken_into_lines():
+    first, second, *body = repr(show_source(many, bare=True)).splitlines()
+    assert len(first) <= 88 and first.startswith("def many(first, ")
+    assert second.startswith("    ") and second.endswith("eleventh=0):")
+    assert body == ["    return first"]
+
+
+def many(first, second, third, fourth, fifth, sixth, seventh, eighth, ninth, *, tenth, eleventh=0):
+    """Nothing."""
+    return first

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from drawn import ranges
+from steps import seen_after
 
 from intuitive.common import smollm
 from intuitive.common.runtime import Cancelled
@@ -888,9 +889,11 @@ def scores_find_the_riddle_at_the_same_budget(seen) -> None:
 
 
 def the_mean_drowns_one_strong_token(seen) -> None:
-    assert "could" in seen.summary
-    assert seen.number("attention captured") < 5 < 90 < seen.number("the best 4 hold")
-    assert "block 0" in seen.sentences[-1] and "empty" in seen.sentences[-1]
+    assert "“down”" in seen.summary
+    assert 30 < seen.number("attention captured") < 33 < 90 < seen.number("the best 4 hold")
+    assert "“in” in block 9: 62%" in seen.sentences[-1] and "empty" in seen.sentences[-1]
+    assert seen.marks["outcome:9"]["text"] == "missed 62%"
+    assert seen.marks["outcome:0"]["text"].startswith("2nd · ")  # the sink is read
 
 
 def every_word_lights_other_lines_and_the_riddle_comes_back(seen) -> None:
@@ -905,3 +908,62 @@ STEPS = (
     the_mean_drowns_one_strong_token,
     every_word_lights_other_lines_and_the_riddle_comes_back,
 )
+
+
+def the_mean_loses_the_first_block(seen) -> None:
+    assert "“could”" in seen.summary
+    assert seen.number("attention captured") < 5 < 90 < seen.number("the best 4 hold")
+    assert "block 0" in seen.sentences[-1] and "empty" in seen.sentences[-1]
+
+
+def random_blocks_hold_as_little(seen) -> None:
+    assert seen.values["selector"] == "untrained_index"
+    assert seen.number("attention captured") < 5 < 90 < seen.number("the best 4 hold")
+
+
+def its_own_block_holds_next_to_nothing(seen) -> None:
+    assert seen.readouts["tokens read"] == "3 of 675"
+    assert seen.number("attention captured") <= 1
+
+
+def the_first_block_wins_and_nothing_near_is_read(seen) -> None:
+    assert seen.readouts["tokens read"] == "16 of 675"
+    assert seen.number("attention captured") > 80
+    assert seen.marks["outcome:0"]["text"] == "1st · 87%"
+
+
+STEPS_AGAIN = (  # of the cell that breaks it
+    the_mean_loses_the_first_block,
+    random_blocks_hold_as_little,
+    its_own_block_holds_next_to_nothing,
+    the_first_block_wins_and_nothing_near_is_read,
+)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("place", range(len(STEPS_AGAIN)))
+def test_each_break_shows_what_it_says(place, opened):
+    explorer = opened(widget.broken)
+    assert len(explorer.declaration.steps) == len(STEPS_AGAIN)
+    assert not {step.title for step in widget.BREAKS} & {step.title for step in widget.STEPS}
+    assert all(len(step.text) <= 200 for step in widget.BREAKS)
+    STEPS_AGAIN[place](seen_after(explorer, place))
+
+
+@pytest.mark.model
+def test_at_down_the_maximum_keeps_what_the_mean_drowns():
+    """The first block is in both choices; the block of one strong token in one of them."""
+    found = at_home(query=259)
+    most, mean = (set(found.chosen[name][1].tolist()) for name in ("main_max", "main_mean"))
+    assert 0 in most & mean and 9 in most - mean
+    assert found.captured["main_max"][1] > found.captured["main_mean"][1] + 0.6
+    inside = at_home(query=259, selector="main_mean").token_mass[1][9 * 16 : 10 * 16]
+    assert inside.max() > 0.99 * inside.sum() > 0.6  # one of sixteen
+
+
+@pytest.mark.model
+def test_with_the_first_block_forced_the_mean_loses_little_on_average():
+    """What the lesson says beside the quarter that it captures of itself."""
+    free, forced = (at_home(n_init=n).captured_mean for n in (0, 1))
+    assert [round(100 * float(of["main_mean"][1])) for of in (free, forced)] == [25, 82]
+    assert round(100 * float(forced["main_max"][1])) == 88

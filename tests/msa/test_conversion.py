@@ -7,6 +7,7 @@ from statistics import mean
 
 import msa_conversion
 import msa_index_merge
+import msa_reads
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -231,21 +232,76 @@ def test_names_carry_the_values_at_the_cursor_and_keep_apart():
             assert shown["trained index"] == scene.value_text(index, measure)
 
 
-def test_the_strip_shows_what_the_window_reads_and_where_the_passage_stands():
-    _, _, marks = marks_of(measure="returning_passage", n_selected=8)
+def read_of(marks):
+    """Share of the strip's height that is lit, by block."""
+    tall = marks["block:0"].h
+    return {b: marks[f"read:{b}"].h / tall for b in range(64)}
+
+
+@pytest.mark.parametrize("measure", ["returning_passage", "perplexity", "mass_captured"])
+@pytest.mark.parametrize("name", READERS)
+def test_the_strip_lights_what_the_selector_that_is_looked_at_reads(measure, name):
+    text = "returning" if measure == "returning_passage" else "plain"
+    recorded = {
+        (row.text, row.selector, row.n_selected): row.percent for row in results.reads().values.rows
+    }
+    for k in (2, 4, 8, 16):
+        found, _, marks = marks_of(measure=measure, n_selected=k, selector=name)
+        lit, percents = read_of(marks), recorded[text, name, k]
+        assert [round(100 * lit[b]) for b in range(len(percents))] == list(percents)
+        assert sum(lit.values()) == pytest.approx(k, abs=0.1)  # a choice has k blocks
+        assert lit[found.reads.block] == 1 and not any(lit[b] for b in range(61, 64))
+        assert {marks[f"read:{b}"].fill for b in lit} == {scene.COLOURS[name]}
+        assert f"how often {scene.NAMES[name]}, k = {k}," in marks["strip:name"].text
+        if text == "returning":
+            assert marks["stood"].text.endswith(f"block 20, where it stood: {percents[20]}%")
+
+
+def test_a_window_reads_the_first_block_and_the_newest():
+    _, _, marks = marks_of(measure="returning_passage", n_selected=8, selector="window_sink")
+    assert {b for b, share in read_of(marks).items() if share} == {0, *range(54, 61)}
+
+
+def test_only_where_the_passage_stood_does_its_return_change_what_is_read():
+    """What the lesson says: 24% of the choices, the earlier index 6% with a passage or without."""
+    at = {}
+    for measure in ("returning_passage", "perplexity"):
+        found, _, _ = marks_of(measure=measure, n_selected=8)
+        at[measure] = {name: round(100 * s[20]) for name, s in found.reads.shares.items()}
+    returns, plain = at["returning_passage"], at["perplexity"]
+    assert (returns["trained_index"], plain["trained_index"]) == (24, 7)
+    assert (returns[EARLIER], plain[EARLIER]) == (6, 5)
+    assert returns["main_max"] == 22 and returns["window_sink"] == 0
+    two = curves(ConversionParams(measure="returning_passage", n_selected=2)).reads.shares
+    assert [round(100 * two[name][20]) for name in ("main_max", "oracle")] == [6, 2]
+
+
+def test_the_reads_are_of_the_shipped_index():
+    assert results.reads().values.index == shipped_index().made["student"]
+
+
+def test_the_strip_shows_where_the_passage_stands():
+    found, _, marks = marks_of(measure="returning_passage", n_selected=8)
     blocks = {b: marks[f"block:{b}"] for b in range(64)}
-    assert {b for b, mark in blocks.items() if mark.fill == "green"} == {0, *range(57, 64)}
     tokens = torch.arange(4096)
     returning = msa_conversion.with_returning_passage(tokens)
     first, again = passages(4096)
     assert (returning[again:] == tokens[first : first + PASSAGE]).all()
     assert (returning[:again] == tokens[:again]).all()
+    asks, stood = (64 * block for block in (found.reads.block, found.reads.stood))
+    assert (returning[asks : asks + 64] == tokens[stood : stood + 64]).all()
     for place, start in (("first", first), ("again", again)):
         frame = marks[f"passage:{place}"]
         inside = [b for b, mark in blocks.items() if frame.x <= mark.x < frame.x + frame.w]
         assert inside == list(range(start // 64, (start + PASSAGE) // 64))
     _, _, without = marks_of(measure="perplexity")
-    assert not any(key.startswith("passage") for key in without)
+    assert not any(key.startswith(("passage", "stood")) for key in without)
+    assert without["asks"].x == marks["asks"].x == pytest.approx(blocks[60].x - 1.5)
+
+
+@pytest.mark.model
+def test_the_reads_come_out_again():
+    assert msa_reads.compare(RESULTS) == []
 
 
 def test_a_click_opens_the_seeds_and_the_dense_model():
@@ -299,12 +355,18 @@ def only_the_trained_index_looks_where_the_passage_stood(seen):
     trained, earlier, window = indexes_and_window(seen)
     assert trained < 2 and min(earlier, window) > 15
     assert "4,096 tokens" in seen.summary
+    tall = seen.marks["block:20"]["h"]
+    assert seen.marks["read:20"]["h"] > 0.2 * tall > 2 * seen.marks["read:19"]["h"]
+    assert "block 20" in seen.marks["stood"]["text"]
+    assert seen.marks["asks:name"]["text"].endswith("block 60 asks")
 
 
 def the_oracle_and_the_index_fall_behind_at_two_blocks(seen):
     oracle = float(seen.summary.split("oracle (true mass) ")[1].split(";")[0])
     main = float(seen.summary.split("main scores, max ")[1].split(",")[0])
     assert main < oracle / 3 and main < indexes_and_window(seen)[0] / 3
+    assert seen.marks["read:20"]["fill"] == scene.COLOURS["oracle"]
+    assert seen.marks["read:20"]["h"] < 0.05 * seen.marks["block:20"]["h"]
 
 
 def indexes_and_window(seen):

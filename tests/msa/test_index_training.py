@@ -18,7 +18,7 @@ from intuitive.msa.index_training import (
     pieces_of,
     train_indices,
 )
-from intuitive.msa.quality import selection_quality, token_losses
+from intuitive.msa.quality import blocks_read, selection_quality, token_losses
 from intuitive.msa.reference import SELECTORS, dense_attention
 
 MSA = MSAConfig(block_size=4, n_selected=3)  # 12 tokens read at most
@@ -304,6 +304,28 @@ def test_the_oracle_is_best_and_more_blocks_capture_more(decoder, training):
             ours, best = (quality.mass_captured[n, budget] for n in (name, "oracle"))
             assert (ours <= best + 1e-6).all(), (name, budget)
     torch.testing.assert_close(quality.group_overlap["window_sink", 4], torch.ones(2))
+
+
+def test_blocks_read_are_the_share_of_all_choices(decoder, training):
+    """The last 8 of 64 tokens, blocks of 4: of layers and groups alike."""
+    tokens = draw_tokens(64, seed=8)
+    about = {"msa": MSA, "budgets": (2, 4), "queries": 8}
+    found = blocks_read(decoder, tokens, {"index": training.index}, **about)
+    assert set(found) == {(name, k) for name in ("index", *SELECTORS) for k in (2, 4)}
+    for (_, k), shares in found.items():
+        assert len(shares) == 16 and shares.sum() == pytest.approx(k)
+        assert shares[15] == pytest.approx(0.5)  # the local block of the last four
+    window = torch.zeros(16)
+    window[0], window[12], window[13:15], window[15] = 1.0, 0.5, 1.0, 0.5
+    torch.testing.assert_close(found["window_sink", 4], window)
+    parts = [
+        blocks_read(decoder, tokens, {"index": training.index}, layers=[layer], **about)
+        for layer in (0, 1)
+    ]
+    for key, shares in found.items():
+        torch.testing.assert_close(sum(part[key] for part in parts) / 2, shares)
+    with pytest.raises(ValueError, match="queries=65 must lie from 1 to 64"):
+        blocks_read(decoder, tokens, {}, msa=MSA, budgets=(2,), queries=65)
 
 
 def test_quality_of_some_layers_equals_their_part_of_all(decoder, training):

@@ -12,7 +12,7 @@ from intuitive.msa.experiments.ladder import LadderParams, live_in_words, whole_
 from intuitive.msa.experiments.ladder import run as climb
 from intuitive.msa.experiments.loop_orders import LoopParams, block_bytes, pair_flops, run
 from intuitive.msa.interpreted import WALKED, walked_selection
-from intuitive.msa.results import kernel_rows
+from intuitive.msa.results import kernel_profile, kernel_rows
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "02_kernels.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
@@ -68,6 +68,12 @@ def test_attend_in_the_prose():
     assert max(slower) == 2**15
     above = long["union_tile"].flops_per_s / long["union_tile"].work.intensity
     assert "above the slope of the memory" in text and above > cost.H100_BYTES
+    found = kernel_profile()
+    cached = f"at least {long['union_tile'].cached:.0%} of its bytes came from the card's *L2"
+    assert f"at 128K tokens {cached}" in text
+    memory, cache = (found.values.busy("attend", unit) for unit in ("dram", "lts"))
+    assert f"on an H200: memory {memory:.0%} busy, the L2 cache {cache:.0%}" in text
+    assert found.made.device == "NVIDIA H200"
     apart = ladder(2**17, sharing="random")["union_tile"]
     union = apart.work.flops / apart.least.flops
     assert "nearly four times as large as one selection" in text and 3.5 < union < 4
@@ -83,6 +89,13 @@ def test_select_and_decode_in_the_prose():
     over = [landing["attend_one"].over_floor for landing in steps]
     assert "five to seven times as long, at every context" in text
     assert min(over) >= 5 and max(over) < 7
+    found = kernel_profile().values
+    whole, short, long = (
+        found.decode_us(*which) for which in (("8K", "whole"), ("8K", "attend"), ("128K", "attend"))
+    )
+    assert f"three launches that do nothing take {found.empty_us(3)} µs" in text
+    assert f"Of a step of {whole:.1f} µs after 8K tokens" in text
+    assert f"takes {short:.2f} µs there, and after 128K {long:.2f} µs" in text
     assert "reaches its floor nearly" in text and steps[-1]["everything"].over_floor < 1.15
     assert "MSA reads an eighth or so" in text
     assert 7 < steps[-1]["everything"].work.bytes / steps[-1]["step"].work.bytes < 9

@@ -147,6 +147,17 @@ def test_a_prompt_and_its_last_queries_are_never_on_one_slider(function):
     assert decode.shown == decode.landings
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_menu_stands_idle_where_it_changes_nothing_and_nowhere_else(function):
+    def drawn(**settings):
+        view = widget.present(climb(function, **settings))
+        return view.timeline, view.readouts, view.summary, view.table
+
+    changed = {"queries": "last", "sharing": "random"}
+    same = {name for name, value in changed.items() if drawn(**{name: value}) == drawn()}
+    assert set(widget.IDLE[function]) == same
+
+
 def test_no_point_lies_beyond_the_ends_of_the_axes(result):
     (least, most), (slow, quick) = scene.ENDS[result.params.function]
     for landing in result.landings:
@@ -166,6 +177,43 @@ def test_a_time_starts_at_its_floor(result):
             assert 10**low <= rung.least.floor_ms and rung.ms <= 10**high  # nothing is cut off
 
 
+def test_what_is_above_the_slope_came_from_the_cache(result):
+    """Bytes over time is more than the memory's rate: the rest, at least, it did not bring."""
+    picture = scene.Picture(result)
+    for landing, frame in zip(result.shown, picture.frames(), strict=True):
+        keys = {mark.key for mark in frame.scene.marks}
+        for rung in landing.rungs:
+            rate = rung.work.bytes / rung.ms * 1e3
+            above = rung.measured_ms is not None and rate > cost.H100_BYTES
+            assert (f"cache:{rung.name}" in keys) == above == (rung.cached > 0)
+            if above:
+                assert rung.cached == pytest.approx(1 - cost.H100_BYTES / rate)
+                line = frame.scene[f"cache:{rung.name}"]
+                point = frame.scene[f"point:{rung.name}"]
+                assert (line.x2, line.y2) == (point.x, point.y) and line.y > line.y2
+        last = landing[scene.LAST[result.params.function]]
+        assert ("cache:told:1" in keys) == (last.cached > 0)
+        if last.cached:
+            told = f"{picture.name(last)}: at least {last.cached:.0%} of its bytes"
+            assert frame.scene["cache:told:1"].text == told
+
+
+def test_decoding_shows_what_launches_take_and_prompts_do_not(result):
+    profile = json.loads((RESULTS / "kernel_profile.json").read_text())
+    empty = profile["values"]["decode"]["3 empty launches_us"]
+    picture = scene.Picture(result)
+    for frame in picture.frames():
+        lines = {mark.key: mark for mark in frame.scene.marks if mark.key.startswith("launches:")}
+        if result.params.function != "decode":
+            assert not lines
+            continue
+        assert set(lines) == {"launches:select_one", "launches:attend_one", "launches:step"}
+        assert {line.x for line in lines.values()} == {picture.time_x(empty / 1e3)}
+        named = frame.scene["key:launches:name"].text
+        assert named == f"3 empty launches, H200: {empty} µs"
+        assert profile["made"]["device"] == "NVIDIA H200"
+
+
 def test_a_click_divides_flops_and_bytes_by_the_data_sheet():
     frame = widget.present(climb("attend")).timeline.frames[4]
     rung = climb("attend").at(2**17)["union_tile"]
@@ -183,6 +231,11 @@ def test_the_prediction_holds_the_ratio_of_bytes_and_is_answered_by_the_record()
     right, why = widget.PREDICT.answer()
     assert right == (0 if speed > 1.25 else 1 if speed > 0.95 else 2)
     assert f"{row['msa']:.1f} µs instead of" in why
+    profile = json.loads((RESULTS / "kernel_profile.json").read_text())["values"]["decode"]
+    step = profile["8K, hopper"]
+    assert f"on an H200 has {step['whole_us']:.1f} µs for the step" in why
+    assert f"{profile['3 empty launches_us']} µs for starting 3 kernels" in why
+    assert f"{step['attend_us']:.2f} µs for the one that searches and attends" in why
 
 
 def landing_of(seen):

@@ -117,3 +117,14 @@ def test_the_shipped_index_serves_the_shipped_text():
         assert trained > untrained + 0.1, layer
         if layer == 10:
             assert trained > captured["block_mean_keys"].mean()
+
+
+@pytest.mark.model
+def test_the_sizes_that_the_lesson_gives_its_formulas():
+    """H_kv = G = 3 and d_idx = 128; one query head for each group, one key for all."""
+    heads = smollm.load_smollm2().config
+    assert heads.n_kv_heads == 3 and heads.n_q_heads == 3 * 3
+    index = shipped_index()
+    rows = {name: len(w) for name, w in index.weights.items() if name.endswith(".weight")}
+    assert index.d_index == rows["layers.0.attention.index_w_k.weight"] == 128
+    assert rows["layers.0.attention.index_w_q.weight"] == 3 * 128

@@ -1,6 +1,7 @@
 """What it costs: the formulas as curves, what was measured beside them, and the explorer."""
 
 import dataclasses
+import re
 from functools import partial
 
 import numpy as np
@@ -452,6 +453,10 @@ def test_the_prediction_and_the_questions_are_judged_by_the_formulas():
     right, sentence = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "the index that selects them"
     assert f"{100 * cost.index_flop_share(MSAConfig.paper(), 2**20):.0f}%" in sentence
-    assert checks.halving_k().choose(2)["verdict"] == "right"
-    assert checks.decode_ceiling().choose(1)["verdict"] == "right"
+    halved = checks.halving_k().choose(0)
+    assert halved["verdict"] == "right" and "8,192 tokens" in checks.halving_k().spec["question"]
+    assert re.findall(r"\d+%", halved["text"]) == ["43%", "7%", "6%"]
+    wider = checks.decode_ceiling().choose(0)
+    assert wider["verdict"] == "right"
+    assert "from 8 to 16" in wider["text"] and "from 32 to 16" in wider["text"]
     assert checks.loop_order().choose(1)["verdict"] == "right"

@@ -43,7 +43,12 @@ def test_right_solutions_pass_every_check():
 @pytest.mark.parametrize(
     ("wrong", "where", "told"),
     [
-        (lambda attempt, error, teacher: attempt, {1, 2, 3, 4}, "wrong total is still there"),
+        (lambda attempt, error, teacher: attempt, {1, 2, 3, 4}, "Not begun: rewrite leaves"),
+        (
+            lambda attempt, error, teacher: attempt[: error and error + 1] + ["EOS"] * bool(error),
+            {1, 2, 3, 4},
+            "wrong total is still there",
+        ),
         (keeps_the_error, {1, 2, 3, 4}, "the teacher says WAIT"),
         (mends_one_token, {1, 2, 3, 4}, "not #3"),
         (lambda attempt, error, teacher: attempt[:error], {1, 2, 3, 4}, "stops before EOS"),

@@ -28,7 +28,7 @@ def look_at(explorer: Explorer, after: str) -> None:
         figure = go.Figure(view.figure(plot.name))  # plotly refuses what it does not know
         assert figure.data or figure.layout.annotations, f"{after}: {plot.name} is empty"
     written = [view.summary, *(f"{part.label} {part.value}" for part in view.readouts)]
-    written += [cell for row in (view.table.rows if view.table else ()) for cell in row]
+    written += [cell for row in (view.table.cells() if view.table else ()) for cell in row]
     bad = [text for text in written if BADLY_WRITTEN.search(text)]
     assert not bad, f"{after}: {bad[:3]}"
     assert view.summary.endswith((".", "!", "?", "”")), f"{after}: {view.summary!r}"

@@ -60,14 +60,17 @@ Claim = Callable[[Seen], None]
 
 
 @cache
-def claims(name: str) -> tuple[Claim, ...]:
-    """The claims of an explorer's steps, from the tests of its own."""
+def claims(name: str, *, again: bool = False) -> tuple[Claim, ...]:
+    """The claims of an explorer's steps, from the tests of its own.
+
+    A lesson may show it `again` with other steps, whose claims are `STEPS_AGAIN`.
+    """
     paper, _, module = name.partition("_")
     file = TESTS / paper / f"test_{module}.py"
     spec = importlib.util.spec_from_file_location(f"claims_{name}", file)
     sys.modules[spec.name] = found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-    return tuple(getattr(found, "STEPS", ()))
+    return tuple(getattr(found, "STEPS_AGAIN" if again else "STEPS", ()))
 
 
 def seen_after(explorer: Explorer, step: int, wait_s: float = 120) -> Seen:

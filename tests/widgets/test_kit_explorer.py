@@ -27,6 +27,7 @@ from intuitive.widgets.kit import (
     Range,
     Scene,
     Step,
+    Table,
     Text,
     Toggle,
     View,
@@ -119,6 +120,18 @@ def test_values_from_the_browser_are_drawn(explorer, from_thread):
         explorer.set_state(state)
     assert explorer.wait(5)
     assert drawn(explorer) == 32 and explorer.status["values"]["power"] == 5
+
+
+def test_a_menu_says_why_it_changes_nothing_and_no_other_control_can():
+    def idle(name):
+        return lambda value: dataclasses.replace(present(value), idle={name: "not here"})
+
+    made = make(present=idle("sign"))
+    assert made.info["idle"] == {"sign": "not here"} and made.status["state"] == "done"
+    made.close()
+    other = make(present=idle("power"))
+    assert "'power' cannot stand idle: it is no Choice" in other.status["text"]
+    other.close()
 
 
 def test_away_and_back_ends_where_the_slider_is(explorer):
@@ -417,6 +430,35 @@ def test_only_the_open_tab_is_built(tmp_path, monkeypatch):
     assert explorer.figure_cost["data"][0]["y"] == [0, 16]
     with pytest.raises(ControlError, match="no tab is named 'x'; there are map, cost"):
         explorer.show_tab("x")
+
+
+def test_values_are_made_and_sent_while_their_fold_is_open():
+    made = []
+
+    def rows(at):
+        made.append(at)
+        return ((str(at),),)
+
+    explorer = Explorer(
+        name="kit_values",
+        title="Values",
+        params=lambda at: at,
+        compute=lambda at, *, stale, progress: at,
+        present=lambda at: View(summary="Here.", table=Table(("at",), functools.partial(rows, at))),
+        controls=[Range(name="at", label="at", min=0, max=9)],
+        defaults={"at": 1},
+    )
+    explorer.set(at=2).wait(5)
+    assert explorer.info["table"] == {"header": ("at",), "rows": None} and not made
+    explorer.set_state({"unfolded": True})
+    explorer._opener.wait(5)
+    assert explorer.info["table"]["rows"] == (("2",),)
+    explorer.set(at=3).wait(5)
+    assert explorer.info["table"]["rows"] == (("3",),) and made == [2, 3]
+    explorer.set_state({"unfolded": False})
+    explorer._opener.wait(5)
+    explorer.set(at=4).wait(5)
+    assert explorer.info["table"]["rows"] is None and made == [2, 3]
 
 
 def test_a_tab_opened_while_something_runs_lets_it_finish(tmp_path, monkeypatch):

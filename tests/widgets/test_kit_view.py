@@ -11,6 +11,15 @@ def test_a_table_has_as_many_cells_as_columns():
         Table(("selector", "mass"), (("oracle",),))
 
 
+def test_rows_may_be_made_when_they_are_looked_at():
+    made = []
+    rows = (("oracle", "0.95"),)
+    table = Table(("selector", "mass"), lambda: made.append(1) or rows)
+    assert not made and table.cells() == rows and made
+    with pytest.raises(ValueError, match=r"\('oracle',\) has 1 cells, the header has 2"):
+        Table(("selector", "mass"), lambda: (("oracle",),)).cells()
+
+
 def test_every_token_has_a_mark():
     assert TokenMarks(("a", "b"), bytes([0, 1])).focus == 0
     with pytest.raises(ValueError, match="2 tokens and 1 marks: give one mark per token"):

@@ -32,10 +32,8 @@ from .one_question_figures import (
     about,
     fails_figure,
     memory_figure,
-    read_figure,
     shown_length,
     time_figure,
-    token_figure,
 )
 from .one_question_scene import Picture
 from .styles import label
@@ -105,20 +103,25 @@ def present(result: OneQuestion) -> View:
             pace_ms=1100 if picture.steps > FEW else 2200,
         ),
         arithmetic={f"method:{row.method}": _line(result, row) for row in result.rows},
-        figures={
-            "memory": memory_figure,
-            "read": read_figure,
-            "time": time_figure,
-            "token": token_figure,
-            "fails": partial(fails_figure, result.ratio),
-        }
-        if recorded()
-        else {},
+        figures=_figures(result) if recorded() else {},
         readouts=picture.readouts(-1),
         table=Table(("method", "holds", "reads", "says", "verdict", "why"), rows),
         code=experiment.code(params),
         values={"question": OWN, "ask": result.ask} if result.question == OWN else {},
     )
+
+
+def _figures(result: OneQuestion) -> dict[str, partial]:
+    """What the tabs show: of the task of the menu, at the budget of the slider."""
+    task = None if result.question == OWN else result.question
+    chosen = {"ratio": result.ratio}
+    return {
+        "memory": partial(memory_figure, 0, task=task, **chosen),
+        "read": partial(memory_figure, 1, task=task, **chosen),
+        "time": partial(time_figure, "ttft_ms", **chosen),
+        "token": partial(time_figure, "token_ms", **chosen),
+        "fails": partial(fails_figure, result.ratio),
+    }
 
 
 def _line(result: OneQuestion, row: experiment.Row) -> Arithmetic:
@@ -248,14 +251,18 @@ def _plots() -> tuple[Plot, ...]:
     if not recorded():
         return ()
     told = about(results.contest())
+    large = "Large marks are the slider's budget, small ones the other two."
     return (
-        Plot(name="memory", label="Share right against bytes in memory", caption=told, span=6,
-             tab="Memory", height=460),
+        Plot(name="memory", label="Share right against bytes in memory",
+             caption=f"The task is the menu's. A question of your own is of none of them: then it "
+             f"is the mean of all three, which measure different things. {told}",
+             span=6, tab="Memory", height=460),
         Plot(name="read", label="Share right against bytes read by each token",
-             caption="MSA keeps everything and reads less: this is its plot.", span=6,
-             tab="Memory", height=460),
-        Plot(name="time", label="Time to the first token, by method and budget", caption=told,
-             span=6, tab="Time", height=380),
+             caption="MSA keeps everything and reads less: this is its plot. All others but dense "
+             f"stand as in the other one, and are named there. {large} MSA's say theirs.",
+             span=6, tab="Memory", height=460),
+        Plot(name="time", label="Time to the first token, by method and budget",
+             caption=f"{large} {told}", span=6, tab="Time", height=380),
         Plot(name="token", label="Time per token after it, by method and budget",
              caption="One text at a time, from Python: the small model leaves the device waiting, "
              "and methods that hold as much differ by chance.", span=6, tab="Time", height=380),

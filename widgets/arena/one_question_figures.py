@@ -22,13 +22,17 @@ def shown_length(contest: Contest) -> int:
     return max(n for n in contest.lengths if contest.ranked(n))
 
 
-def _points(contest: Contest, method: str, n: int) -> list[tuple[int, float, tuple]]:
+def _points(
+    contest: Contest, method: str, n: int, task: str | None
+) -> list[tuple[int, float, tuple]]:
+    """Budget, share right and bytes: of one task, or the mean of all that are ranked."""
     ratios = RATIOS[:1] if METHODS[method].own_size else RATIOS
     found = []
     for ratio in ratios:
         score, size = contest.score(method, ratio, n=n), contest.bytes_of(method, ratio, n=n)
-        if score is not None and size is not None:
-            found.append((ratio, score.mean, size))
+        share = score and score.mean if task is None else contest.share(task, n, method, ratio)
+        if share is not None and size is not None:
+            found.append((ratio, share, size))
     return found
 
 
@@ -41,45 +45,98 @@ def _words(method: str, ratio: int, score: float, size: tuple) -> str:
     )
 
 
-def memory_figure(which: int = 0) -> theme.Figure:
-    """Share right against bytes: resident ones (0) or those read by each token (1)."""
+def memory_figure(
+    which: int = 0, *, task: str | None = None, ratio: int = RATIOS[0]
+) -> theme.Figure:
+    """Share right against bytes: resident ones (0) or those read by each token (1).
+
+    Args:
+        which: place of these bytes in `Contest.bytes_of`.
+        task: whose share, or None for the mean of all.
+        ratio: the budget whose marks are strong.
+    """
     contest = results.contest()
     n = shown_length(contest)
-    traces, ends = [], {}
+    traces, ends, notes = [], {}, []
     for method in DRAWN:
-        points = _points(contest, method, n)
+        points = _points(contest, method, n, task)
         if points:
             words = [_words(method, *point) for point in points]
             xs, ys = [size[which] for *_, size in points], [score for _, score, _ in points]
-            traces.append(trace(method, xs, ys, words))
-            ends[method] = max(zip(xs, ys, strict=True))
+            strong = [METHODS[method].own_size or of == ratio for of, *_ in points]
+            drawn = trace(method, xs, ys, words, strong)
+            if method == "msa":  # no tick of the axis says its budgets
+                drawn |= {"mode": "lines+markers+text", "text": _rooms(points, which)}
+                above = ["top right", *["top center"] * (len(points) - 1)]  # clear of dense
+                drawn |= {"textposition": above if which else "middle right"}
+                drawn |= {"textfont": {"size": 12}}
+                notes = [] if which else [_whole(points)]
+            elif method == "dense" or not which:  # else as in the other plot, and named there
+                ends[method] = max(zip(xs, ys, strict=True))
+            traces.append(drawn)
     titles = (
         "bytes in memory, share of the dense cache (log)",
         "bytes read by each token, share (log)",
     )
+    tasks = contest.ranked(n) if task is None else (task,)
+    mean = "mean of " * (task is None)
     return theme.figure(
         traces,
-        y="share right, mean of the tasks",
+        y=f"share right, {mean}{', '.join(NAMES[name] for name in tasks)}",
         y_range=SHARE,
-        annotations=named(ends),
+        annotations=[*named(ends, whole="left" if which else "right"), *notes],
         xaxis={
             "type": "log", "title": {"text": titles[which], "standoff": 6},
-            "tickvals": [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], "range": [-1.35, 0.42],
+            "tickvals": [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1], "range": [-1.35, 0.6],
             "ticktext": ["1/16", "1/8", "1/4", "1/2", "1"],
         },
     )  # fmt: skip
 
 
-def named(ends: Mapping[str, tuple[float, float]]) -> list[dict]:
-    """A name beside the end of each curve; names that would touch are moved apart."""
+def _rooms(points: list[tuple[int, float, tuple]], which: int) -> list[str]:
+    """MSA's name and the budget of each mark, written once for those that nearly coincide."""
+    texts: list[str] = []
+    first, name = 0, f"{label('msa')} "
+    for place, (ratio, share, size) in enumerate(points):
+        _, top, there = points[first]
+        if place and size[which] == there[which] and abs(top - share) < NAME + 0.01:
+            texts[first] += f", 1/{ratio}"
+            texts.append("")
+        else:
+            first = place
+            texts.append(f"{name * (not place)}1/{ratio}")
+    return texts
+
+
+def _whole(points: list[tuple[int, float, tuple]]) -> dict:
+    """Why MSA stands to the right of everything."""
+    heights = [share for _, share, _ in points]
+    x = points[0][2][0]
+    return {
+        "text": f"holds {percent(x)}:<br>all entries, and<br>its index keys", "align": "left",
+        "showarrow": False, "x": math.log10(x), "y": (min(heights) + max(heights)) / 2,
+        "xanchor": "left", "xshift": 8, "font": {"size": 12},
+    }  # fmt: skip
+
+
+def named(ends: Mapping[str, tuple[float, float]], *, whole: str) -> list[dict]:
+    """A name beside the end of each curve; names that would touch are moved apart.
+
+    Args:
+        ends: of the curves, by method.
+        whole: the side of dense attention's name that its mark is on.
+    """
+    order = sorted(ends, key=lambda method: ends[method][1])
     heights, last = {}, -1.0
-    for method in sorted(ends, key=lambda method: ends[method][1]):
-        last = max(ends[method][1], last + NAME)
-        heights[method] = last
+    for method in order:
+        heights[method] = last = max(ends[method][1], last + NAME)
+    last = SHARE[1]
+    for method in order[::-1]:  # and none beyond the axis
+        heights[method] = last = min(heights[method], last - NAME)
     return [
         {
             "text": label(method), "showarrow": False, "x": math.log10(x), "y": heights[method],
-            **({"xanchor": "right", "xshift": -8} if method == "dense" else
+            **({"xanchor": "right", "xshift": -8} if (method, whole) == ("dense", "right") else
                {"xanchor": "left", "xshift": 8}),
             "font": {"size": 12},
         }
@@ -87,13 +144,13 @@ def named(ends: Mapping[str, tuple[float, float]]) -> list[dict]:
     ]  # fmt: skip
 
 
-def read_figure() -> theme.Figure:
-    """Share right against the bytes that each token reads."""
-    return memory_figure(1)
+def time_figure(name: str = "ttft_ms", *, ratio: int = RATIOS[0]) -> theme.Figure:
+    """Time to the first token ("ttft_ms"), or per token after it ("token_ms"), by method.
 
-
-def time_figure(name: str = "ttft_ms") -> theme.Figure:
-    """Time to the first token, or per token after it, a row for each method."""
+    Args:
+        name: of the time.
+        ratio: the budget whose marks are strong.
+    """
     contest = results.contest()
     n = shown_length(contest)
     times = {
@@ -106,6 +163,7 @@ def time_figure(name: str = "ttft_ms") -> theme.Figure:
             [getattr(time, name) for _, time in found],
             [label(method)] * len(found),
             [f"{label(method)}, 1 in {r}: {number(getattr(t, name))} ms" for r, t in found],
+            [METHODS[method].own_size or r == ratio for r, _ in found],
         )
         for method, found in times.items()
         if found
@@ -117,11 +175,6 @@ def time_figure(name: str = "ttft_ms") -> theme.Figure:
         yaxis={"type": "category"},
         margin={"l": 140, "r": 20, "t": 12, "b": 50},
     )
-
-
-def token_figure() -> theme.Figure:
-    """The time of one token, a row for each method."""
-    return time_figure("token_ms")
 
 
 def fails_figure(ratio: int) -> theme.Figure:

@@ -114,6 +114,10 @@ class Picture:
             Words(key="reads", x=READS, anchor="end", text="reads", **head),
             *self._legend(),
         ]
+        msa = next((row for row in made.rows if row.method == "msa"), None)
+        if msa and step >= 0:
+            told = f"MSA its index keys as well, which makes {percent(msa.resident)}"
+            marks.append(Words(key="index", x=LEFT, y=TOP - 26, text=told, size=12))
         if made.place[0] >= 0:
             x, x2 = (LEFT + at / made.stretch * self.pitch for at in made.place)
             marks.append(

@@ -30,8 +30,14 @@ def label(method: str) -> str:
     return about(method).label
 
 
-def trace(method: str, xs: list[float], ys: list[float] | list[str], words: list[str]) -> dict:
-    """A method's points, told in words on hover."""
+def trace(
+    method: str,
+    xs: list[float],
+    ys: list[float] | list[str],
+    words: list[str],
+    strong: list[bool],
+) -> dict:
+    """A method's points, told in words on hover; those of the chosen budget are strong."""
     colour, dash, symbol = _LOOK[method]
     return {
         "type": "scatter",
@@ -43,6 +49,11 @@ def trace(method: str, xs: list[float], ys: list[float] | list[str], words: list
         "hoverinfo": "text",
         "name": label(method),
         "line": {"color": colour, "dash": dash, "width": 1.5},
-        "marker": {"color": colour, "symbol": symbol, "size": 9},
+        "marker": {
+            "color": colour,
+            "symbol": symbol,
+            "size": [13 if one else 7 for one in strong],
+            "opacity": [1 if one else 0.6 for one in strong],
+        },
         "cliponaxis": False,
     }

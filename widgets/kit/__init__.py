@@ -49,7 +49,7 @@ from .scene import (
     Timeline,
     Words,
 )
-from .view import Readout, Table, TokenMarks, View
+from .view import Readout, Rows, Table, TokenMarks, View
 
 __all__ = [
     "Action",
@@ -72,6 +72,7 @@ __all__ = [
     "Range",
     "Readout",
     "Rectangle",
+    "Rows",
     "Scene",
     "Step",
     "Swarm",

@@ -39,7 +39,7 @@ from .controls import (
 )
 from .latest import LatestWins, Stale
 from .runtime import shared_runtime
-from .view import View
+from .view import Rows, View
 
 ANNOUNCE_AFTER = 0.15  # seconds of silence before "computing…" appears
 PROGRESS_EVERY = 0.1  # seconds between two progress messages
@@ -59,6 +59,7 @@ class Kept:
     view: View
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
     picture: tuple[bytes, bytes] | None = None
+    cells: Rows | None = None  # of its table
 
 
 class Explorer(anywidget.AnyWidget):
@@ -88,6 +89,7 @@ class Explorer(anywidget.AnyWidget):
     picture = traitlets.Bytes().tag(sync=True)  # the hero, as scene.wire makes it, in JSON
     swarm = traitlets.Bytes().tag(sync=True)  # positions of its swarms
     tab = traitlets.Unicode("").tag(sync=True, echo_update=False)
+    unfolded = traitlets.Bool(False).tag(sync=True, echo_update=False)  # the table of values
     token_texts = traitlets.List().tag(sync=True)
     token_marks = traitlets.Bytes().tag(sync=True)
     token_focus = traitlets.Int(0).tag(sync=True)
@@ -162,7 +164,7 @@ class Explorer(anywidget.AnyWidget):
             prediction=self._recalled() if predict else "",
         )
         self.observe(self._on_values, "values")
-        self.observe(self._on_tab, "tab")
+        self.observe(self._on_opening, ["tab", "unfolded"])
         self.on_msg(self._on_message)
         self._first_picture()
         self._start_on_own_text()
@@ -298,7 +300,7 @@ class Explorer(anywidget.AnyWidget):
             if not begun:  # what has begun tells soon: with its picture, or that it computes
                 self.heard = self.asked
 
-    def _on_tab(self, _change: Mapping[str, Any]) -> None:
+    def _on_opening(self, _change: Mapping[str, Any]) -> None:
         self._opener.submit(self._shown)
 
     def _on_values(self, change: Mapping[str, Any]) -> None:
@@ -426,9 +428,14 @@ class Explorer(anywidget.AnyWidget):
         missing = {plot.name for plot in self.declaration.plots} - set(view.figures)
         if missing:
             raise ValueError(f"{self.name}: present() returned no figure for {sorted(missing)}.")
+        for name in view.idle:
+            if not isinstance(self.declaration.by_name.get(name), Choice):
+                raise ValueError(f"{self.name}: {name!r} cannot stand idle: it is no Choice.")
         for plot in self.declaration.plots:
             if plot.tab in ("", self.tab) and plot.name not in kept.figures:
                 kept.figures[plot.name] = scene.plain(view.figure(plot.name))
+        if kept.cells is None and view.table is not None and self.unfolded:
+            kept.cells = view.table.cells()
         if kept.picture is None and self.declaration.hero is not None:
             drawn = view.timeline or view.scene
             if drawn is None:
@@ -486,14 +493,20 @@ class Explorer(anywidget.AnyWidget):
         self._draw_figures(kept)
         if kept.picture is not None:
             self.picture, self.swarm = kept.picture
+        self._draw_texts(kept)
+
+    def _draw_texts(self, kept: Kept) -> None:
+        view = kept.view
+        rows = kept.cells if self.unfolded else None
         self.info = {
             "summary": view.summary,
             "told_last": view.timeline is not None and view.timeline.told_last,
             "readouts": [dataclasses.astuple(readout) for readout in view.readouts],
-            "table": dataclasses.asdict(view.table) if view.table else None,
+            "table": {"header": view.table.header, "rows": rows} if view.table else None,
             "code": view.code,
             "arithmetic": {link: vars(line) for link, line in view.arithmetic.items()},
             "related": {link: list(others) for link, others in view.related.items()},
+            "idle": dict(view.idle),
         }
 
     def _draw_figures(self, kept: Kept) -> None:
@@ -501,7 +514,7 @@ class Explorer(anywidget.AnyWidget):
             if plot.name in kept.figures and plot.tab in ("", self.tab):
                 setattr(self, f"figure_{plot.name}", kept.figures[plot.name])
 
-    # A tab that was opened, on a worker of its own: what else is computed goes on.
+    # A tab or fold that was opened, on a worker of its own: what else is computed goes on.
 
     def _opened(self, kept: Kept | None, _stale: Stale) -> Kept | None:
         if kept is not None:  # there is a picture
@@ -512,6 +525,7 @@ class Explorer(anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             if prepared is not None and prepared is self._shown:
                 self._draw_figures(prepared)
+                self._draw_texts(prepared)
 
     def _fail_opened(self, _kept: Kept | None, error: Exception, _stale: Stale) -> None:
         self._say("error", self._sentence(error))

@@ -186,6 +186,7 @@ def _record_explorer(
 ) -> Recording:
     spec = dict(explorer.spec)
     spec["plots"] = [{**plot, "clickable": False} for plot in spec["plots"]]  # Python's to answer
+    explorer.unfolded = True  # so that every state brings its rows
     traits = {"spec": spec, "tab": explorer.tab}
     recording = Recording("explorer", explorer.name, call, traits)
     spent, dearest = 0.0, dict.fromkeys(explorer.defaults, 0.0)

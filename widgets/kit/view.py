@@ -7,6 +7,7 @@ from typing import Any
 from .scene import Arithmetic, Scene, Timeline
 
 Figure = Mapping[str, Any]  # {"data": [trace, …], "layout": {…}}
+Rows = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,28 @@ class Readout:
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers behind the plots, for readers who cannot or will not see them."""
+    """The numbers behind the plots, for readers who cannot or will not see them.
+
+    Rows are cells, or a function that makes them once the fold is open: for what takes long.
+    """
 
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: Rows | Callable[[], Rows]
 
     def __post_init__(self) -> None:
-        for row in self.rows:
+        if not callable(self.rows):
+            self._check(self.rows)
+
+    def cells(self) -> Rows:
+        """The rows, made now where they were given as a function."""
+        if not callable(self.rows):
+            return self.rows
+        rows = self.rows()
+        self._check(rows)
+        return rows
+
+    def _check(self, rows: Rows) -> None:
+        for row in rows:
             if len(row) != len(self.header):
                 raise ValueError(
                     f"row {row} has {len(row)} cells, the header has {len(self.header)}: "
@@ -75,6 +91,8 @@ class View:
         bounds: new `(min, max)` of controls whose range depends on the data; of a `Choice`, the
             options that it offers.
         values: control values the computation settled on, where they differ from those asked.
+        idle: by name of a `Choice` that leaves this picture as it is: why, in a few words. It is
+            disabled and shows them.
     """
 
     summary: str
@@ -89,6 +107,7 @@ class View:
     tokens: TokenMarks | None = None
     bounds: Mapping[str, tuple[int | float | str, ...]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    idle: Mapping[str, str] = field(default_factory=dict)
 
     def figure(self, name: str) -> Figure:
         """The figure of one plot, built now where it was given as a function."""

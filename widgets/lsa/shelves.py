@@ -18,6 +18,7 @@ from ..kit import (
     Plot,
     Predict,
     Range,
+    Rows,
     Step,
     Table,
     Timeline,
@@ -197,6 +198,10 @@ def _table(measures: Measures) -> Table:
         "copied per token",
         "of these copied again",
     )
+    return Table(header, partial(_rows, measures))
+
+
+def _rows(measures: Measures) -> Rows:
     rows = []
     for arm in COMPARED:
         own = measures.arms[arm]
@@ -213,7 +218,7 @@ def _table(measures: Measures) -> Table:
                 percent(residency.refetch_rate, 1),
             )
         )
-    return Table(header, tuple(rows))
+    return tuple(rows)
 
 
 # ------------------------------------------------------------------------------- the question

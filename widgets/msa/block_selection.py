@@ -1,7 +1,7 @@
 """Block selection: the text as a strip of blocks, and which of them one word reads."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,13 +30,12 @@ from ..kit import (
 from . import styles
 from .block_selection_figures import groups_figure, map_figure, selectors_figure
 from .block_selection_scene import Picture
+from .block_selection_steps import BREAKS, BROKEN, QUERIES, READ_ON, STAGES, STEPS
 from .strip import quoted
 
-READ_ON = 7  # queries that are played one after another
-STAGES, QUERIES = "stages", "queries"
 PLAYS = {STAGES: "this query, stage by stage", QUERIES: f"the last {READ_ON} queries"}
-PACE_MS = {STAGES: 1300, QUERIES: 1200}
 LESSON, OWN = "lesson", "own"
+PACE_MS = {STAGES: 1300, QUERIES: 1200}
 PASTE = "Paste your text below and press Use this text; until then this is A Mad Tea-Party. "
 SOURCES = {LESSON: "A Mad Tea-Party", OWN: "your own, pasted below"}
 
@@ -56,8 +55,8 @@ def _mean_held() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "The text has 64 blocks of 16 tokens. Every token may read four of those behind it: its "
-        "own, and the three in which one token scores highest. How much of its attention do "
+        "The text has 64 blocks of 16 tokens. Every token may read four of those that it sees: "
+        "its own, and the three in which one token scores highest. How much of its attention do "
         "they hold, averaged over the text?"
     ),
     choices=("about a quarter", "about half", "nearly all"),
@@ -223,12 +222,19 @@ def _to_query(event: Mapping[str, Any]) -> dict[str, int]:
     return {"query": max(0, round(event["y"]))}
 
 
-def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -> Explorer:
+def explorer(
+    text: str = "",
+    *,
+    predict: Predict | None = None,
+    steps: Sequence[Step] = STEPS,
+    **values: Any,
+) -> Explorer:
     """Which key blocks a real model's queries would read, under every selector.
 
     Args:
         text: the reader's own text; the lesson's by default.
         predict: a question asked before the sliders unlock.
+        steps: those of "Block selection"; `broken` has others.
         values: first control values, such as `layer=3`.
     """
     first = dataclasses.asdict(experiment.FIRST)
@@ -290,36 +296,7 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
             "where its attention goes"
         ),
         controls=controls,
-        steps=(
-            Step(
-                title="Read the recent",
-                text="“writing” and then “-”: what came next, last time? A window reads the newest "
-                "blocks and the first. Follow the empty pipe.",
-                sets={"selector": "window_sink"},
-                frame="play",
-            ),
-            Step(
-                title="Let scores choose",
-                text="As many blocks, but each is worth its best token. Watch one dot go past the "
-                "cut, and where its line lies.",
-                sets={"selector": "main_max"},
-                frame="play",
-            ),
-            Step(
-                title="Why not the mean?",
-                text="At “could” a block is worth the mean of its scores. Click block 0: what "
-                "became of its one tall bar? Then choose the maximum.",
-                sets={"selector": "main_mean", "query": 674},
-                frame="play",
-            ),
-            Step(
-                title="Read on",
-                text="Word after word toward “writing-”. Other lines light up each time; watch "
-                "for the riddle.",
-                sets={"play": QUERIES},
-                frame="play",
-            ),
-        ),
+        steps=steps,
         plots=(
             Plot(
                 name="groups",
@@ -350,3 +327,8 @@ def explorer(text: str = "", *, predict: Predict | None = None, **values: Any) -
         predict=predict,
         defaults={**first, "play": STAGES, "source": LESSON, "text": text, **values},
     )
+
+
+def broken() -> Explorer:
+    """The same explorer in the state that the lesson breaks, with steps of its own."""
+    return explorer(steps=BREAKS, **BROKEN)

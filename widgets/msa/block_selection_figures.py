@@ -157,11 +157,9 @@ def groups_figure(result: SelectionResult) -> theme.Figure:
                 "hovertemplate": "block %{x}: %{y:.1%}<extra></extra>",
             }
         )
-    captured = result.captured[result.params.selector]
     headings = [
-        f"{'<b>' * (group == result.params.group)}group {group}: reads {percent(float(share))}"
-        + "</b>" * (group == result.params.group)
-        for group, share in enumerate(captured)
+        f"<b>group {group}</b>" if group == result.params.group else f"group {group}"
+        for group in range(len(result.block_mass))
     ]
     return theme.figure(
         traces,

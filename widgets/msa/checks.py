@@ -10,7 +10,7 @@ from intuitive.msa.experiments.needle import NeedleParams, run
 
 from ..kit import CheckYourself, fixed, percent
 
-MILLION = 2**20  # tokens
+SHORT, MILLION = 2**13, 2**20  # tokens
 
 
 def many_small_blocks() -> CheckYourself:
@@ -44,63 +44,61 @@ def many_small_blocks() -> CheckYourself:
 
 
 def halving_k() -> CheckYourself:
-    """At a million tokens, what does halving k save?"""
+    """In a short prompt, what does halving k save?"""
 
     def answer() -> tuple[int, str]:
         whole = MSAConfig.paper()
         half = replace(whole, n_selected=whole.n_selected // 2)
-        kept = cost.msa_flops(half, MILLION) / cost.msa_flops(whole, MILLION)
-        share = cost.index_flop_share(whole, MILLION)
-        saved = 1 - kept
-        right = 0 if saved > 0.4 else 1 if saved > 0.15 else 2
+        saved = {
+            n: 1 - cost.msa_flops(half, n) / cost.msa_flops(whole, n) for n in (SHORT, MILLION)
+        }
+        share = cost.index_flop_share(whole, SHORT)
+        right = 0 if saved[SHORT] > 0.4 else 1 if saved[SHORT] > 0.15 else 2
         return right, (
-            f"It saves {percent(saved, 1)} of MSA's FLOPs: {percent(share)} of them belong to the "
-            "index, which scores every visible token whatever k is. To save more, make the "
-            "index cheaper: a smaller index head, fp8 index keys, or one selection shared by "
-            "neighbouring layers."
+            f"It saves {percent(saved[SHORT])} of MSA's FLOPs: in a prompt this short only "
+            f"{percent(share)} of them belong to the index, and the blocks are the bill. At a "
+            f"million tokens it would save {percent(saved[MILLION])}: the index scores every "
+            "visible token whatever k is, so there one has to make the index cheaper."
         )
 
     return CheckYourself(
         name="msa_halving_k",
         question=(
-            "The paper's layer, a million tokens of context, k = 16 blocks of 128 tokens. You "
+            "The paper's layer, a prompt of 8,192 tokens, k = 16 blocks of 128 tokens. You "
             "halve k to 8. How much of MSA's own computation goes away?"
         ),
-        choices=("about half", "about a quarter", "about one twentieth"),
+        choices=("nearly half", "about a quarter", "about one twentieth"),
         answer=answer,
     )
 
 
 def decode_ceiling() -> CheckYourself:
-    """FLOPs fall 28-fold at a million tokens; why not decoding?"""
+    """Twice as many KV heads, one index key for all: what becomes of the ceiling of bytes?"""
 
     def answer() -> tuple[int, str]:
-        config = MSAConfig.paper()
-        flops = cost.flop_ratio(config, MILLION)
-        read = cost.decode_byte_ratio(config, MILLION)
-        ceiling = cost.decode_byte_ceiling(config)
-        index, main = (
-            part(config, MILLION) for part in (cost.index_decode_bytes, cost.main_decode_bytes)
+        paper = MSAConfig.paper()
+        wider = replace(paper, n_kv_heads=2 * paper.n_kv_heads)
+        bytes_, flops = (
+            [ceiling(config) for config in (paper, wider)]
+            for ceiling in (cost.decode_byte_ceiling, cost.flop_ceiling)
         )
-        right = 1 if index > main else 2
+        change = bytes_[1] / bytes_[0]
+        right = 0 if change > 1.5 else 2 if change < 0.75 else 1
         return right, (
-            f"FLOPs fall {fixed(flops, 1)}-fold, but a decoded token has to read every index key: "
-            f"one index key is 1/{fixed(ceiling, 0)} of a token's keys and values, so bytes can "
-            f"fall at most {fixed(ceiling, 0)}-fold, and at this context they fall "
-            f"{fixed(read)}-fold."
+            f"It rises from {fixed(bytes_[0], 0)} to {fixed(bytes_[1], 0)}: a token now has twice "
+            "the keys and values, and still one index key, which all groups share. The ceiling of "
+            f"FLOPs moves the other way, from {fixed(flops[0], 0)} to {fixed(flops[1], 0)}: every "
+            "group scores all tokens with an index head of its own."
         )
 
     return CheckYourself(
         name="msa_decode_ceiling",
         question=(
-            "At a million tokens MSA computes about 28 times less than dense attention, yet the "
-            "paper measures decoding only 7.6 times faster. What holds it back?"
+            "The paper's layer with 8 KV heads instead of 4, all else as it was: 64 query heads, "
+            "and one index key of 128 channels for each token. What becomes of the most by which "
+            "MSA can cut the bytes of one decoded token?"
         ),
-        choices=(
-            "Top-k over 8,192 blocks is slow",
-            "Reading the index keys of the whole context",
-            "Reading the 16 selected blocks",
-        ),
+        choices=("It doubles", "It stays", "It halves"),
         answer=answer,
     )
 

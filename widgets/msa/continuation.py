@@ -24,7 +24,6 @@ from ..kit import (
     Text,
     Timeline,
     View,
-    percent,
 )
 from . import styles
 from .continuation_scene import Picture
@@ -51,19 +50,12 @@ def compute(continued: Continued, *, stale: Any, progress: Any) -> Continuation:
 
 def present(result: Continuation) -> View:
     picture = Picture(result)
-    params, parted = result.params, result.first_difference
-    reader = READER_NAMES[params.reader]
-    n_new = len(result.dense)
-    where = (
-        f"all {n_new} tokens are the same"
-        if parted is None
-        else f"they part at token {parted + 1} of {n_new}"
-    )
+    params = result.params
     return View(
         summary=(
-            f"Reading {params.n_selected} blocks of {params.block_size} tokens chosen by {reader}: "
-            f"{where}; along the dense text the sparse model would write "
-            f"{percent(result.agreement)} of the same tokens."
+            f"Both write {len(result.dense)} tokens after the same prompt, the sparse model "
+            f"reading {params.n_selected} blocks of {params.block_size} tokens chosen by "
+            f"{READER_NAMES[params.reader]}."
         ),
         timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=350),
         readouts=picture.readouts(0),

@@ -188,8 +188,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="A passage returns",
-                text="512 tokens from the second quarter come back at the end. One has only to "
-                "look where they stood. What the attention hid stands here.",
+                text="512 tokens from the second quarter come back. Block 60 has only to look "
+                "where its words stood, in block 20. Who does? Look at the trained index, then at "
+                "the earlier one.",
                 sets={"measure": "returning_passage", "selector": "trained_index"},
             ),
             Step(

@@ -1,41 +1,39 @@
 """The hero of "A dense model made sparse": the text as a strip, and a curve for each selector.
 
-Above, the text in blocks, with what a window of this budget reads and, where the measure is of a
-passage that returns, where the passage stands. What other selectors read depends on every query and
-was not recorded; what comes of it was: below, the measure against the blocks read, one labelled
-curve for each selector, all from the committed run. A cursor stands at the budget.
+Above, the text in blocks, each lit as high as the chosen selector reads it for the tokens of one
+block, which lies in the passage that returns where the measure is of that. Below, what comes of it:
+the measure against the blocks read, one labelled curve for each selector. A cursor stands at the
+budget. All from committed runs.
 """
 
 import math
 
 from intuitive.msa.experiments.conversion import (
     EARLIER,
-    PASSAGE,
     PERPLEXITIES,
     ConversionResult,
     Point,
-    passages,
 )
 
-from ..kit import Arithmetic, Circle, Line, Mark, Path, Rectangle, Scene, Words, fixed, number
+from ..kit import (
+    Arithmetic,
+    Circle,
+    Line,
+    Mark,
+    Path,
+    Scene,
+    Words,
+    fixed,
+    number,
+)
 from . import styles
+from .conversion_strip import COLOURS, NAMES, strip
 
 Number = int | float
 
 WIDTH, HEIGHT = 1000, 424
-STRIP_LEFT, STRIP_RIGHT, STRIP_TOP, STRIP_TALL = 24, 976, 40, 26
-LEFT, RIGHT, TOP, BOTTOM = 76, 680, 128, 374  # of the curves
-COLOURS = {  # one selector, one colour
-    "trained_index": "blue",
-    EARLIER: "blue",
-    "window_sink": "green",
-    "main_max": "vermilion",
-    "oracle": "ink",
-    "main_mean": "purple",
-    "block_mean_keys": "gold",
-}
+LEFT, RIGHT, TOP, BOTTOM = 76, 680, 136, 374  # of the curves
 DASHES = {EARLIER: "6 5"}
-NAMES = {**styles.SELECTOR_NAMES, EARLIER: "earlier index"}
 TICKS = (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 GAP = 20  # between two names
@@ -88,87 +86,10 @@ class Picture:
         return Scene(
             width=WIDTH,
             height=HEIGHT,
-            marks=(*self._strip(), *self._axes(), *self._curves(), *self._names()),
+            marks=(*strip(self.found), *self._axes(), *self._curves(), *self._names()),
         )
 
     # -------------------------------------------------------------------------------- marks
-
-    def _strip(self) -> list[Mark]:
-        size, context = self.found.block_size, self.params.context
-        n_blocks, k = context // size, self.params.n_selected
-        pitch = (STRIP_RIGHT - STRIP_LEFT) / n_blocks
-        read = {0, *range(n_blocks - k + 1, n_blocks)} if k > 1 else {n_blocks - 1}
-        returns = self.measure == "returning_passage"
-        told = f"{context:,} tokens in {n_blocks} blocks"
-        marks: list[Mark] = [
-            Words(
-                key="strip:name",
-                x=STRIP_LEFT,
-                y=STRIP_TOP - 14,
-                text=f"{told}; lit: the {k} that a window reads from the end",
-                size=14,
-                bold=True,
-            )
-        ]
-        for block in range(n_blocks):
-            lit = block in read
-            marks.append(
-                Rectangle(
-                    key=f"block:{block}",
-                    link="window_sink" if lit else "",
-                    x=STRIP_LEFT + pitch * block + 0.5,
-                    y=STRIP_TOP,
-                    w=pitch - 1,
-                    h=STRIP_TALL,
-                    fill="green" if lit else "grey",
-                    opacity=0.75 if lit else 0.22,
-                    words=(
-                        f"Block {block}: "
-                        + ("the window reads it." if lit else "outside of the window.")
-                    ),
-                )
-            )
-        for place, start in zip(("first", "again"), passages(context), strict=True):
-            if not returns:
-                break
-            left = STRIP_LEFT + pitch * start / size
-            marks += [
-                Rectangle(
-                    key=f"passage:{place}",
-                    x=left,
-                    y=STRIP_TOP - 3,
-                    w=pitch * PASSAGE / size,
-                    h=STRIP_TALL + 6,
-                    stroke="gold",
-                    width=3,
-                    corner=4,
-                    words=f"The passage of {PASSAGE} tokens, {PLACES[place]}.",
-                    layer=2,
-                ),
-                Words(
-                    key=f"passage:{place}:name",
-                    x=left + pitch * PASSAGE / size / 2,
-                    y=STRIP_TOP + STRIP_TALL + 22,
-                    text=PLACES[place],
-                    anchor="middle",
-                    size=13,
-                    bold=True,
-                ),
-            ]
-        if returns:
-            first, again = (STRIP_LEFT + pitch * start / size for start in passages(context))
-            end, low = first + pitch * PASSAGE / size, STRIP_TOP + STRIP_TALL + 5
-            marks.append(
-                Path(
-                    key="look",
-                    d=f"M{again:.1f},{low}C{again - 60:.1f},{low + 34} {end + 60:.1f},{low + 34} "
-                    f"{end:.1f},{low}",
-                    stroke="gold",
-                    dash="5 4",
-                    width=2,
-                )
-            )
-        return marks
 
     def _axes(self) -> list[Mark]:
         marks: list[Mark] = [
@@ -361,6 +282,3 @@ class Picture:
             ratio = f"{fixed(here.mean / self.found.dense)} times the dense model's"
             told += f", {ratio} {value_text(self.found.dense, self.measure)}"
         return Arithmetic(text=f"{self._title(name)}, k = {here.n_selected}: {told}.")
-
-
-PLACES = {"first": "a passage", "again": "the passage again"}

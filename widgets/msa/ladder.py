@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from intuitive.msa.experiments.ladder import LadderParams, LadderResult, run
+from intuitive.msa.results import kernel_profile
 
 from ..kit import (
     Choice,
@@ -17,7 +18,7 @@ from ..kit import (
     fixed,
     number,
 )
-from .ladder_scene import LAST, Picture, place_text, time_text
+from .ladder_scene import LAST, LAUNCHES, Picture, place_text, time_text
 
 FUNCTIONS = {
     "attend": "attend, to selected blocks",
@@ -26,16 +27,35 @@ FUNCTIONS = {
 }
 SHARINGS = {"near": "mostly the same blocks", "random": "blocks at random"}
 QUERIES = {"prompt": "all of a prompt, to 128K", "last": "the last 8K, of up to 1M"}
+IDLE = {  # controls that change nothing, and why
+    "attend": {},
+    "select": {"sharing": "not here: it reads all"},
+    "decode": {
+        "queries": "not here: one query",
+        "sharing": "not here: no neighbours",
+    },
+}
 
 
 def _short_decode() -> tuple[int, str]:
     landing = run(LadderParams(function="decode")).at(8192)
     dense, step = landing["everything"], landing["step"]
     ratio = dense.ms / step.ms
+    profile = kernel_profile()
+    found, card = profile.values, profile.made.device.removeprefix("NVIDIA ")
+    whole, attend, empty = (
+        time_text(us / 1e3)
+        for us in (
+            found.decode_us("8K", "whole"), found.decode_us("8K", "attend"),
+            found.empty_us(LAUNCHES),
+        )
+    )  # fmt: skip
     return 0 if ratio > 1.25 else 1 if ratio > 0.95 else 2, (
         f"It takes {time_text(step.ms)} instead of {time_text(dense.ms)}. Neither waits for its "
-        f"bytes: the floor of MSA's step is {time_text(step.least.floor_ms)}. What takes the time "
-        "is starting one small kernel after the other."
+        f"bytes: the floor of MSA's step is {time_text(step.least.floor_ms)}. The profile of a "
+        f"later version on an {card} has {whole} for the step: {empty} for starting {LAUNCHES} "
+        f"kernels, and {attend} for the one that searches and attends, with one wait after the "
+        "other."
     )
 
 
@@ -99,6 +119,7 @@ def present(result: LadderResult) -> View:
             f'result = run(LadderParams.from_text(\n    "{result.params.to_text()}"\n))\n'
             "{rung.name: rung.ms for rung in result.at(131072).rungs}"
         ),
+        idle=IDLE[function],
     )
 
 
@@ -125,7 +146,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             caption="Left, every FLOP counts that is computed, useless ones too; a floor, right, "
             "is of the useful ones. Open points are counted: as quick as memory and tensor cores "
             "allow while no byte comes from the card's cache. A full point above the slope had "
-            "part of its bytes from the cache.",
+            "part of its bytes from the L2 cache.",
         ),
         steps=(
             Step(

@@ -2,7 +2,8 @@
 
 Left, every rung is a point: how many FLOPs it has for each byte that its loops ask for, and how
 many it computes a second, useless ones too. The slope is what memory allows, the flat line what the
-tensor cores do.
+tensor cores do; a dotted line leads from the slope up to a point whose bytes came in part from the
+cache.
 Right, the same rungs in time, each with a line from its floor. Full points were measured; an open
 one is only counted, and stands where memory and tensor cores would let it if nothing were cached.
 """
@@ -11,8 +12,22 @@ import math
 
 from intuitive.msa import cost
 from intuitive.msa.experiments.ladder import LadderResult, Landing, Rung, label_of
+from intuitive.msa.results import kernel_profile
 
-from ..kit import Arithmetic, Circle, Frame, Line, Mark, Path, Readout, Scene, Words, fixed, number
+from ..kit import (
+    Arithmetic,
+    Circle,
+    Frame,
+    Line,
+    Mark,
+    Path,
+    Readout,
+    Scene,
+    Words,
+    fixed,
+    number,
+    percent,
+)
 from .what_it_costs_scene import tokens_text
 
 Number = int | float
@@ -31,6 +46,7 @@ PLACES = {  # of a name beside its point; where it stands on the slope, below th
     "every_score": "right", "maxima": "left", "in_chunks": "right",
     "select_one": "below", "attend_one": "right", "step": "right",
 }  # fmt: skip
+LAUNCHES = 3  # of a decode step of the profile
 LAST = {"attend": "union_tile", "select": "in_chunks", "decode": "step"}  # the package's rung
 
 
@@ -78,7 +94,12 @@ class Picture:
                 scene=Scene(
                     width=WIDTH,
                     height=HEIGHT,
-                    marks=(*still, *self._points(landing), *self._rows(landing)),
+                    marks=(
+                        *still,
+                        *self._cached(landing),
+                        *self._points(landing),
+                        *self._rows(landing),
+                    ),
                 ),
                 label=label,
                 sentence=self._sentence(landing),
@@ -184,15 +205,30 @@ class Picture:
             Words(key="key:full:name", x=left + 20, y=y, text="measured", size=13),
             Circle(key="key:dense", x=left + 146, y=y - 4, r=6, fill="grey"),
             Words(key="key:dense:name", x=left + 160, y=y, text=f"{dense}, measured", size=13),
-            Circle(key="key:open", x=left + 6, y=y + 18, r=6, stroke="ink", fill="page"),
-            Words(key="key:open:name", x=left + 20, y=y + 22, text="counted", size=13),
-            self._tick("key:floor", left + 146, y + 18),
-            Words(
-                key="key:floor:name", x=left + 160, y=y + 22, text="floor, of the useful work",
-                size=13,
-            ),
         ]  # fmt: skip
-        return marks
+        return marks + self._second_line(left, y + 18)
+
+    def _second_line(self, left: Number, y: Number) -> list[Mark]:
+        """Of the legend: in decoding nothing is only counted, and launches are marked."""
+        name = {"y": y + 4, "size": 13}
+        if self.function == "decode":
+            profile = kernel_profile()
+            card = profile.made.device.removeprefix("NVIDIA ")
+            took = time_text(profile.values.empty_us(LAUNCHES) / 1e3)
+            told = f"{LAUNCHES} empty launches, {card}: {took}"
+            return [
+                self._tick("key:floor", left + 6, y),
+                Words(key="key:floor:name", x=left + 20, text="floor", **name),
+                self._launches("key:launches", left + 86, y),
+                Words(key="key:launches:name", x=left + 100, text=told, **name),
+            ]
+        floor = "floor, of the useful work"
+        return [
+            Circle(key="key:open", x=left + 6, y=y, r=6, stroke="ink", fill="page"),
+            Words(key="key:open:name", x=left + 20, text="counted", **name),
+            self._tick("key:floor", left + 146, y),
+            Words(key="key:floor:name", x=left + 160, text=floor, **name),
+        ]
 
     def _roof_names(self, has_ridge: bool) -> list[Mark]:
         """Names of the flat part and the slope, away from the points."""
@@ -224,6 +260,31 @@ class Picture:
             f"{self.name(rung)}: {number(rung.work.intensity)} FLOP a byte, {rate_text(rung)}, "
             f"{time_text(rung.ms)}, {how}."
         )
+
+    def _cached(self, landing: Landing) -> list[Mark]:
+        """From the slope to each point above it, and what that says of the package's rung."""
+        marks: list[Mark] = []
+        for rung in landing.rungs:
+            if rung.cached:
+                x, y = self.place(rung.work.intensity, rung.flops_per_s)
+                _, slope = self.place(rung.work.intensity, rung.work.intensity * cost.H100_BYTES)
+                words = (
+                    f"{self.name(rung)}: at least {percent(rung.cached)} of its bytes came from "
+                    f"the L2 cache, for memory brings no more in {time_text(rung.ms)}."
+                )
+                marks.append(
+                    Line(key=f"cache:{rung.name}", link=f"rung:{rung.name}", x=x, x2=x, y=slope,
+                         y2=y, stroke="ink", dash="2 4", width=2, words=words)
+                )  # fmt: skip
+        last = landing[LAST[self.function]]
+        if last.cached:
+            least = f"{self.name(last)}: at least {percent(last.cached)} of its bytes"
+            told = ("dotted: from the L2 cache", least)
+            marks += [
+                Words(key=f"cache:told:{i}", x=LEFT + 10, y=TOP + 20 + 16 * i, text=text, size=12)
+                for i, text in enumerate(told)
+            ]
+        return marks
 
     def _points(self, landing: Landing) -> list[Mark]:
         marks: list[Mark] = []
@@ -260,6 +321,11 @@ class Picture:
         return Line(key=key, x=x, x2=x, y=y - 9, y2=y + 9, stroke="ink", width=3)
 
     @staticmethod
+    def _launches(key: str, x: Number, y: Number) -> Line:
+        """The time of launches that do nothing."""
+        return Line(key=key, x=x, x2=x, y=y - 9, y2=y + 9, stroke="vermilion", dash="3 2", width=3)
+
+    @staticmethod
     def _row_y(number_of: int) -> int:
         return TOP + 44 + ROW * number_of
 
@@ -291,6 +357,9 @@ class Picture:
                     **self._look(rung),
                 ),
             ]  # fmt: skip
+            if self.function == "decode" and name != DENSE:
+                x = self.time_x(kernel_profile().values.empty_us(LAUNCHES) / 1e3)
+                marks.append(self._launches(f"launches:{name}", x, y))
         return marks
 
     # --------------------------------------------------------------------------- arithmetic

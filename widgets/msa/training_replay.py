@@ -186,13 +186,12 @@ def present(found: ReplayResult) -> View:
         ),
     )
     right = [shot.step for shot in found.run.snapshots if picture.right(shot)]
-    accuracy = [point.accuracy for point in finals]
+    ends = sorted({fixed(pick(point.accuracy for point in finals)) for pick in (min, max)})
     return View(
         summary=(
             f"{ARMS[params.arm].title}: the question at token {params.question} is answered right "
             f"{_steps(right, [shot.step for shot in found.run.snapshots])}. After {last} steps the "
-            f"{len(finals)} seeds of this arm reach accuracy {fixed(min(accuracy))} to "
-            f"{fixed(max(accuracy))}."
+            f"{len(finals)} seeds of this arm reach accuracy {' to '.join(ends)}."
         ),
         timeline=Timeline(frames=picture.frames(), axis="training", pace_ms=1100),
         figures={

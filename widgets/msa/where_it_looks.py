@@ -193,8 +193,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         steps=(
             Step(
                 title="Why so far back?",
-                text="Follow the thick band up from “-”. Which word stood before it there, and "
-                "which one came next?",
+                text="Play, and follow the thick band up from “-”. Which word stood before it "
+                "there, and which one came next?",
                 sets={"group": 1},
                 frame="play",
             ),

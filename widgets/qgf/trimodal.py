@@ -286,13 +286,6 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
         controls=controls,
         plots=(
             Plot(
-                name="velocity",
-                label="The guided velocity over time and position",
-                caption="Red pushes particles up, blue down; white stands still.",
-                height=300,
-                tab="Velocity map",
-            ),
-            Plot(
                 name="densities",
                 label="Histogram of the actions beside the exact tilt and the data",
                 caption="Coloured by mode. Green: an exact sampler of the tilt p e^(wQ); dotted: "
@@ -311,6 +304,13 @@ def explorer(preset: str = "B", *, predict: Predict | None = None, **values: Any
                 "have run away. Sweep over the weight, under More controls, for whole curves.",
                 height=360,
                 tab="Over the weight",
+            ),
+            Plot(
+                name="velocity",
+                label="The guided velocity over time and position",
+                caption="Red pushes particles up, blue down; white stands still.",
+                height=300,
+                tab="Velocity map",
             ),
         ),
         steps=STEPS,

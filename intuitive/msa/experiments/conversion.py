@@ -1,7 +1,8 @@
 """What making SmolLM2 sparse cost, from the committed run of `benchmarks/msa_index.py`.
 
 Mass captured and block recall are of the dense model's own attention, averaged over layers;
-perplexity is of the model with all its layers sparse. All on held-out texts.
+perplexity is of the model with all its layers sparse. All on held-out texts. Which blocks were read
+comes from `benchmarks/msa_reads.py`.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from intuitive.common.training import Progress, silent
 from ..reference import SELECTORS
 from ..results import AdaptedRow, DecodeRow, Losses, QualityRow, SizeRow
 from ..results import conversion as committed_conversion
+from ..results import reads as committed_reads
 
 EARLIER = "earlier_index"  # trained for 180 steps, on texts in which little returns
 READERS = ("trained_index", EARLIER, *SELECTORS)
@@ -71,6 +73,16 @@ class Learning:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reads:
+    """How often the tokens of one block in the middle of the passage read each block."""
+
+    context: int  # tokens
+    block: int  # whose tokens ask
+    stood: int  # the block with the same words, where the passage was read first
+    shares: dict[str, tuple[float, ...]]  # of a selector's choices, in [0, 1], by block
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConversionResult:
     """Curves against the budget, and mass by layer, of one setting."""
 
@@ -86,6 +98,7 @@ class ConversionResult:
     sizes: tuple[SizeRow, ...]  # of all students
     kv_bytes: int  # of keys and values, per token and layer, in half precision
     adapted: tuple[AdaptedRow, ...]
+    reads: Reads  # where a passage returns if the measure is of that, else in ordinary text
 
 
 def passages(context: int) -> tuple[int, int]:
@@ -152,6 +165,37 @@ def curves(params: ConversionParams) -> ConversionResult:
         sizes=values.curve,
         kv_bytes=2 * 2 * msa["n_kv_heads"] * msa["d_head"],
         adapted=values.adaptation,
+        reads=reads(params),
+    )
+
+
+def reads(params: ConversionParams) -> Reads:
+    """What every selector reads at the budget of a setting, at the one context that was recorded.
+
+    Raises:
+        ValueError: not recorded with this budget.
+        FileNotFoundError: the package was installed without its results.
+    """
+    committed = committed_reads()
+    values, context = committed.values, committed.made.config["context"]
+    text = "returning" if params.measure == "returning_passage" else "plain"
+    first, again = passages(context)
+    shares = {
+        row.selector: tuple(percent / 100 for percent in row.percent)
+        for row in values.rows
+        if (row.text, row.n_selected) == (text, params.n_selected)
+    }
+    if not shares:
+        budgets = sorted({row.n_selected for row in values.rows})
+        raise ValueError(
+            f"n_selected={params.n_selected}: what budgets of {', '.join(map(str, budgets))} "
+            "blocks read was recorded; choose one of these."
+        )
+    return Reads(
+        context=context,
+        block=values.block,
+        stood=values.block - (again - first) // values.block_size,
+        shares=shares,
     )
 
 

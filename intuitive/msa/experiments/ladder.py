@@ -8,7 +8,7 @@ the card allows is the floor: of a rung, for its own FLOPs and bytes; of a funct
 FLOPs with every byte moved once.
 
 Bytes are those that the loops ask for. A card's cache answers part of them, so a measured rung may
-be quicker than memory alone could make it.
+be quicker than memory alone could make it; how many at least follows from its time.
 """
 
 from collections.abc import Callable
@@ -93,6 +93,14 @@ class Rung:
     @property
     def flops_per_s(self) -> float:
         return self.work.flops / self.ms * 1e3
+
+    @property
+    def cached(self) -> float:
+        """Least share of its bytes that came from a cache: memory is too slow for more, in [0, 1].
+
+        0 of a rung that was not measured.
+        """
+        return max(0.0, 1 - self.ms / 1e3 * cost.H100_BYTES / self.work.bytes)
 
     @property
     def over_floor(self) -> float:

@@ -1,5 +1,6 @@
 // Native, labelled controls. Each maker returns {element, show(value), bound(min, max)}; a range
-// also says where it stands and lets itself be moved: {value(), moveTo(number), live}.
+// also says where it stands and lets itself be moved: {value(), moveTo(number), live}; a choice can
+// stand idle: disabled, with the reason in the place of its option.
 
 function readOut(spec, position) {
   if (spec.values.length) {
@@ -78,6 +79,12 @@ function makeChoice(spec, _change, set) {
     },
     ...spec.options.map(([value, text]) => make("option", { value, text }))
   );
+  const why = make("option", { value: "" });
+  let now = "";
+  const show = (value) => {
+    now = value;
+    if (!select.disabled) select.value = value;
+  };
   return {
     element: make(
       "div",
@@ -86,10 +93,21 @@ function makeChoice(spec, _change, set) {
       select
     ),
     focusable: select,
-    show: (value) => (select.value = value),
+    show,
     // Only what the data has is offered.
     bound(...offered) {
-      for (const option of select.options) option.hidden = option.disabled = !offered.includes(option.value);
+      for (const option of select.options) {
+        if (option !== why) option.hidden = option.disabled = !offered.includes(option.value);
+      }
+    },
+    idle(reason) {
+      if (select.disabled === Boolean(reason) && why.textContent === reason) return;
+      why.textContent = reason;
+      select.disabled = Boolean(reason);
+      if (reason) select.append(why);
+      else why.remove();
+      why.selected = Boolean(reason);
+      show(now);
     },
   };
 }

@@ -43,3 +43,20 @@ function keepRoom(part, root) {
   watch.observe(part);
   return () => watch.disconnect();
 }
+
+// Controls stay in view while a tall explorer scrolls, where they leave the picture its room: they
+// scroll with the page if their rows take more than a fifth of the window. What is told below them
+// for a while does not count: they stay where they are. Answers a function that stops it.
+function stickIfLow(bar, rows) {
+  const look = () => {
+    const tall = rows.reduce((sum, row) => sum + row.offsetHeight, 0);
+    bar.toggleAttribute("data-sticks", tall <= innerHeight / 5);
+  };
+  const watch = new ResizeObserver(look);
+  for (const row of rows) watch.observe(row);
+  addEventListener("resize", look);
+  return () => {
+    watch.disconnect();
+    removeEventListener("resize", look);
+  };
+}

@@ -33,15 +33,14 @@ function makeCode() {
   };
 }
 
-// Rows are made when the fold is open, or when the page has nothing else to do.
-function makeTable(title) {
+// Python sends the rows while the fold is open.
+function makeTable(title, tell) {
   const table = make("table");
-  let waiting = null;
-  let idle = 0;
+  let content = null;
+  let built = null;
   const build = () => {
-    if (!waiting) return;
-    const { header, rows } = waiting;
-    waiting = null;
+    if (!details.open || !content?.rows || content === built) return;
+    const { header, rows } = (built = content);
     const head = make("tr", {}, ...header.map((text) => make("th", { scope: "col", text })));
     const body = rows.map((row) =>
       make(
@@ -54,7 +53,12 @@ function makeTable(title) {
   };
   const details = make(
     "details",
-    { ontoggle: build },
+    {
+      ontoggle() {
+        tell(details.open);
+        build();
+      },
+    },
     make("summary", { text: "Values", ...KEEP_KEYS }),
     make(
       "div",
@@ -64,12 +68,10 @@ function makeTable(title) {
   );
   return {
     element: details,
-    show(content) {
+    show(next) {
+      content = next;
       details.hidden = !content;
-      waiting = content;
-      cancelIdleCallback(idle);
-      if (details.open) build();
-      else idle = requestIdleCallback(build);
+      build();
     },
   };
 }
@@ -346,7 +348,10 @@ function render({ model, el }) {
   const said = make("p", { class: "intuitive-said", "aria-live": "polite" });
   const arithmetic = makeArithmetic();
   const summary = make("p", { class: "intuitive-summary", "aria-live": "polite" });
-  const table = makeTable(spec.title);
+  const table = makeTable(spec.title, (open) => {
+    model.set("unfolded", open);
+    save();
+  });
   const code = makeCode();
   // Unlocked here and now: Python may be at another cell, and has only the verdict to add.
   const prediction = makePrediction(spec.predict, (content) => {
@@ -387,17 +392,15 @@ function render({ model, el }) {
     summary,
     table.element
   );
+  const rows = [
+    make("div", { class: "intuitive-first" }, group(false), readouts),
+    make("div", { class: "intuitive-second" }, more?.button, status),
+  ];
+  const controlBar = make("div", { class: "intuitive-bar" }, ...rows, liveness.element, alert);
   const body = make(
     "div",
     { class: "intuitive-body" },
-    make(
-      "div",
-      { class: "intuitive-bar" },
-      make("div", { class: "intuitive-first" }, group(false), readouts),
-      make("div", { class: "intuitive-second" }, more?.button, status),
-      liveness.element,
-      alert
-    ),
+    controlBar,
     more?.content,
     make("div", { class: "intuitive-work" }, steps.element, stage),
     code.element
@@ -409,6 +412,7 @@ function render({ model, el }) {
   );
   el.append(root);
   const stopKeeping = keepRoom(readouts, root);
+  const stopSticking = stickIfLow(controlBar, rows);
 
   // Whether the picture is that of the controls, or of a result of theirs that is still growing.
   const isTheirs = () => {
@@ -465,6 +469,7 @@ function render({ model, el }) {
   const showInfo = () => (written = afterPlots().then(writeInfo));
   const writeInfo = () => {
     const info = model.get("info");
+    for (const [name, control] of Object.entries(controls)) control.idle?.(info.idle?.[name] ?? "");
     showNumbers();
     bus.setRelated(info.related ?? {});
     if (summary.textContent !== (info.summary ?? "")) summary.textContent = info.summary ?? "";
@@ -624,6 +629,7 @@ function render({ model, el }) {
     waiting.stop();
     showAsleep();
     stopKeeping();
+    stopSticking();
     unsubscribe();
     for (const plot of plots) plot.stop();
     hero?.stop();
