@@ -160,13 +160,12 @@ class Picture:
             marks.append(Words(key=f"key:{kind}:text", x=x + 14, y=40, text=told, size=12))
             x += 6.2 * len(told) + 26
         x = MEMORY[0]
-        for name, (title, colour) in PARTS.items():
-            told = title if colour else "KV of text, latents"
+        for name, (told, colour) in PARTS.items():
             for part in (colour,) if colour else (RAW, LATENT):
                 marks.append(Rectangle(key=f"key:{name}:{part}", x=x, y=31, w=10, h=10, fill=part))
                 x += 13
             marks.append(Words(key=f"key:{name}", x=x + 2, y=40, text=told, size=12))
-            x += 6.2 * len(told) + 16
+            x += 7 * len(told) + 22
         return marks
 
     def _lane(self, lane: Lane, clock: float) -> list[Mark]:
