@@ -143,9 +143,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         hero=Hero(
             label="A roofline with the rungs as points, and their times above the floor",
-            caption="Left, every computed FLOP counts, useless ones too; a floor, right, is of the "
-            "useful ones. Open points are counted, as if no byte came from the card's cache; a "
-            "full point above the slope had part of its bytes from there.",
+            caption="Left, useless FLOPs count too; right, a floor is of the useful ones. Open "
+            "points are counted, as if no byte came from the card's cache.",
         ),
         steps=(
             Step(
