@@ -249,7 +249,7 @@ def test_what_is_known_is_drawn_before_the_rest_comes(pair):
                 other.readouts,
             )
     assert views[2].summary.startswith(views[0].summary)
-    for name in ("map", "places", "kinds", "labels", "spans"):
+    for name in ("map", "places", "kinds", "labels"):
         go.Figure(views[0].figure(name))
 
 
@@ -512,7 +512,7 @@ def test_the_hero_fits_its_surface(pair, text, settings):
                 assert mark.x + mark.w <= WIDTH + 0.1 and mark.y + mark.h <= height, mark
             if isinstance(mark, Path):
                 assert all(-20 <= x <= WIDTH + 1 and y <= height for x, y in starts(mark)), mark
-    for name in ("map", "places", "kinds", "labels", "spans"):
+    for name in ("map", "places", "kinds", "labels"):
         go.Figure(view.figure(name))
 
 
@@ -561,14 +561,6 @@ def test_labels_are_those_of_the_mask(pair):
     after = [i + 1 for i, (kind, _, _) in enumerate(inter) if kind == "end"]
     assert all(inter[i][1] == beads_figures.TRAINED for i in after)
     assert "predicted from that tag" in beads_figures.why(inter, after[0])
-
-
-def test_short_spans_cost_more_than_they_save(pair):
-    figure = beads_figures.spans_figure(found_by(pair, ratio=16))
-    for trace, ratio in zip(figure["data"], RATIOS, strict=True):
-        for n, y in zip(trace["x"], trace["y"], strict=True):
-            assert y == pytest.approx(effective_ratio(n, ratio=ratio))
-        assert trace["y"][trace["x"].index(2)] < 1 <= trace["y"][trace["x"].index(3)]
 
 
 # ------------------------------------------------------------------------------- the page
@@ -766,3 +758,44 @@ def test_many_texts_are_those_of_the_committed_run():
 def test_without_a_committed_run_there_is_no_such_tab(monkeypatch):
     monkeypatch.setattr(beads_many.committed, "names", lambda: ())
     assert beads_many.plots() == ()
+
+
+def test_no_tab_before_section_four_answers_its_question(pair):
+    made = widget.explorer(pair=pair)
+    assert made.declaration.tabs == ("What is trained", "Token by token")
+    made.close()
+
+
+def test_expand_offers_what_the_text_has(pair):
+    def offered(text="", **own):
+        page = widget.Page.of(ratio=8, text=text, **own)
+        done = {"stale": lambda: False, "progress": print_nothing, "pair": pair}
+        return widget.present(widget.compute(page, **done)).bounds["expand"]
+
+    assert offered() == ("nothing", "named", "1", "2", "3", "4")  # the letter, 256 tokens
+    assert offered(text_of(70)) == ("nothing", "1", "2")  # nothing is asked: nothing to name
+    assert offered(text_of(512), question="Which?")[-1] == "8"
+
+
+def test_what_expand_refuses_is_called_as_its_list_does(pair):
+    made = widget.explorer(pair=pair)
+    made.set(text=text_of(70), expand="named")
+    assert made.wait()
+    assert made.status["text"].startswith("EXPAND “the chunk that it names” needs a question, and")
+    made.set(expand="5")
+    assert made.wait()
+    assert made.status["text"].startswith("EXPAND “chunk 5” names no chunk of this text: it has 2")
+    made.close()
+
+
+def test_time_of_a_far_longer_text_is_no_time_of_this_one(pair):
+    once, twice = (
+        view_of(pair, ratio=8, expand=expand).timeline.frames[-1].readouts[2]
+        for expand in ("nothing", "1")
+    )
+    assert once.label == twice.label == "first token, were it 256K"
+    assert twice.value == f"2 × {once.value}"
+
+
+def test_a_result_is_told_when_it_was_seen(pair):
+    assert view_of(pair).timeline.told_last

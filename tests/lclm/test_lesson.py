@@ -12,6 +12,7 @@ from intuitive.lclm.experiments import expand, recall, sweep
 from intuitive.lclm.experiments.cost import CostParams, pair_device, run
 from intuitive.lclm.experiments.expand import RATIOS
 from intuitive.widgets.lclm import cost_lanes, sweep_sheets
+from intuitive.widgets.lclm import recall as recalls
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "04_lclm.ipynb"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
@@ -96,7 +97,13 @@ def test_what_the_small_recall_found_in_the_prose():
     assert all(at[n].extent[0] > 0.99 and len(at[n].seeds) == 3 for n in (2, 4, 8))
     assert at[16].extent[1] < found.guess + 0.02
     on = recall.run(recall.RecallParams(budget="plateau", ratio=16))
+    assert "trained longer (the task *recall, 4 records in 32 tokens, longer*), one seed" in text
     assert "one seed leaves it halfway" in text
+    assert "recall, 4 records in 32 tokens, longer" in map(recalls.title, recalls.sets().values())
+    ones = at[1].curves
+    assert "one seed of three has left the line when their 400 steps end" in text
+    assert len(ones) == 3 and {curve.steps[-1] for curve in ones} == {400}
+    assert sum(curve.accuracy[-1] > found.guess + 0.05 for curve in ones) == 1
     left = [a for a in on.chosen.accuracy if a > found.guess + 0.05]
     assert len(left) == 1 and left[0] < 0.7
     raw = [one for one in found.controls if one.reader == "raw"]
@@ -158,6 +165,11 @@ def test_what_the_diet_does_in_the_prose():
     assert best < 0.53 and not any(c.decided for c in grid.comparisons)
 
 
+def section_five():
+    """Its prose, the fold among it."""
+    return "\n".join(map(prose, ("04-21a", "04-21c", "04-21e")))
+
+
 def found():
     return results.smollm().values
 
@@ -177,8 +189,30 @@ def pairs():
     return runs
 
 
+def test_what_section_five_says_in_three_sentences():
+    told, smol = prose("04-21c"), found()
+    assert told.count(":** ") == 3 and told.count(". ") == 2  # three sentences
+    four, sixteen = (
+        smol.extent("reconstruction", "right", texts="prose", ratio=n)[0] for n in (4, 16)
+    )
+    assert f"said again to {four:.0%} of its tokens, from beads of 16 to {sixteen:.0%}" in told
+    others = [run.curve[-1]["256/4 other right"] for run in pairs().values()]
+    assert f"any other text to {sum(others) / len(others):.0%} already (measured at 4)" in told
+    assert "close a tenth to a fifth of the gap" in told  # numbers below
+    shared = {"texts": "prose", "adaptation": "shared"}
+    for n in RATIOS:
+        beads, cut = (
+            smol.extent("continuations", "perplexity", arm=f"{arm} {n}", **shared)[0]
+            for arm in ("compressed", "truncated to")
+        )
+        assert beads > cut + 2
+    _, first, _, longer = smol.by_steps()
+    assert f"trained for {smol.longer.training.seconds:.0f} s instead of three minutes" in told
+    assert longer.gap[4] <= first.gap[4] and longer.seed == first.seed
+
+
 def test_what_is_said_again_in_the_prose():
-    text, said = prose("04-21a"), {"texts": "prose"}
+    text, said = section_five(), {"texts": "prose"}
     four, eight, sixteen = (
         of_seeds("reconstruction", "right", ratio=ratio, **said) for ratio in RATIOS
     )
@@ -195,7 +229,7 @@ def test_what_is_said_again_in_the_prose():
 
 
 def test_what_a_fact_and_a_passage_need_in_the_prose():
-    text, far = prose("04-21a"), {"texts": "prose", "adaptation": "shared"}
+    text, far = section_five(), {"texts": "prose", "adaptation": "shared"}
     four, eight, sixteen = (
         of_seeds("far", "all_right", what="fact", arm=f"compressed {ratio}", **far)
         for ratio in RATIOS
@@ -223,7 +257,7 @@ def test_what_a_fact_and_a_passage_need_in_the_prose():
 
 
 def test_what_going_on_gains_in_the_prose():
-    text, smol = prose("04-21a"), found()
+    text, smol = section_five(), found()
     gaps = {ratio: smol.gap_closed(ratio) for ratio in RATIOS}
     shares = [share for gap in gaps.values() for share in gap.values()]
     assert "a tenth to a fifth of the gap" in text
@@ -254,7 +288,7 @@ def whole(shares):
 
 
 def test_what_more_steps_gave_in_the_prose():
-    text = prose("04-21a")
+    text = section_five()
     slow, first, third, longer = found().by_steps()
     assert (slow.seed, first.seed, third.seed, longer.seed) == (1, 0, 2, 0)
     assert pairs()[1].recorded == 0 < min(pairs()[0].recorded, pairs()[2].recorded)
@@ -277,14 +311,14 @@ def test_what_more_steps_gave_in_the_prose():
 
 
 def test_no_training_reaches_a_goal_as_the_prose_says():
-    assert "not 70% and 55% of the gap, not 95% said again at 4, not below the" in prose("04-21a")
+    assert "not 70% and 55% of the gap, not 95% said again at 4, not below the" in section_five()
     for one in found().by_steps():
         assert one.gap[4] < 0.7 and one.gap[8] < 0.55 and one.right[4] < 0.95
         assert min(one.over_cut.values()) > 1
 
 
 def test_what_the_control_reads_in_the_prose():
-    text, (control,) = prose("04-21a"), [run for run in found().training if run.control]
+    text, (control,) = section_five(), [run for run in found().training if run.control]
     assert control.steps == pairs()[0].steps
     assert f"adapted to raw text alone for as many steps ({control.steps:,})" in text
     alone, shared = (
@@ -297,7 +331,7 @@ def test_what_the_control_reads_in_the_prose():
 
 
 def test_what_training_asked_for_in_the_prose():
-    text, config = prose("04-21a"), results.smollm().made.config
+    text, config = section_five(), results.smollm().made.config
     first, *_, last = config["phases"]
     assert "with texts of 32 tokens and nothing else in its first tenth" in text
     assert (first["windows"], first["alone"], first["until"]) == ([32], True, 0.1)

@@ -180,6 +180,22 @@ def test_the_claims_hold_of_the_made_up(made_up, index):
     STEPS[index](SimpleNamespace(summary=view.summary, sentences=sentences, values={**step.sets}))
 
 
+def test_who_trained_no_more_is_told_apart(made_up):
+    picture = scene.Picture(result_of())
+    assert picture._sentence(400).startswith("After 400 steps ")
+    longer = next(one for one in picture.columns if one.budget == "plateau")
+    curve = experiment.SeedCurve(seed=0, steps=(0, 400, 2250), accuracy=(0.1, 0.4, 0.97))
+    picture.columns = tuple(
+        widget.replace(one, curves=(curve,)) if one is longer else one for one in picture.columns
+    )
+    told, rest = picture._sentence(2250).split(". ")
+    assert told == (
+        "Only raw text, longer trained on, 2250 steps now: "
+        "raw text, longer is clear of the dashed line, every seed"
+    )
+    assert rest.startswith("The others stopped at 400: ") and "longer" not in rest
+
+
 def test_a_spread_of_small_shares_has_one_percent_sign():
     assert scene.spread((0.0, 0.004)) == "0–0.4%"
     assert scene.spread((0.997, 1.0)) == "99.7–100%"

@@ -33,8 +33,7 @@ from ..kit import (
     fixed,
     percent,
 )
-from . import beads_many
-from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure, spans_figure
+from .beads_figures import kinds_figure, labels_figure, map_figure, place_figure
 from .beads_scene import Picture
 from .beads_words import Account, label
 from .styles import KIND_NAMES
@@ -96,7 +95,7 @@ def present(shown: Shown) -> View:
     hint = PASTE if source == OWN and not page.text else ""
     return View(
         summary=hint + summary_of(found),
-        timeline=Timeline(frames=picture.frames(), axis="stage", pace_ms=PACE_MS),
+        timeline=Timeline(frames=picture.frames(), axis="stage", pace_ms=PACE_MS, told_last=True),
         arithmetic=picture.say.arithmetic(),
         related={f"reading:{i}": (f"bead:{found.opened}",) for i in range(found.params.ratio)},
         figures={
@@ -104,16 +103,18 @@ def present(shown: Shown) -> View:
             "places": partial(place_figure, found) if read else theme.figure([]),
             "kinds": partial(kinds_figure, found) if read else theme.figure([]),
             "labels": partial(labels_figure, found),
-            "spans": partial(spans_figure, found),
-            "again": beads_many.again_figure,
-            "fact": beads_many.fact_figure,
-            "on": beads_many.on_figure,
         },
         table=_table(found) if read else None,
         code=_code(page),
-        bounds={"token": (-1, found.n_tokens - 1)},
+        bounds={"token": (-1, found.n_tokens - 1), "expand": _words_back(found)},
         values={"source": source},
     )
+
+
+def _words_back(found: Beads) -> tuple[str, ...]:
+    """What EXPAND can bring back of this text: what its question asks for, and chunks it has."""
+    named = (NAMED,) if found.passage.question else ()
+    return (NOTHING, *named, *(str(i + 1) for i in range(len(found.chunks))))
 
 
 def summary_of(found: Beads) -> str:
@@ -312,8 +313,8 @@ def explorer(
             Plot(
                 name="labels",
                 label="Which decoder positions are trained, for the three kinds of data",
-                caption="This text as the three kinds of training data. Beads and tags are given; "
-                "raw tokens are predicted, the first one after an end tag too.",
+                caption="This text as the three kinds of training data. Beads and tags are given, "
+                "raw tokens are predicted.",
                 tab="What is trained",
                 height=250,
             ),
@@ -342,15 +343,6 @@ def explorer(
                 span=6,
                 height=240,
             ),
-            Plot(
-                name="spans",
-                label="Tokens per decoder position by the length of a span",
-                caption="A span costs its beads and two tags. Three tokens take three positions "
-                "at any N, two take more than they were.",
-                tab="Tiny spans",
-                height=300,
-            ),
-            *beads_many.plots(),
         ),
         defaults={
             "ratio": 4,

@@ -1,9 +1,9 @@
-"""The tabs of "Words fold into beads": what is left token by token, labels, and short spans."""
+"""The tabs of "Words fold into beads": what is left token by token, and labels."""
 
 import numpy as np
 
 from intuitive.lclm.experiments.beads import Beads
-from intuitive.lclm.reference import effective_ratio, label_mask
+from intuitive.lclm.reference import label_mask
 
 from .. import theme
 from ..kit import fixed, percent
@@ -15,7 +15,6 @@ ACROSS = 16  # tokens in a row of the map: a bead at 16, two at 8, four at 4
 LETTERS = 7  # of a word in its cell
 WORST = -6.0  # nats: what is unlikelier has the same colour
 SCALE = [[0.0, styles.LOST], [0.5, "#BDBDBD"], [1.0, styles.KEPT]]
-SHORTEST = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 def map_figure(found: Beads) -> theme.Figure:
@@ -246,59 +245,3 @@ def why(strip: list[tuple[str, int, str]], place: int) -> str:
     if kind == "latent":
         return "a bead is no token: nothing can be predicted there"
     return "given: a prompt is read, not learnt by heart"
-
-
-# ------------------------------------------------------------------------------- short spans
-
-
-def spans_figure(found: Beads) -> theme.Figure:
-    """Tokens per decoder position by the length of a span, its two tags counted."""
-    traces, here = [], found.params.ratio
-    for ratio in (4, 8, 16):
-        mine = ratio == here
-        traces.append(
-            {
-                "type": "scatter",
-                "x": list(SHORTEST),
-                "y": [effective_ratio(n, ratio=ratio) for n in SHORTEST],
-                "mode": "lines+markers" if mine else "lines",
-                "line": {"color": styles.BEAD if mine else theme.GREY, "width": 3 if mine else 1.5},
-                "hovertemplate": f"%{{x}} tokens at N = {ratio}: %{{y:.2f}}<extra></extra>",
-            }
-        )
-    ends = [
-        {
-            "text": f"N = {ratio}",
-            "x": 1,
-            "xref": "paper",
-            "xanchor": "right",
-            "y": np.log10(effective_ratio(SHORTEST[-1], ratio=ratio)).item(),
-            "yanchor": "bottom",
-            "showarrow": False,
-        }
-        for ratio in (4, 8, 16)
-    ]
-    ends.append(
-        {
-            "text": "below this line folding makes the prompt longer",
-            "x": 0.5,
-            "xref": "paper",
-            "y": 0.0,
-            "yanchor": "top",
-            "showarrow": False,
-        }
-    )
-    log = {"type": "log", "tickvals": [1, 3, 4, 8, 16, 32, 64, 128, 256, 512]}
-    return theme.figure(
-        traces,
-        x="tokens of the span",
-        y="tokens per position",
-        xaxis=log,
-        yaxis={
-            "type": "log",
-            "tickvals": [0.3333, 1, 2, 4, 8, 16],
-            "ticktext": ["1/3", 1, 2, 4, 8, 16],
-        },
-        shapes=[theme.line(y=1.0, colour=styles.LOST, dash="dash")],
-        annotations=ends,
-    )

@@ -1,4 +1,4 @@
-"""The tab "Many texts" of "Words fold into beads": what three trained pairs do on unseen texts."""
+"""The tab "Read and go on" of "Look closer": what three trained pairs do on unseen texts."""
 
 from intuitive.common import results as committed
 from intuitive.lclm import results
@@ -8,7 +8,7 @@ from .. import theme
 from ..kit import Plot
 from .ratio_figures import Curve, Spread, against_ratio
 
-TAB = "Many texts"
+TAB = "Read and go on"
 TEXTS = {
     "prose": ("prose", theme.BLUE, "solid"),
     "docs": ("documentation", theme.PURPLE, "dash"),
@@ -40,6 +40,9 @@ def on_figure() -> theme.Figure:
     """Perplexity of going on, by what form the text before has."""
     curves = _forms("continuations", "perplexity")
     return against_ratio(curves, "perplexity of what follows", y_range=(20.0, 31.0), ticks="")
+
+
+FIGURES = {"again": again_figure, "fact": fact_figure, "on": on_figure}
 
 
 def plots() -> tuple[Plot, ...]:

@@ -267,8 +267,14 @@ class Account:
         return (
             Readout("decoder positions", f"{count} ({ratio}×)", link="count"),
             Readout("tokens read from beads", kept, link="kept"),
-            Readout(f"paper: first token at {FAR // 1024}K", self.far(raw=raw), link="far"),
+            Readout(f"first token, were it {FAR // 1024}K", self._after(raw), link="far"),
         )
+
+    def _after(self, raw: bool) -> str:
+        """EXPAND reads twice, and its time is written as that of two readings."""
+        if raw or self.found.expanded is None:
+            return self.far(raw=raw)
+        return f"2 × {number(self.found.far_seconds / 2, 2, unit='s')}"
 
     def far(self, *, raw: bool = False) -> str:
         """Seconds to the first token of an answer about a far longer text."""

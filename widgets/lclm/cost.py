@@ -165,7 +165,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="A short prompt",
                 text="4K tokens. What outweighs everything now? And what does eviction spend its "
-                "time on, purple?",
+                "time on, pink?",
                 sets={"context": CONTEXTS[0], "logits": "last"},
                 frame="last",
             ),

@@ -133,13 +133,18 @@ class Picture:
         told = f"{CARD_NAME}: {gib(CARD)}"
         if at <= MEMORY[1]:
             marks += [
-                Line(key="card", x=at, x2=at, y=36, y2=bottom, stroke="ink", width=1, dash="4 3"),
+                *(self._card(key, at, top) for key, top in TOPS.items()),
                 Words(key="card:text", x=at, y=bottom + 17, text=told, anchor="middle", size=13),
             ]
         else:
             end = {"x": MEMORY[1], "anchor": "end", "size": 13}
             marks.append(Words(key="card:text", y=bottom + 17, text=f"{told} →", **end))
         return marks
+
+    def _card(self, key: str, at: Number, top: Number) -> Line:
+        """The end of the card across one lane, where no words stand."""
+        ends = {"y": top - 10, "y2": top + TALL + 4, "stroke": "ink", "width": 1, "dash": "4 3"}
+        return Line(key=f"card:{key}", x=at, x2=at, **ends)
 
     def _key(self) -> list[Mark]:
         """What the colours are."""
@@ -155,12 +160,13 @@ class Picture:
             marks.append(Words(key=f"key:{kind}:text", x=x + 14, y=40, text=told, size=12))
             x += 6.2 * len(told) + 26
         x = MEMORY[0]
-        for name, (told, colour) in PARTS.items():
+        for name, (title, colour) in PARTS.items():
+            told = title if colour else "KV of text, latents"
             for part in (colour,) if colour else (RAW, LATENT):
                 marks.append(Rectangle(key=f"key:{name}:{part}", x=x, y=31, w=10, h=10, fill=part))
                 x += 13
             marks.append(Words(key=f"key:{name}", x=x + 2, y=40, text=told, size=12))
-            x += 7 * len(told) + 22
+            x += 6.2 * len(told) + 16
         return marks
 
     def _lane(self, lane: Lane, clock: float) -> list[Mark]:

@@ -23,6 +23,7 @@ from ..kit import (
     View,
     percent,
 )
+from . import beads_many
 from .expand_figures import paper_figure, value_figure, where_figure
 from .expand_scene import Picture, matching
 
@@ -107,7 +108,8 @@ def present(result: ExpandResult) -> View:
         summary=summary,
         timeline=Timeline(frames=picture.frames(), axis="stage", pace_ms=1500, told_last=True),
         arithmetic=picture.arithmetic(),
-        figures={"where": where_figure, "value": value_figure, "paper": paper_figure},
+        figures={"where": where_figure, "value": value_figure, "paper": paper_figure}
+        | beads_many.FIGURES,
         readouts=picture.frames()[0].readouts,
         table=Table(
             ("chunk", "raw tokens", "latents", "probability", "holds it", "came back"), rows
@@ -235,4 +237,5 @@ def _many_plots() -> tuple[Plot, ...]:
             height=320,
         ),
         paper,
+        *beads_many.plots(),
     )

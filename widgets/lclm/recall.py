@@ -150,7 +150,7 @@ def present(result: RecallResult) -> View:
         )
     return View(
         summary=summary[:1].upper() + summary[1:],
-        timeline=Timeline(frames=frames, axis="training", start=0, pace_ms=600),
+        timeline=Timeline(frames=frames, axis="training", pace_ms=600, told_last=True),
         figures={
             "curves": partial(curves_figure, result),
         },

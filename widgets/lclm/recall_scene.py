@@ -63,15 +63,26 @@ class Picture:
         return tuple(found)
 
     def _sentence(self, step: int) -> str:
-        result, told = self.result, []
-        guess = result.guess or 0.0
-        above = [one for one in self.columns if min(at(one, step)) > guess + 0.15]
+        ended = [one for one in self.columns if last_step(one) < step]
+        going = [one for one in self.columns if last_step(one) >= step]
+        if not ended:
+            return f"After {step} steps {self._clear(going, step)}."
+        on = ", ".join(map(name_of, going))
+        stops = sorted({last_step(one) for one in ended})
+        when = str(stops[0]) if len(stops) == 1 else f"{stops[0]} to {stops[-1]}"
+        return (
+            f"Only {on} trained on, {step} steps now: {self._clear(going, step)}. The others "
+            f"stopped at {when}: {self._clear(ended, step)}."
+        )
+
+    def _clear(self, columns: list[Scores], step: int) -> str:
+        """Which of these readers are above the guess with every seed."""
+        guess = self.result.guess or 0.0
+        above = [name_of(one) for one in columns if min(at(one, step)) > guess + 0.15]
         if not above:
-            return f"After {step} steps nobody is clear of the dashed line with every seed."
-        for one in above:
-            told.append(name_of(one))
-        more = "is" if len(told) == 1 else "are"
-        return f"After {step} steps {', '.join(told)} {more} clear of the dashed line, every seed."
+            return "nobody is clear of the dashed line with every seed"
+        is_ = "is" if len(above) == 1 else "are"
+        return f"{', '.join(above)} {is_} clear of the dashed line, every seed"
 
     # ------------------------------------------------------------------------------- marks
 
@@ -289,6 +300,11 @@ def height(share: Number) -> float:
 def at(one: Scores, step: int) -> tuple[float, ...]:
     """Accuracy of each seed when it had trained so far; the last one where it had ended."""
     return tuple(_reached(curve, step) for curve in one.curves)
+
+
+def last_step(one: Scores) -> int:
+    """When its last seed had ended."""
+    return max(curve.steps[-1] for curve in one.curves)
 
 
 def _reached(curve: SeedCurve, step: int) -> float:
