@@ -188,7 +188,7 @@ def missing(span: str) -> bool:
     if test := re.fullmatch(r"(tests/[\w/]+\.py)::(test_\w+)", span):
         file = ROOT / test[1]
         return not file.exists() or f"def {test[2]}(" not in file.read_text("utf-8")
-    top = {path.name for path in ROOT.iterdir()}
+    top = {path.name for path in ROOT.iterdir()} - {"build", "dist"}  # what commands make
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) and "/" in span and span.split("/")[0] in top:
         return not (ROOT / span).exists()
     return False

@@ -166,9 +166,8 @@ def explorer(
         present=present,
         hero=Hero(
             label="One text as a strip per method: what it kept, what it reads, what it says",
-            caption="Dense and MSA hold everything; all others have the same room. The paler a "
-            "green, the fewer layers and heads hold the token. A bar's height is the share of the "
-            "attention, under a square root.",
+            caption="The paler a green, the fewer layers and heads hold the token. A bar's height "
+            "is the share of the attention, under a square root.",
         ),
         controls=(
             Choice(

@@ -143,10 +143,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         ),
         hero=Hero(
             label="A roofline with the rungs as points, and their times above the floor",
-            caption="Left, every FLOP counts that is computed, useless ones too; a floor, right, "
-            "is of the useful ones. Open points are counted: as quick as memory and tensor cores "
-            "allow while no byte comes from the card's cache. A full point above the slope had "
-            "part of its bytes from the L2 cache.",
+            caption="Left, useless FLOPs count too; right, a floor is of the useful ones. Open "
+            "points are counted, as if no byte came from the card's cache.",
         ),
         steps=(
             Step(

@@ -43,7 +43,7 @@ ROW = 66
 DENSE = "everything"
 PLACES = {  # of a name beside its point; where it stands on the slope, below the slope
     "everything": "left", "query_outer": "right", "kv_outer": "right", "union_tile": "left",
-    "every_score": "right", "maxima": "left", "in_chunks": "right",
+    "every_score": "right", "maxima": "right", "in_chunks": "left",
     "select_one": "below", "attend_one": "right", "step": "right",
 }  # fmt: skip
 LAUNCHES = 3  # of a decode step of the profile
