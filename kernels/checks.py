@@ -34,7 +34,8 @@ def number(name: str, value: float) -> float:
     Raises:
         ValueError: no number, several, or one that is not finite.
     """
-    several = isinstance(value, bool | str | bytes) or getattr(value, "ndim", 0)
+    plain_kinds = (bool, str, bytes)  # as a union they stop torch.compile in torch 2.9
+    several = isinstance(value, plain_kinds) or getattr(value, "ndim", 0)
     try:
         plain = None if several else float(value)
     except TypeError:

@@ -131,6 +131,9 @@ def wasserstein1(samples: Tensor, density: Tensor, grid: Tensor) -> float:
 def kl_divergence(p: Tensor, q: Tensor, grid: Tensor) -> float:
     """KL(p || q) in nats of two densities [m] on one grid [m], by the trapezoid rule.
 
+    Where a density is 0, the least normal float64 stands in its place, so that a q that ends before
+    p gives hundreds of nats rather than infinity.
+
     Raises:
         ValueError: shapes that differ, NaN, or densities that do not integrate to one.
     """
