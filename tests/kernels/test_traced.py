@@ -50,6 +50,8 @@ def history():
 def test_operations_are_one_graph(make, as_installed):
     step = make()
     want = step()
-    got = torch.compile(step, fullgraph=True, backend="eager")()
+    # the oracle of copies has as many rows as ids are wanted, which torch 2.9 traces if told so
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        got = torch.compile(step, fullgraph=True, backend="eager")()
     for ours, theirs in zip(got, want, strict=True):
         torch.testing.assert_close(ours, theirs)
