@@ -623,6 +623,31 @@ def test_a_busy_kernel_is_no_dead_one(example, notebook, page):
     expect(silence).to_be_empty()
 
 
+WHAT_STANDS_WITH_DONE = """() => {
+    const motion = Symbol.for("intuitive.motion");
+    window[motion] = window[motion].then(loaded => new Promise(
+        resolve => setTimeout(resolve, 1500, loaded)));
+    window.seenDone = [];
+    window.lookAtDone = new MutationObserver(() => {
+        for (const root of document.querySelectorAll("[data-explorer=kit_example]")) {
+            const status = root.querySelector(".intuitive-status")?.textContent ?? "";
+            const marks = root.querySelectorAll(".mark").length;
+            if (status.includes("Done")) window.seenDone.push(marks);
+        }
+    });
+    window.lookAtDone.observe(document.body, {childList: true, subtree: true, characterData: true});
+}"""
+
+
+def test_nothing_is_said_to_be_done_before_the_first_picture_stands(notebook, page):
+    """What draws it comes late, as on a slow machine."""
+    page.evaluate(WHAT_STANDS_WITH_DONE)
+    notebook.run(EXAMPLE)
+    notebook.explorer("kit_example")
+    seen = page.evaluate("() => (window.lookAtDone.disconnect(), window.seenDone)")
+    assert seen and 0 not in seen
+
+
 DIMMED = """root => ["picture", "readouts"].map(name => {
     const part = root.querySelector(`.intuitive-${name}`);
     const box = part.getBoundingClientRect();
