@@ -1,4 +1,4 @@
-"""The tab "Read and go on" of "Look closer": what three trained pairs do on unseen texts."""
+"""The tabs "Read back" and "Go on" of "Look closer": what trained pairs do on unseen texts."""
 
 from intuitive.common import results as committed
 from intuitive.lclm import results
@@ -8,7 +8,7 @@ from .. import theme
 from ..kit import Plot
 from .ratio_figures import Curve, Spread, against_ratio
 
-TAB = "Read and go on"
+READ, GO_ON = "Read back", "Go on"
 TEXTS = {
     "prose": ("prose", theme.BLUE, "solid"),
     "docs": ("documentation", theme.PURPLE, "dash"),
@@ -55,7 +55,7 @@ def plots() -> tuple[Plot, ...]:
             name="again",
             label="Tokens said again from beads, by tokens per bead",
             caption=made + "Bars are the range of the seeds.",
-            tab=TAB,
+            tab=READ,
             span=6,
             height=300,
         ),
@@ -63,7 +63,7 @@ def plots() -> tuple[Plot, ...]:
             name="fact",
             label="Facts in a text said whole when asked for, by tokens per bead",
             caption="768 tokens of prose hold a fact that is asked for. Higher is better.",
-            tab=TAB,
+            tab=READ,
             span=6,
             height=300,
         ),
@@ -72,7 +72,7 @@ def plots() -> tuple[Plot, ...]:
             label="Perplexity of going on with a text, by tokens per bead",
             caption="256 tokens of prose after 768 in one of these forms; nobody asks for "
             "anything. Lower is better. Recorded by python benchmarks/lclm_smollm.py.",
-            tab=TAB,
+            tab=GO_ON,
             height=300,
         ),
     )
