@@ -5,7 +5,8 @@
 
     check_select(select)
 
-`scores` is a list of numbers, one per key block, -inf where a block lies in the future.
+`scores` is a list of numbers, one per key block, -inf where a block lies in the future; `n_local`
+may be 0. Each check has a case in which its own rule decides.
 """
 
 import math
@@ -21,18 +22,19 @@ Select = Callable[[list[float], int, int], list[int]]
 
 
 _INF = math.inf
+FUTURE = "Blocks in the future, scored -inf, are never chosen."
 _CASES = (
     (
         "The blocks with the highest scores are chosen, in ascending order.",
         [0.5, 3.0, -1.0, 2.0, 2.5],
         3,
-        0,
+        1,
     ),
     (
-        "Blocks in the future, scored -inf, are never chosen.",
+        FUTURE,
         [1.0, -2.0, 0.5, -_INF, -_INF],
-        2,
-        0,
+        4,
+        1,
     ),
     (
         "The local block is always in, and counts as one of the n_selected.",
@@ -48,9 +50,15 @@ _CASES = (
     ),
     (
         "Equal scores: the lower block goes first.",
-        [1.0, 2.0, 2.0, 2.0, 0.0],
+        [1.0, 2.0, 2.0, 2.0, 5.0],
         3,
         1,
+    ),
+    (
+        "With n_local = 0 no block is forced.",
+        [4.0, 3.0, 2.0, -5.0],
+        2,
+        0,
     ),
 )
 
@@ -98,4 +106,11 @@ def _check(select: Select, rule: str, scores: list[float], n_selected: int, n_lo
         return Check(rule, False, f"{given} raised {type(error).__name__}: {error}")
     if got == want:
         return Check(rule, True, "")
-    return Check(rule, False, f"{given} should be {want}, not {got}.")
+    if rule == FUTURE:  # of which blocks else are missing, another check tells
+        future = [block for block in got if not 0 <= block < len(scores) or scores[block] == -_INF]
+        if got and not future:
+            return Check(rule, True, "")
+        told = f"has {future}" if got else "is empty"
+        return Check(rule, False, f"{given} should be of {want} only; {got} {told}.")
+    forced = "" if n_local else " Here n_local is 0, and scores[-0:] is the whole list."
+    return Check(rule, False, f"{given} should be {want}, not {got}.{forced}")

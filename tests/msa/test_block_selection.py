@@ -535,7 +535,10 @@ def test_selection_view_says_what_the_result_says(selector):
     best = widget.percent(float(result.captured["oracle"][1]))
     *before, last = (frame.sentence for frame in view.timeline.frames)
     assert f"captures {captured} of the attention" in last
-    assert f"captures {best}, the window " in last
+    among = f"as many blocks, its own among them, captures {best}"
+    window = widget.percent(float(result.captured["window_sink"][1]))
+    beside = "." if selector == "window_sink" else f", the window {window}."  # it is the window
+    assert f"{among}{beside}" in last
     for early in (*before, view.summary):  # nothing is told before it is played
         assert "captures" not in early and captured not in early
     said = {readout.label: readout.value for readout in view.readouts}
@@ -861,8 +864,8 @@ def test_breaking_it_does_what_section_5_says():
 @pytest.mark.model
 def test_many_small_blocks_hold_more_than_few_large_ones():
     question = checks.many_small_blocks()
-    told = question.choose(0)
-    assert question.spec["choices"][0] == "Sixteen blocks of 16" and told["verdict"] == "right"
+    told = question.choose(1)
+    assert question.spec["choices"][1] == "Sixteen blocks of 16" and told["verdict"] == "right"
     sentence = told["text"]
     held = [float(share) for share in re.findall(r"(\d+)%", sentence)]
     small, large = (
@@ -884,6 +887,9 @@ def the_window_misses_the_riddle(seen) -> None:
 def scores_find_the_riddle_at_the_same_budget(seen) -> None:
     assert seen.number("attention captured") > 80
     assert seen.readouts["tokens read"] == "58 of 682"  # as with the window
+    places = [mark["text"] for key, mark in seen.marks.items() if key.startswith("outcome:")]
+    earned = [text for text in places if text.split(" · ")[0] in ("1st", "2nd", "3rd")]
+    assert len(earned) == 3  # dots that go past the cut
     assert any("the riddle" in sentence for sentence in seen.sentences[2:-1])
     assert "The riddle is read." in seen.sentences[-1]
 
@@ -894,6 +900,8 @@ def the_mean_drowns_one_strong_token(seen) -> None:
     assert "“in” in block 9: 62%" in seen.sentences[-1] and "empty" in seen.sentences[-1]
     assert seen.marks["outcome:9"]["text"] == "missed 62%"
     assert seen.marks["outcome:0"]["text"].startswith("2nd · ")  # the sink is read
+    number = seen.marks["n:9"]  # what is to be clicked: it opens the block's arithmetic
+    assert number["text"] == "9" and number["link"] == "b:9" and not number.get("click")
 
 
 def every_word_lights_other_lines_and_the_riddle_comes_back(seen) -> None:
@@ -923,13 +931,19 @@ def random_blocks_hold_as_little(seen) -> None:
 
 def its_own_block_holds_next_to_nothing(seen) -> None:
     assert seen.readouts["tokens read"] == "3 of 675"
-    assert seen.number("attention captured") <= 1
+    assert seen.number("attention captured") == seen.number("its own block holds") <= 1
+    assert seen.sentences[-1].endswith("every place is forced, so any selector reads the same.")
 
 
 def the_first_block_wins_and_nothing_near_is_read(seen) -> None:
     assert seen.readouts["tokens read"] == "16 of 675"
     assert seen.number("attention captured") > 80
     assert seen.marks["outcome:0"]["text"] == "1st · 87%"
+    assert seen.number("the best one holds") == 87
+    assert (
+        "choice of one block captures 87%, the window, which then is block 0, 87%."
+        in (seen.sentences[-1])
+    )
 
 
 STEPS_AGAIN = (  # of the cell that breaks it

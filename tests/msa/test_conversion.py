@@ -1,6 +1,8 @@
 """The committed conversion of SmolLM2, read as curves: what it shows."""
 
+import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -30,7 +32,14 @@ from intuitive.widgets.kit import fixed, number
 from intuitive.widgets.msa import conversion as widget
 from intuitive.widgets.msa import conversion_scene as scene
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def prose(cell):
+    """A cell of the lesson."""
+    told = json.loads((ROOT / "notebooks" / "01_msa.ipynb").read_text(encoding="utf-8"))["cells"]
+    return next("".join(one["source"]) for one in told if one["id"] == cell)
 
 
 def values(measure, context=4096):
@@ -126,6 +135,37 @@ def test_adapting_the_model_narrows_the_gap_at_four_blocks():
         gaps[measure] = frozen / dense - 1, through / trained - 1
     assert [round(100 * gap) for gap in gaps["perplexity"]] == [11, 7]
     assert [round(100 * gap) for gap in gaps["returning_passage"]] == [50, 4]
+
+
+def test_the_adapted_tab_s_index_is_the_chart_s_after_more_steps():
+    """The frozen arm is the same model on the same texts; its index learned some 275 steps on."""
+    committed = results.conversion()
+    assert {arm.steps for arm in committed.values.adaptation_arms} == {274, 275}
+    assert committed.made.config["plan"]["schedule"]["adapted_n_selected"] == 4
+    found, chart = values("returning_passage")
+    assert adapted("returning_passage", "frozen", None) == pytest.approx(found.dense)
+    text, frozen = prose("41d47398"), {}
+    for k in (8, 4):
+        frozen[k] = adapted("returning_passage", "frozen", k)
+        assert f"{fixed(chart['trained_index'][k])} becomes {fixed(frozen[k])}" in text
+    assert "some 275 more steps" in text
+    plain = values("perplexity")[1]["trained_index"][4], adapted("perplexity", "frozen", 4)
+    assert f"{plain[0]:.2f} and {plain[1]:.2f}" in text
+    cost = chart["trained_index"][4] / found.dense - 1
+    assert f"{cost:.0%} with the chart's index" in text
+
+
+def test_with_16_blocks_it_reads_the_passage_better_than_the_dense_model():
+    found, _ = values("returning_passage")
+    at = {name: points[-1] for name, points in found.curves.items()}
+    assert at["trained_index"].n_selected == 16 and len(at["trained_index"].by_seed) == 3
+    assert max(at["trained_index"].by_seed) < found.dense
+    plain, everything = values("perplexity")
+    assert everything["trained_index"][16] > plain.dense
+    said = [at["trained_index"].mean, found.dense, at["oracle"].mean]
+    said += [everything["trained_index"][16], plain.dense]
+    text = prose("41d47398").partition("With 16 blocks")[2].partition("\n")[0]
+    assert re.findall(r"\d+\.\d+", text) == [fixed(value) for value in said]
 
 
 def test_what_the_lesson_says_of_the_training():
@@ -330,10 +370,10 @@ def test_what_the_lesson_says_of_the_oracle_and_of_speed():
         assert by_name["main_max"][2] < by_name["oracle"][2]
     found, _ = values("returning_passage")
     speed = {(row.selector, row.prompt_tokens): row for row in found.decode}
-    for prompt, ahead in ((1024, "dense"), (8128, "trained_index")):
-        both = {name: speed[name, prompt] for name in ("dense", "trained_index")}
+    for prompt, ahead in ((1024, "dense"), (8128, EARLIER)):
+        both = {name: speed[name, prompt] for name in ("dense", EARLIER)}
         assert max(both, key=lambda name: both[name].decode_tokens_per_s) == ahead
-        assert both["trained_index"].kernels_per_token > both["dense"].kernels_per_token
+        assert both[EARLIER].kernels_per_token > both["dense"].kernels_per_token
         for row in both.values():
             assert row.gpu_busy_ms_per_token < 0.1 * row.decode_ms_per_token
 
@@ -389,7 +429,7 @@ def test_every_tab_draws_the_records():
     assert list(sizes.data[0].x) == [64, 128, 256] and sizes.data[0].y[-1] == pytest.approx(trained)
     assert 256 / found.kv_bytes == pytest.approx(1 / 3)
     arms = {trace.name: trace.y for trace in go.Figure(view.figure("adapted")).data}
-    assert arms["model frozen"][0] == pytest.approx(found.dense, abs=1e-3)
+    assert arms["model frozen, index trained on"][0] == pytest.approx(found.dense, abs=1e-3)
     learned = {trace.name: trace for trace in go.Figure(view.figure("learning")).data}
     assert len(learned["earlier index"].x) == 180 and learned["trained index"].x[-1] > 14_000
     assert learned["trained index"].y[-1] < 0.08 < 0.3 < learned["earlier index"].y[-1]

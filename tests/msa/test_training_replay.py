@@ -25,7 +25,7 @@ def test_frames_are_the_snapshots_of_the_committed_run():
         assert [readout.value for readout in frame.readouts] == [
             fixed(here.accuracy),
             fixed(here.needle_selected),
-            fixed(here.mass_captured),
+            f"{fixed(here.mass_captured)} · {fixed(here.mass_at_queries)}",
         ]
 
 
@@ -137,7 +137,7 @@ def test_shown_code_gives_the_numbers_shown():
     found, frames = frames_of()
     exec(widget.present(found).code, namespace)
     again = namespace["found"].run
-    assert fixed(again.at(100).mass_captured) == frames[4].readouts[2].value
+    assert fixed(again.at(100).mass_captured) == frames[4].readouts[2].value.split(" · ")[0]
     assert again.curve("accuracy") == found.run.curve("accuracy")
 
 
@@ -159,6 +159,13 @@ def test_the_prediction_is_judged_by_the_committed_runs():
     assert max(ends, key=ends.get) == "msa_untrained"
     assert widget.PREDICT.choices[right] == "the arm with the untrained selector"
     assert f"captures {ends['msa_untrained']:.0%} of its own" in sentence
+    trained = max(("msa", "msa_warmup"), key=ends.get)
+    asked = [
+        np.mean([one.heldout[-1].mass_at_queries for one in found.of(arm)])
+        for arm in ("msa_untrained", trained)
+    ]
+    assert asked[0] < asked[1]  # the other way round
+    assert "At the questions alone it is {:.0%} and {:.0%}:".format(*asked) in sentence
 
 
 def sentence_at(seen, step):

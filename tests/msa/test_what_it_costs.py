@@ -449,14 +449,30 @@ def test_where_the_selection_covers_the_context_only_the_index_comes_on_top():
     assert "MSA computes 1.03 times more than dense attention" in view.summary
 
 
+def test_two_numbers_of_tokens_that_differ_are_told_apart():
+    """At the break-even both round to 1.2K; elsewhere numbers stay short."""
+    view = widget.present(
+        widget.Costs(curves=experiment.run(CostParams()), recorded=kernel_times())
+    )
+    told = {}
+    for frame in view.timeline.frames:
+        texts = {mark.key: getattr(mark, "text", "") for mark in frame.scene.marks}
+        both = [texts[f"{part}:text"] for part in ("dense", "main")]
+        pair = [text.split(" tokens at full")[0].split(": ")[-1] for text in both]
+        told[frame.label] = pair, [text.split(" = ")[1] for text in both]
+    for pair, costs in told.values():
+        assert (pair[0] == pair[1]) == (costs[0] == costs[1])
+    assert told["4K"][0] == ["2K", "1.5K"]
+
+
 def test_the_prediction_and_the_questions_are_judged_by_the_formulas():
     right, sentence = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "the index that selects them"
     assert f"{100 * cost.index_flop_share(MSAConfig.paper(), 2**20):.0f}%" in sentence
-    halved = checks.halving_k().choose(0)
+    halved = checks.halving_k().choose(2)
     assert halved["verdict"] == "right" and "8,192 tokens" in checks.halving_k().spec["question"]
     assert re.findall(r"\d+%", halved["text"]) == ["43%", "7%", "6%"]
-    wider = checks.decode_ceiling().choose(0)
+    wider = checks.decode_ceiling().choose(1)
     assert wider["verdict"] == "right"
     assert "from 8 to 16" in wider["text"] and "from 32 to 16" in wider["text"]
     assert checks.loop_order().choose(1)["verdict"] == "right"

@@ -119,30 +119,25 @@ def present(found: Selections) -> View:
     params, group, plays = result.params, result.params.group, found.params.play
     picture = Picture(found.results)
     say = picture.accounts[result.query]
-    captured, best, window = (
-        float(result.captured[name][group]) for name in (params.selector, "oracle", "window_sink")
-    )
     note = f"{result.note} " if result.note else ""
     riddle = say.riddle & set(range(result.local_block + 1))
     told = ""
-    if riddle and params.block_size <= 32:
-        read = riddle & set(say.read)
+    read = riddle & set(say.read)
+    if params.block_size <= 32 and (read or riddle & set(say.missed)):
         told = f" The riddle is {'read' if read else 'not read'}."
     summary = (
         f"{note}Layer {params.layer}, token {result.query} ({quoted(result.tokens[result.query])}"
         f"), group {group}: {styles.SELECTOR_NAMES[params.selector]}, "
         f"{len(say.read)} of {result.local_block + 1} visible blocks."
     )
-    outcome = (
-        f" It captures {percent(captured)} of the attention; the best possible choice of as many "
-        f"blocks captures {percent(best)}, the window {percent(window)}.{told}"
-    )
     source = OWN if found.params.text else found.params.source
     hint = PASTE if source == OWN and not found.params.text else ""
     frames = [
         dataclasses.replace(frame, sentence=hint + frame.sentence) for frame in picture.frames()
     ]
-    frames[-1] = dataclasses.replace(frames[-1], sentence=frames[-1].sentence + outcome)
+    frames[-1] = dataclasses.replace(
+        frames[-1], sentence=f"{frames[-1].sentence} {say.captures()}{told}"
+    )
     related = {f"t:{token}": (f"b:{token // params.block_size}",) for token in picture.strip.words}
     related |= {f"b:{block}": (f"t:{say.best(block)}",) for block in say.ranks}
     return View(

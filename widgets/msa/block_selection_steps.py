@@ -15,22 +15,22 @@ STEPS = (
     ),
     Step(
         title="Let scores choose",
-        text="As many blocks, but each is worth its best token. Watch one dot go past the "
-        "cut, and where its line lies.",
+        text="As many blocks, but each is worth its best token. Three dots go past the cut: which "
+        "of their lines holds what “-” wants?",
         sets={"selector": "main_max"},
         frame="play",
     ),
     Step(
         title="Why not the mean?",
         text="“sit down”: last time “in” came next. The first block is read now too, but “in” is "
-        "one tall bar among sixteen. Click block 9: what is its mean? Then choose the maximum.",
+        "one tall bar among sixteen. Click the number 9: what is its mean? Then choose the max.",
         sets={"selector": "main_mean", "query": 259},
         frame="play",
     ),
     Step(
         title="Read on",
-        text="Word after word toward “writing-”. Other lines light up each time; watch "
-        "for the riddle.",
+        text="Word after word toward “writing-”, where the slider stands. Other lines light up "
+        "each time; watch for the riddle.",
         sets={"play": QUERIES},
         frame="play",
     ),

@@ -291,19 +291,44 @@ class Account:
             return f"{self.asks} parks {share} of its attention on the first token{more}."
         return f"{self.asks} reads what it wants: {share} of its attention goes to {where}."
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a place is left that a block has to earn."""
+        return len(self.forced) < self.params.n_selected
+
+    def captures(self) -> str:
+        """What the blocks that are read hold, beside other choices under the same rule."""
+        captured, best, window = (
+            percent(float(self.result.captured[name][self.group]))
+            for name in (self.selector, "oracle", "window_sink")
+        )
+        told = f"It captures {captured} of the attention"
+        if not self.is_free:
+            return f"{told}: every place is forced, so any selector reads the same."
+        k = self.params.n_selected
+        own = "its own" if self.forced == [self.result.local_block] else "the forced"
+        told += f"; the best possible choice of {'as many blocks' if k > 1 else 'one block'}"
+        told += f", {own} among them, captures {best}" if self.forced else f" captures {best}"
+        if not self.scores:
+            return f"{told}."
+        if k > 1:
+            return f"{told}, the window {window}."
+        (only,) = self.result.chosen["window_sink"][self.group].tolist()
+        return f"{told}, the window, which then is block {only}, {window}."
+
     def readouts(self, *, lit: bool = True, flow: bool = True) -> tuple[Readout, ...]:
         """What is read, once its blocks are `lit`; what that holds, once attention flows."""
         captured = float(self.result.captured[self.selector][self.group])
         best = float(self.result.captured["oracle"][self.group])
         k = self.params.n_selected
+        holds = f"the best {k} hold" if k > 1 else "the best one holds"
+        if not self.is_free:
+            holds = "its own block holds" if len(self.forced) == 1 else "the forced blocks hold"
         read, seen = int(self.result.n_read[self.group]), self.result.n_visible
         return (
             Readout("tokens read", f"{read} of {seen}" if lit else WAITING),
             Readout("attention captured", percent(captured) if flow else WAITING),
-            Readout(
-                f"the best {k} hold" if k > 1 else "the best one holds",
-                percent(best) if flow else WAITING,
-            ),
+            Readout(holds, percent(best) if flow else WAITING),
         )
 
     # ------------------------------------------------------------------------------- arithmetic
@@ -323,7 +348,8 @@ class Account:
         if not self.scores:
             text = f"{self.name(block)}: no score is asked for → {end}"
             return Arithmetic(text=text, tex=as_text(text))
-        best = sorted(inside, key=lambda token: -self.token_scores[token])[:3]
+        in_order = sorted(inside, key=lambda token: -self.token_scores[token])
+        best = in_order[:3]
         numbers = [self.written(float(self.token_scores[token])) for token in best]
         names = [quoted(self.result.tokens[token]) for token in best]
         more = len(inside) > len(best)
@@ -334,7 +360,11 @@ class Account:
         if self.selector in MEANS:
             text = f"mean of {len(inside)} scores ({told}) = {value}"
             terms = (f"({part})" if part.startswith("-") else part for part in parts)
-            added = " + ".join(terms) + r" + \cdots" * more_parts
+            others = sum(float(self.token_scores[token]) for token in in_order[len(parts) :])
+            rest = as_number(self.written(others))
+            added = " + ".join(terms)
+            if more_parts:
+                added += rf" + ({rest}\text{{ of {len(inside) - len(parts)} others}})"
             tex = rf"\tfrac{{1}}{{{len(inside)}}}\left({added}\right)"
         elif self.selector in SHARES:
             text = f"sum({told}) = {value}"

@@ -23,7 +23,7 @@ def many_small_blocks() -> CheckYourself:
             result = block_selection.run(settings)
             held[size] = float(result.captured_mean["main_max"][settings.group])
         gain = held[16] - held[128]
-        return 0 if gain > 0.03 else 1 if gain < -0.03 else 2, (
+        return 1 if gain > 0.03 else 0 if gain < -0.03 else 2, (
             f"Averaged over the text, sixteen small blocks hold {percent(held[16])} and two large "
             f"ones {percent(held[128])}. Most of a large block are neighbours of the one token "
             "that won it, and one of the two places belongs to the local block. The price of "
@@ -38,7 +38,7 @@ def many_small_blocks() -> CheckYourself:
             "one is its own and the largest score picks the others. Which hold more of its "
             "attention?"
         ),
-        choices=("Sixteen blocks of 16", "Two blocks of 128", "Both about the same"),
+        choices=("Two blocks of 128", "Sixteen blocks of 16", "Both about the same"),
         answer=answer,
     )
 
@@ -53,7 +53,7 @@ def halving_k() -> CheckYourself:
             n: 1 - cost.msa_flops(half, n) / cost.msa_flops(whole, n) for n in (SHORT, MILLION)
         }
         share = cost.index_flop_share(whole, SHORT)
-        right = 0 if saved[SHORT] > 0.4 else 1 if saved[SHORT] > 0.15 else 2
+        right = 2 if saved[SHORT] > 0.4 else 1 if saved[SHORT] > 0.15 else 0
         return right, (
             f"It saves {percent(saved[SHORT])} of MSA's FLOPs: in a prompt this short only "
             f"{percent(share)} of them belong to the index, and the blocks are the bill. At a "
@@ -67,7 +67,7 @@ def halving_k() -> CheckYourself:
             "The paper's layer, a prompt of 8,192 tokens, k = 16 blocks of 128 tokens. You "
             "halve k to 8. How much of MSA's own computation goes away?"
         ),
-        choices=("nearly half", "about a quarter", "about one twentieth"),
+        choices=("about one twentieth", "about a quarter", "nearly half"),
         answer=answer,
     )
 
@@ -83,7 +83,7 @@ def decode_ceiling() -> CheckYourself:
             for ceiling in (cost.decode_byte_ceiling, cost.flop_ceiling)
         )
         change = bytes_[1] / bytes_[0]
-        right = 0 if change > 1.5 else 2 if change < 0.75 else 1
+        right = 1 if change > 1.5 else 2 if change < 0.75 else 0
         return right, (
             f"It rises from {fixed(bytes_[0], 0)} to {fixed(bytes_[1], 0)}: a token now has twice "
             "the keys and values, and still one index key, which all groups share. The ceiling of "
@@ -98,7 +98,7 @@ def decode_ceiling() -> CheckYourself:
             "and one index key of 128 channels for each token. What becomes of the most by which "
             "MSA can cut the bytes of one decoded token?"
         ),
-        choices=("It doubles", "It stays", "It halves"),
+        choices=("It stays", "It doubles", "It halves"),
         answer=answer,
     )
 

@@ -21,7 +21,7 @@ SIZE_MEASURES = {  # of the curve of index bytes: name, colour, dash
     "perplexity": ("all texts", theme.GREY, "dash"),
 }
 ARMS = {  # name, colour, dash
-    "frozen": ("model frozen", theme.BLUE, "solid"),
+    "frozen": ("model frozen, index trained on", theme.BLUE, "solid"),
     "adapted": ("model adapted", theme.VERMILION, "solid"),
     "dense": ("trained, no index", theme.GREY, "dash"),
 }

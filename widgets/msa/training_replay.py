@@ -70,10 +70,13 @@ def _most_mass() -> tuple[int, str]:
     most = max(ANSWERS, key=lambda arm: end(arm, "mass_captured"))
     trained = max(("msa_warmup", "msa"), key=lambda arm: end(arm, "mass_captured"))
     return ANSWERS[most], (
-        f"“{ARMS[most].title}” captures {percent(end(most, 'mass_captured'))} of its own "
-        f"attention, the better trained index {percent(end(trained, 'mass_captured'))}. Yet they "
-        f"answer {percent(end(most, 'accuracy'))} and {percent(end(trained, 'accuracy'))} of the "
-        "questions (means of all seeds): attention shrinks to what it is given to read."
+        f"Averaged over all tokens “{ARMS[most].title}” captures "
+        f"{percent(end(most, 'mass_captured'))} of its own attention, the better trained index "
+        f"{percent(end(trained, 'mass_captured'))}. At the questions alone it is "
+        f"{percent(end(most, 'mass_at_queries'))} and {percent(end(trained, 'mass_at_queries'))}: "
+        "these still want their answer's block. So they answer "
+        f"{percent(end(most, 'accuracy'))} and {percent(end(trained, 'accuracy'))} of the "
+        "questions (means of all seeds)."
     )
 
 

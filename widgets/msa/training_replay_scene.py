@@ -132,7 +132,10 @@ class Picture:
         return (
             Readout(f"accuracy, seed {self.run.seed}", told(here.accuracy)),
             Readout("answer's block picked", told(here.needle_selected)),
-            Readout("mass captured", told(here.mass_captured)),
+            Readout(
+                "mass captured · at questions",
+                f"{told(here.mass_captured)} · {told(here.mass_at_queries)}",
+            ),
         )
 
     # -------------------------------------------------------------------------------- marks

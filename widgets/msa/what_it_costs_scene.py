@@ -34,6 +34,13 @@ def tokens_text(count: Number) -> str:
     return f"{fixed(count / 2**10, 1).removesuffix('.0')}K" if count >= 1024 else str(round(count))
 
 
+def apart(count: Number, other: Number) -> str:
+    """The same, in full where it would read as another number of tokens does."""
+    if tokens_text(count) == tokens_text(other) and round(count) != round(other):
+        return whole(count)
+    return tokens_text(count)
+
+
 def amount(value: Number, unit: str) -> str:
     """A cost with three digits and its prefix."""
     size, prefix = next((pair for pair in PREFIXES if value >= pair[0]), (1, ""))
@@ -190,7 +197,7 @@ class Picture:
         small = {"size": 13}
         inside = wide > 300
         main_text = (
-            f"selected blocks: {tokens_text(read)} tokens at full price = "
+            f"selected blocks: {apart(read, seen)} tokens at full price = "
             f"{amount(costs.main[moment], self.unit)}"
         )
         return [
@@ -221,7 +228,7 @@ class Picture:
                 key="dense:text",
                 x=LEFT + 14,
                 y=DENSE_TOP + 60,
-                text=f"{tokens_text(seen)} tokens at full price, "
+                text=f"{apart(seen, read)} tokens at full price, "
                 f"{amount(costs.price, self.unit)} = {amount(costs.dense[moment], self.unit)}",
                 **size,
             ),

@@ -160,7 +160,7 @@ def curves(params: ConversionParams) -> ConversionResult:
         mass_by_layer=_mass_by_layer(params),
         mass_context=_mass_context(params),
         seeds=tuple(committed.made.config["seeds"]),
-        decode=values.before.decode,
+        decode=_decode(),
         learning={"trained_index": _learning(), EARLIER: _earlier_learning()},
         sizes=values.curve,
         kv_bytes=2 * 2 * msa["n_kv_heads"] * msa["d_head"],
@@ -197,6 +197,13 @@ def reads(params: ConversionParams) -> Reads:
         stood=values.block - (again - first) // values.block_size,
         shares=shares,
     )
+
+
+def _decode() -> tuple[DecodeRow, ...]:
+    """Of the earlier index, by its own name."""
+    rows = committed_conversion().values.before.decode
+    own = {"trained_index": EARLIER}
+    return tuple(replace(row, selector=own.get(row.selector, row.selector)) for row in rows)
 
 
 def _learning() -> Learning:

@@ -518,7 +518,8 @@ function render({ model, el }) {
   const showStatus = async () => {
     const now = model.get("status");
     const failed = now.state === "error";
-    statusText.textContent = failed ? "" : now.text ?? "";
+    const early = now.state === "done" && root.dataset.drawn === undefined; // nothing stands there yet
+    statusText.textContent = failed ? "" : early ? "Drawing…" : now.text ?? "";
     alert.textContent = failed ? now.text : "";
     bar.hidden = cancel.hidden = now.state !== "computing";
     if (now.fraction === null || now.fraction === undefined) bar.removeAttribute("value");
@@ -536,7 +537,10 @@ function render({ model, el }) {
     if (computing) return;
     mark();
     if (done) steps.reached(now.values ?? {});
-    if (latest()) root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
+    if (latest()) {
+      root.dataset.drawn = JSON.stringify(now.values ?? {}); // from here on it moves
+      if (early) statusText.textContent = now.text ?? "";
+    }
     await hero?.settled();
     if (latest()) {
       root.dataset.settled = now.count;
