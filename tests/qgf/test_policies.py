@@ -264,6 +264,30 @@ def test_summary_tells_these_episodes_and_the_average_of_agents_apart(acted):
     assert averaged.startswith(f"{percent(np.mean(runs.score('qgf')))} won")
 
 
+def test_summary_tells_the_record_of_the_weight_in_sight(acted):
+    runs = acted.runs
+    for weight, recorded in ((30.0, 30.0), (2.5, runs.chosen["qgf"])):
+        params = dataclasses.replace(acted.live.params, weight=weight)
+        live = dataclasses.replace(acted.live, params=params)
+        summary = shown.present(shown.Policies(live=live, runs=runs)).summary
+        won = np.mean(runs.curve("qgf").at(recorded, runs.scored, "success"))
+        assert f"each at w = {recorded:g}: {percent(won)} won" in summary
+    # what the lesson says of the two: fewer arrive, and steps more than double
+    worst, best = (runs.curve("qgf").at(w, runs.scored, "returns") for w in (30.0, 3.0))
+    assert np.mean(worst) < 2 * np.mean(best)
+
+
+def test_of_the_chosen_way_those_turn_green_that_have_arrived(acted):
+    picture = Picture(acted.live, acted.runs)
+    for frame, k in zip(picture.frames(), picture.told, strict=True):
+        for strong, way in ((True, picture.way), (False, picture.beside)):
+            crowd = frame.scene[f"crowd:{strong}"]
+            gap = np.linalg.norm(way.paths[:, k] - acted.live.goals[0], axis=-1)
+            there = (gap < acted.live.reach) & strong
+            assert crowd.colours[1] == "green"
+            np.testing.assert_array_equal(np.asarray(crowd.shades), there)
+
+
 def test_curves_are_of_the_scored_seeds_and_mark_the_chosen_weight(acted):
     runs = acted.runs
     figure = go.Figure(shown.curves_figure(runs, "returns", "qgf", 3.0))

@@ -68,7 +68,10 @@ class Recording:
 
 
 def around(
-    control: Control, default: Any, bounds: Sequence[Number] | None = None, points: int = POINTS
+    control: Control,
+    default: Any,
+    bounds: Sequence[Number | str] | None = None,
+    points: int = POINTS,
 ) -> list[Any]:
     """Values of a control that are recorded: its ends, and then the nearest to its default."""
     match control:
@@ -78,7 +81,7 @@ def around(
             chosen = _spread(len(every), at, FEW_POINTS if control.heavy else points)
             return [every[i] for i in chosen if every[i] != default]
         case Choice():
-            return [option for option in control.options if option != default]
+            return [option for option in control.places(bounds) if option != default]
         case Toggle():
             return [not default]
         case Action(disabled=""):

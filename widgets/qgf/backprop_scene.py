@@ -30,6 +30,7 @@ from ..kit import (
     percent,
 )
 from .styles import MODE_NAMES
+from .ways import Way
 
 Number = int | float
 
@@ -42,6 +43,7 @@ REACH = {"A": 3.0, "B": 1.7, "C": 1.7}
 N_SHOWN = 60  # roads
 LOOKS = ({"fill": "ink"}, {"fill": "page"})  # of the lower and the upper particle
 LEAST, MOST = 0.01, 300.0  # of the gradients' lengths, on a scale of powers of ten
+AXIS = 324  # of these lengths
 
 
 class Picture:
@@ -157,10 +159,7 @@ class Picture:
         marks: list[Mark] = []
         for mode, colour in enumerate(MODE_NAMES):
             members = np.flatnonzero(result.modes[:N_SHOWN] == mode)
-            lines = [
-                "M" + "L".join(f"{x:.0f},{y:.0f}" for x, y in zip(xs, path, strict=True))
-                for path in self.ys(result.roads[:, members]).T
-            ]
+            lines = [self._way(xs, path, len(path)) for path in result.roads[:, members].T]
             look = {"stroke": colour, "width": 1, "opacity": 0.28}
             marks.append(Path(key=f"road:{mode}", d="".join(lines), **look))
             mean, std = float(mixture.means[mode]), float(mixture.stds[mode])
@@ -175,12 +174,15 @@ class Picture:
             )
         return marks
 
+    def _way(self, xs: np.ndarray, positions: np.ndarray, upto: int) -> str:
+        """A path up to a step."""
+        return Way(xs, self.ys(positions), np.abs(positions) > self.reach).upto(upto)
+
     # ------------------------------------------------------------------------------- what moves
 
     def _paths(self, walked: int) -> list[Mark]:
         pair, marks = self.pair, []
-        ks = np.minimum(np.arange(self.n), walked)
-        t = pair.times[ks]
+        times = np.array([self.x(t) for t in pair.times])
         scale = {
             "y": "place",
             "y_scale": ((-self.reach, self.y(-self.reach)), (self.reach, self.y(self.reach))),
@@ -192,12 +194,9 @@ class Picture:
             words = f"The {('lower', 'upper')[i]} of the two is at {fixed(at)}."
             own = {"link": f"particle:{i}", "words": words}
             dash = {} if i == 0 else {"dash": "5 3"}
-            xs, ys = [self.x(v) for v in t], self.ys(pair.x[ks, i])
-            marks.append(
-                Path.through(
-                    xs, ys, key=f"path:{i}", stroke="ink", width=2.5, layer=3, **dash, **own
-                )
-            )
+            line = {"stroke": "ink", "width": 2.5, "layer": 3, **dash, **own}
+            d = self._way(times, pair.x[:, i], walked)
+            marks.append(Path(key=f"path:{i}", d=d, **line))
             x, y = self.x(pair.times[walked]), self.y(at)
             disc = {"r": 6, "stroke": "ink", "width": 2, "layer": 4, **look, **own}
             marks.append(Circle(key=f"now:{i}", x=x, y=y, **disc))
@@ -256,8 +255,7 @@ class Picture:
             marks.append(Words(key=f"{name}'s name", text=title, bold=True, size=14, **place))
             for i, look in enumerate(LOOKS):
                 value = float(values[i])
-                power = np.log10(min(max(abs(value), LEAST), MOST) / LEAST)
-                long = 4 + 150 * power / np.log10(MOST / LEAST)
+                long = self._long(value)
                 words = f"{title}: the gradient is {number(value, 3, sign=True)}."
                 own = {"link": f"gradient:{name}:{i}", "words": words, "layer": 3, **look}
                 box = {"x": PANEL, "y": y + 28 * i, "w": long, "h": 18, "corner": 2}
@@ -268,7 +266,29 @@ class Picture:
                 marks.append(Words(key=f"{name}'s value:{i}", text=text, **place, **look))
             told = {"size": 13, "fill": "faint", "x": PANEL, "y": y + 74}
             marks.append(Words(key=f"{name} apart", text=apart(values), **told))
-        return marks
+        return [*marks, *self._lengths()]
+
+    def _long(self, length: Number) -> float:
+        """How long the bar of a gradient is, by powers of ten."""
+        power = np.log10(min(max(abs(float(length)), LEAST), MOST) / LEAST)
+        return 4 + 150 * float(power) / np.log10(MOST / LEAST)
+
+    def _lengths(self) -> list[Mark]:
+        """The axis of the gradients' bars: every mark is ten times the one before."""
+        look = {"fill": "faint", "size": 12.5}
+        end = {"x": PANEL, "x2": PANEL + self._long(MOST), "y": AXIS, "y2": AXIS}
+        marks: list[Mark] = [Line(key="lengths", stroke="faint", width=1, **end)]
+        for length in (0.01, 0.1, 1, 10, 100):
+            x = PANEL + self._long(length)
+            tick = {"x": x, "x2": x, "y": AXIS, "y2": AXIS + 5, "stroke": "faint", "width": 1}
+            marks.append(Line(key=f"length:{length}", **tick))
+            if length in (0.01, 1, 100):
+                at = {"x": x, "y": AXIS + 19, "anchor": "middle"}
+                marks.append(
+                    Words(key=f"length's name:{length}", text=chosen(length), **at, **look)
+                )
+        said = "bars by powers of ten"
+        return [*marks, Words(key="scale", text=said, x=PANEL, y=AXIS + 38, **look)]
 
     def _jumps(self) -> list[Mark]:
         """QGF's straight jumps to the clean estimates."""

@@ -1,4 +1,4 @@
-"""Where guidance fails: one particle and its swarm under critics that lead it astray."""
+"""Other critics, longer steps: one particle and its swarm under critics that lead it astray."""
 
 from typing import Any
 
@@ -76,5 +76,5 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """
     first = {"preset": "C", **particle.preset("C"), "start": -0.9}
     first["in_sight"] = ("preset", "estimator", "weight")
-    title = "Where guidance fails"
+    title = "Other critics, longer steps"
     return particle.made("qgf_failure", title, STEPS, predict=predict, **{**first, **values})

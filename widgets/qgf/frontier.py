@@ -223,7 +223,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Read one weight",
                 text="At w = 1: what does the strong dot earn, how far from the data, and for how "
-                "many nats could the same be had?",
+                "many nats could the same be had? Even exact guidance misses the edge a little: "
+                "its T steps are finite.",
                 sets={"estimator": "qgf"},
                 frame="w = 1",
             ),

@@ -6,6 +6,7 @@ point moves on and draws its curve behind it. The chosen method is strong, the o
 what leaves the picture stays at its edge with an arrow and its value.
 """
 
+import itertools
 from functools import cached_property
 
 import numpy as np
@@ -191,6 +192,10 @@ class Picture:
         tx, ty = self.x(tilt.kl[place]), self.y(tilt.true_return[place])
         spots = [self._spot(curve, place) for curve in order]
         labels.keep_off(Box.around(tx, ty, 8), *(Box.around(x, y, 6) for x, y in spots))
+        for curve in order:
+            corners = [self._spot(curve, k) for k in range(place + 1)]
+            for one, other in itertools.pairwise(corners):
+                labels.prefer_off_line(*one, *other)
         link = {"stroke": "grey", "width": 1.2, "dash": "2 3"}
         (cx, cy), name = spots[-1], ESTIMATOR_NAMES[chosen_one]
         marks.append(Line(key="beside the tilt", x=tx, y=ty, x2=cx, y2=cy, **link))

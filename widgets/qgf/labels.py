@@ -100,6 +100,7 @@ class Labels:
     def __init__(self, room: Box, taken: Iterable[Box] = ()) -> None:
         self.room = room
         self._taken = list(taken)
+        self._crossed: list[Box] = []  # may be covered where nothing else is free
         self.marks: list[Words] = []
 
     def keep_off(self, *boxes: Box) -> None:
@@ -108,9 +109,11 @@ class Labels:
 
     def keep_off_line(self, x: Number, y: Number, x2: Number, y2: Number, r: Number = 4) -> None:
         """No later text may stand on this line."""
-        pieces = max(int(max(abs(x2 - x), abs(y2 - y)) / (2 * r)), 1)
-        shares = [i / pieces for i in range(pieces + 1)]
-        self.keep_off(*(Box.around(x + (x2 - x) * s, y + (y2 - y) * s, r) for s in shares))
+        self.keep_off(*_along(x, y, x2, y2, r))
+
+    def prefer_off_line(self, x: Number, y: Number, x2: Number, y2: Number, r: Number = 4) -> None:
+        """A later text stands on this line only where it finds no other place."""
+        self._crossed += _along(x, y, x2, y2, r)
 
     def put(
         self,
@@ -122,11 +125,22 @@ class Labels:
         **look: Any,
     ) -> None:
         """Write `text` at the first free one of `places`, each (x, base line, anchor)."""
+        free = []
         for x, y, anchor in places:
             box = text_box(text, size, x, y, anchor)
             if box.inside(self.room) and not any(map(box.meets, self._taken)):
-                self._taken.append(box)
-                halo = {"stroke": "page", "width": 3, "layer": 5}
-                place = {"x": x, "y": y, "anchor": anchor, "size": size}
-                self.marks.append(Words(key=key, text=text, **place, **halo, **look))
-                return
+                free.append((any(map(box.meets, self._crossed)), box, (x, y, anchor)))
+        if not free:
+            return
+        _, box, (x, y, anchor) = min(free, key=lambda spot: spot[0])  # the first that crosses none
+        self._taken.append(box)
+        halo = {"stroke": "page", "width": 3, "layer": 5}
+        place = {"x": x, "y": y, "anchor": anchor, "size": size}
+        self.marks.append(Words(key=key, text=text, **place, **halo, **look))
+
+
+def _along(x: Number, y: Number, x2: Number, y2: Number, r: Number) -> list[Box]:
+    """Squares that cover a line."""
+    pieces = max(int(max(abs(x2 - x), abs(y2 - y)) / (2 * r)), 1)
+    shares = [i / pieces for i in range(pieces + 1)]
+    return [Box.around(x + (x2 - x) * s, y + (y2 - y) * s, r) for s in shares]

@@ -36,6 +36,7 @@ from .labels import Box, Labels, text_box
 from .particle_words import Account, signed
 from .styles import MODE_NAMES
 from .styles import SHORT_NAMES as SHORT
+from .ways import strokes
 
 Number = int | float
 
@@ -107,14 +108,17 @@ class Picture:
         corners = self.n_steps
         if coarse:
             corners = min(corners, CORNERS)
-        ks = np.minimum(np.arange(corners + 1) * self.n_steps // corners, upto)
+        whole = np.arange(corners + 1) * self.n_steps // corners
+        ks = np.minimum(whole, upto)
+        drawn = strokes(np.abs(positions[whole]) > self.reach).reshape(corners, -1).T.tolist()
         xs = np.rint(self.x(ks / self.n_steps)).astype(int)
         ys = np.rint(self.ys(positions[ks])).astype(int).reshape(len(ks), -1)
         across = [f"{step}," for step in np.diff(xs).tolist()]
         lines = []
-        for first, moves in zip(ys[0].tolist(), np.diff(ys, axis=0).T.tolist(), strict=True):
-            rest = " ".join([a + str(b) for a, b in zip(across, moves, strict=True)])
-            lines.append(f"M{xs[0]},{first}l{rest}")
+        downs = np.diff(ys, axis=0).T.tolist()
+        for first, moves, pens in zip(ys[0].tolist(), downs, drawn, strict=True):
+            rest = [f"{pen}{a}{b}" for pen, a, b in zip(pens, across, moves, strict=True)]
+            lines.append(f"M{xs[0]},{first}{''.join(rest)}")
         return "".join(lines)
 
     # ------------------------------------------------------------------------------- what stays
@@ -229,13 +233,15 @@ class Picture:
         x, y = self.critic_x(self.say.critic_at(bump)) + 13, self.y(bump)
         if abs(y - self.y(self.params.peak)) < 24:
             return ()
-        paid = "the return pays for it too" if self.params.flow.bump_real else "no return pays it"
+        real = self.params.flow.bump_real  # and so no error of the critic
+        paid = "the return pays for it too" if real else "no return pays it"
+        name = "paid hill" if real else "bump"
         words = f"The critic's second hill is at {fixed(bump)}; {paid}. Drag it up or down."
         look = {"r": 8, "fill": "page", "stroke": "gold", "width": 2, "label": "↕", "size": 12}
         look |= {"link": "bump", "words": words, "drag": self.drag("bump"), "layer": 6}
         return (
             Circle(key="bump", x=x, y=y, **look),
-            self._tick("bump's name", "bump", x + 13, y + 4.5, "start", "gold"),
+            self._tick("bump's name", name, x + 13, y + 4.5, "start", "gold"),
         )
 
     def _roads(self) -> list[Mark]:

@@ -232,13 +232,19 @@ def present(found: Policies) -> View:
     way, n_seeds = picture.way, len(runs.scored)
     name, takes = at_weight(way), WAYS[way.name].takes_weight
     aside = "" if takes else " The weight plays no part in it."
-    best = f", each at w = {chosen(runs.chosen[way.name])}" if takes else ""
+    recorded = runs.chosen[way.name]  # where the weight in sight was not recorded
+    if takes and params.weight in runs.curve(way.name).weights:
+        recorded = params.weight
+    best = f", each at w = {chosen(recorded)}" if takes else ""
+    won, earned = (
+        statistics.mean(runs.curve(way.name).at(recorded, runs.scored, measure))
+        for measure in MEASURES
+    )
     return View(
         summary=(
             f"{name[0].upper() + name[1:]}: {params.n_episodes} episodes of one agent, walked here "
             f"and now.{aside} Recorded average of {n_seeds} trained agents{best}: "
-            f"{percent(statistics.mean(runs.score(way.name)))} won, return "
-            f"{fixed(statistics.mean(runs.score(way.name, 'returns')), 1)}."
+            f"{percent(won)} won, return {fixed(earned, 1)}."
         ),
         timeline=Timeline(frames=picture.frames(), axis="step", start=0, pace_ms=PACE_MS),
         arithmetic=picture.arithmetic(),
@@ -416,7 +422,7 @@ def explorer(*, predict: Predict | None = None, **values: object) -> Explorer:
             Step(
                 title="Too much weight",
                 text="QGF at w = 30: here the critic promises more than at w = 3, and less is "
-                "earned. Where do the dark ones go?",
+                "earned. Where do those go that never turn green?",
                 sets={"way": "qgf", "weight": 30.0},
                 frame="play",
             ),

@@ -31,7 +31,7 @@ from ..kit import (
 )
 from .contours import crossings
 from .labels import Box, Labels, text_box
-from .ways import Way
+from .ways import Way, beyond
 
 WIDTH, HEIGHT = 1000, 438
 UNIT, LEFT, TOP = 216, 1, 2
@@ -206,11 +206,12 @@ class Picture:
             # episodes that have won lie in one place: spread them over the goal
             turn = np.arange(len(x)) * 2.39996
             home = np.linalg.norm(way.paths[:, k] - self.result.goals[0], axis=-1)
-            home = (home < self.result.reach)[:, None] * 0.06 * UNIT
+            there = home < self.result.reach
+            home = there[:, None] * 0.06 * UNIT
             x, y = x + (home[:, 0] * np.cos(turn)), y + (home[:, 0] * np.sin(turn))
             look = {"r": 3.2 if strong else 2.6, "opacity": 0.9 if strong else 0.5}
-            colours = (self.colours[way.name],)
-            marks.append(Swarm(key=f"crowd:{strong}", xs=x, ys=y, colours=colours, **look))
+            look |= {"colours": (self.colours[way.name], "green"), "shades": there & strong}
+            marks.append(Swarm(key=f"crowd:{strong}", xs=x, ys=y, **look))
         return marks
 
     @cached_property
@@ -220,7 +221,8 @@ class Picture:
         for way in self.shown:
             episodes = [*range(min(N_TRAILS, len(way.paths))), self.one]
             x, y = self.at(way.paths[episodes][:, self.told])
-            found[way.name] = [Way(*corners) for corners in zip(x, y, strict=True)]
+            out = beyond(way.paths[episodes][:, self.told], SIGHT)
+            found[way.name] = [Way(*corners) for corners in zip(x, y, out, strict=True)]
         return found
 
     def _trails(self, k: int) -> list[Mark]:

@@ -34,7 +34,7 @@ from ..kit import (
 from .contours import crossings
 from .labels import Box, Labels
 from .ring_curves import HEIGHT, Curves
-from .ways import Way
+from .ways import Way, beyond
 
 WIDTH = 1000
 UNIT = 121  # of the plane
@@ -271,15 +271,18 @@ class Picture:
     @cached_property
     def ways(self) -> list[Way]:
         """The trails of some particles, with a corner at every frame."""
-        x, y = self.at(self.result.path[self.told, :N_TRAILS])
-        return [Way(x[:, i], y[:, i]) for i in range(x.shape[1])]
+        paths = self.result.path[self.told, :N_TRAILS].swapaxes(0, 1)
+        return [self._way(path) for path in paths]
 
     @cached_property
     def own_ways(self) -> tuple[Way, Way]:
         """Of the followed particle, guided and unguided, with a corner at every step."""
         paths = self.result.path[:, self.one], self.sampled.trajectories[:, 0, self.one]
-        guided, free = (Way(*self.at(path)) for path in paths)
+        guided, free = map(self._way, paths)
         return guided, free
+
+    def _way(self, path: np.ndarray) -> Way:
+        return Way(*self.at(path), beyond(path, SIGHT))
 
     def _trails(self, k: int) -> list[Mark]:
         last = self.told.index(k)

@@ -33,6 +33,7 @@ from ..kit import (
 )
 from .particle_words import REACH
 from .styles import MODE_NAMES, reading
+from .ways import strokes
 
 Number = int | float
 
@@ -159,13 +160,14 @@ class Picture:
         if abs(y - self.y(p.peak)) < 40:
             return []
         paid = "the return pays for it too" if p.bump_real else "no return pays it"
+        name = "paid hill" if p.bump_real else "bump"
         words = f"The critic's second hill is at {fixed(p.bump_position)}; {paid}."
         look = {"fill": "gold", "anchor": "middle", "size": 12.5, "stroke": "page", "width": 3}
         own = {"link": "bump", "words": words}
         line = {"stroke": "gold", "width": 1, "dash": "1 4", "opacity": 0.9, "layer": 1, **own}
         return [
             Line(key="bump", x=44, y=y, x2=self.lanes[-1].end, y2=y, **line),
-            Words(key="bump's name", text="bump", x=x, y=y + 4, layer=6, **look, **own),
+            Words(key="bump's name", text=name, x=x, y=y + 4, layer=6, **look, **own),
         ]
 
     @property
@@ -292,7 +294,7 @@ class Lane:
     def _trails(self, k: int) -> list[Mark]:
         """Paths walked so far; what is still to come lies folded at their end."""
         p, n = self.picture, self.picture.params.n_steps
-        corners, walked, by_mode = self._walks
+        corners, pens, walked, by_mode = self._walks
         done = bisect_right(corners, k) - 1  # corners passed
         begun = k > corners[done]
         marks: list[Mark] = []
@@ -300,33 +302,41 @@ class Lane:
             across = round(self.x(k / n)) - round(self.x(corners[done] / n))
             here = np.rint(p.ys(self.run.trajectory[k, :N_TRAILS])).astype(int)
             last = np.rint(p.ys(self.run.trajectory[corners[done], :N_TRAILS])).astype(int)
-            on = [f" {across},{down}" for down in (here - last).tolist()]
-        rest = " 0,0" * (len(corners) - 1 - done - begun)
+            on = [f"{across},{down}" for down in (here - last).tolist()]
         for mode, colour, members in by_mode:
-            lines = [walked[i][done] + (on[i] if begun else "") + rest for i in members]
+            lines = []
+            for i in members:
+                rest = [f"{pen}0,0" for pen in pens[i][done:]]
+                if begun:
+                    rest[0] = pens[i][done] + on[i]
+                lines.append(walked[i][done] + "".join(rest))
             look = {"stroke": colour, "width": 1, "opacity": 0.4, "layer": 1}
             marks.append(Path(key=f"{self.key}:trail:{mode}", d="".join(lines), **look))
         return marks
 
     @cached_property
-    def _walks(self) -> tuple[list[int], list[list[str]], list[tuple[int, str, list[int]]]]:
-        """Steps of the trails' corners, each trail up to each of them, and trails by mode."""
+    def _walks(
+        self,
+    ) -> tuple[list[int], list[list[str]], list[list[str]], list[tuple[int, str, list[int]]]]:
+        """Steps of the trails' corners, strokes between them, each trail up to each, by mode."""
         p, n = self.picture, self.picture.params.n_steps
         count = min(n, CORNERS)
         corners = [i * n // count for i in range(count + 1)]
         xs = np.rint(self.x(np.array(corners) / n)).astype(int)
         ys = np.rint(p.ys(self.run.trajectory[corners, :N_TRAILS])).astype(int)
-        across = [f" {step}," for step in np.diff(xs).tolist()]
-        walked = []
-        for first, moves in zip(ys[0].tolist(), np.diff(ys, axis=0).T.tolist(), strict=True):
-            steps = (a + str(b) for a, b in zip(across, moves, strict=True))
-            walked.append(list(accumulate(steps, initial=f"M{xs[0]},{first}l")))
+        across = [f"{step}," for step in np.diff(xs).tolist()]
+        out = np.abs(self.run.trajectory[corners, :N_TRAILS]) > p.reach
+        pens, walked = strokes(out).T.tolist(), []
+        downs = np.diff(ys, axis=0).T.tolist()
+        for first, moves, drawn in zip(ys[0].tolist(), downs, pens, strict=True):
+            steps = (f"{pen}{a}{b}" for pen, a, b in zip(drawn, across, moves, strict=True))
+            walked.append(list(accumulate(steps, initial=f"M{xs[0]},{first}")))
         ended = self.run.final_mode[:N_TRAILS]
         by_mode = [
             (mode, colour, np.flatnonzero(ended == mode).tolist())
             for mode, colour in ((-1, "grey"), *enumerate(MODE_NAMES))
         ]
-        return corners, walked, [told for told in by_mode if told[2]]
+        return corners, pens, walked, [told for told in by_mode if told[2]]
 
     def _density(self, place: int, end: bool) -> list[Mark]:
         """How the swarm lies now, in front of the exact tilt for this time."""
