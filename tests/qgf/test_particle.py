@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from steps import seen_after
 
 from intuitive.common.runtime import Cancelled, seeded
 from intuitive.qgf import GaussianMixture, sample_guided
@@ -426,11 +427,30 @@ def the_peak_lies_in_a_gap(seen) -> None:
     assert "the push wins" in seen.sentences[-1]
 
 
+def the_gap_is_where_the_swarm_ends(seen) -> None:
+    assert seen.values["peak"] == -0.6
+    assert seen.readouts["swarm in no mode"] == UNKNOWN  # guess first, then play
+    assert "in no mode" in seen.sentences[-1] and "yours" in seen.sentences[-1]
+
+
 STEPS = (
     the_ray_tells_where_the_peaks_height_leads,
     finds_the_mode_of_the_peak,
     the_peak_lies_in_a_gap,
 )
+STEPS_AGAIN = (finds_the_mode_of_the_peak, the_gap_is_where_the_swarm_ends)  # beside a reader's own
+
+
+def unguided_step(x, t, dt, velocity, gradient, weight):
+    """As the lesson gives it."""
+    return x + dt * velocity(x, t)
+
+
+@pytest.mark.parametrize("place", range(len(STEPS_AGAIN)))
+def test_the_steps_beside_a_step_of_the_readers_own(place):
+    explorer = shown.explorer(yours=unguided_step)
+    assert len(explorer.declaration.steps) == len(STEPS_AGAIN)
+    STEPS_AGAIN[place](seen_after(explorer, place))
 
 
 def taken(explorer, step):
