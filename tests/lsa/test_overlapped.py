@@ -367,8 +367,8 @@ def test_a_pool_that_the_device_cannot_hold_says_so(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "zeros", refuse)
-    with pytest.raises(NoRoomOnDevice, match=r"1048576 cells take 160\.0 MiB, which cpu does not"):
-        CellPool(CONFIG, 2**20)
+    with pytest.raises(NoRoomOnDevice, match=r"take 167772160\.0 MiB, which cpu does not"):
+        CellPool(CONFIG, 2**40)  # whose list of free cells would not fit on the host either
 
 
 @pytest.mark.gpu

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from intuitive.common.checks import whole
+
 from ..config import LSAConfig
 from ..packing import Part, Storage
 from .mover import Mover
@@ -132,8 +134,7 @@ class CellPool:
         self.config, self.dtype = config, dtype
         self.layout = CellLayout.of(config, dtype) if layout is None else layout
         self.storage = self.layout.storage
-        self.table_of_cells = CellTable(n_cells, reserve)
-        self.n_cells, self.reserve = self.table_of_cells.n_cells, self.table_of_cells.reserve
+        self.n_cells = whole("n_cells", n_cells, low=1)
         with torch.inference_mode(False):
             try:
                 self.cells = torch.zeros(
@@ -145,6 +146,9 @@ class CellPool:
                     f"{device} does not have{_left(device)}: make the pool smaller, or free memory "
                     "first."
                 ) from error
+        # After the cells: what the device cannot hold may be more than the host can list.
+        self.table_of_cells = CellTable(self.n_cells, reserve)
+        self.reserve = self.table_of_cells.reserve
         self.mover = Mover(self.cells)
         self._places: dict[int, Places] = {}
 
