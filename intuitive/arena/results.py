@@ -16,7 +16,7 @@ from .contest import Timing
 from .methods import METHODS
 
 RESULT = "arena"
-LONGER = "arena_2048"  # a second run, of what is answered alone
+LONGER = ("arena_2048", "arena_4096")  # runs on texts twice and four times as long
 ENOUGH = 0.8  # share that the dense model must answer, or a task is left out
 GIST = "gist"
 LATE = 0.75  # of the text: what stands behind this is its last quarter
@@ -220,7 +220,7 @@ NAMES = {
 
 
 def committed(name: str = RESULT) -> Committed[Contest]:
-    """A committed contest and how it was made: `RESULT`, or `LONGER` on texts twice as long.
+    """A committed contest and how it was made: `RESULT`, or one of `LONGER`.
 
     Raises:
         FileNotFoundError: there is none; run `python benchmarks/arena.py`.
@@ -231,3 +231,9 @@ def committed(name: str = RESULT) -> Committed[Contest]:
 def contest(name: str = RESULT) -> Contest:
     """The committed contest alone."""
     return committed(name).values
+
+
+def by_length() -> dict[int, Contest]:
+    """The committed contests by the length of their texts in tokens, ascending."""
+    contests = [contest(name) for name in (RESULT, *LONGER)]
+    return {n: one for one in contests for n in one.lengths}

@@ -7,10 +7,13 @@ import pytest
 
 from intuitive.arena import results
 from intuitive.arena.experiments import one_question
+from intuitive.arena.memories import BLOCK
 from intuitive.arena.methods import METHODS, RATIOS
 from intuitive.arena.tasks import NAMES, TOPICS
 from intuitive.widgets.arena import checks
 from intuitive.widgets.arena.one_question import PREDICT
+from intuitive.widgets.arena.one_question_figures import length_figure
+from intuitive.widgets.arena.styles import label
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "05_arena.ipynb"
 CELLS = {c["id"]: "".join(c["source"]) for c in json.loads(LESSON.read_text("utf-8"))["cells"]}
@@ -117,3 +120,36 @@ def test_every_method_has_a_sentence(contest):
         for ratio in RATIOS:
             told = contest.failing(method, ratio, n=N)
             assert told.startswith(METHODS[method].label) and told.endswith(".")
+
+
+def test_what_is_said_of_longer_texts():
+    text, contests = CELLS["05-twice-why"], results.by_length()
+    assert list(contests) == [1024, 2048, 4096]
+    assert {one.ranked(n) for n, one in contests.items()} == {("needle", "exact", "topic")}
+    assert all(one.questions("needle", n) == 48 for n, one in contests.items())
+    assert all(one.faults == () for one in contests.values())
+
+    def means(method, ratio):
+        return [f"{one.score(method, ratio, n=n).mean:.0%}" for n, one in contests.items()]
+
+    assert f"{', '.join(means('msa', 16))} right. LSA" in text
+    assert f"more chunks: {', '.join(means('lsa', 16))}." in text
+    for name, method in (
+        ("Expected Attention, at one entry in four,", "expected"),
+        ("each,", "lclm"),
+    ):
+        first, between, last = means(method, 4)
+        assert f"{name} falls from {first} to {last}" in text
+        assert int(first[:-1]) > int(between[:-1]) > int(last[:-1])
+    assert f"right in {means('dense', 4)[-1]} at 4,096" in text
+    assert [n // 16 // BLOCK for n in contests] == [2, 4, 8]
+    assert "reads two blocks of 1,024 tokens" in text and "eight of 4,096" in text
+
+
+def test_the_tab_of_longer_texts_draws_every_length():
+    drawn = length_figure(16, task="exact")["data"]
+    msa = next(one for one in drawn if one["name"] == label("msa"))
+    contests = results.by_length()
+    assert msa["x"] == list(contests)
+    assert msa["y"] == [one.share("exact", n, "msa", 16) for n, one in contests.items()]
+    assert all(len(one["x"]) == len(contests) for one in drawn)

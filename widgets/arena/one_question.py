@@ -31,6 +31,7 @@ from ..kit import (
 from .one_question_figures import (
     about,
     fails_figure,
+    length_figure,
     memory_figure,
     shown_length,
     time_figure,
@@ -120,6 +121,7 @@ def _figures(result: OneQuestion) -> dict[str, partial]:
         "read": partial(memory_figure, 1, task=task, **chosen),
         "time": partial(time_figure, "ttft_ms", **chosen),
         "token": partial(time_figure, "token_ms", **chosen),
+        "length": partial(length_figure, result.ratio, task=task),
         "fails": partial(fails_figure, result.ratio),
     }
 
@@ -265,6 +267,10 @@ def _plots() -> tuple[Plot, ...]:
         Plot(name="token", label="Time per token after it, by method and budget",
              caption="One text at a time, from Python: the small model leaves the device waiting, "
              "and methods that hold as much differ by chance.", span=6, tab="Time", height=380),
+        Plot(name="length", label="Share right against the length of the text, at this budget",
+             caption="The same share of a longer text is more room: MSA chooses among more blocks, "
+             "LSA fetches more chunks. A latent still folds as many tokens. Recorded as the other "
+             "tabs, with as many texts of each length.", tab="Longer texts", height=480),
         Plot(name="fails", label="Share right by task at this budget",
              caption=told, tab="Who fails", height=720),
     )  # fmt: skip

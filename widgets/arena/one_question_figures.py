@@ -209,6 +209,40 @@ def fails_figure(ratio: int) -> theme.Figure:
     return theme.figure([heat], annotations=[words], margin={"l": 140, "r": 20, "t": 12, "b": 350})
 
 
+def length_figure(ratio: int, *, task: str | None = None) -> theme.Figure:
+    """Share right against the length of the texts, at one budget.
+
+    Args:
+        ratio: the budget.
+        task: whose share, or None for the mean of all.
+    """
+    traces, ends = [], {}
+    contests = results.by_length()
+    for method in DRAWN:
+        of = 4 if METHODS[method].own_size else ratio
+        points = [(n, _points(contest, method, n, task)) for n, contest in contests.items()]
+        found = [(float(n), share) for n, rows in points for r, share, _ in rows if r == of]
+        if found:
+            words = [f"{label(method)}, {number(n)} tokens: {percent(s)} right" for n, s in found]
+            xs, ys = map(list, zip(*found, strict=True))
+            traces.append(trace(method, xs, ys, words, [False] * len(xs)))
+            ends[method] = found[-1]
+    lengths = list(contests)
+    tasks = contests[lengths[0]].ranked(lengths[0]) if task is None else (task,)
+    mean = "mean of " * (task is None)
+    return theme.figure(
+        traces,
+        y=f"share right, {mean}{', '.join(NAMES[name] for name in tasks)}",
+        y_range=SHARE,
+        annotations=named(ends, whole="left"),
+        xaxis={
+            "type": "log", "title": {"text": "tokens of the text (log)", "standoff": 6},
+            "tickvals": lengths, "ticktext": [number(n) for n in lengths],
+            "range": [math.log10(0.93 * lengths[0]), math.log10(1.75 * lengths[-1])],
+        },
+    )  # fmt: skip
+
+
 def taking_part(contest: Contest, ratio: int) -> list[str]:
     """Methods that were measured at this budget."""
     n = shown_length(contest)
