@@ -109,7 +109,7 @@ def present(result: LadderResult) -> View:
                 "GB asked for",
                 "FLOP per byte",
                 "floor (ms)",
-                "at least, by its own work (ms)",
+                "for its own work, if every byte came from memory (ms)",
                 "measured (ms)",
             ),
             rows,
