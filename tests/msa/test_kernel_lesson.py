@@ -15,6 +15,7 @@ from intuitive.msa.interpreted import WALKED, walked_selection
 from intuitive.msa.results import kernel_profile, kernel_rows
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "02_kernels.ipynb"
+LADDERS = LESSON.parents[1] / "benchmarks" / "results"
 CELLS = {c["id"]: c for c in json.loads(LESSON.read_text(encoding="utf-8"))["cells"]}
 PAPER = MSAConfig.paper()
 
@@ -52,6 +53,32 @@ def test_the_small_case_in_the_prose():
     assert f"and {params.tile * 16} rows fill a tile" in explained.replace("eight queries use", "")
 
 
+def test_the_rule_of_the_toy_and_where_it_turns():
+    """Fetches of a query: all blocks, shared by a tile, or its own."""
+    text, params = prose("02-03"), LoopParams()
+    shared = params.n_blocks / params.tile
+    assert f"{params.n_blocks} blocks for eight queries are **{shared:.0f} for each" in text
+    assert f"each query, against {params.n_selected}** of its own" in text and params.tile == 8
+    assert "in section 3 between 32K and 64K tokens" in text
+    wins = {
+        one.context: one["everything"].work.floor_ms < one["query_outer"].work.floor_ms
+        for one in climb(LadderParams()).shown
+    }
+    counted = {
+        one.context: one["everything"].ms < one["query_outer"].ms
+        for one in climb(LadderParams()).shown
+    }
+    assert counted[2**15] and not counted[2**16] and wins[2**14] and not wins[2**16]
+
+
+def test_how_much_the_recorded_neighbours_agree():
+    text = prose("02-32")
+    (row,) = (r for r in kernel_rows().values.rows if (r.task, r.tokens) == ("prefill", 2**17))
+    four, sixteen = (row.distinct_near[count] for count in ("4", "16"))
+    assert f"four neighbours read about {four:.0f} distinct ones" in text
+    assert "sixteen about 29" in text and sixteen == pytest.approx(29, abs=1)
+
+
 def test_attend_in_the_prose():
     text = prose("02-13")
     long = ladder(2**17)
@@ -74,6 +101,13 @@ def test_attend_in_the_prose():
     memory, cache = (found.values.busy("attend", unit) for unit in ("dram", "lts"))
     assert f"on an H200: memory {memory:.0%} busy, the L2 cache {cache:.0%}" in text
     assert found.made.device == "NVIDIA H200"
+    built = json.loads((LADDERS / "ladder_attend.json").read_text(encoding="utf-8"))
+    assert built["made"]["device"] == "NVIDIA H200"
+    tile, block = (built["values"]["rows"][plan] for plan in ("hopper", "scattered"))
+    near = f"over 128K tokens {block['near 128K']:.1f} ms, where the tile takes"
+    assert f"{near} {tile['near 128K']:.1f}" in text
+    random = f"blocks at random {block['random 128K']:.1f} ms, where the tile takes"
+    assert f"{random} {tile['random 128K']:.1f}" in text
     apart = ladder(2**17, sharing="random")["union_tile"]
     union = apart.work.flops / apart.least.flops
     assert "nearly four times as large as one selection" in text and 3.5 < union < 4
@@ -89,13 +123,22 @@ def test_select_and_decode_in_the_prose():
     over = [landing["attend_one"].over_floor for landing in steps]
     assert "five to seven times as long, at every context" in text
     assert min(over) >= 5 and max(over) < 7
+    times = [landing["attend_one"].ms for landing in steps]
+    assert "takes a little less at a million tokens" in text and times[-1] < 0.9 * times[0]
+    apart = [s["select_one"].ms + s["attend_one"].ms - s["step"].ms for s in steps]
+    assert "the parts need not add up" in text and min(apart) < 0 < max(apart)
     found = kernel_profile().values
-    whole, short, long = (
-        found.decode_us(*which) for which in (("8K", "whole"), ("8K", "attend"), ("128K", "attend"))
+    whole, scores, search, merge = (
+        found.decode_us("8K", part) for part in ("whole", "scores", "attend", "merge")
     )
     assert f"three launches that do nothing take {found.empty_us(3)} µs" in text
-    assert f"Of a step of {whole:.1f} µs after 8K tokens" in text
-    assert f"takes {short:.2f} µs there, and after 128K {long:.2f} µs" in text
+    assert f"Its step after 8K tokens takes {whole:.1f} µs" in text
+    assert f"take {scores:.2f} µs for the scores, {search:.2f} for searching" in text
+    assert f"{merge:.2f} for the merge" in text
+    assert (
+        f"After 128K tokens searching and attending takes "
+        f"{found.decode_us('128K', 'attend'):.2f} µs" in text
+    )
     assert "reaches its floor nearly" in text and steps[-1]["everything"].over_floor < 1.15
     assert "MSA reads an eighth or so" in text
     assert 7 < steps[-1]["everything"].work.bytes / steps[-1]["step"].work.bytes < 9
