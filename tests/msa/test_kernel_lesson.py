@@ -99,7 +99,7 @@ def test_attend_in_the_prose():
     cached = f"at least {long['union_tile'].cached:.0%} of its bytes came from the card's *L2"
     assert f"at 128K tokens {cached}" in text
     memory, cache = (found.values.busy("attend", unit) for unit in ("dram", "lts"))
-    assert f"on an H200: memory {memory:.0%} busy, the L2 cache {cache:.0%}" in text
+    assert f"a later version on an H200: memory {memory:.0%} busy, the L2 cache {cache:.0%}" in text
     assert found.made.device == "NVIDIA H200"
     built = json.loads((LADDERS / "ladder_attend.json").read_text(encoding="utf-8"))
     assert built["made"]["device"] == "NVIDIA H200"
@@ -119,6 +119,9 @@ def test_select_and_decode_in_the_prose():
     stored = ladder(2**17, function="select")["every_score"]
     assert "more than ten times the products that made it" in text
     assert stored.ms > 10e3 * stored.work.flops / cost.H100_FLOPS
+    blocks = 2**20 // PAPER.block_size
+    whole_prompt = 4 * PAPER.n_kv_heads * 2**20 * blocks  # maxima in float32
+    assert f"even those would be {whole_prompt // 2**30} GiB" in text
     steps = climb(LadderParams(function="decode")).landings
     over = [landing["attend_one"].over_floor for landing in steps]
     assert "five to seven times as long, at every context" in text
@@ -289,6 +292,7 @@ def test_what_an_index_saves_is_said_of_the_config_as_it_is():
     """Index vectors are as long as the others; heads and values are what select does not have."""
     text, explained = prose("02-05"), prose("02-13")
     assert f"have {PAPER.d_index} numbers as they do" in text and PAPER.d_index == PAPER.d_head
+    assert f"which the paper's layer sets to {PAPER.n_init}" in text
     assert "sixteen heads share one index query" in text and PAPER.group_size == 16
     assert "a thirty-second of dense attention's FLOPs for a query and a token" in explained
     assert cost.flop_ceiling(PAPER) == 32

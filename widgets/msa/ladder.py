@@ -176,7 +176,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Decode one token",
                 text="MSA's attend takes no longer at 1M than at 8K: it reads as many blocks. Its "
-                "floor, the black tick, is far below at both.",
+                "floor, the upright tick, is far below at both.",
                 sets={"function": "decode"},
                 frame="play",
             ),
