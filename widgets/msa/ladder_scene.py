@@ -291,19 +291,20 @@ class Picture:
         marks: list[Mark] = []
         for rung in landing.rungs:
             x, y = self.place(rung.work.intensity, rung.flops_per_s)
+            counted = rung.measured_ms is None
             marks.append(
                 Circle(
                     key=f"point:{rung.name}",
                     link=f"rung:{rung.name}",
                     x=x,
                     y=y,
-                    r=8,
+                    r=6 if counted else 8,
                     label=self.name(rung),
                     place="right"
                     if self.function == "decode" and rung.name == DENSE
                     else PLACES[rung.name],
                     words=self._told(rung),
-                    layer=1,
+                    layer=2 if counted else 1,  # small and above: neither hides the other
                     **self._look(rung),
                 )
             )

@@ -302,9 +302,9 @@ def whole_in_words(sharing: str = "near") -> str:
         lines.append(
             f"{attend_at.context:7,} tokens: dense {dense.ms:6.2f} ms, "
             f"select {chosen.ms:5.2f} + attend {tile.ms:5.2f} = {ms:5.2f} ms: "
-            f"{dense.ms / ms:4.1f} times quicker. Times less work: "
-            f"attend {dense.work.flops / tile.least.flops:4.1f}, "
-            f"both {dense.work.flops / (tile.least.flops + chosen.least.flops):4.1f}"
+            f"{dense.ms / ms:4.1f} times quicker; "
+            f"work ÷ {dense.work.flops / tile.least.flops:4.1f} (attend), "
+            f"÷ {dense.work.flops / (tile.least.flops + chosen.least.flops):4.1f} (both)"
         )
     return "\n".join(lines)
 
