@@ -24,7 +24,7 @@ from intuitive.lclm.smollm import WHERE
 
 from ..exercise import Keep
 from ..memories import BLOCK, Contestants, Memory, OverBudget, Reading
-from ..methods import METHODS, RATIOS, YOURS, about
+from ..methods import METHODS, RATIOS, YOURS
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
@@ -185,7 +185,7 @@ def unpacked(values: Mapping[str, Any]) -> OneQuestion:
     for row in values["rows"]:
         shares = {
             "kept": _shares(row["kept"]),
-            "opened": _shares(row.get("opened", "")),
+            "opened": _shares(row["opened"]),
             "reads": tuple(map(_shares, row["reads"])),
             "said": tuple(row["said"]),
         }
@@ -391,33 +391,6 @@ def _selected(memory: Memory, seen: Seen) -> Float[Tensor, "h_kv m"]:
     return (wanted == blocks[..., None]).any(1).float()
 
 
-def reason(row: Row, made: OneQuestion, *, verdict: bool = True) -> str:
-    """Why a method was right or wrong, in one sentence made of its own numbers."""
-    if row.absent:
-        return f"Takes no part: {row.absent}"
-    name = about(row.method).label
-    head = f"{name} is {'right' if row.right else 'wrong'}" if verdict else name
-    if row.right is None:
-        return (
-            f"{name} held {row.resident:.0%} of the bytes and read {row.read:.0%} for each token."
-        )
-    if row.beads and not row.held:
-        opened = " and the chunk that it opened is another one" * (row.method == "lclm_expand")
-        return (
-            f"{head}: of the answer's place there is nothing but latents of "
-            f"{row.beads} tokens each{opened}."
-        )
-    if row.method in ("dense", "msa"):
-        return (
-            f"{head}: it holds all of the answer's place, and {row.looked:.1%} of its "
-            "attention fell there."
-        )
-    return (
-        f"{head}: it holds {row.held:.0%} of the answer's place, and {row.looked:.1%} "
-        "of its attention fell there."
-    )
-
-
 def code(params: QuestionParams) -> str:
     """The call that makes a result again."""
     own = f", text=..., ask={params.ask!r}" if params.question == OWN else ""
@@ -425,8 +398,3 @@ def code(params: QuestionParams) -> str:
         "from intuitive.arena.experiments.one_question import QuestionParams, run\n\n"
         f"run(QuestionParams(question={params.question!r}, ratio={params.ratio}{own}))"
     )
-
-
-def said(row: Row) -> str:
-    """A method's answer as one text."""
-    return "".join(row.said).strip()
