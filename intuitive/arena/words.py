@@ -56,7 +56,11 @@ def finding(made: OneQuestion) -> str:
         ("a part", [row for row in taking if row.held and row.whole != 1], True),
         ("none", [row for row in taking if not row.held], False),
     ]
-    told = [f"{words}: {_listed(rows, shares)}" for words, rows, shares in parts if rows]
+    told = [
+        f"{words}: {_listed(rows, shares) or 'nobody'}"
+        for place, (words, rows, shares) in enumerate(parts)
+        if rows or not place
+    ]
     sentence = f"What was asked for was held, {'; '.join(told)}."
     msa = next((row for row in made.rows if row.method == "msa"), None)
     if msa is not None and msa.right is not None:
@@ -71,12 +75,18 @@ def finding(made: OneQuestion) -> str:
 
 
 def _listed(rows: Sequence[Row], shares: bool) -> str:
+    if not rows:
+        return ""
     rows = sorted(rows, key=lambda row: -(row.held or 0))
     names = [
-        f"{about(row.method).label} {row.held:.0%}" if shares else about(row.method).label
+        f"{about(row.method).label} {_share(row.held or 0)}" if shares else about(row.method).label
         for row in rows
     ]
     return f"{', '.join(names)} ({_right(rows)} right)"
+
+
+def _share(share: float) -> str:
+    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _right(rows: Sequence[Row]) -> str:

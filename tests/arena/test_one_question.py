@@ -22,7 +22,7 @@ from intuitive.arena.words import blocks_and_index, finding, reason
 from intuitive.widgets.arena import one_question as explorer
 from intuitive.widgets.arena import one_question_figures as figures
 from intuitive.widgets.arena import styles
-from intuitive.widgets.arena.one_question_scene import PER_DOT, Picture
+from intuitive.widgets.arena.one_question_scene import LEVELS, PER_DOT, Picture
 from intuitive.widgets.arena.styles import label
 from intuitive.widgets.kit import percent
 
@@ -157,7 +157,8 @@ def test_the_last_sentence_answers_its_step():
     held = percent(code.row("snapkv").held)
     assert f"a part: SnapKV {held}, " in finding(code) and "(0 of 4 right)" in finding(code)
     assert code.row("snapkv").whole == 0 and code.row("lsa").whole == 1
-    assert "in all layers" not in finding(tight)
+    assert "all of it in all layers and heads: nobody;" in finding(tight)
+    assert "SnapKV unasked under 1% (" in finding(topic)
     looked = f"{tight.row('msa').looked:.1%}"
     assert f"MSA holds all of it; {looked} of its attention fell there, and it is wrong" in (
         finding(tight)
@@ -176,7 +177,7 @@ def test_who_takes_no_part_holds_nothing_in_words():
 
 def test_the_legend_names_the_shades_and_no_place_where_there_is_none():
     scene = Picture(MADE).frames()[0].scene
-    shades = [scene[f"key:kept:{i}"].opacity for i in range(1, 5)]
+    shades = [scene[f"key:kept:{i}"].opacity for i in range(1, LEVELS + 1)]
     assert shades == sorted(shades)
     assert Picture(MADE).frames()[1].scene["kept:kvzip:40"].opacity == shades[-1]
     assert scene["key:place:name"].text == "asked for"
@@ -294,7 +295,8 @@ def test_the_caption_counts_rows_until_all_are_there():
     absent = [Row(method=m, absent="it does not fit.") for m in others]
     whole = dataclasses.replace(MADE, rows=(*ROWS, *absent))
     told = Picture(whole).frames()[-1].sentence
-    assert told.startswith("It was “42”. What was asked for was held, a part: KVzip 12% (0 of 1")
+    assert told.startswith("It was “42”. What was asked for was held, all of it")
+    assert "heads: nobody; a part: KVzip 12% (0 of 1 right); none: LCLM (0 of 1 right)." in told
 
 
 def test_what_the_reader_writes_counts_for_more_than_the_menu():

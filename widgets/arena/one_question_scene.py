@@ -24,7 +24,7 @@ HOLDS, AWAY, READS = 842, 928, 992  # … and three that end there
 TOP, PITCH, TALL = 106, 31, 9  # first strip, from one to the next, its height
 APART = 24  # between the groups
 BAR = 15  # height of a bar that has all of the attention
-LEVELS = 4  # of green
+LEVELS = 5  # of green
 PER_DOT = 2  # latents
 LEAST = 0.004  # of the attention, to be drawn
 QUOTED = 88  # signs of what is asked for, above the strips
@@ -311,4 +311,4 @@ def elsewhere(row: Row) -> str:
 
 def _opacity(shade: int) -> float:
     """Of a green by which a stretch is held to so many of the LEVELS."""
-    return 0.2 + 0.75 * shade / LEVELS
+    return 0.06 + 0.9 * shade / LEVELS
