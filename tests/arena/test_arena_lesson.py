@@ -10,6 +10,7 @@ from intuitive.arena.experiments import one_question
 from intuitive.arena.memories import BLOCK
 from intuitive.arena.methods import METHODS, RATIOS
 from intuitive.arena.tasks import NAMES, TOPICS
+from intuitive.common import results as committed
 from intuitive.widgets.arena import checks
 from intuitive.widgets.arena.one_question import PREDICT
 from intuitive.widgets.arena.one_question_figures import length_figure
@@ -144,6 +145,12 @@ def test_the_table_by_length_has_dense_and_ranges():
     for n, one in contests.items():
         score = one.score("dense", 4, n=n)
         assert f"{score.mean:.0%} ({score.low:.0%}–{score.high:.0%})" in dense
+
+
+def test_the_menu_s_answers_are_told_with_their_device():
+    made = committed.load(one_question.KEPT, dict).made
+    assert made.device == "cpu, 1 threads" and made.command[0] == "arena_kept.py"
+    assert "on one CPU core, by `python benchmarks/arena_kept.py`" in CELLS["05-02"]
 
 
 def test_names_and_topics_are_counted():
