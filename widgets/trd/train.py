@@ -271,13 +271,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Let both learn",
                 text="Same problems, same teacher, as many steps. A text changes only because its "
-                "student has. Which side begins to say WAIT?",
+                "student has. Which side begins to say WAIT? What happens near step 15?",
                 frame="play",
             ),
             Step(
                 title="After a WAIT",
-                text="Read on from a green tile on the left: does a repair follow? Was anything "
-                "wrong before it? Point at it, or at the sign at the end of its row.",
+                text="Read on from a green tile on the left: does a repair follow? Then look "
+                "before it: a wrong number would be orange.",
                 frame="last",
             ),
             Step(
@@ -290,7 +290,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Whose order?",
                 text="The same rewrites on both sides. On the right, the teacher that scores has "
-                "not seen the student's text. Which side still begins with #3?",
+                "not seen the student's text. Which side still begins with #3? One "
+                "student each; five are compared below.",
                 sets={"methods": "trd,trd_from_x"},
                 frame="play",
             ),
