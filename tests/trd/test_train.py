@@ -202,6 +202,12 @@ def test_names_beside_the_curves_end_before_the_next_picture():
             assert all(m.x + 7.6 * len(m.text) < ends for m in near)
 
 
+def test_pairs_have_short_names_of_their_own():
+    names = [widget.pair_name(names) for names in widget.SETS]
+    assert names[0] == "OPD forward | TRD" and "TRD | from x" in names
+    assert len(set(names)) == len(names) and max(map(len, names)) < 26
+
+
 def test_another_pair_shows_its_record_after_a_training(monkeypatch):
     def trained(params, *, stale, progress, watch):
         return replace(train.recorded(TrainParams()), params=params)

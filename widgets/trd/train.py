@@ -208,6 +208,16 @@ PREDICT = Predict(
 )
 
 
+def pair_name(names: str) -> str:
+    """Two methods in a list: a word that both begin with is said once, as the list is narrow."""
+    left, right = (
+        METHOD_STYLES[name].name.replace("reverse, ", "").replace("scored ", "")
+        for name in names.split(",")
+    )
+    family = f"{left.split()[0]} "
+    return f"{left} | {right.removeprefix(family)}"
+
+
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """Ten texts of two students while they learn, with a button that trains others.
 
@@ -221,10 +231,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Choice(
             name="methods",
             label="Side by side",
-            options={
-                names: " | ".join(METHOD_STYLES[name].name for name in names.split(","))
-                for names in SETS
-            },
+            options={names: pair_name(names) for names in SETS},
         ),
         Range(
             name="repair",
