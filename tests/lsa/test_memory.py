@@ -111,8 +111,8 @@ def test_the_tab_has_the_papers_figures():
 
 def test_arithmetic_says_what_is_multiplied():
     lines = widget.present(run(MemoryParams())).timeline.frames[-1].arithmetic
-    assert lines["entries"].text == "262\u2009144 chunks × 21 layers × 584 B = 2.99 GiB"
-    assert lines["floor_keys"].text == "262\u2009144 chunks × 3 layers × 132 B = 99 MiB"
+    assert lines["entries"].text == "262\u202f144 chunks × 21 layers × 584 B = 2.99 GiB"
+    assert lines["floor_keys"].text == "262\u202f144 chunks × 3 layers × 132 B = 99 MiB"
     assert "(21 × 584 B + 18 × 132 B)" in lines["tail"].text
 
 
@@ -193,7 +193,7 @@ def test_the_prediction_is_judged_by_the_byte_model():
 def one_step_reads_a_sliver(seen):
     assert seen.readouts["everything resident"] == "3.76 GiB"
     gold, all_entries = seen.marks["read"], seen.marks["entries"]
-    assert "512 of 262\u2009144 entries" in gold["words"]
+    assert "512 of 262\u202f144 entries" in gold["words"]
     assert gold["w"] / all_entries["w"] == pytest.approx(512 / 2**18, rel=0.1)  # to scale
     assert "4.9% are there whatever is kept" in seen.sentences[-1]
 
