@@ -58,6 +58,14 @@ def test_everything_counted_at_a_million_tokens():
     assert whole_keys.left == pytest.approx(0.283, abs=0.002)
 
 
+def test_a_wait_is_what_fetching_on_demand_adds_to_a_layer():
+    found, waits = experiment.measured(), []
+    for row in found.rows["reactive"]:
+        usual = found.at("everything", row.context)
+        waits.append(1000 / row.eager_steps_per_s - 1000 / usual.eager_steps_per_s)
+    assert experiment.wait_ms() == pytest.approx(min(waits) / 21)
+
+
 def test_bad_settings_are_told():
     with pytest.raises(ValueError, match=r"kept=1.5 must lie in \[0, 1\]"):
         MemoryParams(kept=1.5)

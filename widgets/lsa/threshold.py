@@ -148,7 +148,7 @@ def calibration_figure(result: ThresholdResult) -> theme.Figure:
         x="probability that the indexer gives",
         y="share that was needed",
         x_range=(0, 1),
-        y_range=(0, 1),
+        y_range=(0, 1.04),
         showlegend=True,
     )
 
@@ -272,7 +272,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 caption="The indexer learns from three negatives to one positive, while almost all "
                 "chunks are not needed. So a half does not mean half: dashed, what follows from "
                 "the sampling alone; green, the old chunks at all triggers of this recording, as "
-                "above at one. Small points hold few chunks.",
+                "above at one. Small points hold few chunks. It is steeper than the dashed line: "
+                "this indexer is unsure, and scores near a half say more than they seem to.",
                 tab="What a half means",
                 height=320,
             ),

@@ -238,10 +238,11 @@ class Picture:
                 Words(
                     key="per",
                     x=RIGHT,
-                    y=16,
+                    y=LANE[0] - 8,
                     anchor="end",
                     size=12,
                     opacity=0.8,
+                    layer=3,
                     text=f"grey and blue: one dot is {self.per_dot} chunks",
                 )
             )
