@@ -135,7 +135,12 @@ def present(shown: Shown) -> View:
     return View(
         summary=summary(measures, picture.say.parted) + INSTEAD * shown.instead,
         values={"decode": page.decode},
-        timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
+        timeline=Timeline(
+            frames=picture.frames(),
+            axis="token",
+            pace_ms=PACE_MS,
+            told_last=picture.say.parted is not None,  # the steps ask how far the letter gets
+        ),
         arithmetic=picture.say.always(),
         figures={
             "residency": partial(residency_figure, measures),
@@ -205,31 +210,30 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="Only the newest",
-            text="Now the model wrote with all else masked, so that a miss changes the words after "
-            "it. Just the newest old chunks may rise. How long is the text the one with all at "
-            "hand?",
+            text="Now written with all else masked: a miss changes the words after it. Just the "
+            "newest old chunks may rise. For how long is it the text with all at hand?",
             sets={"arm": "recency", "decode": MASKED},
             frame="play",
         ),
         Step(
             title="The trigger",
-            text=f"Written in the same way. Every {tau} tokens a small network, the Memory "
-            "Indexer, scores the old chunks. Step on (›): what is above the line rises. Then play: "
-            "how far does the letter get?",
+            text=f"Written so too. Every {tau} tokens a small network, the Memory Indexer, scores "
+            "the old chunks. Step on (›): what is above the line rises. Then play: how far does "
+            "the letter get?",
             sets={"arm": "lsa", "decode": MASKED},
             frame="step 0",
         ),
         Step(
             title="Fetch when needed",
-            text="Again the text with all at hand. Exact: each token fetches what might matter "
-            "most, and nothing is missed. The link could carry far more than these bytes. But "
-            "every token waits, in every layer: thousands of waits instead of four (tab Copies).",
+            text="The first text again. Exact: each token fetches what might matter most. Nothing "
+            "is missed, and the link could carry far more. But each token waits, in every layer: "
+            "thousands of times (tab Copies).",
             sets={"arm": "reactive"},
             frame="play",
         ),
         Step(
             title="One cycle late",
-            text="The same text. In the released server a choice arrives one cycle late, so that "
+            text="The first text. In the released server a choice arrives one cycle late, so that "
             "nobody waits. Were those chunks chosen for these tokens?",
             sets={"arm": "lsa", "lag": 1},
             frame="play",

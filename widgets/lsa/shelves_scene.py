@@ -40,7 +40,7 @@ from .shelves_figures import residency_until
 from .shelves_words import CUT, RISE, SCORE, STAGES, Account
 
 BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
-ABOVE = UP + TALL + BOARD + 12  # foot of the words over the bars, clear of them
+ABOVE = UP + TALL + BOARD + 13  # foot of the words over the bars, clear of them
 N_FRAMES = 12  # frames between the triggers, about, beside those of the triggers themselves
 FEW_FRAMES = 26  # where no trigger is told
 MOST_TOLD = 8  # triggers that are told in stages

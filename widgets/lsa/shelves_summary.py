@@ -48,9 +48,9 @@ def summary(measures: Measures, parted: int | None) -> str:
         told = f"All {n} tokens are those written with all at hand"
     astray = "; what follows is another text" * (parted < n)
     return (
-        f"{name}, written with the rest masked: {what}. {told}{astray}. It takes {price} (Of the attention "
-        f"that this text pays to old chunks it needs {found} is found. A text gone astray may need "
-        "little of what it lost: that is no success.)"
+        f"{name}, written with the rest masked: {what}. {told}{astray}. It takes {price} Of the "
+        f"attention that this text pays to old chunks it needs {found} is found. But a text gone "
+        "astray may need little of what it lost: that is no success."
     )
 
 

@@ -244,15 +244,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Be stricter",
-                text="A threshold of 0.6 lets few pass. What is needed and scores less becomes an "
-                "empty ring: it is lost for the whole window.",
+                text="A threshold of 0.6. What is needed and scores less becomes an empty ring: it "
+                "is lost for the whole window. How much is that, and how much less is fetched?",
                 sets={"threshold": 0.6},
                 frame="last",
             ),
             Step(
                 title="Be generous",
-                text="A threshold of 0.4 misses little. It also lets most of the strangers pass, "
-                "and floods the GPU in a long text.",
+                text="A threshold of 0.4 on a long text. How many needed ones are missed now, and "
+                "how many strangers pass?",
                 sets={"threshold": 0.4},
                 frame="last",
             ),
