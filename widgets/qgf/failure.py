@@ -44,6 +44,13 @@ STEPS = (
         frame="play",
     ),
     Step(
+        title="Short steps, the same hills",
+        text="An eighth of the weight, and T = 30: no step overshoots, the alarm is off. Compare "
+        "the swarm in the peak's mode with the exact tilt there; the line below has the unguided.",
+        sets={"preset": "C", "estimator": "qgf", "start": -0.9, "weight": 0.5, "n_steps": 30},
+        frame="last",
+    ),
+    Step(
         title="A bump in the noise",
         text="This critic has learned a bump where no data are. Noisy actions come by there, and "
         "OOD asks about those. No return pays for it.",

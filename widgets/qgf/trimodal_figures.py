@@ -150,7 +150,7 @@ def density_figure(result: TrimodalResult) -> theme.Figure:
             traces.append(_steps(result.final_edges, heights, colour, **where))
         traces += _exact(result.fine, result.fine_density, result.fine_tilted, **where)
         kl = distance(run.kl_to_tilt, "nats")
-        said = f"{ESTIMATOR_NAMES[run.estimator]}: W1 {distance(run.w1)}, KL {kl}"
+        said = f"{ESTIMATOR_NAMES[run.estimator]}: W1 {distance(run.w1)}, KL to the tilt {kl}"
         if run.outside > 0.99:
             said = f"{ESTIMATOR_NAMES[run.estimator]}: all particles have left the picture"
         headings.append(_heading(said, drawn["domain"]) | {"font": {"size": 12}})
