@@ -14,7 +14,7 @@ from yardstick import yardstick
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import Explorer
 
-pytestmark = [pytest.mark.timing, pytest.mark.model, pytest.mark.sweep]
+pytestmark = [pytest.mark.timing, pytest.mark.model]
 
 TRIES = 3  # a busy machine may spoil one, a regression spoils all
 BUDGET = json.loads(budget.RESULT.read_text("utf-8"))["values"]["ratios"]

@@ -329,11 +329,7 @@ class Reading:
         return told.lstrip().split("\n")[0].strip().rstrip(".")
 
 
-@cached(
-    cache=LRUCache(KEPT),
-    key=lambda pair, *setting: (id(pair), *setting),
-    lock=threading.Lock(),
-)
+@cached(cache=LRUCache(KEPT), lock=threading.Lock())
 def _reading(pair: smollm.Pair, text: str, ratio: int, shuffled: bool) -> Reading:
     return Reading(pair, text, ratio, shuffled)
 
@@ -346,7 +342,7 @@ def the_pair() -> smollm.Pair:
     return _untrained(model)
 
 
-@cached(cache=LRUCache(1), key=id, lock=threading.Lock())
+@cached(cache=LRUCache(1), lock=threading.Lock())
 def _untrained(model) -> smollm.Pair:
     return smollm.untrained_pair(model)
 

@@ -123,6 +123,12 @@ def _written(
     return tuple(new[0].tolist())
 
 
+def _asked(text: str, params: ContinueParams, *, model: SmolLM2, **_: object) -> tuple:
+    """What a continuation is kept by: the setting, not who waits for it."""
+    return text, params, model
+
+
+@cached(LRUCache(64), key=_asked, lock=threading.Lock())
 @torch.inference_mode()
 def continue_text(
     text: str,
