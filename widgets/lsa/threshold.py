@@ -273,7 +273,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 "chunks are not needed. So a half does not mean half: dashed, what follows from "
                 "the sampling alone; green, the old chunks at all triggers of this recording, as "
                 "above at one. Small points hold few chunks. It is steeper than the dashed line: "
-                "this indexer is unsure, and scores near a half say more than they seem to.",
+                "this indexer is unsure, and small steps of its score mean much.",
                 tab="What a half means",
                 height=320,
             ),
