@@ -1,6 +1,6 @@
 """The answers that the arena's explorer shows at once: its menu of questions at every budget.
 
-    python benchmarks/arena_kept.py --device cuda    # a minute or two; half an hour on two cores
+    python benchmarks/arena_kept.py --device cuda    # a minute or two; ten minutes on a core
 
 Each line says whether a method was right; `tests/arena` holds them against the contest's record, of
 which the menu's texts are a part.

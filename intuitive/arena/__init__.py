@@ -10,7 +10,9 @@ Map of the rooms, in reading order:
     memories.py     what each method leaves of a text, and the budget that it is held to
     contest.py      how a memory answers, and how long it takes
     experiments/    what each explorer computes
+    words.py        what one question showed, in sentences
     results.py      what the committed contest found
+    tables.py       the same as text, who was asked before and after apart
     exercise.py     checks of the lesson's "your turn"
 
 Source: the methods' papers, each named where the method lives; the contest itself is ours.
@@ -34,7 +36,17 @@ _HOME = {
     "outcome": "contest",
     "timing": "contest",
 }
-_ROOMS = ("contest", "exercise", "experiments", "memories", "methods", "results", "tasks")
+_ROOMS = (
+    "contest",
+    "exercise",
+    "experiments",
+    "memories",
+    "methods",
+    "results",
+    "tables",
+    "tasks",
+    "words",
+)
 
 __all__ = [*_HOME, *_ROOMS]
 __getattr__, __dir__ = front_door(__name__, rooms=_ROOMS, homes=_HOME)

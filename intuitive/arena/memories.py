@@ -8,13 +8,14 @@ The budget of a ratio is what n tokens folded into latents at this ratio take: n
 all layers' keys and values, and two for the tags. `Memory` refuses to be larger, unless its
 method has no way to be: then `own` says why, and the method is compared at its own size.
 
-The question comes when the text has been read and shortened; what then reads the question is
-added to every memory alike and is not counted. Three methods look at the question:
+What reads the question is added to every memory alike and is not counted. For most methods the
+question comes when the text has been read and shortened; four know it when they choose:
 
     snapkv    keeps what the question attends to (as published); `snapkv_blind` has the last tokens
               of the text in the place of the question
     lsa       reads the question with what it holds, asks its indexer, fetches, and reads it again
     msa       keeps all, and selects anew for every token
+    lclm_expand   folds without it, and opens the chunk that it names when it is asked
 
 Differs: LSA's paper reads prompt and question with everything in memory, and fetches for decoding
 alone. Here a short answer would then be dense attention's.

@@ -14,11 +14,18 @@ class About:
     sees_question: bool = False  # before it decides what the answer may read
     own_size: bool = False  # the same at every budget
 
+    @property
+    def asked(self) -> str:
+        """Whether the question came before or after the choice of what the answer may read."""
+        if self.own_size:
+            return "–"  # nothing is chosen
+        return "before" if self.sees_question else "after"
+
 
 METHODS = {
-    "dense": About("Dense", "keeps every token and reads every token", True, True),
+    "dense": About("Dense", "keeps every token and reads every token", own_size=True),
     "window": About("Window + sink", "keeps the newest tokens and the first four"),
-    "snapkv_blind": About("SnapKV, unasked", "keeps what the text's last tokens attend to"),
+    "snapkv_blind": About("SnapKV unasked", "keeps what the text's last tokens attend to"),
     "snapkv": About("SnapKV", "keeps what the question attends to", True),
     "expected": About("Expected Attention", "keeps what later queries are expected to attend to"),
     "kvzip": About("KVzip", "keeps what is attended to while the text is repeated"),

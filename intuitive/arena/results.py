@@ -172,6 +172,11 @@ class Contest:
             return None
         return statistics.fmean(late), statistics.fmean(early)
 
+    def held(self, task: str, n: int, method: str, ratio: int) -> float | None:
+        """Of the answer's place, the share held in its own words, on average."""
+        held = [c.kept for c in self.of(task, n, method, ratio) if c.kept is not None]
+        return statistics.mean(held) if held else None
+
     def failing(self, method: str, ratio: int, *, n: int) -> str:
         """Where a method does worst and what it then lacks, in one sentence."""
         label = METHODS[method].label
@@ -180,21 +185,25 @@ class Contest:
         if not known:
             why = next((a.why for a in self.absent if (a.method, a.ratio) == (method, ratio)), "")
             return f"{label} takes no part: {why or 'it was not measured'}"
-        task = min(known, key=known.get)
+        low = min(known.values())
+        worst_of = [task for task, share in known.items() if share == low]
+        task, each = worst_of[0], "each, " * (len(worst_of) > 1)
         dense = self.share(task, n, "dense", ratio)
         if known[task] >= dense - 0.05:
-            return f"{label} keeps up with dense attention on every task here."
-        worst = (
-            f"{label} does worst on {NAMES[task]}, {known[task]:.0%} where dense has {dense:.0%}"
-        )
-        return f"{worst}: {self._lack(task, n, method, ratio)}."
+            sizes = self.bytes_of(method, ratio, n=n)
+            how = f", and reads {blocks(sizes):.0%} of it in blocks" * (method == "msa")
+            holding = f"{label} holds everything{how}: it" if how else label
+            return f"{holding} keeps up with dense attention on every task here."
+        tasks = " and ".join(NAMES[one] for one in worst_of)
+        worst = f"{label} does worst on {tasks}, {low:.0%} {each}where dense has {dense:.0%}"
+        of = f"; on {NAMES[task]}" * (len(worst_of) > 1)
+        return f"{worst}{of}: {self._lack(task, n, method, ratio)}."
 
     def _lack(self, task: str, n: int, method: str, ratio: int) -> str:
         cells = self.of(task, n, method, ratio)
         found = [cell.found for cell in cells if cell.found is not None]
         if found:
             return f"it opens the right chunk in {statistics.mean(found):.0%} of the texts"
-        held = [cell.kept for cell in cells if cell.kept is not None]
         if method == "window":
             depth = self.by_depth(task, n, method, ratio)
             if depth:
@@ -202,12 +211,22 @@ class Contest:
                     f"{depth[0]:.0%} where the answer stands in the last quarter of the text, "
                     f"{depth[1]:.0%} before it"
                 )
-        if held:
-            return f"of the answer's place it holds {statistics.mean(held):.0%} on average"
+        held = self.held(task, n, method, ratio)
+        if held is not None:
+            how = "in whole chunks" if method == "lsa" else "here and there, by layer and head"
+            return f"of the answer's place it holds {held:.0%} on average, {how}"
         if method == "lclm":
-            return f"{ratio} tokens share a latent, and signs are lost in it"
-        read = statistics.mean(cell.read for cell in cells)
-        return f"it holds everything and reads {read:.0%}, and the answer is not always in that"
+            return f"of the answer's place there are only latents, of {ratio} tokens each"
+        if method == "nothing":
+            return "it has not read the text"
+        share = blocks(self.bytes_of(method, ratio, n=n))
+        return f"it holds everything and reads {share:.0%} of it in blocks, not always the answer"
+
+
+def blocks(sizes: tuple[float, float, float]) -> float:
+    """Of what MSA reads for a token, what is no index key: it holds these beside everything."""
+    resident, read, _ = sizes
+    return read - (resident - 1)
 
 
 NAMES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from intuitive.arena.exercise import FIRST, NEWEST, check_keep, kept_places, places_of
+from intuitive.arena.exercise import FIRST, NEWEST, ORDER, check_keep, kept_places, places_of
 
 
 def test_the_packages_own_passes_all_checks():
@@ -35,6 +35,18 @@ def test_an_unfinished_or_wrong_function_is_told_why():
     assert "ZeroDivisionError" in repr(check_keep(lambda scores, budget: 1 / 0))
     newest = check_keep(lambda scores, budget: list(range(len(scores)))[-budget:])
     assert 0 < newest.n_passed < len(newest.checks)
+
+
+def test_order_is_checked_by_order_alone():
+    """A rule of the reader's own, such as whole runs, keeps it; the same places reversed do not."""
+    passed = {
+        rule: {check.rule: check.passed for check in check_keep(keep).checks}[ORDER]
+        for rule, keep in {
+            "runs": lambda scores, budget: list(range(0, min(budget, len(scores)))),
+            "reversed": lambda scores, budget: kept_places(scores, budget)[::-1],
+        }.items()
+    }
+    assert passed == {"runs": True, "reversed": False}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,21 @@ import pytest
 from intuitive.arena import results
 from intuitive.arena.exercise import NOTHING_RETURNED
 from intuitive.arena.experiments import one_question as experiment
-from intuitive.arena.experiments.one_question import OneQuestion, QuestionParams, Row, reason
-from intuitive.arena.methods import RATIOS, YOURS
+from intuitive.arena.experiments.one_question import (
+    SHOWN,
+    WHOLE,
+    OneQuestion,
+    QuestionParams,
+    Row,
+)
+from intuitive.arena.methods import METHODS, RATIOS, YOURS
 from intuitive.arena.results import NAMES
 from intuitive.arena.tasks import TOPICS
+from intuitive.arena.words import blocks_and_index, finding, reason
 from intuitive.widgets.arena import one_question as explorer
 from intuitive.widgets.arena import one_question_figures as figures
 from intuitive.widgets.arena import styles
-from intuitive.widgets.arena.one_question_scene import WHOLE, Picture
+from intuitive.widgets.arena.one_question_scene import LEVELS, PER_DOT, Picture
 from intuitive.widgets.arena.styles import label
 from intuitive.widgets.kit import percent
 
@@ -63,18 +70,114 @@ def test_frames_go_from_the_text_to_the_verdict():
 
 def test_who_holds_everything_stands_apart_and_is_not_counted():
     scene = Picture(MADE).frames()[-1].scene
-    assert scene["name:dense"].y < scene["same"].y < scene["name:kvzip"].y
-    assert scene["name:lclm"].y - scene["name:kvzip"].y == 33
+    assert scene["name:dense"].y < scene["after"].y < scene["name:kvzip"].y
+    assert scene["name:kvzip"].y < scene["name:lclm"].y < scene["before"].y
     assert scene["bytes:dense"].text == scene["each:dense"].text == "100%"
     assert scene["each:kvzip"].text == "25%"
-    boxes = [scene[f"row:{row.method}"] for row in ROWS]
+    boxes = sorted((scene[f"row:{row.method}"] for row in ROWS), key=lambda box: box.y)
     assert all(one.y + one.h <= two.y for one, two in itertools.pairwise(boxes))
     assert boxes[-1].y + boxes[-1].h <= scene.height
 
 
+@pytest.mark.parametrize("yours", [False, True])
+def test_rows_stand_with_those_that_were_asked_when_they_were(yours):
+    rows = tuple(Row(method=m, kept=(1.0,) * 96) for m in SHOWN)
+    rows += (Row(method=YOURS, kept=(0.5,) * 96),) * yours
+    scene = Picture(dataclasses.replace(MADE, rows=rows)).frames()[1].scene
+    for row in rows:
+        y = scene[f"name:{row.method}"].y
+        asked = "after" if row.method == YOURS else METHODS[row.method].asked
+        whole = row.method in WHOLE
+        assert (y < scene["after"].y) == whole
+        assert whole or (y > scene["before"].y) == (asked == "before")
+    assert max(scene[f"row:{row.method}"].y for row in rows) + 20 < scene.height
+    assert all(when in scene[when].text for when in ("after", "before"))
+
+
+def test_what_lies_elsewhere_stands_in_its_row_its_reckoning_and_values():
+    made = experiment.kept()["needle 4"]
+    scene, view = Picture(made).frames()[1].scene, explorer.present(made)
+    place = view.table.header.index("elsewhere")
+    told = {row[0]: row[place] for row in view.table.rows}
+    assert scene["away:lsa"].text == told["LSA"] == percent(made.row("lsa").elsewhere) == "100%"
+    assert "100% lies elsewhere" in view.arithmetic["method:lsa"].text
+    assert scene["away:lclm_expand"].text == told["LCLM + EXPAND"] == "the text"
+    assert scene["away:kvzip"].text == told["KVzip"] == "–"
+
+
+def test_what_msa_reads_is_told_in_its_parts():
+    for key, made in experiment.kept().items():
+        row, ratio = made.row("msa"), _parts(key)[1]
+        blocks, index = blocks_and_index(row)
+        assert blocks == pytest.approx(1 / ratio, abs=1e-3)
+        assert index == pytest.approx(1 / 3, abs=1e-3)
+        view = explorer.present(made)
+        (reads,) = (one[4] for one in view.table.rows if one[0] == "MSA")
+        assert reads == f"{percent(row.read)}: {percent(blocks)} blocks, 33% index keys"
+        told = Picture(made).frames()[1].scene["index"].text
+        assert f"reads {percent(blocks)} in blocks" in told
+        assert percent(blocks, 1) in view.arithmetic["method:msa"].text
+
+
+def test_msa_s_row_tells_what_is_read_from_what_is_held():
+    made = experiment.kept()["exact 16"]
+    before, after = (Picture(made).frames()[i].scene for i in (1, -1))
+    for scene in (before, after):
+        assert scene["held:msa"].w == scene["kept:dense:0"].w and not scene["held:msa"].fill
+    read = [mark for mark in after.marks if mark.key.startswith("kept:msa:")]
+    assert not [mark for mark in before.marks if mark.key.startswith("kept:msa:")]
+    assert 0 < sum(mark.w * mark.opacity for mark in read) < 0.5 * after["held:msa"].w
+    opened = made.row("msa").opened
+    assert sum(opened) / len(opened) < 0.1  # two blocks of 32
+
+
+def test_no_attention_stands_over_a_place_that_nobody_holds():
+    for made in experiment.kept().values():
+        scene = Picture(made).frames()[-1].scene
+        for row in (row for row in made.rows if not row.beads):
+            boxes = [m for m in scene.marks if m.key.startswith(f"kept:{row.method}:")]
+            for mark in scene.marks:
+                if mark.key.startswith(f"read:{row.method}:"):
+                    left = mark.x - 0.5  # a bar stands half a unit inside its stretch
+                    assert any(b.x - 1e-6 <= left < b.x + b.w for b in boxes), (row.method, left)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_a_dot_is_two_latents(ratio):
+    made = experiment.kept()[f"exact {ratio}"]
+    dots = [m for m in Picture(made).frames()[1].scene.marks if m.key.startswith("bead:lclm:")]
+    assert abs(len(dots) * PER_DOT - made.n / ratio) <= PER_DOT
+    told = explorer.present(made).arithmetic["method:lclm"].text
+    assert f"a latent stands for {ratio} tokens" in told
+
+
+def test_the_last_sentence_answers_its_step():
+    code, tight, topic = (experiment.kept()[key] for key in ("exact 4", "exact 16", "topic 16"))
+    assert "all of it in all layers and heads: LSA, LCLM + EXPAND (2 of 2 right)" in finding(code)
+    held = percent(code.row("snapkv").held)
+    assert f"a part: SnapKV {held}, " in finding(code) and "(0 of 4 right)" in finding(code)
+    assert code.row("snapkv").whole == 0 and code.row("lsa").whole == 1
+    assert "all of it in all layers and heads: nobody;" in finding(tight)
+    assert "SnapKV unasked under 1% (" in finding(topic)
+    looked = f"{tight.row('msa').looked:.1%}"
+    assert f"MSA holds all of it; {looked} of its attention fell there, and it is wrong" in (
+        finding(tight)
+    )
+    right = [row.right for row in tight.same if not row.absent]
+    assert f"With the code, {sum(right)} of {len(right)} were right" in finding(topic)
+    for made in (code, tight, topic):
+        assert finding(made) in Picture(made).frames()[-1].sentence
+
+
+def test_who_takes_no_part_holds_nothing_in_words():
+    view = explorer.present(experiment.kept()["exact 16"])
+    told = view.arithmetic["method:lclm_expand"].text
+    assert "0.0%" not in told and "Takes no part" in told
+
+
 def test_the_legend_names_the_shades_and_no_place_where_there_is_none():
     scene = Picture(MADE).frames()[0].scene
-    shades = [scene[f"key:kept:{i}"].opacity for i in range(1, 5)]
+    shades = [scene[f"key:kept:{i}"].opacity for i in range(1, LEVELS + 1)]
     assert shades == sorted(shades)
     assert Picture(MADE).frames()[1].scene["kept:kvzip:40"].opacity == shades[-1]
     assert scene["key:place:name"].text == "asked for"
@@ -140,14 +243,14 @@ def test_the_tabs_show_the_task_of_the_menu_and_the_budget_of_the_slider():
     assert title == "share right, mean of a needle, an exact string, a topic"
 
 
-def test_msa_s_marks_say_their_room_and_the_picture_why_it_holds_more():
+def test_msa_s_marks_say_their_room_and_the_picture_what_it_reads():
     (msa,) = (t for t in figures.memory_figure(task="exact")["data"] if t["name"] == "MSA")
     assert msa["text"] == ["MSA 1/4, 1/8", "", "1/16"] and len(set(msa["x"])) == 1
     (msa,) = (t for t in figures.memory_figure(1, task="exact")["data"] if t["name"] == "MSA")
     assert msa["text"] == ["MSA 1/4", "1/8", "1/16"]
     made = experiment.kept()["exact 4"]
     told = Picture(made).frames()[1].scene["index"].text
-    assert told.endswith(f"makes {percent(made.row('msa').resident)}")
+    assert told.endswith(f"index keys, {percent(made.row('msa').resident - 1)}")
     assert "index" not in {mark.key for mark in Picture(MADE).frames()[1].scene.marks}
 
 
@@ -192,7 +295,8 @@ def test_the_caption_counts_rows_until_all_are_there():
     absent = [Row(method=m, absent="it does not fit.") for m in others]
     whole = dataclasses.replace(MADE, rows=(*ROWS, *absent))
     told = Picture(whole).frames()[-1].sentence
-    assert told == "It was “42”: Dense right; KVzip, LCLM wrong."
+    assert told.startswith("It was “42”. What was asked for was held, all of it")
+    assert "heads: nobody; a part: KVzip 12% (0 of 1 right); none: LCLM (0 of 1 right)." in told
 
 
 def test_what_the_reader_writes_counts_for_more_than_the_menu():

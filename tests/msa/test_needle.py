@@ -77,7 +77,7 @@ def test_both_rows_draw_their_numbers_on_their_own_scale(strength, block_size):
 
 def test_the_rows_are_pooled_from_the_tokens_above():
     """What falls into a bar starts at the token or level that it is made of."""
-    result, picked, pooled = run(NeedleParams()), scene("pick"), scene("pool")
+    result, picked, pooled = run(NeedleParams()), scene("pool"), scene("compare")
     scores = result.token_scores.reshape(-1, 32)
     for block in (0, result.needle_block, 31):
         dot, bar = picked[f"best:{block}"], pooled[f"bar:max:{block}"]
@@ -119,15 +119,34 @@ def test_places_are_written_out(rank, word):
     assert figures.place(11) == "11th" and figures.place(12) == "12th"
 
 
-@pytest.mark.parametrize(("strength", "word"), [(8.0, "finds"), (0.0, "loses")])
-def test_needle_view_says_what_the_result_says(strength, word):
+@pytest.mark.parametrize(("strength", "outcome"), [(8.0, "found, "), (0.0, "lost, ")])
+def test_needle_view_says_what_the_result_says_once_blocks_are_kept(strength, outcome):
     result = run(NeedleParams(strength=strength))
-    assert result.found_by_max == (word == "finds") and not result.found_by_mean
+    assert result.found_by_max == (outcome == "found, ") and not result.found_by_mean
     view = widget.present(result)
-    assert view.summary.startswith(f"A needle of score {strength:g}: reading 4 blocks of 32")
-    ranked = f"its block is {figures.place(result.rank_max)}"
-    assert f"max pooling {word} it ({ranked})" in view.summary
-    assert f"mean pooling loses it ({figures.place(result.rank_mean)} of 32)" in view.summary
+    assert view.summary.startswith(f"A needle of score {strength:g} in block 9 of 32: 4 blocks")
+    told = {one.label: one.value for one in view.timeline.frames[-1].readouts}
+    assert told["max pooling"] == f"{outcome}{figures.place(result.rank_max)}"
+    assert told["mean pooling"] == f"lost, {figures.place(result.rank_mean)}"
+
+
+def test_nothing_gives_the_answer_away_before_it_plays():
+    view = widget.present(run(NeedleParams()))
+    before = [view.summary, *(frame.sentence for frame in view.timeline.frames[:-1])]
+    assert not any(word in text for text in before for word in ("finds", "loses", "lost", "found"))
+    lesson = Path(__file__).parents[2] / "notebooks" / "00_start_here.ipynb"
+    cells = {c["id"]: c for c in json.loads(lesson.read_text(encoding="utf-8"))["cells"]}
+    heading = "".join(cells["00-03"]["source"]).split("</summary>")[0]
+    assert "finds" not in heading and "found" not in "".join(cells["00-06"]["source"])
+
+
+def test_the_neighbours_are_told_before_the_prediction():
+    params = NeedleParams()
+    scores = run(params).token_scores
+    block = scores[288:320].tolist()
+    del block[params.needle - 288]
+    assert "its neighbours spread around -1" in widget.PREDICT.question
+    assert np.mean(block) == pytest.approx(-params.drag, abs=0.3)
 
 
 def test_more_blocks_cannot_be_read_than_there_are():
@@ -218,4 +237,5 @@ def test_the_prediction_and_the_question_are_judged_by_the_experiment():
     right, sentence = widget.PREDICT.answer()
     assert widget.PREDICT.choices[right] == "only the largest"
     assert f"by its mean {run(NeedleParams()).rank_mean} of 32" in sentence
+    assert f"rank would be {run(NeedleParams(drag=0.0)).rank_mean}." in sentence
     assert checks.weak_needle().choose(1)["verdict"] == "right"

@@ -71,7 +71,7 @@ def what_comes_next() -> CheckYourself:
         told = ", ".join(f"{label(method)} {percent(share)}" for method, share in worth.items())
         return right, (
             f"Of what the whole text is worth for its next {GIST} tokens, one entry in {TIGHT}: "
-            f"{told}. What follows depends on the words just before it more than on anything else."
+            f"{told}. The window holds nothing but the text's last words and its first four tokens."
         )
 
     return CheckYourself(
@@ -85,4 +85,4 @@ def what_comes_next() -> CheckYourself:
     )
 
 
-_NEXT = ("kvzip", "lclm", "window")
+_NEXT = ("kvzip", "lclm", "window", "expected")

@@ -7,11 +7,12 @@ from typing import Any
 from intuitive.arena import results
 from intuitive.arena.exercise import Keep
 from intuitive.arena.experiments import one_question as experiment
-from intuitive.arena.experiments.one_question import OWN, OneQuestion, QuestionParams, reason, said
+from intuitive.arena.experiments.one_question import OWN, WHOLE, OneQuestion, QuestionParams
 from intuitive.arena.memories import budget_of
 from intuitive.arena.methods import RATIOS
 from intuitive.arena.methods import about as about_method
 from intuitive.arena.tasks import TOPICS
+from intuitive.arena.words import blocks_and_index, reason, said
 
 from ..kit import (
     Arithmetic,
@@ -36,16 +37,16 @@ from .one_question_figures import (
     shown_length,
     time_figure,
 )
-from .one_question_scene import Picture
+from .one_question_scene import PER_DOT, Picture, elsewhere
 from .styles import label
 
 FEW = 3  # tokens of an answer that is over soon, and plays slowly
 ASKED_AT = 4  # tokens for one entry, in the question
 ASK = "This text is about"  # what a text of the reader's own is asked if they ask nothing
 WHO = {
-    "snapkv": "SnapKV: it has seen the question, and keeps what the question attends to",
-    "lsa": "LSA: it fetches a few whole chunks of the text",
-    "lclm": "LCLM: it folds all of the text into latents",
+    "snapkv": "SnapKV: asked before, it keeps single entries, those the question attends to",
+    "lsa": "LSA: asked before, it fetches a few whole chunks of the text",
+    "lclm": "LCLM: asked after, it has folded all of the text into latents",
 }
 
 
@@ -56,9 +57,13 @@ def _exact() -> tuple[int, str]:
     shares = [contest.share("exact", n, method, ASKED_AT) or 0.0 for method in WHO]
     told = "; ".join(f"{label(m)} {percent(s)}" for m, s in zip(WHO, shares, strict=True))
     right = max(range(len(shares)), key=shares.__getitem__)
+    held = [
+        f"{label(m)} {percent(contest.held('exact', n, m, ASKED_AT))}" for m in ("snapkv", "lsa")
+    ]
     return right, (
         f"Codes of eight signs in texts of {n} tokens, room for one entry in {ASKED_AT}: {told}. "
-        "A code needs all of its tokens in all layers and heads."
+        f"Of the code's place is held, on average: {'; '.join(held)}. What LSA holds is whole, in "
+        "all layers and heads."
     )
 
 
@@ -77,7 +82,7 @@ def present(result: OneQuestion) -> View:
     picture = Picture(result)
     taking = sum(not row.absent for row in result.rows)
     outcome = (
-        f"{taking} methods answer; play to see what they say."
+        f"{taking} methods answer “{result.ask} …”"
         if result.answer
         else "; ".join(f"{label(row.method)}: “{said(row)}”" for row in result.rows if row.said)
     )
@@ -87,8 +92,8 @@ def present(result: OneQuestion) -> View:
     rows = tuple(
         (
             label(row.method),
-            "–" if row.absent else percent(row.resident),
-            "–" if row.absent else percent(row.read),
+            about_method(row.method).asked,
+            *_sizes(row),
             said(row) or "–",
             {True: "right", False: "wrong", None: "–"}[row.right],
             reason(row, result),
@@ -106,7 +111,7 @@ def present(result: OneQuestion) -> View:
         arithmetic={f"method:{row.method}": _line(result, row) for row in result.rows},
         figures=_figures(result) if recorded() else {},
         readouts=picture.readouts(-1),
-        table=Table(("method", "holds", "reads", "says", "verdict", "why"), rows),
+        table=Table(_COLUMNS, rows),
         code=experiment.code(params),
         values={"question": OWN, "ask": result.ask} if result.question == OWN else {},
     )
@@ -126,14 +131,50 @@ def _figures(result: OneQuestion) -> dict[str, partial]:
     }
 
 
+_COLUMNS = ("method", "asked", "holds", "elsewhere", "reads", "says", "verdict", "why")
+
+
+def _sizes(row: experiment.Row) -> tuple[str, str, str]:
+    """What a method holds, keeps elsewhere and reads; of MSA's reading both parts."""
+    if row.absent:
+        return "–", "–", "–"
+    read = percent(row.read)
+    if row.method == "msa":
+        blocks, index = map(percent, blocks_and_index(row))
+        read = f"{read}: {blocks} blocks, {index} index keys"
+    return percent(row.resident), elsewhere(row), read
+
+
 def _line(result: OneQuestion, row: experiment.Row) -> Arithmetic:
     budget = budget_of(result.n, result.ratio)
     name = about_method(row.method)
-    return Arithmetic(
-        text=f"{name.label} {name.does}. Room: {result.n}/{result.ratio} + 2 = {budget} entries, "
-        f"{percent(budget / result.n, 1)} of {result.n}; it holds {percent(row.resident, 1)} and "
-        f"reads {percent(row.read, 1)} for each token. {reason(row, result, verdict=False)}"
-    )
+    told = [f"{name.label} {name.does}."]
+    if row.method not in WHOLE:
+        told.append(
+            f"Room: {result.n}/{result.ratio} + 2 = {budget} entries, "
+            f"{percent(budget / result.n, 1)} of {result.n}."
+        )
+    if not row.absent:
+        told.append(
+            f"It holds {percent(row.resident, 1)} and reads {percent(row.read, 1)} for each token"
+            f"{_more(row)}."
+        )
+    return Arithmetic(text=" ".join([*told, reason(row, result, verdict=False)]))
+
+
+def _more(row: experiment.Row) -> str:
+    """What the two shares do not say: what lies elsewhere, what reading consists of."""
+    more = ""
+    if row.method == "msa":
+        blocks, index = (percent(share, 1) for share in blocks_and_index(row))
+        more = f": {blocks} of the entries in blocks, and all index keys, {index}"
+    if row.elsewhere:
+        more += f"; {percent(row.elsewhere)} lies elsewhere, on the CPU"
+    if row.method == "lclm_expand":
+        more += "; the text's own tokens lie elsewhere"
+    if row.beads:
+        more += f"; a latent stands for {row.beads} tokens"
+    return more
 
 
 def params_of(*, question: str, text: str = "", ask: str = "", ratio: int) -> QuestionParams:
@@ -168,8 +209,10 @@ def explorer(
         present=present,
         hero=Hero(
             label="One text as a strip per method: what it kept, what it reads, what it says",
-            caption="The paler a green, the fewer layers and heads hold the token. A bar's height "
-            "is the share of the attention, under a square root.",
+            caption="A faint green is a stretch of the text of which little is held: few of its "
+            f"tokens, or in few layers and heads. A blue dot is {PER_DOT} latents. A bar's height "
+            "is the share of the attention, under a square root. MSA holds its whole outline; "
+            "green in it is what its answer's tokens read.",
         ),
         controls=(
             Choice(
@@ -226,24 +269,24 @@ def _steps() -> tuple[Step, ...]:
         ),
         Step(
             title="A code",
-            text="The same memory, and now eight signs that must all be right. Who brings whole "
-            "pieces of the text back?",
+            text="The same memory, and now eight signs that must all be right. Who holds all of "
+            "the dashed box, who a part, and is a part enough?",
             sets={"question": "exact"},
             frame="play",
         ),
         Step(
             title="A quarter of it",
-            text="One entry in sixteen, where it was four. Look at who still holds the purple "
-            "place, and at MSA, which holds all and reads less.",
+            text="One entry in sixteen, where it was one in four. Does anybody still hold all of "
+            "the box? And MSA, which holds everything: does it read it?",
             sets={"question": "exact", "ratio": 16},
-            frame="last",
+            frame="play",
         ),
         Step(
             title="A topic",
-            text="Still one entry in sixteen. Six sentences speak of the topic, and more methods "
-            f"are right than with the code. There are {len(TOPICS)} topics to guess from.",
+            text="Still one entry in sixteen. One sentence names the topic, five more speak of "
+            f"it; there are {len(TOPICS)} topics to guess from. Are more right than with the code?",
             sets={"question": "topic", "ratio": 16},
-            frame="last",
+            frame="play",
         ),
     )
 
@@ -251,26 +294,35 @@ def _steps() -> tuple[Step, ...]:
 def _plots() -> tuple[Plot, ...]:
     if not recorded():
         return ()
-    told = about(results.contest())
+    contest = results.contest()
+    told = about(contest)
+    away = percent(contest.bytes_of("lsa", ASKED_AT, n=shown_length(contest))[2])
     large = "Large marks are the slider's budget, small ones the other two."
     return (
         Plot(name="memory", label="Share right against bytes in memory",
-             caption=f"The task is the menu's. A question of your own is of none of them: then it "
-             f"is the mean of all three, which measure different things. {told}",
+             caption=f"Bytes on the GPU: LSA keeps {away} elsewhere, on the CPU. The task is the "
+             "menu's; with a question of your own it is the mean of all three, which measure "
+             f"different things. {told}",
              span=6, tab="Memory", height=460),
         Plot(name="read", label="Share right against bytes read by each token",
-             caption="MSA keeps everything and reads less: this is its plot. All others but dense "
-             f"stand as in the other one, and are named there. {large} MSA's say theirs.",
+             caption="MSA keeps everything and reads less, its index keys each time: this is its "
+             f"plot. All others but dense stand as in the other one, and are named there. {large} "
+             "MSA's say theirs.",
              span=6, tab="Memory", height=460),
-        Plot(name="time", label="Time to the first token, by method and budget",
-             caption=f"{large} {told}", span=6, tab="Time", height=380),
-        Plot(name="token", label="Time per token after it, by method and budget",
-             caption="One text at a time, from Python: the small model leaves the device waiting, "
-             "and methods that hold as much differ by chance.", span=6, tab="Time", height=380),
         Plot(name="length", label="Share right against the length of the text, at this budget",
              caption="The same share of a longer text is more room: MSA chooses among more blocks, "
              "LSA fetches more chunks. A latent still folds as many tokens. Recorded as the other "
              "tabs, with as many texts of each length.", tab="Longer texts", height=480),
         Plot(name="fails", label="Share right by task at this budget",
              caption=told, tab="Who fails", height=720),
+        Plot(name="time", label="Time to the first token, by method and budget",
+             caption=f"{NO_RANK} {large} {told}", span=6, tab="Time", height=380),
+        Plot(name="token", label="Time per token after it, by method and budget",
+             caption=NO_RANK, span=6, tab="Time", height=380),
     )  # fmt: skip
+
+
+NO_RANK = (
+    "These times do not rank the methods: a small model is called from Python, one text at a time, "
+    "and the GPU mostly waits. Methods that hold as much differ by chance."
+)

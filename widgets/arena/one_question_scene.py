@@ -1,31 +1,35 @@
 """The hero of the arena: one text as a strip per method, green where it is kept, blue where it is
 folded, with bars where the attention falls while the answer is said.
 
-Who holds everything stands apart from those that are held to the same memory.
+Who holds everything stands apart from those that are held to the same memory, and of these who
+knows the question when it chooses from those who do not.
 """
 
+import math
 from itertools import groupby
 from textwrap import shorten
 
-from intuitive.arena.experiments.one_question import SHOWN, OneQuestion, Row, reason
+from intuitive.arena.experiments.one_question import SHOWN, WHOLE, OneQuestion, Row
 from intuitive.arena.memories import budget_of
-from intuitive.arena.methods import YOURS
+from intuitive.arena.methods import YOURS, about
+from intuitive.arena.words import blocks_and_index, finding, reason
 
 from ..kit import Circle, Frame, Line, Mark, Readout, Rectangle, Scene, Words, percent
 from .styles import ASKED, BEAD, KEPT, READ, RIGHT, WRONG, label
 
 WIDTH = 1000
-LEFT, END = 158, 650  # of the strips
-SAID, MARK, HOLDS, READS = 664, 806, 918, 992  # columns to their right; the last two end there
-TOP, PITCH, TALL = 108, 33, 9  # first strip, from one to the next, its height
-APART = 26  # between the groups
+LEFT, END = 158, 590  # of the strips
+SAID, MARK = 600, 724  # columns to their right, …
+HOLDS, AWAY, READS = 842, 928, 992  # … and three that end there
+TOP, PITCH, TALL = 106, 31, 9  # first strip, from one to the next, its height
+APART = 24  # between the groups
 BAR = 15  # height of a bar that has all of the attention
-LEVELS = 4  # of green
+LEVELS = 5  # of green
+PER_DOT = 2  # latents
 LEAST = 0.004  # of the attention, to be drawn
 QUOTED = 88  # signs of what is asked for, above the strips
-SIGNS, WHY = 17, 76  # signs of an answer, and of why the reader's own takes no part
+SIGNS, WHY = 15, 72  # signs of an answer, and of why the reader's own takes no part
 TEXT, SHORT = "text", "shortened"
-WHOLE = ("dense", "msa")  # hold everything, whatever the budget
 
 
 class Picture:
@@ -36,12 +40,19 @@ class Picture:
         self.bins = -(-made.n // made.stretch)
         self.pitch = (END - LEFT) / (made.n / made.stretch)
         extra = any(row.method == YOURS for row in made.rows)
-        self.height = TOP + PITCH * (len(SHOWN) + extra) + APART
-        whole = [row for row in made.rows if row.method in WHOLE]
-        same = [row for row in made.rows if row.method not in WHOLE]
-        self.second = TOP + PITCH * len(WHOLE) + APART  # first strip of the second group
-        self.places = [(row, TOP + PITCH * i) for i, row in enumerate(whole)]
-        self.places += [(row, self.second + PITCH * i) for i, row in enumerate(same)]
+        self.height = TOP + PITCH * (len(SHOWN) + extra) + 2 * APART
+        groups = [[m for m in SHOWN if m in WHOLE]]
+        groups += [
+            [m for m in SHOWN if m not in WHOLE and about(m).asked == when]
+            for when in ("after", "before")
+        ]
+        groups[1] += [YOURS] * extra
+        rows = {row.method: row for row in made.rows}
+        self.places, self.tops, y = [], [], TOP  # of the rows; first strips of the groups
+        for group in groups:
+            self.tops.append(y)
+            self.places += [(rows[m], y + PITCH * i) for i, m in enumerate(group) if m in rows]
+            y += PITCH * len(group) + APART
         self.steps = max((len(row.reads) for row in made.rows), default=0)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -61,14 +72,15 @@ class Picture:
         made = self.made
         if step < 0:
             place = (
-                f" What is asked for stands at the purple mark: “{made.fact}”" if made.fact else ""
+                f" What is asked for stands in the dashed box: “{made.fact}”" if made.fact else ""
             )
             return f"Every method reads the same {made.n} tokens.{place}"
         if step == 0:
             budget = budget_of(made.n, made.ratio)
             return (
                 f"Room for one entry in {made.ratio}: {budget} entries for {made.n} tokens. Green "
-                "is kept in its own words, blue is folded into latents."
+                f"is kept in its own words, faint where of {made.stretch} neighbours few tokens "
+                "are, or in few layers and heads; blue is folded into latents."
             )
         if step < self.steps:
             return (
@@ -79,15 +91,12 @@ class Picture:
             return f"{len(made.rows)} of {len(SHOWN)} methods are there so far."
         if not made.answer:
             return "Every method has finished the sentence."
-        right = ", ".join(label(row.method) for row in made.rows if row.right)
-        wrong = ", ".join(label(row.method) for row in made.rows if row.right is False)
-        return f"It was “{made.answer}”: {right or 'nobody'} right; {wrong or 'nobody'} wrong."
+        return f"It was “{made.answer}”. {finding(made)}"
 
     def readouts(self, step: int) -> tuple[Readout, ...]:
         """The memory, and who of those held to it is right, once all have answered."""
         made, over = self.made, step >= self.steps
-        same = [row for row in made.rows if row.method not in WHOLE]
-        taking = [row for row in same if row.right is not None]
+        taking = [row for row in made.same if row.right is not None]
         right = f"{sum(row.right is True for row in taking)} of {len(taking)}"
         return (
             Readout("room", f"{budget_of(made.n, made.ratio)} entries"),
@@ -104,19 +113,39 @@ class Picture:
         head = {"y": TOP - 26, "size": 13}
         group = {"x": 8, "size": 12, "bold": True}
         marks: list[Mark] = [
-            Words(key="quoted", x=LEFT, y=20, text=quoted, size=13, fill=ASKED, bold=bool(fact)),
+            Words(
+                key="quoted",
+                x=LEFT,
+                y=20,
+                text=quoted,
+                size=13,
+                bold=bool(fact),
+                fill=ASKED if fact else "ink",
+            ),
             Words(key="ask", x=LEFT, y=42, text=f"{made.ask} …", size=14, bold=True),
             Words(key="asked", x=8, y=42, text="Question", size=13),
             Words(key="whole", y=TOP - 26, text="hold everything", **group),
-            Words(key="same", y=self.second - 24, text=f"the same memory, 1/{made.ratio}", **group),
+            *(
+                Words(
+                    key=key,
+                    y=top - 22,
+                    **group,
+                    text=f"the same memory, 1/{made.ratio}, asked {when} shortening",
+                )
+                for key, when, top in zip(
+                    ("after", "before"), ("after", "before"), self.tops[1:], strict=True
+                )
+            ),
             Words(key="says", x=SAID, text="says", **head),
             Words(key="holds", x=HOLDS, anchor="end", text="holds", **head),
+            Words(key="away", x=AWAY, anchor="end", text="elsewhere", **head),
             Words(key="reads", x=READS, anchor="end", text="reads", **head),
             *self._legend(),
         ]
         msa = next((row for row in made.rows if row.method == "msa"), None)
         if msa and step >= 0:
-            told = f"MSA its index keys as well, which makes {percent(msa.resident)}"
+            blocks, index = map(percent, blocks_and_index(msa))
+            told = f"MSA reads {blocks} in blocks and its index keys, {index}"
             marks.append(Words(key="index", x=LEFT, y=TOP - 26, text=told, size=12))
         if made.place[0] >= 0:
             x, x2 = (LEFT + at / made.stretch * self.pitch for at in made.place)
@@ -133,7 +162,7 @@ class Picture:
 
     def _legend(self) -> list[Mark]:
         """What the colours of the strips say."""
-        y, box, marks = 66, 12, []
+        y, box, marks = 63, 12, []
         x = float(LEFT)
         for shade in range(1, LEVELS + 1):
             marks.append(
@@ -143,15 +172,18 @@ class Picture:
                 )
             )  # fmt: skip
             x += box
-        told = [("kept", "kept, in few to all heads", 0, ""), ("bead", "folded", 204, BEAD)]
-        told += [("read", "attention", 284, READ)]
-        told += [("place", "asked for", 378, ASKED)] if self.made.place[0] >= 0 else []
+        told = [("kept", "kept, a little to all", 0, ""), ("bead", "two latents", 176, BEAD)]
+        told += [("held", "held, not read", 302, KEPT), ("read", "attention", 432, READ)]
+        told += [("place", "asked for", 532, ASKED)] if self.made.place[0] >= 0 else []
         for key, text, at, colour in told:
             name = x + 8 + at
             marks.append(Words(key=f"key:{key}:name", x=name, y=y, text=text, size=12))
             mark = {"key": f"key:{key}", "x": name - 14}
             if key == "bead":
                 marks.append(Circle(r=TALL / 2, y=y - 4, fill=colour, **{**mark, "x": name - 9}))
+            elif key == "held":
+                box = {**mark, "x": name - 18}
+                marks.append(Rectangle(y=y - 9, w=13, h=TALL, stroke=colour, **box))
             elif key == "read":
                 marks.append(Rectangle(y=y - 11, w=5, h=BAR - 3, fill=colour, **mark))
             elif key == "place":
@@ -160,9 +192,9 @@ class Picture:
 
     def _row(self, row: Row, y: int, step: int) -> list[Mark]:
         link = f"method:{row.method}"
-        words = (
-            reason(row, self.made) if row.absent or step >= self.steps else f"{label(row.method)}."
-        )
+        words = f"{label(row.method)} {about(row.method).does}."
+        if row.absent or step >= self.steps:
+            words = reason(row, self.made)
         marks: list[Mark] = [
             Rectangle(
                 key=f"row:{row.method}", x=2, y=y - BAR + 1, w=WIDTH - 4, h=PITCH - 4, fill="page",
@@ -189,18 +221,29 @@ class Picture:
             marks += self._reads(row, y, min(step, len(row.reads)) - 1)
             marks += self._said(row, y, step)
         if step >= 0:
-            for key, x, share in (("bytes", HOLDS, row.resident), ("each", READS, row.read)):
+            columns = (
+                ("bytes", HOLDS, percent(row.resident)),
+                ("away", AWAY, elsewhere(row)),
+                ("each", READS, percent(row.read)),
+            )
+            for key, x, text in columns:
                 told = {"key": f"{key}:{row.method}", "x": x, "y": y + 9, "anchor": "end"}
-                marks.append(Words(text=percent(share), size=12, **told))
+                marks.append(Words(text=text, size=12, **told))
         return marks
 
     def _strip(self, row: Row, y: int, step: int) -> list[Mark]:
-        """Stretches of one shade side by side are one box."""
-        shades = [round(share * LEVELS) for share in row.kept]
-        if step < 0 or row.absent:
+        """Stretches of one shade side by side are one box; what one head holds is not blank.
+
+        Of MSA, which holds all, the green is what it reads, in the mean of its answer's tokens.
+        """
+        shares, marks, at = row.kept, [], 0
+        if row.method == "msa" and step >= 0:
+            shares = row.opened if step else ()
+            held = {"key": "held:msa", "x": LEFT, "y": y, "w": END - LEFT, "h": TALL}
+            marks.append(Rectangle(stroke=KEPT, width=1, **held))
+        shades = [math.ceil(share * LEVELS) for share in shares]
+        if step < 0:
             shades = [LEVELS] * self.bins
-        marks: list[Mark] = []
-        at = 0
         for shade, run in groupby(shades):
             n = len(list(run))
             x, w = LEFT + at * self.pitch, min(n * self.pitch, END - LEFT - at * self.pitch)
@@ -218,15 +261,15 @@ class Picture:
         return marks
 
     def _beads(self, row: Row, x: float, w: float, y: int) -> list[Mark]:
-        """Discs as far apart as a latent has tokens: the more are folded, the fewer they are."""
-        pitch = row.beads
-        r = min(pitch / 2 - 0.6, TALL / 2)
+        """A disc for each two latents, as wide as their tokens."""
+        pitch = PER_DOT * row.beads * self.pitch / self.made.stretch
+        r = min(0.42 * pitch, TALL / 2)
         return [
             Circle(
                 key=f"bead:{row.method}:{int(x)}:{i}", x=x + (i + 0.5) * pitch, y=y + TALL / 2,
                 r=r, fill=BEAD,
             )
-            for i in range(int(w // pitch))
+            for i in range(int(w / pitch + 0.01))
         ]  # fmt: skip
 
     def _reads(self, row: Row, y: int, step: int) -> list[Mark]:
@@ -259,6 +302,13 @@ class Picture:
         return marks
 
 
+def elsewhere(row: Row) -> str:
+    """What lies in another, larger memory: a share of the dense cache, or the text's own words."""
+    if row.method == "lclm_expand" and not row.absent:
+        return "the text"
+    return percent(row.elsewhere) if row.elsewhere else "–"
+
+
 def _opacity(shade: int) -> float:
-    """Of a green that so many of the LEVELS of layers and heads have in their own words."""
-    return 0.2 + 0.75 * shade / LEVELS
+    """Of a green by which a stretch is held to so many of the LEVELS."""
+    return 0.06 + 0.9 * shade / LEVELS

@@ -18,23 +18,25 @@ from ..kit import (
     fixed,
 )
 from . import styles
-from .needle_figures import Picture, place
+from .needle_figures import Picture
 
 
 def _which_finds_it() -> tuple[int, str]:
-    result = run(NeedleParams())
+    result, lifted = run(NeedleParams()), run(NeedleParams(drag=0.0))
     found = {(True, False): 0, (False, True): 1, (True, True): 2}
     return found[result.found_by_max, result.found_by_mean], (
         f"By its largest score the needle's block ranks {result.rank_max}, by its mean "
-        f"{result.rank_mean} of {len(result.block_max)}: the needle's neighbours score low, and "
-        "they are many."
+        f"{result.rank_mean} of {len(result.block_max)}: the needle is one of "
+        f"{result.params.block_size} in it. Did its neighbours score like all others, the mean's "
+        f"rank would be {lifted.rank_mean}."
     )
 
 
 PREDICT = Predict(
     question=(
-        "The needle scores 8, ordinary tokens spread around 0. You may read 4 of 32 blocks. "
-        "Which number per block finds the needle: the largest score in it, or the mean?"
+        "The needle scores 8, its neighbours spread around -1, all other tokens around 0. You may "
+        "read 4 of 32 blocks. Which number per block finds the needle: the largest score in it, "
+        "or the mean?"
     ),
     choices=("only the largest", "only the mean", "both"),
     answer=_which_finds_it,
@@ -44,14 +46,10 @@ PREDICT = Predict(
 def present(result: NeedleResult) -> View:
     params, picture = result.params, Picture(result)
     blocks = len(result.block_max)
-    newest = result.needle_block == blocks - 1
-    why = ": it lies in the newest block, which is read whatever its rank" if newest else ""
     summary = (
-        f"A needle of score {chosen(params.strength)}: reading {len(result.selected_max)} blocks "
-        f"of {params.block_size} tokens, max pooling {'finds' if result.found_by_max else 'loses'} "
-        f"it (its block is {place(result.rank_max)}) and mean pooling "
-        f"{'finds' if result.found_by_mean else 'loses'} it ({place(result.rank_mean)} of "
-        f"{blocks}){why}."
+        f"A needle of score {chosen(params.strength)} in block {result.needle_block} of {blocks}: "
+        f"{len(result.selected_max)} blocks of {params.block_size} tokens are read, the largest "
+        "score of a block choosing in one row, the mean in the other."
     )
     return View(
         summary=summary,

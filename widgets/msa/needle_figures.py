@@ -35,7 +35,7 @@ ROWS = {"max": (206, 282), "mean": (318, 394)}  # the same of the bars
 NAMES = {"max": "largest score", "mean": "mean score"}
 Number = int | float
 LOWEST, HIGHEST = -3.6, 12.8  # scores on the scale above
-STAGES = ("scores", "pick", "pool", "keep")
+STAGES = ("scores", "pool", "compare", "keep")
 STEP = 0.05  # the scales of the bars end at multiples of it
 GROUND = "grey"
 
@@ -199,7 +199,7 @@ class Picture:
         frames = []
         for stage in STAGES:
             marks = [*self.still, *self._carriers(stage)]
-            if stage in ("pool", "keep"):
+            if stage in ("compare", "keep"):
                 for kind in ROWS:
                     marks += self._row(kind, kept=stage == "keep")
             else:
@@ -264,7 +264,7 @@ class Picture:
         if stage == "scores":
             return []
         marks: list[Mark] = []
-        fallen = stage != "pick"
+        fallen = stage != "pool"
         for block in range(self.n_blocks):
             link = f"block:{block}"
             largest, mean = float(self.pooled["max"][block]), float(self.pooled["mean"][block])
@@ -449,10 +449,10 @@ SENTENCES: dict[str, Callable[[Picture], str]] = {
         f"Every dot is a token's score for the newest token; {picture.size} neighbours make one "
         f"block. The needle is the golden one."
     ),
-    "pick": lambda _: (
+    "pool": lambda _: (
         "From each block two numbers: its largest score (dot) and the mean of its scores (dash)."
     ),
-    "pool": lambda _: (
+    "compare": lambda _: (
         "They fall into two rows. Each row has its own scale, since only the order in it counts."
     ),
     "keep": _kept_words,

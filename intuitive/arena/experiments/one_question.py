@@ -24,7 +24,7 @@ from intuitive.lclm.smollm import WHERE
 
 from ..exercise import Keep
 from ..memories import BLOCK, Contestants, Memory, OverBudget, Reading
-from ..methods import METHODS, RATIOS, YOURS, about
+from ..methods import METHODS, RATIOS, YOURS
 from ..tasks import Questions, draw
 
 KEPT = "arena_kept"  # the committed answers
@@ -37,6 +37,7 @@ LONGEST = 1100  # tokens of the reader's own text
 STEPS = 10  # tokens of an answer
 OWN = "own"
 QUESTIONS = tuple(TEXTS)
+WHOLE = ("dense", "msa")  # hold everything, whatever the budget
 SHOWN = tuple(method for method in METHODS if method != "nothing")
 
 
@@ -79,6 +80,8 @@ class Row:
     said: tuple[str, ...] = ()  # tokens, in pieces of text
     right: bool | None = None  # None: nobody knows
     held: float | None = None  # share of the answer's place that is held in its own words
+    whole: float | None = None  # share of its tokens that all layers and heads hold
+    opened: tuple[float, ...] = ()  # MSA, by stretch: share of layers and groups that read it
     looked: float = 0.0  # share of attention on the answer's place, the best step's
 
 
@@ -104,6 +107,11 @@ class OneQuestion:
     def row(self, method: str) -> Row:
         """One method's."""
         return next(row for row in self.rows if row.method == method)
+
+    @property
+    def same(self) -> tuple[Row, ...]:
+        """Those held to the same memory: who holds everything is not among them."""
+        return tuple(row for row in self.rows if row.method not in WHOLE)
 
 
 def run(
@@ -166,6 +174,7 @@ def packed(made: OneQuestion) -> dict[str, Any]:
     values = records.plain(made)
     for row in values["rows"]:
         row["kept"] = _thousandths(row["kept"])
+        row["opened"] = _thousandths(row["opened"])
         row["reads"] = [_thousandths(step) for step in row["reads"]]
     return values
 
@@ -176,6 +185,7 @@ def unpacked(values: Mapping[str, Any]) -> OneQuestion:
     for row in values["rows"]:
         shares = {
             "kept": _shares(row["kept"]),
+            "opened": _shares(row["opened"]),
             "reads": tuple(map(_shares, row["reads"])),
             "said": tuple(row["said"]),
         }
@@ -262,7 +272,8 @@ def answered(
 def _row(reading: Reading, memory: Memory, made: OneQuestion, *, known: bool) -> Row:
     questions, n, whole = reading.questions, made.n, made.n * reading.all.entry_bytes
     right = bool(questions.right(memory.answer_logits(questions.answer))[0]) if known else None
-    said, reads = _spoken(reading, memory, len(questions.answer[0]) if known else STEPS)
+    n_steps = len(questions.answer[0]) if known else STEPS
+    said, reads, opened = _spoken(reading, memory, n_steps)
     own = _own_words(memory, n)
     start, end = made.place
     looked = max((float(step[start:end].sum()) for step in reads), default=0.0) if known else 0.0
@@ -277,6 +288,8 @@ def _row(reading: Reading, memory: Memory, made: OneQuestion, *, known: bool) ->
         said=tuple(said),
         right=right,
         held=round(float(own[start:end].mean()), 4) if known else None,
+        whole=round(float((own[start:end] > 1 - 1e-6).float().mean()), 4) if known else None,
+        opened=_stretches(opened, made.stretch, mean=True) if memory.method == "msa" else (),
         looked=round(looked, 4),
     )
 
@@ -302,19 +315,23 @@ def _own_words(memory: Memory, n: int) -> Float[Tensor, " n"]:
 
 def _spoken(
     reading: Reading, memory: Memory, n_steps: int
-) -> tuple[list[str], list[Float[Tensor, " n"]]]:
-    """The likeliest answer, token by token, and what each step's attention fell on."""
+) -> tuple[list[str], list[Float[Tensor, " n"]], Float[Tensor, " n"]]:
+    """The likeliest answer, token by token, and what each step's attention fell on.
+
+    And the share of layers and groups whose keys were read, over all steps, which MSA chooses.
+    """
     layers = tuple(range(memory.decoder.config.n_layers))
     tokenizer, length = reading.all.model.tokenizer, memory.cache.length
     said: list[int] = []
     reads: list[Tensor] = []
+    opened = torch.zeros(memory.n, device=memory.rest.device)
     tokens = memory.rest
     try:
         for _ in range(min(n_steps, STEPS)):
             fell = torch.zeros(memory.n, device=tokens.device)
 
             def receive(seen: Seen, fell: Tensor = fell) -> None:
-                _fallen(memory, seen, fell)
+                _fallen(memory, seen, fell, opened)
 
             logits = memory.decoder(
                 tokens, cache=memory.cache, probe=Probe(layers, receive), last_only=True
@@ -326,7 +343,7 @@ def _spoken(
                 break
     finally:
         memory.cache.crop(length)
-    return tokenizer.token_strings(said), reads
+    return tokenizer.token_strings(said), reads, opened.cpu() / (len(reads) * len(layers))
 
 
 def _likeliest(logits: Float[Tensor, " v"], choices: Tensor | None) -> int:
@@ -334,8 +351,13 @@ def _likeliest(logits: Float[Tensor, " v"], choices: Tensor | None) -> int:
     return int(logits.argmax() if choices is None else choices[logits[choices].argmax()])
 
 
-def _fallen(memory: Memory, seen: Seen, fell: Float[Tensor, " n"]) -> None:
-    """Add one layer's attention of the newest token to the tokens of the text that it fell on."""
+def _fallen(
+    memory: Memory, seen: Seen, fell: Float[Tensor, " n"], opened: Float[Tensor, " n"]
+) -> None:
+    """Add one layer's attention of the newest token to the tokens of the text that it fell on.
+
+    And to `opened` the share of its groups by which MSA reads each of them.
+    """
     q, k = seen.q[0], seen.k[0]
     rows = attention_rows(q, k, torch.tensor([len(q) - 1], device=q.device))[:, 0]
     by_head = rows.unflatten(0, (k.shape[1], -1)).mean(1)  # [h_kv, m]
@@ -345,7 +367,9 @@ def _fallen(memory: Memory, seen: Seen, fell: Float[Tensor, " n"]) -> None:
         fell.index_add_(0, places.flatten(), mass.flatten() / len(by_head))
         return
     if memory.method == "msa":
-        by_head = by_head * _selected(memory, seen)
+        selected = _selected(memory, seen)
+        opened += selected[:, : memory.n].mean(0)
+        by_head = by_head * selected
         by_head = by_head / by_head.sum(-1, keepdim=True).clamp(min=1e-9)
     mass = by_head.mean(0)
     if not memory.spans:
@@ -367,33 +391,6 @@ def _selected(memory: Memory, seen: Seen) -> Float[Tensor, "h_kv m"]:
     return (wanted == blocks[..., None]).any(1).float()
 
 
-def reason(row: Row, made: OneQuestion, *, verdict: bool = True) -> str:
-    """Why a method was right or wrong, in one sentence made of its own numbers."""
-    if row.absent:
-        return f"Takes no part: {row.absent}"
-    name = about(row.method).label
-    head = f"{name} is {'right' if row.right else 'wrong'}" if verdict else name
-    if row.right is None:
-        return (
-            f"{name} held {row.resident:.0%} of the bytes and read {row.read:.0%} for each token."
-        )
-    if row.beads and not row.held:
-        opened = " and the chunk that it opened is another one" * (row.method == "lclm_expand")
-        return (
-            f"{head}: of the answer's place there is nothing but latents of "
-            f"{row.beads} tokens each{opened}."
-        )
-    if row.method in ("dense", "msa"):
-        return (
-            f"{head}: it holds all of the answer's place, and {row.looked:.1%} of its "
-            "attention fell there."
-        )
-    return (
-        f"{head}: it holds {row.held:.0%} of the answer's place, and {row.looked:.1%} "
-        "of its attention fell there."
-    )
-
-
 def code(params: QuestionParams) -> str:
     """The call that makes a result again."""
     own = f", text=..., ask={params.ask!r}" if params.question == OWN else ""
@@ -401,8 +398,3 @@ def code(params: QuestionParams) -> str:
         "from intuitive.arena.experiments.one_question import QuestionParams, run\n\n"
         f"run(QuestionParams(question={params.question!r}, ratio={params.ratio}{own}))"
     )
-
-
-def said(row: Row) -> str:
-    """A method's answer as one text."""
-    return "".join(row.said).strip()
