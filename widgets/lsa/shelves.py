@@ -205,7 +205,7 @@ def _steps() -> tuple[Step, ...]:
         Step(
             title="Few are read",
             text="A chunk is 16 tokens; all are on the GPU. Play: green threads show which ones "
-            "each token needs. Which come next, and which may leave?",
+            "each token needs. Which come next?",
             frame="play",
         ),
         Step(
@@ -340,9 +340,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
             "trigger, and which the next tokens need",
             caption="A token needs a chunk when four of the five layers that look back give it "
-            "much of their attention; percentages are means over all layers, so they are small. "
-            "The three numbers above run up to the step shown, attention found over old chunks "
-            "alone; the line at the bottom is about the whole text. Click a chunk for its words.",
+            "much of their attention; percentages are means over all layers. The numbers above "
+            "run up to the step shown, over old chunks; the last line has the whole text. Click "
+            "a chunk.",
         ),
         controls=controls,
         steps=_steps(),
