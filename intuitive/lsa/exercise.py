@@ -48,7 +48,7 @@ _CASES = (
     ),
     (
         "At most `most` chunks are fetched: those with the greatest logit of any layer.",
-        [[3.0, 0.5, 1.0, -1.0], [0.1, 2.0, 0.2, 4.0]],
+        [[3.0, 2.0, 1.0, -3.0], [-2.0, 2.5, 0.2, 4.0]],
         2,
     ),
     (

@@ -34,7 +34,7 @@ from . import reference
 __all__ = ["check_kernel", "check_merge", "tl", "triton"]
 
 BLOCK = 16  # tokens
-BEHIND = 99.0  # what stands in memory behind the visible scores
+BEHIND, FAR_BELOW = 99.0, -99.0  # what stands in memory behind the visible scores
 NOTHING_RETURNED = "merge returned None; return the output and its lse."
 GIVEN = """def block_max_kernel(scores_ptr, out_ptr, visible, BLOCK):
     block = tl.program_id(0)
@@ -43,19 +43,27 @@ GIVEN = """def block_max_kernel(scores_ptr, out_ptr, visible, BLOCK):
     tl.store(out_ptr + block, tl.max(scores, axis=0))
 """  # as the lesson has it
 MASK_FIRST = (
-    "the kernel reads every place. Give `tl.load` first a mask, True where `token` is visible."
+    "the kernel reads every place, also those that are not the query's to see. `tl.load` takes "
+    "more than an address."
 )
 MERGE_FIRST = (
     "merge returns nothing. Compute first L, the log-sum-exp of the whole, from the parts' `lses`."
 )
 HEADER = "import triton\nimport triton.language as tl\n\n"
 
-# rule, visible scores, blocks, whether every score is below zero
+# rule, visible scores, blocks, whether every score is below zero, what stands behind them; a fault
+# that a rule does not speak of is not found by it
 _KERNEL_CASES = (
-    ("Whole blocks: the largest score of each.", 3 * BLOCK, 3, False),
-    ("A block cut short: what stands behind the last visible score does not count.", 37, 3, False),
-    ("Scores below zero: a place that is not read adds no zero.", 37, 3, True),
-    ("A block wholly in the future gets minus infinity.", BLOCK, 3, False),
+    ("Whole blocks: the largest score of each.", 3 * BLOCK, 3, False, BEHIND),
+    (
+        "A block cut short: what stands behind the last visible score does not count.",
+        37,
+        3,
+        False,
+        BEHIND,
+    ),
+    ("Scores below zero: a place that is not read adds no zero.", 37, 3, True, FAR_BELOW),
+    ("A block wholly in the future: what the oracle has for it.", BLOCK, 3, False, BEHIND),
 )
 
 
@@ -68,10 +76,10 @@ def check_kernel(kernel: Any) -> ExerciseReport:
         kernel: a function under `triton.jit`, with the parameters of `block_max_kernel`.
     """
     runs, wanted = [], []
-    for number, (_, visible, n_blk, negative) in enumerate(_KERNEL_CASES):
+    for number, (_, visible, n_blk, negative, behind) in enumerate(_KERNEL_CASES):
         scores = torch.randn(visible, generator=seeded(number), dtype=torch.float32)
         scores = -scores.abs() - 0.5 if negative else scores
-        memory = torch.full((n_blk * BLOCK,), BEHIND, dtype=torch.float32)
+        memory = torch.full((n_blk * BLOCK,), behind, dtype=torch.float32)
         memory[:visible] = scores
         runs.append({"row": memory.tolist(), "visible": visible, "n_out": n_blk, "block": BLOCK})
         seen = memory.where(torch.arange(len(memory)) < visible, -math.inf)
@@ -142,23 +150,32 @@ def check_merge(merge: Merge) -> ExerciseReport:
         merge: gets the parts' outputs [parts, d] and log-sum-exps [parts]; returns the output [d]
             and the log-sum-exp of the whole.
     """
-    out, lse, *_ = _parts((0,))
-    doubled = (out.repeat(2, 1), lse.repeat(2), out[0], lse[0] + math.log(2))
     cases = (
-        ("Two halves that weigh the same.", doubled),
-        ("Parts of any weight.", _parts((0, 1, 3))),
-        ("A part that read nothing, with output 0 and log-sum-exp -inf.", _parts((0, 4, 4))),
-        ("Large scores: no overflow on the way.", _parts((0, 2, 5), louder=40.0)),
-    )
+        ("Two halves that weigh the same: the output.", _doubled(), False),
+        ("Parts of any weight: the output.", _parts((0, 1, 3)), False),
+        ("A part that read nothing, with output 0 and log-sum-exp -inf: the output.",
+         _parts((0, 4, 4)), False),
+        ("Large scores: nothing overflows on the way.", _doubled(louder=40.0), False),
+        ("The log-sum-exp of the whole.", _parts((0, 1, 3)), True),
+    )  # fmt: skip
     tried = Tried(merge, lambda outs, lses: None)
     return tried.report(
-        tuple(_merge_check(tried, rule, *case) for rule, case in cases), MERGE_FIRST
+        tuple(_merge_check(tried, rule, case, of_lse) for rule, case, of_lse in cases),
+        MERGE_FIRST,
     )
+
+
+def _doubled(louder: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same part twice, and what both are together."""
+    out, lse, *_ = _parts((0,), louder)
+    return out.repeat(2, 1), lse.repeat(2), out[0], lse[0] + math.log(2)
 
 
 def _merge_check(
-    merge: Merge, rule: str, outs: Tensor, lses: Tensor, out: Tensor, lse: Tensor
+    merge: Merge, rule: str, case: tuple[Tensor, Tensor, Tensor, Tensor], of_lse: bool
 ) -> Check:
+    """One rule's check, of the log-sum-exp or of the output; both must be numbers."""
+    outs, lses, out, lse = case
     try:
         returned = merge(outs.clone(), lses.clone())
         if returned is None:
@@ -168,13 +185,17 @@ def _merge_check(
         return Check(rule, False, "Nothing is written yet.")
     except Exception as error:  # a reader's function may fail in any way
         return Check(rule, False, f"merge raised {type(error).__name__}: {error}")
-    if got_out.shape != out.shape:
-        shapes = f"{list(out.shape)}, not {list(got_out.shape)}"
-        return Check(rule, False, f"The output's shape should be {shapes}.")
-    if not torch.allclose(got_out, out, atol=1e-4, rtol=1e-4):
-        off = (got_out - out).abs().max().item()
-        return Check(rule, False, f"The output is off by up to {off:.2g}.")
-    if got_lse.shape != lse.shape or not torch.allclose(got_lse, lse, atol=1e-4, rtol=1e-4):
-        told = f"{lse.item():.4g}, not {got_lse.flatten()[0].item():.4g}"
-        return Check(rule, False, f"The output is right; the log-sum-exp should be {told}.")
+    name, got, want = ("log-sum-exp", got_lse, lse) if of_lse else ("output", got_out, out)
+    if got.shape != want.shape:
+        shapes = f"{list(want.shape)}, not {list(got.shape)}"
+        return Check(rule, False, f"The {name}'s shape should be {shapes}.")
+    for told, part in (("output", got_out), ("log-sum-exp", got_lse)):
+        if not part.isfinite().all():
+            return Check(rule, False, f"The {told} is infinite or no number (inf or nan).")
+    if not torch.allclose(got, want, atol=1e-4, rtol=1e-4):
+        if of_lse:
+            off = f"should be {want.item():.4g}, not {got.item():.4g}"
+        else:
+            off = f"is off by up to {(got - want).abs().max().item():.2g}"
+        return Check(rule, False, f"The {name} {off}.")
     return Check(rule, True, "")

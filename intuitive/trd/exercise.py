@@ -144,12 +144,34 @@ WRITE_FIRST = (
 )
 _PROBLEM = Problem(digits=(3, 5, 2, 6), config=SumsConfig())
 _ORDER = (3, 2, 1, 0)
-_CASES = (  # rule, step with a wrong total, what is added to it
-    ("An attempt without an error stays as it is.", None, 0),
-    ("Tokens before the error are kept.", 3, 2),
-    ("The wrong total is put right.", 2, 2),
-    ("The teacher goes on from what is right, to the answer.", 1, 4),
-    ("The last total may be wrong too.", 4, 1),
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one check asks of a rewrite, and of nothing else in it."""
+
+    name: str
+    part: Callable[[int], slice]  # of the rewrite, by the place of the error: what is compared
+    step: int | None  # of the attempt's wrong total
+    shift: int = 0  # what is added to it
+
+
+_RULES = (
+    Rule("An attempt without an error stays as it is.", lambda error: slice(None), None),
+    Rule("Tokens before the error are kept.", lambda error: slice(error), 3, 2),
+    Rule("The wrong total is put right.", lambda error: slice(error, error + 1), 2, 2),
+    Rule(
+        "The teacher goes on from what is right, to the answer.",
+        lambda error: slice(error + 1, None),
+        1,
+        4,
+    ),
+    Rule(
+        "If the last total is wrong, it and the answer are put right.",
+        lambda error: slice(error, None),
+        4,
+        1,
+    ),
 )
 
 
@@ -163,33 +185,45 @@ def check_rewrite(rewrite: Rewrite) -> ExerciseReport:
             and `teacher(tokens)`; returns the rewritten tokens.
     """
     tried = Tried(rewrite, lambda attempt, error, teacher: list(attempt))
-    return tried.report(tuple(_check(tried, *case) for case in _CASES), WRITE_FIRST)
+    return tried.report(tuple(_check(tried, rule) for rule in _RULES), WRITE_FIRST)
 
 
-def _check(rewrite: Rewrite, rule: str, step: int | None, shift: int) -> Check:
-    sums, digits = _PROBLEM.config, torch.tensor([_PROBLEM.digits])
+def _check(rewrite: Rewrite, rule: Rule) -> Check:
+    sums, digits, step = _PROBLEM.config, torch.tensor([_PROBLEM.digits]), rule.step
     order, shifts = torch.tensor([_ORDER]), torch.zeros(1, sums.n_digits, dtype=torch.int64)
     want = _names(write_traces(sums, digits, order).tokens[0])
     if step is not None:
-        shifts[0, step - 1] = shift
+        shifts[0, step - 1] = rule.shift
     attempt = _names(write_traces(sums, digits, order, shifts=shifts).tokens[0])
     error = None if step is None else 2 * step - 1
     got, fault = _called(rewrite, attempt, error, asks(_PROBLEM, _ORDER), sums)
     given = f"rewrite({' '.join(attempt)}, {error})"
     if fault:
-        return Check(rule, False, f"{given}: {fault}")
-    if got == want:
-        return Check(rule, True, "")
+        return Check(rule.name, False, f"{given}: {fault}")
+    part = rule.part(error or 0)
+    if got[part] == want[part]:
+        return Check(rule.name, True, "")
+    where = _where(part, error)
     hint = ""
-    if "WAIT" in got:
+    if "WAIT" in got[part]:
         hint = " Where the error still stands, the teacher says WAIT: leave it out."
-    elif error is not None and got[: error + 1] == attempt[: error + 1]:
+    elif error is not None and part.start == error and got[part][:1] == attempt[error : error + 1]:
         hint = " The wrong total is still there."
-    elif error is not None and got[:error] != attempt[:error]:
-        hint = " What stood before the error was right."
-    elif "EOS" not in got:
+    elif got == want[: len(got)]:
         hint = " It stops before EOS."
-    return Check(rule, False, f"{given} should be {' '.join(want)}, not {' '.join(got)}.{hint}")
+    asked, made = (" ".join(tokens) or "nothing" for tokens in (want[part], got[part]))
+    return Check(rule.name, False, f"{given}: {where} should be {asked}, not {made}.{hint}")
+
+
+def _where(part: slice, error: int | None) -> str:
+    """A part of a rewrite in words."""
+    if error is None:
+        return "it"
+    if part.start is None:
+        return f"what stands before token {error + 1}"
+    if part.stop is not None:
+        return f"token {error + 1}"
+    return f"what stands from token {part.start + 1} on"
 
 
 def _names(tokens: torch.Tensor) -> Tokens:

@@ -1,6 +1,7 @@
 """What committed runs found, as typed records.
 
-They are the results of `benchmarks/trd_methods.py` and `benchmarks/trd_real_text.py`.
+They are the results of `benchmarks/trd_methods.py`, `benchmarks/trd_controls.py` and
+`benchmarks/trd_real_text.py`.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .metrics import Interval
 from .real_text import RealText
 
 REAL_TEXT = "trd_real_text"
+CONTROLS = "trd_controls"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,45 @@ class Methods:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One method with the program as teacher, λ = 0.3, by first student."""
+
+    setting: str
+    name: str
+    rounds: int
+    slips: bool  # whether the program now and then draws a token at random
+    accuracy_by_seed: tuple[float, ...]
+    wait_by_seed: tuple[float, ...]  # share of rollouts that say WAIT
+    idle_first: float | None  # of those: the first WAIT stands where nothing is wrong
+    correct_after_wait: float | None  # of those
+    order_kept: float
+
+    @property
+    def accuracy(self) -> float:
+        """Over all students."""
+        return sum(self.accuracy_by_seed) / len(self.accuracy_by_seed)
+
+    @property
+    def wait(self) -> float:
+        """Over all students."""
+        return sum(self.wait_by_seed) / len(self.wait_by_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """All that `benchmarks/trd_controls.py` measured."""
+
+    rows: tuple[Control, ...]
+
+    def row(
+        self, name: str, *, setting: str = "small", slips: bool = True, rounds: int = 1
+    ) -> Control:
+        """One of them."""
+        asked = (setting, name, slips, rounds)
+        return next(r for r in self.rows if (r.setting, r.name, r.slips, r.rounds) == asked)
+
+
 def methods_name(setting: str) -> str:
     """Under which name a setting's results are kept."""
     return f"trd_methods_{setting}"
@@ -143,3 +184,12 @@ def real_text() -> RealText:
         FileNotFoundError: the package was installed without its results.
     """
     return results.load(REAL_TEXT, RealText).values
+
+
+def controls() -> Controls:
+    """The committed controls.
+
+    Raises:
+        FileNotFoundError: the package was installed without its results.
+    """
+    return results.load(CONTROLS, Controls).values

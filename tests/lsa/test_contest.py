@@ -273,6 +273,10 @@ def _room(seen):
     return [int(share) for share in re.findall(r"(\d+)%", told)[:2]]
 
 
+def _answers_of_lsa():
+    return [p for p in experiment.answered("lookahead") if (p.arm, p.lag) == widget.LSA_NOW]
+
+
 def all_climb_and_the_reactive_one_is_far_right(seen):
     finds = [float(s.split("LSA has ")[1].split("%")[0]) for s in seen.sentences[1:]]
     assert finds == sorted(finds) and finds[-1] > finds[0]
@@ -284,6 +288,8 @@ def lsa_sinks_when_late(seen):
     lsa, reactive = _room(seen)
     assert lsa == seen.number("LSA finds") < 100 * _entry("lsa").needed - 10
     assert reactive == round(100 * _entry("reactive").needed)
+    late, usual = _entry("oracle", lag=1), _entry("oracle")
+    assert late.needed < 0.8 * usual.needed  # in the first window it has nothing
 
 
 def asking_more_often_copies_more(seen):
@@ -294,6 +300,8 @@ def asking_more_often_copies_more(seen):
     disc = seen.marks["disc:lsa"]
     assert disc["x"] > scene.Picture.x(before.copied) + 20  # to the right
     share = int(re.search(r"(\d+)% of all attention", seen.summary)[1])
+    answers = {p.lookahead: p.accuracy for p in _answers_of_lsa()}
+    assert answers[8] < 0.6 * answers[64]
     assert share < 100 * before.attention and f"{share}% of the attention" in disc["words"]
 
 

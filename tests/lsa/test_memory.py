@@ -58,6 +58,14 @@ def test_everything_counted_at_a_million_tokens():
     assert whole_keys.left == pytest.approx(0.283, abs=0.002)
 
 
+def test_a_wait_is_what_fetching_on_demand_adds_to_a_layer():
+    found, waits = experiment.measured(), []
+    for row in found.rows["reactive"]:
+        usual = found.at("everything", row.context)
+        waits.append(1000 / row.eager_steps_per_s - 1000 / usual.eager_steps_per_s)
+    assert experiment.wait_ms() == pytest.approx(min(waits) / 21)
+
+
 def test_bad_settings_are_told():
     with pytest.raises(ValueError, match=r"kept=1.5 must lie in \[0, 1\]"):
         MemoryParams(kept=1.5)
@@ -111,8 +119,8 @@ def test_the_tab_has_the_papers_figures():
 
 def test_arithmetic_says_what_is_multiplied():
     lines = widget.present(run(MemoryParams())).timeline.frames[-1].arithmetic
-    assert lines["entries"].text == "262\u2009144 chunks × 21 layers × 584 B = 2.99 GiB"
-    assert lines["floor_keys"].text == "262\u2009144 chunks × 3 layers × 132 B = 99 MiB"
+    assert lines["entries"].text == "262\u202f144 chunks × 21 layers × 584 B = 2.99 GiB"
+    assert lines["floor_keys"].text == "262\u202f144 chunks × 3 layers × 132 B = 99 MiB"
     assert "(21 × 584 B + 18 × 132 B)" in lines["tail"].text
 
 
@@ -193,7 +201,7 @@ def test_the_prediction_is_judged_by_the_byte_model():
 def one_step_reads_a_sliver(seen):
     assert seen.readouts["everything resident"] == "3.76 GiB"
     gold, all_entries = seen.marks["read"], seen.marks["entries"]
-    assert "512 of 262\u2009144 entries" in gold["words"]
+    assert "512 of 262\u202f144 entries" in gold["words"]
     assert gold["w"] / all_entries["w"] == pytest.approx(512 / 2**18, rel=0.1)  # to scale
     assert "4.9% are there whatever is kept" in seen.sentences[-1]
 

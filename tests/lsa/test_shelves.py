@@ -15,6 +15,7 @@ from intuitive.common.runtime import Cancelled, never
 from intuitive.lsa.arms import ARMS, Policy, replay
 from intuitive.lsa.experiments import shelves, written
 from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.experiments.memory import wait_ms
 from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.kit.explorer import KEPT_RESULTS
 from intuitive.widgets.lsa import shelves as widget
@@ -475,6 +476,61 @@ def test_only_what_was_recorded_is_said_to_be():
         written.run(asked)
 
 
+def test_a_setting_that_was_not_recorded_shows_the_recorded_text_and_says_so():
+    made = widget.explorer(arm="lsa", decode="masked")
+    assert made.values["decode"] == "masked" and "written with the rest" in made.summary
+    made.set(threshold=0.3).wait()
+    assert made.status["state"] == "done" and made.values["decode"] == "recorded"
+    assert made.result.instead and made.summary.endswith(widget.INSTEAD.strip())
+    for words in (widget.DECODES["live"], "“The text is”"):  # as the page calls them
+        assert words in made.summary
+    assert any(c.label == "The text is" for c in made.declaration.controls)
+    assert written.has(written.settings(widget.TEXT, "lsa"))
+    assert not written.has(written.settings(widget.TEXT, "oracle"))
+    made.close()
+
+
+def test_where_words_part_is_marked_from_there_on():
+    made = widget.explorer(arm="lsa", decode="masked")
+    first = parts_at("lsa")
+    for frame in made.view.timeline.frames:
+        last = step_of(frame) - (frame.stage not in ("", "write"))
+        marks = marks_of(frame, "parted")
+        assert bool(marks) is (last >= first)
+        if marks:
+            assert f"from step {first} on, another text" in [getattr(m, "text", "") for m in marks]
+            veil = frame.scene["parted:veil"]
+            assert veil.x == frame.scene["parted"].x < frame.scene["now"].x
+            assert veil.x + veil.w == pytest.approx(frame.scene["now"].x)
+            alike = frame.readouts[0]
+            assert alike.value == f"{first} of {last + 1}"
+    made.close()
+
+
+def test_policies_are_compared_on_the_text_with_all_at_hand():
+    """A text gone astray suits whoever wrote it."""
+    masked, usual = (widget.explorer(arm="lsa", decode=how) for how in ("masked", "recorded"))
+    one, other = (go.Figure(made.view.figure("arms")).data for made in (masked, usual))
+    assert [list(trace.x) for trace in one] == [list(trace.x) for trace in other]
+    assert masked.view.table.cells() == usual.view.table.cells()
+    for made in (masked, usual):
+        made.close()
+
+
+def test_waits_are_drawn_at_what_was_measured():
+    measures = widget.shipped(arm="reactive")
+    drawn_bars = {t.name: t for t in go.Figure(view_of(measures).figure("copies")).data}
+    wait = wait_ms()
+    assert 0.5 < wait < 2
+    steps = measures.recording.n_steps
+    assert sum(drawn_bars["waiting"].y) == pytest.approx(steps * 30 * wait)
+    assert min(np.array(drawn_bars["waiting"].y) / drawn_bars["computing"].y) > 3
+    lsa = go.Figure(view_of(widget.shipped()).figure("copies"))
+    assert (
+        "waiting" not in [t.name for t in lsa.data] and "4 waits at most" in lsa.layout.title.text
+    )
+
+
 def test_writing_now_tells_how_far_it_is_and_what_it_wrote(monkeypatch):
     told = []
 
@@ -579,15 +635,31 @@ def a_trigger_scores_cuts_and_lifts(seen):
     rising = int(re.match(r"(\d+) rise", seen.sentences[at + 2])[1])
     old = int(re.search(r"of (\d+) old", seen.sentences[at + 1])[1])
     assert 0 < rising < old
+    assert seen.readouts["same as all at hand"] == "none yet"
+    alike = parts_at("lsa")
+    assert f"The first {alike} of 128 tokens are those" in seen.summary and 40 < alike < 64
+    assert "that is no success" in seen.summary
+    assert sum("part from those" in said for said in seen.sentences) == 1
 
 
 def theirs(recording):
     return recording.words[recording.n_prompt :]
 
 
+def parts_at(arm):
+    """The first step whose word is not that of the text with all at hand."""
+    ours, whole = theirs(written.written(widget.TEXT, arm)), theirs(shelves.recorded(widget.TEXT))
+    step = 0
+    while ours[step] == whole[step]:
+        step += 1
+    return step
+
+
 def what_is_missed_is_masked_and_changes_the_text(seen):
     assert seen.values["arm"] == "recency" and seen.values["decode"] == "masked"
-    assert seen.number("attention found") < 20
+    alike = parts_at("recency")
+    assert seen.readouts["same as all at hand"] == f"{alike} of 128" and alike < 6
+    assert "what follows is another text" in seen.summary
     missed = [said for said in seen.sentences if "masked, not fetched" in said]
     assert missed and all("below" in said for said in missed)
     whole = shelves.recorded(widget.TEXT)

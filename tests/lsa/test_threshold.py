@@ -99,10 +99,14 @@ def test_a_half_after_three_to_one_is_not_a_half():
 def test_the_calibration_counts_every_trigger():
     recording, params = made(), ThresholdParams()
     found = experiment.calibrate(recording, params)
-    candidates = sum(
-        int(experiment.evictable(recording, params, step).sum()) for step in range(STEPS_RECORDED)
-    )
+    rows = [at_trigger(recording, ThresholdParams(trigger=trigger)) for trigger in (0, 1)]
+    scores = np.concatenate([row.scores for row in rows])
+    wanted = np.concatenate([row.needed for row in rows])
+    candidates = len(scores)
     assert found.count.sum() == candidates
+    place = (scores * experiment.BINS).astype(int)
+    shares = [wanted[place == b].mean() for b in sorted(set(place.tolist()))]
+    assert found.needed.tolist() == pytest.approx(shares)  # of the dots that the hero draws
     needed = (found.needed * found.count).sum()
     assert needed / candidates == pytest.approx(found.base_rate)
     assert (np.diff(found.said) > 0).all()
@@ -154,7 +158,27 @@ def test_the_tabs_draw_the_same_numbers():
     assert lines["threshold"] == [at.fetched for at in result.longer]
     assert set(lines["budget"]) == {result.longer[0].budget}
     drawn = go.Figure(view.figure("calibration")).data
-    assert [t.name for t in drawn][-1] == "needed in this recording"
+    assert [t.name for t in drawn][-1] == "needed, at its triggers"
+    sizes, counts = drawn[-1].marker.size, drawn[-1].customdata
+    assert len(sizes) == len(counts) > 3 and sizes[np.argmax(counts)] == max(sizes)
+
+
+def test_a_higher_score_means_more_where_the_indexer_is_asked():
+    params = ThresholdParams(text="topical")
+    found = experiment.calibrate(experiment.load("topical"), params)
+    sure = found.count >= 10
+    assert (np.diff(found.needed[sure]) > 0).all() and found.needed[sure][-1] > 0.5
+    assert found.base_rate < 0.1
+
+
+def test_a_recording_with_fewer_triggers_shows_its_last():
+    shown = widget.explorer(trigger=3)
+    shown.wait()
+    shown.set(text="topical_2x").wait()
+    assert "topical_2x" in shown.result.recording.name or shown.result.n_triggers == 3
+    assert shown.result.params.trigger == 2 and shown.values["trigger"] == 2
+    assert shown.status["state"] != "error", shown.status
+    shown.close()
 
 
 @pytest.mark.parametrize("name", sorted(experiment.recordings()))
@@ -178,7 +202,7 @@ def found_of(text):
 
 
 def fetched(sentence):
-    return float(sentence.split("takes ")[1].split(" of")[0].replace("\u2009", ""))
+    return float(sentence.split("takes ")[1].split(" of")[0].replace("\u202f", ""))
 
 
 def some_are_found_and_some_missed(seen):

@@ -58,7 +58,7 @@ def passed(report):
     ("kernel", "want", "words"),
     [
         (right_kernel, [True] * 4, "4 of 4 checks pass"),
-        (unmasked_kernel, [True, False, False, False], "not 99"),
+        (unmasked_kernel, [True, False, True, False], "not 99"),
         (zero_kernel, [True, True, False, False], "should be -inf, not 0"),
         (misspelt_kernel, [False] * 4, "has no attribute 'lod'"),
         (far_kernel, [False] * 4, "far outside its tensors"),
@@ -85,7 +85,7 @@ def test_a_kernel_as_the_lesson_gives_it_has_failed_nothing():
     report = check_kernel(given_kernel)
     assert not report.begun and "not yet" not in repr(report)
     lines = repr(report).splitlines()
-    assert lines[0].startswith("Not begun: the kernel reads every place. Give `tl.load` first")
+    assert lines[0].startswith("Not begun: the kernel reads every place, also those")
     assert lines[1] == "4 checks wait:" and len(lines) == 6
 
 
@@ -114,18 +114,23 @@ def no_lse_merge(outs, lses):
     return out, lse + 1
 
 
+def lse_overflows_merge(outs, lses):
+    return softmax_merge(outs, lses)[0], lses.exp().sum().log()
+
+
 @pytest.mark.parametrize(
     ("merge", "want", "words"),
     [
-        (softmax_merge, [True] * 4, "4 of 4 checks pass"),
-        (overflowing_merge, [True, True, True, False], "off by"),
-        (mean_merge, [True, False, False, False], "off by"),
-        (no_lse_merge, [False] * 4, "the log-sum-exp should be"),
-        (lambda outs, lses: None, [False] * 4, "Not begun: merge returns nothing."),
-        (lambda outs, lses: (outs, lses), [False] * 4, "shape should be"),
-        (lambda outs: outs, [False] * 4, "raised TypeError"),
+        (softmax_merge, [True] * 5, "5 of 5 checks pass"),
+        (overflowing_merge, [True, True, True, False, True], "infinite or no number"),
+        (mean_merge, [True, False, False, True, True], "off by"),
+        (no_lse_merge, [True, True, True, True, False], "The log-sum-exp should be"),
+        (lse_overflows_merge, [True, True, True, False, True], "log-sum-exp is infinite"),
+        (lambda outs, lses: None, [False] * 5, "Not begun: merge returns nothing."),
+        (lambda outs, lses: (outs, lses), [False] * 5, "shape should be"),
+        (lambda outs: outs, [False] * 5, "raised TypeError"),
     ],
-    ids=["right", "overflow", "mean", "lse", "none", "shape", "signature"],
+    ids=["right", "overflow", "mean", "lse", "lse overflows", "none", "shape", "signature"],
 )
 def test_merges_are_told_apart(merge, want, words):
     report = check_merge(merge)
@@ -136,6 +141,6 @@ def test_merges_are_told_apart(merge, want, words):
 def test_the_global_dtype_does_not_matter():
     torch.set_default_dtype(torch.float64)
     try:
-        assert passed(check_merge(softmax_merge)) == [True] * 4
+        assert passed(check_merge(softmax_merge)) == [True] * 5
     finally:
         torch.set_default_dtype(torch.float32)

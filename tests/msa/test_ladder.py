@@ -198,6 +198,16 @@ def test_what_is_above_the_slope_came_from_the_cache(result):
             assert frame.scene["cache:told:1"].text == told
 
 
+def test_a_column_that_a_measurement_may_beat_says_on_what_it_stands():
+    """With the cache's help a rung is quicker than its own work with all bytes from memory."""
+    table = widget.present(climb("attend")).table
+    columns = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
+    own = columns["for its own work, if every byte came from memory (ms)"]
+    measured = columns["measured (ms)"]
+    assert any(float(b) < float(a) for a, b in zip(own, measured, strict=True) if b[0].isdigit())
+    assert not any("at least" in name for name in table.header)
+
+
 def test_decoding_shows_what_launches_take_and_prompts_do_not(result):
     profile = json.loads((RESULTS / "kernel_profile.json").read_text())
     empty = profile["values"]["decode"]["3 empty launches_us"]
@@ -207,7 +217,7 @@ def test_decoding_shows_what_launches_take_and_prompts_do_not(result):
         if result.params.function != "decode":
             assert not lines
             continue
-        assert set(lines) == {"launches:select_one", "launches:attend_one", "launches:step"}
+        assert set(lines) == {"launches:step"}  # a part is not launched three times
         assert {line.x for line in lines.values()} == {picture.time_x(empty / 1e3)}
         named = frame.scene["key:launches:name"].text
         assert named == f"3 empty launches, H200: {empty} µs"
@@ -233,9 +243,12 @@ def test_the_prediction_holds_the_ratio_of_bytes_and_is_answered_by_the_record()
     assert f"{row['msa']:.1f} µs instead of" in why
     profile = json.loads((RESULTS / "kernel_profile.json").read_text())["values"]["decode"]
     step = profile["8K, hopper"]
-    assert f"on an H200 has {step['whole_us']:.1f} µs for the step" in why
-    assert f"{profile['3 empty launches_us']} µs for starting 3 kernels" in why
-    assert f"{step['attend_us']:.2f} µs for the one that searches and attends" in why
+    assert f"on another card, an H200, with a later version: {step['whole_us']:.1f} µs" in why
+    parts = [step[f"{part}_us"] for part in ("scores", "attend", "merge")]
+    assert sum(parts) == pytest.approx(step["whole_us"], rel=0.05)  # nothing large is unnamed
+    for us, told in zip(parts, ("the scores", "searching and attending", "the merge"), strict=True):
+        assert f"{us:.2f} µs for {told}" in why
+    assert f"3 kernels that do nothing takes {profile['3 empty launches_us']} µs" in why
 
 
 def landing_of(seen):
@@ -274,7 +287,7 @@ def scores_cost_more_than_products(seen):
 def attend_takes_as_long_everywhere(seen):
     result, _ = landing_of(seen)
     times = [landing["attend_one"].ms for landing in result.landings]
-    assert max(times) < 1.3 * min(times)
+    assert 0.75 * times[0] < times[-1] < times[0] and max(times) < 1.3 * min(times)
     assert min(landing["attend_one"].over_floor for landing in result.landings) > 4
     assert seen.sentences[-1].startswith("1M")
 

@@ -7,7 +7,13 @@ import pytest
 
 from intuitive.msa import cost
 from intuitive.msa.config import MSAConfig
-from intuitive.msa.experiments.loop_orders import ORDERS, LoopParams, drifting_selection, run
+from intuitive.msa.experiments.loop_orders import (
+    ORDER_NAMES,
+    ORDERS,
+    LoopParams,
+    drifting_selection,
+    run,
+)
 from intuitive.widgets.msa import loop_orders as widget
 from intuitive.widgets.msa import loop_orders_scene as scene
 
@@ -222,6 +228,56 @@ def test_the_last_frame_names_the_order_that_is_done_first():
 def test_the_prediction_is_answered_by_the_clock():
     right, why = widget.PREDICT.answer()
     assert right == 1 and "1.94 µs" in why and "2.88 µs" in why
+    assert "Shorter selections or smaller tiles would turn it" in why
+    for turned in (LoopParams(n_selected=3), LoopParams(tile=4)):
+        traces = run(turned).traces
+        assert traces["query_outer"].total_s < traces["everything"].total_s
+
+
+def test_a_picture_of_several_steps_marks_and_names_all_their_blocks():
+    """There are at most 48 pictures of 96 or 144 steps."""
+    result, frames = frames_of(order="everything")
+    trace, before = result.traces["everything"], -1
+    for frame in frames[:-1]:
+        step = scene_step(frame)
+        done = (trace.step_of > before) & (trace.step_of <= step)
+        now = set(np.flatnonzero(done.any(0)).tolist())
+        columns = {
+            int(mark.key.split(":")[1])
+            for mark in frame.scene.marks
+            if mark.key.startswith("fetches:") and mark.fill == "vermilion"
+        }
+        assert columns == now
+        told = re.search(r"blocks? ([\d, and]+) (?:is|are) used", frame.sentence)[1]
+        assert set(map(int, re.findall(r"\d+", told))) == now
+        before = step
+
+
+def test_a_cell_says_who_chose_it_and_how_often_its_block_comes():
+    result, frames = frames_of(order="query_outer")
+    assert frames[-1].scene["pair:3:0"].words == (
+        "Query 3 chose block 0: the pair was computed. This order fetches the block 24 times "
+        "in all."
+    )
+    result, frames = frames_of(order="everything")
+    query, block = map(int, np.argwhere(~result.chosen)[0])
+    assert frames[-1].scene[f"pair:{query}:{block}"].words == (
+        f"Query {query} did not choose block {block}: the pair was computed with its tile, "
+        "and is thrown away. This order fetches the block 3 times in all."
+    )
+
+
+def test_the_last_sentence_says_who_is_not_done_yet():
+    for order, late in (("everything", {"query by query"}), ("query_outer", set())):
+        result, frames = frames_of(order=order)
+        slower = {
+            ORDER_NAMES[one.order]
+            for one in result.traces.values()
+            if one.total_s > result.traces[order].total_s
+        }
+        assert slower == late
+        told = re.search(r"not done yet: (.*)\.", frames[-1].sentence)
+        assert set(told[1].split(" and ") if told else ()) == late
 
 
 def pairs_told(seen):

@@ -475,4 +475,6 @@ def test_the_prediction_and_the_questions_are_judged_by_the_formulas():
     wider = checks.decode_ceiling().choose(1)
     assert wider["verdict"] == "right"
     assert "from 8 to 16" in wider["text"] and "from 32 to 16" in wider["text"]
-    assert checks.loop_order().choose(1)["verdict"] == "right"
+    order = checks.loop_order().choose(1)
+    assert order["verdict"] == "right"
+    assert "are 8 fetches for each query, against 6" in order["text"]

@@ -43,15 +43,33 @@ def test_right_solutions_pass_every_check():
 @pytest.mark.parametrize(
     ("wrong", "where", "told"),
     [
-        (lambda attempt, error, teacher: attempt, {1, 2, 3, 4}, "Not begun: rewrite leaves"),
+        (lambda attempt, error, teacher: attempt, {2, 3, 4}, "Not begun: rewrite leaves"),
         (
             lambda attempt, error, teacher: attempt[: error and error + 1] + ["EOS"] * bool(error),
-            {1, 2, 3, 4},
+            {2, 3, 4},
             "wrong total is still there",
         ),
-        (keeps_the_error, {1, 2, 3, 4}, "the teacher says WAIT"),
-        (mends_one_token, {1, 2, 3, 4}, "not #3"),
-        (lambda attempt, error, teacher: attempt[:error], {1, 2, 3, 4}, "stops before EOS"),
+        (keeps_the_error, {2, 3, 4}, "the teacher says WAIT"),
+        (mends_one_token, {3, 4}, "from token 3 on should be #2"),
+        (lambda attempt, error, teacher: attempt[:error], {2, 3, 4}, "stops before EOS"),
+        (
+            lambda attempt, error, teacher: ["#0", *solution(attempt, error, teacher)[1:]],
+            {0, 1},
+            "before token 6 should be #3 6 #2 1 #1, not #0 6 #2 1 #1",
+        ),
+        (
+            lambda attempt, error, teacher: (
+                attempt if error is None else [*attempt[:error], *solution([], 0, teacher)[error:]]
+            ),
+            set(),
+            "5 of 5",
+        ),
+        (lambda attempt, error, teacher: solution(attempt, error, teacher)[:-1], {0, 3, 4}, "EOS"),
+        (
+            lambda attempt, error, teacher: [*solution(attempt, error, teacher)[:-2], "0", "EOS"],
+            {0, 3, 4},
+            "ANS 0 EOS",
+        ),
         (lambda *_: None, {0, 1, 2, 3, 4}, "returned nothing"),
         (lambda *_: "#3 6", {0, 1, 2, 3, 4}, "is no list of tokens"),
         (lambda *_: ["#9"], {0, 1, 2, 3, 4}, "'#9' is no token"),

@@ -162,7 +162,7 @@ def test_following_two_solutions_is_reading_each_anew():
 
 
 def the_signs_stay_empty_after_the_error(seen):
-    assert seen.number("repair words, at most") < 5
+    assert seen.number("repair words after the error, at most") < 5
     assert sum("carries on from the error" in sentence for sentence in seen.sentences) >= 3
 
 
@@ -177,7 +177,7 @@ def the_wrong_number_is_a_surprise(seen):
 
 def the_signs_do_not_fill_in_stories(seen):
     assert seen.values["kind"] == "reasoning"
-    assert seen.number("repair words, at most") < 5
+    assert seen.number("repair words after the error, at most") < 5
     assert seen.sentences[-1].startswith("Over 104 reasoning problems")
     assert "not told apart" in seen.sentences[-1]
 

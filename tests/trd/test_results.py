@@ -18,7 +18,15 @@ from intuitive.trd import config
 from intuitive.trd.config import SETTINGS, setting_config, student_decoder, teacher_decoder
 from intuitive.trd.experiments import results
 from intuitive.trd.model import StackedDecoder
-from intuitive.trd.results import REAL_TEXT, Methods, Rewrites, methods, methods_name, real_text
+from intuitive.trd.results import (
+    REAL_TEXT,
+    Methods,
+    Rewrites,
+    controls,
+    methods,
+    methods_name,
+    real_text,
+)
 from intuitive.trd.teacher import TeacherConfig
 from intuitive.trd.trained import load_shipped, save_shipped
 from intuitive.widgets.kit import percent
@@ -196,6 +204,11 @@ def test_slice_agrees_with_the_committed_run():
 
 
 @pytest.mark.slow
+def test_controls_agree_with_students_trained_again():
+    assert script("trd_controls").compare_slice(RESULTS) == []
+
+
+@pytest.mark.slow
 def test_recorded_trainings_agree_with_one_trained_again():
     assert script("trd_train").compare_slice(RESULTS) == []
 
@@ -337,6 +350,7 @@ def test_figures_of_section_4_are_those_of_the_table():
         f"in {order} of the texts, SFT on $y_r$ in {percent(kept['sft_refined'])}",
         f"in 1 to {percent(max(kept[n] for n in ('opd_forward', 'opd_reverse', 'sft_teacher')))}",
         f"keeps it in {percent(kept['trd_from_x'])}",
+        f"after these 240 steps, {trd} and {shares(rows['trd_from_x'])[0]}",
         f"in {percent(kept['trd_reverse'])}: that is a collapse, with "
         f"{rows['trd_reverse'].distinct_orders:.1f} different",
         f"where TRD has {rows['trd'].distinct_orders:.1f}",
@@ -358,6 +372,8 @@ def test_figures_of_section_5_are_those_of_the_table():
         return percent(late.row(name, **how).accuracy.estimate)
 
     first = percent(sum(late.first_accuracy) / len(late.first_accuracy))
+    own, anew = (late.row("sft_teacher", rounds=rounds) for rounds in (1, 8))
+    program = next(one for one in late.rewrites if one.teacher == "exact")
     tokens = {name: thousands(late.row(name, rounds=8)) for name in ("opsd_reverse", "trd")}
     for phrase in (
         f"reverse KL ends at {right('opd_reverse')} right",
@@ -366,6 +382,11 @@ def test_figures_of_section_5_are_those_of_the_table():
         f"offers the guess again: {right('trd_from_x')}",
         f"in the teacher's context: {right('opsd_reverse')}",
         f"asks for no scores: {right('sft_refined')}",
+        f"ends at {right('sft_teacher')} right. The teacher's own solutions begin with its guess "
+        f"too, and {percent(program.solve_accuracy)} of them are right",
+        f"of the {percent(own.wait)} of its student's texts that say WAIT, "
+        f"{percent(own.correct_after_wait)} come out right, and "
+        f"{percent(anew.correct_after_wait)} where texts are drawn anew",
         f"({percent(late.row('opsd_reverse').order_kept)} against TRD's "
         f"{percent(late.row('trd').order_kept)})",
         f"TRD *falls* from {right('trd')} to {right('trd', rounds=8)}",
@@ -379,7 +400,30 @@ def test_figures_of_section_5_are_those_of_the_table():
     ):
         assert phrase in text, phrase
         text = text.replace(phrase, "", 1)
+    slips = {
+        (rounds, slips): percent(
+            controls().row("trd", setting="late", rounds=rounds, slips=slips).accuracy
+        )
+        for rounds in (1, 8)
+        for slips in (True, False)
+    }
+    for phrase in (
+        f"three students come to {slips[1, False]} drawn once and {slips[8, False]} anew, where "
+        f"the program as it is brings {slips[1, True]} and {slips[8, True]}",
+    ):
+        assert phrase in text, phrase
+        text = text.replace(phrase, "", 1)
     assert FIGURE.findall(text) == []
+    for rounds in (1, 8):  # and each of the three falls with the slips, none of them without
+        with_slips, without = (
+            controls().row("trd", setting="late", rounds=rounds, slips=slips).accuracy_by_seed
+            for slips in (True, False)
+        )
+        assert len(without) == 3 and min(without) > max(with_slips)
+    once, anew = (
+        controls().row("trd", setting="late", rounds=rounds).accuracy_by_seed for rounds in (1, 8)
+    )
+    assert max(anew) < min(once)
     low, high = (late.row("trd", rounds=rounds).accuracy for rounds in (8, 1))
     assert low.high < high.low  # TRD falls by more than its intervals
 
@@ -451,6 +495,19 @@ def test_the_dose_grows_over_the_frames_and_squares_keep_their_keys():
     assert "OPD forward 97%" in {getattr(m, "text", "") for m in frames[0].scene.marks}
     first = {getattr(mark, "text", "") for mark in frames[0].scene.marks}
     assert not any("28%" in text for text in first)  # the poster does not tell the end
+
+
+@pytest.mark.parametrize("rounds", [1, 8])
+def test_trd_stands_beside_who_learns_along_the_same_rewrites(rounds):
+    def beside(method):
+        frame = Picture(looked(method=method, rounds=rounds)).timeline().frames[-1]
+        return [mark.text for mark in frame.scene.marks if mark.key == "trd"]
+
+    trd = methods("small").row("trd", rounds=rounds)
+    right, kept = percent(trd.accuracy.estimate), percent(trd.order_kept)
+    told = [f"TRD: {right} right, {kept} keep their order"]
+    assert beside("trd_from_x") == beside("sft_refined") == told
+    assert beside("trd") == beside("opd_forward") == []
 
 
 def test_labels_do_not_lie_on_each_other():

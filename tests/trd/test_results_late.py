@@ -8,7 +8,7 @@ from intuitive.trd.experiments.results_late import LateParams, planned
 from intuitive.trd.results import methods
 from intuitive.trd.sums import Problem, parse_trace
 from intuitive.widgets.trd import results_late as widget
-from intuitive.widgets.trd.results_late_scene import Picture
+from intuitive.widgets.trd.results_late_scene import HIGH, Picture
 
 SUMS = setting_config("late").sums
 
@@ -111,12 +111,34 @@ def test_the_target_stands_from_the_first_frame_and_outcomes_in_the_last_alone()
     assert timeline.start == 0
 
 
+def test_what_a_step_compares_with_stands_in_the_picture():
+    def told(method, rounds):
+        late = results_late.run(LateParams(method=method, rounds=rounds))
+        scene = Picture(late).timeline().frames[-1].scene
+        return {mark.key: getattr(mark, "text", "") for mark in scene.marks}
+
+    once, anew, opsd = told("trd", 1), told("trd", 8), told("opsd_reverse", 8)
+    columns = ("right", "tokens")
+    assert [anew[f"outcome:trd:{name}"] for name in columns] == ["91%", "885k"]
+    assert [opsd[f"outcome:trd:{name}"] for name in columns] == ["91%", "885k"]
+    assert [opsd[f"outcome:opsd_reverse:{name}"] for name in columns] == [">99%", "381k"]
+    for name in columns:  # what was drawn once, beside it
+        assert anew[f"once:trd:{name}"] == once[f"outcome:trd:{name}"] != ""
+        assert (
+            opsd[f"once:opsd_reverse:{name}"]
+            == told("opsd_reverse", 1)[f"outcome:opsd_reverse:{name}"]
+        )
+    assert not any(key.startswith("once:") for key in once)
+    assert once["outcome:sft_teacher"] == "SFT on y_T"
+    assert once["outcome:sft_teacher:right"] == "50%"
+
+
 def test_bars_are_as_tall_as_the_plans_are_likely():
     late = results_late.run(LateParams())
     scene = Picture(late).timeline().frames[-1].scene
     for what, offered in (("x", late.planned.from_x), ("text", late.planned.from_text)):
         tall = [scene[f"bar:{what}:{plan}"].h for plan in range(9)]
-        assert tall[5] == pytest.approx(86 * offered[5]) and tall[5] == max(tall)
+        assert tall[5] == pytest.approx(HIGH * offered[5]) and tall[5] == max(tall)
         assert scene[f"bar:{what}:5"].fill == "green"
         assert scene[f"bar:{what}:3"].fill == "vermilion"
 

@@ -183,27 +183,6 @@ def test_why_a_text_is_wrong_is_told_in_the_words_of_the_lesson():
     assert "nothing is wrong before it" in idle and "after an error" in after
 
 
-def test_more_than_half_of_the_waits_stand_where_nothing_is_wrong():
-    """What the lesson says of the ten texts, at all looks of three trainings."""
-    first, idle, elsewhere = 0, 0, 0
-    for seed in (0, 1, 2):
-        found = train.recorded(TrainParams(seed=seed))
-        for written in found.runs[0].texts:
-            for text, digits in zip(written, found.problems, strict=True):
-                seen = train.read(text, digits)
-                if "WAIT" in seen.tokens:
-                    at = seen.tokens.index("WAIT")
-                    first += 1
-                    idle += at in seen.idle
-                    elsewhere += at in seen.idle and seen.tokens[0] != "#3"
-        if seed == 0:  # the lesson speaks of its first two rows
-            for text, digits in zip(written[:2], found.problems, strict=False):
-                seen = train.read(text, digits)
-                assert seen.idle == (seen.tokens.index("WAIT"),)
-            assert written[6] == "#0 4 #1 EOS"
-    assert 0.5 < idle / first < 0.7 and elsewhere / idle > 0.9
-
-
 def test_a_strange_token_is_explained_where_it_stands():
     found = train.recorded(TrainParams(methods="opd_reverse_topk,opd_reverse_topk_tail"))
     frames = Picture(found).frames()
@@ -221,6 +200,12 @@ def test_names_beside_the_curves_end_before_the_next_picture():
             near = [m for m in labels if m.x < left + CHART + 40]
             assert len(near) == 2
             assert all(m.x + 7.6 * len(m.text) < ends for m in near)
+
+
+def test_pairs_have_short_names_of_their_own():
+    names = [widget.pair_name(names) for names in widget.SETS]
+    assert names[0] == "OPD forward | TRD" and "TRD | from x" in names
+    assert len(set(names)) == len(names) and max(map(len, names)) < 26
 
 
 def test_another_pair_shows_its_record_after_a_training(monkeypatch):

@@ -152,21 +152,21 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="One vote is enough",
                 text="Now every layer's own favourites count. Each layer has other ones, and they "
-                "change: most of the text is marked.",
+                "change from step to step. How much of the text is marked?",
                 sets={"votes": 1},
                 frame="last",
             ),
             Step(
                 title="Nearly all the mass",
-                text="With top-p at 90% layers that look everywhere vote for everything. Chunks "
-                "agree by chance.",
+                text="Top-p at 90%: layers that look everywhere vote for nearly everything. Are "
+                "the new labels of the topic, or do votes meet by chance?",
                 sets={"top_p": 0.9},
                 frame="last",
             ),
             Step(
                 title="A longer window",
-                text="Twice as many steps. After 64 of them a new topic begins, and its labels "
-                "pile up on those of the first.",
+                text="Twice as many steps. After 64 of them a new topic begins. What becomes "
+                "of the labels of the first?",
                 sets={"lookahead": 128},
                 frame="play",
             ),

@@ -21,7 +21,7 @@ SLICES = 23  # into which the fetched chunks are drawn
 COLUMNS = {"all": (726, 88), "lsa": (866, 88)}  # left edge and width
 GROUND, TALLEST = 344, 282  # of the columns
 COLOURS = {"hca": "grey", "keys": "purple", "entries": "blue", "tail": "sky"}
-THIN = "\u2009"
+THIN = "\u202f"  # and no line breaks there
 
 
 def tokens_text(count: int) -> str:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from intuitive.lsa.experiments import shelves as experiment
 from intuitive.lsa.experiments import written
 from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.experiments.memory import wait_ms
 from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams
 from intuitive.lsa.recording import Recording
 
@@ -18,19 +19,17 @@ from ..kit import (
     Plot,
     Predict,
     Range,
-    Rows,
     Step,
-    Table,
     Timeline,
     Toggle,
     View,
-    fixed,
+    number,
     percent,
 )
 from . import styles
-from .shelves_figures import COMPARED, arms_figure, copies_figure, residency_figure
+from .shelves_figures import arms_figure, copies_figure, residency_figure
 from .shelves_scene import Picture
-from .shelves_words import counted, size_text
+from .shelves_summary import summary, table
 
 PACE_MS = 800
 LOOKAHEADS = (8, 16, 32, 64, 128, 256)
@@ -44,6 +43,11 @@ DECODES = {
     MASKED: "recorded, the rest masked",
     LIVE: "written now, the rest masked",
 }
+INSTEAD = (
+    " This setting was not recorded with the rest masked, so the text is the one recorded with all "
+    f"at hand. To have it written anew, choose “{DECODES[LIVE]}” in the menu “The text is” (More "
+    "controls)."
+)
 N_LIVE = 96  # tokens that the model writes
 TOLD = 60  # letters of these that are seen while it does
 
@@ -84,11 +88,20 @@ class Shown:
         page: the controls.
         measures: of the decode under the page's policy.
         whole: the decode with everything at hand, where this one is another.
+        instead: whether a text written with the rest masked was asked for, and not recorded.
     """
 
     page: Page
     measures: Measures
     whole: Recording | None = None
+    instead: bool = False
+
+    @cached_property
+    def comparable(self) -> Measures:
+        """The same policy over the text that all policies can be compared on."""
+        if self.whole is None:
+            return self.measures
+        return Measures.of(self.whole, self.measures.policy)
 
 
 def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
@@ -100,10 +113,14 @@ def compute(page: Page, *, stale: Any, progress: Any) -> Shown:
     if page.decode == LIVE:
         result = experiment.run_live(page.shelves, n_new=N_LIVE, stale=stale, progress=told)
     else:
-        run = written.run if page.decode == MASKED else experiment.run
+        masked = page.decode == MASKED and written.has(page.shelves)
+        run = written.run if masked else experiment.run
         result = run(page.shelves, stale=stale, progress=progress)
     whole = experiment.recorded(page.shelves.text) if result.live else None
-    return Shown(page, Measures(result.recording, result.residency), whole)
+    instead = page.decode == MASKED and not result.live
+    if instead:
+        page = dataclasses.replace(page, decode=RECORDED)
+    return Shown(page, Measures(result.recording, result.residency), whole, instead)
 
 
 def shipped(**settings: Any) -> Measures:
@@ -116,15 +133,21 @@ def present(shown: Shown) -> View:
     page, measures = shown.page, shown.measures
     picture = Picture(measures, shown.whole)
     return View(
-        summary=_summary(measures, live=shown.whole is not None),
-        timeline=Timeline(frames=picture.frames(), axis="token", pace_ms=PACE_MS),
+        summary=summary(measures, picture.say.parted) + INSTEAD * shown.instead,
+        values={"decode": page.decode},
+        timeline=Timeline(
+            frames=picture.frames(),
+            axis="token",
+            pace_ms=PACE_MS,
+            told_last=picture.say.parted is not None,  # the steps ask how far the letter gets
+        ),
         arithmetic=picture.say.always(),
         figures={
             "residency": partial(residency_figure, measures),
-            "arms": partial(arms_figure, measures),
+            "arms": partial(arms_figure, shown.comparable),
             "copies": partial(copies_figure, measures, page.link, page.step_ms),
         },
-        table=_table(measures),
+        table=table(shown.comparable),
         code=(
             "from intuitive.lsa.experiments import shelves\n"
             "from intuitive.lsa.experiments.measures import Measures\n\n"
@@ -134,91 +157,6 @@ def present(shown: Shown) -> View:
             "measures.found_share, measures.memory_share, measures.bytes_per_token"
         ),
     )
-
-
-def _summary(measures: Measures, *, live: bool) -> str:
-    policy = measures.policy
-    how = {
-        "lsa": f"the trained indexer, threshold {fixed(policy.threshold)}",
-        "oracle": "an oracle that knows the future",
-        "quest": "Quest's bounds",
-        "recency": "age: the newest of the old",
-        "random": "chance",
-    }.get(policy.arm, "")
-    if policy.arm == "lsa" and policy.rule == "budget":
-        how = "the trained indexer"
-    what = {
-        "reactive": "each token fetches what it asks for",
-        "everything": "everything stays on the GPU",
-    }.get(policy.arm, f"every {policy.lookahead} tokens, old chunks are chosen by {how}")
-    if how and policy.rule == "budget":
-        what += f", {counted(policy.size, 'chunk')} at most"
-    elif how and policy.rule == "pages":
-        what += f", {counted(policy.size, 'page')} of {policy.page_size} chunks at most"
-    if how and policy.lag:
-        what += ", one cycle late"
-    how_written = ", written with the rest masked" * live
-    return (
-        f"“{measures.recording.name}”{how_written}: {what}. Of the attention on needed old chunks "
-        f"{percent(measures.found_share)} is found, with {percent(measures.memory_share)} of the "
-        f"memory and {size_text(measures.bytes_per_token)} copied per token. "
-        f"{_also(measures, live=live)}"
-    )
-
-
-def _also(measures: Measures, *, live: bool) -> str:
-    """The stricter count beside the attention, and which controls do nothing here."""
-    arm = measures.policy.arm
-    if arm == "everything":
-        return "Nothing is chosen, so lookahead and threshold change nothing here."
-    strict = percent(measures.residency.golden_recall)
-    told = (
-        f"Counted in chunks instead of attention, {strict} of those needed are there whenever "
-        "their cycle needs them."
-    )
-    if live:
-        told += " What is needed is judged for the text written here, which may be another."
-    if arm == "reactive":
-        told += " Lookahead and threshold only set how much of what was fetched may stay."
-    elif measures.policy.rule == "budget":
-        told += " A budget asks for no threshold."
-    elif measures.policy.rule == "pages":
-        told += " A page comes whole, with chunks below the threshold too."
-    return told
-
-
-def _table(measures: Measures) -> Table:
-    header = (
-        "the same settings under every arm",
-        "attention on needed old chunks found",
-        "all attention found",
-        "needed chunks there for a whole cycle",
-        "old chunks kept",
-        "memory on the GPU",
-        "copied per token",
-        "of these copied again",
-    )
-    return Table(header, partial(_rows, measures))
-
-
-def _rows(measures: Measures) -> Rows:
-    rows = []
-    for arm in COMPARED:
-        own = measures.arms[arm]
-        residency = own.residency
-        rows.append(
-            (
-                styles.ARM_NAMES[arm],
-                percent(own.found_share, 1),
-                percent(residency.mass_recall, 1),
-                percent(residency.golden_recall, 1),
-                percent(residency.kept, 1),
-                percent(own.memory_share, 1),
-                size_text(own.bytes_per_token),
-                percent(residency.refetch_rate, 1),
-            )
-        )
-    return tuple(rows)
 
 
 # ------------------------------------------------------------------------------- the question
@@ -250,42 +188,53 @@ PREDICT = Predict(
 # ------------------------------------------------------------------------------- the page
 
 
+def _waited() -> str:
+    """What a wait is taken to cost, in a sentence."""
+    wait = wait_ms()
+    if wait is None:
+        return ""
+    return (
+        f" A wait counts {number(wait, 2, unit='ms')} here, the least that it took at true sizes, "
+        "asking and going on included (recorded on another model: “Go further”)."
+    )
+
+
 def _steps() -> tuple[Step, ...]:
-    shown = Picture(shipped())
-    tau = shown.measures.policy.lookahead
+    tau = ShelvesParams(text=TEXT).lookahead
     return (
         Step(
             title="Few are read",
             text="A chunk is 16 tokens; all are on the GPU. Play: green threads show which ones "
-            "each token needs. Which come next, and which may leave?",
+            "each token needs. Which come next?",
             frame="play",
         ),
         Step(
             title="Only the newest",
-            text="Just the newest old chunks may rise. What is needed from below is masked: a "
-            "miss. Compare the two lines of text.",
+            text="Now written with all else masked: a miss changes the words after it. Just the "
+            "newest old chunks may rise. For how long is it the text with all at hand?",
             sets={"arm": "recency", "decode": MASKED},
             frame="play",
         ),
         Step(
             title="The trigger",
-            text=f"Every {tau} tokens a small network, the Memory Indexer, scores the old chunks. "
-            "Step on (›): what is above the line rises. Then play: how far does the letter get?",
+            text=f"Written so too. Every {tau} tokens a small network, the Memory Indexer, scores "
+            "the old chunks. Step on (›): what is above the line rises. Then play: how far does "
+            "the letter get?",
             sets={"arm": "lsa", "decode": MASKED},
-            frame=f"step {shown.say.triggers[1]}",
+            frame="step 0",
         ),
         Step(
             title="Fetch when needed",
-            text="Exact: each token fetches what might matter most. Nothing is missed, and few "
-            "bytes move. But every token waits, in every layer: thousands of waits instead of "
-            "four (tab Copies).",
+            text="The first text again. Exact: each token fetches what might matter most. Nothing "
+            "is missed, and the link could carry far more. But each token waits, in every layer: "
+            "thousands of times (tab Copies).",
             sets={"arm": "reactive"},
             frame="play",
         ),
         Step(
             title="One cycle late",
-            text="In the released server a choice arrives one cycle late, so that nobody waits. "
-            "Were those chunks chosen for these tokens?",
+            text="The first text. In the released server a choice arrives one cycle late, so that "
+            "nobody waits. Were those chunks chosen for these tokens?",
             sets={"arm": "lsa", "lag": 1},
             frame="play",
         ),
@@ -391,9 +340,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
             "trigger, and which the next tokens need",
             caption="A token needs a chunk when four of the five layers that look back give it "
-            "much of their attention; percentages are means over all layers, so they are small. "
-            "The three numbers above run up to the step shown, attention found over old chunks "
-            "alone; the line at the bottom is about the whole text.",
+            "much of their attention; percentages are means over all layers. The numbers above "
+            "run up to the step shown, over old chunks; the last line has the whole text. Click "
+            "a chunk.",
         ),
         controls=controls,
         steps=_steps(),
@@ -412,18 +361,18 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 label="Attention found, memory and bytes copied under every arm",
                 caption="Attention on needed old chunks. All but the last two keep equally many, "
                 "and differ in which; fetching on demand takes what one token asks for, even "
-                "where that is more. Quest bounds a chunk's score by the least and greatest of "
-                "its keys; the oracle looks at the attention to come.",
+                "where that is more. All over the text with all at hand. Quest bounds a chunk's "
+                "score by the least and greatest of its keys; the oracle looks at the attention to "
+                "come.",
                 tab="Compared",
                 height=320,
             ),
             Plot(
                 name="copies",
                 label="Time for copying and for computing in each cycle",
-                caption="Each line of the scale is ten times the one below; only the bytes are "
-                "counted. A choice that is made ahead can be copied while the GPU computes. To "
-                "fetch on demand, a layer first asks and then stands still until the chunks are "
-                "there, which costs far more than their bytes: section “Go further” measures it.",
+                caption=f"Each line of the scale is ten times the one below. A choice that is made "
+                "ahead can be copied while the GPU computes. To fetch on demand, a layer asks and "
+                f"stands still until the chunks are there.{_waited()}",
                 tab="Copies",
                 height=320,
             ),

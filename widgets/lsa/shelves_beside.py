@@ -20,6 +20,7 @@ GAUGE = 8  # left of the shelves: a narrow page shows the numbers without being 
 MONO = 0.602  # width of a letter of the monospaced type, by its size
 PEN_SIZE, ROW_SIZE, SMALL = 15, 13, 12
 CONTEXT = 46  # letters before the token
+ASIDE = 260  # room for a note under the strip
 UNKNOWN = 9  # empty boxes that stand for the tokens to come
 LETTER = 6.4  # width of a small letter, about
 GROUND, BARS, VEIL, BOOKS, GLOW, THREADS, FRONT = range(7)
@@ -57,12 +58,8 @@ class Beside:
             Rectangle(key="gauge", y=UP, **tube),
             Rectangle(key="gauge:cpu", y=DOWN, fill="grey", opacity=0.5, **tube),
         ]
-        whole = size_text(self.say.closed[-1] * self.measures.chunk_bytes)
         at = {"x": GAUGE + 24, "size": SMALL}
-        marks += [
-            Words(key="gauge:cpu:all", y=DOWN + 14, text=whole, **at),
-            Words(key="gauge:cpu:name", y=DOWN + 29, text="everything", **at),
-        ]
+        marks.append(Words(key="gauge:cpu:name", y=DOWN + 29, text="everything", **at))
         return (*marks, *self._strip(), *self._sections())
 
     # ------------------------------------------------------------------------------- the strip
@@ -135,6 +132,7 @@ class Beside:
             *self._link(*self.say.copied(step, stage, before)),
             *(self._unwritten(step) if stage else self._pen(step, self.say.writing.token(step))),
             *self._time(step, waits=bool(stage)),
+            *self._parted(step - bool(stage)),
         ]
 
     def _gauge(self, there: np.ndarray, step: int) -> list[Mark]:
@@ -143,7 +141,9 @@ class Beside:
         y = min(max(UP + TALL - tall + 5, UP + 14), UP + TALL - 16)
         box = {"x": GAUGE, "y": UP + TALL - tall, "w": 18, "h": tall, "corner": 3}
         words = self.say.memory_words(there, step)
+        whole = size_text(self.say.closed[step] * self.measures.chunk_bytes)
         return [
+            Words(key="gauge:cpu:all", x=GAUGE + 24, y=DOWN + 14, text=whole, size=SMALL),
             Rectangle(key="gauge:on", fill="blue", link="memory", words=words, layer=BARS, **box),
             Words(key="gauge:share", y=y, text=percent(share), size=15, bold=True, **at),
             Words(key="gauge:of", y=y + 14, text="of all", size=SMALL, **at),
@@ -157,6 +157,7 @@ class Beside:
         colour = "gold" if copied else "faint"
         text = size_text(copied * self.measures.chunk_bytes) if copied else "nothing"
         look = {"size": 13, "bold": True, "fill": "gold" if copied else "ink"}
+        small = {"size": SMALL}
         return [
             Arrow(
                 key="link",
@@ -172,7 +173,10 @@ class Beside:
                 layer=BARS,
             ),
             Words(key="link:size", y=middle, text=text, **look, **at),
-            Words(key="link:name", y=middle + 15, text=since, size=SMALL, **at),
+            *(
+                Words(key=f"link:name:{row}", y=middle + 14 + 14 * row, text=text, **small, **at)
+                for row, text in enumerate(since.rsplit(" ", 1))
+            ),
         ]
 
     def _pen(self, step: int, token: str) -> list[Mark]:
@@ -201,6 +205,24 @@ class Beside:
             *self._pen(step, "?"),
             Path(key="unknown", d=boxes, **look),
             Words(key="unknown:name", text=text, size=SMALL, fill="faint", **at),
+        ]
+
+    def _parted(self, last: int) -> list[Mark]:
+        """Where the words are no longer those with all at hand, once that is written."""
+        if not self.say.is_astray(last):
+            return []
+        first = self.say.parted or 0
+        x, foot = self.time_x(first), STRIP + STRIP_TALL
+        veil = {"x": x, "y": STRIP - 2, "w": self.time_x(last + 1) - x, "h": STRIP_TALL + 2}
+        line = {"x": x, "y": STRIP - 4, "x2": x, "y2": foot + 4, "stroke": "vermilion"}
+        at = {"x": min(max(x, LEFT + ASIDE), WIDTH - ASIDE), "y": foot + 14}
+        text = f"from step {first} on, another text"
+        told = {"link": "parted", "words": f"{text}: green and orange are what that one needs."}
+        look = {"size": SMALL, "bold": True, "fill": "vermilion", "layer": FRONT}
+        return [
+            Rectangle(key="parted:veil", fill="page", opacity=0.6, layer=BARS, **veil),
+            Line(key="parted", width=2, layer=THREADS, **line, **told),
+            Words(key="parted:name", text=text, **at, **look),
         ]
 
     def _time(self, step: int, *, waits: bool) -> list[Mark]:

@@ -6,11 +6,12 @@ import numpy as np
 
 from intuitive.lsa.cost import transfer_ms
 from intuitive.lsa.experiments.measures import Measures
+from intuitive.lsa.experiments.memory import wait_ms
 
 from .. import theme
 from ..kit import fixed, number, percent
 from . import styles
-from .shelves_words import size_text
+from .shelves_words import counted, size_text
 
 CLEAR, ALWAYS, LIFTED = "rgba(0,0,0,0)", "rgba(47,148,204,0.30)", "rgba(26,128,192,0.8)"
 COMPARED = ("oracle", "lsa", "quest", "random", "recency", "reactive", "everything")
@@ -148,14 +149,33 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
     copied = [int(moved[a:b].sum()) * measures.chunk_bytes for a, b in pairwise(edges)]
     times = [transfer_ms(size, link) for size in copied]
     compute = [(b - a) * step_ms for a, b in pairwise(edges)]
-    waits = policy.arm == "reactive"
+    n_waits = sum(size > 0 for size in copied)
+    told_of = counted(n_waits, "wait")
     names = [f"{a}–{b - 1}" for a, b in pairwise(edges)]
     every = -(-len(names) // MOST_TOLD)
     worst = max(share for share in (t / c for t, c in zip(times, compute, strict=True)))
-    told = f"copying takes {percent(worst, 1)} of the computing at most"
-    if waits:
-        waits_of = measures.recording.n_steps * LAYERS
-        told = f"{waits_of:,} waits, one for each token and layer; bytes: {percent(worst, 1)}"
+    told = f"copying takes {percent(worst, 1)} of the computing at most, {told_of} at most"
+    bars = [
+        (
+            f"copying at {fixed(link, 0)} GB/s",
+            [max(value, LEAST_MS) for value in times],
+            [number(time, 2, unit="ms") if time else "nothing" for time in times],
+            styles.MOVED,
+        ),
+        (
+            "computing" if every == 1 else f"computing, {number(compute[0], unit='ms')} a cycle",
+            compute,
+            [number(value, unit="ms") for value in compute],
+            styles.AWAY,
+        ),
+    ]
+    if policy.arm == "reactive":
+        n_waits = measures.recording.n_steps * LAYERS
+        told = f"{n_waits:,} waits, one for each token and layer; bytes: {percent(worst, 1)}"
+        if (wait := wait_ms()) is not None:
+            stands = [(b - a) * LAYERS * wait for a, b in pairwise(edges)]
+            texts = [number(value, 2, unit="ms") for value in stands]
+            bars.insert(1, ("waiting", stands, texts, styles.MISSED))
     traces = [
         {
             "type": "bar",
@@ -170,28 +190,14 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
             "marker": {"color": colour},
             "hoverinfo": "skip",
         }
-        for name, values, texts, colour in (
-            (
-                f"copying at {fixed(link, 0)} GB/s",
-                [max(value, LEAST_MS) for value in times],
-                [number(time, 2, unit="ms") if time else "nothing" for time in times],
-                styles.MOVED,
-            ),
-            (
-                "computing"
-                if every == 1
-                else f"computing, {number(compute[0], unit='ms')} a cycle",
-                compute,
-                [number(value, unit="ms") for value in compute],
-                styles.AWAY,
-            ),
-        )
+        for name, values, texts, colour in bars
     ]
+    top = max(max(values) for _, values, _, _ in bars)
     return theme.figure(
         traces,
         x="steps of the cycle",
         y="milliseconds",
-        y_range=(np.log10(LEAST_MS), np.log10(max(compute)) + 0.8),
+        y_range=(np.log10(LEAST_MS), np.log10(top) + 0.8),
         yaxis={"type": "log", "dtick": 1},
         xaxis={"type": "category", "tickvals": names[::every], "tickangle": 0},
         barmode="group",

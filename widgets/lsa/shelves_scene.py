@@ -40,6 +40,7 @@ from .shelves_figures import residency_until
 from .shelves_words import CUT, RISE, SCORE, STAGES, Account
 
 BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
+ABOVE = UP + TALL + BOARD + 13  # foot of the words over the bars, clear of them
 N_FRAMES = 12  # frames between the triggers, about, beside those of the triggers themselves
 FEW_FRAMES = 26  # where no trigger is told
 MOST_TOLD = 8  # triggers that are told in stages
@@ -102,11 +103,13 @@ class Picture:
         return self.say.triggers if len(self.say.triggers) <= MOST_TOLD else []
 
     def _spread(self, start: int, end: int, stride: int) -> list[int]:
-        """Every so many steps, the last, and the one with the greatest miss."""
+        """Every so many steps, the last, the one with the greatest miss, and where words part."""
         steps = {*range(start, end, stride), end - 1}
         missed = (self.measures.wanted - self.measures.found)[start:end]
         if missed.max() > 0:
             steps.add(start + int(missed.argmax()))
+        if self.say.parted is not None and start <= self.say.parted < end:
+            steps.add(self.say.parted)
         return sorted(steps)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -219,15 +222,12 @@ class Picture:
         """What bars and line are, while they are looked at."""
         if not stage:
             return []
-        say, look = self.say, {"size": SMALL, "fill": "purple", "anchor": "end", "layer": FRONT}
-        names = {"bars:name": (say.score_name(cycle), BASE - 4)}
+        say, look = self.say, {"size": SMALL, "fill": "purple", "layer": FRONT, "y": ABOVE}
+        marks: list[Mark] = [Words(key="bars:name", x=LEFT, text=say.score_name(cycle), **look)]
         if stage != SCORE:
-            cut = BASE - BAND * say.scores.cut(cycle)
-            names["cut:name"] = say.cut_name(), cut - 6
-        return [
-            Words(key=key, x=RIGHT - 10, y=y, text=text, **look, **HALO)
-            for key, (text, y) in names.items()
-        ]
+            at = {"x": RIGHT, "anchor": "end"}
+            marks.append(Words(key="cut:name", text=say.cut_name(), **at, **look))
+        return marks
 
     @cached_property
     def _no_scores(self) -> Mark:

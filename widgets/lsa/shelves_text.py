@@ -42,6 +42,18 @@ class Writing:
         self.recording, self.whole = recording, whole
 
     @cached_property
+    def parted(self) -> int | None:
+        """The first step whose word is not that of the whole decode, the last step's end if none.
+
+        None without a whole decode beside it.
+        """
+        if self.whole is None:
+            return None
+        ours, theirs = (made.words[made.n_prompt :] for made in (self.recording, self.whole))
+        pairs = enumerate(zip(ours, theirs, strict=False))
+        return next((step for step, (a, b) in pairs if a != b), len(ours))
+
+    @cached_property
     def chunks(self) -> list[str]:
         """Words of every chunk, on one line."""
         recording = self.recording

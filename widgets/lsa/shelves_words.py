@@ -37,6 +37,7 @@ class Account:
         self.arm = self.policy.arm
         self.recording, self.residency = measures.recording, measures.residency
         self.writing, self.scores = writing_of(self.recording, whole), Scores(measures)
+        self.parted = self.writing.parted  # where misses have changed the words, if they could
         self.on_demand, self.keeps_all = self.arm == "reactive", self.arm == "everything"
         self.triggers = [] if self.on_demand or self.keeps_all else self.scores.cycles
         self.n_steps = self.recording.n_steps
@@ -47,9 +48,11 @@ class Account:
 
     @property
     def sections(self) -> tuple[tuple[int, str], ...]:
-        """Where sections of the text begin; the first says so if misses could not change it."""
+        """Where sections of the text begin; the first says whether misses could change it."""
         found = self.recording.sections
-        if not found or self.writing.whole is not None or not self.missed.any():
+        if self.parted is not None:
+            return ((0, "written with the rest masked"),)
+        if not found or not self.missed.any():
             return found
         (start, title), *rest = found
         title += ", with everything at hand: what is missed here changes no word of it"
@@ -203,7 +206,7 @@ class Account:
 
     def sentence(self, step: int, stage: str) -> str:
         if not stage:
-            return self._writing(step)
+            return self._writing(step) + self._astray(step)
         cycle, old = self.scores.cycle(step), int(self.evictable[step].sum())
         asked, lifted = self.scores.asked(cycle), self.scores.lifted(cycle)
         if asked < 0:
@@ -248,6 +251,17 @@ class Account:
             f"{chosen}{fetched} rise ({size} over the link), {n - fetched} stay and {sunk} sink, "
             "which is free: a copy of each never leaves the CPU."
         )
+
+    def is_astray(self, step: int) -> bool:
+        """Whether the words up to and with a step are no longer those with all at hand."""
+        return self.parted is not None and step >= self.parted
+
+    def _astray(self, step: int) -> str:
+        if not self.is_astray(step):
+            return ""
+        if step == self.parted:
+            return " Here the words part from those with all at hand."
+        return f" Since step {self.parted} this is another text, judged by what it needs itself."
 
     def _writing(self, step: int) -> str:
         found, missed = self.needed(step)
@@ -302,8 +316,12 @@ class Account:
         memory, moved = self._held[here] / self._existing[here], int(self.moved_by[here])
         if last < 0 and stage != RISE:  # nothing was written, and nothing copied yet
             memory, moved = self.share(self.resident[0] & ~self.evictable[0], 0), 0
+        first = Readout("attention found", share, link="found")
+        if self.parted is not None:  # what a text gone astray needs says nothing of the first one
+            alike = f"{min(self.parted, last + 1)} of {last + 1}" if last >= 0 else "none yet"
+            first = Readout("same as all at hand", alike, link="parted")
         return (
-            Readout("attention found", share, link="found"),
+            first,
             Readout("memory, mean", percent(float(memory)), link="memory"),
             Readout(
                 "copied per token",

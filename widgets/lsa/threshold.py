@@ -1,9 +1,13 @@
 """Threshold or budget: the scores of one trigger, and what a longer text does to both rules."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from intuitive.common.runtime import never
+from intuitive.common.training import Progress, silent
 from intuitive.lsa.experiments import threshold as experiment
 from intuitive.lsa.experiments.threshold import LENGTHS, ThresholdParams, ThresholdResult
 
@@ -24,6 +28,8 @@ from ..kit import (
 from .styles import RECORDINGS, RESIDENT
 from .threshold_scene import Picture, whole
 
+MOST_WIDE = 20  # pixels of a point of the calibration
+
 
 def texts() -> dict[str, str]:
     """What a list of recordings says of each; the task's come first."""
@@ -36,6 +42,15 @@ def first_text() -> str:
     """The recording that opens the explorer."""
     known = texts()
     return next((name for name in ("topical", "letter") if name in known), "topical")
+
+
+def compute(
+    params: ThresholdParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
+) -> ThresholdResult:
+    """The trigger that is asked for, or the last one where a recording has fewer."""
+    last = experiment.n_triggers(experiment.load(params.text), params.lookahead) - 1
+    params = dataclasses.replace(params, trigger=min(params.trigger, last))
+    return experiment.run(params, stale=stale, progress=progress)
 
 
 def _eight_times_as_long() -> tuple[int, str]:
@@ -52,8 +67,9 @@ def _eight_times_as_long() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "The text grows to eight times its length, and the indexer judges each chunk as well as "
-        "before. How many chunks that nobody needs does a threshold fetch then?"
+        "At one trigger a threshold fetches what is needed, and some chunks that nobody needs. Now "
+        "the text is eight times as long, and what is needed lies in the same few chunks. How many "
+        "that nobody needs does the same threshold fetch then?"
     ),
     choices=("as many as before", "about three times as many", "about eight times as many"),
     answer=_eight_times_as_long,
@@ -97,6 +113,7 @@ def calibration_figure(result: ThresholdResult) -> theme.Figure:
     found = experiment.calibrate(result.recording, result.params)
     said = [i / 50 for i in range(50)]
     meant = [experiment.meant(p, found.base_rate) for p in said]
+    sizes = [min(4 + math.sqrt(count), MOST_WIDE) for count in found.count.tolist()]
     traces = [
         {
             "type": "scatter",
@@ -117,11 +134,13 @@ def calibration_figure(result: ThresholdResult) -> theme.Figure:
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": "needed in this recording",
+            "name": "needed, at its triggers",
             "x": found.said,
             "y": found.needed,
             "line": {"color": theme.GREEN},
-            "marker": {"size": 7},
+            "marker": {"size": sizes},
+            "customdata": found.count.tolist(),
+            "hovertemplate": "%{y:.0%} of %{customdata} chunks<extra></extra>",
         },
     ]
     return theme.figure(
@@ -129,7 +148,7 @@ def calibration_figure(result: ThresholdResult) -> theme.Figure:
         x="probability that the indexer gives",
         y="share that was needed",
         x_range=(0, 1),
-        y_range=(0, 1),
+        y_range=(0, 1.04),
         showlegend=True,
     )
 
@@ -168,6 +187,7 @@ def present(result: ThresholdResult) -> View:
         },
         readouts=picture.readouts(0),
         bounds={"trigger": (0, result.n_triggers - 1)},
+        values={"trigger": params.trigger},
         table=Table(
             (
                 "length",
@@ -200,7 +220,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         name="lsa_threshold",
         title="Threshold or budget",
         params=ThresholdParams,
-        compute=experiment.run,
+        compute=compute,
         present=present,
         hero=Hero(label="Old chunks over their scores, a threshold to drag, and longer texts"),
         controls=(
@@ -224,15 +244,15 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Be stricter",
-                text="A threshold of 0.6 lets few pass. What is needed and scores less becomes an "
-                "empty ring: it is lost for the whole window.",
+                text="A threshold of 0.6. What is needed and scores less becomes an empty ring: it "
+                "is lost for the whole window. How much is that, and how much less is fetched?",
                 sets={"threshold": 0.6},
                 frame="last",
             ),
             Step(
                 title="Be generous",
-                text="A threshold of 0.4 misses little. It also lets most of the strangers pass, "
-                "and floods the GPU in a long text.",
+                text="A threshold of 0.4 on a long text. How many needed ones are missed now, and "
+                "how many strangers pass?",
                 sets={"threshold": 0.4},
                 frame="last",
             ),
@@ -251,7 +271,9 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
                 label="Share of chunks needed against the probability given",
                 caption="The indexer learns from three negatives to one positive, while almost all "
                 "chunks are not needed. So a half does not mean half: dashed, what follows from "
-                "the sampling alone; green, all triggers of this recording.",
+                "the sampling alone; green, the old chunks at all triggers of this recording, as "
+                "above at one. Small points hold few chunks. It is steeper than the dashed line: "
+                "this indexer is unsure, and small steps of its score mean much.",
                 tab="What a half means",
                 height=320,
             ),

@@ -37,7 +37,7 @@ BINS = 50
 MOST_DOTS = 3000
 COLUMNS = {"threshold": (726, 88), "budget": (866, 88)}  # left edge and width
 GROUND, TALLEST = 312, 236  # of the columns
-THIN = "\u2009"
+THIN = "\u202f"  # and no line breaks there
 
 
 def whole(value: int | float) -> str:
@@ -238,11 +238,12 @@ class Picture:
                 Words(
                     key="per",
                     x=RIGHT,
-                    y=16,
+                    y=LANE[0] - 8,
                     anchor="end",
                     size=12,
                     opacity=0.8,
-                    text=f"one dot is {self.per_dot} chunks",
+                    layer=3,
+                    text=f"grey and blue: one dot is {self.per_dot} chunks",
                 )
             )
         return marks

@@ -6,6 +6,8 @@ from intuitive.msa import MSAConfig, cost
 from intuitive.msa.experiments import block_selection
 from intuitive.msa.experiments.ladder import LadderParams
 from intuitive.msa.experiments.ladder import run as run_ladder
+from intuitive.msa.experiments.loop_orders import LoopParams
+from intuitive.msa.experiments.loop_orders import run as run_loops
 from intuitive.msa.experiments.needle import NeedleParams, run
 
 from ..kit import CheckYourself, fixed, percent
@@ -104,31 +106,32 @@ def decode_ceiling() -> CheckYourself:
 
 
 def loop_order() -> CheckYourself:
-    """Same tokens, same FLOPs: which loop order moves fewer bytes?"""
+    """Tiles of half as many queries: is fetching everything still quicker than query by query?"""
 
     def answer() -> tuple[int, str]:
-        config = MSAConfig.paper()
-        per_query = cost.query_outer_bytes(config, MILLION)
-        per_block = cost.kv_outer_bytes(config, MILLION)
-        right = 1 if per_query > 2 * per_block else 2 if per_query > per_block / 2 else 0
-        return right, (
-            f"With queries outside, each query fetches its own 16 blocks; with blocks outside, a "
-            f"block is fetched once for all the queries that chose it. Over a whole prompt of a "
-            f"million tokens that is {fixed(per_query / per_block, 1)} times fewer bytes. The "
-            "price is a list of who chose each block, and partial outputs that must be merged; a "
-            "single decoded query has nobody to share with."
+        params = LoopParams(tile=4)
+        traces = run_loops(params).traces
+        masked, alone = traces["everything"], traces["query_outer"]
+        ratio = alone.total_s / masked.total_s
+        each = params.n_blocks / params.tile
+        return 0 if ratio > 1.1 else 1 if ratio < 0.9 else 2, (
+            f"{params.n_blocks} blocks for {params.tile} queries are {fixed(each, 0)} fetches for "
+            f"each query, against {params.n_selected} of its own: everything, masked, takes "
+            f"{fixed(1e6 * masked.total_s)} µs and query by query {fixed(1e6 * alone.total_s)} µs. "
+            "With tiles of eight it was the other way round. Whether waste pays depends on how "
+            "many queries use what is fetched."
         )
 
     return CheckYourself(
         name="msa_loop_order",
         question=(
-            "Sparse prefill can go query by query and fetch each one's blocks, or block by block "
-            "and fetch the queries that chose it. FLOPs are the same. Which moves fewer bytes?"
+            "The 24 queries of section 1 again, each with 6 of 32 blocks. But tiles hold four "
+            "queries now, not eight. Which is done first?"
         ),
         choices=(
+            "Everything, masked",
             "Query by query",
-            "Block by block",
-            "Both the same, since the same tokens are read",
+            "Both at about the same time",
         ),
         answer=answer,
     )

@@ -42,7 +42,7 @@ KEY = 862  # left edge of the key of pairs
 FETCH = "sky"  # of the blues the one that is clear in both themes
 PARTS = {  # what is moved: field of a trace, name, colour
     "key_value_bytes": ("keys and values", FETCH),
-    "query_bytes": ("queries, outputs", "blue"),
+    "query_bytes": ("queries, outputs", "grey"),
     "partial_bytes": ("partial outputs", "gold"),
 }
 MOST_FRAMES = 48
@@ -67,6 +67,7 @@ class Picture:
         self.blocks = block_of_step(self.trace)
         self.most = max(max(self.fetches(one, one.n_steps - 1)) for one in result.traces.values())
         self.longest = max(one.total_bytes for one in result.traces.values())
+        self.counts = self.fetches(self.trace, self.trace.n_steps - 1)
         self.pairs = tuple(self._cells())
         self.column = functools.cache(self._column)
 
@@ -86,12 +87,12 @@ class Picture:
                     marks=(
                         *still,
                         *self._pairs(first, step),
-                        *self._columns(step),
+                        *self._columns(first, step),
                         *self._bytes(step),
                     ),
                 ),
                 label=f"step {step + 1} of {self.trace.n_steps}",
-                sentence=self._sentence(step),
+                sentence=self._sentence(first, step),
                 readouts=self.readouts(step),
             )
             for first, step in zip(before, self.steps, strict=True)
@@ -115,21 +116,31 @@ class Picture:
             Readout("pairs useful", f"{useful} of {computed}"),
         )
 
-    def _sentence(self, step: int) -> str:
+    def used(self, first: int, step: int) -> list[int]:
+        """The blocks of the steps from one picture to the next."""
+        return sorted({int(block) for block in self.blocks[first + 1 : step + 1] if block >= 0})
+
+    def _sentence(self, first: int, step: int) -> str:
         block, moved = self.blocks[step], fixed(self.moved(self.trace, step) / MIB)
         total = fixed(self.trace.total_bytes / MIB)
         if step == self.trace.n_steps - 1:
             counts = self.fetches(self.trace, step)
             most, used = max(counts), sum(count > 0 for count in counts)
             computed, useful = self.computed(step)
-            first = min(self.result.traces.values(), key=lambda one: one.total_s)
+            quickest = min(self.result.traces.values(), key=lambda one: one.total_s)
+            late = [
+                ORDER_NAMES[one.order]
+                for one in self.result.traces.values()
+                if one.total_s > self.trace.total_s
+            ]
+            not_yet = f"; not done yet: {' and '.join(late)}" if late else ""
             busy = float(self.trace.multiplying_s[-1]) / self.trace.total_s
             return (
                 f"Done after {microseconds(self.trace.total_s)}: {sum(counts)} fetches for {used} "
                 f"blocks, block 0 alone {times(counts[0])} (most: {most}); {total} MiB moved, "
                 f"{computed} pairs computed, {useful} useful. For {percent(busy)} of the time "
-                f"there was something to multiply. First of all: {ORDER_NAMES[first.order]}, "
-                f"{microseconds(first.total_s)}."
+                f"there was something to multiply. First of all: {ORDER_NAMES[quickest.order]}, "
+                f"{microseconds(quickest.total_s)}{not_yet}."
             )
         queries = np.flatnonzero(self.trace.step_of[:, block] == step)
         who = f"query {queries[0]}"
@@ -137,7 +148,12 @@ class Picture:
             who = f"queries {queries[0]} to {queries[-1]}"
             who = who if np.ptp(queries) + 1 == len(queries) else f"{len(queries)} queries"
         clock = microseconds(self.trace.clock_s[step])
-        return f"{clock}: block {block} is used for {who}; {moved} of {total} MiB moved."
+        blocks = self.used(first, step)
+        told = f"block {block} is used for {who}"
+        if len(blocks) > 1:
+            others = ", ".join(map(str, blocks[:-1]))
+            told = f"blocks {others} and {blocks[-1]} are used, block {block} for {who}"
+        return f"{clock}: {told}; {moved} of {total} MiB moved."
 
     # --------------------------------------------------------------------------------- marks
 
@@ -151,7 +167,7 @@ class Picture:
             ("blocks:last", RIGHT, bottom + 14, str(self.n_blocks - 1), "end", False),
             ("bytes", BARS[0], 16, "the race: bytes to move", "start", True),
             ("key", BARS[0], 296, "bytes of", "start", True),
-            ("key:pairs", KEY, 296, "pairs, left", "start", True),
+            ("key:pairs", KEY, 296, "cells, on the left", "start", True),
         ]
         marks: list[Mark] = [
             Words(key=key, x=x, y=y, text=text, anchor=anchor, size=14 if bold else 12, bold=bold)
@@ -196,9 +212,12 @@ class Picture:
     def _cell(self, query: int, block: int, kind: str) -> Rectangle:
         chosen = bool(self.result.chosen[query, block])
         colour, opacity = KINDS[kind]
-        told = {"waiting": "waits", "now": "is computed now", "done": "is computed"}[kind]
-        if not chosen and kind == "done":
-            colour, told = VAIN, "was computed for its tile's sake and thrown away"
+        told = {"waiting": "waits", "now": "is computed now", "done": "was computed"}[kind]
+        if not chosen:
+            told += " with its tile, and is thrown away"
+            colour = VAIN if kind == "done" else colour
+        chose = f"Query {query} {'chose' if chosen else 'did not choose'} block {block}"
+        often = times(self.counts[block])
         return Rectangle(
             key=f"pair:{query}:{block}",
             link=f"block:{block}",
@@ -208,7 +227,7 @@ class Picture:
             h=self.tall - 2,
             fill=colour,
             opacity=opacity,
-            words=f"Query {query}, block {block}: {told}.",
+            words=f"{chose}: the pair {told}. This order fetches the block {often} in all.",
         )
 
     def _cells(self) -> Iterator[tuple[int, Mark | None, Mark, Mark]]:
@@ -227,12 +246,12 @@ class Picture:
         ]
         return [look for look in looks if look is not None]
 
-    def _columns(self, step: int) -> list[Mark]:
+    def _columns(self, first: int, step: int) -> list[Mark]:
         top, bottom = FETCHED
-        now = int(self.blocks[step])
+        now = self.used(first, step)
         counts = self.fetches(self.trace, step)
         marks: list[Mark] = [
-            self.column(block, count, block == now) for block, count in enumerate(counts) if count
+            self.column(block, count, block in now) for block, count in enumerate(counts) if count
         ]
         block = int(np.argmax(counts))
         marks.append(

@@ -152,7 +152,8 @@ STEPS = (
     Step(
         title="A wrong plan",
         text="Eight digits, and a wrong plan to start from. Every total after it is right after "
-        "what stands there. Watch the group in the middle: when does WAIT rise?",
+        "what stands there. Watch the group in the middle: nobody says "
+        "WAIT until the last step stands.",
         sets={"setting": "late"},
         frame="play",
     ),

@@ -157,7 +157,7 @@ class Picture:
             for which, (_, nats) in self.numbers.items()
         }
         return (
-            Readout("repair words, at most", largest, link="sign"),
+            Readout("repair words after the error, at most", largest, link="sign"),
             Readout("surprise, wrong number", both["wrong"], link="error"),
             Readout("right one at its place", both["right"], link="error"),
         )

@@ -97,9 +97,8 @@ def _deaf_to_the_repair() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "In section 2 a student that never says WAIT hardly heard it by reverse KL. Now the "
-        "teacher says WAIT after nearly every error, λ = 0.8, and students learn along their own "
-        "texts. How many texts come out right with reverse KL?"
+        "The teacher says WAIT after nearly every error, λ = 0.8, and students learn along their "
+        "own texts. How many texts come out right with reverse KL?"
     ),
     choices=(
         "fewer than with forward KL",
@@ -161,7 +160,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Whose order?",
                 text="TRD's rewrites, but scored by a teacher that has not seen the student's "
-                "text. As many are right; look at the third number, and at TRD's.",
+                "text. Compare the third number with TRD's, below the hundred texts.",
                 sets={"method": "trd_from_x"},
                 frame="last",
             ),

@@ -65,8 +65,8 @@ def _answer() -> tuple[int, str]:
 
 PREDICT = Predict(
     question=(
-        "Where errors showed at once, reverse KL on the student's own texts was as good as TRD. "
-        "Here the first students are right in about 37% of their texts. How far do the two get?"
+        "Two ways of section 4 again, reverse KL along the student's own texts and TRD. Here the "
+        "first students are right in about 37% of their texts. How far do the two get?"
     ),
     choices=(
         "both nearly always right",
@@ -131,15 +131,16 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Step(
                 title="Fresh texts, TRD",
-                text="TRD with texts drawn anew eight times. Does it help this time? Compare with "
-                "“drawn once”: right texts and teacher tokens.",
+                text="TRD with texts drawn anew eight times. Does it help this time? Below its "
+                "numbers stand, paler, those of texts drawn once.",
                 sets={"method": "trd", "rounds": "8"},
                 frame="last",
             ),
             Step(
                 title="Fresh texts, OPSD",
                 text="OPSD by reverse KL, the same eight draws: a solution in the teacher's "
-                "context, no rewriting. Compare both numbers with TRD's.",
+                "context, no rewriting. Compare its line with TRD's, beside it: right texts, and "
+                "tokens of the teacher.",
                 sets={"method": "opsd_reverse", "rounds": "8"},
                 frame="last",
             ),

@@ -28,21 +28,29 @@ from .styles import METHOD_STYLES
 
 Number = int | float
 
-WIDTH, HEIGHT = 1000, 392
+WIDTH, HEIGHT = 1000, 406
 LEFT, PITCH, WIDE, TALL = 24, 48, 42, 32
 DIGITS, ROAD = 40, 96  # tops of the problem's and of the text's tiles
 COLUMN, FIRST = 312, 24  # of the three teachers
-FOOT, BAR = 300, 26  # of their bars
-HIGH = 86
+FOOT, BAR = 292, 26  # of their bars
+HIGH = 80
 WRONG, RIGHT, SOUGHT = "vermilion", "green", "blue"
 UNKNOWN = "?"
 PACE_MS = 800
 COLOURS = {"#D55E00": "vermilion", "#009E73": "green", "#0072B2": "blue"}
 TEACHERS = (  # what it has seen, by the field of `Planned`, and who asks it so
-    ("from_x", "x", "the problem alone", ("opd_forward", "opd_reverse", "trd_from_x")),
+    (
+        "from_x",
+        "x",
+        "the problem alone",
+        ("opd_forward", "opd_reverse", "trd_from_x", "sft_teacher"),
+    ),
     ("from_text", "text", "the student’s text, to its end", ("trd", "sft_refined")),
     ("from_solution", "solution", "a solution", ("opsd_reverse",)),
 )
+
+
+NUMBERS = (("plan", 180), ("right", 230), ("tokens", 288))  # of a method: where they end
 
 
 def colour(name: str) -> str:
@@ -258,19 +266,37 @@ class Picture:
         return marks
 
     def _outcomes(self, left: Number, names: tuple[str, ...]) -> list[Mark]:
-        marks = []
-        rows = {row.name: row for row in self.late.results.beside if row.rounds == self.row.rounds}
-        for place, name in enumerate(name for name in names if name in rows):
-            row, strong = rows[name], name == self.row.name
-            text = (
-                f"{METHOD_STYLES[name].name}: {percent(row.plan_right or 0)} plan, "
-                f"{percent(row.accuracy.estimate)} right"
-            )
+        """A line for each method; of the one that is followed another one, drawn once."""
+        beside = self.late.results.beside
+        lines = []
+        for name in names:
+            of = {row.rounds: row for row in beside if row.name == name}
+            if (row := of.get(self.row.rounds)) is None:
+                continue
+            lines.append((f"outcome:{name}", short_name(name), row))
+            if name == self.row.name and row.rounds > 1 and 1 in of:
+                lines.append((f"once:{name}", "  drawn once", of[1]))
+        if not lines:
+            return []
+        marks: list[Mark] = [
+            Words(key=f"column:{names[0]}:{told}", text=told, x=left + x, y=FOOT + 38,
+                  anchor="end", size=12, fill="faint")
+            for told, x in NUMBERS
+        ]  # fmt: skip
+        for place, (key, text, row) in enumerate(lines):
+            strong = key == f"outcome:{self.row.name}"
+            look = {
+                "y": FOOT + 55 + 18 * place, "size": 13, "bold": strong, "fill": colour(row.name),
+                "opacity": 1 if strong else 0.8,
+            }  # fmt: skip
+            told = (share(row.plan_right or 0), share(row.accuracy.estimate), thousands(row))
             marks.append(
-                Words(key=f"outcome:{name}", text=text, x=left, y=FOOT + 42 + 19 * place, size=13,
-                      bold=strong, fill=colour(name), opacity=1 if strong else 0.8, link=name,
-                      words=f"{outcome(row)}.")
-            )  # fmt: skip
+                Words(key=key, text=text, x=left, link=row.name, words=f"{outcome(row)}.", **look)
+            )
+            marks += [
+                Words(key=f"{key}:{column}", text=number, x=left + x, anchor="end", **look)
+                for (column, x), number in zip(NUMBERS, told, strict=True)
+            ]
         return marks
 
     def arithmetic(self) -> dict[str, Arithmetic]:
@@ -290,6 +316,16 @@ class Picture:
             tex=rf"{one.target} - {total} \equiv {plan} \pmod{{23}}",
         )
         return lines
+
+
+def short_name(name: str) -> str:
+    """A method's name where there is little room."""
+    return METHOD_STYLES[name].name.replace(" scored", "")
+
+
+def share(value: Number) -> str:
+    """`percent`, short."""
+    return percent(value).replace("over ", ">").replace("under ", "<")
 
 
 def outcome(row: MethodRow) -> str:

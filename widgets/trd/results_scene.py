@@ -8,6 +8,7 @@ method that is followed: right, wrong, or interrupted by WAIT. A square stays th
 import itertools
 
 from intuitive.trd.experiments.results import Results
+from intuitive.trd.methods import ABLATIONS, METHODS
 from intuitive.trd.results import MethodRow
 
 from ..kit import (
@@ -243,6 +244,15 @@ class Picture:
                     **looks[kind],
                 )
             )
+        if (trd := self._trd(row)) is not None:
+            text = (
+                f"TRD: {percent(trd.accuracy.estimate)} right, {percent(trd.order_kept)} keep "
+                "their order"
+            )
+            marks.append(
+                Words(key="trd", text=text, x=SQUARES_X, y=SQUARES_Y + 10 * PITCH + 20, size=13,
+                      fill=colour("trd"), opacity=0.85)
+            )  # fmt: skip
         mended, stopped, wrong, right = counts
         lines = [
             ("wait", f"{mended + stopped}", "say WAIT", WAIT),
@@ -259,6 +269,14 @@ class Picture:
                 Words(key=f"told:{key}", text=told, x=TEXT_X, y=y + 18, size=12, fill="faint"),
             ]  # fmt: skip
         return marks
+
+    def _trd(self, row: MethodRow) -> MethodRow | None:
+        """TRD's row, to be compared with who else learns along its rewrites."""
+        if row.name == "trd" or {**METHODS, **ABLATIONS}[row.name].trajectory != "y_r":
+            return None
+        rows = (*self.results.beside, *self.doses)
+        asked = ("trd", row.teacher, row.repair, row.rounds)
+        return next((r for r in rows if (r.name, r.teacher, r.repair, r.rounds) == asked), None)
 
     def arithmetic(self) -> dict[str, Arithmetic]:
         """What the shares of the row come from."""

@@ -208,6 +208,16 @@ PREDICT = Predict(
 )
 
 
+def pair_name(names: str) -> str:
+    """Two methods in a list: a word that both begin with is said once, as the list is narrow."""
+    left, right = (
+        METHOD_STYLES[name].name.replace("reverse, ", "").replace("scored ", "")
+        for name in names.split(",")
+    )
+    family = f"{left.split()[0]} "
+    return f"{left} | {right.removeprefix(family)}"
+
+
 def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
     """Ten texts of two students while they learn, with a button that trains others.
 
@@ -221,10 +231,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
         Choice(
             name="methods",
             label="Side by side",
-            options={
-                names: " | ".join(METHOD_STYLES[name].name for name in names.split(","))
-                for names in SETS
-            },
+            options={names: pair_name(names) for names in SETS},
         ),
         Range(
             name="repair",
@@ -271,13 +278,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Let both learn",
                 text="Same problems, same teacher, as many steps. A text changes only because its "
-                "student has. Which side begins to say WAIT?",
+                "student has. Which side begins to say WAIT? What happens near step 15?",
                 frame="play",
             ),
             Step(
                 title="After a WAIT",
-                text="Read on from a green tile on the left: does a repair follow? Was anything "
-                "wrong before it? Point at it, or at the sign at the end of its row.",
+                text="Read on from a green tile on the left: does a repair follow? Then look "
+                "before it: a wrong number would be orange.",
                 frame="last",
             ),
             Step(
@@ -290,7 +297,8 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             Step(
                 title="Whose order?",
                 text="The same rewrites on both sides. On the right, the teacher that scores has "
-                "not seen the student's text. Which side still begins with #3?",
+                "not seen the student's text. Which side still begins with #3? One "
+                "student each; five are compared below.",
                 sets={"methods": "trd,trd_from_x"},
                 frame="play",
             ),

@@ -35,10 +35,10 @@ Number = int | float
 WIDTH, HEIGHT = 1000, 424
 TOP, PITCH, TALL = 32, 23, 20  # of the rows
 PANELS, PANEL = (142, 580), 418  # where the texts of a method begin, and their width
-GAP = 2
+GAP = 3
 WIDE = {"WAIT": 46, "ANS": 36, "EOS": 36, "REV": 38}
-NARROW = 20
-ROOM = 376  # for the longest text; one that needs more is drawn narrower
+NARROW, INDEX = 20, 26  # a number, and the name of a digit
+ROOM = 380  # for the longest text; one that needs more is drawn narrower
 CHARTS, CHART = (150, 618), 204  # left edges and width of the two charts
 HIGH, LOW = 292, 396  # their top and bottom
 DASHED = "6 4"
@@ -47,6 +47,11 @@ COLOURS = {"#D55E00": "vermilion", "#009E73": "green", "#0072B2": "blue"}
 MEASURES = (("accuracy", "right"), ("wait", "say WAIT"))
 REV = "REV (the token before a rewrite, which belongs in no text)"
 VERBS = {"accuracy": "are right", "wait": "say WAIT"}
+
+
+def wide(token: str) -> int:
+    """Width of a tile where there is room."""
+    return WIDE.get(token, INDEX if token.startswith("#") else NARROW)
 
 
 def short_name(name: str) -> str:
@@ -67,9 +72,9 @@ def outcome(point: TrainPoint) -> str:
 
 
 def curve_name(name: str) -> str:
-    """A method's name beside its curve: of a long one what comes after the comma."""
+    """A method's name beside its curve: of a long one what tells it from its neighbour."""
     whole = short_name(name)
-    return whole.rpartition(", ")[2] if len(whole) > 17 else whole
+    return re.split(", | scored ", whole)[-1] if len(whole) > 12 else whole
 
 
 def fate(text: Text) -> str:
@@ -244,7 +249,7 @@ class Picture:
         marks: list[Mark] = []
         x, y = left, Picture._y(row)
         seen: dict[str, int] = {}
-        needed = sum(WIDE.get(token, NARROW) + GAP for token in text.tokens)
+        needed = sum(wide(token) + GAP for token in text.tokens)
         scale = min(1, ROOM / max(needed, 1))
         index = ""
         for place, token in enumerate(text.tokens):
@@ -254,7 +259,7 @@ class Picture:
             else:
                 index = token
             seen[name] = seen.get(name, 0) + 1
-            wide = round(scale * (WIDE.get(token, NARROW) + GAP) - GAP, 1)
+            w = round(scale * (wide(token) + GAP) - GAP, 1)
             broken = text.broken is not None and place >= text.broken
             carried = text.first_error is not None and place > text.first_error
             fill, stroke = "page", "faint"
@@ -272,7 +277,7 @@ class Picture:
                     key=f"{method}:{row}:{name}:{seen[name]}",
                     x=round(x, 1),
                     y=y,
-                    w=wide,
+                    w=w,
                     h=TALL,
                     corner=3,
                     fill=fill,
@@ -283,7 +288,7 @@ class Picture:
                     **hint,
                 )
             )
-            x += wide + GAP
+            x += w + GAP
         if text.tokens[-1:] != ("EOS",):
             marks.append(
                 Words(key=f"more:{method}:{row}", text="…", x=round(x + 2, 1), y=y + 14, fill=WRONG,

@@ -205,8 +205,8 @@ STEPS = (
     ),
     Step(
         title="Let it insist",
-        text="λ = 1: at every sign the teacher says WAIT and nothing else. The losses grow. Does "
-        "the count of pairs?",
+        text="λ = 1: at every sign the teacher says WAIT and nothing else. The losses grow, "
+        "and the count of pairs stays what it was.",
         sets={"written": 3, "repair": 1.0},
         frame="last",
     ),

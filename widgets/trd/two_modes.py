@@ -154,7 +154,8 @@ STEPS = (
     Step(
         title="See the pushes",
         text="Every dot is the same student under another divergence. The arrow: how hard a "
-        "gradient step pushes the logit of WAIT.",
+        "gradient step pushes the logit of WAIT. A dot without one is not pushed, or too little "
+        "to be seen.",
         frame="push",
     ),
     Step(

@@ -170,6 +170,23 @@ class Measured:
         return found[0]
 
 
+def wait_ms() -> float | None:
+    """What fetching on demand adds to a step, for each layer that fetches; None if not measured.
+
+    All that it costs is in there: asking, copying, going on. Steps are launched one by one, and of
+    the lengths measured the one with the shortest wait is taken.
+    """
+    found = measured()
+    if found is None:
+        return None
+    slow, fast = ({r.context: r for r in found.rows[arm]} for arm in ("reactive", "everything"))
+    waits = [
+        1e3 / slow[context].eager_steps_per_s - 1e3 / fast[context].eager_steps_per_s
+        for context in slow.keys() & fast.keys()
+    ]
+    return min(waits) / LSAConfig.paper().n_csa if waits else None
+
+
 def measured() -> Measured | None:
     """What the committed run measured; None where none is committed.
 

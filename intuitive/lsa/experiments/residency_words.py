@@ -66,6 +66,7 @@ def sentences() -> tuple[str, ...]:
     parts = (
         _aims(result, here),
         _speed(found),
+        _price(result, here),
         _waits(found),
         _exchanges(result, here),
         _cap(found, result),
@@ -122,6 +123,23 @@ def _speed(found: dict[int, ResidencyResult]) -> Iterator[str]:
     yield (
         f"Launched kernel by kernel, fetching on demand makes {_extent(demand)} of the steps, LSA "
         f"with copies beside the steps {_extent(launched)}."
+    )
+
+
+def _price(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
+    """What fetching on demand copies in a step, and what that step takes longer."""
+    demand, everything = here.get("reactive"), here.get("everything")
+    if demand is None or everything is None or demand.bytes_per_step is None:
+        return
+    longer = 1e3 / demand.eager_steps_per_s - 1e3 / everything.eager_steps_per_s
+    link = ""
+    if result.ceiling_gb_per_s is not None:
+        travel = demand.bytes_per_step / result.ceiling_gb_per_s / 1e6
+        link = f", which the link could carry in {travel:.3f} ms"
+    yield (
+        f"At {tokens(result.params.context)} fetching on demand copies "
+        f"{demand.bytes_per_step / 1e6:.2f} MB a step{link}; with all its waits a step takes "
+        f"{longer:.0f} ms longer than with everything resident, both launched kernel by kernel."
     )
 
 

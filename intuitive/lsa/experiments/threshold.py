@@ -66,7 +66,7 @@ class Longer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """What a probability of the indexer means, over all steps of the recording."""
+    """What a probability of the indexer means, over all triggers of the recording."""
 
     said: Float[np.ndarray, " bins"]  # mean probability of a bin's chunks
     needed: Float[np.ndarray, " bins"]  # share of them that was needed
@@ -140,10 +140,15 @@ def run(
     return at_trigger(recording, params)
 
 
+def n_triggers(recording: Recording, lookahead: int) -> int:
+    """How often a recording asks the indexer."""
+    return -(-recording.n_steps // lookahead)
+
+
 def at_trigger(recording: Recording, params: ThresholdParams) -> ThresholdResult:
     """The same of a recording in hand."""
-    n_triggers = -(-recording.n_steps // params.lookahead)
-    whole("trigger", params.trigger, high=n_triggers - 1, why="so many were recorded, from 0 on")
+    triggers = n_triggers(recording, params.lookahead)
+    whole("trigger", params.trigger, high=triggers - 1, why="so many were recorded, from 0 on")
     layers = recording.scores.shape[1]
     whole("layers", params.layers, high=layers, why="that many were recorded")
     step = params.trigger * params.lookahead
@@ -157,7 +162,7 @@ def at_trigger(recording: Recording, params: ThresholdParams) -> ThresholdResult
     return ThresholdResult(
         params=params,
         recording=recording,
-        n_triggers=n_triggers,
+        n_triggers=triggers,
         chunks=read_only(chunks),
         scores=read_only(scores),
         needed=read_only(wanted),
@@ -209,12 +214,16 @@ def _longer(
 )
 @torch.inference_mode()
 def calibrate(recording: Recording, params: ThresholdParams) -> Calibration:
-    """How often chunks of a given probability were needed, asked at every step."""
-    needed = window_labels(recording.needed, recording.closed, lookahead=params.lookahead, stride=1)
-    candidates = torch.stack(
-        [evictable(recording, params, step) for step in range(recording.n_steps)]
-    )
-    scores = recording.scores[:, : params.layers].amax(1).double().sigmoid()[candidates]
+    """How often chunks of a given probability were needed, at the triggers.
+
+    No other step counts: the indexer is asked nowhere else, and where it was not trained to be
+    asked, such as within a record of the topical task, its scores say nothing.
+    """
+    needed = window_labels(recording.needed, recording.closed, lookahead=params.lookahead)
+    steps = range(0, recording.n_steps, params.lookahead)
+    candidates = torch.stack([evictable(recording, params, step) for step in steps])
+    logits = recording.scores[:: params.lookahead, : params.layers].amax(1)
+    scores = logits.double().sigmoid()[candidates]
     wanted = needed[candidates].double()
     place = (scores * BINS).long().clamp(max=BINS - 1)
     zeros = torch.zeros(BINS, dtype=torch.float64)

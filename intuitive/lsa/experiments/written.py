@@ -49,6 +49,12 @@ def written(text: str, arm: str) -> Recording:
     return recording(known[text, arm].stem)
 
 
+def has(params: ShelvesParams) -> bool:
+    """Whether the model's text under this policy was recorded."""
+    asked = params.text, params.arm
+    return asked in files() and params == settings(*asked)
+
+
 def run(
     params: ShelvesParams, *, stale: Callable[[], bool] = never, progress: Progress = silent
 ) -> ShelvesResult:

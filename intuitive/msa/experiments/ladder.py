@@ -2,8 +2,8 @@
 
 Three functions are climbed: `attend` reads the selected blocks, `select` scores all keys and picks
 the blocks, `decode` does both for one new token. A rung is a way of running the loops. Its FLOPs
-and the bytes that its loops ask for are counted here; its time, where the package has this rung,
-was measured by `benchmarks/kernels.py` and is read from the committed file. What the data sheet of
+and the bytes that its loops ask for are counted here; its time, where it was measured by
+`benchmarks/kernels.py` on an H100, is read from the committed file. What the data sheet of
 the card allows is the floor: of a rung, for its own FLOPs and bytes; of a function, for the useful
 FLOPs with every byte moved once.
 
@@ -83,7 +83,7 @@ class Rung:
     name: str
     work: Work  # with everything computed in vain, and every byte that the loops ask for
     least: Work  # its useful FLOPs with each byte moved once
-    measured_ms: float | None = None  # None where the package does not keep this rung
+    measured_ms: float | None = None  # None where that run did not time this rung
 
     @property
     def ms(self) -> float:
@@ -285,8 +285,8 @@ def rungs_in_words(context: int) -> str:
 def whole_in_words(sharing: str = "near") -> str:
     """What a whole prompt takes, densely and by select and attend, a line for each context.
 
-    The last column is how many times less work attend has, its useful FLOPs against dense
-    attention's.
+    The last two columns are how many times less work there is than in dense attention, in useful
+    FLOPs: of attend alone, and with select.
     """
     climbed = {
         function: run(LadderParams(function=function, sharing=sharing)).landings
@@ -302,8 +302,9 @@ def whole_in_words(sharing: str = "near") -> str:
         lines.append(
             f"{attend_at.context:7,} tokens: dense {dense.ms:6.2f} ms, "
             f"select {chosen.ms:5.2f} + attend {tile.ms:5.2f} = {ms:5.2f} ms: "
-            f"{dense.ms / ms:4.1f} times quicker, "
-            f"{dense.work.flops / tile.least.flops:4.1f} times less work"
+            f"{dense.ms / ms:4.1f} times quicker; "
+            f"work ÷ {dense.work.flops / tile.least.flops:4.1f} (attend), "
+            f"÷ {dense.work.flops / (tile.least.flops + chosen.least.flops):4.1f} (both)"
         )
     return "\n".join(lines)
 
