@@ -26,7 +26,9 @@ LEFT_OUT = {
     "memories": NEEDS,
     "methods": "names and sentences; test_arena_results.py",
     "results": "reads committed files; test_arena_results.py",
+    "tables": "prints committed files; test_arena_lesson.py",
     "tasks": NEEDS,
+    "words": "sentences on a record that an explorer made; test_one_question.py",
 }
 
 
