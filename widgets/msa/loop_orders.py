@@ -125,7 +125,7 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             name="drift",
             label="Neighbours differ",
             values=SHARING,
-            texts=("never", "rarely", "now and then", "often", "always"),
+            texts=("never", "rarely", "at times", "often", "always"),
         ),
         Range(name="n_queries", label="Queries", min=4, max=32, more=True),
         Range(name="n_selected", label="Blocks read, k", min=2, max=16, more=True),
