@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import itertools
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 import plotly.graph_objects as go
 import pytest
 import torch
+from prose import FIGURE, cut
 
 from intuitive.common import records
 from intuitive.trd import config
@@ -317,8 +317,6 @@ def test_the_programs_wrong_rewrites_are_its_stray_tokens(found):
 
 # ------------------------------------------------------------------------- what the prose says
 
-FIGURE = re.compile(r"(?:over )?\d+(?:\.\d+)?%|\d+k")
-
 
 def prose(cell):
     """A markdown cell of the lesson."""
@@ -340,7 +338,7 @@ def test_figures_of_section_4_are_those_of_the_table():
     kept = {name: row.order_kept for name, row in rows.items()}
     (reverse, _), (trd, order) = shares(rows["opd_reverse"]), shares(rows["trd"])
     clip = found.row("opd_forward_clip").accuracy
-    for phrase in (
+    phrases = (
         f"gets {percent(dose[0.0].accuracy.estimate)} right; with $\\lambda = 0.8$ it gets "
         f"{percent(dose[0.8].accuracy.estimate)}, and {percent(dose[0.8].wait)} say WAIT",
         f"{reverse} and {trd} right with the program",
@@ -357,9 +355,8 @@ def test_figures_of_section_4_are_those_of_the_table():
         f"from {percent(clip.low)} to {percent(clip.high)}",
         f"falls to {shares(rows['opd_reverse_topk'])[0]} with",
         f"back to {shares(rows['opd_reverse_topk_tail'])[0]}",
-    ):
-        assert phrase in text, phrase
-        text = text.replace(phrase, "", 1)
+    )
+    text = cut(text, phrases)
     learned = [found.row(name, teacher="learned") for name in ("opd_reverse", "trd")]
     assert {shares(row)[0] for row in learned} == {"over 99%"}
     assert FIGURE.findall(text) == ["over 99%"]
@@ -375,7 +372,7 @@ def test_figures_of_section_5_are_those_of_the_table():
     own, anew = (late.row("sft_teacher", rounds=rounds) for rounds in (1, 8))
     program = next(one for one in late.rewrites if one.teacher == "exact")
     tokens = {name: thousands(late.row(name, rounds=8)) for name in ("opsd_reverse", "trd")}
-    for phrase in (
+    phrases = (
         f"reverse KL ends at {right('opd_reverse')} right",
         f"ends at {right('opd_forward')}, *below* the first students' {first}",
         f"TRD comes to {right('trd')}",
@@ -397,9 +394,8 @@ def test_figures_of_section_5_are_those_of_the_table():
         f"({late.row('trd_reverse').distinct_orders:.1f} per problem each time)",
         f"it goes from {right('trd', teacher='learned')} to "
         f"{right('trd', teacher='learned', rounds=8)}",
-    ):
-        assert phrase in text, phrase
-        text = text.replace(phrase, "", 1)
+    )
+    text = cut(text, phrases)
     slips = {
         (rounds, slips): percent(
             controls().row("trd", setting="late", rounds=rounds, slips=slips).accuracy
@@ -407,12 +403,11 @@ def test_figures_of_section_5_are_those_of_the_table():
         for rounds in (1, 8)
         for slips in (True, False)
     }
-    for phrase in (
+    phrases = (
         f"three students come to {slips[1, False]} drawn once and {slips[8, False]} anew, where "
         f"the program as it is brings {slips[1, True]} and {slips[8, True]}",
-    ):
-        assert phrase in text, phrase
-        text = text.replace(phrase, "", 1)
+    )
+    text = cut(text, phrases)
     assert FIGURE.findall(text) == []
     for rounds in (1, 8):  # and each of the three falls with the slips, none of them without
         with_slips, without = (
