@@ -535,7 +535,12 @@ function render({ model, el }) {
     const early = now.state === "done" && root.dataset.drawn === undefined; // nothing stands there yet
     statusText.textContent = failed ? "" : early ? "Drawing…" : now.text ?? "";
     alert.textContent = failed ? now.text : "";
-    bar.hidden = cancel.hidden = now.state !== "computing";
+    const over = now.state !== "computing";
+    // The focus of a button that goes is handed on.
+    if (over && document.activeElement === cancel) {
+      controlBar.querySelector("[data-control]:enabled")?.focus({ preventScroll: true });
+    }
+    bar.hidden = cancel.hidden = over;
     if (now.fraction === null || now.fraction === undefined) bar.removeAttribute("value");
     else bar.value = now.fraction;
     root.dataset.state = now.state;
