@@ -33,7 +33,7 @@ from intuitive.common import records
 
 RESULT = helpers.RESULTS / "speed_budget.json"
 SLACK = 1.5  # a regression over this fails
-ROUNDS = 3  # of each measure, of which the least counts
+ROUNDS = 2  # of each measure, of which the least counts
 MOVES = 20
 SEED = 0  # of the values moved to
 FIRST = ("msa_needle", "msa_block_selection", "lclm_recall", "lsa_label_factory", "qgf_particle")
@@ -122,7 +122,7 @@ def imports() -> dict[str, float]:
         f"import {name}": ratio(
             lambda code=code: of_children("-c", code),
             lambda: of_children("-c", "import torch"),
-            rounds=2,
+            rounds=1,
         )
         for name, code in {
             "an explorer": "from intuitive.widgets.qgf import particle",

@@ -13,9 +13,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import films
 import pytest
 
 from intuitive import cli
+from intuitive.widgets import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -323,3 +325,8 @@ def test_the_template_of_a_page_is_whole_and_a_part_left_out_is_found():
     assert missing_parts(whole.replace("- **Fails", "- **Falls"), whole) == ["in short"]
     assert missing_parts(whole.replace("## Claims\n", ""), whole) == ["## Claims"]
     assert missing_parts(whole.replace("films/", "gifs/"), whole) == ["film"]
+
+
+def test_films_are_those_that_pages_show():
+    assert films.wanted() == sorted(film.stem for film in films.FOLDER.glob("*.gif"))
+    assert {name.rpartition("_")[0] for name in films.wanted()} <= set(catalogue.explorers())

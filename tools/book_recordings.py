@@ -28,7 +28,7 @@ SHARED = ("intuitive/common", "kernels", "widgets/kit", "benchmarks/results")
 ABOVE = "arena"  # stands above all papers, so that all of them are in its recordings
 NO_PART = ("__pycache__", "front", "posters")  # folders that say nothing of a state
 VERSIONS = ("torch", "numpy", "plotly", "msgspec")
-SECONDS = 30  # of the processor, for one explorer's states beside its defaults and steps
+SECONDS = 120  # of the processor, for one explorer's states beside its defaults and steps
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -38,7 +38,9 @@ def wanted() -> list[str]:
     """Films that stand in README or on a page of the docs."""
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
     texts = [page.read_text(encoding="utf-8") for page in pages]
-    return sorted({name for text in texts for name in re.findall(r"films/(\w+)\.gif", text)})
+    return sorted(
+        {name for text in texts for name in re.findall(r"films/([a-z_]+_\d+)\.gif", text)}
+    )
 
 
 def pictures(page: Page, n_frames: int) -> tuple[list[Image.Image], list[int]]:

@@ -160,7 +160,9 @@ def first_piece():
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["snapkv", "expected", "kvzip"])
+@pytest.mark.parametrize(
+    "name", ["snapkv", "expected", pytest.param("kvzip", marks=pytest.mark.sweep)]
+)
 def test_a_first_piece_is_met_again_here(name, first_piece):
     """One text of 1,024 tokens and what follows it, on this machine."""
     plan, model, about = lclm_eviction.Plan(), load_smollm2(), (name, "prose", 1024, 128)

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from latent_models import VOCABULARY, model_of, text
 
@@ -31,9 +31,9 @@ PAIRS = ((2047, 1, 1), (4096, 1, 2), (8192, 2, 4), (16_384, 4, 6), (40_000, 4, 8
 DOCUMENTS = st.one_of(st.sampled_from(EDGES), st.integers(256, 40_000))
 
 
-def within(n, low, high, total):
+def within(n, low, high, total, slack=1):
     """Whether a whole number is a share of a total within limits, up to its rounding."""
-    return low * total - 1 <= n <= high * total + 1
+    return low * total - slack <= n <= high * total + slack
 
 
 # ------------------------------------------------------------------------------- interleaved
@@ -41,6 +41,7 @@ def within(n, low, high, total):
 
 @settings(max_examples=400, deadline=None)
 @given(n=DOCUMENTS, seed=SEEDS)
+@example(n=16_385, seed=2735)  # a segment at the limit, rounded away from it
 def test_segments_keep_the_rules(n, seed):
     pairs = segment_lengths(n, seeded(seed))
     wrapped, raw = ([one[i] for one in pairs] for i in (0, 1))
@@ -55,7 +56,8 @@ def test_segments_keep_the_rules(n, seed):
     assert within(raw[-1], 0.4, 0.5, sum(raw))
     for others in (wrapped[1:], raw[:-1]):
         even = sum(others) / len(others)
-        assert all(within(length, 0.8, 1.2, even) for length in others)
+        slack = 1 + 1.2 / len(others)  # both ends of a segment are rounded, and all of them
+        assert all(within(length, 0.8, 1.2, even, slack) for length in others)
 
 
 @pytest.mark.parametrize(

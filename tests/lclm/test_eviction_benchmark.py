@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from intuitive.common.eviction import METHODS
+from intuitive.common.low_rank import low_rank_decoder
 from intuitive.common.smollm import load_smollm2
 from intuitive.lclm import results
 
@@ -26,7 +27,15 @@ TINY = lclm_eviction.Plan(
 
 
 @pytest.mark.model
-def test_every_method_is_measured_and_read_back():
+def test_every_method_is_measured_and_read_back(monkeypatch):
+    """With the first layers of SmolLM2."""
+
+    def cut(**where):
+        model = load_smollm2(**where)
+        decoder = low_rank_decoder(model.decoder, n_layers=4)
+        return dataclasses.replace(model, decoder=decoder, config=decoder.config)
+
+    monkeypatch.setattr(lclm_eviction, "load_smollm2", cut)
     bench, saved = lclm_eviction.Bench(TINY, torch.device("cpu"), seconds=1e6), []
     bench.run(lambda values: saved.append(json.dumps(values)))
     assert bench.values["faults"] == []

@@ -17,6 +17,7 @@ from intuitive.widgets.lclm import expand as widget
 from intuitive.widgets.lclm import expand_scene as scene
 
 PAIR = letter_pair()
+OTHERS = [text for text in TEXTS if text != "palace"]
 
 
 def result_of(choose=None, **settings):
@@ -387,7 +388,9 @@ def test_the_papers_table_is_drawn_as_printed():
 
 @pytest.mark.model
 @pytest.mark.skipif(not smollm.WEIGHTS.is_file(), reason="no weights are shipped")
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    "text", ["palace", *(pytest.param(t, marks=pytest.mark.sweep) for t in OTHERS)]
+)
 def test_the_shipped_pair_on_the_texts_of_the_menu(text):
     """At 4 all three are found and answered from latents alone; at 16 none is found."""
     four, shuffled, sixteen = (

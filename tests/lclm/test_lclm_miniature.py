@@ -118,7 +118,7 @@ def test_collecting_nothing_is_refused(tmp_path):
         lclm_miniature.collect([tmp_path], tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_slice_of_the_committed_result_comes_out_again():
     """Recall with one record per latent, trained here for 400 steps (about 30 s)."""
     assert lclm_miniature.compare_slice(lclm_miniature.helpers.RESULTS) == []
