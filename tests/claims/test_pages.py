@@ -9,6 +9,7 @@ from intuitive import claims
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / "tools" / "book" / "home.md"
+FIRST = claims.paper_names()[0]
 each_paper = pytest.mark.parametrize("paper", claims.paper_names())
 
 
@@ -48,9 +49,9 @@ def test_a_paper_page_gives_the_ledger_s_verdicts(paper):
 
 
 def test_another_verdict_a_missing_row_and_another_word_are_found():
-    rows = claims.ledger("msa")
+    rows = claims.ledger(FIRST)
     first = f"[{rows[0].verdict}](../claims.md#{rows[0].id})"
-    text = page("msa")
+    text = page(FIRST)
     assert len(wrong(text.replace(first, first.replace(rows[0].verdict, "seen")), rows)) == 1
     assert len(wrong(text.replace(first, "–"), rows)) == 1
     assert len(wrong(text.replace(first, "holds"), rows)) == 2
