@@ -11,7 +11,7 @@ import pytest
 from intuitive.widgets.kit import CheckYourself
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "answers.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "teaching_answers.md").read_text("utf-8")
 LESSONS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 SHORTEST = 30  # characters of a sentence to say
