@@ -1,8 +1,9 @@
 """The committed run of `benchmarks/lsa_residency.py` in words and as a table, whatever it found.
 
-`sentences` is what the lesson prints, `page` what docs/papers/lsa.md holds: a new run changes both.
+`printed` is what the lesson prints, `page` what docs/papers/lsa.md holds: a new run changes both.
 """
 
+import textwrap
 from collections.abc import Iterable, Iterator
 
 from .residency_memory import (
@@ -27,6 +28,7 @@ ARM_WORDS = {
     "reactive": "fetching on demand",
 }
 MIB = 2**20
+WIDE = 88  # letters of a printed line
 
 
 def tokens(context: int) -> str:
@@ -56,6 +58,11 @@ def _measured(goal: Goal, form: str) -> str:
     if goal.measured is None:
         return "not measured"
     return f"{goal.measured:{form}}, {'met' if goal.met else 'missed'}"
+
+
+def printed() -> str:
+    """The same on lines that no page has to break."""
+    return "\n".join(textwrap.fill(one, WIDE, subsequent_indent="  ") for one in sentences())
 
 
 def sentences() -> tuple[str, ...]:
@@ -93,7 +100,7 @@ def _aims(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
         ]
         yield f"Goal at {at} tokens: {goal_words}. {'; '.join(told)}."
     hidden = _measured(_goal(result, HIDDEN, "lsa_overlapped"), ".0%")
-    yield f"Goal: copies beside the steps hide at least 90% of their time. {hidden}."
+    yield f"Goal at {at} tokens: copies beside the steps hide at least 90% of their time. {hidden}."
     held = [
         f"{row.resident_bytes / MIB:.1f} MiB for {ARM_WORDS[arm]}"
         for arm, row in here.items()
@@ -150,7 +157,8 @@ def _waits(found: dict[int, ResidencyResult]) -> Iterator[str]:
         if row.hidden is not None and not _goal(found[context], HIDDEN, row.arm).met:
             *others, longest = sorted(row.stall_ms)
             yield (
-                f"At {tokens(context)} a copy takes {sum(row.copy_ms) / len(row.copy_ms):.2f} ms; "
+                f"At {tokens(context)} {row.hidden:.0%} is hidden, less than the goal: a copy "
+                f"takes {sum(row.copy_ms) / len(row.copy_ms):.2f} ms; "
                 f"of {len(row.stall_ms)} triggers timed one makes decoding wait {longest:.3f} ms, "
                 f"the others {max(others, default=0.0):.3f} at most."
             )
