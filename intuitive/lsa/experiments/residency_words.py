@@ -61,7 +61,7 @@ def _measured(goal: Goal, form: str) -> str:
 
 
 def printed() -> str:
-    """The same on lines that no page has to break."""
+    """`sentences` on lines that no page has to break."""
     return "\n".join(textwrap.fill(one, WIDE, subsequent_indent="  ") for one in sentences())
 
 
@@ -72,6 +72,7 @@ def sentences() -> tuple[str, ...]:
     here = result.at(result.params.context)
     parts = (
         _aims(result, here),
+        _missed(found),
         _speed(found),
         _price(result, here),
         _waits(found),
@@ -100,7 +101,9 @@ def _aims(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
         ]
         yield f"Goal at {at} tokens: {goal_words}. {'; '.join(told)}."
     hidden = _measured(_goal(result, HIDDEN, "lsa_overlapped"), ".0%")
-    yield f"Goal at {at} tokens: copies beside the steps hide at least 90% of their time. {hidden}."
+    yield (
+        f"Goal at {at} tokens: copies beside the steps hide at least 90% of their time. {hidden}."
+    )
     held = [
         f"{row.resident_bytes / MIB:.1f} MiB for {ARM_WORDS[arm]}"
         for arm, row in here.items()
@@ -108,6 +111,19 @@ def _aims(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
     ]
     if held:
         yield f"In bytes that is {_listed(held)}, of {whole:.1f}."
+
+
+def _missed(found: dict[int, ResidencyResult]) -> Iterator[str]:
+    """The goals that another length misses."""
+    told = [
+        f"{heading}: {_goal(result, what, arm).measured:{form}} at {tokens(context)}"
+        for context, result in found.items()
+        if context != ASKED
+        for heading, _, what, arm, form in COLUMNS
+        if _goal(result, what, arm).met is False
+    ]
+    if told:
+        yield f"The same goals are missed at other lengths by {'; '.join(told)}."
 
 
 def _speed(found: dict[int, ResidencyResult]) -> Iterator[str]:
@@ -157,8 +173,7 @@ def _waits(found: dict[int, ResidencyResult]) -> Iterator[str]:
         if row.hidden is not None and not _goal(found[context], HIDDEN, row.arm).met:
             *others, longest = sorted(row.stall_ms)
             yield (
-                f"At {tokens(context)} {row.hidden:.0%} is hidden, less than the goal: a copy "
-                f"takes {sum(row.copy_ms) / len(row.copy_ms):.2f} ms; "
+                f"At {tokens(context)} a copy takes {sum(row.copy_ms) / len(row.copy_ms):.2f} ms; "
                 f"of {len(row.stall_ms)} triggers timed one makes decoding wait {longest:.3f} ms, "
                 f"the others {max(others, default=0.0):.3f} at most."
             )
