@@ -8,7 +8,8 @@ import kit_example as kit
 import numpy as np
 import pytest
 from book import Book
-from book_pages import Shown, page, place
+from book_frame import page
+from book_pages import Shown, place
 from browsing import AXE
 from lab import ExplorerOnPage, browser_page
 from playwright.sync_api import expect
