@@ -81,8 +81,8 @@ export function makeSearch(input, place) {
   const links = () => [input, ...list.querySelectorAll("a")];
   const walk = (event) => {
     if (event.key === "Escape") {
-      close();
       input.focus();
+      close();
     } else if (event.key === "Enter" && event.target === input) links()[1]?.click();
     else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       const row = links();

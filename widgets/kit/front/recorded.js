@@ -165,7 +165,7 @@ function makeStates(recording, unfold, told) {
     model.take({ ...(state.opened ??= opened(state)), values, ...say("done", sentence, values) });
   const actions = spec.controls.filter(({ kind }) => kind === "action").map(({ name }) => name);
   const recorded = (values) => (actions.some((name) => values[name]) ? `Recorded ${MADE}.` : "Recorded.");
-  // `byKey`: whether a key moved the control, and not a pointer that is dragged.
+  // To the nearest state; `byKey`: a key moved the control, not a pointer. Says what snapped.
   const asked = (byKey) => {
     const values = { ...model.get("values") };
     for (const name of actions) values[name] = Math.min(values[name], 1); // once is all there is
@@ -186,12 +186,12 @@ function makeStates(recording, unfold, told) {
     }
     before = model.get("values");
     told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
-    return other.map((control) => ({
-      name: control.name,
-      moved: moved.includes(control.name),
-      wanted: inWords(control, values[control.name]),
-      got: inWords(control, found.asked[control.name]),
-    }));
+    return other.map((control) => {
+      const [wanted, got] = [values, found.asked].map((one) => inWords(control, one[control.name]));
+      const own = `Recorded at ${got}; ${wanted} runs in JupyterLab.`;
+      const along = `Moved to ${got}: together with ${wanted} it runs in JupyterLab.`;
+      return { name: control.name, said: moved.includes(control.name) ? own : along };
+    });
   };
   // Values of a slider that are recorded while all else stays as it is.
   const places = (name) => {
@@ -291,21 +291,14 @@ function makePlaces(spec, root, states) {
     for (const row of rows) {
       const { control, input, dots, note } = row;
       const found = snapped.find(({ name }) => name === control.name);
-      const kept = `Recorded at ${found?.got}; ${found?.wanted} runs in JupyterLab.`;
-      const beside = `Moved to ${found?.got}: together with ${found?.wanted} it runs in JupyterLab.`;
-      const said = !found ? "" : found.moved ? kept : beside;
-      if (note.textContent !== said) note.textContent = said;
+      note.textContent = found?.said ?? "";
       if (found) note.hidden = false; // its room stays, so that a drag moves nothing below
       const [low, high] = [Number(input.min), Number(input.max)];
       const at = states.places(control.name).map((value) => positionOf(control, value));
       const shares = at.length > (high - low) / Number(input.step) ? [] : at.map((one) => (one - low) / (high - low || 1));
       if (row.drawn === String(shares)) continue;
       row.drawn = String(shares);
-      dots.replaceChildren(...shares.map((share) => {
-        const dot = element("span", {});
-        dot.style.setProperty("--at", share);
-        return dot;
-      }));
+      dots.innerHTML = shares.map((share) => `<span style="--at: ${share}"></span>`).join("");
     }
   };
 }
@@ -393,16 +386,13 @@ function listed({ shared }, states) {
 }
 
 function start() {
-  const watcher = new IntersectionObserver(
-    (entries) => {
-      for (const { isIntersecting, target } of entries) {
-        if (!isIntersecting) continue;
-        watcher.unobserve(target);
-        wake(target);
-      }
-    },
-    { rootMargin: "400px" }
-  );
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      wake(target);
+    }
+  }, { rootMargin: "400px" });
   for (const place of document.querySelectorAll("[data-recorded]")) watcher.observe(place);
 }
 
