@@ -29,7 +29,26 @@ from intuitive.kernels import block_sparse_attention, distinct_blocks, score_and
 from intuitive.kernels.shared_memory import card
 
 KERNELS = "intuitive.kernels."
-DECODE, BACKWARD = KERNELS + "decode_step.triton_kernel", KERNELS + "block_sparse_attention."
+SPARSE, DECODE = KERNELS + "block_sparse_attention.", KERNELS + "decode_step.triton_kernel:"
+LEFT_OUT = {  # kernels by step, each as "module:name"
+    "attend": {"attend": SPARSE + "triton_forward:attend_kernel"},
+    "select": {
+        "scores": KERNELS + "block_scores.triton_kernel:block_scores_kernel",
+        "rows": KERNELS + "select_blocks.triton_rows:select_rows_kernel",
+        "slots": KERNELS + "select_blocks.triton_kernel:select_blocks_kernel",
+    },
+    "decode": {
+        "scores": DECODE + "decode_scores_kernel",
+        "attend": DECODE + "select_and_attend_kernel",
+        "merge": SPARSE + "triton_decode:merge_kernel",
+    },
+    "backward": {
+        "dq": SPARSE + "triton_backward:dq_kernel",
+        "tiles": SPARSE + "triton_backward:dkv_part_kernel",
+        "edges": SPARSE + "triton_edges:dkv_edges_kernel",
+        "sum": SPARSE + "triton_backward:dkv_sum_kernel",
+    },
+}
 COUNTERS = (
     "gpu__time_duration.sum", "sm__throughput.avg.pct_of_peak_sustained_elapsed",
     "dram__throughput.avg.pct_of_peak_sustained_elapsed",
@@ -145,15 +164,13 @@ class Profile:
                 flops = 4 * union * n / 4 * 4 * 64 * block * d  # of tiles of 64 rows
                 row |= {f"{plan}_ms": ms, f"{plan}_flops_issued": flops / ms * 1e3}
             found[name] = row
-        with without(BACKWARD + "triton_forward:attend_kernel"):
+        with without(*LEFT_OUT["attend"].values()):
             found["lists_ms"] = helpers.median_ms(lambda: part.run("hopper", q, k, v, near), 3)
         return found
 
     def select(self) -> dict:
         part, found = self.parts["select"], {}
-        scores = KERNELS + "block_scores.triton_kernel:block_scores_kernel"
-        rows = KERNELS + "select_blocks.triton_rows:select_rows_kernel"
-        slots = KERNELS + "select_blocks.triton_kernel:select_blocks_kernel"
+        scores, rows, slots = LEFT_OUT["select"].values()
         for name, n, m in (
             ("32K", 32768, 32768), ("128K", 131072, 131072), ("8K of 1M", 8192, 2**20),
         ):  # fmt: skip
@@ -175,10 +192,7 @@ class Profile:
 
     def decode(self) -> dict:
         part, found = self.parts["decode"], {}
-        scores, attend, merge = (
-            f"{DECODE}:{name}"
-            for name in ("decode_scores_kernel", "select_and_attend_kernel", "merge_kernel")
-        )
+        scores, attend, merge = LEFT_OUT["decode"].values()
         one = torch.zeros(1, device="cuda")
         for count in (1, 2, 3):
 
@@ -208,12 +222,7 @@ class Profile:
         part, n, found = self.parts["backward"], 32768, {}
         x = [part.normal(1, n, h, 128) for h in (64, 4, 4)]
         part.dout = part.normal(1, n, 64, 128)
-        names = {
-            "dq": BACKWARD + "triton_backward:dq_kernel",
-            "tiles": BACKWARD + "triton_backward:dkv_part_kernel",
-            "edges": BACKWARD + "triton_edges:dkv_edges_kernel",
-            "sum": BACKWARD + "triton_backward:dkv_sum_kernel",
-        }
+        names = LEFT_OUT["backward"]
         for kind in ("near", "random"):
             blocks = getattr(part, kind)(n, n)
             for plan in ("general", "hopper"):

@@ -122,18 +122,18 @@ def reasons(folder: Path) -> list[str]:
         f"product; the tensor cores are busy {scored['sm__pipe_tensor_cycles_active']:.0f}% of the "
         "time, and most waits are at barriers. Top 16 alone takes "
         f"{long['selection_ms']:.3g} ms. Codes score at {rate(select['128K, codes']['flops'])}.",
-        "- **Decoding, its launches in turn.** Three empty launches take "
+        "- **Decoding, by the ways that won below.** Three empty launches take "
         f"{decode['3 empty launches_us']:.2g} µs. Each "
         f"kernel alone at 8K, 32K and 128K: scores {_three(read, 'scores_us')} µs, search and "
-        f"attention {_three(read, 'attend_us')} µs, merge {_three(read, 'merge_us')} µs. So most "
-        "of a short step lies in the kernel that searches and attends, whatever the length: a "
-        "chain of waits in which little is computed. Scores at 128K read "
+        f"attention {_three(read, 'attend_us')} µs, merge {_three(read, 'merge_us')} µs, of "
+        f"{_three(read, 'whole_us', digits=3)}. Up to 32K the kernel that searches and attends is "
+        "the largest part: a chain of waits in which little is computed. Scores at 128K read "
         f"{speed['128K, hopper'] / 1e12:.2g} TB/s of the {copy / 1e12:.2g} of a large copy; a "
         f"kernel that only reads {plain['bytes'] / 1e6:.3g} MB takes {plain['us']:.3g} µs. At 1M "
         f"codes read {speed['1M, codes'] / 1e12:.2g} TB/s, {decode['1M, codes']['scores_us']:.3g} "
         f"of {decode['1M, codes']['whole_us']:.3g} µs; searching 8,192 blocks in every program "
         f"costs {decode['1M, codes']['attend_us'] - decode['128K, codes']['attend_us']:.3g} µs "
-        "more than 1,024. The ways below leave less of this chain.",
+        "more than 1,024. The ways below are what was tried to leave less of this chain.",
         f"- **Backward, near 32K, {back['whole_ms']:.3g} ms.** Lists {lists:.2g} ms, dQ "
         f"{back['dq_ms'] - lists:.2g} ms, dK and dV {back['edges_ms'] - lists:.3g} ms. The last "
         f"holds {found['kernels']['dkv_edges_kernel']['registers']} registers a thread, so two "
@@ -144,8 +144,8 @@ def reasons(folder: Path) -> list[str]:
     ]
 
 
-def _three(rows: dict, name: str) -> str:
-    a, b, c = (f"{row[name]:.2g}" for row in rows.values())
+def _three(rows: dict, name: str, digits: int = 2) -> str:
+    a, b, c = (f"{row[name]:.{digits}g}" for row in rows.values())
     return f"{a}, {b} and {c}"
 
 

@@ -107,7 +107,8 @@ def anchors(text: str) -> set[str]:
     """The names by which a code host lets links point at a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-    return {heading.strip().replace(" ", "-") for heading in plain}
+    named = re.findall(r'<a id="([^"]+)">', prose(text))
+    return {heading.strip().replace(" ", "-") for heading in plain} | set(named)
 
 
 def broken_links(page: Path, text: str) -> list[str]:
@@ -131,6 +132,7 @@ def test_links_lead_somewhere(page):
 
 def test_a_broken_link_is_found():
     text = "# Two Words!\n[a](README.md) [b](#two-words) [c](no.md) [d](#three) [e](https://x.org)"
+    text += '\n<a id="row-1"></a>a row, [f](#row-1)'
     assert broken_links(ROOT / "README.md", text) == ["no.md", "#three"]
 
 

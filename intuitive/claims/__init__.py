@@ -13,8 +13,8 @@ Map of the rooms:
     facts/       what a CPU works out in seconds, likewise
 """
 
-from .claim import Claim, Facts, Measured, Spread
-from .rows import Checked, Row, ledger, make_again, paper_names, quick_ids, row, verify
+from .claim import Claim, Facts, Measured, Paper, Spread
+from .rows import Checked, Row, ledger, make_again, paper_names, paper_of, quick_ids, row, verify
 from .rules import VERDICTS, Judged, Verdict
 from .words import as_check, as_json, as_page, as_text
 
@@ -25,6 +25,7 @@ __all__ = [
     "Facts",
     "Judged",
     "Measured",
+    "Paper",
     "Row",
     "Spread",
     "Verdict",
@@ -35,6 +36,7 @@ __all__ = [
     "ledger",
     "make_again",
     "paper_names",
+    "paper_of",
     "quick_ids",
     "row",
     "verify",

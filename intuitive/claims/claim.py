@@ -17,6 +17,20 @@ from .rules import Judged
 FACTS = "claims_facts"  # the record of `benchmarks/claims.py`
 
 
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """Where a paper's claims stand, and how far it was read for them."""
+
+    title: str
+    arxiv: str  # its number there, with the version where one was read
+    read: str  # goes on from "Read "
+
+    @property
+    def link(self) -> str:
+        """In Markdown."""
+        return f"[arXiv:{self.arxiv}](https://arxiv.org/abs/{self.arxiv})"
+
+
 @dataclass(frozen=True)
 class Spread:
     """A measure over several seeds, texts or runs; formatted as mean (least to greatest)."""

@@ -10,7 +10,7 @@ from typing import Any
 from intuitive.common.results import Committed
 
 from . import papers
-from .claim import Claim, Spread
+from .claim import Claim, Paper, Spread
 from .rules import Verdict
 
 
@@ -60,6 +60,15 @@ def paper_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(papers.__path__)))
 
 
+def paper_of(name: str) -> Paper:
+    """What a paper is, and how far it was read.
+
+    Raises:
+        ValueError: no such paper.
+    """
+    return _module(name).PAPER
+
+
 @functools.cache
 def claims_of(paper: str) -> tuple[Claim, ...]:
     """A paper's claims.
@@ -67,9 +76,13 @@ def claims_of(paper: str) -> tuple[Claim, ...]:
     Raises:
         ValueError: no such paper.
     """
+    return _module(paper).CLAIMS
+
+
+def _module(paper: str) -> Any:
     if paper not in paper_names():
         raise ValueError(f"no paper {paper!r}; there are {', '.join(paper_names())}.")
-    return importlib.import_module(f"{papers.__name__}.{paper}").CLAIMS
+    return importlib.import_module(f"{papers.__name__}.{paper}")
 
 
 def ledger(paper: str | None = None) -> tuple[Row, ...]:

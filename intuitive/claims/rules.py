@@ -1,10 +1,17 @@
-"""Rules that make a verdict of numbers, each with the words that say how."""
+"""Rules that make a verdict of numbers, each with the words that say how.
+
+A figure has two sides. Ours may fall short of the paper's, and it may lie beyond it: then something
+else is at work than what the paper measured, and the claim is reproduced in part at the most.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Verdict = Literal["reproduced", "in part", "not reproduced", "not testable here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+BEYOND = 1.1  # times a paper's figure: more is no longer that figure
+FACTOR = 2.0  # times the size that a paper gives of an effect: more is another effect
 
 
 @dataclass(frozen=True)
@@ -15,33 +22,63 @@ class Judged:
     why: str
 
 
+def beyond(ours: int | float, theirs: int | float, why: str, *, most: int | float = FACTOR) -> str:
+    """Why ours, of which more is better, is more than the paper's; empty where it is not.
+
+    Args:
+        ours: measured here.
+        theirs: the paper's, above 0.
+        why: the reason, in words.
+        most: times the paper's figure that count as this figure.
+    """
+    share = ours / theirs
+    return f"{share:.0%} of the paper's figure, beyond {most:.0%}: {why}" if share > most else ""
+
+
 def reached(
-    ours: int | float, theirs: int | float, *, whole: int | float = 0.9, part: int | float = 0.5
+    ours: int | float,
+    theirs: int | float,
+    *,
+    whole: int | float = 0.9,
+    part: int | float = 0.5,
+    why: str = "the settings differ",
 ) -> Judged:
     """Enough of a figure of which more is better.
 
     Args:
         ours: measured here.
         theirs: the paper's, above 0.
-        whole: share of the paper's figure from which on it is reproduced.
+        whole: share of the paper's figure from which on it is reproduced, up to `BEYOND`.
         part: from which on it is so in part.
+        why: the reason where it is more than that.
     """
     share = ours / theirs
+    if more := beyond(ours, theirs, why, most=BEYOND):
+        return Judged("in part", more)
     return Judged(
         _graded(share >= whole, share >= part),
-        f"{share:.0%} of the paper's figure; reproduced from {whole:.0%} on, "
+        f"{share:.0%} of the paper's figure; reproduced from {whole:.0%} to {BEYOND:.0%}, "
         f"in part from {part:.0%}",
     )
 
 
 def at_most(
-    ours: int | float, theirs: int | float, *, whole: int | float = 1.1, part: int | float = 2.0
+    ours: int | float,
+    theirs: int | float,
+    *,
+    whole: int | float = 1.1,
+    part: int | float = 2.0,
+    why: str = "the settings differ",
 ) -> Judged:
     """Little enough of a figure of which less is better; the arguments are those of `reached`."""
     share = ours / theirs
+    if beyond(theirs, ours, why, most=BEYOND):
+        return Judged(
+            "in part", f"{share:.0%} of the paper's figure, less than {1 / BEYOND:.0%}: {why}"
+        )
     return Judged(
         _graded(share <= whole, share <= part),
-        f"{share:.0%} of the paper's figure; reproduced up to {whole:.0%}, "
+        f"{share:.0%} of the paper's figure; reproduced from {1 / BEYOND:.0%} to {whole:.0%}, "
         f"in part up to {part:.0%}",
     )
 

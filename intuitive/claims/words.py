@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from .rows import Checked, Row
+from .rows import Checked, Row, paper_names, paper_of
 from .rules import VERDICTS
 
 PAGE = """# Ledger of claims
@@ -20,9 +20,12 @@ in a terminal, `intuitive claims --json` gives all there is about them, and
   follows by a rule in the code, so that another record may change it.
 - **The verdict is about our setting**, which is small: SmolLM2 with 135 million parameters and
   miniatures stand where the papers have billions. *Reproduced*: the figure, or every condition of
-  the claim, is met here. *In part*: some of it. *Not reproduced*: our setting contradicts it, or
+  the claim, is met here. *In part*: some of it; or ours lies so far beyond the paper's figure that
+  something else is at work, which is then named. *Not reproduced*: our setting contradicts it, or
   does not show it. *Not testable here*: it needs hardware, data or training that is not there.
 - Where two numbers stand behind a mean, they are the least and the greatest over seeds.
+- **Claims are quoted as far as the papers were read**, and not all were read in full:
+
 """
 
 
@@ -49,14 +52,15 @@ def as_text(rows: Sequence[Row]) -> str:
 
 def as_page(rows: Sequence[Row]) -> str:
     """The page `docs/claims.md`."""
-    parts = [PAGE, counted(rows)]
+    parts = [PAGE + "\n".join(f"  - {name.upper()}, {read(name)}" for name in paper_names())]
+    parts += ["", counted(rows)]
     for paper in sorted({row.paper for row in rows}):
         head = ["claim", "the paper", "here", "verdict", "made again by"]
         table = [head, ["---"] * len(head)]
         for row in (row for row in rows if row.paper == paper):
             table.append(
                 [
-                    f"{row.claim} (`{row.id}`)",
+                    f'<a id="{row.id}"></a>{row.claim} (`{row.id}`)',
                     f"{row.paper_value} ({row.source})",
                     row.our_value,
                     f"**{row.verdict}**: {row.why}",
@@ -66,6 +70,12 @@ def as_page(rows: Sequence[Row]) -> str:
         lines = ("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |" for cells in table)
         parts += [f"\n## {paper.upper()}\n", *lines]
     return "\n".join(parts) + "\n"
+
+
+def read(name: str) -> str:
+    """Which paper it is and how far it was read, in Markdown."""
+    paper = paper_of(name)
+    return f"*{paper.title}*, {paper.link}. Read {paper.read}."
 
 
 def counted(rows: Sequence[Row]) -> str:

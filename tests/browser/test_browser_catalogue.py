@@ -100,7 +100,8 @@ def go(explorer: ExplorerOnPage, **values) -> bool:
     return explorer.root.evaluate(
         """async (root, values) => {
             const asked = Object.entries(values);
-            const stands = asked.length === 0 && root.querySelector("[data-reset]").disabled;
+            const reset = root.querySelector("[data-reset]");
+            const stands = asked.length === 0 && reset.ariaDisabled === "true";
             const before = stands ? "" : root.dataset.settled;
             if (!stands) root.intuitive.set(values);
             const start = performance.now();

@@ -287,4 +287,4 @@ def test_the_page_says_what_the_records_say():
 def test_cells_of_the_page_stay_in_their_columns():
     row = dataclasses.replace(ROWS[0], claim="a|b", command="")
     line = claims.as_page([row]).splitlines()[-1]
-    assert line.startswith("| a\\|b (") and line.endswith(" | – |")
+    assert line.startswith(f'| <a id="{row.id}"></a>a\\|b (') and line.endswith(" | – |")

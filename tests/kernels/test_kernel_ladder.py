@@ -1,5 +1,6 @@
 """The benchmark of plans: what it checks, at sizes for Triton's interpreter."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def test_every_plan_is_checked(tmp_path):
         assert all(row["passed"] for row in values["rows"].values())
         assert made["config"] == {"part": part}
     assert "## backward" in (tmp_path / "ladder.txt").read_text()
+
+
+def test_the_profile_leaves_out_kernels_that_exist():
+    import kernel_profile
+
+    for step in kernel_profile.LEFT_OUT.values():
+        for kernel in step.values():
+            module, name = kernel.split(":")
+            assert callable(getattr(importlib.import_module(module), name).fn), kernel
 
 
 def test_what_differs_between_runs_does_not_pass():

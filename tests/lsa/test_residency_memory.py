@@ -291,7 +291,10 @@ def test_other_numbers_give_other_words(monkeypatch):
     other = results.Committed(worse, found.made)
     monkeypatch.setattr(residency_memory, "measured", lambda: other)
     told = "\n".join(residency_words.sentences())
-    assert "hide at least 90% of their time. 0%, missed." in told
+    assert (
+        "Goal at 512K tokens: copies beside the steps hide at least 90% of their time. 0%" in told
+    )
+    assert "missed at other lengths by memory" in told and "copy time hidden: 0% at 1M" in told
     assert told.count("missed") >= 3 and "Moving and masked memory differed over 512" in told
     assert "Under the cap everything resident did otherwise than expected: ran." in told
     assert "At 1M a copy takes" in told and "What failed: bandwidth: lost" in told

@@ -134,7 +134,7 @@ def test_select_and_decode_in_the_prose():
     whole, scores, search, merge = (
         found.decode_us("8K", part) for part in ("whole", "scores", "attend", "merge")
     )
-    assert f"three launches that do nothing take {found.empty_us(3)} µs" in text
+    assert f"three launches that do nothing take {found.empty_us(3):.2f} µs" in text
     assert f"Its step after 8K tokens takes {whole:.1f} µs" in text
     assert f"take {scores:.2f} µs for the scores, {search:.2f} for searching" in text
     assert f"{merge:.2f} for the merge" in text

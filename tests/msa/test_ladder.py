@@ -220,7 +220,7 @@ def test_decoding_shows_what_launches_take_and_prompts_do_not(result):
         assert set(lines) == {"launches:step"}  # a part is not launched three times
         assert {line.x for line in lines.values()} == {picture.time_x(empty / 1e3)}
         named = frame.scene["key:launches:name"].text
-        assert named == f"3 empty launches, H200: {empty} µs"
+        assert named == f"3 empty launches, H200: {empty:.2f} µs"
         assert profile["made"]["device"] == "NVIDIA H200"
 
 
@@ -245,10 +245,10 @@ def test_the_prediction_holds_the_ratio_of_bytes_and_is_answered_by_the_record()
     step = profile["8K, hopper"]
     assert f"on another card, an H200, with a later version: {step['whole_us']:.1f} µs" in why
     parts = [step[f"{part}_us"] for part in ("scores", "attend", "merge")]
-    assert sum(parts) == pytest.approx(step["whole_us"], rel=0.05)  # nothing large is unnamed
+    assert sum(parts) == pytest.approx(step["whole_us"], rel=0.1)  # nothing large is unnamed
     for us, told in zip(parts, ("the scores", "searching and attending", "the merge"), strict=True):
         assert f"{us:.2f} µs for {told}" in why
-    assert f"3 kernels that do nothing takes {profile['3 empty launches_us']} µs" in why
+    assert f"3 kernels that do nothing takes {profile['3 empty launches_us']:.2f} µs" in why
 
 
 def landing_of(seen):

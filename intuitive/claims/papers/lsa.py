@@ -6,10 +6,15 @@ from intuitive.common import results
 from intuitive.lsa.experiments.residency_memory import ResidencyParams, measured, of
 from intuitive.lsa.results import NAME, SMOLLM, LSAArms, SmolArms
 
-from ..claim import Claim, Measured, Spread, fact, over, untested
+from ..claim import Claim, Measured, Paper, Spread, fact, over, untested
 from ..facts import lsa as facts
 from ..rules import Judged, alike, held
 
+PAPER = Paper(
+    title="FlashMemory-DeepSeek-V4: Lookahead Sparse Attention",
+    arxiv="2606.09079",
+    read="in full in version 2; of version 3 only the figures that the official repository shows",
+)
 EVERYTHING_GB = {"64K": 0.23, "128K": 0.47, "256K": 0.94, "512K": 1.87, "1024K": 3.73}
 TENTH_GB = {"64K": 0.04, "128K": 0.06, "256K": 0.09, "512K": 0.18, "1024K": 0.37}
 

@@ -6,12 +6,18 @@ from intuitive.qgf.policies import WAYS
 from intuitive.qgf.results import fork, ogbench, sweep, trimodal
 from intuitive.qgf.trimodal import PRESETS
 
-from ..claim import Claim, Measured, Spread, fact, over, untested
+from ..claim import Claim, Measured, Paper, Spread, fact, over, untested
 from ..facts import qgf as facts
 from ..rules import Judged, held
 
 # ------------------------------------------------------------------------- the tri-modal flow
 
+PAPER = Paper(
+    title="Q-Guided Flow",
+    arxiv="2606.11087v1",
+    read="not in full: the abstract, a caption and the project page, the rest in public readings "
+    "that agree with each other; the authors' code in full",
+)
 PEAK = PRESETS["A"].peak
 THREE = tuple((name, weight) for name in ("ood", "qgf", "bptt") for weight in (1.0, 2.0, 4.0))
 GRADIENTS = tuple(

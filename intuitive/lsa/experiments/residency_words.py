@@ -65,6 +65,7 @@ def sentences() -> tuple[str, ...]:
     here = result.at(result.params.context)
     parts = (
         _aims(result, here),
+        _missed(found),
         _speed(found),
         _price(result, here),
         _waits(found),
@@ -93,7 +94,9 @@ def _aims(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
         ]
         yield f"Goal at {at} tokens: {goal_words}. {'; '.join(told)}."
     hidden = _measured(_goal(result, HIDDEN, "lsa_overlapped"), ".0%")
-    yield f"Goal: copies beside the steps hide at least 90% of their time. {hidden}."
+    yield (
+        f"Goal at {at} tokens: copies beside the steps hide at least 90% of their time. {hidden}."
+    )
     held = [
         f"{row.resident_bytes / MIB:.1f} MiB for {ARM_WORDS[arm]}"
         for arm, row in here.items()
@@ -101,6 +104,19 @@ def _aims(result: ResidencyResult, here: dict[str, Row]) -> Iterator[str]:
     ]
     if held:
         yield f"In bytes that is {_listed(held)}, of {whole:.1f}."
+
+
+def _missed(found: dict[int, ResidencyResult]) -> Iterator[str]:
+    """The goals that another length misses."""
+    told = [
+        f"{heading}: {_goal(result, what, arm).measured:{form}} at {tokens(context)}"
+        for context, result in found.items()
+        if context != ASKED
+        for heading, _, what, arm, form in COLUMNS
+        if _goal(result, what, arm).met is False
+    ]
+    if told:
+        yield f"The same goals are missed at other lengths by {'; '.join(told)}."
 
 
 def _speed(found: dict[int, ResidencyResult]) -> Iterator[str]:

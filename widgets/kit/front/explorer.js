@@ -78,12 +78,25 @@ function makeTable(title, tell) {
 
 function makePrediction(spec, send) {
   if (!spec) return { element: null, show() {} };
-  const card = make("div", { class: "intuitive-predict" });
+  const card = make("div", {
+    class: "intuitive-predict",
+    role: "group",
+    "aria-label": "Prediction",
+    "aria-live": "polite",
+    ...KEEP_KEYS,
+    onblur: () => card.removeAttribute("tabindex"),
+  });
   const button = (text, onclick, more = {}) =>
     make("button", { type: "button", class: "intuitive-button", text, ...KEEP_KEYS, onclick, ...more });
   const show = (prediction, verdict) => {
     const open = prediction === null || prediction === undefined;
-    card.hidden = prediction === "" && !verdict.state;
+    // The pressed button goes; who pressed it stays at the card, and Tab goes on from there.
+    const held = card.contains(document.activeElement);
+    if (held) {
+      card.tabIndex = -1;
+      card.focus({ preventScroll: true });
+    }
+    card.hidden = prediction === "" && !verdict.state && !held;
     if (open) {
       card.replaceChildren(
         make("p", { class: "intuitive-heading", text: `Predict first. ${spec.question}` }),
@@ -298,6 +311,7 @@ function render({ model, el }) {
     "data-reset": true,
     ...KEEP_KEYS,
     onclick: () => {
+      if (reset.ariaDisabled === "true") return;
       steps.again();
       go(spec.defaults, "start");
       steps.at(model.get("values"));
@@ -432,7 +446,7 @@ function render({ model, el }) {
     for (const plot of plots) plot.showHandles();
     steps.at(values);
     lookWaiting();
-    reset.disabled = sameValues(spec.defaults, values);
+    reset.ariaDisabled = String(sameValues(spec.defaults, values)); // it keeps the focus
   };
   const showBounds = () => {
     for (const [name, bounds] of Object.entries(model.get("bounds"))) controls[name]?.bound(...bounds);
@@ -521,7 +535,12 @@ function render({ model, el }) {
     const early = now.state === "done" && root.dataset.drawn === undefined; // nothing stands there yet
     statusText.textContent = failed ? "" : early ? "Drawing…" : now.text ?? "";
     alert.textContent = failed ? now.text : "";
-    bar.hidden = cancel.hidden = now.state !== "computing";
+    const over = now.state !== "computing";
+    // The focus of a button that goes is handed on.
+    if (over && document.activeElement === cancel) {
+      controlBar.querySelector("[data-control]:enabled")?.focus({ preventScroll: true });
+    }
+    bar.hidden = cancel.hidden = over;
     if (now.fraction === null || now.fraction === undefined) bar.removeAttribute("value");
     else bar.value = now.fraction;
     root.dataset.state = now.state;
@@ -615,6 +634,7 @@ function render({ model, el }) {
     set: (values) => go({ ...spec.defaults, ...values }, null),
     seek: (where) => hero?.seek(where),
     sentences: () => hero?.sentences() ?? [],
+    arithmetic: () => Object.keys({ ...model.get("info").arithmetic, ...hero?.frame()?.arithmetic }),
     // At the state that was asked for last, and all of it drawn.
     arrived: () => onTheWay === null && root.dataset.settled === String(model.get("status").count),
     poster() {

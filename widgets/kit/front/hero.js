@@ -731,6 +731,7 @@ function makeHero(spec, { model, bus, set, controls }) {
     current = node;
     say(node, focusSource);
     drawRing();
+    ring.scrollIntoView({ block: "nearest", inline: "nearest" }); // the window may be lower than the picture
   };
   const centre = (node) => {
     const box = node.shape.getBBox();
