@@ -44,8 +44,6 @@ COPY = (
     "and no cell runs here. “Run All Cells” and “Your turn” need JupyterLab: "
     '<a href="{root}index.html#run-it-yourself">how to run it</a>.</p>\n'
 )
-# A row of the ledger, up to the name of its claim.
-CLAIM = re.compile(r"<tr>(\s*<td>(?:(?!</td>).)*?<code>([a-z]+-[\w-]+)</code>)", re.DOTALL)
 DARK = 'body[data-jp-theme-light="false"] pre'
 
 
@@ -165,8 +163,6 @@ class Book:
             address = self.addresses[file]
             text, refer = file.read_text("utf-8"), self.refer(address)
             body = markdown(text, self.relink(file, address), refer=refer)
-            if file == DOCS / "claims.md":
-                body = CLAIM.sub(r'<tr id="\2">\1', body)
             if file.parent.name == "papers":
                 body += self._moving(file.stem, climb(address))
                 body += self.turn(self.papers, address)

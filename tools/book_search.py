@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from book_frame import headings
 
 KINDS = ("page", "explorer", "section", "claim", "word", "reference")  # as they are ranked
-CLAIM = re.compile(r'<tr id="([^"]+)">\s*<td>(.*?)</td>', re.DOTALL)
+CLAIM = re.compile(r'<td><a id="([^"]+)"></a>(.*?)</td>', re.DOTALL)
 ROW = re.compile(r"<tr>\s*<td>(.*?)</td>(.*?)</tr>", re.DOTALL)
 CELL = re.compile(r"<td>(.*?)</td>", re.DOTALL)
 LONGEST = 160  # of what a row says
