@@ -1,15 +1,24 @@
 """The book's pages: what they say of the lessons, and that every link on them leads somewhere."""
 
+import functools
+import io
+import json
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from book import Book, build
+from book_frame import foot, headings
 from book_links import Links, broken
-from book_pages import Shown, lesson, markdown, shown_in
+from book_pages import Shown, lesson, markdown, shown_in, still
 from book_recordings import Kept
+from PIL import Image
 
+import intuitive
+from intuitive import claims
+from intuitive.widgets import catalogue
 from intuitive.widgets.kit import assets
 
 ROOT = Path(__file__).parents[1]
@@ -128,3 +137,97 @@ def test_every_colour_of_jupyterlab_that_the_kit_asks_for_is_the_pages_own():
     assert len(asked) > 4
     for block in (light, dark):
         assert asked - set(re.findall(r"(--jp-[\w-]+):", block)) == set()
+
+
+@functools.cache
+def read(book, address):
+    return (book.out / address).read_text("utf-8")
+
+
+def test_next_leads_through_all_lessons_and_previous_back(book):
+    addresses = [f"lessons/{file.stem}.html" for file in LESSONS]
+    for before, here in zip([None, *addresses], [*addresses, None], strict=True):
+        if here:
+            back = re.findall(r'<a rel="prev" href="\.\./([^"]+)"', read(book, here))
+            assert back == [before] * bool(before)
+        if before:
+            on = re.findall(r'<a rel="next" href="\.\./([^"]+)"', read(book, before))
+            assert on == [here] * bool(here)
+
+
+def test_a_lesson_lists_its_sections_and_says_what_does_not_run_here(book):
+    for file in LESSONS:
+        text = read(book, f"lessons/{file.stem}.html")
+        sections = [name for level, name, _ in headings(text) if level == 2]
+        (listed,) = re.findall(r'(?s)<details class="contents">(.*?)</details>', text)
+        assert re.findall(r'href="#([^"]+)"', listed) == sections
+        top = text[text.index("</h1>") : text.index('<details class="contents">')]
+        assert "book's copy" in top and "no cell runs here" in top
+        assert 'href="../index.html#run-it-yourself"' in top
+
+
+def test_every_row_of_the_ledger_has_an_anchor(book):
+    names = Links(read(book, "claims.html")).names
+    assert [row.id for row in claims.ledger() if row.id not in names] == []
+
+
+def test_the_index_of_the_search_leads_to_titles_headings_words_claims_and_names(book):
+    whole = json.loads((book.out / "assets" / "search.json").read_text("utf-8"))
+    rows = [(whole["kinds"][kind], title, address) for kind, title, address, _ in whole["rows"]]
+    for name, inside in whole["reference"].items():
+        rows += [("reference", one or name, f"api/{name}.html#{one}") for one in inside]
+    anchors = {}
+    for _, title, address in rows:
+        page, _, anchor = address.partition("#")
+        if page not in anchors:
+            anchors[page] = Links(read(book, page)).names
+        assert not anchor or anchor in anchors[page], (title, address)
+    named = {kind: {title for one, title, _ in rows if one == kind} for kind in whole["kinds"]}
+    assert set(book.titles.values()) <= named["page"]
+    assert {address for kind, _, address in rows if kind == "claim"} == {
+        f"claims.html#{row.id}" for row in claims.ledger()
+    }
+    assert "intuitive.msa.reference" in named["reference"] and "MSAConfig" in named["reference"]
+    assert any(word.startswith("h_q") for word in named["word"])
+    cards = [name for name in book.to_record if name in catalogue.explorers()]
+    assert len([row for row in rows if row[0] == "explorer"]) == len(cards)
+    assert any("Honest limits" in title for title in named["section"])
+
+
+def test_all_explorers_stand_under_their_lessons_in_their_order(book):
+    text = read(book, "explorers/index.html")
+    groups = re.findall(r'<h2 id="([^"]+)">.*?</h2><ul class="cards">(.*?)</ul>', text)
+    names = [name for name, _ in groups]
+    assert names == sorted(names) and len(names) > 4
+    found = []
+    for lesson_name, cards in groups:
+        order = re.findall(r'id="(\w+)" data-recorded', read(book, f"lessons/{lesson_name}.html"))
+        inside = re.findall(r'href="(\w+)\.html"', cards)
+        assert inside == [name for name in order if name in inside]
+        assert all(f"Title of {name}<span>" in cards for name in inside)
+        found += inside
+    assert sorted(found) == sorted(set(found)) == sorted(set(catalogue.explorers()) & set(found))
+    assert set(found) == {name for name in book.to_record if name in catalogue.explorers()}
+    paper = dict(groups)["06_qgf"]
+    assert 'href="qgf_particle.html"' in paper and 'href="msa_' not in paper
+
+
+def test_pictures_of_the_book_ask_nobody_to_run_a_cell(book):
+    for name in catalogue.explorers():
+        before = Image.open(catalogue.poster(name))
+        after = Image.open(book.out / "pictures" / f"{name}.png")
+        assert after.width == before.width and 0 < before.height - after.height < 150, name
+        blue = abs(np.asarray(after.convert("RGB"), dtype=int)[:, 18] - (0, 114, 178)).sum(-1) < 40
+        assert not blue[-60:].any(), name
+    plain = io.BytesIO()
+    Image.new("RGB", (60, 60), "white").save(plain, "PNG")
+    assert still(plain.getvalue()) == plain.getvalue()
+
+
+def test_every_page_says_its_version_and_licence_and_a_commit_where_there_is_git(book, tmp_path):
+    for file in book.out.rglob("*.html"):
+        text = file.read_text("utf-8")
+        assert re.search(rf"<footer>intuitive {intuitive.__version__} .*MIT licence", text), file
+    assert "built from" not in foot(tmp_path)
+    if (ROOT / ".git").exists():
+        assert re.search(r"built from <code>\S+</code> of <time datetime=\"20\d\d-", foot())

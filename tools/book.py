@@ -9,6 +9,7 @@ unchanged is kept (`book_recordings.py`). What a lesson printed is what its save
 """
 
 import argparse
+import functools
 import gzip
 import html
 import os
@@ -19,11 +20,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import book_frame
 import book_links
 import book_recordings
 import book_reference
-from book_pages import Lesson, Shown, climb, coloured, explorers_of, lesson, markdown, page, place
+from book_frame import climb, plain
+from book_pages import Shown, coloured, explorers_of, lesson, markdown, place, still
 from book_recordings import Kept
+from book_search import Index
 from pygments.formatters import HtmlFormatter
 
 from intuitive import claims
@@ -35,6 +39,11 @@ LOOKS = Path(__file__).with_name("book")
 DOCS, NOTEBOOKS = ROOT / "docs", ROOT / "notebooks"
 STORE = ROOT / "build" / "recordings"
 IN_SHORT = re.compile(r"## In short\n\n((?:- \*\*\w+:\*\* .+\n)+)")
+COPY = (
+    '<p class="copy">This is the book\'s copy of the lesson: its pictures answer from recordings, '
+    "and no cell runs here. “Run All Cells” and “Your turn” need JupyterLab: "
+    '<a href="{root}index.html#run-it-yourself">how to run it</a>.</p>\n'
+)
 DARK = 'body[data-jp-theme-light="false"] pre'
 
 
@@ -59,6 +68,8 @@ class Book:
         self.titles = {file: _title(file) for file in (*self.lessons, *self.docs)}
         self.to_record: dict[str, Shown] = {}
         self.recorded: dict[str, Kept] = {}
+        self.sections: dict[str, tuple[Path, str, str]] = {}  # of explorers: lesson and heading
+        self.index = Index()
 
     # ------------------------------------------------------------------------------ pages
 
@@ -85,6 +96,8 @@ class Book:
 
         def referred(name: str) -> str:
             found = book_reference.names().get(name.removesuffix("()"), "")
+            if not found and name in _claims():
+                found = f"{self.addresses[DOCS / 'claims.md']}#{name}"
             return found and climb(address) + found
 
         return referred
@@ -101,8 +114,11 @@ class Book:
 
     def page(self, address: str, title: str, body: str) -> None:
         body = re.sub(r'<a href="#missing:[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
-        nav = self.nav(address)
-        self.write(address, page(title, body, root=climb(address), nav=nav))
+        made_on = book_recordings.machine()
+        whole = book_frame.page(
+            title, body, root=climb(address), nav=self.nav(address), made_on=made_on
+        )
+        self.write(address, whole)
 
     def nav(self, here: str) -> str:
         groups = {
@@ -118,21 +134,16 @@ class Book:
                 if file.parent == DOCS
             ],
         }
-        parts = []
-        for name, links in groups.items():
-            items = "".join(
-                f'<li><a href="{climb(here)}{address}"'
-                f"{' aria-current=page' if address == here else ''}>{_plain(title)}</a></li>"
-                for title, address in links
-            )
-            parts.append(f"<h2>{name}</h2><ul>{items}</ul>")
-        return "".join(parts)
+        return book_frame.pages(groups, here)
+
+    def turn(self, files: Iterable[Path], here: str) -> str:
+        return book_frame.turn([(self.titles[one], self.addresses[one]) for one in files], here)
 
     def build_lessons(self) -> None:
         for file in self.lessons:
             address = self.addresses[file]
             root = climb(address)
-            found: Lesson = lesson(
+            found = lesson(
                 file,
                 root,
                 self.relink(file, address),
@@ -140,7 +151,12 @@ class Book:
                 self.refer(address),
             )
             self.to_record |= {shown.name: shown for shown in found.shown}
-            self.page(address, found.title, found.body)
+            for name, section in found.sections.items():
+                if name not in self.sections or file.stem.endswith(f"_{name.partition('_')[0]}"):
+                    self.sections[name] = (file, *section)
+            self.index.page(found.title, address, found.body)
+            body = book_frame.with_contents(found.body, COPY.format(root=root))
+            self.page(address, found.title, body + self.turn(self.lessons, address))
 
     def build_pages(self) -> None:
         for file in self.docs:
@@ -149,15 +165,20 @@ class Book:
             body = markdown(text, self.relink(file, address), refer=refer)
             if file.parent.name == "papers":
                 body += self._moving(file.stem, climb(address))
-            self.page(address, self.titles[file], body)
+                body += self.turn(self.papers, address)
+            self.index.page(self.titles[file], address, body)
+            if file == DOCS / "notation.md":
+                self.index.words(self.titles[file], address, body)
+            self.page(address, self.titles[file], book_frame.with_contents(body))
         self._explorer_pages()
         for address, (title, text) in book_reference.pages().items():
             self.page(address, title, text)
         self._home()
+        self.write("assets/search.json", self.index.packed(book_reference.names()))
 
     def _moving(self, paper: str, root: str) -> str:
         links = "".join(
-            f'<li><a href="{root}explorers/{name}.html">{_plain(self._heading(name))}</a></li>'
+            f'<li><a href="{root}explorers/{name}.html">{plain(self._heading(name))}</a></li>'
             for name in explorers_of(paper)
             if name in self.to_record
         )
@@ -167,23 +188,36 @@ class Book:
         return self.recorded[name].title
 
     def _explorer_pages(self) -> None:
-        rows = []
-        for name in catalogue.explorers():
-            if name not in self.to_record:
-                continue
-            shown, address = self.to_record[name], f"explorers/{name}.html"
-            poster, title = catalogue.poster(name), self._heading(name)
-            kept = poster.is_file() and self.keep(f"{name}.png", poster.read_bytes())
-            picture = f"../{kept}" if kept else ""
-            body = f'<h1 class="unseen">{_plain(title)}</h1>\n'
-            body += place(shown, "../", picture, title)
-            body += f"<p>In JupyterLab:</p>{coloured(shown.call, 'python')}"
-            self.page(address, title, body)
-            image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
-            rows.append(f'<li><a href="{name}.html">{image}{_plain(title)}</a></li>')
+        cards: dict[Path, list[str]] = {file: [] for file in self.lessons}
+        for name in self.sections:
+            if name in catalogue.explorers():
+                cards[self.sections[name][0]].append(self._explorer_page(name))
         body = "<h1>All explorers</h1><p>Each moves here, between recorded states.</p>"
-        body += f'<ul class="cards">{"".join(rows)}</ul>'
-        self.page("explorers/index.html", "All explorers", body)
+        for file, own in cards.items():
+            if own:
+                body += f'<h2 id="{file.stem}">{plain(self.titles[file])}</h2>'
+                body += f'<ul class="cards">{"".join(own)}</ul>'
+        address = "explorers/index.html"
+        self.index.page("All explorers", address)
+        self.page(address, "All explorers", body)
+
+    def _explorer_page(self, name: str) -> str:
+        """Write it; its card for the page of all."""
+        shown, address = self.to_record[name], f"explorers/{name}.html"
+        poster, title = catalogue.poster(name), self._heading(name)
+        kept = poster.is_file() and self.keep(f"{name}.png", still(poster.read_bytes()))
+        picture = f"../{kept}" if kept else ""
+        file, anchor, section = self.sections[name]
+        stands = ": ".join(filter(None, (self.titles[file], section)))
+        at = f"../{self.addresses[file]}{anchor and f'#{anchor}'}"
+        body = f'<h1 class="unseen">{plain(title)}</h1>\n{place(shown, "../", picture, title)}'
+        body += f'<p>In its lesson: <a href="{at}">{plain(stands)}</a></p>'
+        body += f"<p>In JupyterLab:</p>{coloured(shown.call, 'python')}"
+        self.index.add("explorer", title, address, stands)
+        self.page(address, title, body)
+        image = f'<img src="{picture}" alt="" loading="lazy">' if picture else ""
+        told = f"{plain(title)}<span>{plain(section)}</span>"
+        return f'<li><a href="{name}.html">{image}{told}</a></li>'
 
     def _home(self) -> None:
         source = LOOKS / "home.md"
@@ -198,6 +232,7 @@ class Book:
         body = markdown(text, self.relink(source, "index.html"), refer=self.refer("index.html"))
         cards = "".join(self._card(file) for file in self.papers)
         body = body.replace("<p>CARDS</p>", f'<ul class="cards methods">{cards}</ul>')
+        self.index.page("First page", "index.html", body)
         self.page("index.html", "intuitive", body)
 
     def _card(self, file: Path) -> str:
@@ -217,8 +252,8 @@ class Book:
             for one in self.lessons
             if one.stem.endswith(f"_{paper}")
         )
-        still = catalogue.poster(Path(film[2]).stem.rpartition("_")[0])
-        calm = self.keep(still.name, still.read_bytes())
+        poster = catalogue.poster(Path(film[2]).stem.rpartition("_")[0])
+        calm = self.keep(poster.name, still(poster.read_bytes()))
         return (
             f'<li><h3><a href="{self.addresses[file]}">{self.titles[file]}</a></h3>'
             f'<picture><source srcset="{calm}" media="(prefers-reduced-motion: reduce)">'
@@ -237,7 +272,7 @@ class Book:
         self.write("assets/question.js", assets.QUESTION_JS)
         self.write("assets/recorded.js", assets.RECORDED_JS)
         self.write("assets/kit.css", assets.CSS)
-        for name in ("book.css", "book.js"):
+        for name in ("book.css", "book.js", "search.js"):
             text = (LOOKS / name).read_text("utf-8")
             if name == "book.css":
                 text += HtmlFormatter(style="xcode").get_style_defs("pre") + "\n"
@@ -265,8 +300,9 @@ def _title(file: Path) -> str:
     return found[1] if found else file.stem
 
 
-def _plain(title: str) -> str:
-    return html.escape(title.replace("`", ""))
+@functools.cache
+def _claims() -> frozenset[str]:
+    return frozenset(row.id for row in claims.ledger())
 
 
 def build(

@@ -8,15 +8,19 @@ import ast
 import base64
 import functools
 import html
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import mistune
 import nbformat
+import numpy as np
+from book_frame import headings
 from mistune.plugins.math import math as mistune_math
+from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -29,6 +33,7 @@ Keep = Callable[[str, bytes], str]  # stores a picture by name, and says its add
 
 FORMAT = HtmlFormatter(nowrap=True)
 RUN_THIS = "Run this cell"  # how the line beside a poster begins
+RULE = (0, 114, 178), slice(18, 20), 8  # what marks that line on a poster: colour, columns, room
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,7 @@ class Lesson:
     title: str
     body: str
     shown: list[Shown]
+    sections: dict[str, tuple[str, str]]  # where each stands: name and text of the heading
 
 
 def place(shown: Shown, root: str, picture: str, words: str) -> str:
@@ -210,17 +216,20 @@ def lesson(
     imported: dict[str, str] = {}
     parts: list[str] = []
     found: list[Shown] = []
-    title = file.stem
+    title, under, sections = file.stem, ("", ""), {}
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             heading = re.match(r"# (.+)", cell.source)
             title = heading[1] if heading and title == file.stem else title
             parts.append(markdown(cell.source, relink, refer=refer))
+            for _, *section in headings(parts[-1])[-1:]:
+                under = tuple(section)
         elif cell.cell_type == "code":
             shown = shown_in(cell.source, imported)
             parts.append(_source(cell, shown))
             if shown is not None and shown.recorded:
                 found.append(shown)
+                sections[shown.name] = under
                 data = next((out.data for out in cell.outputs if "data" in out), {})
                 picture = _kept(data, f"{shown.name}.png", keep)
                 parts.append(place(shown, root, picture, data.get("text/plain", shown.name)))
@@ -230,7 +239,7 @@ def lesson(
                     for i, out in enumerate(cell.outputs)
                 ]
                 parts.append(f'<div class="output">{"".join(outs)}</div>\n' if any(outs) else "")
-    return Lesson(title, "".join(parts), found)
+    return Lesson(title, "".join(parts), found, sections)
 
 
 def _source(cell: Mapping[str, Any], shown: Shown | None) -> str:
@@ -242,7 +251,27 @@ def _source(cell: Mapping[str, Any], shown: Shown | None) -> str:
 
 
 def _kept(data: Mapping[str, Any], name: str, keep: Keep) -> str:
-    return keep(name, base64.b64decode(data["image/png"])) if "image/png" in data else ""
+    if "image/png" not in data:
+        return ""
+    return keep(name, still(base64.b64decode(data["image/png"])))
+
+
+def still(poster: bytes) -> bytes:
+    """A poster without the line below it that says to run its cell: here, no cell runs."""
+    picture = Image.open(io.BytesIO(poster))
+    colour, columns, room = RULE
+    pixels = np.asarray(picture.convert("RGB"), dtype=np.int16)[:, columns]
+    marked = (abs(pixels - colour).sum(-1) < 40).all(1)  # [rows]
+    at = len(marked)
+    while at and not marked[at - 1]:
+        at -= 1
+    if not at or len(marked) - at > 40:  # no rule near the lower edge
+        return poster
+    while at and marked[at - 1]:
+        at -= 1
+    kept = io.BytesIO()
+    picture.crop((0, 0, picture.width, at - room)).save(kept, "PNG", optimize=True)
+    return kept.getvalue()
 
 
 def _output(
@@ -273,43 +302,6 @@ def _image(address: str, words: str) -> str:
 def _printed(text: str) -> str:
     scrolls = 'tabindex="0" role="region" aria-label="Output"'
     return f"<pre {scrolls}>{html.escape(text)}</pre>\n"
-
-
-# ------------------------------------------------------------------------------ the frame
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title} · intuitive</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="{root}assets/kit.css">
-<link rel="stylesheet" href="{root}assets/book.css">
-<script type="module" src="{root}assets/book.js"></script>
-</head>
-<body data-jp-theme-light="true">
-<a class="skip" href="#content">To the content</a>
-<header><a class="home" href="{root}index.html">intuitive</a>
-<button type="button" id="theme">Dark</button></header>
-<div class="frame">
-<nav aria-label="Pages">{nav}</nav>
-<main id="content">
-{body}
-</main>
-</div>
-</body>
-</html>
-"""
-
-
-def page(title: str, body: str, *, root: str, nav: str) -> str:
-    return PAGE.format(title=html.escape(title), body=body, root=root, nav=nav)
-
-
-def climb(address: str) -> str:
-    """From a page to the book's root."""
-    return "../" * (len(PurePosixPath(address).parts) - 1)
 
 
 @functools.cache

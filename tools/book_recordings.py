@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from book_pages import Shown
 
 from intuitive.common.smollm import cached_model_path
@@ -60,8 +61,16 @@ def fingerprint(shown: Shown, seconds: int | float = SECONDS) -> str:
     parts += [importlib.metadata.version(name) for name in VERSIONS]
     model = cached_model_path()
     parts += [model.stat().st_size if model and model.is_file() else None]
+    parts += [machine()] if torch.cuda.is_available() else []
     parts += [_files(folder, paper) for folder in (*SHARED, *_rooms(paper))]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def machine() -> str:
+    """On what recordings of this build are made, as the book's pages say it."""
+    if torch.cuda.is_available():
+        return f"with a GPU ({torch.cuda.get_device_name()})"
+    return "without a GPU"
 
 
 def _rooms(paper: str) -> tuple[str, ...]:
@@ -145,6 +154,4 @@ def _made(missing: Mapping[Shown, Path], seconds: int | float, workers: int) -> 
 
 
 def _one_core() -> None:
-    import torch
-
     torch.set_num_threads(1)

@@ -1,7 +1,8 @@
-// The book's own script: theme, formulas, and folds that a link points into.
+// The book's own script: theme, menu, search, formulas, and folds that a link points into.
 
 import "./recorded.js";
 import { library } from "./recorded.js";
+import { makeSearch } from "./search.js";
 
 const button = document.getElementById("theme");
 const KEY = "intuitive/theme";
@@ -28,6 +29,24 @@ button.addEventListener("click", () => {
     // the page forgets
   }
 });
+
+// In a narrow window the list of pages waits behind a button.
+const menu = document.getElementById("book-menu");
+const pages = document.getElementById("book-pages");
+function openMenu(open) {
+  menu.setAttribute("aria-expanded", String(open));
+  pages.toggleAttribute("data-open", open);
+}
+menu.addEventListener("click", () => openMenu(menu.getAttribute("aria-expanded") !== "true"));
+addEventListener("keydown", ({ key, target }) => {
+  if (key !== "Escape" || !pages.hasAttribute("data-open")) return;
+  if (pages.contains(target)) menu.focus();
+  openMenu(false);
+});
+document.body.dataset.scripted = ""; // what needs this script is seen from here on
+const search = document.getElementById("book-search");
+for (const one of [menu, button, search]) one.hidden = false;
+makeSearch(search, document.getElementById("book-found"));
 
 async function setFormulas(places) {
   const packed = new Blob([await library("motion")]).stream();

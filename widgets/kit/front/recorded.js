@@ -86,25 +86,25 @@ function callFor(call, spec, values) {
   return given ? `${call}.set(${given})` : call;
 }
 
+// A slider's value as it is read beside it.
 function inWords(control, value) {
-  if (control.kind === "choice") return `${control.label} ${Object.fromEntries(control.options)[value]}`;
-  if (control.kind === "toggle") return `${control.label} ${value ? "on" : "off"}`;
-  if (control.kind !== "range") return control.label;
-  const text = control.texts[control.values.indexOf(value)] ?? String(value).replace("-", "−");
-  return `${control.label} ${text}${control.unit ? ` ${control.unit}` : ""}`;
+  const decimals = (String(control.step).split(".")[1] || "").length;
+  const number = control.values.length ? String(value) : value.toFixed(decimals).replace("-", "−");
+  const text = control.texts[control.values.indexOf(value)] ?? number;
+  return `${text}${control.unit ? ` ${control.unit}` : ""}`;
 }
+
+const positionOf = (control, value) => (control.values.length ? control.values.indexOf(value) : value);
 
 // How far two values of a control are apart, with 1 from end to end; Infinity where no number
 // says so: another option is another picture.
 function apart(control, bounds, one, other) {
   if (equal(one, other)) return 0;
   if (control.kind !== "range") return Infinity;
-  if (control.values.length) {
-    const [from, to] = [one, other].map((value) => control.values.indexOf(value));
-    return Math.abs(from - to) / (control.values.length - 1);
-  }
+  const [from, to] = [one, other].map((value) => positionOf(control, value));
+  if (control.values.length) return Math.abs(from - to) / (control.values.length - 1);
   const [low, high] = bounds?.[control.name] ?? [control.min, control.max];
-  return Math.abs(one - other) / (high - low || 1);
+  return Math.abs(from - to) / (high - low || 1);
 }
 
 const JUST_MOVED = 8; // what the reader moves now counts for more than what was moved before
@@ -121,6 +121,17 @@ function nearest(states, spec, bounds, values, moved) {
   }
   return best;
 }
+
+// Those on the side to which one slider was just moved: a key leads from place to place.
+function ahead(states, spec, before, values, moved) {
+  const control = moved.length === 1 && spec.controls.find(({ name, kind }) => name === moved[0] && kind === "range");
+  if (!control) return [];
+  const far = (value) => Math.sign(positionOf(control, value) - positionOf(control, before[control.name]));
+  return states.filter(({ asked }) => far(asked[control.name]) === far(values[control.name]));
+}
+
+const madeOn = document.body.dataset.madeOn;
+const MADE = `when this book was built${madeOn ? `, ${madeOn}` : ""}`;
 
 function makeStates(recording, unfold, told) {
   const { spec } = recording.traits;
@@ -152,27 +163,47 @@ function makeStates(recording, unfold, told) {
   };
   const show = (state, values, sentence) =>
     model.take({ ...(state.opened ??= opened(state)), values, ...say("done", sentence, values) });
-  const asked = () => {
-    const values = model.get("values");
+  const actions = spec.controls.filter(({ kind }) => kind === "action").map(({ name }) => name);
+  const recorded = (values) => (actions.some((name) => values[name]) ? `Recorded ${MADE}.` : "Recorded.");
+  // To the nearest state; `byKey`: a key moved the control, not a pointer. Says what snapped.
+  const asked = (byKey) => {
+    const values = { ...model.get("values") };
+    for (const name of actions) values[name] = Math.min(values[name], 1); // once is all there is
     const moved = spec.controls.map(({ name }) => name).filter((name) => !equal(values[name], before[name]));
-    before = values;
     const exact = byText.get(text(values));
-    const found = exact ?? nearest(states.filter((state) => !state.error), spec, model.get("bounds"), values, moved);
-    told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
-    if (exact?.error) model.take(say("error", unfold(exact.error), values));
-    else if (exact) show(exact, unfold(exact.values), "Recorded.");
+    const near = (some) => nearest(some, spec, model.get("bounds"), values, moved);
+    const fine = exact ? [] : states.filter((state) => !state.error);
+    const found = exact ?? ((byKey && near(ahead(fine, spec, before, values, moved))) || near(fine));
+    const other = exact || !found ? [] : spec.controls.filter(({ name }) => !equal(values[name], found.asked[name]));
+    if (exact?.error) model.take({ values, ...say("error", unfold(exact.error), values) });
+    else if (exact) show(exact, unfold(exact.values), recorded(values));
     else if (found) {
-      const other = spec.controls.filter(({ name }) => !equal(values[name], found.asked[name]));
-      const named = other.map((control) => inWords(control, found.asked[control.name])).join(", ");
-      show(found, values, `Nearest recorded: ${named}. For yours, run it in JupyterLab.`);
+      const named = other.map((control) => `${control.label} ${inWords(control, found.asked[control.name])}`);
+      show(found, unfold(found.values), `Nearest recorded: ${named.join(", ")}.`);
     } else {
-      model.take(say("error", "This setting is not recorded: run it in JupyterLab, with the line below.", values));
+      const sentence = "This setting is not recorded: run it in JupyterLab, with the line below.";
+      model.take({ values, ...say("error", sentence, values) });
     }
+    before = model.get("values");
+    told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
+    return other.map((control) => {
+      const [wanted, got] = [values, found.asked].map((one) => inWords(control, one[control.name]));
+      const own = `Recorded at ${got}; ${wanted} runs in JupyterLab.`;
+      const along = `Moved to ${got}: together with ${wanted} it runs in JupyterLab.`;
+      return { name: control.name, said: moved.includes(control.name) ? own : along };
+    });
+  };
+  // Values of a slider that are recorded while all else stays as it is.
+  const places = (name) => {
+    const now = model.get("values");
+    const alike = ({ asked }) => spec.controls.every((one) => one.name === name || equal(now[one.name], asked[one.name]));
+    return [...new Set(states.filter(alike).map(({ asked }) => asked[name]))];
   };
   return {
     use: (given) => (model = given),
     first: () => show(byText.get(text(spec.defaults)) ?? states[0], spec.defaults, "Recorded."),
     asked,
+    places,
   };
 }
 
@@ -246,6 +277,43 @@ function makeRunThis(recording) {
   };
 }
 
+// Under each slider: dots where it is recorded, and what became of a value that is not. The slider
+// itself then stands at the value that is shown.
+function makePlaces(spec, root, states) {
+  const rows = spec.controls.filter(({ kind }) => kind === "range").map((control) => {
+    const input = root.querySelector(`input[data-control="${control.name}"]`);
+    const dots = element("div", { className: "intuitive-places", ariaHidden: "true" });
+    const note = element("p", { className: "intuitive-snapped", role: "status", hidden: true });
+    input.after(dots, note);
+    return { control, input, dots, note, drawn: "" };
+  });
+  return function draw(snapped) {
+    for (const row of rows) {
+      const { control, input, dots, note } = row;
+      const found = snapped.find(({ name }) => name === control.name);
+      note.textContent = found?.said ?? "";
+      if (found) note.hidden = false; // its room stays, so that a drag moves nothing below
+      const [low, high] = [Number(input.min), Number(input.max)];
+      const at = states.places(control.name).map((value) => positionOf(control, value));
+      const shares = at.length > (high - low) / Number(input.step) ? [] : at.map((one) => (one - low) / (high - low || 1));
+      if (row.drawn === String(shares)) continue;
+      row.drawn = String(shares);
+      dots.innerHTML = shares.map((share) => `<span style="--at: ${share}"></span>`).join("");
+    }
+  };
+}
+
+// A button that computes in JupyterLab says what it does here.
+function nameButtons(spec, root) {
+  for (const { name, kind, disabled } of spec.controls) {
+    if (kind !== "action") continue;
+    const button = root.querySelector(`button[data-control="${name}"]`);
+    const text = disabled ? `Not recorded ${MADE}: it runs in JupyterLab.` : `Recorded ${MADE}.`;
+    if (disabled) button.nextElementSibling.remove(); // of the machine that built the book
+    button.after(element("p", { className: "intuitive-help", textContent: text }));
+  }
+}
+
 function showExplorer(recording, unfold, el) {
   const { name } = recording;
   const run = makeRunThis(recording);
@@ -257,10 +325,13 @@ function showExplorer(recording, unfold, el) {
   states.use(model);
   states.first();
   let shown = model.get("values");
+  let byKey = false;
+  let draw = () => {};
   answer.change = () => {
     if (same(shown, model.get("values"))) return;
-    states.asked();
+    const snapped = states.asked(byKey);
     shown = model.get("values");
+    draw(snapped);
   };
   const judge = () => model.take({ verdict: recording.verdicts[model.get("prediction")] ?? {} });
   answer.message = ({ type, choice }) => {
@@ -275,6 +346,11 @@ function showExplorer(recording, unfold, el) {
   explorer.render({ model, el });
   const root = el.querySelector("[data-explorer]");
   root.dataset.recorded = "exact";
+  root.addEventListener("keydown", () => (byKey = true), true);
+  root.addEventListener("pointerdown", () => (byKey = false), true);
+  draw = makePlaces(recording.traits.spec, root, states);
+  draw([]);
+  nameButtons(recording.traits.spec, root);
   root.querySelector(".intuitive-body").append(run.element);
 }
 
@@ -310,16 +386,13 @@ function listed({ shared }, states) {
 }
 
 function start() {
-  const watcher = new IntersectionObserver(
-    (entries) => {
-      for (const { isIntersecting, target } of entries) {
-        if (!isIntersecting) continue;
-        watcher.unobserve(target);
-        wake(target);
-      }
-    },
-    { rootMargin: "400px" }
-  );
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      wake(target);
+    }
+  }, { rootMargin: "400px" });
   for (const place of document.querySelectorAll("[data-recorded]")) watcher.observe(place);
 }
 
