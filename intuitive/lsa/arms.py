@@ -108,14 +108,28 @@ class Residency:
     mass_recall: float  # `mass`, averaged over steps
     refetch_rate: float  # of the chunks copied
 
-    def moved_bytes(self, config: LSAConfig) -> Int[Tensor, " cycles"]:
+    @property
+    def chosen(self) -> Int[Tensor, " cycles"]:
+        """Of the chunks copied, those that a choice brought: what is always there left out."""
+        return (self.fetched & self.evictable[self.triggers]).sum(-1)
+
+    @property
+    def chosen_again(self) -> float:
+        """Share of these that had been resident before."""
+        return int(self.refetched.sum()) / max(int(self.chosen.sum()), 1)
+
+    def moved_bytes(self, config: LSAConfig, *, chosen: bool = False) -> Int[Tensor, " cycles"]:
         """Bytes copied to the GPU at each trigger, in all CSA layers.
 
         Reactive scores every step against everything, so all index keys are there and entries
         alone move. Elsewhere index keys come along in the layers that do not vote.
+
+        Args:
+            config: sizes.
+            chosen: whether to leave out what is always there.
         """
         one = cost.transfer_bytes(config, 1, index_keys=self.policy.arm != "reactive")
-        return self.copied * one
+        return (self.chosen if chosen else self.copied) * one
 
     def resident_bytes(
         self, config: LSAConfig, step: int, *, accounting: cost.Accounting = "everything"

@@ -163,7 +163,7 @@ class Replayed:
                 told = (
                     f"{found.golden_recall:4.0%} of the needed chunks were there; "
                     f"{found.kept:5.1%} of the old ones on the GPU; "
-                    f"{int(found.copied.sum()):4d} copied"
+                    f"{int(found.chosen.sum()):4d} old ones copied"
                 )
             lines.append(f"  {name:14s} {told}")
         return "\n".join(lines)

@@ -48,6 +48,33 @@ def in_state(explorer: ExplorerOnPage, state: str) -> None:
     expect(explorer.root).to_have_attribute("data-state", state, timeout=60_000)
 
 
+def told(explorer: ExplorerOnPage) -> list[Locator]:
+    """Words of the steps that stand in sight, their buttons in a row above them."""
+    return [text for text in explorer.root.locator(".intuitive-steps p").all() if text.is_visible()]
+
+
+def test_a_step_says_its_words_only_where_it_speaks_of(notebook):
+    """The first picture may be no step's, and then no step's words stand above it."""
+    assert told(notebook.explorer("msa_block_selection")) == []
+    particle = notebook.explorer("qgf_particle")
+    first = particle.root.locator("[data-step='0']")
+    assert told(particle) == []  # the controls are there, its frame is not
+    instead = "part => getComputedStyle(part, '::before').content"
+    assert first.locator("p").evaluate(instead) == '"Press a step: it sets what it speaks of."'
+    room = first.locator("p").bounding_box()
+    first.get_by_role("button").click()
+    expect(first.locator("p")).to_be_visible()
+    assert first.locator("p").bounding_box()["height"] == room["height"]
+    assert first.locator("p").evaluate(instead) == "none"
+    particle.set("weight", 2.0)
+    assert told(particle) == []
+    particle.root.locator("[data-step='1'] button").click()
+    expect(particle.root.locator("[data-step='1'] p")).to_be_visible()
+    particle.root.locator("[data-reset]").click()
+    particle.settled()
+    assert told(particle) == []
+
+
 def test_a_label_belongs_to_its_own_slider(notebook, page):
     """Two explorers on one page name a control alike."""
     for name in ("msa_needle", "msa_what_it_costs"):

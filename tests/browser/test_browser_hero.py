@@ -171,7 +171,7 @@ def test_reduced_motion_places_at_once(opened):
 def test_player_steps_scrubs_and_plays(opened):
     tab = opened("demo")
     assert where(tab) == ["t = 0.00", "ask"]
-    tab.get_by_role("button", name="One step on").click()
+    tab.get_by_role("button", name="Next picture").click()
     assert where(tab) == ["t = 0.00", "slope"]
     scrubber = tab.get_by_role("slider", name="time t")
     assert scrubber.get_attribute("aria-valuetext") == "t = 0.00, slope"

@@ -373,13 +373,13 @@ def test_a_step_is_lit_while_the_controls_stand_where_it_speaks_of(example):
 
     def told():
         steps = example.root.locator("[data-step]").all()
-        return [step.get_attribute("data-current") is not None for step in steps]
+        return [step.get_attribute("data-told") is not None for step in steps]
 
     buttons[0].click()
     example.settled({"spread": 2, "n_kept": 4})
-    assert lit() == ["step", None]
+    assert lit() == ["step", None] and told() == [True, False]
     example.set("n_kept", 7)
-    assert lit() == [None, None] and told() == [True, False]  # its words stay
+    assert lit() == [None, None] and told() == [False, False]  # its words go with it
     example.set("n_kept", 4)
     assert lit() == ["step", None]
     example.set("spread", 0)  # where the second step speaks of

@@ -41,9 +41,12 @@ def test_entries_are_replays_at_one_room(drawn):
         for entry, room in zip(result.entries[arm], ROOMS, strict=True):
             found = replay(drawn, PARAMS.policy(arm, room))
             assert (entry.needed, entry.attention) == (found.golden_recall, found.mass_recall)
-            assert entry.copied == int(found.copied.sum()) / 96
-            moved = int(found.moved_bytes(LSAConfig.paper()).sum()) / 96
-            assert entry.n_bytes == moved
+            old = found.evictable[found.triggers]  # what is always there is nobody's choice
+            chosen = int((found.fetched & old).sum())
+            assert entry.copied == chosen / 96
+            one = found.moved_bytes(LSAConfig.paper()).sum() / found.copied.sum()
+            assert entry.n_bytes == pytest.approx(float(one) * chosen / 96)
+            assert entry.refetched == int(found.refetched.sum()) / max(chosen, 1)
     at_8 = {arm: result.entries[arm][1] for arm in SHOWN if arm != "reactive"}
     assert len({round(entry.kept, 6) for entry in at_8.values()}) == 1  # equal room for all
     assert all(entry.needed == 1 for entry in result.entries["reactive"])  # misses nothing
@@ -96,6 +99,11 @@ def test_discs_stand_where_their_numbers_say(drawn, measure):
             assert share == pytest.approx(entry.share(measure))
             assert disc.x == scene.Picture.x(entry.copied)
             names.append(frame.scene[f"name:{arm}"].y)
+        assert sorted(names) == [
+            frame.scene[f"name:{arm}"].y
+            for arm in sorted(SHOWN, key=lambda arm: (-result.entries[arm][i].share(measure), arm))
+        ]  # in the order of the discs
+        assert min(names) >= scene.TOP and max(names) <= scene.FLOOR + 5
         names.sort()
         assert all(b - a > 20 for a, b in itertools.pairwise(names))
 

@@ -272,6 +272,13 @@ def test_the_words_follow_the_record(committed):
             assert (named in told) == (apart > 0.02)
 
 
+def test_printed_lines_are_the_sentences_and_short():
+    lines = residency_words.printed().splitlines()
+    assert max(map(len, lines)) <= residency_words.WIDE
+    joined = " ".join(line.strip() for line in lines)
+    assert joined == " ".join(residency_words.sentences())
+
+
 def test_other_numbers_give_other_words(monkeypatch):
     """A run in which LSA is slower, copies wait, tokens differ and everything fits the cap."""
     found = residency_memory.measured()

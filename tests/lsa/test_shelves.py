@@ -20,8 +20,11 @@ from intuitive.widgets.kit import Path, Rectangle, Words
 from intuitive.widgets.kit.explorer import KEPT_RESULTS
 from intuitive.widgets.lsa import shelves as widget
 from intuitive.widgets.lsa.shelves_beside import DOWN, HEIGHT, UP, WIDTH
+from intuitive.widgets.lsa.shelves_figures import COMPARED
 from intuitive.widgets.lsa.shelves_scene import BAND, BASE, LEFT, Picture
+from intuitive.widgets.lsa.shelves_summary import two_counts
 from intuitive.widgets.lsa.shelves_text import LINE, Writing, plain
+from intuitive.widgets.lsa.shelves_words import FOUND
 
 MOST_BYTES = 250_000  # of the timeline on the wire, at the settings of the steps
 SETTINGS = {"lookahead": 8, "tail_chunks": 2, "sink": 1, "layers": 2, "top_k": 3}
@@ -72,12 +75,36 @@ def test_found_and_copied_are_what_loops_count(arm):
                 found += mass * bool(residency.resident[step, chunk])
         assert result.found[step] == pytest.approx(found)
         assert result.wanted[step] == pytest.approx(wanted)
-    copied = dict(zip(residency.triggers.tolist(), residency.copied.tolist(), strict=True))
+    copied = {}
+    for cycle, start in enumerate(residency.triggers.tolist()):
+        old = residency.evictable[start]  # what is always there is nobody's choice
+        copied[start] = sum(
+            bool(residency.fetched[cycle, chunk] and old[chunk])
+            for chunk in range(recording.n_chunks)
+        )
     assert result.moved.tolist() == [copied.get(step, 0) for step in range(recording.n_steps)]
     one = 4 * 30 * 3 * 64 * 2 * 2  # a chunk of four tokens of SmolLM2 in bfloat16
     assert result.chunk_bytes == one
     each = sum(copied.values()) * one / recording.n_steps
     assert result.bytes_per_token == pytest.approx(each)
+
+
+def test_by_all_attention_quest_leads_and_by_the_needed_the_indexer():
+    """What the tab Compared and the lesson say of the two counts, text by text."""
+    told = two_counts(widget.shipped())
+    for text in shelves.TEXTS:
+        arms = widget.shipped(text=text).arms
+        lsa, quest = arms["lsa"], arms["quest"]
+        assert lsa.found_share > quest.found_share
+        assert lsa.residency.mass_recall < quest.residency.mass_recall
+        if text == widget.TEXT:
+            counts = (f"{a.found_share:.0%}, {a.residency.mass_recall:.0%}" for a in (lsa, quest))
+            first, second = (pair.split(", ") for pair in counts)
+            assert f"finds {first[0]} by the first count and {first[1]} by the second" in told
+            assert f"Quest {second[0]} and {second[1]}." in told
+    bars = go.Figure(view_of(widget.shipped()).figure("arms")).data
+    measures = [widget.shipped().arms[arm] for arm in COMPARED]
+    assert list(bars[1].x) == [100 * m.residency.mass_recall for m in measures]
 
 
 def test_every_arm_is_the_same_policy_with_another_name():
@@ -379,8 +406,10 @@ def test_numbers_in_words_are_those_of_the_moment():
         step = step_of(frame)
         hits, misses = int(residency.hit[step].sum()), int(residency.missed[step].sum())
         needs = {0: "needs none", 1: "needs 1 chunk"}.get(hits + misses, f"{hits + misses} chunks")
-        assert needs in frame.sentence
-        assert ("masked, not fetched" in frame.sentence) is bool(misses)
+        closed = int(result.recording.closed[step])
+        assert f"{needs} of the {closed} so far" in frame.sentence
+        assert ("not at hand" in frame.sentence) is bool(misses)
+        assert "masked" not in frame.sentence and "would have" not in frame.sentence
         for chunk in np.flatnonzero(residency.missed[step]).tolist():
             told = frame.arithmetic[f"chunk:{chunk}"].text
             assert "missed" in told
@@ -433,8 +462,8 @@ def test_fetching_on_demand_tells_all_that_it_waits_for():
     for frame in frames_of(result):
         step = step_of(frame)
         fetched, old = result.residency.fetched[step], result.residency.evictable[step]
-        told = [int(n) for n in re.findall(r"(\d+) (?:old chunk|that are always)", frame.sentence)]
-        assert told == [n for n in (int((fetched & old).sum()), int((fetched & ~old).sum())) if n]
+        told = [int(n) for n in re.findall(r"(\d+) old chunk", frame.sentence)]
+        assert told == [n for n in (int((fetched & old).sum()),) if n]
         assert "3" in frame.sentence  # what it asks for at once
 
 
@@ -589,6 +618,10 @@ def test_the_prediction_is_answered_by_the_indexers_share():
     right, why = widget.PREDICT.answer()
     share = float(re.search(r"finds (?:over )?(\d+)%", why)[1]) / 100
     assert share == pytest.approx(found, abs=0.011)
+    for text in shelves.TEXTS[1:]:
+        other = widget.shipped(text=text)
+        assert f"{other.found_share:.0%} in “{other.recording.name}”" in why
+        assert other.found_share < found  # this text suits it best
     nearest = min(range(3), key=lambda place: abs((0.1, 0.5, 0.9)[place] - found))
     assert right == nearest
 
@@ -622,6 +655,7 @@ def each_token_needs_few_of_all(seen):
     assert "lookahead and threshold change nothing" in seen.summary
     needs = [int(n) for said in seen.sentences for n in re.findall(r"needs (\d+) chunk", said)]
     assert len(needs) > 20 and sum(needs) / len(needs) < 4
+    assert "only what stands here" in seen.marks["board:gpu:name"]["text"]
     different = int(re.search(r"(\d+) different ones", seen.sentences[-1])[1])
     assert different > 5 * max(needs)  # any could be next
 
@@ -660,6 +694,7 @@ def what_is_missed_is_masked_and_changes_the_text(seen):
     alike = parts_at("recency")
     assert seen.readouts["same as all at hand"] == f"{alike} of 128" and alike < 6
     assert "what follows is another text" in seen.summary
+    assert "only what stands here" in seen.marks["board:gpu:name"]["text"]
     missed = [said for said in seen.sentences if "masked, not fetched" in said]
     assert missed and all("below" in said for said in missed)
     whole = shelves.recorded(widget.TEXT)
@@ -671,8 +706,12 @@ def what_is_missed_is_masked_and_changes_the_text(seen):
 
 
 def fetching_misses_nothing_and_moves_more(seen):
-    assert seen.number("attention found") == 100
-    assert all("nothing is missed" in said for said in seen.sentences)
+    assert seen.number(FOUND) == 100
+    assert all("none that is needed is missed" in said for said in seen.sentences)
+    measures = widget.shipped(arm="reactive")
+    whole = measures.residency.mass_recall
+    assert f"Of all attention, {whole:.0%} finds its chunk" in seen.summary and whole < 0.9
+    assert measures.policy.top_k == 16 and "the 16 chunks" in widget._steps()[3].text
     _, moved = at_once()
     assert bytes_in(seen.readouts["copied per token"]) > 3 * moved
 
@@ -680,8 +719,12 @@ def fetching_misses_nothing_and_moves_more(seen):
 def a_late_choice_finds_less(seen):
     found, _ = at_once()
     assert seen.values["lag"] == 1
-    assert seen.number("attention found") < 0.6 * found
-    assert sum("masked, not fetched" in said for said in seen.sentences) > 5
+    assert seen.number(FOUND) < 0.6 * found
+    assert sum("not at hand" in said for said in seen.sentences) > 5
+    assert not any("masked" in said for said in seen.sentences)  # here nothing was
+    assert "what is at hand" in seen.marks["board:gpu:name"]["text"]
+    quest = widget.shipped(arm="quest", lag=1).found_share
+    assert f"Quest, as late, finds {quest:.0%}" in seen.summary and 100 * quest > seen.number(FOUND)
 
 
 STEPS = (

@@ -22,7 +22,7 @@ def test_every_estimator_has_a_look_of_its_own():
     [
         (checks.missing_peak, 1, "too far out"),
         (checks.optimiser, 2, "also the farthest"),
-        (checks.worse_than_nothing, 1, "end in that mode"),
+        (checks.two_peaks, 1, "end in that mode"),
     ],
     ids=["missing peak", "optimiser", "worse than nothing"],
 )

@@ -1,7 +1,9 @@
 """Every prediction of the lessons: each choice gets its verdict, and nothing above tells it."""
 
 import importlib
+import itertools
 import json
+import math
 import pkgutil
 import re
 from dataclasses import replace
@@ -18,6 +20,9 @@ pytestmark = pytest.mark.model  # some read a text with the language model
 
 LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
 TELLING = re.compile(r"\d+(?:\.\d+)?%|\d+\.\d+|\d+ of \d+")  # numbers that are nobody's setting
+ANSWERS = re.compile(r"(?<! of )(?<![\d.])(?!100%)\d+(?:\.\d+|(?=%))%?")  # no whole of a share
+MEASURED = re.compile(r"(?<![\d.,])\d+(?:\.\d+)?%?(?![\d.]*\d)")
+PICTURE = re.compile(r"\.(explorer|broken)\(")  # the next explorer, which has what it has to say
 
 
 @cache
@@ -68,22 +73,65 @@ def test_every_choice_gets_its_verdict(key, monkeypatch):
         shown.close()
 
 
+def cells(lesson: Path) -> list[tuple[dict, str]]:
+    """A lesson's cells, each with its source."""
+    found = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    return [(cell, "".join(cell["source"])) for cell in found]
+
+
+def printed(cell: dict) -> list[str]:
+    """What stands below a cell, in words, folded or not."""
+    outputs = cell.get("outputs", ())
+    return ["".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs]
+
+
+def unfolded(cell: dict) -> list[str]:
+    """What is printed below a cell and read without opening anything."""
+    folds = ["".join(o.get("data", {}).get("text/markdown", "")) for o in cell.get("outputs", ())]
+    return [
+        text for text, fold in zip(printed(cell), folds, strict=True) if "<details>" not in fold
+    ]
+
+
 def above(lesson: Path, explorer: str, own: str) -> tuple[list[str], list[str]]:
     """Prose and printed lines of a lesson above a prediction's question: all, and its section's."""
     module = explorer.partition("_")[2]
     read: list[str] = []
     section = 0
-    for cell in json.loads(lesson.read_text(encoding="utf-8"))["cells"]:
-        source = "".join(cell["source"])
+    for cell, source in cells(lesson):
         if f"predict={module}.{own}" in source:
             return read, read[section:]
         if cell["cell_type"] == "markdown":
             section = len(read) if source.startswith("## ") else section
             read.append(source)
-        for output in cell.get("outputs", ()):
-            plain = output.get("text") or output.get("data", {}).get("text/plain", "")
-            read.append("".join(plain))
+        read += printed(cell)
     return [], []
+
+
+def below(lesson: Path, explorer: str, own: str) -> list[str]:
+    """What is printed openly from a prediction's question to the next explorer."""
+    module = explorer.partition("_")[2]
+    found = cells(lesson)
+    asked = [i for i, (_, source) in enumerate(found) if f"predict={module}.{own}" in source]
+    if not asked:
+        return []
+    after = itertools.takewhile(lambda one: not PICTURE.search(one[1]), found[asked[0] + 1 :])
+    return [text for cell, _ in after for text in unfolded(cell)]
+
+
+def said(number: str) -> tuple[float, float, int]:
+    """A number's value, half of its last place, and how many digits it was measured to."""
+    share = 100 if number.endswith("%") else 1
+    digits = number.rstrip("%")
+    places = len(digits.partition(".")[2])
+    measured = digits.replace(".", "").lstrip("0")
+    return float(digits) / share, 0.5 * 10**-places / share, len(measured)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two numbers are one, told to different places or as a share: 99% and 0.990."""
+    (a, off, n), (b, off_too, n_too) = said(one), said(other)
+    return min(n, n_too) >= 2 and math.isclose(a, b, rel_tol=1e-9, abs_tol=max(off, off_too))
 
 
 def test_nothing_above_gives_the_answer_away(key):
@@ -103,6 +151,37 @@ def test_nothing_above_gives_the_answer_away(key):
             whole = re.compile(rf"(?<![\d.]){re.escape(number)}")
             found += [(number, text) for text in section if whole.search(text)]
     assert found == []
+
+
+def test_nothing_printed_below_gives_the_answer_away(key):
+    """Its numbers wait in folds, up to the next explorer."""
+    explorer, own = key
+    _, why = answer(key)
+    given = predictions()[key].question + " ".join(predictions()[key].choices)
+    numbers = [n for n in ANSWERS.findall(why) if n not in given]
+    found = [
+        (number, text)
+        for lesson in LESSONS
+        for text in below(lesson, explorer, own)
+        for number in numbers
+        if any(same(number, other) for other in MEASURED.findall(text))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("0.300", "0.29990", True),
+        ("0.000836", "0.00084", True),
+        ("99%", "0.99", True),
+        ("58%", "0.59", False),
+        ("2.06", "2.0", False),
+        ("8%", "0.08", False),  # one digit is met by chance
+    ],
+)
+def test_a_number_is_known_again_in_other_places(one, other, equal):
+    assert same(one, other) == equal
 
 
 def test_every_lesson_asks():

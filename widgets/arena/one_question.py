@@ -275,7 +275,7 @@ def _steps() -> tuple[Step, ...]:
             frame="play",
         ),
         Step(
-            title="A quarter of it",
+            title="One in sixteen",
             text="One entry in sixteen, where it was one in four. Does anybody still hold all of "
             "the box? And MSA, which holds everything: does it read it?",
             sets={"question": "exact", "ratio": 16},

@@ -188,7 +188,7 @@ def _twice(window: int) -> float:
     return float((first - second).norm() / first.norm())
 
 
-def a_flag_that_does_nothing() -> CheckYourself:
+def a_flag_on_the_attention() -> CheckYourself:
     """A mask that is passed in counts for more than a flag."""
 
     def answer() -> tuple[int, str]:
@@ -214,7 +214,7 @@ def a_flag_that_does_nothing() -> CheckYourself:
         )
 
     return CheckYourself(
-        name="lclm_a_flag_that_does_nothing",
+        name="lclm_a_flag_on_the_attention",
         question=(
             "An encoder is made bidirectional by setting is_causal=False in each attention layer; "
             "the library still hands a causal mask to it. Now the last of 32 tokens changes. How "

@@ -208,7 +208,7 @@ def too_long_a_window() -> CheckYourself:
         recording = threshold.load("topical")
         short, long = (replay(recording, replace(USUAL, lookahead=tau)) for tau in (64, 256))
         kept = long.golden_recall / max(short.golden_recall, 1e-9)
-        right = 0 if kept > 0.85 else 1 if kept > 0.5 else 2
+        right = 0 if kept > 0.8 else 1 if kept > 0.3 else 2
         return right, (
             f"{percent(long.golden_recall)} instead of {percent(short.golden_recall)} of the "
             "needed chunks are there. One trigger speaks for four sections and has read the header "
@@ -221,7 +221,7 @@ def too_long_a_window() -> CheckYourself:
             "The topical recording, one decision for 256 tokens instead of one for each 64. How "
             "much of the recall is left?"
         ),
-        choices=("nearly all of the recall", "more than half of it", "less than half of it"),
+        choices=("nearly all of the recall", "about half of it", "next to nothing"),
         answer=answer,
     )
 
@@ -232,7 +232,7 @@ def history_not_needed() -> CheckYourself:
     def answer() -> tuple[int, str]:
         recording = threshold.load("local")
         found = replay(recording, USUAL)
-        each = int(found.copied.sum()) / len(found.triggers)
+        each = int(found.chosen.sum()) / len(found.triggers)
         least = min(p.accuracy for p in results.arms().values.select("mode", mode="local"))
         right = 0 if found.kept < 0.002 else 1 if found.kept < 0.2 else 2
         return right, (

@@ -193,9 +193,9 @@ def explorer(
             ),
             Step(
                 title="One window late",
-                text="The copy runs beside the computing, so each decision is one window old. In "
-                "the first window none has arrived, for the oracle neither. Who sinks, and who "
-                "does not care?",
+                text="Windows of 64 again, each decision one window old. In the first none has "
+                "arrived, for the oracle neither. Fetching on demand is never late; its room is "
+                "LSA's, so it changes a little.",
                 sets={"lag": 1},
                 frame=f"{ROOMS[ROOM]} chunks",
             ),
@@ -212,10 +212,10 @@ def explorer(
             Plot(
                 name="rooms",
                 label="What is found against the share of chunks on the GPU",
-                caption="All have the same number of chunks, but fetching on demand may take more "
-                "than its room. LSA and those compared with it spend some of theirs on the newest, "
-                "which are there anyhow; a rule of your own does not. The oracle knows what the "
-                "window will need.",
+                caption="Up to the room shown above. All have the same number of chunks, but "
+                "fetching on demand may take more than its room. LSA and those compared with it "
+                "spend some of theirs on the newest, which are there anyhow; a rule of your own "
+                "does not. The oracle knows what the window will need.",
                 tab="Room",
                 height=320,
             ),
@@ -250,7 +250,8 @@ def _answered_plots() -> tuple[Plot, ...]:
         return ()
     recorded = (
         "Recorded by python benchmarks/lsa_arms.py: the small model answers with what is at "
-        "hand, three seeds of the indexer and of held-out documents; bars are their range."
+        "hand, three seeds of the indexer and of held-out documents; bars are their range. Bytes "
+        "count the chunks that are always there too, once."
     )
     return (
         Plot(

@@ -14,7 +14,7 @@ from .contest_scene import MEASURES, NAMES, STRONG
 LOOKAHEADS = (8, 16, 32, 64, 128)
 ROOM = ROOMS.index(64)  # at which the prediction is judged: fetching on demand fits into it
 DASHES = {"oracle": "dash", "quest": "dash", "recency": "dot", "random": "dot"}
-DASHES["everything"] = "dashdot"
+DASHES |= {"everything": "dashdot", "yours": "dash"}  # LSA's own line may lie under it
 LINES = {
     arm: (colour, DASHES.get(arm, "solid"), 3 if arm in STRONG else 1.5)
     for arm, (_, colour) in styles.ARM_COLOURS.items()

@@ -6,6 +6,7 @@ GPU, and each leaves a trail.
 """
 
 import math
+from typing import Any
 
 from intuitive.lsa.experiments.contest import ROOMS, ContestResult, Entry
 
@@ -45,6 +46,27 @@ def amount(n_bytes: Number) -> str:
     return f"{round(n_bytes)} B"
 
 
+def _mean(heights: list[Number]) -> Number:
+    return sum(heights) / len(heights)
+
+
+def rooms_until(result: ContestResult, i: int) -> dict[str, Any]:
+    """What lies over the plot of rooms while the hero is at one: rooms that it has not shown."""
+    last = result.entries["lsa"][-1]
+    edge = result.entries["lsa"][i].kept if i >= 0 else 0.0
+    shapes = []
+    if i < len(ROOMS) - 1:
+        cover = {
+            "type": "rect",
+            "x0": edge + 0.02 * last.kept * (i >= 0),
+            "x1": 1,
+            "y0": 0,
+            "y1": 1,
+        }
+        shapes = [{**cover, "yref": "paper", "fillcolor": "page", "line": {"width": 0}}]
+    return {"layout": {"shapes": shapes}}
+
+
 class Picture:
     """All frames of one result."""
 
@@ -75,6 +97,7 @@ class Picture:
                 Readout("steps", str(self.result.n_steps)),
                 Readout("decisions", str(self.result.n_decisions)),
             ),
+            figures={"rooms": rooms_until(self.result, -1)},
         )
         played = tuple(
             Frame(
@@ -83,6 +106,7 @@ class Picture:
                 sentence=self._sentence(i),
                 readouts=self.readouts(i),
                 arithmetic=self._arithmetic(i),
+                figures={"rooms": rooms_until(self.result, i)},
             )
             for i, room in enumerate(ROOMS)
         )
@@ -211,19 +235,21 @@ class Picture:
 
     def _name_places(self, i: int) -> dict[str, Number]:
         """Heights of the names in their column at the right, in the order of the discs."""
-        gap, low, high = 21.0, TOP + 6.0, FLOOR
+        gap, low, high = 21.0, TOP + 6.0, FLOOR - 10  # off the line of 0%
         ordered = sorted(
             self.result.entries, key=lambda arm: (-self.at(arm, i).share(self.measure), arm)
         )
-        found, least = {}, low
-        for arm in ordered:
-            found[arm] = max(self.y(self.at(arm, i).share(self.measure)), least)
-            least = found[arm] + gap
-        most = high
-        for arm in reversed(ordered):
-            found[arm] = min(found[arm], most)
-            most = found[arm] - gap
-        return found
+        heights = [self.y(self.at(arm, i).share(self.measure)) for arm in ordered]
+        groups: list[list[Number]] = []  # of neighbours that share their room: heights, less gaps
+        for place, y in enumerate(heights):
+            groups.append([y - gap * place])
+            while len(groups) > 1 and _mean(groups[-2]) >= _mean(groups[-1]):
+                groups[-2:] = [groups[-2] + groups[-1]]
+        top = high - gap * (len(ordered) - 1)
+        flat = [min(max(_mean(group), low), top) for group in groups for _ in group]
+        return {
+            arm: y + gap * place for place, (arm, y) in enumerate(zip(ordered, flat, strict=True))
+        }
 
     def _arm(self, arm: str, i: int, name_y: Number) -> list[Mark]:
         entries, strong = self.result.entries[arm], arm in STRONG
@@ -279,6 +305,7 @@ class Picture:
     @staticmethod
     def _disc(arm: str, x: Number, y: Number, words: str) -> list[Mark]:
         ring = arm == "oracle"  # it may stand around another
+        open_disc = arm == "recency"  # its blue is near another one
         return [
             Circle(
                 key=f"disc:{arm}",
@@ -287,9 +314,9 @@ class Picture:
                 x=x,
                 y=y,
                 r=15 if ring else 11 if arm in STRONG else 7,
-                fill="" if ring else COLOURS[arm],
-                stroke=COLOURS[arm] if ring else "page",
-                width=2.5 if ring else 2,
+                fill="" if ring else "page" if open_disc else COLOURS[arm],
+                stroke=COLOURS[arm] if ring or open_disc else "page",
+                width=2.5 if ring or open_disc else 2,
                 layer=3 if arm in STRONG else 2,
             )
         ]

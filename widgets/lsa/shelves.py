@@ -9,7 +9,7 @@ from intuitive.lsa.experiments import shelves as experiment
 from intuitive.lsa.experiments import written
 from intuitive.lsa.experiments.measures import Measures
 from intuitive.lsa.experiments.memory import wait_ms
-from intuitive.lsa.experiments.shelves import TEXTS, ShelvesParams
+from intuitive.lsa.experiments.shelves import TEXTS, TOP_K, ShelvesParams
 from intuitive.lsa.recording import Recording
 
 from ..kit import (
@@ -29,7 +29,7 @@ from ..kit import (
 from . import styles
 from .shelves_figures import arms_figure, copies_figure, residency_figure
 from .shelves_scene import Picture
-from .shelves_summary import summary, table
+from .shelves_summary import summary, table, two_counts
 
 PACE_MS = 800
 LOOKAHEADS = (8, 16, 32, 64, 128, 256)
@@ -164,11 +164,14 @@ def present(shown: Shown) -> View:
 
 def _found_by_the_indexer() -> tuple[int, str]:
     measures = shipped()
-    found = {"lsa": percent(measures.found_share)}
+    others = {shipped(text=text).recording.name: shipped(text=text) for text in TEXTS}
+    del others[measures.recording.name]
+    rest = " and ".join(f"{percent(it.found_share)} in “{name}”" for name, it in others.items())
     right = 0 if measures.found_share < 0.3 else 1 if measures.found_share < 0.7 else 2
     return right, (
-        f"It finds {found['lsa']}, with {percent(measures.memory_share)} of the memory. Who finds "
-        "less with as much room, who finds all, and at what price, the steps show."
+        f"It finds {percent(measures.found_share)}, with {percent(measures.memory_share)} of the "
+        f"memory: this text suits it best of three, it is {rest} (More controls). Who finds less "
+        "with as much room, who finds all, and at what price, the steps show."
     )
 
 
@@ -218,16 +221,16 @@ def _steps() -> tuple[Step, ...]:
         Step(
             title="The trigger",
             text=f"Written so too. Every {tau} tokens a small network, the Memory Indexer, scores "
-            "the old chunks. Step on (›): what is above the line rises. Then play: how far does "
+            "the old chunks. Go on (›): what is above the line rises. Then play: how far does "
             "the letter get?",
             sets={"arm": "lsa", "decode": MASKED},
             frame="step 0",
         ),
         Step(
             title="Fetch when needed",
-            text="The first text again. Exact: each token fetches what might matter most. Nothing "
-            "is missed, and the link could carry far more. But each token waits, in every layer: "
-            "thousands of times (tab Copies).",
+            text=f"The first text again. Each token fetches the {TOP_K} chunks that might matter "
+            "most: none that it needs is missed, and the link could carry more. But it waits, in "
+            "every layer (tab Copies).",
             sets={"arm": "reactive"},
             frame="play",
         ),
@@ -340,9 +343,10 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             label="The chunks of a text on a GPU and a CPU shelf, which of them rise at each "
             "trigger, and which the next tokens need",
             caption="A token needs a chunk when four of the five layers that look back give it "
-            "much of their attention; percentages are means over all layers. The numbers above "
-            "run up to the step shown, over old chunks; the last line has the whole text. Click "
-            "a chunk.",
+            "much of their attention; percentages are means over all layers. Old chunks: all but "
+            "the first, the newest and those written since, which are always there and count "
+            "neither as found nor as copied. The numbers above run up to the step shown; the last "
+            "line has the whole text. Click a chunk.",
         ),
         controls=controls,
         steps=_steps(),
@@ -358,12 +362,13 @@ def explorer(*, predict: Predict | None = None, **values: Any) -> Explorer:
             ),
             Plot(
                 name="arms",
-                label="Attention found, memory and bytes copied under every arm",
-                caption="Attention on needed old chunks. All but the last two keep equally many, "
-                "and differ in which; fetching on demand takes what one token asks for, even "
-                "where that is more. All over the text with all at hand. Quest bounds a chunk's "
-                "score by the least and greatest of its keys; the oracle looks at the attention to "
-                "come.",
+                label="Attention found by two counts, memory and bytes copied under every arm",
+                caption="What is needed: attention on needed old chunks. All over the text that "
+                "was written with all at hand. All but the last two keep equally many chunks, and "
+                "differ in which; fetching on demand may keep as many, and more where one token "
+                "asks for more. Quest bounds a chunk's score by the least and greatest of its "
+                "keys; the oracle looks at the attention to come. "
+                f"{two_counts(shipped())}",
                 tab="Compared",
                 height=320,
             ),

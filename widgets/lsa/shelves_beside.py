@@ -40,9 +40,11 @@ class Beside:
     @cached_property
     def still(self) -> tuple[Mark, ...]:
         """What does not change: boards, gauges, the strip."""
-        size = self.recording.chunk_size
+        size, say = self.recording.chunk_size, self.say
+        reads = say.is_masked or say.keeps_all
+        here = "attention reads only what stands here" if reads else "what is at hand"
         boards = (
-            ("gpu", UP, "GPU memory: attention reads only what stands here"),
+            ("gpu", UP, f"GPU memory: {here}"),
             ("cpu", DOWN, f"CPU memory: every chunk of {size} tokens; dashed: on the GPU too"),
         )
         marks: list[Mark] = []
@@ -98,7 +100,7 @@ class Beside:
         at = {"x": GAUGE, "size": SMALL}
         bold = {"bold": True, **at}
         marks += [
-            Words(key="strip:name", y=STRIP + 2, text=f"needed, to {percent(high)}", **at),
+            Words(key="strip:name", y=STRIP + 2, text=f"scale: {percent(high)}", **at),
             Words(key="strip:green", y=STRIP + 16, text="found", fill="green", **bold),
             Words(key="strip:red", y=STRIP + 30, text="or missed", fill="vermilion", **bold),
         ]

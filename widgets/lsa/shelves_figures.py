@@ -102,15 +102,17 @@ def residency_until(measures: Measures, step: int, *, waits: bool) -> theme.Figu
 
 
 def arms_figure(measures: Measures) -> theme.Figure:
-    """Attention found and bytes copied by every arm; the chosen one is strong."""
+    """Attention found by two counts, memory and bytes by every arm; the chosen one is strong."""
     names = [styles.SHORT_NAMES[arm] for arm in COMPARED]
     arms = [measures.arms[arm] for arm in COMPARED]
     found = [100 * arm.found_share for arm in arms]
+    of_all = [100 * arm.residency.mass_recall for arm in arms]
     moved = [arm.bytes_per_token for arm in arms]
     memory = [100 * arm.memory_share for arm in arms]
     strong = [1.0 if arm == measures.policy.arm else FADED for arm in COMPARED]
     parts = (
         (found, styles.FOUND, [percent(value / 100) for value in found]),
+        (of_all, styles.FOUND, [percent(value / 100) for value in of_all]),
         (memory, styles.RESIDENT, [percent(value / 100) for value in memory]),
         ([value / 1e6 for value in moved], styles.MOVED, [size_text(value) for value in moved]),
     )
@@ -129,14 +131,19 @@ def arms_figure(measures: Measures) -> theme.Figure:
         }
         for place, (values, colour, texts) in enumerate(parts)
     ]
-    headings = ["attention found", "memory on the GPU", "copied per token"]
-    columns = theme.columns(headings, x="", x_range=(0, 128), gap=0.05)
-    columns["xaxis3"]["range"] = (0, 1.4 * max(*(value / 1e6 for value in moved), 1e-6))
-    for place, title in enumerate(("%", "%", "MB")):
+    headings = [
+        "found, of what<br>is needed",
+        "found, of all<br>attention",
+        "memory<br>on the GPU",
+        "copied<br>per token",
+    ]
+    columns = theme.columns(headings, x="", x_range=(0, 140), gap=0.04)
+    columns["xaxis4"]["range"] = (0, 1.6 * max(*(value / 1e6 for value in moved), 1e-6))
+    for place, title in enumerate(("%", "%", "%", "MB")):
         columns[theme.x_axis(place).replace("x", "xaxis")]["title"] = {"text": title, "standoff": 6}
     return theme.figure(
         traces,
-        margin={"l": 132},
+        margin={"l": 132, "t": 48},
         yaxis={"autorange": "reversed", "type": "category"},
         **columns,
     )
@@ -171,7 +178,10 @@ def copies_figure(measures: Measures, link: float, step_ms: float) -> theme.Figu
     ]
     if policy.arm == "reactive":
         n_waits = measures.recording.n_steps * LAYERS
-        told = f"{n_waits:,} waits, one for each token and layer; bytes: {percent(worst, 1)}"
+        told = (
+            f"{n_waits:,} waits, one for each token and layer; "
+            f"the copying takes {percent(worst, 1)} of the computing"
+        )
         if (wait := wait_ms()) is not None:
             stands = [(b - a) * LAYERS * wait for a, b in pairwise(edges)]
             texts = [number(value, 2, unit="ms") for value in stands]

@@ -24,6 +24,7 @@ from .shelves_beside import (
     GROUND,
     HEIGHT,
     LEFT,
+    LETTER,
     PEN,
     PEN_FOOT,
     RIGHT,
@@ -43,6 +44,7 @@ BASE, BAND = DOWN - 4, 54  # foot of the score bars, height of a score of 1
 ABOVE = UP + TALL + BOARD + 13  # foot of the words over the bars, clear of them
 N_FRAMES = 12  # frames between the triggers, about, beside those of the triggers themselves
 FEW_FRAMES = 26  # where no trigger is told
+EACH = 6  # tokens that are shown one by one where the words part
 MOST_TOLD = 8  # triggers that are told in stages
 MOST_THREADS, MOST_NAMES = 4, 4
 LINES = 7  # of mock print on a book
@@ -103,13 +105,16 @@ class Picture:
         return self.say.triggers if len(self.say.triggers) <= MOST_TOLD else []
 
     def _spread(self, start: int, end: int, stride: int) -> list[int]:
-        """Every so many steps, the last, the one with the greatest miss, and where words part."""
+        """Every so many steps, the last, the one with the greatest miss, and where words part.
+
+        From there on some follow token by token.
+        """
         steps = {*range(start, end, stride), end - 1}
         missed = (self.measures.wanted - self.measures.found)[start:end]
         if missed.max() > 0:
             steps.add(start + int(missed.argmax()))
         if self.say.parted is not None and start <= self.say.parted < end:
-            steps.add(self.say.parted)
+            steps.update(range(self.say.parted, min(self.say.parted + EACH, end)))
         return sorted(steps)
 
     def frames(self) -> tuple[Frame, ...]:
@@ -270,8 +275,13 @@ class Picture:
         ring = {"r": 4, "fill": "page", "stroke": "purple", "width": 1.5, "opacity": 0.8}
         told = {"link": "threshold", "words": say.idle_words(), "drag": drag, "layer": FRONT}
         look = {"size": SMALL, "fill": "purple", "layer": FRONT, **HALO}
-        name = Words(key="idle:name", x=LEFT + 8, y=y + 4, text=say.idle_name(), **look)
-        return [Circle(key="idle", x=LEFT - 2, y=y, **ring, **told), name]
+        text, at = say.idle_name(), {"x": LEFT + 8, "y": y + 4}
+        box = {"x": LEFT + 5, "y": y - 9, "w": LETTER * len(text) + 6, "h": 18, "corner": 3}
+        return [  # bars and line end at the words
+            Circle(key="idle", x=LEFT - 2, y=y, **ring, **told),
+            Rectangle(key="idle:box", fill="page", layer=FRONT, **box),
+            Words(key="idle:name", text=text, **at, **look),
+        ]
 
     # ------------------------------------------------------------------------------- the threads
 

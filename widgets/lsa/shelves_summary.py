@@ -1,5 +1,6 @@
 """The line below "Two shelves", about the whole text, and the numbers behind its plots."""
 
+from dataclasses import replace
 from functools import partial
 
 from intuitive.lsa.experiments.measures import Measures
@@ -59,11 +60,17 @@ def _also(measures: Measures) -> str:
     arm = measures.policy.arm
     if arm == "everything":
         return "Nothing is chosen, so lookahead and threshold change nothing here."
-    strict = percent(measures.residency.golden_recall)
+    strict, whole = (
+        percent(share)
+        for share in (measures.residency.golden_recall, measures.residency.mass_recall)
+    )
     told = (
         f"Counted in chunks instead of attention, {strict} of those needed are there whenever "
-        "their cycle needs them."
+        f"their cycle needs them. Of all attention, {whole} finds its chunk on the GPU."
     )
+    if arm == "lsa" and measures.policy.lag:
+        other = Measures.of(measures.recording, replace(measures.policy, arm="quest"))
+        told += f" Quest, as late, finds {percent(other.found_share)} of what is needed."
     if arm == "reactive":
         told += " Lookahead and threshold only set how much of what was fetched may stay."
     elif measures.policy.rule == "budget":
@@ -73,11 +80,25 @@ def _also(measures: Measures) -> str:
     return told
 
 
+def two_counts(measures: Measures) -> str:
+    """How little of all attention needed chunks get in the letter, and who leads by which count."""
+    lsa, quest = (measures.arms[arm] for arm in ("lsa", "quest"))
+    counts = [
+        (percent(arm.found_share), percent(arm.residency.mass_recall)) for arm in (lsa, quest)
+    ]
+    return (
+        f"In the letter needed old chunks get {percent(float(measures.wanted.mean()))} of all "
+        "attention; the rest lies on what is always there, or thinly on many chunks. So as the "
+        f"explorer opens, the indexer finds {counts[0][0]} by the first count and {counts[0][1]} "
+        f"by the second, Quest {counts[1][0]} and {counts[1][1]}. Section 4 says what each tells."
+    )
+
+
 def table(measures: Measures) -> Table:
     header = (
         "the same settings under every arm",
         "attention on needed old chunks found",
-        "all attention found",
+        "of all attention found",
         "needed chunks there for a whole cycle",
         "old chunks kept",
         "memory on the GPU",
@@ -101,7 +122,7 @@ def _rows(measures: Measures) -> Rows:
                 percent(residency.kept, 1),
                 percent(own.memory_share, 1),
                 size_text(own.bytes_per_token),
-                percent(residency.refetch_rate, 1),
+                percent(residency.chosen_again, 1),
             )
         )
     return tuple(rows)

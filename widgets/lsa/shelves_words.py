@@ -13,6 +13,7 @@ from .shelves_text import writing_of
 
 NAMED = 2  # chunks that a sentence names
 NEAR = 0.7  # of the threshold: scores from here on are told in full
+FOUND = "attention found on needed old chunks"
 SCORE, CUT, RISE = STAGES = ("score", "threshold", "rise")
 
 
@@ -47,10 +48,15 @@ class Account:
         self.hit, self.missed = self.residency.hit.numpy(), self.residency.missed.numpy()
 
     @property
+    def is_masked(self) -> bool:
+        """Whether the words were written with the rest masked, so that a miss could change them."""
+        return self.parted is not None
+
+    @property
     def sections(self) -> tuple[tuple[int, str], ...]:
         """Where sections of the text begin; the first says whether misses could change it."""
         found = self.recording.sections
-        if self.parted is not None:
+        if self.is_masked:
             return ((0, "written with the rest masked"),)
         if not found or not self.missed.any():
             return found
@@ -212,8 +218,8 @@ class Account:
         if asked < 0:
             return (
                 f"Step {step}, a trigger. Choices arrive one cycle late, so none is here yet: only "
-                f"the {int(self.resident[step].sum())} chunks that are always on the GPU can be "
-                "read, and only they are copied."
+                f"the {int(self.resident[step].sum())} chunks that are always on the GPU "
+                f"{'can be read' if self.is_masked else 'are at hand'}, and nothing is copied."
             )
         if stage == SCORE:
             late = " These scores are of the trigger before: they come late." * (asked < cycle)
@@ -236,16 +242,16 @@ class Account:
             if self.scores.has_threshold:
                 over = f"score above {fixed(self.policy.threshold)}"
             return f"{n} of {old} old chunks {over}: these are wanted on the upper shelf."
-        come = self.residency.fetched[cycle].numpy()
-        fetched, beside = int((come & lifted).sum()), int((come & ~lifted).sum())
+        fetched = int((self.residency.fetched[cycle].numpy() & lifted).sum())
         sunk = int(self.residency.evicted[cycle].sum())
         how = {"recency": "the newest of them", "random": "drawn at random"}.get(self.arm, "")
         chosen = f"Step {step}, a trigger: {n} of {old} old chunks, {how}. " if how else ""
         size = size_text(int(self.measures.moved[step]) * self.measures.chunk_bytes)
         if not step:
+            beside = int((self.resident[step] & ~lifted).sum())
             return (
-                f"{chosen}{fetched} rise, with the {beside} that are always here: {size} over the "
-                "link. On the CPU a copy of each stays."
+                f"{chosen}{fetched} rise, {size} over the link, to the {beside} that are always "
+                "here. On the CPU a copy of each stays."
             )
         return (
             f"{chosen}{fetched} rise ({size} over the link), {n - fetched} stay and {sunk} sink, "
@@ -267,13 +273,14 @@ class Account:
         found, missed = self.needed(step)
         n, closed = len(found) + len(missed), self.closed[step]
         told = f"Writing “{self.writing.token(step)}” needs {counted(n, 'chunk') if n else 'none'}"
+        told += f" of the {closed} so far"
         if self.keeps_all:
             so_far = int(self.used[step].sum())
             ones = "1 was" if so_far == 1 else f"{so_far} different ones were"
-            return f"{told} of {closed}; {ones} needed up to here."
-        told = f"{told} of {closed} chunks." if not n else f"{told} of {closed}."
+            return f"{told}; {ones} needed up to here."
+        told += "."
         if self.on_demand:
-            return f"{told} {self._waits(step)}; nothing is missed."
+            return f"{told} {self._waits(step)}; none that is needed is missed."
         if not missed:
             new = not self.evictable[step, found].any()
             stands = f"{'It stands' if n == 1 else 'All stand'} on the GPU"
@@ -282,6 +289,11 @@ class Account:
         more = ", …" if len(missed) > NAMED else ""
         lost = percent(float(self.mass[step, missed].sum()))
         stays = "One stays" if len(missed) == 1 else f"{len(missed)} stay"
+        if not self.is_masked:
+            return (
+                f"{told} {stays} below ({names}{more}): not at hand. {lost} of this token's "
+                "attention goes there, in this text that was written with all at hand."
+            )
         return (
             f"{told} {stays} below ({names}{more}): masked, not fetched. {lost} of this token's "
             "attention would have gone there."
@@ -289,15 +301,10 @@ class Account:
 
     def _waits(self, step: int) -> str:
         """What fetching on demand waits for: it cannot know which of those it asks for matter."""
-        come, old = self.residency.fetched[step].numpy(), self.evictable[step]
-        new, always = int((come & old).sum()), int((come & ~old).sum())
-        best = self.policy.top_k
-        if not new and not always:
+        new, best = int(self.measures.moved[step]), self.policy.top_k
+        if not new:
             return f"The best {best} for it were there"
-        parts = [counted(new, "old chunk")] * bool(new) + [f"{always} that are always here"] * bool(
-            always
-        )
-        return f"It asks for the best {best} and waits until {' and '.join(parts)} came"
+        return f"It asks for the best {best} and waits until {counted(new, 'old chunk')} came"
 
     # ------------------------------------------------------------------------------- numbers
 
@@ -316,8 +323,8 @@ class Account:
         memory, moved = self._held[here] / self._existing[here], int(self.moved_by[here])
         if last < 0 and stage != RISE:  # nothing was written, and nothing copied yet
             memory, moved = self.share(self.resident[0] & ~self.evictable[0], 0), 0
-        first = Readout("attention found", share, link="found")
-        if self.parted is not None:  # what a text gone astray needs says nothing of the first one
+        first = Readout(FOUND, share, link="found")
+        if self.is_masked:  # what a text gone astray needs says nothing of the first one
             alike = f"{min(self.parted, last + 1)} of {last + 1}" if last >= 0 else "none yet"
             first = Readout("same as all at hand", alike, link="parted")
         return (

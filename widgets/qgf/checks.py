@@ -97,7 +97,7 @@ def optimiser() -> CheckYourself:
     )
 
 
-def worse_than_nothing() -> CheckYourself:
+def two_peaks() -> CheckYourself:
     """A critic on which QGF loses against doing nothing, and who survives it."""
 
     def answer() -> tuple[int, str]:
@@ -120,7 +120,7 @@ def worse_than_nothing() -> CheckYourself:
         )
 
     return CheckYourself(
-        name="qgf_worse_than_nothing",
+        name="qgf_two_peaks",
         question=(
             "Preset C, w = 4, T = 20: a narrow high peak on the left mode, a broad low one on the "
             "right. How does QGF compare with doing nothing (BC), and does best of 16 help?"

@@ -72,7 +72,7 @@ class Entry:
     needed: float  # of the chunks needed, those that were there whenever needed
     attention: float  # of the attention, what lay on chunks that were there
     kept: float  # of the old chunks, on average
-    copied: float  # chunks per step
+    copied: float  # chunks per step, without those that are always there
     n_bytes: float  # per step, at the paper's sizes
     refetched: float  # of the copied chunks, those that had been there before
 
@@ -150,9 +150,9 @@ def _entry(found: Residency, arm: str, room: int) -> Entry:
         needed=found.golden_recall,
         attention=found.mass_recall,
         kept=found.kept,
-        copied=int(found.copied.sum()) / steps,
-        n_bytes=int(found.moved_bytes(LSAConfig.paper()).sum()) / steps,
-        refetched=found.refetch_rate,
+        copied=int(found.chosen.sum()) / steps,
+        n_bytes=int(found.moved_bytes(LSAConfig.paper(), chosen=True).sum()) / steps,
+        refetched=found.chosen_again,
     )
 
 

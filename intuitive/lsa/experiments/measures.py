@@ -43,9 +43,12 @@ class Measures:
 
     @cached_property
     def moved(self) -> Int[np.ndarray, " steps"]:
-        """Chunks copied to the GPU before each step."""
+        """Chunks that choices copied to the GPU before each step.
+
+        Those that are always there come once, before the first step, whoever chooses the others.
+        """
         moved = torch.zeros(self.recording.n_steps, dtype=torch.int64)
-        moved[self.residency.triggers] = self.residency.copied
+        moved[self.residency.triggers] = self.residency.chosen
         return read_only(moved)
 
     @cached_property
@@ -71,7 +74,7 @@ class Measures:
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes copied to the GPU, spread over all steps."""
+        """Bytes that choices copied to the GPU, spread over all steps."""
         return int(self.moved.sum()) * self.chunk_bytes / self.recording.n_steps
 
     @property

@@ -1,8 +1,9 @@
 """The committed run of `benchmarks/lsa_residency.py` in words and as a table, whatever it found.
 
-`sentences` is what the lesson prints, `page` what docs/papers/lsa.md holds: a new run changes both.
+`printed` is what the lesson prints, `page` what docs/papers/lsa.md holds: a new run changes both.
 """
 
+import textwrap
 from collections.abc import Iterable, Iterator
 
 from .residency_memory import (
@@ -27,6 +28,7 @@ ARM_WORDS = {
     "reactive": "fetching on demand",
 }
 MIB = 2**20
+WIDE = 88  # letters of a printed line
 
 
 def tokens(context: int) -> str:
@@ -56,6 +58,11 @@ def _measured(goal: Goal, form: str) -> str:
     if goal.measured is None:
         return "not measured"
     return f"{goal.measured:{form}}, {'met' if goal.met else 'missed'}"
+
+
+def printed() -> str:
+    """`sentences` on lines that no page has to break."""
+    return "\n".join(textwrap.fill(one, WIDE, subsequent_indent="  ") for one in sentences())
 
 
 def sentences() -> tuple[str, ...]:

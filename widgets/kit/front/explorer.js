@@ -129,17 +129,22 @@ function makePrediction(spec, send) {
 // Steps: short instructions, each with a button that sets the state it speaks of, and a mark once
 // the reader has been there. Where they stand in a row, only the text of the current one is seen.
 // The current one is lit while the controls stand where it speaks of, and dark once they are moved;
-// controls that come to stand where another step speaks of make that one the current one.
+// controls that come to stand where another step speaks of make that one the current one. In a row
+// its text goes with them, and keeps its room: what it says is no longer what is seen. One that
+// speaks of a named frame waits until somebody has asked for that frame.
+const ANYWHERE = ["first", "last", "play", null, undefined];
+
 function makeSteps(steps, defaults, take) {
   if (!steps.length) return { element: null, visited() {}, again() {}, at() {}, played() {}, reached() {} };
   const states = steps.map(({ sets }) => ({ ...defaults, ...sets }));
-  let current = 0; // the first one invites
+  let current = 0;
+  let asked = -1; // for its frame
   const items = steps.map((step, index) => {
     const id = freshId("step");
     const mark = make("span", { class: "intuitive-mark", "aria-hidden": "true", text: String(index + 1) });
     const been = make("span", { class: "intuitive-unseen", text: "" });
     const pressed = () => {
-      current = index;
+      current = asked = index;
       take(index);
     };
     const title = make("span", { text: step.title });
@@ -150,7 +155,8 @@ function makeSteps(steps, defaults, take) {
       title,
       been
     );
-    const item = make("li", { "data-step": index }, button, make("p", { id, text: step.text }));
+    const text = make("p", { id, text: step.text, "data-instead": "Press a step: it sets what it speaks of." });
+    const item = make("li", { "data-step": index }, button, text);
     return { item, mark, been, button };
   });
   let stood = ""; // where the controls were
@@ -162,6 +168,7 @@ function makeSteps(steps, defaults, take) {
     stood = now;
     items.forEach(({ item, button }, index) => {
       item.toggleAttribute("data-current", index === current);
+      item.toggleAttribute("data-told", fits[index] && (asked === index || ANYWHERE.includes(steps[index].frame)));
       if (index === current && fits[index]) button.setAttribute("aria-current", "step");
       else button.removeAttribute("aria-current");
     });
@@ -175,7 +182,7 @@ function makeSteps(steps, defaults, take) {
   };
   return {
     element: make("ol", { class: "intuitive-steps", "aria-label": "Steps" }, ...items.map(({ item }) => item)),
-    again: () => (current = 0),
+    again: () => ([current, asked] = [0, -1]),
     at,
     visited,
     // The film of the current one runs, whoever started it.

@@ -379,8 +379,8 @@ function makePlayer(go) {
   const button = (label, text, onclick) =>
     make("button", { type: "button", class: "intuitive-button", "aria-label": label, title: label, text, ...KEEP_KEYS, onclick });
   const toggle = button("Play", "▶", () => (timer ? pause() : play()));
-  const back = button("One step back", "‹", () => step(index - 1));
-  const on = button("One step on", "›", () => step(index + 1));
+  const back = button("Picture before", "‹", () => step(index - 1));
+  const on = button("Next picture", "›", () => step(index + 1));
   const scrubber = make("input", { type: "range", min: 0, step: 1, ...KEEP_KEYS });
   const where = make("output", {});
   const stages = make("div", { class: "intuitive-stages", role: "group", "aria-label": "Stages" });
