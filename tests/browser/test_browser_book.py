@@ -206,6 +206,10 @@ def test_between_recorded_values_the_nearest_is_shown_and_named(example):
     line = example.root.locator(".intuitive-run-here code")
     expect(line).to_contain_text("kit.explorer().set(spread=2.5, n_kept=5)")
     expect(line).to_be_visible()
+    example.control("spread").press("ArrowRight")
+    assert said_beside(example)["n_kept"].startswith("Moved to 4")  # while the other moves on
+    example.control("n_kept").press("ArrowRight")
+    assert not said_beside(example)["n_kept"].startswith("Moved")
 
 
 def test_what_no_state_is_near_to_says_where_it_runs(example):

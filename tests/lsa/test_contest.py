@@ -108,6 +108,17 @@ def test_discs_stand_where_their_numbers_say(drawn, measure):
         assert all(b - a > 20 for a, b in itertools.pairwise(names))
 
 
+def test_the_tab_shows_no_room_before_the_hero_does(drawn):
+    result = experiment.run(PARAMS)
+    kept = [entry.kept for entry in result.entries["lsa"]]
+    for i, frame in enumerate(widget.present(result).timeline.frames, -1):
+        shapes = frame.figures["rooms"]["layout"]["shapes"]
+        assert len(shapes) == (i < len(ROOMS) - 1)
+        for cover in shapes:
+            assert cover["fillcolor"] == "page" and cover["x1"] == 1
+            assert cover["x0"] < kept[i + 1] and (i < 0 or cover["x0"] > kept[i])
+
+
 def test_the_axis_is_logarithmic_and_has_edges():
     assert scene.Picture.x(0.0) == scene.LEFT and scene.Picture.x(1e9) == scene.RIGHT
     decade = scene.Picture.x(1) - scene.Picture.x(0.1)

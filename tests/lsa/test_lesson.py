@@ -239,6 +239,16 @@ def test_which_count_the_perplexity_goes_with():
     assert f"{best:.2f} against {least:.2f}" in text and best < least
 
 
+def test_a_choice_of_nothing_copies_nothing():
+    """What is always there is copied whoever chooses, and counts for none."""
+    how = {"most": 24, "policy": Policy(tail_chunks=16, sink=1)}
+    told = replay_choose(lambda logits, most: [], threshold.load("topical"), **how)
+    assert re.search(r"yours +0% .* 0 old ones copied", str(told))
+    assert int(told.yours.copied.sum()) == 17 and int(told.yours.chosen.sum()) == 0
+    package = int(told.package.copied.sum()) - 17
+    assert f"{package} old ones copied" in str(told)
+
+
 def test_within_a_record_scores_say_nothing():
     """What the fold says of the steps for which the indexer was not trained."""
     assert "lets nine in ten chunks pass" in prose("03-12")

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from looking import BADLY_WRITTEN, WAIT_S, look_at
+from sheets import listed
 
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import Action, Choice, Explorer, Range, Text, Toggle
@@ -193,4 +194,6 @@ def test_every_question_is_answered_by_computing(name):
     verdicts = {question.choose(index)["verdict"] for index in range(len(question._choices))}
     assert verdicts == {"right", "wrong"}
     assert not BADLY_WRITTEN.search(question.feedback["text"]), question.feedback["text"]
+    if name in listed():
+        assert listed()[name][0] == question.spec["choices"][question.feedback["right"]]
     question.close()

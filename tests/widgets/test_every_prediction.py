@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from looking import BADLY_WRITTEN
+from sheets import listed
 
 from intuitive.widgets import catalogue
 from intuitive.widgets.kit import Explorer, Predict
@@ -71,6 +72,12 @@ def test_every_choice_gets_its_verdict(key, monkeypatch):
         assert shown.verdict["state"] == "told" and shown.verdict["text"] == why
     finally:
         shown.close()
+
+
+def test_the_teachers_sheet_has_the_right_answer(key):
+    explorer, own = key
+    if own == "PREDICT" and explorer in listed():
+        assert listed()[explorer][0] == predictions()[key].choices[answer(key)[0]]
 
 
 def cells(lesson: Path) -> list[tuple[dict, str]]:

@@ -146,6 +146,7 @@ function makeStates(recording, unfold, told) {
   let count = 0;
   let model = null;
   let before = spec.defaults;
+  let drawn = {};
   const say = (state, sentence, values) =>
     ({ status: { state, text: sentence, values, fraction: null, count: ++count } });
   const opened = (state) => {
@@ -186,12 +187,18 @@ function makeStates(recording, unfold, told) {
     }
     before = model.get("values");
     told(exact ? "exact" : found ? "nearest" : "missing", callFor(recording.call, spec, values));
-    return other.map((control) => {
+    // What was moved along stays said while the same slider moves on.
+    const goesOn = String(moved) === String(drawn.moved) && !same(before, spec.defaults);
+    const said = goesOn ? { ...drawn.said } : {};
+    for (const name of moved) said[name] = "";
+    for (const control of other) {
       const [wanted, got] = [values, found.asked].map((one) => inWords(control, one[control.name]));
       const own = `Recorded at ${got}; ${wanted} runs in JupyterLab.`;
       const along = `Moved to ${got}: together with ${wanted} it runs in JupyterLab.`;
-      return { name: control.name, said: moved.includes(control.name) ? own : along };
-    });
+      said[control.name] = moved.includes(control.name) ? own : along;
+    }
+    drawn = { moved, said };
+    return said;
   };
   // Values of a slider that are recorded while all else stays as it is.
   const places = (name) => {
@@ -249,8 +256,7 @@ function recall(name) {
 }
 function remember(name, choice) {
   try {
-    if (choice === null) localStorage.removeItem(KEPT + name);
-    else localStorage.setItem(KEPT + name, choice);
+    localStorage[choice === null ? "removeItem" : "setItem"](KEPT + name, choice);
   } catch {
     // a page that may keep nothing still answers
   }
@@ -263,10 +269,9 @@ function element(tag, attributes, ...children) {
 }
 
 function makeRunThis(recording) {
-  const code = element("code", {});
+  const code = element("code", { textContent: recording.call });
   const fold = element("details", { className: "intuitive-run-here" },
     element("summary", { textContent: "Run this setting in JupyterLab" }), element("pre", { tabIndex: 0 }, code));
-  code.textContent = recording.call;
   return {
     element: fold,
     tell(how, call) {
@@ -285,19 +290,15 @@ function makePlaces(spec, root, states) {
     const dots = element("div", { className: "intuitive-places", ariaHidden: "true" });
     const note = element("p", { className: "intuitive-snapped", role: "status", hidden: true });
     input.after(dots, note);
-    return { control, input, dots, note, drawn: "" };
+    return { control, input, dots, note };
   });
-  return function draw(snapped) {
-    for (const row of rows) {
-      const { control, input, dots, note } = row;
-      const found = snapped.find(({ name }) => name === control.name);
-      note.textContent = found?.said ?? "";
-      if (found) note.hidden = false; // its room stays, so that a drag moves nothing below
+  return function draw(said) {
+    for (const { control, input, dots, note } of rows) {
+      note.textContent = said[control.name] ?? "";
+      if (note.textContent) note.hidden = false; // its room stays: a drag moves nothing below
       const [low, high] = [Number(input.min), Number(input.max)];
       const at = states.places(control.name).map((value) => positionOf(control, value));
       const shares = at.length > (high - low) / Number(input.step) ? [] : at.map((one) => (one - low) / (high - low || 1));
-      if (row.drawn === String(shares)) continue;
-      row.drawn = String(shares);
       dots.innerHTML = shares.map((share) => `<span style="--at: ${share}"></span>`).join("");
     }
   };
@@ -329,9 +330,9 @@ function showExplorer(recording, unfold, el) {
   let draw = () => {};
   answer.change = () => {
     if (same(shown, model.get("values"))) return;
-    const snapped = states.asked(byKey);
+    const said = states.asked(byKey);
     shown = model.get("values");
-    draw(snapped);
+    draw(said);
   };
   const judge = () => model.take({ verdict: recording.verdicts[model.get("prediction")] ?? {} });
   answer.message = ({ type, choice }) => {
@@ -349,7 +350,7 @@ function showExplorer(recording, unfold, el) {
   root.addEventListener("keydown", () => (byKey = true), true);
   root.addEventListener("pointerdown", () => (byKey = false), true);
   draw = makePlaces(recording.traits.spec, root, states);
-  draw([]);
+  draw({});
   nameButtons(recording.traits.spec, root);
   root.querySelector(".intuitive-body").append(run.element);
 }
