@@ -178,6 +178,7 @@ def test_the_query_is_dragged_along_its_line(selection, page):
     assert selection.values()["query"] < 304
 
 
+@pytest.mark.sweep  # as the one above: the particle may stay undrawn
 def test_a_dragged_point_moves_its_slider_and_the_picture(notebook, page):
     flow = notebook.explorer("qgf_particle")
     slider = flow.control("peak")
@@ -263,7 +264,10 @@ def test_measuring_is_off_without_a_gpu_and_says_why(notebook):
         ("msa_needle", "strength", range(1, 11), REDRAW_MS),
         ("msa_block_selection", "query", range(100, 1000, 90), REDRAW_MS),
         ("msa_block_selection", "layer", range(2, 12), REDRAW_MS),
-        ("qgf_particle", "peak", [round(0.05 * step, 2) for step in range(10)], REDRAW_MS),
+        pytest.param(
+            *("qgf_particle", "peak", [round(0.05 * step, 2) for step in range(10)], REDRAW_MS),
+            marks=pytest.mark.sweep,  # the particle may stay undrawn
+        ),
         ("msa_what_it_costs", "context", [2**power for power in range(12, 20)], REDRAW_MS),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
