@@ -5,6 +5,7 @@ from importlib import resources
 
 from lab import ExplorerOnPage
 from playwright.sync_api import Locator, Page
+from steps import Seen
 
 AXE = resources.files("axe_core_python").joinpath("axe.min.js")
 
@@ -25,6 +26,17 @@ def picture(explorer: ExplorerOnPage) -> str:
                 [plot.layout.shapes, plot.layout.annotations],
             ])]);
         }"""
+    )
+
+
+def seen_on(explorer: ExplorerOnPage) -> Seen:
+    """What a step's claim is held against, read off the page."""
+    return Seen(
+        values=explorer.values(),
+        readouts=explorer.readouts,
+        summary=explorer.summary,
+        sentences=explorer.sentences,
+        marks=explorer.marks,
     )
 
 

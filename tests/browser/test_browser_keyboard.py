@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from browsing import picture, plots_without_drawing, value_of
+from browsing import picture, plots_without_drawing, seen_on, value_of
 from lab import ExplorerOnPage, Notebook, browser_page
 from playwright.sync_api import Error, Locator, Page, expect
-from steps import Claim, Seen, claims
+from steps import Claim, claims
 
 LESSONS = sorted(Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb"))
 PATIENT_MS = 240_000  # a cell, a verdict
@@ -239,17 +239,8 @@ def takes_step(reader: Reader, explorer: ExplorerOnPage, place: int, claim: Clai
         reader.press("End")
         explorer.settled()
     expect(item).to_have_attribute("data-visited", "true")
-    if claim is None:
-        return
-    claim(
-        Seen(
-            values=explorer.values(),
-            readouts=explorer.readouts,
-            summary=explorer.summary,
-            sentences=explorer.sentences,
-            marks=explorer.marks,
-        )
-    )
+    if claim is not None:
+        claim(seen_on(explorer))
 
 
 def resets(reader: Reader, explorer: ExplorerOnPage) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from browsing import plots_without_drawing
+from browsing import plots_without_drawing, seen_on
 from lab import Notebook, browser_page
-from steps import Seen, claims
+from steps import claims
 
 pytestmark = [pytest.mark.browser, pytest.mark.model]
 
@@ -114,15 +114,7 @@ def walk(lesson, places) -> None:
         assert len(told) == len(titles) == len(set(titles))
         for place in places(len(told)):
             assert explorer.press_step(place), f"{explorer.name}: step {place} is not marked"
-            told[place](
-                Seen(
-                    values=explorer.values(),
-                    readouts=explorer.readouts,
-                    summary=explorer.summary,
-                    sentences=explorer.sentences,
-                    marks=explorer.marks,
-                )
-            )
+            told[place](seen_on(explorer))
 
 
 def test_page_stayed_quiet(lesson, page):
